@@ -1,0 +1,34 @@
+# Everything runs in .venv, which these targets make. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: start test check bench clean
+start: .venv/installed
+	$(BIN)/wizloop start
+
+test: .venv/tested
+	$(MAKE) check
+	$(BIN)/python -m pytest
+
+# The whole gate but the tests: format, lint, import contracts, types.
+check: .venv/tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	@mkdir -p build/types/wizloop
+	@for d in loop backends store tui recipes; do ln -sfn ../../../$$d build/types/wizloop/$$d; done
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+.venv/tested: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@ .venv/installed
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,1 @@
+"""What the program is for: the night, its phases, the mathematics, the command line."""

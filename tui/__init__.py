@@ -1,0 +1,1 @@
+"""What a person sees. Talks to the store and to nothing else."""
