@@ -1,0 +1,139 @@
+"""Scores a text against written policies: keywords, indicators, context, examples. Whole words, whole hundredths.
+
+Not a model and not a teacher: it counts wording. Its rules are those of wizard101's first reasoner, with three
+differences, each on purpose. Scores are integers of hundredths (in floating point .5 - .1 - .1 is above .3, so a clean
+text was never safe). A phrase matches as whole words in order (there, the "or" of "slurs or epithets" matched inside
+"historical"). Context moves only a policy that the text touches (there, "I need to" alone made a clean text unclear).
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Depth = Literal["low", "medium", "high"]
+State = Literal["safe", "unclear", "unsafe"]
+
+WORD = re.compile(r"\w+(?:'\w+)*")
+START = 50
+UNSAFE_FROM = 70
+SAFE_UP_TO = 30
+PROTECTIVE = (
+    "research",
+    "study",
+    "academic",
+    "analysis",
+    "historical",
+    "educational",
+    "learning",
+    "understanding",
+    "prevent",
+)
+INTENT = ("should", "must", "need to", "have to", "going to", "will", "recommend", "suggest", "advise")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy as plain data: its wording is all that the scorer knows of it."""
+
+    id: str
+    name: str
+    description: str
+    severity: str
+    keywords: tuple[str, ...]
+    indicators: tuple[str, ...]
+    violating: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one policy reads one text: `points` from 0 to 100, and the markers that moved it."""
+
+    policy: Policy
+    points: int
+    keywords: tuple[str, ...] = ()
+    indicators: tuple[str, ...] = ()
+    protective: tuple[str, ...] = ()
+    intent: tuple[str, ...] = ()
+    like_violating: bool = False
+
+    @property
+    def state(self) -> State:
+        """unsafe from 70, safe up to 30, unclear between."""
+        if self.points >= UNSAFE_FROM:
+            return "unsafe"
+        return "safe" if self.points <= SAFE_UP_TO else "unclear"
+
+    @property
+    def touched(self) -> bool:
+        """Whether the text holds any wording of the policy."""
+        return bool(self.keywords or self.indicators or self.like_violating)
+
+
+def words_of(text: str) -> str:
+    """The text as case-folded words with one space around each, so that a phrase is found only as whole words."""
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return f" {' '.join(WORD.findall(folded))} "
+
+
+def found(phrases: Sequence[str], words: str) -> tuple[str, ...]:
+    """Those of the phrases that stand in `words` (from words_of), in the order given."""
+    return tuple(phrase for phrase in phrases if words_of(phrase) in words)
+
+
+def similarity(words: str, example: str) -> float:
+    """Shared words over all words (Jaccard), from 0 to 1."""
+    ours, theirs = set(words.split()), set(words_of(example).split())
+    return len(ours & theirs) / len(ours | theirs) if ours | theirs else 0.0
+
+
+def score_policy(text: str, policy: Policy, depth: Depth) -> Score:
+    """Low depth reads keywords and indicators, medium adds context, high adds the policy's examples."""
+    words = words_of(text)
+    keywords, indicators = found(policy.keywords, words), found(policy.indicators, words)
+    points = START + (30 if keywords else -10) + (min(15 * len(indicators), 40) if indicators else -10)
+    score = Score(policy, points, keywords, indicators)
+    if depth != "low" and score.touched:
+        score = _with_context(score, words)
+    if depth == "high":
+        score = _with_examples(score, words)
+    return replace(score, points=min(100, max(0, score.points)))
+
+
+def score_all(text: str, policies: Sequence[Policy], depth: Depth) -> list[Score]:
+    """Every policy's score, in the order of the policies."""
+    return [score_policy(text, policy, depth) for policy in policies]
+
+
+def top_score(scores: Sequence[Score]) -> Score:
+    """The policy that decides: the highest score, the earliest of equals."""
+    return max(scores, key=lambda score: score.points)
+
+
+def overall(scores: Sequence[Score]) -> tuple[State, float]:
+    """Any unsafe policy wins, then any unclear one. With it, the mean score of the deciding policies, from 0 to 1.
+
+    For safe it is the mean of one minus the score.
+    """
+    state = top_score(scores).state
+    deciding = [score.points for score in scores if score.state == state]
+    mean = sum(deciding) / len(deciding) / 100
+    return state, 1 - mean if state == "safe" else mean
+
+
+def _with_context(score: Score, words: str) -> Score:
+    """Stated intent beats protective wording: a plan does not become research by saying so."""
+    intent, protective = found(INTENT, words), found(PROTECTIVE, words)
+    moved = 15 if intent else -20 if protective else 0
+    return replace(score, points=score.points + moved, intent=intent, protective=() if intent else protective)
+
+
+def _with_examples(score: Score, words: str) -> Score:
+    near_allowed = max((similarity(words, example) for example in score.policy.allowed), default=0.0)
+    near_violating = max((similarity(words, example) for example in score.policy.violating), default=0.0)
+    moved = 25 if near_violating > 0.4 else 10 if near_violating > 0.2 else -5
+    if near_allowed > 0.3:
+        moved -= 20
+    return replace(score, points=score.points + moved, like_violating=near_violating > 0.4)
