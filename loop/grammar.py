@@ -1,0 +1,122 @@
+"""How a trace is written and read: a body of reasoning, then the answer block. Not how a guard is asked.
+
+Reading is strict, because a trace may quote the text that it judges: only a whole answer block at the very end counts,
+and all else is unparsed, which is a state and never a label.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from wizloop.loop.words import FIELD, LABELS, NONE, TASKS, Task, Verdict
+
+REASONING: Final = "Reasoning:"
+"""The opening after which the guard writes a trace."""
+ANSWERS: Final = "Answers:"
+"""The opening after which it answers at once; also the first line of the answer block."""
+MOST_STEPS: Final = 10
+
+
+def _field_pattern(task: Task) -> str:
+    words = LABELS[task] if task == "request" else (*LABELS[task], NONE)
+    return rf"{FIELD[task]}:[ \t]*(?P<{task}>{'|'.join(words)})"
+
+
+# Anchored at the end of the text, so that a match is the last block and holds each field once.
+_BLOCK = re.compile(
+    rf"^{ANSWERS}[ \t]*\r?\n" + r"[ \t]*\r?\n".join(_field_pattern(task) for task in TASKS) + r"\s*\Z", re.MULTILINE
+)
+_MARKER = re.compile(rf"^(?=(?:> )*{ANSWERS})", re.MULTILINE)
+_QUOTED_MARKER = re.compile(rf"^> (?=(?:> )*{ANSWERS})", re.MULTILINE)
+_HEADING = re.compile(r"^(?=# Task |## Reasoning Step |---[ \t]*$)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A trace that was read whole."""
+
+    verdict: dict[Task, str | None]
+    """All three tasks; None where the trace says that there is nothing to judge."""
+    body: str
+    """What stands before the answer block, as it was given to `render`."""
+
+
+def parse(text: str) -> Parsed | None:
+    """Read a trace; None if it is unparsed.
+
+    The text must end in an answer block, white space aside: `Answers:` at the start of a line, then the three fields,
+    each once, in order, a full line each, with one of the task's labels (or `None`, but not for the request). Labels
+    are case-sensitive. A guard that was opened with `Answers:` must have that opening put back in front.
+    """
+    block = _BLOCK.search(text)
+    if block is None:
+        return None
+    verdict = {task: None if block[task] == NONE else block[task] for task in TASKS}
+    return Parsed(verdict, _QUOTED_MARKER.sub("", text[: block.start()].removesuffix("\n")))
+
+
+def verdict_spans(text: str) -> dict[Task, tuple[int, int]] | None:
+    """Return where each verdict word of the answer block stands, as (start, end) in characters; None if unparsed."""
+    block = _BLOCK.search(text)
+    return None if block is None else {task: block.span(task) for task in TASKS}
+
+
+def answer_block(verdict: Verdict) -> str:
+    """Return the four lines of the answer block, without a newline at the end; a missing task is `None`.
+
+    Raises ValueError for a word that is not one of the task's labels.
+    """
+    return "\n".join([ANSWERS, *(f"{FIELD[task]}: {_word(verdict, task)}" for task in TASKS)])
+
+
+def render(body: str, verdict: Verdict) -> str:
+    """Return a trace that `parse` reads back as this body and this verdict.
+
+    A line of the body that starts like an answer block gets `> ` in front, one more if it has some already, and
+    `parse` takes one away: what is learned from holds one block only. Raises ValueError for a wrong label, or no
+    verdict on the request, which no trace may leave open.
+    """
+    if verdict.get("request") is None:
+        raise ValueError("the verdict has no label for the request: a trace must end in harmful or unharmful")
+    quoted = _MARKER.sub("> ", body)
+    return f"{quoted}\n{answer_block(verdict)}" if body else answer_block(verdict)
+
+
+def render_sentence(sentence: str, verdict: Verdict) -> str:
+    """Return the short trace: the sentence on one line, then the answer block."""
+    line = " ".join(sentence.split())
+    if not line:
+        raise ValueError("the rationale is empty: write one sentence")
+    return render(line, verdict)
+
+
+def render_steps(steps_by_task: Mapping[Task, Sequence[str]], verdict: Verdict) -> str:
+    """Return the long trace (GuardReasoner, arXiv:2501.18492): numbered steps by task, a rule, the answer block.
+
+    Every task with a label needs 1 to 10 steps; a task without one may be left out. A line of a step that looks like
+    one of the headings gets `> ` in front. Raises ValueError naming the task.
+    """
+    lines: list[str] = []
+    for number, task in enumerate(TASKS, start=1):
+        if task in steps_by_task or verdict.get(task) is not None:
+            lines += [f"# Task {number}", *_step_lines(task, steps_by_task.get(task, ()))]
+    return render("\n".join([*lines, "---"]), verdict)
+
+
+def _step_lines(task: Task, steps: Sequence[str]) -> list[str]:
+    if not 1 <= len(steps) <= MOST_STEPS:
+        raise ValueError(f"task {task!r} has {len(steps)} steps: write 1 to {MOST_STEPS}")
+    lines: list[str] = []
+    for number, step in enumerate(steps, start=1):
+        if not step.strip():
+            raise ValueError(f"step {number} of task {task!r} is empty")
+        lines += [f"## Reasoning Step {number}", _HEADING.sub("> ", step.strip())]
+    return lines
+
+
+def _word(verdict: Verdict, task: Task) -> str:
+    label = verdict.get(task)
+    if label is not None and label not in LABELS[task]:
+        raise ValueError(f"{label!r} is no label of task {task!r}: use {' or '.join(LABELS[task])}")
+    return NONE if label is None else label
