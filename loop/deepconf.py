@@ -63,9 +63,8 @@ def groups(confidences: Floats, window: int) -> NDArray[np.float64]:
     values = np.asarray(confidences, dtype=np.float64)
     if len(values) < window:
         return np.array([mean(values)])
-    # Contiguous rows are summed in the order of a single row: a group has the same bits here and in OnlineGroup.
-    rows = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(values, window))
-    means: NDArray[np.float64] = rows.mean(axis=1)
+    # No running sum: it would drift, and a group must have the same bits here and in OnlineGroup.
+    means: NDArray[np.float64] = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=1)
     return means
 
 

@@ -182,6 +182,14 @@ def test_online_and_offline_agree_to_the_last_bit(trace: list[float], window: in
     assert cut_at(trace, window, threshold) == (below[0] + window if len(below) else None)
 
 
+@pytest.mark.parametrize("window", [3, 32, 100, 128])
+def test_the_lowest_group_of_a_long_trace_is_not_cut_at_itself(window: int) -> None:
+    trace = np.random.default_rng(7).uniform(0, 20, 300).tolist()
+    lowest = deepconf.lowest_group(trace, window)
+    assert cut_at(trace, window, lowest) is None
+    assert cut_at(trace, window, np.nextafter(lowest, 20)) is not None
+
+
 @pytest.mark.parametrize(("share", "early_stop", "taken"), [(1.0, True, 3), (0.5, True, 10), (1.0, False, 10)])
 def test_the_number_of_traces_stays_within_its_bounds(share: float, early_stop: bool, taken: int) -> None:
     votes = deepconf.Votes({"harmful": share, "unharmful": 1 - share}, "harmful", share)

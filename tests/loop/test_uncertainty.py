@@ -161,6 +161,16 @@ def test_compare_cells_words(counts: tuple[int, int, int, int], words: str) -> N
     assert found.words == words
 
 
+@pytest.mark.parametrize(
+    ("counts", "exact_p"),
+    [((1, 1, 2, 5), 1.0), ((0, 2, 2, 5), 1.0), ((2, 6, 4, 6), 0.567100), ((2, 2, 0, 2), 0.333333)],
+)
+def test_exact_p_counts_tables_as_likely_as_the_one_seen(counts: tuple[int, int, int, int], exact_p: float) -> None:
+    found = uncertainty.compare_cells(*counts)
+    assert found is not None
+    assert found.exact_p == pytest.approx(exact_p, abs=1e-6)
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 3, 4), (3, 4, 0, 0)])
 def test_an_empty_cell_has_no_comparison(counts: tuple[int, int, int, int]) -> None:
     assert uncertainty.compare_cells(*counts) is None
