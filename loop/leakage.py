@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from wizloop.loop.similarity import NearDuplicates, normalise, paired
+from wizloop.loop.similarity import NearDuplicates, normalise
 
 __all__ = ["Leak", "normalise", "overlaps"]
 
@@ -48,11 +48,11 @@ def overlaps(train: Sequence[Text], measure: Sequence[Text], threshold: float = 
 def _nearest(texts: Sequence[str], measured: Sequence[str], threshold: float) -> dict[str, tuple[str, float]]:
     """For each text that nearly repeats a measured one: that one, and how similar it is."""
     index = NearDuplicates(threshold)
-    for shingled, signature in paired(measured):
-        index.add(shingled, signature)
+    for text in measured:
+        index.add(index.fingerprint(text))
     found = {}
-    for text, (shingled, signature) in zip(texts, paired(texts), strict=True):
-        if (match := index.find(shingled, signature)) is not None:
+    for text in texts:
+        if (match := index.find(index.fingerprint(text))) is not None:
             found[text] = (measured[match[0]], match[1])
     return found
 

@@ -5,8 +5,11 @@ Words are runs of word characters, so text in a script without spaces (Chinese, 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -33,44 +36,51 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b) if a or b else 0.0
 
 
-def signatures(shingled: Iterable[frozenset[str]]) -> Iterator[Any]:
-    """A MinHash per set of shingles, in order."""
-    from datasketch import MinHash
+@dataclass(frozen=True)
+class Fingerprint:
+    """A text as it is compared: its shingles, and the MinHash values of them."""
 
-    # Sorted, because the order of a set of strings changes from process to process.
-    encoded = ([one.encode() for one in sorted(each)] for each in shingled)
-    yield from MinHash.generator(encoded, num_perm=PERMUTATIONS, seed=SEED)
+    shingles: frozenset[str]
+    minhash: Any
+
+    @property
+    def values(self) -> NDArray[np.uint32]:
+        """The MinHash values; the share of equal ones in two fingerprints estimates their Jaccard."""
+        values: NDArray[np.uint32] = self.minhash.hashvalues
+        return values
 
 
 class NearDuplicates:
-    """Texts that were added, asked for those that a new one nearly repeats.
+    """Texts that were added, asked for the one that a new text nearly repeats.
 
     MinHash LSH proposes, the true Jaccard of word shingles decides. `threshold` is in (0, 1].
     """
 
     def __init__(self, threshold: float) -> None:
-        from datasketch import MinHashLSH
+        from datasketch import MinHash, MinHashLSH
 
         if not 0 < threshold <= 1:
             raise ValueError(f"the near-duplicate threshold must be above 0 and at most 1, not {threshold}")
         self._threshold = threshold
+        self._blank = MinHash(num_perm=PERMUTATIONS, seed=SEED)
         # MinHashLSH wants its own threshold below 1; the true Jaccard decides anyway.
         self._index = MinHashLSH(threshold=min(threshold, 0.99), num_perm=PERMUTATIONS, weights=LSH_WEIGHTS)
-        self._shingled: list[frozenset[str]] = []
+        self._added: list[Fingerprint] = []
 
-    def add(self, shingled: frozenset[str], signature: Any) -> None:
+    def fingerprint(self, text: str) -> Fingerprint:
+        """The text as this index compares it."""
+        minhash, shingled = self._blank.copy(), shingles(text)
+        minhash.update_batch([one.encode() for one in shingled])
+        return Fingerprint(shingled, minhash)
+
+    def add(self, text: Fingerprint) -> None:
         """Remember a text; its number is how many were added before it."""
-        self._index.insert(len(self._shingled), signature)
-        self._shingled.append(shingled)
+        self._index.insert(len(self._added), text.minhash)
+        self._added.append(text)
 
-    def find(self, shingled: frozenset[str], signature: Any) -> tuple[int, float] | None:
+    def find(self, text: Fingerprint) -> tuple[int, float] | None:
         """The number and similarity of the nearest added text at or above the threshold; ties go to the earliest."""
-        near = ((jaccard(shingled, self._shingled[number]), -number) for number in self._index.query(signature))
-        best = max(near, default=(0.0, 0))
-        return (-best[1], best[0]) if best[0] >= self._threshold else None
-
-
-def paired(texts: Sequence[str]) -> Iterator[tuple[frozenset[str], Any]]:
-    """Each text's shingles and signature, in order."""
-    shingled = [shingles(text) for text in texts]
-    return zip(shingled, signatures(shingled), strict=True)
+        proposed = self._index.query(text.minhash)
+        near = ((jaccard(text.shingles, self._added[number].shingles), -number) for number in proposed)
+        similarity, minus = max(near, default=(0.0, 0))
+        return (-minus, similarity) if similarity >= self._threshold else None
