@@ -1,0 +1,138 @@
+"""The one run of a workspace and the controller that holds it. What a phase does is none of its business."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from types import EllipsisType
+
+from sqlalchemy import Connection, select, update
+
+from wizloop.store import errors, rows, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run: what was asked for, and where it stands."""
+
+    name: str
+    recipe_json: str
+    recipe_hash: str
+    seed: int
+    state: str
+    """created, running, paused, stopped, done or failed."""
+    reason: str
+    """Why it is in that state, in one sentence; empty at first."""
+    wanted: str
+    """What the person wants: run, pause, stop (after this phase) or stop_now."""
+    cap_micro: int | None
+    until: datetime | None
+    rounds_wanted: int
+    champion_id: int | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The process that works on the run."""
+
+    generation: int
+    pid: int
+    host: str
+    boot_id: str
+    heartbeat_at: datetime
+    doing: str
+    waiting: str | None
+
+
+_ENDED = ("stopped", "done", "failed")
+
+
+def create_run(
+    db: Connection,
+    *,
+    name: str,
+    recipe_json: str,
+    recipe_hash: str,
+    seed: int,
+    cap_micro: int | None,
+    until: datetime | None,
+    rounds_wanted: int,
+    now: datetime,
+) -> None:
+    """Begin the workspace's run. Raises errors.RunExists."""
+    there = get_run(db)
+    if there is not None:
+        raise errors.RunExists(f"the workspace already holds the run {there.name}: take another folder for another run")
+    asked = (name, recipe_json, recipe_hash, seed, "created", "", "run", cap_micro, until, rounds_wanted)
+    run = Run(*asked, champion_id=None, created_at=now, started_at=None, ended_at=None)
+    db.execute(tables.run.insert().values(id=1, **rows.values(run)))
+
+
+def get_run(db: Connection) -> Run | None:
+    """The run, or None before `create_run`."""
+    return rows.first(db, Run, select(*rows.columns(tables.run, Run)))
+
+
+def set_state(db: Connection, state: str, reason: str, now: datetime) -> None:
+    """Move the run to `state`; notes when it first ran and when it ended. Raises errors.NoRun."""
+    run = get_run(db)
+    if run is None:
+        raise errors.NoRun
+    started = run.started_at or (now if state == "running" else None)
+    ended = now if state in _ENDED else None
+    db.execute(update(tables.run).values(state=state, reason=reason, started_at=started, ended_at=ended))
+
+
+def want(db: Connection, wanted: str) -> None:
+    """Note what the person wants: run, pause, stop or stop_now. Raises errors.NoRun."""
+    _change_run(db, wanted=wanted)
+
+
+def set_limits(
+    db: Connection,
+    *,
+    cap_micro: int | EllipsisType | None = ...,
+    until: datetime | EllipsisType | None = ...,
+    rounds_wanted: int | EllipsisType = ...,
+) -> None:
+    """Change the limits that are given, and no other; None lifts one. Raises errors.NoRun."""
+    limits = {"cap_micro": cap_micro, "until": until, "rounds_wanted": rounds_wanted}
+    given = {name: value for name, value in limits.items() if value is not ...}
+    if given:
+        _change_run(db, **given)
+
+
+def set_champion(db: Connection, model_id: int) -> None:
+    """Make a model the champion. Raises errors.NoRun."""
+    _change_run(db, champion_id=model_id)
+
+
+def _change_run(db: Connection, **values: object) -> None:
+    if db.execute(update(tables.run).values(**values)).rowcount == 0:
+        raise errors.NoRun
+
+
+def claim_controller(db: Connection, *, pid: int, host: str, boot_id: str, now: datetime) -> int:
+    """Become the controller; the new generation, which fences every earlier one off."""
+    held = controller(db)
+    generation = 1 if held is None else held.generation + 1
+    claim = rows.values(Controller(generation, pid, host, boot_id, now, "", None))
+    if held is None:
+        db.execute(tables.controller.insert().values(id=1, **claim))
+    else:
+        db.execute(update(tables.controller).values(**claim))
+    return generation
+
+
+def beat(db: Connection, generation: int, *, now: datetime, doing: str, waiting: str | None) -> None:
+    """Say that this controller is alive, what it does and what it waits for. Raises errors.Fenced."""
+    table = tables.controller
+    alive = update(table).where(table.c.generation == generation)
+    if db.execute(alive.values(heartbeat_at=now, doing=doing, waiting=waiting)).rowcount == 0:
+        raise errors.Fenced
+
+
+def controller(db: Connection) -> Controller | None:
+    """The last controller, alive or not; None when there never was one."""
+    return rows.first(db, Controller, select(*rows.columns(tables.controller, Controller)))

@@ -1,0 +1,179 @@
+"""The one seam to SQLite: driver, journal, pragmas, error codes. Nothing else in the project may open the database.
+
+A process loses all its POSIX locks on a file when any descriptor of it closes (sqlite.org/howtocorrupt.html, 2.2), so
+that a plain `open()` of the live database can lose a commit. Paths may be tested for being there, and no more.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, cast
+
+from sqlalchemy import Connection, Engine, ExceptionContext, QueuePool, Table, create_engine, event
+from sqlalchemy.dialects import sqlite
+
+from wizloop.store import errors
+
+DB_NAME = "wizloop.db"
+BUSY_SECONDS = 30.0
+Mode = Literal["ro", "rw", "rwc"]
+
+_FULL, _IOERR, _BUSY, _CORRUPT, _NOTADB = 13, 10, 5, 11, 26
+_NO_SPACE_BYTES = 1 << 20
+_PRAGMAS = (
+    "foreign_keys=ON",
+    "synchronous=FULL",
+    # Checkpoints are the controller's alone; see Store.checkpoint.
+    "wal_autocheckpoint=0",
+    "journal_size_limit=67108864",
+)
+
+
+def driver() -> ModuleType:
+    """The SQLite driver: pysqlite3, which brings a SQLite of its own, or else the one of the Python in use."""
+    try:
+        import pysqlite3.dbapi2 as found
+    except ImportError:
+        import sqlite3 as found
+    return cast(ModuleType, found)
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite is free of the WAL-reset bug (sqlite.org/wal.html, "The WAL-reset bug")."""
+    back_ported = {(3, 44): 6, (3, 50): 7}
+    least = back_ported.get(version[:2])
+    return version >= (3, 51, 3) or (least is not None and version[2] >= least)
+
+
+def journal_for(version: tuple[int, int, int]) -> tuple[Literal["wal", "delete"], str | None]:
+    """The journal mode that is safe with this SQLite, and what to tell the person where it is the slower one."""
+    if wal_is_safe(version):
+        return "wal", None
+    number = ".".join(map(str, version))
+    return "delete", (
+        f"SQLite {number} has a bug that can destroy a database shared by two processes in WAL mode: "
+        "wizloop uses the slower rollback journal. Install pysqlite3 0.6.1 or newer to be rid of this."
+    )
+
+
+def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SECONDS) -> Any:
+    """A raw connection in autocommit mode with every pragma set.
+
+    Raises errors.JournalRefused when a writer does not get the journal mode that `journal_for` names.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    raw = module.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in _PRAGMAS:
+            raw.execute(f"PRAGMA {pragma}")
+        if mode == "ro":
+            raw.execute("PRAGMA query_only=ON")
+        else:
+            # Hashes arrive in random order: with the default 2 MB each insert would read its index page again.
+            raw.execute("PRAGMA cache_size=-65536")
+            _set_journal(raw, path, journal_for(module.sqlite_version_info)[0])
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def _set_journal(raw: Any, path: Path, wanted: str) -> None:
+    (found,) = raw.execute("PRAGMA journal_mode").fetchone()
+    if found != wanted:
+        # Changing the mode needs the file for oneself, and SQLite does not wait for that by itself: a write lock does.
+        raw.execute("BEGIN IMMEDIATE")
+        raw.execute("ROLLBACK")
+        (found,) = raw.execute(f"PRAGMA journal_mode={wanted}").fetchone()
+    if found != wanted:
+        raise errors.JournalRefused(
+            f"{path} stays in journal mode {found} where {wanted} is needed: close every other wizloop on it"
+        )
+
+
+def sqlite_engine(path: Path, mode: Mode, module: ModuleType) -> Engine:
+    """An engine that begins IMMEDIATE, so that read-then-write loses no update, or deferred for a reader."""
+    engine = create_engine(
+        "sqlite://", module=module, creator=lambda: connect(path, mode, module), poolclass=QueuePool, max_overflow=30
+    )
+    begin = "BEGIN" if mode == "ro" else "BEGIN IMMEDIATE"
+    event.listen(engine, "begin", lambda db: db.exec_driver_sql(begin))
+    event.listen(engine, "commit", _still_in_transaction)
+    event.listen(engine, "handle_error", _translator(path))
+    return engine
+
+
+def _still_in_transaction(db: Connection) -> None:
+    # After SQLITE_FULL or SQLITE_IOERR SQLite has rolled back by itself; statements after it would commit one by one.
+    raw = cast(Any, db.connection.driver_connection)
+    if not raw.in_transaction:
+        raise errors.RolledBack
+
+
+def _translator(path: Path) -> Callable[[ExceptionContext], None]:
+    def translate(context: ExceptionContext) -> None:
+        cause = context.original_exception
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code == _FULL or (code == _IOERR and shutil.disk_usage(path.parent).free < _NO_SPACE_BYTES):
+            raise errors.DiskFull(
+                f"the disk that holds {path.parent} is full: make space there, and the run can go on"
+            ) from cause
+        if code == _BUSY:
+            raise errors.Busy(
+                f"another process has been writing to {path} for {BUSY_SECONDS:.0f} s: try again"
+            ) from cause
+        if code in (_CORRUPT, _NOTADB):
+            raise errors.Damaged(f"{path} cannot be read ({cause}): put a backup in its place") from cause
+
+    return translate
+
+
+def checkpoint(path: Path, module: ModuleType) -> bool:
+    """Move the write-ahead log into the database and empty it; False when a reader was in the way for 2 s."""
+    raw = connect(path, "rw", module, timeout=2.0)
+    try:
+        (busy, _, _) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        raw.close()
+    return not busy
+
+
+def backup(path: Path, to: Path, module: ModuleType) -> None:
+    """Write a whole, compact copy to `to` while others read and write; `to` is there only once it is complete."""
+    aside = to.with_name(to.name + ".part")
+    aside.unlink(missing_ok=True)
+    raw = connect(path, "ro", module)
+    try:
+        raw.execute("PRAGMA query_only=OFF")
+        raw.execute("VACUUM INTO ?", (str(aside),))
+    finally:
+        raw.close()
+    aside.replace(to)
+
+
+def insert_many(db: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows whose values stand in the order of `names`.
+
+    Hands SQLite the tuples as they are: Core's own executemany makes dictionaries of them and takes twice as long.
+    """
+    if db.dialect.name != "sqlite":
+        db.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+        return
+    made = [table.c[name].type.dialect_impl(db.dialect).bind_processor(db.dialect) for name in names]
+    as_kept = [
+        map(make, column) if make else column for make, column in zip(made, zip(*rows, strict=True), strict=True)
+    ]
+    places = ", ".join("?" * len(names))
+    db.exec_driver_sql(
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})", list(zip(*as_kept, strict=True))
+    )
+
+
+def upsert(db: Connection, table: Table) -> sqlite.Insert:
+    """An INSERT that takes an ON CONFLICT clause, in the words of the database in use."""
+    if db.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return cast(sqlite.Insert, postgresql.insert(table))
+    return sqlite.insert(table)

@@ -1,0 +1,52 @@
+"""What happened in the night, in sentences; append only. For people: no part of the program reads them to decide."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from wizloop.store import rows, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One sentence of the log."""
+
+    id: int
+    at: datetime
+    level: str
+    """info, warn or error."""
+    phase: str | None
+    round: int | None
+    message: str
+    data_json: str | None
+
+
+_EVENT = rows.columns(tables.events, Event)
+
+
+def add(
+    db: Connection,
+    *,
+    level: str,
+    message: str,
+    now: datetime,
+    phase: str | None = None,
+    round: int | None = None,
+    data_json: str | None = None,
+) -> None:
+    """Write one event down."""
+    values = {"at": now, "level": level, "phase": phase, "round": round, "message": message, "data_json": data_json}
+    db.execute(tables.events.insert().values(**values))
+
+
+def page(db: Connection, after_id: int, limit: int) -> list[Event]:
+    """The next events in order: pass the last id of one page for the next one, 0 at first."""
+    table = tables.events
+    return rows.every(db, Event, select(*_EVENT).where(table.c.id > after_id).order_by(table.c.id).limit(limit))
+
+
+def last(db: Connection, n: int) -> list[Event]:
+    """The last n events, oldest first."""
+    newest = rows.every(db, Event, select(*_EVENT).order_by(tables.events.c.id.desc()).limit(n))
+    return newest[::-1]

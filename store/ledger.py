@@ -1,0 +1,38 @@
+"""What has been spent and what is held back: the two sums, kept with the rows they sum. Micro-dollars."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from wizloop.store import tables
+from wizloop.store.engine import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The run's money in micro-dollars; `reserved_micro` is the most that calls under way can still cost."""
+
+    cap_micro: int | None
+    settled_micro: int
+    reserved_micro: int
+
+    def allows(self, worst_micro: int) -> bool:
+        """Whether a call that can cost so much fits; a free one always does."""
+        if self.cap_micro is None or worst_micro == 0:
+            return True
+        return self.settled_micro + self.reserved_micro + worst_micro <= self.cap_micro
+
+
+def budget(db: Connection) -> Budget:
+    """What the run may cost, has cost, and holds back; no cap where there is no run or it has none."""
+    sums = db.execute(select(tables.budget.c.settled_micro, tables.budget.c.reserved_micro)).first()
+    settled, reserved = (0, 0) if sums is None else sums
+    return Budget(db.scalar(select(tables.run.c.cap_micro)), settled, reserved)
+
+
+def change(db: Connection, *, settled: int = 0, reserved: int = 0) -> None:
+    """Add to the two sums, in the transaction that changes the rows they sum."""
+    table = tables.budget
+    new = upsert(db, table).values(id=1, settled_micro=settled, reserved_micro=reserved)
+    raised = {"settled_micro": table.c.settled_micro + settled, "reserved_micro": table.c.reserved_micro + reserved}
+    db.execute(new.on_conflict_do_update(index_elements=["id"], set_=raised))

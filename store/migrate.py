@@ -1,0 +1,45 @@
+"""Which schema a database has, and how it gets the newest one: forward only. Alembic loads only when there is work."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, MetaData, column, inspect, select, table
+
+from wizloop.store import errors
+from wizloop.store.tables import NAMES
+
+HEAD = "0001"
+"""The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
+
+_VERSION = table("alembic_version", column("version_num"))
+
+
+def revision(db: Connection) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    if not inspect(db).has_table("alembic_version"):
+        return None
+    return db.scalar(select(_VERSION.c.version_num))
+
+
+def refuse_newer(found: str | None, folder: Path) -> None:
+    """Raises errors.SchemaTooNew when the database is ahead of this code."""
+    if found is not None and found > HEAD:
+        raise errors.SchemaTooNew(
+            f"{folder} was written by a newer wizloop (schema {found}, this one knows {HEAD}): install that version"
+        )
+
+
+def upgrade(db: Connection) -> None:
+    """Apply every migration that the database lacks, in the caller's transaction."""
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    folder = Path(__file__).parent / "migrations"
+    scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
+    # A migration's tables get their constraint names as wizloop.store.tables does.
+    context = MigrationContext.configure(db, opts={"target_metadata": MetaData(naming_convention=NAMES)})
+    missing = list(scripts.iterate_revisions("head", revision(db)))
+    with Operations.context(context):
+        for script in reversed(missing):
+            script.module.upgrade()
+            context.stamp(scripts, script.revision)

@@ -1,0 +1,286 @@
+"""The intent ledger: a teacher call is a row before it is sent, and is never deleted. Sends nothing, parses nothing.
+
+planned -> reserved -> sent -> received -> parsed | refused | failed
+                         `---> ambiguous (in flight at a kill: its reservation stays charged)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from wizloop.store import errors, ledger, rows, tables
+from wizloop.store.engine import upsert
+from wizloop.store.ledger import Budget, budget
+
+__all__ = ["Budget", "Call", "TeacherTrace", "budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question to a teacher, and what became of it. Money in micro-dollars."""
+
+    id: int
+    key: str
+    """SHA-256, hexadecimal, of everything that decides the answer, the attempt with it."""
+    sample_id: int
+    round: int
+    teacher: str
+    model: str
+    attempt: int
+    state: str
+    outcome: str | None
+    category: str | None
+    reserved_micro: int
+    """What is held back for it now: the most it can cost, until it is settled."""
+    cost_micro: int | None
+    request_json: str
+    raw: str | None
+    """The answer as it came, stored before anyone parses it."""
+    usage_json: str | None
+    request_id: str | None
+    stop_reason: str | None
+    created_at: datetime
+    sent_at: datetime | None
+    received_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTrace:
+    """A teacher's rationale and the verdict that it ends in."""
+
+    id: int
+    call_id: int
+    sample_id: int
+    round: int
+    teacher: str
+    verdict: dict[str, str | None]
+    confidence_word: str
+    """low, medium or high, by the teacher's own word."""
+    trace_json: str
+    explanation: str
+    steps_json: str
+    created_at: datetime
+
+
+_CALL = rows.columns(tables.teacher_calls, Call)
+_TRACE = rows.columns(tables.teacher_traces, TeacherTrace)
+_ENDS = ("parsed", "refused", "failed")
+_OPEN = ("planned", "reserved", "sent", "received")
+
+
+def plan(
+    db: Connection,
+    *,
+    key: str,
+    sample_id: int,
+    round: int,
+    teacher: str,
+    model: str,
+    attempt: int,
+    request_json: str,
+    now: datetime,
+) -> int:
+    """Write a call down before anything is sent; its id. The same key is the same call, whatever became of it."""
+    new = upsert(db, tables.teacher_calls).values(
+        key=key,
+        sample_id=sample_id,
+        round=round,
+        teacher=teacher,
+        model=model,
+        attempt=attempt,
+        state="planned",
+        reserved_micro=0,
+        request_json=request_json,
+        created_at=now,
+    )
+    db.execute(new.on_conflict_do_nothing(index_elements=["key"]))
+    return int(db.scalars(select(tables.teacher_calls.c.id).where(tables.teacher_calls.c.key == key)).one())
+
+
+def call(db: Connection, call_id: int) -> Call:
+    """One call. Raises errors.NotFound."""
+    found = rows.first(db, Call, select(*_CALL).where(tables.teacher_calls.c.id == call_id))
+    if found is None:
+        raise errors.NotFound(f"there is no teacher call with the id {call_id}")
+    return found
+
+
+def calls(db: Connection, round: int, states: Sequence[str] = ()) -> list[Call]:
+    """The calls of a round, in the order of their planning; those in `states` only, where any are given."""
+    table = tables.teacher_calls
+    query = select(*_CALL).where(table.c.round == round).order_by(table.c.id)
+    return rows.every(db, Call, query.where(table.c.state.in_(states)) if states else query)
+
+
+def calls_for(db: Connection, sample_id: int) -> list[Call]:
+    """Every call about one sample, in the order of their planning."""
+    table = tables.teacher_calls
+    return rows.every(db, Call, select(*_CALL).where(table.c.sample_id == sample_id).order_by(table.c.id))
+
+
+def reserve(db: Connection, call_id: int, worst_micro: int) -> None:
+    """Hold the most that a planned call can cost. Raises errors.OverBudget (nothing is held), errors.WrongState."""
+    if worst_micro < 0:
+        raise ValueError(f"a call cannot cost {worst_micro} micro-dollars")
+    held = _in_state(db, call_id, "planned")
+    money = budget(db)
+    if not money.allows(worst_micro):
+        raise errors.OverBudget(
+            f"call {call_id} can cost {_usd(worst_micro)}, but of {_usd(money.cap_micro or 0)} there is "
+            f"{_usd(money.settled_micro)} spent and {_usd(money.reserved_micro)} reserved"
+        )
+    _change(db, held, state="reserved", reserved_micro=worst_micro)
+    ledger.change(db, reserved=worst_micro)
+
+
+def mark_sent(db: Connection, call_id: int, now: datetime) -> None:
+    """Note, before the request leaves, that it does. Raises errors.WrongState unless the money is reserved."""
+    _change(db, _in_state(db, call_id, "reserved"), state="sent", sent_at=now)
+
+
+def mark_received(
+    db: Connection,
+    call_id: int,
+    *,
+    raw: str,
+    usage_json: str | None,
+    request_id: str | None,
+    stop_reason: str | None,
+    cost_micro: int,
+    now: datetime,
+) -> None:
+    """Keep the answer as it came and settle its cost; an ambiguous call may still be answered.
+
+    Raises errors.WrongState.
+    """
+    held = _in_state(db, call_id, "sent", "ambiguous")
+    answer = {"raw": raw, "usage_json": usage_json, "request_id": request_id, "stop_reason": stop_reason}
+    _change(db, held, state="received", received_at=now, **answer, **_settle(db, held, cost_micro))
+
+
+def finish(db: Connection, call_id: int, state: str, outcome: str, category: str | None = None) -> None:
+    """End a call as parsed, refused or failed; what was still held for it is free again.
+
+    A call that was sent and is known not to have been billed ends so too. Raises errors.WrongState.
+    """
+    if state not in _ENDS:
+        raise errors.WrongState(f"a teacher call ends as one of {', '.join(_ENDS)}, not as {state}")
+    held = _in_state(db, call_id, *(("received",) if state == "parsed" else _OPEN))
+    _change(db, held, state=state, outcome=outcome, category=category, **_settle(db, held, 0))
+
+
+def in_flight(db: Connection) -> list[Call]:
+    """The calls that were sent and not received."""
+    return _in(db, "sent")
+
+
+def ambiguous(db: Connection) -> list[Call]:
+    """The calls of which nobody knows whether they were answered."""
+    return _in(db, "ambiguous")
+
+
+def mark_ambiguous(db: Connection, call_ids: Sequence[int]) -> None:
+    """Note that nobody knows whether these calls were answered: their reservations stay. Raises errors.WrongState."""
+    for call_id in call_ids:
+        _change(db, _in_state(db, call_id, "sent"), state="ambiguous")
+
+
+def replan(db: Connection, call_ids: Sequence[int]) -> None:
+    """Let sent or ambiguous calls be asked again: a free teacher, or a person said so.
+
+    What was held for them counts as spent, since they may have been billed. Raises errors.WrongState.
+    """
+    for call_id in call_ids:
+        held = _in_state(db, call_id, "sent", "ambiguous")
+        _change(db, held, state="planned", sent_at=None, **_settle(db, held, held.reserved_micro))
+
+
+def call_counts(db: Connection, round: int) -> dict[str, int]:
+    """How many calls of a round are in which state."""
+    table = tables.teacher_calls
+    query = select(table.c.state, func.count()).where(table.c.round == round).group_by(table.c.state)
+    return rows.counted(db, query.order_by(table.c.state))
+
+
+def spent_micro(db: Connection, round: int) -> int:
+    """What the calls of a round have cost so far, without what is reserved."""
+    table = tables.teacher_calls
+    return int(db.scalar(select(func.sum(table.c.cost_micro)).where(table.c.round == round)) or 0)
+
+
+def add_trace(
+    db: Connection,
+    *,
+    call_id: int,
+    verdict: dict[str, str | None],
+    confidence_word: str,
+    trace_json: str,
+    explanation: str,
+    steps_json: str,
+    now: datetime,
+) -> int:
+    """Keep the trace that a call's answer holds; its id. A call has one trace: a second one is not taken."""
+    asked = call(db, call_id)
+    new = upsert(db, tables.teacher_traces).values(
+        call_id=call_id,
+        sample_id=asked.sample_id,
+        round=asked.round,
+        teacher=asked.teacher,
+        verdict=verdict,
+        confidence_word=confidence_word,
+        trace_json=trace_json,
+        explanation=explanation,
+        steps_json=steps_json,
+        created_at=now,
+    )
+    db.execute(new.on_conflict_do_nothing(index_elements=["call_id"]))
+    return int(db.scalars(select(tables.teacher_traces.c.id).where(tables.teacher_traces.c.call_id == call_id)).one())
+
+
+def traces(db: Connection, round: int) -> list[TeacherTrace]:
+    """The teachers' traces of a round, in the order in which they came."""
+    table = tables.teacher_traces
+    return rows.every(db, TeacherTrace, select(*_TRACE).where(table.c.round == round).order_by(table.c.id))
+
+
+def traces_for(db: Connection, sample_id: int) -> list[TeacherTrace]:
+    """Every teacher's trace of one sample."""
+    table = tables.teacher_traces
+    return rows.every(db, TeacherTrace, select(*_TRACE).where(table.c.sample_id == sample_id).order_by(table.c.id))
+
+
+def trace(db: Connection, trace_id: int) -> TeacherTrace:
+    """One trace. Raises errors.NotFound."""
+    found = rows.first(db, TeacherTrace, select(*_TRACE).where(tables.teacher_traces.c.id == trace_id))
+    if found is None:
+        raise errors.NotFound(f"there is no teacher's trace with the id {trace_id}")
+    return found
+
+
+def _in(db: Connection, state: str) -> list[Call]:
+    table = tables.teacher_calls
+    return rows.every(db, Call, select(*_CALL).where(table.c.state == state).order_by(table.c.id))
+
+
+def _in_state(db: Connection, call_id: int, *allowed: str) -> Call:
+    found = call(db, call_id)
+    if found.state not in allowed:
+        raise errors.WrongState(f"teacher call {call_id} is {found.state}: it must be {' or '.join(allowed)} for this")
+    return found
+
+
+def _settle(db: Connection, held: Call, cost_micro: int) -> dict[str, Any]:
+    """Free what is held for a call and charge its cost, on top of what it has cost before."""
+    ledger.change(db, settled=cost_micro, reserved=-held.reserved_micro)
+    return {"reserved_micro": 0, "cost_micro": (held.cost_micro or 0) + cost_micro}
+
+
+def _change(db: Connection, held: Call, **values: object) -> None:
+    db.execute(update(tables.teacher_calls).where(tables.teacher_calls.c.id == held.id).values(**values))
+
+
+def _usd(micro: int) -> str:
+    return f"${micro / 1_000_000:.4f}"
