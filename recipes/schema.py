@@ -1,0 +1,170 @@
+"""A recipe: everything that a run is, with no secret in it. TOML in; a frozen, checked object out.
+
+Paths in a recipe are relative to the folder in which wizloop is started, not to the recipe's file: a shipped recipe
+lives inside the installed package, where no data is.
+"""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from wizloop.recipes.sections import (
+    Classify,
+    Data,
+    DataDemo,
+    Dpo,
+    Export,
+    Gate,
+    Guard,
+    Members,
+    Positive,
+    Review,
+    Section,
+    Select,
+    Stop,
+    Teachers,
+    Train,
+    Worker,
+)
+
+HERE = Path(__file__).parent
+# The TOML files beside the shipped recipes that are something else.
+NOT_RECIPES = ("policies", "demo_phrases")
+
+
+class RecipeError(ValueError):
+    """The recipe cannot be used; the message names the file and the key, and says what to do."""
+
+
+class Recipe(Section):
+    """One run. Every section may be left out: its defaults then hold."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """What the run is called; lower-case letters, digits, - and _."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """All randomness follows from it."""
+    rounds: Positive = 4
+    """Rounds of choosing and teaching after round 0, which teaches the seed."""
+    until: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
+    """Local wall clock, "07:00": no new phase starts after it; None sets no end."""
+    budget_usd: Annotated[float, Field(ge=0)] | None = None
+    """Dollars that teachers may cost; None sets no cap."""
+    source: Literal["files", "demo"] = "files"
+    """Whether samples come from [[data]] or from the demo pool, which is made from the seed."""
+    data: tuple[Data, ...] = ()
+    data_demo: DataDemo = DataDemo()
+    guard: Guard = Guard()
+    classify: Classify = Classify()
+    members: Members = Members()
+    select: Select = Select()
+    teacher: Teachers = Teachers()
+    review: Review = Review()
+    train: Train = Train()
+    dpo: Dpo = Dpo()
+    gate: Gate = Gate()
+    stop: Stop = Stop()
+    export: Export = Export()
+    worker: Worker = Worker()
+
+    @model_validator(mode="after")
+    def _has_what_a_run_needs(self) -> "Recipe":
+        given = {each.split for each in self.data}
+        missing = [split for split in ("pool", "seed", "dev") if split not in given]
+        if self.source == "demo" and self.data:
+            raise ValueError('source is "demo": leave out [[data]], or set source = "files"')
+        if self.source == "files" and missing:
+            raise ValueError(f"no [[data]] has the split {missing[0]!r}: a run needs pool, seed and dev")
+        if "adapter" in self.export.formats and self.train.method != "lora":
+            raise ValueError('export.formats holds "adapter", which needs train.method = "lora"')
+        return self
+
+
+def shipped() -> dict[str, Path]:
+    """The names of the shipped recipes and their files, in order."""
+    return {path.stem: path for path in sorted(HERE.glob("*.toml")) if path.stem not in NOT_RECIPES}
+
+
+def load(path_or_name: str | Path) -> Recipe:
+    """A shipped recipe by its name, or one of your own by its path. Raises RecipeError."""
+    path = _find(path_or_name)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: is not TOML: {error}") from error
+    try:
+        # Through JSON, where strict types let a list be a tuple and nothing else pass for something else.
+        return Recipe.model_validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_explained(error)}") from error
+
+
+def canonical_json(recipe: Recipe) -> str:
+    """The recipe with every default written out, keys sorted, no white space: equal recipes give equal text."""
+    return json.dumps(recipe.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """sha256, in hex, of the canonical JSON."""
+    return hashlib.sha256(canonical_json(recipe).encode("utf-8")).hexdigest()
+
+
+def _find(path_or_name: str | Path) -> Path:
+    path, names = Path(path_or_name), shipped()
+    if path.is_file():
+        return path
+    if str(path_or_name) in names:
+        return names[str(path_or_name)]
+    near = difflib.get_close_matches(str(path_or_name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RecipeError(f"{path_or_name}: no such file, and no shipped recipe ({', '.join(names)}) has this name{hint}")
+
+
+def _explained(error: ValidationError) -> str:
+    """The first fault in one sentence: unknown keys first, since they often cause the others."""
+    faults = error.errors(include_url=False)
+    fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
+    key = _dotted(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return _unknown_key(key, fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return f"the key {key} is missing; it has no default"
+    if not key or isinstance(fault["input"], dict | Recipe):
+        return f"{key}: {message}" if key else message
+    return f"{key} = {json.dumps(fault['input'], default=str)}: {message}"
+
+
+def _dotted(place: tuple[int | str, ...]) -> str:
+    """The key as a person counts: the first of several is [1]."""
+    return ".".join(f"[{part + 1}]" if isinstance(part, int) else part for part in place).replace(".[", "[")
+
+
+def _unknown_key(key: str, place: tuple[int | str, ...]) -> str:
+    known = dict(_keys(Recipe, ""))
+    here = ".".join(str(part) for part in place[:-1] if isinstance(part, str))
+    siblings = [each for each in known if each.rpartition(".")[0] == here]
+    last = str(place[-1])
+    near = difflib.get_close_matches(last, [each.rpartition(".")[2] for each in siblings], n=1)
+    if near:
+        return f"unknown key {key}; did you mean {'.'.join(filter(None, [here, near[0]]))}?"
+    elsewhere = next((each for each in known if each.rpartition(".")[2] == last), None)
+    if elsewhere:
+        return f"unknown key {key}; did you mean {elsewhere}?"
+    return f"unknown key {key}; known here: {', '.join(each.rpartition('.')[2] for each in siblings)}"
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every key of the schema with its dots, and its field."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}", field
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _keys(inner, f"{prefix}{name}.")

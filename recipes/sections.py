@@ -1,0 +1,314 @@
+"""The sections of a recipe: one field for each setting, its default, and under it its unit and the reason.
+
+Not where a recipe is read or checked as a whole; see schema.py. There is no second list of these fields anywhere.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Task = Literal["request", "completion", "response"]
+Split = Literal["pool", "seed", "dev", "test"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and a recipe never changes once it is read."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class TinyGuard(Section):
+    """The shape of the guard that is made from nothing when guard.base is "tiny"."""
+
+    vocab: Annotated[int, Field(ge=300, le=65_536)] = 4096
+    """Tokens. 4,096 was as good as 8,192 at half the parameters."""
+    layers: Positive = 2
+    """Transformer blocks. Four were no better."""
+    width: Annotated[int, Field(ge=16, multiple_of=4)] = 128
+    """Hidden size; a multiple of the four attention heads."""
+    mlp: Positive = 256
+    """Inner size of the feed-forward part."""
+    epochs: Annotated[int, Field(ge=0)] = 1
+    """Passes of language modelling over the pool's prompts after the start from co-occurrence. One helped most."""
+
+
+class Guard(Section):
+    """The local model that is taught, and how it is asked."""
+
+    base: Annotated[str, Field(min_length=1)] = "tiny"
+    """A model's hub name, a local folder, or "tiny": made from nothing on the pool's text, and nothing is fetched."""
+    quantise: Literal["none", "4bit"] = "none"
+    """How the base is held in memory; 4bit pays on Metal alone."""
+    max_prompt_tokens: Annotated[int, Field(ge=32)] = 512
+    """Tokens of one rendered prompt; longer text is cut by the renderer, the instruction never."""
+    reasoning: Literal["sentence", "steps"] = "sentence"
+    """What stands before the answer block: one sentence (a tiny guard cannot do more) or the steps for each task."""
+    template: Literal["raw", "chat"] = "raw"
+    """Whether the prompt goes through the base's chat template; the same in training, mining and evaluation."""
+    max_trace_tokens: Annotated[int, Field(ge=8)] = 64
+    """Tokens that a trace may have; 64 hold a sentence and the answer block, steps need about 400."""
+    tiny: TinyGuard = TinyGuard()
+
+
+class Data(Section):
+    """One file of samples. The path is relative to the folder in which wizloop is started."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """The file: JSON, JSON Lines or CSV, gzipped or not."""
+    split: Split
+    """Where its rows go: to choose from, to start with, to choose thresholds and gates, or to measure only."""
+    format: str | None = None
+    """The file's format by name; None recognises it from its columns."""
+    map: dict[str, str] = {}
+    """Our field (prompt, response, request, completion, response_label) to the file's column, for other schemas."""
+    task: Task | None = None
+    """Read this task's label alone; "request" also leaves out the responses. None reads whatever the file labels."""
+    limit: Positive | None = None
+    """The first so many rows after the filters below; None takes all."""
+    max_chars: Positive | None = None
+    """Leaves out prompts with more characters; None takes all."""
+    half: Literal["dev", "test"] | None = None
+    """dev takes prompts whose sha256 (normalised) starts with 0 to 7, test the others, so that no prompt is in both."""
+    part: tuple[Share, Share] | None = None
+    """From and up to, of 1: the place of the prompt's sha256, its first 8 hex digits over 16^8. Parts never overlap."""
+    sample: Positive | None = None
+    """So many rows at random, with the run's seed, after the filters; None takes all."""
+    benchmark: str | None = None
+    """The name under which a test set is reported; None measures all unnamed test rows together."""
+    hide_labels: bool = False
+    """Whether the loop must not see the labels: only the recorded teacher may read them from the file."""
+
+    @model_validator(mode="after")
+    def _filters_agree(self) -> "Data":
+        if self.half and self.part:
+            raise ValueError("half and part are two ways to divide the same file: give one")
+        if self.part and self.part[0] >= self.part[1]:
+            raise ValueError("part must rise, for example [0.0, 0.8]")
+        if self.limit and self.sample:
+            raise ValueError("limit takes the first rows and sample takes any: give one")
+        return self
+
+
+class DataDemo(Section):
+    """Sizes of the demo pool's splits, in samples; used where source is "demo"."""
+
+    pool: Positive = 1600
+    """Enough for four rounds of a hundred, with most left unchosen."""
+    seed: Positive = 80
+    """Few enough that a night shows a gain."""
+    dev: Positive = 300
+    """Smaller ones cannot resolve the gate's margin."""
+    test: Positive = 400
+    """An interval of about four points each way on F1."""
+
+
+class Classify(Section):
+    """How the pool is read by the guard."""
+
+    least: Positive = 2
+    """Traces of a sample before sampling may stop."""
+    most: Positive = 4
+    """Traces of a sample at most."""
+    share: Share = 0.25
+    """Of the pool, the least certain by one forward pass first, that gets traces; the rest keeps its direct verdict."""
+    consensus: Rate = 0.95
+    """Share of the weighted vote at which sampling stops (DeepConf's tau)."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    """Sampling temperature, as in GuardReasoner's mining code."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Nucleus sampling, as in GuardReasoner."""
+    batch: Positive = 64
+    """Prompts at once, and the piece that a crash can cost; halved after an out-of-memory death."""
+    verdict: Literal["auto", "direct", "traces"] = "auto"
+    """Which verdict counts: the direct one, the traces' vote, or whichever is better on dev."""
+    keep_top_percent: Annotated[float, Field(gt=0, le=100)] = 90
+    """Warm-up traces kept when the online stopping threshold is set (DeepConf-high)."""
+
+    @model_validator(mode="after")
+    def _least_is_least(self) -> "Classify":
+        if self.least > self.most:
+            raise ValueError(f"least ({self.least}) must not be above most ({self.most})")
+        return self
+
+
+class Members(Section):
+    """The ensemble whose disagreement is measured."""
+
+    count: Annotated[int, Field(ge=0, le=8)] = 2
+    """Members beside the champion; three in all separate right from wrong about as well as any measure tried."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.67
+    """Share of the training data that each member sees, as leaving one of three sets out does."""
+
+
+class Shares(Section):
+    """What the teacher's batch is mixed from; the shares add up to 1."""
+
+    uncertain_compliance: Share = 0.35
+    """Let through with low confidence: the riskiest cell first."""
+    disagreement: Share = 0.25
+    """Members differ most; best on pools as rare as real traffic."""
+    low_confidence: Share = 0.15
+    """Least sure, whatever the verdict."""
+    diversity: Share = 0.1
+    """Farthest from what is already chosen."""
+    random: Share = 0.15
+    """Any sample, so that the pool can be estimated without bias."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Shares":
+        total = self.uncertain_compliance + self.disagreement + self.low_confidence + self.diversity + self.random
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, they must add up to 1")
+        return self
+
+
+class Select(Section):
+    """Which samples go to the teacher."""
+
+    budget: Positive = 100
+    """Samples in a round."""
+    shares: Shares = Shares()
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Jaccard similarity of word 3-shingles from which two samples do not share a batch."""
+
+
+class Recorded(Section):
+    """Where the teacher "recorded" reads labels: the keys mean what they mean in [[data]]."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """The file, relative to the folder in which wizloop is started."""
+    format: str | None = None
+    """The file's format by name; None recognises it."""
+    map: dict[str, str] = {}
+    """Our field to the file's column."""
+    task: Task | None = None
+    """The task whose label is read; None reads all."""
+
+
+class Teachers(Section):
+    """Who writes the traces. No key and no secret stands in a recipe."""
+
+    names: Annotated[tuple[Literal["policy", "recorded"], ...], Field(min_length=1)] = ("policy",)
+    """Asked in this order: what one refuses or blocks goes to the next, and after the last to a person."""
+    depth: Literal["low", "medium", "high"] = "medium"
+    """How far the policy reasoner reads: wording, then context, then examples."""
+    policies: str | None = None
+    """A policy file of your own, relative to the folder in which wizloop is started; None takes the shipped six."""
+    sees_label: bool = True
+    """Whether a known label (the seed's) is shown, so that the trace supports it."""
+    recorded: Recorded | None = None
+    """Needed by, and only by, the teacher "recorded"."""
+
+    @model_validator(mode="after")
+    def _recorded_has_a_file(self) -> "Teachers":
+        if ("recorded" in self.names) != (self.recorded is not None):
+            raise ValueError(
+                'the teacher "recorded" and the section teacher.recorded go together: give both or neither'
+            )
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("a teacher is named twice")
+        return self
+
+
+class Review(Section):
+    """What waits for a person before it is trained on."""
+
+    rule: Literal["nothing", "everything", "doubtful"] = "doubtful"
+    """nothing waits, everything waits, or what is doubtful: against a label, a confident guard, or its own word."""
+    confident_at: Annotated[float, Field(ge=0.5, le=1)] = 0.9
+    """The guard's probability from which a teacher that says the opposite is doubtful."""
+
+
+class Train(Section):
+    """R-SFT. Defaults are for the tiny guard; a large base wants method "lora", lr 1e-4 and 3 epochs."""
+
+    method: Literal["full", "lora"] = "full"
+    """All weights, or adapters."""
+    rank: Positive = 16
+    """Of the adapters."""
+    scale: Annotated[float, Field(gt=0)] = 2.0
+    """What the adapters' output is multiplied by (alpha over rank)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of activations; 0.1 made the tiny guard work on few labels."""
+    layers: Annotated[int, Field(ge=-1)] = -1
+    """Blocks with adapters, from the last; -1 means all."""
+    epochs: Positive = 6
+    """Passes over the approved traces; a model from nothing needs more than the 3 of GuardReasoner."""
+    batch: Positive = 16
+    """Traces in one step."""
+    lr: Rate = 1e-3
+    """Peak of AdamW's cosine schedule; GuardReasoner's 5e-5 is for full tuning of a large base."""
+    direct_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the examples that answer at once against those with a trace (1.0)."""
+    verdict_weight: Annotated[float, Field(gt=0)] = 8.0
+    """Weight of a verdict's tokens in the loss; about 8 was needed for a tiny guard to learn the label."""
+    prompt_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the prompt's tokens: a little language modelling keeps a tiny guard from forgetting words."""
+    checkpoint_every: Positive = 50
+    """Steps that a crash can cost."""
+
+
+class Dpo(Section):
+    """HS-DPO on hard samples, after R-SFT (GuardReasoner, arXiv:2501.18492)."""
+
+    enabled: bool = True
+    """Off trains by R-SFT alone."""
+    k: Annotated[int, Field(ge=2)] = 4
+    """Traces sampled for each labelled sample; hard is where right and wrong both occur."""
+    beta: Annotated[float, Field(gt=0)] = 0.01
+    """Strength of the preference, on summed log-probabilities."""
+    sft_weight: Annotated[float, Field(ge=0)] = 2.0
+    """Weight of the mean token loss on the chosen trace."""
+    lr: Rate = 1e-4
+    """A tenth of R-SFT's, as in the paper (5e-6 after 5e-5)."""
+    epochs: Positive = 2
+    """Passes over the pairs."""
+    batch: Positive = 16
+    """Pairs in one step."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Sample weights lie between 1 - gamma and 1 + gamma."""
+
+
+class Gate(Section):
+    """When a challenger becomes champion; all bounds hold on dev."""
+
+    margin: Share = 0.01
+    """Macro-F1 that a challenger may be below the champion."""
+    max_unparsable: Share = 0.05
+    """Share of traces without a whole answer block."""
+    max_over_refusal_rise: Share = 0.05
+    """Rise of the share of unharmful requests called harmful."""
+
+
+class Stop(Section):
+    """A plateau ends a run early; rounds, budget and until end it anyway."""
+
+    plateau_rounds: Positive | None = None
+    """Rounds in a row without a gain after which the run stops; None never stops for it."""
+    plateau_delta: Share = 0.005
+    """Dev macro-F1 that counts as a gain."""
+
+
+class Export(Section):
+    """What is written when a round is done."""
+
+    formats: tuple[Literal["adapter", "safetensors", "mlx-4bit"], ...] = ("safetensors",)
+    """Folders to write; adapter needs train.method "lora"."""
+    every_round: bool = True
+    """Or only after the last round."""
+    parity_n: Annotated[int, Field(ge=0)] = 16
+    """Dev samples on which the exported model must give the champion's verdicts; 0 skips the check."""
+
+
+class Worker(Section):
+    """The process that does a phase."""
+
+    max_deaths: Annotated[int, Field(ge=0)] = 3
+    """Deaths in a row in one phase before the run fails."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds between signs of life; six missed ones count as a death."""

@@ -1,0 +1,136 @@
+"""Recipes: the shipped ones load, faults are named, and equal recipes have equal hashes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash, shipped
+from wizloop.recipes.sections import Section
+
+DEMO = 'name = "x"\nsource = "demo"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_shipped_recipes_are_these_and_load() -> None:
+    assert list(shipped()) == ["acceptance", "demo", "toxicchat"]
+    assert [load(name).name for name in shipped()] == ["acceptance", "demo", "toxicchat"]
+
+
+def test_the_demo_needs_no_file_and_no_hub() -> None:
+    demo = load("demo")
+    assert (demo.source, demo.data, demo.guard.base, demo.teacher.names) == ("demo", (), "tiny", ("policy",))
+    assert demo.teacher.recorded is None
+
+
+def test_acceptance_hides_the_pool_and_keeps_its_parts_apart() -> None:
+    recipe = load("acceptance")
+    pool, seed = recipe.data[0], recipe.data[1]
+    assert (pool.split, pool.sample, pool.hide_labels) == ("pool", 3000, True)
+    assert (seed.split, seed.sample, seed.hide_labels) == ("seed", 200, False)
+    assert pool.path == seed.path
+    assert (pool.part, seed.part) == ((0.0, 0.8), (0.8, 1.0))
+    assert (recipe.rounds, recipe.select.budget, recipe.teacher.names) == (4, 200, ("recorded",))
+    assert not any("mega_train" in each.path for each in recipe.data)
+
+
+@pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
+def test_dev_and_test_never_share_a_half(name: str) -> None:
+    for one in load(name).data:
+        for other in load(name).data:
+            if one.path == other.path and one.split != other.split:
+                assert one.half != other.half or (one.part and other.part)
+
+
+@pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
+def test_the_files_that_a_shipped_recipe_names_are_there(name: str) -> None:
+    root = Path(__file__).parents[2]
+    if not (root / "../shared/data").is_dir():
+        pytest.skip("the shared data is not on this machine")
+    assert [each.path for each in load(name).data if not (root / each.path).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('nam = "x"', "unknown key nam; did you mean name?"),
+        (DEMO + "[clasify]\nbatch = 3", "unknown key clasify; did you mean classify?"),
+        (DEMO + "[classify]\nbach = 3", "unknown key classify.bach; did you mean classify.batch?"),
+        (DEMO + "[guard.tiny]\nlayer = 3", "unknown key guard.tiny.layer; did you mean guard.tiny.layers?"),
+        (DEMO + "[worker]\nplateau_delta = 3", "unknown key worker.plateau_delta; did you mean stop.plateau_delta?"),
+        (DEMO + "[worker]\nzzzzzz = 3", "unknown key worker.zzzzzz; known here: max_deaths, heartbeat_s"),
+        ('name = "x"\n[[data]]\npth = "a"\nsplit = "pool"', "unknown key data[1].pth; did you mean data.path?"),
+        ('source = "demo"', "the key name is missing"),
+        (DEMO + '[classify]\nbatch = "64"', 'classify.batch = "64": '),
+        (DEMO + "[classify]\nbatch = true", "classify.batch = true: "),
+        (DEMO + "[classify]\nbatch = 0", "classify.batch = 0: "),
+        (DEMO + "[train]\nlr = nan", "train.lr = NaN: "),
+        (DEMO + "[classify]\nleast = 9", "classify: least (9) must not be above most (4)"),
+        (DEMO + 'until = "7:00"', 'until = "7:00": '),
+        (DEMO + '[guard]\nreasoning = "essay"', 'guard.reasoning = "essay": '),
+        (DEMO + "[select.shares]\nrandom = 1.0", "the shares add up to 1.85"),
+        (DEMO + '[teacher]\nnames = ["recorded"]', "teacher.recorded go together"),
+        (DEMO + '[teacher]\nnames = ["policy", "policy"]', "named twice"),
+        (DEMO + '[export]\nformats = ["adapter"]', 'needs train.method = "lora"'),
+        (DEMO + '[[data]]\npath = "a"\nsplit = "pool"', "leave out [[data]]"),
+        ('name = "x"\n[[data]]\npath = "a"\nsplit = "pool"', "no [[data]] has the split 'seed'"),
+        (DEMO + 'seed = "', "is not TOML"),
+    ],
+)
+def test_a_fault_names_the_file_and_the_key(tmp_path: Path, text: str, says: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(RecipeError) as refused:
+        load(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        ('half = "dev"\npart = [0.0, 0.5]', "give one"),
+        ("part = [0.5, 0.5]", "part must rise"),
+        ("limit = 3\nsample = 3", "give one"),
+    ],
+)
+def test_filters_that_disagree_are_refused(tmp_path: Path, filters: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load(written(tmp_path, f'name = "x"\n[[data]]\npath = "a"\nsplit = "pool"\n{filters}'))
+
+
+def test_a_name_that_is_no_recipe_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'demo'"):
+        load("demmo")
+    with pytest.raises(RecipeError, match="no such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_written_defaults_change_neither_json_nor_hash(tmp_path: Path) -> None:
+    short = load(written(tmp_path, DEMO))
+    long = load(written(tmp_path, DEMO + "rounds = 4\n[dpo]\nk = 4\nbeta = 0.01\n[guard.tiny]\nwidth = 128"))
+    assert recipe_hash(short) == recipe_hash(long)
+    assert recipe_hash(short) != recipe_hash(load(written(tmp_path, DEMO + "rounds = 5")))
+    assert len(recipe_hash(short)) == 64
+
+
+def test_the_canonical_json_is_the_whole_recipe() -> None:
+    recipe = load("toxicchat")
+    assert Recipe.model_validate_json(canonical_json(recipe)) == recipe
+    assert json.loads(canonical_json(recipe))["dpo"]["sft_weight"] == 2.0
+
+
+def test_every_setting_says_what_it_is() -> None:
+    sections: list[type[Section]] = [Recipe, *Section.__subclasses__()]
+    undocumented = [
+        f"{section.__name__}.{name}"
+        for section in sections
+        for name, field in section.model_fields.items()
+        if not field.description and not isinstance(field.default, Section) and name not in ("data",)
+    ]
+    assert undocumented == []
