@@ -65,9 +65,11 @@ class Data(Section):
     format: str | None = None
     """The file's format by name; None recognises it from its columns."""
     map: dict[str, str] = {}
-    """Our field (prompt, response, request, completion, response_label) to the file's column, for other schemas."""
-    task: Task | None = None
-    """Read this task's label alone; "request" also leaves out the responses. None reads whatever the file labels."""
+    """For any other schema, our key (prompt, response, label, request_label, ...) to the file's column."""
+    task: Task = "request"
+    """What a bare `label` column speaks about; files that label each task by name do not need it."""
+    prompts_only: bool = False
+    """Leaves out the responses and their labels, so that every row is a prompt alone."""
     limit: Positive | None = None
     """The first so many rows after the filters below; None takes all."""
     max_chars: Positive | None = None
@@ -185,9 +187,9 @@ class Recorded(Section):
     format: str | None = None
     """The file's format by name; None recognises it."""
     map: dict[str, str] = {}
-    """Our field to the file's column."""
-    task: Task | None = None
-    """The task whose label is read; None reads all."""
+    """Our key to the file's column."""
+    task: Task = "request"
+    """What a bare `label` column speaks about."""
 
 
 class Teachers(Section):
