@@ -73,7 +73,7 @@ class Data(Section):
     limit: Positive | None = None
     """The first so many rows after the filters below; None takes all."""
     max_chars: Positive | None = None
-    """Leaves out prompts with more characters; None takes all."""
+    """Leaves out rows with more characters, prompt and response together; None takes all."""
     half: Literal["dev", "test"] | None = None
     """dev takes prompts whose sha256 (normalised) starts with 0 to 7, test the others, so that no prompt is in both."""
     part: tuple[Share, Share] | None = None
