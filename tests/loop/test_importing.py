@@ -11,8 +11,6 @@ from wizloop.loop.containers import ImportRefused
 from wizloop.loop.importing import Imported, Refused, SampleRow, Where, half_of, read_samples, stream_samples
 from wizloop.loop.words import Task
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
-
 
 def written(path: Path, content: str | bytes | list[Any] | dict[str, Any]) -> Path:
     """A file of this content: rows become JSON Lines or JSON by its name, and `.gz` is zipped."""
@@ -341,69 +339,3 @@ def test_rows_are_read_only_as_they_are_asked_for(tmp_path: Path) -> None:
     assert isinstance(next(reading.rows), SampleRow)
     with pytest.raises(ImportRefused, match="cut short"):
         list(reading.rows)
-
-
-U, H = "unharmful", "harmful"
-
-
-@pytest.mark.parametrize(
-    ("name", "fmt", "labels"),
-    [
-        ("wizard101/benchmark_toxicchat_test.json.gz", "columns", {"request": {H: 252, U: 3944}}),
-        ("wizard101/benchmark_jailbreakbench.json", "columns", {"request": {H: 90, U: 100}}),
-        ("wizard101/evaluation_guardreasoner_test_5k.json.gz", "columns", {"request": {H: 2500, U: 2500}}),
-        ("wizard101/evaluation_combined_test.json", "columns", {"request": {H: 100, U: 100}}),
-        ("wizard101/evaluation_xstest.json", "columns", {"request": {H: 138, U: 172}}),
-        ("wizard101/training_mega_train.json", "columns", {"request": {H: 974, U: 1103}}),
-        ("wizard101/benchmark_sgbench.json", "columns", {"request": {H: 1442}}),
-        ("xstest/xstest_prompts.csv", "columns", {"request": {H: 138, U: 172}}),
-        ("guardreasoner_benchmark/0_1_AegisSafetyTest.json", "guardreasoner benchmark", {"request": {H: 232, U: 127}}),
-        (
-            "guardreasoner_benchmark/0_5_harmbench_response.json.gz",
-            "guardreasoner benchmark",
-            {"response": {H: 195, U: 216}},
-        ),
-        (
-            "guardreasoner_benchmark/0_7_xstest_response_refusal.json",
-            "guardreasoner benchmark",
-            {"completion": {"compliance": 190, "refusal": 119}},
-        ),
-        (
-            "guardreasoner_benchmark/0_A_beaver_tails.json.gz",
-            "guardreasoner benchmark",
-            {"response": {H: 1733, U: 1288}},
-        ),
-        ("toxicchat/toxic_chat_train.json.gz", "toxicchat", {"request": {H: 351, U: 2383}}),
-        ("toxicchat/toxic_chat_test.json.gz", "toxicchat", {"request": {H: 252, U: 1745}}),
-        ("openai_moderation/samples-1680.jsonl", "openai moderation", {"request": {H: 301, U: 809}}),
-        (
-            "xstest/xstest_v2_completions_gpt4.csv",
-            "xstest completions",
-            {"request": {H: 138, U: 172}, "completion": {"compliance": 157, "refusal": 147}},
-        ),
-        (
-            "wildguardtest/wildguardtest.csv.gz",
-            "wildguard",
-            {
-                "request": {H: 530, U: 661},
-                "completion": {"compliance": 813, "refusal": 392},
-                "response": {H: 198, U: 1000},
-            },
-        ),
-    ],
-)
-def test_the_real_files_give_their_published_counts(name: str, fmt: str, labels: dict[str, dict[str, int]]) -> None:
-    if not (DATA / name).exists():
-        pytest.skip(f"{name} of the real data is not here")
-    got = read_samples(DATA / name, split="pool")
-    assert got.refused == []
-    assert got.format == fmt
-    assert got.label_counts() == labels
-
-
-def test_a_real_file_of_prompts_without_labels() -> None:
-    path = DATA / "wizard101" / "raw_harmful_behaviors.json"
-    if not path.exists():
-        pytest.skip("wizard101 of the real data is not here")
-    got = read_samples(path, split="pool")
-    assert (len(got.rows), got.refused, got.label_counts()) == (400, [], {})
