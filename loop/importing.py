@@ -6,7 +6,7 @@ Every text here is hostile: it is checked for what the store cannot hold, and ne
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -54,12 +54,19 @@ class Where:
     max_chars: int | None = None
     """The longest prompt and response together, in characters."""
     half: Literal["dev", "test"] | None = None
-    """By the SHA-256 of the normalised prompt: first hex digit 0 to 7 is dev, 8 to f is test."""
+    """By the prompt's place: below one half is dev (its SHA-256 begins with 0 to 7), the rest is test."""
+    part: tuple[float, float] | None = None
+    """Prompts whose place is at least the first number and below the second."""
 
     def wants(self, row: SampleRow) -> bool:
         if self.max_chars is not None and len(row.prompt) + len(row.response or "") > self.max_chars:
             return False
-        return self.half is None or half_of(row.prompt) == self.half
+        if self.half is None and self.part is None:
+            return True
+        place = place_of(row.prompt)
+        if self.half is not None and (place < 0.5) != (self.half == "dev"):
+            return False
+        return self.part is None or self.part[0] <= place < self.part[1]
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,12 @@ class Imported:
         return {task: dict(counted) for task, counted in counts.items() if counted}
 
 
-def half_of(prompt: str) -> Literal["dev", "test"]:
-    """The half that a prompt is in, whatever its case, spacing and punctuation."""
-    return "dev" if hashlib.sha256(normalise(prompt).encode()).hexdigest()[0] in "01234567" else "test"
+def place_of(prompt: str) -> float:
+    """Where a prompt falls in [0, 1), whatever its case, spacing and punctuation.
+
+    The first 8 hex digits of the SHA-256 of the normalised prompt, over 16^8.
+    """
+    return int(hashlib.sha256(normalise(prompt).encode()).hexdigest()[:8], 16) / 16**8
 
 
 def read_samples(
@@ -97,12 +107,21 @@ def read_samples(
     mapping: Mapping[str, str] | None = None,
     limit: int | None = None,
     hide_labels: bool = False,
+    prompts_only: bool = False,
     task: Task = "request",
     where: Where | None = None,
 ) -> Imported:
     """Read a whole file; `stream_samples` with the rows sorted into accepted and refused."""
     reading = stream_samples(
-        path, split=split, fmt=fmt, mapping=mapping, limit=limit, hide_labels=hide_labels, task=task, where=where
+        path,
+        split=split,
+        fmt=fmt,
+        mapping=mapping,
+        limit=limit,
+        hide_labels=hide_labels,
+        prompts_only=prompts_only,
+        task=task,
+        where=where,
     )
     rows, refused = list[SampleRow](), list[Refused]()
     for row in reading.rows:
@@ -121,6 +140,7 @@ def stream_samples(
     mapping: Mapping[str, str] | None = None,
     limit: int | None = None,
     hide_labels: bool = False,
+    prompts_only: bool = False,
     task: Task = "request",
     where: Where | None = None,
 ) -> Reading:
@@ -128,7 +148,8 @@ def stream_samples(
 
     `fmt` is a format's name, where it should not be recognised; `mapping` names the columns of an unknown file (see
     `formats.mapped_format`). `task` is what a bare `label` column speaks about. `limit` counts accepted rows. Rows of
-    seed, dev and test need at least one label; rows of the pool need none. `hide_labels` leaves the labels unread.
+    seed, dev and test need at least one label; rows of the pool need none. `hide_labels` leaves the labels unread;
+    `prompts_only` drops the response and what is labelled of it.
 
     Raises ImportRefused, which names the file and what to do: here, or (for a file damaged further on) between rows.
     """
@@ -141,7 +162,7 @@ def stream_samples(
         raise ImportRefused(f"{path}: no row in it can be read; the last is row {number}: {sample}")
     if hide_labels and mapping is not None:
         mapping = {key: column for key, column in mapping.items() if not key.endswith("label")}
-    reader = _Reader(path, _format(path, sample, fmt, mapping, task), split, hide_labels)
+    reader = _Reader(path, _format(path, sample, fmt, mapping, task), split, hide_labels, prompts_only)
     wanted = where or Where()
     rows = (reader.row(*each) for each in chain(head, numbered))
     kept = (row for row in rows if isinstance(row, Refused) or wanted.wants(row))
@@ -156,6 +177,7 @@ class _Reader:
     format: Format
     split: Split
     hide_labels: bool
+    prompts_only: bool
 
     def row(self, number: int, record: Record | RowRefused) -> SampleRow | Refused:
         """The row, or the reason against it."""
@@ -172,6 +194,9 @@ class _Reader:
         if self.hide_labels:
             record = {column: value for column, value in record.items() if column != "label"}
         content = self.format.read(record)
+        if self.prompts_only:
+            request: dict[Task, str] = {task: label for task, label in content.labels.items() if task == "request"}
+            content = replace(content, response=None, labels=request)
         prompt = _text(content.prompt, "prompt")
         if not prompt.strip():
             raise RowRefused("the prompt is empty")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wizloop.loop.containers import ImportRefused
-from wizloop.loop.importing import Imported, Refused, SampleRow, Where, half_of, read_samples, stream_samples
+from wizloop.loop.importing import Imported, Refused, SampleRow, Where, place_of, read_samples, stream_samples
 from wizloop.loop.words import Task
 
 
@@ -303,12 +303,20 @@ def test_rows_without_a_human_annotation_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "half"),
-    # First hex digits of the SHA-256 of "one", "three" and "b": 7, 8 and 3.
-    [("one", "dev"), (" ONE!", "dev"), ("three", "test"), ("b", "dev")],
+    ("prompt", "digits"), [("one", "7692c3ad"), (" ONE!", "7692c3ad"), ("three", "8b5b9db0"), ("b", "3e23e816")]
 )
-def test_halves(prompt: str, half: str) -> None:
-    assert half_of(prompt) == half
+def test_the_place_of_a_prompt(prompt: str, digits: str) -> None:
+    assert place_of(prompt) * 16**8 == int(digits, 16)
+
+
+def test_prompts_only_drops_the_response_and_its_labels(tmp_path: Path) -> None:
+    mapping = {"prompt": "p", "response": "r", "request_label": "q", "response_label": "a"}
+    rows = [{"p": "one", "r": "text", "q": "safe", "a": "unsafe"}, {"p": "two", "r": "text", "q": None, "a": "unsafe"}]
+    got = read_samples(written(tmp_path / "a.jsonl", rows), split="dev", mapping=mapping, prompts_only=True)
+    assert [(row.prompt, row.response, dict(row.labels)) for row in got.rows] == [
+        ("one", None, {"request": "unharmful"})
+    ]
+    assert got.refused == [Refused(2, "no label, and a sample of dev needs one")]
 
 
 def test_where_and_limit(tmp_path: Path) -> None:
@@ -329,6 +337,10 @@ def test_where_and_limit(tmp_path: Path) -> None:
     assert prompts(where=Where(max_chars=4)) == ["one", "One"]
     assert prompts(where=Where(half="dev"), limit=2) == ["one", "b"]
     assert prompts(limit=0) == []
+    # The places are 0.544 for three, 0.463 for one, 0.243 for b.
+    assert prompts(where=Where(part=(0.0, 0.4))) == ["b"]
+    assert prompts(where=Where(part=(0.4, 0.5))) == ["one", "One"]
+    assert prompts(where=Where(half="test", part=(0.4, 1.0))) == ["three"]
 
 
 def test_rows_are_read_only_as_they_are_asked_for(tmp_path: Path) -> None:
