@@ -113,30 +113,42 @@ def _still_in_transaction(db: Connection) -> None:
 
 def _translator(path: Path) -> Callable[[ExceptionContext], None]:
     def translate(context: ExceptionContext) -> None:
-        cause = context.original_exception
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        if code == _FULL or (code == _IOERR and shutil.disk_usage(path.parent).free < _NO_SPACE_BYTES):
-            raise errors.DiskFull(
-                f"the disk that holds {path.parent} is full: make space there, and the run can go on"
-            ) from cause
-        if code == _BUSY:
-            raise errors.Busy(
-                f"another process has been writing to {path} for {BUSY_SECONDS:.0f} s: try again"
-            ) from cause
-        if code in (_CORRUPT, _NOTADB):
-            raise errors.Damaged(f"{path} cannot be read ({cause}): put a backup in its place") from cause
+        known = _known_error(context.original_exception, path)
+        if known is not None:
+            raise known from context.original_exception
 
     return translate
+
+
+def _known_error(cause: BaseException, path: Path) -> errors.StoreError | None:
+    """What an error of the driver means for `path`, where it means something that a person can act on."""
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code == _FULL or (code == _IOERR and shutil.disk_usage(path.parent).free < _NO_SPACE_BYTES):
+        return errors.DiskFull(f"the disk that holds {path.parent} is full: make space there, and the run can go on")
+    if code == _BUSY:
+        return errors.Busy(f"another process has been using {path} for too long: try again")
+    if code in (_CORRUPT, _NOTADB):
+        return errors.Damaged(f"{path} cannot be read ({cause}): put a backup in its place")
+    return None
+
+
+def _run_alone(raw: Any, path: Path, module: ModuleType, statement: str, *values: str) -> Any:
+    """Run one statement outside any transaction, on a connection that is closed afterwards."""
+    try:
+        return raw.execute(statement, values).fetchone()
+    except module.Error as error:
+        known = _known_error(error, path)
+        if known is None:
+            raise
+        raise known from error
+    finally:
+        raw.close()
 
 
 def checkpoint(path: Path, module: ModuleType) -> bool:
     """Move the write-ahead log into the database and empty it; False when a reader was in the way for 2 s."""
     raw = connect(path, "rw", module, timeout=2.0)
-    try:
-        (busy, _, _) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        raw.close()
-    return not busy
+    return not _run_alone(raw, path, module, "PRAGMA wal_checkpoint(TRUNCATE)")[0]
 
 
 def backup(path: Path, to: Path, module: ModuleType) -> None:
@@ -144,11 +156,8 @@ def backup(path: Path, to: Path, module: ModuleType) -> None:
     aside = to.with_name(to.name + ".part")
     aside.unlink(missing_ok=True)
     raw = connect(path, "ro", module)
-    try:
-        raw.execute("PRAGMA query_only=OFF")
-        raw.execute("VACUUM INTO ?", (str(aside),))
-    finally:
-        raw.close()
+    raw.execute("PRAGMA query_only=OFF")
+    _run_alone(raw, to, module, "VACUUM INTO ?", str(aside))
     aside.replace(to)
 
 

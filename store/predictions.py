@@ -66,7 +66,11 @@ def add(db: Connection, predictions: Sequence[Prediction], traces: Sequence[Guar
     added = 0
     for piece in rows.pieces(predictions):
         known = _known(db, piece)
-        new = {(row.model_id, row.sample_id): row for row in piece if (row.model_id, row.sample_id) not in known}
+        new: dict[tuple[int, int], Prediction] = {}
+        for row in piece:
+            key = (row.model_id, row.sample_id)
+            if key not in known:
+                new.setdefault(key, row)
         if new:
             db.execute(tables.predictions.insert(), [rows.values(row) for row in new.values()])
             _count(db, new.values())

@@ -206,9 +206,17 @@ def exclude(db: Connection, ids: Sequence[int], reason: str) -> int:
 
 
 def leaked(db: Connection, learned: Sequence[str], held_out: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs (id in `learned` splits, id in `held_out` splits) of usable samples that are one text when normalised."""
-    ours, theirs = tables.samples.alias("ours"), tables.samples.alias("theirs")
-    same = select(ours.c.id, theirs.c.id).join(theirs, ours.c.norm_hash == theirs.c.norm_hash)
-    usable = (ours.c.excluded.is_(None), theirs.c.excluded.is_(None))
-    query = same.where(ours.c.split.in_(learned), theirs.c.split.in_(held_out), *usable).order_by(ours.c.id)
-    return [(left, right) for left, right in db.execute(query)]
+    """Pairs (id in `learned` splits, id in `held_out` splits) of usable samples that are one text when normalised.
+
+    Of several held-out samples with that text the first is named. Reads every sample of these splits once.
+    """
+    held: dict[str, int] = {}
+    for row in _norm_hashes(db, held_out):
+        held.setdefault(row.norm_hash, row.id)
+    return [(row.id, held[row.norm_hash]) for row in _norm_hashes(db, learned) if row.norm_hash in held]
+
+
+def _norm_hashes(db: Connection, splits: Sequence[str]) -> Iterable[Row[Any]]:
+    table = tables.samples
+    query = select(table.c.id, table.c.norm_hash).where(table.c.split.in_(splits), table.c.excluded.is_(None))
+    return db.execute(query.order_by(table.c.id))

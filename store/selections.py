@@ -34,7 +34,10 @@ def add(db: Connection, new: Sequence[Selection]) -> int:
     added = 0
     for piece in rows.pieces(new):
         known = {row.sample_id for row in of_samples(db, [row.sample_id for row in piece])}
-        fresh = {row.sample_id: row for row in piece if row.sample_id not in known}
+        fresh: dict[int, Selection] = {}
+        for row in piece:
+            if row.sample_id not in known:
+                fresh.setdefault(row.sample_id, row)
         if fresh:
             db.execute(tables.selections.insert(), [rows.values(row) for row in fresh.values()])
         added += len(fresh)
