@@ -23,7 +23,7 @@ NAMES = {
 metadata = sa.MetaData(naming_convention=NAMES)
 
 
-def _one_of(column: str, *words: str) -> CheckConstraint:
+def _one_of(column: str, *words: str) -> sa.CheckConstraint:
     listed = ", ".join(f"'{word}'" for word in words)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
