@@ -1,0 +1,165 @@
+"""What the phases need of whatever runs models, and the one that runs them on MLX. No model library is imported here.
+
+Another backend (cuda) is another class with these methods; a phase never knows which one it has.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wizloop.backends.guard_types import (
+    Choice,
+    DpoPair,
+    Encoded,
+    LoraShape,
+    OnStep,
+    Prompt,
+    Sampled,
+    Sampling,
+    SftExample,
+    TrainResult,
+    TrainSettings,
+)
+from wizloop.backends.tiny_guard import Progress, Shape
+
+
+class Guard(Protocol):
+    """A loaded model that can be asked."""
+
+    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded: ...
+
+    def count(self, text: str) -> int: ...
+
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]: ...
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]: ...
+
+
+class Backend(Protocol):
+    """Loads, trains, builds and exports models. `base` is a folder or a hub name, an adapter a folder over it."""
+
+    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard: ...
+
+    def train_sft(
+        self,
+        base: str,
+        start: Path | None,
+        examples: Sequence[SftExample],
+        settings: TrainSettings,
+        lora: LoraShape,
+        *,
+        to: Path,
+        checkpoint: Path,
+        on_step: OnStep,
+        quantise: bool,
+    ) -> TrainResult: ...
+
+    def train_dpo(
+        self,
+        base: str,
+        start: Path,
+        pairs: Sequence[DpoPair],
+        settings: TrainSettings,
+        lora: LoraShape,
+        *,
+        to: Path,
+        checkpoint: Path,
+        on_step: OnStep,
+        quantise: bool,
+    ) -> TrainResult: ...
+
+    def build_tiny(
+        self,
+        folder: Path,
+        texts: Sequence[str],
+        *,
+        shape: Shape,
+        epochs: int,
+        seed: int,
+        progress: Progress,
+        fixed_texts: Sequence[str],
+    ) -> None: ...
+
+    def export(self, format: str, base: str, adapter: Path, to: Path) -> None: ...
+
+
+class Mlx:
+    """The MLX backend; its modules are imported when they are first used."""
+
+    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
+        """Raises ModelMissing, BadArtifact."""
+        from wizloop.backends import mlx_guard
+
+        return mlx_guard.load(base, adapter, quantise=quantise)
+
+    def train_sft(
+        self,
+        base: str,
+        start: Path | None,
+        examples: Sequence[SftExample],
+        settings: TrainSettings,
+        lora: LoraShape,
+        *,
+        to: Path,
+        checkpoint: Path,
+        on_step: OnStep,
+        quantise: bool,
+    ) -> TrainResult:
+        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        from wizloop.backends import mlx_train
+
+        return mlx_train.train_sft(
+            base, start, examples, settings, lora, to=to, checkpoint=checkpoint, on_step=on_step, quantise=quantise
+        )
+
+    def train_dpo(
+        self,
+        base: str,
+        start: Path,
+        pairs: Sequence[DpoPair],
+        settings: TrainSettings,
+        lora: LoraShape,
+        *,
+        to: Path,
+        checkpoint: Path,
+        on_step: OnStep,
+        quantise: bool,
+    ) -> TrainResult:
+        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        from wizloop.backends import mlx_train
+
+        return mlx_train.train_dpo(
+            base, start, pairs, settings, lora, to=to, checkpoint=checkpoint, on_step=on_step, quantise=quantise
+        )
+
+    def build_tiny(
+        self,
+        folder: Path,
+        texts: Sequence[str],
+        *,
+        shape: Shape,
+        epochs: int,
+        seed: int,
+        progress: Progress,
+        fixed_texts: Sequence[str],
+    ) -> None:
+        """Raises ValueError for too few texts."""
+        from wizloop.backends import tiny_guard
+
+        tiny_guard.build(
+            folder, texts, shape=shape, epochs=epochs, seed=seed, progress=progress, fixed_texts=fixed_texts
+        )
+
+    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
+        """Write one of the formats adapter, safetensors, mlx-4bit into the empty folder `to`."""
+        from wizloop.backends import mlx_export
+
+        writers = {
+            "adapter": mlx_export.export_adapter,
+            "safetensors": mlx_export.export_safetensors,
+            "mlx-4bit": mlx_export.export_mlx_4bit,
+        }
+        writers[format](base, adapter, to)

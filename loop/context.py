@@ -1,0 +1,143 @@
+"""What a phase is given: the store, the recipe, the clock, randomness, models, and the way to be interrupted.
+
+It knows no phase and decides nothing of the run.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from wizloop.loop.backend import Backend, Guard, Mlx
+from wizloop.recipes.schema import Recipe
+from wizloop.store import control, events, models, steps
+from wizloop.store.db import Store
+
+T = TypeVar("T")
+
+EVERY_SECONDS = 0.5
+"""How often progress is written and the person's wish is read, at most."""
+LOADED = 2
+"""How many guards are kept in memory."""
+
+
+class Interrupted(Exception):
+    """The phase ended between two pieces, because somebody asked for it; started again, it goes on there."""
+
+    def __init__(self, reason: Literal["pause", "stop", "signal"]) -> None:
+        super().__init__(reason)
+        self.reason: Literal["pause", "stop", "signal"] = reason
+
+
+@dataclass
+class Context:
+    """One phase of one round, at work in one process."""
+
+    store: Store
+    workspace: Path
+    recipe: Recipe
+    round: int
+    phase: str
+    now: Callable[[], datetime]
+    stop_asked: Callable[[], bool]
+    """Whether a signal to end has arrived."""
+    scale: float = 1.0
+    """What batch sizes are multiplied by; halved after an out-of-memory death."""
+    backend: Backend = field(default_factory=Mlx)
+    _loaded: dict[str, Guard] = field(default_factory=dict, repr=False)
+    _told_at: datetime | None = field(default=None, repr=False)
+
+    def between_pieces(self, done: int, total: int) -> None:
+        """Note how far the phase is, and end it here if that is wanted. Raises Interrupted."""
+        if self.stop_asked():
+            raise Interrupted("signal")
+        now = self.now()
+        due = self._told_at is None or abs((now - self._told_at).total_seconds()) >= EVERY_SECONDS
+        if not due and done < total:
+            return
+        self._told_at = now
+        with self.store.write() as db:
+            steps.progress(db, self.round, self.phase, done, total)
+            run = control.get_run(db)
+        if run is not None and run.wanted == "pause":
+            raise Interrupted("pause")
+        if run is not None and run.wanted == "stop_now":
+            raise Interrupted("stop")
+
+    def say(self, message: str, level: str = "info", data: Mapping[str, Any] | None = None) -> None:
+        """Write an event for the morning's reader."""
+        data_json = None if data is None else json.dumps(data, sort_keys=True)
+        with self.store.write() as db:
+            events.add(
+                db,
+                level=level,
+                message=message,
+                now=self.now(),
+                phase=self.phase,
+                round=self.round,
+                data_json=data_json,
+            )
+
+    def seed(self, *parts: str | int) -> int:
+        """31 bits that follow from the recipe's seed, the round, the phase and `parts`, and from nothing else."""
+        named = json.dumps([self.recipe.seed, self.round, self.phase, *parts])
+        return int.from_bytes(hashlib.sha256(named.encode()).digest()[:4], "big") >> 1
+
+    def rng(self, *parts: str | int) -> np.random.Generator:
+        """A generator from `seed(*parts)`: a piece that is done again draws the same."""
+        return np.random.default_rng(self.seed(*parts))
+
+    def size(self, wanted: int) -> int:
+        """A batch size, smaller after an out-of-memory death."""
+        return max(1, int(wanted * self.scale))
+
+    def pieces(self, items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+        """`items` in runs of `size` (scaled), in order."""
+        step = self.size(size)
+        for start in range(0, len(items), step):
+            yield items[start : start + step]
+
+    def folder(self, model: models.Model) -> Path:
+        """Where a model lies."""
+        return self.workspace / model.path
+
+    def base(self) -> str:
+        """The base model as a backend takes it: the recipe's hub name or folder, or the tiny guard of this workspace."""
+        name = self.recipe.guard.base
+        return str(self.workspace / "models" / "base") if name == "tiny" else name
+
+    @property
+    def quantise(self) -> bool:
+        """Whether the base is held in 4 bits."""
+        return self.recipe.guard.quantise == "4bit"
+
+    def adapter(self, model: models.Model) -> Path | None:
+        """The model's folder over the base; None for the base itself."""
+        return None if model.role == "base" else self.folder(model)
+
+    def guard(self, model: models.Model) -> Guard:
+        """Load a model, or give the loaded one; its files are checked against their manifest first.
+
+        Raises ModelMissing, BadArtifact.
+        """
+        found = self._loaded.pop(model.name, None)
+        if found is None:
+            while len(self._loaded) >= LOADED:
+                del self._loaded[next(iter(self._loaded))]
+            found = self._load(model)
+        self._loaded[model.name] = found
+        return found
+
+    def _load(self, model: models.Model) -> Guard:
+        from wizloop.backends import artifacts
+
+        base = Path(self.base())
+        for folder in {base, self.adapter(model)}:
+            if folder is not None and (folder / artifacts.MANIFEST).is_file() | (folder != base):
+                artifacts.verify(folder)
+        return self.backend.load(self.base(), self.adapter(model), quantise=self.quantise)
