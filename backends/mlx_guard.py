@@ -1,0 +1,142 @@
+"""A guard on MLX: scores verdict words, samples traces with their confidences.
+
+What is shared is computed once: the instruction for all samples, a sample's prompt for all its traces. Confidences and verdict
+probabilities are read on the device from raw log-probabilities, before temperature and top-p.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wizloop.backends import mlx_load
+from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
+from wizloop.backends.mlx_sampling import TraceSampler
+from wizloop.backends.tokens import Tokens
+
+import mlx.core as mx  # noqa: E402, I001 - after mlx_load, which readies the BLAS
+from mlx_lm.models.cache import KVCache, make_prompt_cache  # noqa: E402
+
+# How many different instructions keep their cache: one, and one more while a caller changes from one to another.
+_PREFIXES = 2
+
+
+def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse: bool = True) -> "Guard":
+    """The guard at `base` (folder or hub name) with `adapter` over it. Raises ModelMissing, BadArtifact."""
+    return Guard(base, adapter, mlx_load.load(base, adapter, quantise=quantise, fuse=fuse))
+
+
+class Guard:
+    """A model that can be asked. Not thread-safe, like the model under it."""
+
+    def __init__(self, base: str, adapter: Path | None, loaded: mlx_load.Loaded) -> None:
+        self.base, self.adapter = base, adapter
+        self._loaded = loaded
+        self.tokens = Tokens(loaded.tokenizer)
+        self.vocab: int = int(loaded.config["vocab_size"])
+        self.end_text: str = self.tokens.decode([self.tokens.end])
+        self._prefixes: dict[tuple[int, ...], list[KVCache]] = {}
+        # A prefix can be copied to every row only where the cache is a plain list of keys and values.
+        self._plain_cache = all(type(cache) is KVCache for cache in make_prompt_cache(loaded.model))
+
+    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
+        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no room for it."""
+        return self.tokens.prompt(prompt, max_tokens=max_tokens)
+
+    def count(self, text: str) -> int:
+        """Tokens of a trusted text."""
+        return len(self.tokens.encode(text))
+
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        """[prompts, words]: how likely each word of `choice` comes next, of those words alone; one forward pass a prompt."""
+        common, deciding = self.tokens.deciding(choice)
+        result = np.empty((len(prompts), len(deciding)))
+        for group in _groups(prompts, rows):
+            bodies = [[*prompts[i].body, *common] for i in group]
+            hidden, _ = self._prefill(prompts[group[0]].shared, bodies)
+            last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
+            logits = self._loaded.head(mx.take_along_axis(hidden, last, axis=1))[:, 0, :]
+            chosen = logits[:, mx.array(deciding)].astype(mx.float32)
+            result[group] = np.array(mx.softmax(chosen, axis=-1), dtype=np.float64)
+        return result / result.sum(axis=1, keepdims=True)
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
+        # Every sample is prefilled at once: the caller's piece bounds the memory, and no order of arrival can change the draw.
+        caches: dict[int, list[KVCache]] = {}
+        for group in _groups(prompts, sampling.rows):
+            caches.update(self._row_caches(prompts, group))
+        sampler = TraceSampler(self._loaded.model, self.tokens, self.vocab, sampling)
+        return sampler.run(prompts, caches)
+
+    def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
+        """Each prompt's cache without its last token, which starts the decoding."""
+        if not self._plain_cache:
+            return
+        shared = prompts[group[0]].shared
+        bodies = [list(prompts[i].body) for i in group]
+        _, batch = self._prefill(shared, bodies)
+        mx.eval([layer.state[:2] for layer in batch])
+        for row, i in enumerate(group):
+            yield i, [_row(layer, row, len(shared) + len(bodies[row]) - 1) for layer in batch]
+
+    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[Any, list[KVCache]]:
+        """Hidden states [rows, longest body, width] of right-padded bodies behind the shared prefix, and the caches."""
+        longest = max(len(body) for body in bodies)
+        padded = np.zeros((len(bodies), longest), np.int32)
+        for row, body in enumerate(bodies):
+            padded[row, : len(body)] = body
+        if not self._plain_cache:
+            whole = np.concatenate([np.tile(np.array(shared, np.int32), (len(bodies), 1)), padded], axis=1)
+            hidden = self._loaded.hidden(mx.array(whole))
+            return hidden[:, len(shared) :], []
+        caches = [_repeat(layer, len(bodies)) for layer in self._prefix(shared)]
+        return self._loaded.hidden(mx.array(padded), cache=caches), caches
+
+    def _prefix(self, shared: tuple[int, ...]) -> list[KVCache]:
+        if shared not in self._prefixes:
+            while len(self._prefixes) >= _PREFIXES:
+                self._prefixes.pop(next(iter(self._prefixes)))
+            caches = make_prompt_cache(self._loaded.model)
+            if shared:
+                self._loaded.hidden(mx.array([shared]), cache=caches)
+                mx.eval([layer.state[:2] for layer in caches])
+            self._prefixes[shared] = caches
+        return self._prefixes[shared]
+
+
+def _groups(prompts: Sequence[Encoded], rows: int) -> Iterator[list[int]]:
+    """Indices of prompts with the same prefix and similar lengths, at most `rows` at a time."""
+    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].shared, len(prompts[i].body), i))
+    group: list[int] = []
+    for i in order:
+        if group and (len(group) == rows or prompts[i].shared != prompts[group[0]].shared):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _repeat(layer: KVCache, rows: int) -> KVCache:
+    """The one-row cache for `rows` rows. Nothing is copied until keys are added behind it."""
+    copy = KVCache()
+    if layer.keys is not None:
+        keys, values = layer.keys_and_values()
+        spread = partial(_spread, rows=rows)
+        copy.state = (spread(keys), spread(values), layer.offset)
+    return copy
+
+
+def _spread(array: Any, rows: int) -> Any:
+    return mx.broadcast_to(array, (rows, *array.shape[1:]))
+
+
+def _row(layer: KVCache, row: int, length: int) -> KVCache:
+    """One row's cache, cut to its first `length` positions: what was computed on padding stays behind."""
+    one = KVCache()
+    one.state = (layer.keys[row : row + 1, :, :length], layer.values[row : row + 1, :, :length], length)
+    return one

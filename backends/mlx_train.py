@@ -1,0 +1,193 @@
+"""R-SFT and weighted HS-DPO of LoRA adapters, on mlx-lm's own training loop.
+
+mlx-lm gives the loop, the gradient step and the adapters; ours are the batches, the losses and the checkpoints. Logits are computed
+only where a token is learned, and the shared instruction is run once for a batch, not once for each row. A checkpoint holds
+adapter, optimiser and step; batches, dropout and word dropout are functions of (seed, step): training that was killed goes on and
+ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and its id returned.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wizloop.backends import mlx_batches, mlx_checkpoint, mlx_load
+from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
+from wizloop.backends.mlx_losses import Shared, dpo_loss, reference_logprobs, sft_loss
+from wizloop.backends.tokens import Tokens
+
+import mlx.core as mx  # noqa: E402, I001
+from mlx import optimizers  # noqa: E402
+from mlx_lm.tuner.callbacks import TrainingCallback  # noqa: E402
+from mlx_lm.tuner.trainer import TrainingArgs, train  # noqa: E402
+
+# Times that a loss which is not finite is answered by going back to the last checkpoint with half the rate.
+MOST_HALVINGS = 2
+_CLIP = 1.0
+
+
+def train_sft(
+    base: str,
+    start: Path | None,
+    examples: Sequence[SftExample],
+    settings: TrainSettings,
+    lora: LoraShape,
+    *,
+    to: Path,
+    checkpoint: Path,
+    on_step: OnStep,
+    quantise: bool = False,
+) -> TrainResult:
+    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh ones.
+
+    Writes adapters.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder holds an unfinished
+    try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when no example fits, and whatever
+    `on_step` raises (after a checkpoint).
+    """
+    loaded, config = _student(base, start, lora, settings.seed, quantise)
+    tokens = Tokens(loaded.tokenizer)
+    rows, dropped = mlx_batches.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
+    if not rows:
+        raise ValueError(f"none of {len(examples)} examples fits in {settings.max_tokens} tokens: raise guard.max_prompt_tokens or max_trace_tokens")
+    plan = mlx_batches.Plan(len(rows), [len(row.ids) for row in rows], settings)
+    shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
+
+    def batch(step: int) -> tuple[Any, ...]:
+        return mlx_batches.sft_batch([rows[i] for i in plan.indices(step)], settings, step, blank=tokens.end)
+
+    loss = sft_loss(loaded.head, shared, settings.prompt_weight)
+    result = _Run(loaded.model, config, settings, plan, checkpoint, on_step).train(batch, loss, to)
+    return replace(result, dropped=dropped)
+
+
+def train_dpo(
+    base: str,
+    start: Path,
+    pairs: Sequence[DpoPair],
+    settings: TrainSettings,
+    lora: LoraShape,
+    *,
+    to: Path,
+    checkpoint: Path,
+    on_step: OnStep,
+    quantise: bool = False,
+) -> TrainResult:
+    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the preference alone.
+
+    The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like train_sft.
+    """
+    loaded, config = _student(base, start, lora, settings.seed, quantise)
+    tokens = Tokens(loaded.tokenizer)
+    rows, dropped = mlx_batches.dpo_rows(pairs, tokens, settings.max_tokens)
+    if not rows:
+        raise ValueError(f"none of {len(pairs)} pairs fits in {settings.max_tokens} tokens: raise guard.max_prompt_tokens or max_trace_tokens")
+    plan = mlx_batches.Plan(len(rows), [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows], settings)
+    shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
+    reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
+
+    def batch(step: int) -> tuple[Any, ...]:
+        chosen = plan.indices(step)
+        return mlx_batches.dpo_batch([rows[i] for i in chosen], reference[chosen])
+
+    loss = dpo_loss(loaded.head, shared, beta=settings.beta, sft_weight=settings.sft_weight)
+    result = _Run(loaded.model, config, settings, plan, checkpoint, on_step).train(batch, loss, to)
+    return replace(result, dropped=dropped)
+
+
+def _student(base: str, start: Path | None, lora: LoraShape, seed: int, quantise: bool) -> tuple[mlx_load.Loaded, dict[str, Any]]:
+    """The base with trainable adapters: fresh ones, drawn from the seed, or those of `start`."""
+    loaded = mlx_load.load(base, None, quantise=quantise, fuse=False)
+    mx.random.seed(seed)
+    config = mlx_load.add_new_adapter(loaded.model, lora)
+    if start is not None:
+        mlx_load.load_adapter_weights(loaded.model, start)
+    hidden, head = mlx_load.split(loaded.model)
+    return replace(loaded, hidden=hidden, head=head), config
+
+
+class _Clipped(optimizers.AdamW):
+    """AdamW on gradients of norm 1 at most: mlx-lm's loop does not clip."""
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        gradients, _ = optimizers.clip_grad_norm(gradients, _CLIP)
+        return super().apply_gradients(gradients, parameters)
+
+
+class _Watch(TrainingCallback):
+    """Turns mlx-lm's report of every step into a call."""
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+
+    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
+        self._report(float(train_info["train_loss"]))
+
+
+class _Run:
+    """One training, from its last checkpoint to its end."""
+
+    def __init__(
+        self, model: Any, config: dict[str, Any], settings: TrainSettings, plan: mlx_batches.Plan, checkpoint: Path, on_step: OnStep
+    ) -> None:
+        self._model, self._config, self._settings, self._plan = model, config, settings, plan
+        self._saved = mlx_checkpoint.Checkpoints(checkpoint, plan.fingerprint)
+        self._on_step = on_step
+        self._losses: list[tuple[int, float]] = []
+
+    def train(self, batch: Callable[[int], tuple[Any, ...]], loss: Callable[..., Any], to: Path) -> TrainResult:
+        halvings = self._saved.halvings()
+        self._first = mlx_checkpoint.trainable(self._model)
+        while True:
+            try:
+                self._train_on(batch, loss, halvings)
+                break
+            except NotFinite:
+                halvings += 1
+                if halvings > MOST_HALVINGS:
+                    raise
+        mlx_checkpoint.write_adapter(to, self._model, self._config)
+        self._saved.remove()
+        return TrainResult(self._plan.steps, self._losses, [], halvings)
+
+    def _train_on(self, batch: Callable[[int], tuple[Any, ...]], loss: Callable[..., Any], halvings: int) -> None:
+        settings, steps = self._settings, self._plan.steps
+        rate = settings.lr * 0.5**halvings
+        optimiser = _Clipped(learning_rate=optimizers.cosine_decay(rate, steps, rate * 0.1), weight_decay=0.01)
+        optimiser.init(self._model.trainable_parameters())
+        done = self._saved.restore(self._model, optimiser, self._first)
+        self._losses = [pair for pair in self._losses if pair[0] <= done]
+        if done == steps:
+            return
+        step = done
+
+        def report(value: float) -> None:
+            nonlocal step
+            step += 1
+            if not math.isfinite(value):
+                raise NotFinite(f"the loss is {value} at step {step} of {steps}")
+            self._losses.append((step, value))
+            try:
+                self._on_step(step, steps, value)
+            except BaseException:
+                self._saved.save(self._model, optimiser, step, halvings)
+                raise
+            if step % settings.checkpoint_every == 0:
+                self._saved.save(self._model, optimiser, step, halvings)
+
+        def batches(**_: Any) -> Iterator[tuple[Any, ...]]:
+            for number in range(done, steps):
+                # Dropout, too, is a function of the step.
+                mx.random.seed(settings.seed * 1_000_003 + number)
+                yield batch(number)
+
+        args = TrainingArgs(
+            batch_size=settings.batch, iters=steps - done, steps_per_report=1, steps_per_save=steps + 1, adapter_file=str(self._saved.scratch())
+        )
+        # mlx-lm paints a progress bar on stdout.
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(self._model, optimiser, [()] * settings.batch, None, args, loss, batches, _Watch(report))

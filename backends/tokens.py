@@ -1,0 +1,114 @@
+"""Text to token ids and back, for prompts that hold hostile text.
+
+Trusted text (the instruction, the markup around a sample) may hold special tokens. A sample never does: whatever it spells, it is
+encoded as plain text. This module knows a Hugging Face fast tokenizer and no model.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
+
+CUT_MARK = " [...] "
+_LEAST_DATA = 16
+
+
+class Tokens:
+    """One tokenizer. `end` is the id that ends a trace."""
+
+    def __init__(self, wrapped: Any) -> None:
+        """`wrapped` is mlx-lm's TokenizerWrapper or a transformers fast tokenizer. Raises BackendError for a slow one."""
+        hf = getattr(wrapped, "_tokenizer", wrapped)
+        raw = getattr(hf, "_tokenizer", None) or getattr(hf, "backend_tokenizer", None)
+        if raw is None or not hasattr(raw, "encode_batch"):
+            raise BackendError(f"{getattr(hf, 'name_or_path', 'the model')}: has no fast tokenizer (tokenizer.json); convert it first")
+        self._raw = raw
+        self.end: int = int(hf.eos_token_id)
+        self.ends: frozenset[int] = frozenset(getattr(wrapped, "eos_token_ids", None) or {self.end}) | {self.end}
+        added = {token.content: identity for identity, token in hf.added_tokens_decoder.items() if _commands(token)}
+        self._forbidden = frozenset(added.values())
+        self._spelled = re.compile("|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))) if added else None
+        bos = hf.bos_token_id
+        starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
+        self._bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of trusted text, with nothing added."""
+        ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_data(self, text: str) -> list[int]:
+        """Ids of hostile text: a special token that it spells is broken after its first character, and so is plain text."""
+        pieces, start = [], 0
+        for match in self._spelled.finditer(text) if self._spelled else ():
+            pieces.append(text[start : match.start() + 1])
+            start = match.start() + 1
+        pieces.append(text[start:])
+        ids = [identity for piece in pieces for identity in self.encode(piece)]
+        if not self._forbidden.isdisjoint(ids):
+            raise BackendError("a sample's text still spelled a special token after it was broken up: report this tokenizer")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self._raw.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def starts(self, ids: Sequence[int], text: str) -> list[int]:
+        """Offset in `text` (= decode(ids)) at which each token begins."""
+        pieces = self._raw.decode_batch([[identity] for identity in ids], skip_special_tokens=False)
+        if "".join(pieces) != text:
+            # A character spans tokens, or a decoder looks at neighbours: measure the growing text instead.
+            return [len(self.decode(ids[:i])) for i in range(len(ids))]
+        offsets, at = [], 0
+        for piece in pieces:
+            offsets.append(at)
+            at += len(piece)
+        return offsets
+
+    def prompt(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
+        """Ids of a prompt of at most `max_tokens`. Data parts are cut in their middle to fit, in proportion to their length.
+
+        Raises ValueError when not even 16 tokens of data fit beside the trusted text.
+        """
+        shared = self._shared(prompt.shared)
+        parts = [(self.encode_data(part.text) if part.data else self.encode(part.text), part.data) for part in prompt.parts]
+        opening = self.encode(prompt.opening)
+        fixed = len(shared) + len(opening) + sum(len(ids) for ids, data in parts if not data)
+        room, wanted = max_tokens - fixed, sum(len(ids) for ids, data in parts if data)
+        if room < min(wanted, _LEAST_DATA):
+            raise ValueError(f"guard.max_prompt_tokens is {max_tokens}, and the instruction and markup take {fixed}: raise it to {fixed + 64} or more")
+        body, cut = [], 0
+        for ids, data in parts:
+            share = room * len(ids) // wanted if data and wanted > room else len(ids)
+            kept = self._cut(ids, share) if data else ids
+            cut += max(0, len(ids) - len(kept))
+            body.extend(kept)
+        return Encoded(shared, (*body, *opening), cut)
+
+    def deciding(self, choice: Choice) -> tuple[list[int], list[int]]:
+        """(common ids before the decision, the id of each word at it). Raises BackendError when two words do not differ in time."""
+        spelled = [self.encode(word) for word in choice.words]
+        common = 0
+        while all(len(ids) > common for ids in spelled) and len({ids[common] for ids in spelled}) == 1:
+            common += 1
+        if any(len(ids) <= common for ids in spelled) or len({ids[common] for ids in spelled}) < len(spelled):
+            raise BackendError(f"the words {choice.words} cannot be told apart at one token of this tokenizer")
+        return spelled[0][:common], [ids[common] for ids in spelled]
+
+    def _shared(self, text: str) -> tuple[int, ...]:
+        ids = tuple(self.encode(text))
+        return ids if ids[: len(self._bos)] == self._bos else self._bos + ids
+
+    def _cut(self, ids: list[int], room: int) -> list[int]:
+        if len(ids) <= room:
+            return ids
+        mark = self.encode(CUT_MARK)
+        kept = max(0, room - len(mark))
+        tail = kept // 3
+        return ids[: kept - tail] + mark + (ids[-tail:] if tail else [])
+
+
+def _commands(token: Any) -> bool:
+    """Whether an added token is one that text must not be able to spell; runs of blanks that some tokenizers add are harmless."""
+    return len(token.content) > 1 and (token.special or token.content[0] in "<[") and not token.content.isspace()
