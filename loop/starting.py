@@ -1,0 +1,120 @@
+"""Which run a workspace is to do, and within which limits: decided once, before the first phase. It runs nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import EllipsisType
+from typing import Any
+
+from wizloop.recipes import schema
+from wizloop.recipes.schema import Recipe
+from wizloop.store import control
+from wizloop.store.db import Connection, Store
+
+DEFAULT_RECIPE = "demo"
+_LIMITS = {"rounds": "--rounds", "until": "--until", "budget_usd": "--budget"}
+
+
+class OtherRecipe(ValueError):
+    """The workspace's run was made with another recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the command line sets; None leaves what the run or its recipe says."""
+
+    rounds: int | None = None
+    until: str | None = None
+    """Local wall clock, HH:MM."""
+    budget_usd: float | None = None
+
+
+def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> Recipe:
+    """Make the workspace's run, or set the limits of the one that is there; the recipe that it follows.
+
+    Raises OtherRecipe, schema.RecipeError.
+    """
+    with store.write() as db:
+        run = control.get_run(db)
+        if run is None:
+            recipe = asked or schema.load(DEFAULT_RECIPE)
+            _create(db, recipe, limits, now)
+        else:
+            recipe = Recipe.model_validate_json(run.recipe_json)
+            if asked is not None:
+                _refuse_another(recipe, asked)
+            _change_limits(db, run, recipe, limits, now)
+        control.want(db, "run")
+    return recipe
+
+
+def next_time(clock: str, now: datetime) -> datetime:
+    """The next moment at which the wall clock of `now`'s zone shows HH:MM."""
+    hour, minute = map(int, clock.split(":"))
+    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    return today if today > now else today + timedelta(days=1)
+
+
+def _create(db: Connection, recipe: Recipe, limits: Limits, now: datetime) -> None:
+    until = limits.until or recipe.until
+    budget = recipe.budget_usd if limits.budget_usd is None else limits.budget_usd
+    control.create_run(
+        db,
+        name=recipe.name,
+        recipe_json=schema.canonical_json(recipe),
+        recipe_hash=schema.recipe_hash(recipe),
+        seed=recipe.seed,
+        cap_micro=None if budget is None else _micro(budget),
+        until=next_time(until, now) if until else None,
+        rounds_wanted=recipe.rounds if limits.rounds is None else limits.rounds,
+        now=now,
+    )
+
+
+def _change_limits(db: Connection, run: control.Run, recipe: Recipe, limits: Limits, now: datetime) -> None:
+    until: datetime | EllipsisType | None = ...
+    if limits.until is not None:
+        until = next_time(limits.until, now)
+    elif run.until is not None and run.until <= now:
+        # That night is over: the next one ends when the recipe says.
+        until = next_time(recipe.until, now) if recipe.until else None
+    control.set_limits(
+        db,
+        cap_micro=... if limits.budget_usd is None else _micro(limits.budget_usd),
+        until=until,
+        rounds_wanted=... if limits.rounds is None else limits.rounds,
+    )
+
+
+def _micro(usd: float) -> int:
+    return round(usd * 1_000_000)
+
+
+def _refuse_another(run: Recipe, asked: Recipe) -> None:
+    different = [(key, ours, theirs) for key, ours, theirs in _compared(run, asked) if ours != theirs]
+    if not different:
+        return
+    key, ours, theirs = different[0]
+    more = f" (and {len(different) - 1} more keys)" if len(different) > 1 else ""
+    option = _LIMITS.get(key)
+    way_out = f"give {option}, or take another --workspace" if option else "take another --workspace for it"
+    raise OtherRecipe(
+        f"the workspace holds the run {run.name!r} of another recipe: {key} is {json.dumps(ours)} there and "
+        f"{json.dumps(theirs)} here{more}: {way_out}"
+    )
+
+
+def _compared(run: Recipe, asked: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """Every key of two recipes with its two values; the limits last, because other keys say more."""
+    ours, theirs = (dict(_flat(each.model_dump(mode="json"), "")) for each in (run, asked))
+    for key in sorted({**ours, **theirs}, key=lambda name: (name in _LIMITS, name)):
+        yield key, ours.get(key), theirs.get(key)
+
+
+def _flat(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

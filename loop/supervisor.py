@@ -1,0 +1,274 @@
+"""The controller of a workspace: does the night in a worker process, outlives the worker, and writes down how it ended.
+
+It imports no model library, so that whatever a model does to its process, this one is there to tell of it.
+"""
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from wizloop.loop import lock, starting
+from wizloop.loop.context import Interrupted
+from wizloop.loop.night import Ending, night
+from wizloop.loop.worker_process import Died, WorkerProcess
+from wizloop.recipes import schema
+from wizloop.recipes.schema import Recipe
+from wizloop.store import control, errors, events, steps
+from wizloop.store.db import Store
+
+LOG = Path("logs") / "worker.log"
+PHASES = "wizloop.loop.phases"
+_LEAST_SCALE = 1 / 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the supervisor looks at things, in seconds."""
+
+    poll_s: float = 0.2
+    beat_s: float = 2.0
+    disk_s: float = 30.0
+    """After a full disk, until the next try."""
+    silent_s: float = 600.0
+    """A worker without progress and without a second of computing for so long is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the night ended. `by_signal` tells Ctrl-C from a stop that the person asked for through the store."""
+
+    state: Literal["done", "stopped", "failed"]
+    reason: str
+    by_signal: bool = False
+
+
+class PhaseFailed(Exception):
+    """A phase could not do its work; the message is the sentence for the person."""
+
+
+def start(
+    workspace: Path,
+    asked: str | None,
+    limits: starting.Limits,
+    *,
+    clock: Callable[[], datetime],
+    phases: str = PHASES,
+    pace: Pace | None = None,
+) -> Ended:
+    """Start the workspace's run, or go on with it, until the night is over. Signals are caught while it runs.
+
+    Raises lock.Held, starting.OtherRecipe, schema.RecipeError, errors.StoreError.
+    """
+    recipe = None if asked is None else schema.load(asked)
+    workspace.mkdir(parents=True, exist_ok=True)
+    with lock.held(workspace, clock()) as holder:
+        with Store.create(workspace) as store:
+            recipe = starting.begin(store, recipe, limits, clock())
+            with store.write() as db:
+                boot_id = str(int(psutil.boot_time()))
+                generation = control.claim_controller(
+                    db, pid=holder.pid, host=socket.gethostname(), boot_id=boot_id, now=clock()
+                )
+        with Store.open(workspace, generation=generation) as store:
+            supervisor = Supervisor(store, workspace, recipe, generation, clock, phases, pace or Pace())
+            with supervisor.catching_signals():
+                return supervisor.run()
+
+
+@dataclass
+class Supervisor:
+    """One controller at work. Ask it once: `run()`."""
+
+    store: Store
+    workspace: Path
+    recipe: Recipe
+    generation: int
+    clock: Callable[[], datetime]
+    phases: str
+    pace: Pace
+    _worker: WorkerProcess | None = None
+    _signals: int = 0
+    _scales: dict[str, float] = field(default_factory=dict)
+    """What batch sizes are multiplied by, for each phase in which memory ran out."""
+    _doing: str = "starting"
+    _beaten_at: float = 0.0
+
+    def run(self) -> Ended:
+        """The night, from where the store says, through every pause, to its end."""
+        try:
+            while True:
+                ending, lasting = self._stretch()
+                self._end_worker()
+                if ending.state != "paused":
+                    return self._ended(ending.state, ending.reason)
+                self._note_state("paused", ending.reason)
+                self._wait(ending.reason, lasting)
+        except (PhaseFailed, errors.StoreError) as error:
+            return self._ended("failed", str(error))
+        finally:
+            self._end_worker()
+
+    def _stretch(self) -> tuple[Ending, Callable[[], bool]]:
+        """The night until it ends or has to wait, and whether what it waits for still lasts."""
+        try:
+            with self.store.write() as db:
+                control.set_state(db, "running", "", self.clock())
+            phases_of: Callable[[int], Sequence[str]] = import_module(self.phases).phases_of
+            return night(self.store, self._do, phases_of, stop=self.recipe.stop, clock=self.clock), self._is_paused
+        except errors.DiskFull as full:
+            again_at = time.monotonic() + self.pace.disk_s
+            return Ending("paused", str(full)), lambda: time.monotonic() < again_at
+
+    def _do(self, round: int, phase: str) -> str | None:
+        """One phase, in as many workers as it takes."""
+        if self._signals:
+            raise Interrupted("signal")
+        self.store.checkpoint()
+        began, self._doing = time.monotonic(), f"{phase} of round {round}"
+        self._say(f"{phase} of round {round} begins", round, phase)
+        deaths = 0
+        while isinstance(answer := self._try(round, phase), Died):
+            deaths += 1
+            self._bury(answer, round, phase, deaths)
+            with self.store.write() as db:
+                steps.begin_step(db, round, phase, self.clock())
+        note = self._note_in(answer, round, phase)
+        took = f"{phase} of round {round} is done in {time.monotonic() - began:.1f} s"
+        self._say(f"{took}: {note}" if note else took, round, phase)
+        return note
+
+    def _try(self, round: int, phase: str) -> dict[str, Any] | Died:
+        """Put the phase to the worker, a fresh one if need be, and wait for what becomes of it."""
+        if self._worker is None:
+            self._worker = WorkerProcess(self.workspace, self.generation, self.phases, self.workspace / LOG)
+        self._worker.ask(round, phase, self._scales.get(phase, 1.0))
+        answer = self._answer(self._worker, round, phase)
+        if isinstance(answer, dict) and answer.get("kind") == MemoryError.__name__:
+            self._worker.kill()
+            answer = Died(MemoryError.__name__, out_of_memory=True)
+        if isinstance(answer, Died):
+            self._end_worker()
+        return answer
+
+    def _answer(self, worker: WorkerProcess, round: int, phase: str) -> dict[str, Any] | Died:
+        heard, life, told = time.monotonic(), None, 0
+        while (answer := worker.answer(self.pace.poll_s)) is None:
+            if self._signals > told:
+                told = self._signals
+                worker.terminate() if told == 1 else worker.kill()
+            if not self._beat(None):
+                continue
+            if (now := self._life(worker, round, phase)) != life:
+                heard, life = time.monotonic(), now
+            elif time.monotonic() - heard > self.pace.silent_s:
+                self._say(f"the worker was silent for {self.pace.silent_s:.0f} s: it is killed", round, phase, "warn")
+                worker.kill()
+        return answer
+
+    def _life(self, worker: WorkerProcess, round: int, phase: str) -> object:
+        """What changes as long as a worker does something: its progress, and its seconds of computing."""
+        with self.store.read() as db:
+            step = steps.step(db, round, phase)
+        try:
+            computed = sum(psutil.Process(worker.pid).cpu_times()[:2])
+        except psutil.Error:
+            computed = 0.0
+        return step and (step.done, step.total), int(computed)
+
+    def _note_in(self, answer: dict[str, Any], round: int, phase: str) -> str | None:
+        """The phase's note. Raises Interrupted, errors.DiskFull, or PhaseFailed for any other error."""
+        if "interrupted" in answer:
+            raise Interrupted(answer["interrupted"])
+        if "error" not in answer:
+            note: str | None = answer["ok"]
+            return note
+        if answer["kind"] == errors.DiskFull.__name__:
+            raise errors.DiskFull(answer["error"])
+        self._fail(round, phase, answer["error"])
+        raise PhaseFailed(f"{phase} of round {round}: {answer['error']}")
+
+    def _bury(self, died: Died, round: int, phase: str, deaths: int) -> None:
+        """Write a worker's death down. Raises Interrupted if it was ours, PhaseFailed if it was one too many."""
+        if self._signals:
+            raise Interrupted("signal")
+        told = f"the worker died ({died.how}) in {phase} of round {round}"
+        self._fail(round, phase, told)
+        if deaths > self.recipe.worker.max_deaths:
+            raise PhaseFailed(f"{told}, {_times(deaths)} in a row: see {self.workspace / LOG}")
+        if died.out_of_memory:
+            self._scales[phase] = max(self._scales.get(phase, 1.0) / 2, _LEAST_SCALE)
+            told += f"; batches are {self._scales[phase]:g} of their size from now on"
+        self._say(told, round, phase, "warn")
+
+    def _fail(self, round: int, phase: str, note: str) -> None:
+        with self.store.write() as db:
+            steps.fail_step(db, round, phase, note, self.clock())
+
+    def _wait(self, reason: str, lasting: Callable[[], bool]) -> None:
+        """Stay alive while `lasting` says so. A signal or a wish to stop ends it; the night then sees them."""
+        self._doing = "waiting"
+        while lasting() and not self._signals:
+            self._beat(reason)
+            time.sleep(self.pace.poll_s)
+
+    def _is_paused(self) -> bool:
+        with self.store.read() as db:
+            run = control.get_run(db)
+        return run is not None and run.wanted == "pause"
+
+    def _beat(self, waiting: str | None) -> bool:
+        """Say that this controller is alive, if it is time to; whether it was. Raises errors.Fenced."""
+        if time.monotonic() - self._beaten_at < self.pace.beat_s:
+            return False
+        self._beaten_at = time.monotonic()
+        # A full disk is the worker's to tell of: it may well end its piece without another byte.
+        with suppress(errors.DiskFull), self.store.write() as db:
+            control.beat(db, self.generation, now=self.clock(), doing=self._doing, waiting=waiting)
+        return True
+
+    def _ended(self, state: Literal["done", "stopped", "failed"], reason: str) -> Ended:
+        self._note_state(state, reason)
+        return Ended(state, reason, by_signal=self._signals > 0)
+
+    def _note_state(self, state: str, reason: str) -> None:
+        """Keep the state and tell of it; a disk that is full takes neither, and must not end the night."""
+        level = {"failed": "error", "paused": "warn"}.get(state, "info")
+        with suppress(errors.DiskFull), self.store.write() as db:
+            control.set_state(db, state, reason, self.clock())
+            events.add(db, level=level, message=f"the run is {state}: {reason}", now=self.clock())
+
+    def _say(self, message: str, round: int, phase: str, level: str = "info") -> None:
+        with self.store.write() as db:
+            events.add(db, level=level, message=message, now=self.clock(), round=round, phase=phase)
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    @contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """Count SIGINT and SIGTERM instead of dying of them: the first ends the phase, the second kills the worker."""
+
+        def count(number: int, frame: object) -> None:
+            self._signals += 1
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
