@@ -1,7 +1,8 @@
 """Model folders that are either whole or not there.
 
-A folder is written beside its final place, its files are hashed into manifest.json, everything is flushed, and one rename makes it
-exist. safetensors has no checksum, so the manifest is what finds a flipped bit when the folder is loaded.
+A folder is written beside its final place, its files are hashed into manifest.json, everything is flushed, and one
+rename makes it exist. safetensors has no checksum, so the manifest is what finds a flipped bit when the folder is
+loaded.
 """
 
 import hashlib
@@ -19,18 +20,20 @@ from wizloop.backends.guard_types import BadArtifact
 MANIFEST = "manifest.json"
 # What a model folder may hold: no pickle, no code.
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md"})
-_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
 @contextmanager
 def writing(final: Path, about: dict[str, Any]) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and is removed when it does not.
 
-    `about` goes into the manifest. Raises ValueError for a name that could leave the parent folder, FileExistsError when `final` is
-    there already.
+    `about` goes into the manifest. Raises ValueError for a name that could leave the parent folder, FileExistsError
+    when `final` is there already.
     """
-    if not _NAME.match(final.name):
-        raise ValueError(f"{final.name!r} cannot name a model folder: use lower-case letters, digits, dot, dash and underscore")
+    if not _NAME.match(final.name) or ".." in final.parts:
+        raise ValueError(
+            f"{final.name!r} cannot name a model folder: use lower-case letters, digits, dot, dash and underscore"
+        )
     if final.exists():
         raise FileExistsError(f"{final} is there already")
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,9 @@ def verify(folder: Path) -> str:
     """sha256 of the folder's manifest, after every file was found to match it. Raises BadArtifact."""
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
-        raise BadArtifact(f"{folder}: {MANIFEST} is missing; the folder is not a whole model: remove it and start again")
+        raise BadArtifact(
+            f"{folder}: {MANIFEST} is missing; the folder is not a whole model: remove it and start again"
+        )
     try:
         text = manifest_path.read_text(encoding="utf-8")
         files: dict[str, dict[str, Any]] = json.loads(text)["files"]
@@ -60,7 +65,9 @@ def verify(folder: Path) -> str:
         raise BadArtifact(f"{manifest_path}: cannot be read ({error}); remove the folder and start again") from error
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if present != set(files):
-        raise BadArtifact(f"{folder}: holds {sorted(present)}, its manifest names {sorted(files)}; remove the folder and start again")
+        raise BadArtifact(
+            f"{folder}: holds {sorted(present)}, its manifest names {sorted(files)}; remove the folder and start again"
+        )
     for name, expected in files.items():
         _check_file(folder / name, expected)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -81,19 +88,27 @@ def sweep(parent: Path) -> None:
 
 def _check_file(path: Path, expected: dict[str, Any]) -> None:
     if path.is_symlink() or not path.is_file() or path.suffix not in ALLOWED_SUFFIXES:
-        raise BadArtifact(f"{path}: a model folder holds plain {', '.join(sorted(ALLOWED_SUFFIXES))} files and nothing else")
+        raise BadArtifact(
+            f"{path}: a model folder holds plain {', '.join(sorted(ALLOWED_SUFFIXES))} files and nothing else"
+        )
     if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
-        raise BadArtifact(f"{path}: differs from its manifest (damaged or changed); remove the folder and start again, or restore it")
+        raise BadArtifact(
+            f"{path}: differs from its manifest (damaged or changed); remove the folder and start again, or restore it"
+        )
 
 
 def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
     files = {
-        path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir()) if path.name != MANIFEST
+        path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
     }
     bad = [name for name in files if Path(name).suffix not in ALLOWED_SUFFIXES]
     if bad:
         raise BadArtifact(f"{folder}: {bad} may not be part of a model folder")
-    (folder / MANIFEST).write_text(json.dumps({"files": files, "about": about}, indent=2, sort_keys=True), encoding="utf-8")
+    (folder / MANIFEST).write_text(
+        json.dumps({"files": files, "about": about}, indent=2, sort_keys=True), encoding="utf-8"
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -1,8 +1,8 @@
 """A fast BLAS for MLX on a Linux CPU.
 
-The MLX wheel for Linux links the slow reference BLAS. Loading an OpenBLAS with its symbols global, before `mlx.core` is imported,
-makes MLX's `cblas_sgemm` resolve to it: 16 to 35 times faster, without root. Nothing happens on macOS (Metal, Accelerate).
-This module must not import mlx.
+The MLX wheel for Linux links the slow reference BLAS. Loading an OpenBLAS with its symbols global, before `mlx.core` is
+imported, makes MLX's `cblas_sgemm` resolve to it: 16 to 35 times faster, without root. Nothing happens on macOS (Metal,
+Accelerate). This module must not import mlx.
 """
 
 import ctypes
@@ -26,13 +26,19 @@ class Blas:
 
 
 def preload() -> Blas:
-    """Load OpenBLAS for MLX where that helps. Must run before the first import of `mlx.core`; later calls change nothing."""
+    """Load OpenBLAS for MLX where that helps. Must run before the first import of `mlx.core`; later calls change
+    nothing.
+    """
     if sys.platform != "linux":
         return Blas("the system's own", None, None)
     for name, path in _candidates():
         if _load_global(path):
             return Blas(name, path, None)
-    return Blas("reference", None, "install OpenBLAS (libopenblas0) or the cvxopt wheel: training is 16 to 35 times slower without")
+    return Blas(
+        "reference",
+        None,
+        "install OpenBLAS (libopenblas0) or the cvxopt wheel: training is 16 to 35 times slower without",
+    )
 
 
 def _candidates() -> list[tuple[str, str]]:
@@ -45,7 +51,7 @@ def _candidates() -> list[tuple[str, str]]:
 
 
 def _wheel_openblas() -> str | None:
-    """Path of the OpenBLAS inside the cvxopt wheel, with what it links against already loaded; None without the wheel."""
+    """Path of the OpenBLAS inside the cvxopt wheel with what it links against loaded; None without the wheel."""
     spec = importlib.util.find_spec("cvxopt")
     if spec is None or spec.origin is None:
         return None

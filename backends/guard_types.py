@@ -1,4 +1,5 @@
-"""What goes into a guard and what comes out, whatever runs it: prompts, scores, sampled traces, examples, pairs, errors.
+"""What goes into a guard and what comes out, whatever runs it: prompts, scores, sampled traces, examples, pairs,
+errors.
 
 Plain data. A backend (mlx here; cuda beside it) takes and returns these, and knows nothing of safety.
 """
@@ -26,7 +27,9 @@ class NotFinite(BackendError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a prompt. `data` marks text from a pool: it is encoded with no special token in it, and only it is ever cut."""
+    """A piece of a prompt. `data` marks text from a pool: it is encoded with no special token in it, and only it is
+    ever cut.
+    """
 
     text: str
     data: bool = False
@@ -34,7 +37,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered sample. `shared` stands in front of every sample and is prefilled once; `opening` starts the answer."""
+    """A rendered sample. `shared` stands in front of every sample and is prefilled once; `opening` starts the answer.
+    """
 
     shared: str
     parts: tuple[Part, ...]
@@ -43,7 +47,8 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of a prompt: shared prefix, the rest, and how many tokens of the sample's middle were left out to fit."""
+    """Token ids of a prompt: shared prefix, the rest, and how many tokens of the sample's middle were left out to fit.
+    """
 
     shared: tuple[int, ...]
     body: tuple[int, ...]
@@ -52,7 +57,8 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"); probabilities are normalised over them."""
+    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"); probabilities are normalised over them.
+    """
 
     words: tuple[str, ...]
 
@@ -61,9 +67,11 @@ class Choice:
 class Sampled:
     """One sampled trace.
 
-    `starts[i]` is the offset in `text` of token i; `confidences[i]` is minus the mean log-probability of the k most likely tokens
-    at i, before temperature; `watched[name][i]` are the normalised probabilities of that choice's words at i. The end token is
-    not in `text`, but its confidence is not dropped: all lists have one entry per generated token that is in `text`.
+    `starts[i]` is the offset in `text` of token i; `confidences[i]` is minus the mean log-probability of the k most
+    likely tokens at i, before temperature; `watched[name][i]` are the normalised probabilities of that choice's words
+    at i. The end token is not in `text`, but its confidence is not dropped: all lists have one entry per generated
+    token that is in
+    `text`.
     """
 
     text: str
@@ -86,7 +94,9 @@ class Monitor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How traces are drawn. `least` per prompt at once; then one more while `more(index, traces so far)` says so, up to `most`."""
+    """How traces are drawn. `least` per prompt at once; then one more while `more(index, traces so far)` says so, up to
+    `most`.
+    """
 
     least: int
     most: int
@@ -104,7 +114,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SftExample:
-    """A prompt and the completion to learn. `strong` are offsets in `completion` of what weighs `verdict_weight` in the loss."""
+    """A prompt and the completion to learn. `strong` are offsets in `completion` of what weighs `verdict_weight` in the
+    loss.
+    """
 
     id: int
     prompt: Encoded
@@ -154,7 +166,9 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """`losses` are (step, mean loss); `dropped` are the ids of examples that were too long; `halvings` of the rate after NaN."""
+    """`losses` are (step, mean loss); `dropped` are the ids of examples that were too long; `halvings` of the rate
+    after NaN.
+    """
 
     steps: int
     losses: list[tuple[int, float]]
@@ -163,4 +177,5 @@ class TrainResult:
 
 
 OnStep = Callable[[int, int, float], None]
-"""Called after every step with (step, steps in all, loss). What it raises ends training after a checkpoint was written."""
+"""Called after every step with (step, steps in all, loss). What it raises ends training after a checkpoint was written.
+"""

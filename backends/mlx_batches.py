@@ -1,7 +1,7 @@
 """Examples and pairs as token rows, and the batches of each training step.
 
-Which rows a step sees, and in what order, is a function of (seed, step). Rows of similar length share a batch; every row is seen once
-an epoch, the last, smaller batch included.
+Which rows a step sees, and in what order, is a function of (seed, step). Rows of similar length share a batch; every
+row is seen once an epoch, the last, smaller batch included.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ _PROMPT_POSITIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One prompt with one completion behind the shared prefix. `weights` are those of the completion's tokens, the end included."""
+    """One prompt with one completion behind the shared prefix. `weights` are those of the completion's tokens, the end
+    included.
+    """
 
     id: int
     shared: tuple[int, ...]
@@ -64,7 +66,9 @@ class Plan:
         return self._batches[shuffled[place]]
 
 
-def sft_rows(examples: Sequence[SftExample], tokens: Tokens, most: int, verdict_weight: float) -> tuple[list[Row], list[int]]:
+def sft_rows(
+    examples: Sequence[SftExample], tokens: Tokens, most: int, verdict_weight: float
+) -> tuple[list[Row], list[int]]:
     """(rows that fit, ids of examples that do not)."""
     rows, dropped = [], []
     for example in examples:
@@ -98,7 +102,7 @@ def dpo_rows(pairs: Sequence[DpoPair], tokens: Tokens, most: int) -> tuple[list[
 
 
 def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int) -> tuple[Any, ...]:
-    """(inputs, positions, targets, weights, prompt positions, prompt targets, prompt weights) for mlx_losses.sft_loss."""
+    """(inputs, positions, targets, weights, and the same three for the prompt) for mlx_losses.sft_loss."""
     rng = np.random.default_rng([settings.seed, step, 1])
     inputs, positions, targets, weights = completions(rows)
     asked = np.zeros((len(rows), _PROMPT_POSITIONS), np.int32)
@@ -112,14 +116,20 @@ def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank:
 
 
 def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32]) -> tuple[Any, ...]:
-    """(inputs, positions, targets, mask, reference, weights): chosen rows first, then rejected ones; reference is [pairs, 2]."""
+    """(inputs, positions, targets, mask, reference, weights): chosen rows first, then rejected ones; reference is
+    [pairs, 2].
+    """
     inputs, positions, targets, mask = completions([row.chosen for row in rows] + [row.rejected for row in rows])
     weights = np.array([row.weight for row in rows], np.float32)
     return tuple(_array(each) for each in (inputs, positions, targets, mask, reference, weights))
 
 
-def completions(rows: Sequence[Row]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """inputs [rows, length], and for each learned token its position, target and weight, [rows, most learned]; padding weighs 0."""
+def completions(
+    rows: Sequence[Row],
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """inputs [rows, length], and for each learned token its position, target and weight, [rows, most learned]; padding
+    weighs 0.
+    """
     length = _padded(max(len(row.ids) for row in rows))
     learned = _padded(max(len(row.weights) for row in rows), 4)
     inputs = np.zeros((len(rows), length), np.int32)

@@ -1,4 +1,6 @@
-"""Checkpoints of a training in progress: adapter, optimiser, step and the rate's halvings, each in a folder that is whole or not there."""
+"""Checkpoints of a training in progress: adapter, optimiser, step and the rate's halvings, each in a folder that is
+whole or not there.
+"""
 
 import json
 import shutil
@@ -8,8 +10,9 @@ from typing import Any
 from wizloop.backends import artifacts, mlx_load
 from wizloop.backends.guard_types import BadArtifact
 
-import mlx.core as mx  # noqa: E402, I001
-from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
 
 ADAPTER = "adapters.safetensors"
 CONFIG = "adapter_config.json"
@@ -27,7 +30,9 @@ def write_adapter(to: Path, model: Any, config: dict[str, Any]) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one training. `fingerprint` names its data and settings: a checkpoint of another one is not used."""
+    """The checkpoints of one training. `fingerprint` names its data and settings: a checkpoint of another one is not
+    used.
+    """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder, self._fingerprint = folder, fingerprint
@@ -48,7 +53,7 @@ class Checkpoints:
             model.update(tree_unflatten(list(first.items())))
             return 0
         mlx_load.load_adapter_weights(model, last)
-        saved = mx.load(str(last / "optimizer.safetensors"))
+        saved: Any = mx.load(str(last / "optimizer.safetensors"))
         # The rate is computed from the step, so that a halved one holds after going back.
         saved.pop("learning_rate", None)
         optimiser.state = {**optimiser.state, **tree_unflatten(list(saved.items()))}

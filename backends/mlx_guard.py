@@ -1,7 +1,7 @@
 """A guard on MLX: scores verdict words, samples traces with their confidences.
 
-What is shared is computed once: the instruction for all samples, a sample's prompt for all its traces. Confidences and verdict
-probabilities are read on the device from raw log-probabilities, before temperature and top-p.
+What is shared is computed once: the instruction for all samples, a sample's prompt for all its traces. Confidences and
+verdict probabilities are read on the device from raw log-probabilities, before temperature and top-p.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,9 @@ from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampl
 from wizloop.backends.mlx_sampling import TraceSampler
 from wizloop.backends.tokens import Tokens
 
-import mlx.core as mx  # noqa: E402, I001 - after mlx_load, which readies the BLAS
-from mlx_lm.models.cache import KVCache, make_prompt_cache  # noqa: E402
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 # How many different instructions keep their cache: one, and one more while a caller changes from one to another.
 _PREFIXES = 2
@@ -43,7 +44,9 @@ class Guard:
         self._plain_cache = all(type(cache) is KVCache for cache in make_prompt_cache(loaded.model))
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
-        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no room for it."""
+        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
+        room for it.
+        """
         return self.tokens.prompt(prompt, max_tokens=max_tokens)
 
     def count(self, text: str) -> int:
@@ -51,7 +54,9 @@ class Guard:
         return len(self.tokens.encode(text))
 
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
-        """[prompts, words]: how likely each word of `choice` comes next, of those words alone; one forward pass a prompt."""
+        """[prompts, words]: how likely each word of `choice` comes next, of those words alone; one forward pass a
+        prompt.
+        """
         common, deciding = self.tokens.deciding(choice)
         result = np.empty((len(prompts), len(deciding)))
         for group in _groups(prompts, rows):
@@ -65,7 +70,8 @@ class Guard:
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
-        # Every sample is prefilled at once: the caller's piece bounds the memory, and no order of arrival can change the draw.
+        # Every sample is prefilled at once: the caller's piece bounds the memory, and no order of arrival can change
+        # the draw.
         caches: dict[int, list[KVCache]] = {}
         for group in _groups(prompts, sampling.rows):
             caches.update(self._row_caches(prompts, group))

@@ -1,6 +1,8 @@
-"""Loads a model for MLX: a local folder or a hub name, an adapter over it, in the number format that the device is fast in.
+"""Loads a model for MLX: a local folder or a hub name, an adapter over it, in the number format that the device is fast
+in.
 
-The one home of `mlx_lm.load`. It refuses code that comes with a model, and pickles are never read: mlx-lm reads safetensors only.
+The one home of `mlx_lm.load`. It refuses code that comes with a model, and pickles are never read: mlx-lm reads
+safetensors only.
 """
 
 import json
@@ -16,19 +18,18 @@ from wizloop.backends.guard_types import BadArtifact, LoraShape, ModelMissing
 # Must come before mlx.core: see blas.
 BLAS = blas.preload()
 
-import mlx.core as mx  # noqa: E402
-import mlx.nn as nn  # noqa: E402
-from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
-from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters  # noqa: E402
-from mlx_lm.utils import load_model, load_tokenizer, quantize_model  # noqa: E402
-
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
+from mlx_lm.utils import load_model, load_tokenizer, quantize_model
 
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `hidden(tokens, cache)` gives [rows, length, width], `head(hidden)` the logits; see `split`."""
+    """A model in memory. `hidden(tokens, cache)` gives [rows, length, width], `head(hidden)` the logits."""
 
     model: Any
     tokenizer: Any
@@ -42,7 +43,8 @@ def on_cpu() -> bool:
 
 
 def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Loaded:
-    """The model at `base` with `adapter` over it, merged into its weights where `fuse` is set and the base is not quantised.
+    """The model at `base` with `adapter` over it, merged into its weights where `fuse` is set and the base is not
+    quantised.
 
     On a CPU it computes in float32, the only format with a fast product there. Raises ModelMissing, BadArtifact.
     """
@@ -75,7 +77,9 @@ def merge_adapter(model: Any) -> None:
 
 
 def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
-    """Freeze the model and put fresh LoRA layers on the linear layers of its blocks; the adapter_config.json that says so."""
+    """Freeze the model and put fresh LoRA layers on the linear layers of its blocks; the adapter_config.json that says
+    so.
+    """
     model.freeze()
     layers = len(model.layers) if lora.layers < 0 else min(lora.layers, len(model.layers))
     parameters = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
@@ -84,19 +88,23 @@ def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
 
 
 def load_adapter_weights(model: Any, adapter: Path) -> None:
-    """Put the weights in `adapter` into a model that has LoRA layers already. Raises BadArtifact when they do not fit exactly."""
-    weights = mx.load(str(adapter / "adapters.safetensors"))
+    """Put the weights in `adapter` into a model that has LoRA layers already. Raises BadArtifact when they do not fit
+    exactly.
+    """
+    weights: Any = mx.load(str(adapter / "adapters.safetensors"))
     present = dict(tree_flatten(model.trainable_parameters()))
     if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in present.items()}:
-        raise BadArtifact(f"{adapter}: its adapter has another shape than [train] asks for (rank, layers, or another base)")
+        raise BadArtifact(
+            f"{adapter}: its adapter has another shape than [train] asks for (rank, layers, or another base)"
+        )
     model.update(tree_unflatten(list(weights.items())))
 
 
 def split(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.array]]:
     """The model as (hidden states, output head), so that logits are computed only where they are read.
 
-    Models that scale or cap their logits after the head do not come apart this way: a probe finds them, and then `hidden` gives the
-    logits themselves and `head` changes nothing.
+    Models that scale or cap their logits after the head do not come apart this way: a probe finds them, and then
+    `hidden` gives the logits themselves and `head` changes nothing.
     """
     inner = getattr(model, "model", None)
     embedding = getattr(inner, "embed_tokens", None)
@@ -123,7 +131,7 @@ def _folder(base: str) -> Path:
             raise ModelMissing(f"{base}: the folder holds no config.json, so it is not a model; check guard.base")
         return path
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
-        raise ModelMissing(f"{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or \"tiny\"")
+        raise ModelMissing(f'{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or "tiny"')
     return _fetch(base)
 
 
@@ -137,7 +145,9 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_FETCHED))
     except (OSError, ValueError, HTTPError, HfHubHTTPError) as error:
         kind = type(error).__name__
-        raise ModelMissing(f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network") from error
+        raise ModelMissing(
+            f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network"
+        ) from error
 
 
 def _refuse_code(folder: Path) -> None:
@@ -147,7 +157,9 @@ def _refuse_code(folder: Path) -> None:
         raise BadArtifact(f"{folder / 'config.json'}: is not JSON ({error})") from error
     for key in ("auto_map", "model_file"):
         if key in config:
-            raise BadArtifact(f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does")
+            raise BadArtifact(
+                f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
+            )
 
 
 def _add_adapter(model: Any, adapter: Path) -> None:
@@ -160,7 +172,12 @@ def _add_adapter(model: Any, adapter: Path) -> None:
 
 
 def _adapter_weights(model: Any) -> list[mx.array]:
-    return [layer[name] for _, layer in model.named_modules() for name in ("lora_a", "lora_b") if isinstance(layer, nn.Module) and name in layer]
+    return [
+        layer[name]
+        for _, layer in model.named_modules()
+        for name in ("lora_a", "lora_b")
+        if isinstance(layer, nn.Module) and name in layer
+    ]
 
 
 def device_name() -> str:

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from wizloop.backends.mlx_batches import PairRow, completions
 
-import mlx.core as mx  # noqa: E402, I001
-import mlx.nn as nn  # noqa: E402
-from mlx_lm.models.cache import create_attention_mask  # noqa: E402
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.cache import create_attention_mask
 
 Head = Callable[[mx.array], mx.array]
 
@@ -18,8 +19,8 @@ Head = Callable[[mx.array], mx.array]
 class Shared:
     """Hidden states of rows behind one shared prefix.
 
-    The prefix's keys and values are computed once and repeated for every row: the same sums and the same gradients as a prefix in
-    front of each row, for the price of one.
+    The prefix's keys and values are computed once and repeated for every row: the same sums and the same gradients as a
+    prefix in front of each row, for the price of one.
     """
 
     def __init__(self, hidden: Callable[..., mx.array], prefix: tuple[int, ...], layers: int) -> None:
@@ -60,7 +61,9 @@ class _Behind:
         return mx.concatenate([self._keys, keys], axis=2), mx.concatenate([self._values, values], axis=2)
 
     def make_mask(self, length: int, **options: Any) -> Any:
-        return create_attention_mask(length, self.offset, options.get("return_array", False), options.get("window_size"))
+        return create_attention_mask(
+            length, self.offset, options.get("return_array", False), options.get("window_size")
+        )
 
 
 def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Callable[..., tuple[mx.array, mx.array]]:
@@ -82,17 +85,25 @@ def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Callable[..., 
         hidden = shared(inputs)
         result = (_entropies(head, hidden, positions, targets) * weights).sum() / weights.sum()
         if prompt_weight:
-            result = result + prompt_weight * (_entropies(head, hidden, asked, wanted) * counted).sum() / mx.maximum(counted.sum(), 1)
+            result = result + prompt_weight * (_entropies(head, hidden, asked, wanted) * counted).sum() / mx.maximum(
+                counted.sum(), 1
+            )
         return result, (weights > 0).sum()
 
     return loss
 
 
 def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> Callable[..., tuple[mx.array, mx.array]]:
-    """Mean over pairs of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen completion."""
+    """Mean over pairs of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen."""
 
     def loss(
-        _: Any, inputs: mx.array, positions: mx.array, targets: mx.array, mask: mx.array, reference: mx.array, weights: mx.array
+        _: Any,
+        inputs: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        mask: mx.array,
+        reference: mx.array,
+        weights: mx.array,
     ) -> tuple[mx.array, mx.array]:
         entropies = _entropies(head, shared(inputs), positions, targets) * mask
         chosen, rejected = mx.split(-entropies.sum(axis=1), 2)
@@ -104,8 +115,12 @@ def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> C
     return loss
 
 
-def reference_logprobs(model: Any, head: Head, shared: Shared, rows: Sequence[PairRow], batch: int) -> NDArray[np.float32]:
-    """[pairs, 2]: summed log-probabilities of the chosen and the rejected completion under the model as it is, without dropout."""
+def reference_logprobs(
+    model: Any, head: Head, shared: Shared, rows: Sequence[PairRow], batch: int
+) -> NDArray[np.float32]:
+    """[pairs, 2]: summed log-probabilities of the chosen and the rejected completion under the model as it is, without
+    dropout.
+    """
     model.eval()
     result = np.empty((len(rows), 2), np.float32)
     for start in range(0, len(rows), batch):

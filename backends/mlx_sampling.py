@@ -11,10 +11,12 @@ from typing import Any
 from wizloop.backends.guard_types import Encoded, Monitor, Sampled, Sampling
 from wizloop.backends.tokens import Tokens
 
-import mlx.core as mx  # noqa: E402, I001
-from mlx_lm.generate import BatchGenerator  # noqa: E402
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator
 
-# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full sort.
+# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
+# sort.
 _NUCLEUS = 64
 
 
@@ -48,7 +50,9 @@ class TraceSampler:
         self._waiting: deque[_Trace] = deque()
 
     def run(self, prompts: Sequence[Encoded], caches: Mapping[int, Sequence[Any]]) -> list[list[Sampled]]:
-        """All traces of all prompts. `caches[i]` holds prompt i without its last token; a prompt without one is prefilled here."""
+        """All traces of all prompts. `caches[i]` holds prompt i without its last token; a prompt without one is
+        prefilled here.
+        """
         mx.random.seed(self._sampling.seed)
         done: list[dict[int, Sampled]] = [{} for _ in prompts]
         for prompt in range(len(prompts)):
@@ -69,7 +73,7 @@ class TraceSampler:
         return _Trace(prompt, number, monitor, watched={name: [] for name in self._watch})
 
     def _insert(self, prompts: Sequence[Encoded], caches: Mapping[int, Sequence[Any]]) -> None:
-        """Give the generator waiting traces. A quarter of the rows at a time: every insertion copies the whole cache."""
+        """Give the generator waiting traces. A quarter of the rows at a time: inserting copies the whole cache."""
         room = self._sampling.rows - len(self._writing)
         if not self._waiting or (self._writing and room < max(1, self._sampling.rows // 4)):
             return
@@ -91,8 +95,8 @@ class TraceSampler:
         confidences = -mx.topk(logprobs, self._k, axis=-1).mean(axis=-1)
         watched = {name: mx.softmax(logprobs[:, ids], axis=-1) for name, ids in self._watch.items()}
         mx.eval(confidences, watched)
-        measured = confidences.tolist()
-        probabilities = {name: values.tolist() for name, values in watched.items()}
+        measured: Any = confidences.tolist()
+        probabilities: dict[str, Any] = {name: values.tolist() for name, values in watched.items()}
         ended, cut = [], []
         for row, response in enumerate(responses):
             trace = self._writing[response.uid]
@@ -117,7 +121,9 @@ class TraceSampler:
         return Sampled(text, stop, self._tokens.starts(trace.ids, text), trace.confidences, trace.watched)
 
     def _ask_for_more(self, prompt: int, done: Mapping[int, Sampled]) -> None:
-        """One more trace at a time, asked only when every earlier one is finished, so that the answer depends on no race."""
+        """One more trace at a time, asked only when every earlier one is finished, so that the answer depends on no
+        race.
+        """
         asked = len(done)
         if asked < self._sampling.least or asked >= self._sampling.most or self._sampling.more is None:
             return
@@ -126,12 +132,18 @@ class TraceSampler:
 
 
 def nucleus_sampler(temperature: float, top_p: float, width: int) -> Callable[[Any], Any]:
-    """Tokens from log-probabilities [rows, vocabulary]: temperature, then top-p within the `width` most likely; 0 is greedy."""
+    """Tokens from log-probabilities [rows, vocabulary]: temperature, then top-p within the `width` most likely; 0 is
+    greedy.
+    """
     if temperature == 0:
         return lambda logprobs: mx.argmax(logprobs, axis=-1)
 
     def draw(logprobs: Any) -> Any:
-        best = mx.argpartition(-logprobs, width - 1, axis=-1)[:, :width] if width < logprobs.shape[-1] else mx.argsort(-logprobs, axis=-1)
+        best = (
+            mx.argpartition(-logprobs, width - 1, axis=-1)[:, :width]
+            if width < logprobs.shape[-1]
+            else mx.argsort(-logprobs, axis=-1)
+        )
         values = mx.take_along_axis(logprobs, best, axis=-1)
         order = mx.argsort(-values, axis=-1)
         best, values = mx.take_along_axis(best, order, axis=-1), mx.take_along_axis(values, order, axis=-1)

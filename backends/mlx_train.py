@@ -1,9 +1,10 @@
 """R-SFT and weighted HS-DPO of LoRA adapters, on mlx-lm's own training loop.
 
-mlx-lm gives the loop, the gradient step and the adapters; ours are the batches, the losses and the checkpoints. Logits are computed
-only where a token is learned, and the shared instruction is run once for a batch, not once for each row. A checkpoint holds
-adapter, optimiser and step; batches, dropout and word dropout are functions of (seed, step): training that was killed goes on and
-ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and its id returned.
+mlx-lm gives the loop, the gradient step and the adapters; ours are the batches, the losses and the checkpoints. Logits
+are computed only where a token is learned, and the shared instruction is run once for a batch, not once for each row. A
+checkpoint holds adapter, optimiser and step; batches, dropout and word dropout are functions of (seed, step): training
+that was killed goes on and ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and
+its id returned.
 """
 
 import contextlib
@@ -14,17 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wizloop.backends import mlx_batches, mlx_checkpoint, mlx_load
 from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
 from wizloop.backends.mlx_losses import Shared, dpo_loss, reference_logprobs, sft_loss
 from wizloop.backends.tokens import Tokens
 
-import mlx.core as mx  # noqa: E402, I001
-from mlx import optimizers  # noqa: E402
-from mlx_lm.tuner.callbacks import TrainingCallback  # noqa: E402
-from mlx_lm.tuner.trainer import TrainingArgs, train  # noqa: E402
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+from mlx import optimizers
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.trainer import TrainingArgs, train
 
 # Times that a loss which is not finite is answered by going back to the last checkpoint with half the rate.
 MOST_HALVINGS = 2
@@ -43,17 +43,19 @@ def train_sft(
     on_step: OnStep,
     quantise: bool = False,
 ) -> TrainResult:
-    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh ones.
+    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh
+    ones.
 
-    Writes adapters.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder holds an unfinished
-    try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when no example fits, and whatever
+    Writes adapters.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder holds an
+    unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when no
+    example fits, and whatever
     `on_step` raises (after a checkpoint).
     """
     loaded, config = _student(base, start, lora, settings.seed, quantise)
     tokens = Tokens(loaded.tokenizer)
     rows, dropped = mlx_batches.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
     if not rows:
-        raise ValueError(f"none of {len(examples)} examples fits in {settings.max_tokens} tokens: raise guard.max_prompt_tokens or max_trace_tokens")
+        raise ValueError(_nothing_fits("examples", len(examples), settings))
     plan = mlx_batches.Plan(len(rows), [len(row.ids) for row in rows], settings)
     shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
 
@@ -77,15 +79,17 @@ def train_dpo(
     on_step: OnStep,
     quantise: bool = False,
 ) -> TrainResult:
-    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the preference alone.
+    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the
+    preference alone.
 
-    The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like train_sft.
+    The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like
+    train_sft.
     """
     loaded, config = _student(base, start, lora, settings.seed, quantise)
     tokens = Tokens(loaded.tokenizer)
     rows, dropped = mlx_batches.dpo_rows(pairs, tokens, settings.max_tokens)
     if not rows:
-        raise ValueError(f"none of {len(pairs)} pairs fits in {settings.max_tokens} tokens: raise guard.max_prompt_tokens or max_trace_tokens")
+        raise ValueError(_nothing_fits("pairs", len(pairs), settings))
     plan = mlx_batches.Plan(len(rows), [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows], settings)
     shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
     reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
@@ -99,7 +103,14 @@ def train_dpo(
     return replace(result, dropped=dropped)
 
 
-def _student(base: str, start: Path | None, lora: LoraShape, seed: int, quantise: bool) -> tuple[mlx_load.Loaded, dict[str, Any]]:
+def _nothing_fits(what: str, count: int, settings: TrainSettings) -> str:
+    limits = "guard.max_prompt_tokens or guard.max_trace_tokens"
+    return f"none of {count} {what} fits in {settings.max_tokens} tokens: raise {limits}"
+
+
+def _student(
+    base: str, start: Path | None, lora: LoraShape, seed: int, quantise: bool
+) -> tuple[mlx_load.Loaded, dict[str, Any]]:
     """The base with trainable adapters: fresh ones, drawn from the seed, or those of `start`."""
     loaded = mlx_load.load(base, None, quantise=quantise, fuse=False)
     mx.random.seed(seed)
@@ -132,7 +143,13 @@ class _Run:
     """One training, from its last checkpoint to its end."""
 
     def __init__(
-        self, model: Any, config: dict[str, Any], settings: TrainSettings, plan: mlx_batches.Plan, checkpoint: Path, on_step: OnStep
+        self,
+        model: Any,
+        config: dict[str, Any],
+        settings: TrainSettings,
+        plan: mlx_batches.Plan,
+        checkpoint: Path,
+        on_step: OnStep,
     ) -> None:
         self._model, self._config, self._settings, self._plan = model, config, settings, plan
         self._saved = mlx_checkpoint.Checkpoints(checkpoint, plan.fingerprint)
@@ -186,7 +203,11 @@ class _Run:
                 yield batch(number)
 
         args = TrainingArgs(
-            batch_size=settings.batch, iters=steps - done, steps_per_report=1, steps_per_save=steps + 1, adapter_file=str(self._saved.scratch())
+            batch_size=settings.batch,
+            iters=steps - done,
+            steps_per_report=1,
+            steps_per_save=steps + 1,
+            adapter_file=str(self._saved.scratch()),
         )
         # mlx-lm paints a progress bar on stdout.
         with contextlib.redirect_stdout(io.StringIO()):

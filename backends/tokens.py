@@ -1,7 +1,7 @@
 """Text to token ids and back, for prompts that hold hostile text.
 
-Trusted text (the instruction, the markup around a sample) may hold special tokens. A sample never does: whatever it spells, it is
-encoded as plain text. This module knows a Hugging Face fast tokenizer and no model.
+Trusted text (the instruction, the markup around a sample) may hold special tokens. A sample never does: whatever it
+spells, it is encoded as plain text. This module knows a Hugging Face fast tokenizer and no model.
 """
 
 import re
@@ -18,17 +18,21 @@ class Tokens:
     """One tokenizer. `end` is the id that ends a trace."""
 
     def __init__(self, wrapped: Any) -> None:
-        """`wrapped` is mlx-lm's TokenizerWrapper or a transformers fast tokenizer. Raises BackendError for a slow one."""
+        """`wrapped` is mlx-lm's wrapper or a transformers fast tokenizer. Raises BackendError for a slow one."""
         hf = getattr(wrapped, "_tokenizer", wrapped)
         raw = getattr(hf, "_tokenizer", None) or getattr(hf, "backend_tokenizer", None)
         if raw is None or not hasattr(raw, "encode_batch"):
-            raise BackendError(f"{getattr(hf, 'name_or_path', 'the model')}: has no fast tokenizer (tokenizer.json); convert it first")
+            raise BackendError(
+                f"{getattr(hf, 'name_or_path', 'the model')}: has no fast tokenizer (tokenizer.json); convert it first"
+            )
         self._raw = raw
         self.end: int = int(hf.eos_token_id)
         self.ends: frozenset[int] = frozenset(getattr(wrapped, "eos_token_ids", None) or {self.end}) | {self.end}
         added = {token.content: identity for identity, token in hf.added_tokens_decoder.items() if _commands(token)}
         self._forbidden = frozenset(added.values())
-        self._spelled = re.compile("|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))) if added else None
+        self._spelled = (
+            re.compile("|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))) if added else None
+        )
         bos = hf.bos_token_id
         starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
         self._bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
@@ -39,7 +43,9 @@ class Tokens:
         return ids
 
     def encode_data(self, text: str) -> list[int]:
-        """Ids of hostile text: a special token that it spells is broken after its first character, and so is plain text."""
+        """Ids of hostile text: a special token that it spells is broken after its first character, and so is plain
+        text.
+        """
         pieces, start = [], 0
         for match in self._spelled.finditer(text) if self._spelled else ():
             pieces.append(text[start : match.start() + 1])
@@ -47,7 +53,9 @@ class Tokens:
         pieces.append(text[start:])
         ids = [identity for piece in pieces for identity in self.encode(piece)]
         if not self._forbidden.isdisjoint(ids):
-            raise BackendError("a sample's text still spelled a special token after it was broken up: report this tokenizer")
+            raise BackendError(
+                "a sample's text still spelled a special token after it was broken up: report this tokenizer"
+            )
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -67,17 +75,23 @@ class Tokens:
         return offsets
 
     def prompt(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
-        """Ids of a prompt of at most `max_tokens`. Data parts are cut in their middle to fit, in proportion to their length.
+        """Ids of a prompt of at most `max_tokens`. Data parts are cut in their middle to fit, in proportion to their
+        length.
 
         Raises ValueError when not even 16 tokens of data fit beside the trusted text.
         """
         shared = self._shared(prompt.shared)
-        parts = [(self.encode_data(part.text) if part.data else self.encode(part.text), part.data) for part in prompt.parts]
+        parts = [
+            (self.encode_data(part.text) if part.data else self.encode(part.text), part.data) for part in prompt.parts
+        ]
         opening = self.encode(prompt.opening)
         fixed = len(shared) + len(opening) + sum(len(ids) for ids, data in parts if not data)
         room, wanted = max_tokens - fixed, sum(len(ids) for ids, data in parts if data)
         if room < min(wanted, _LEAST_DATA):
-            raise ValueError(f"guard.max_prompt_tokens is {max_tokens}, and the instruction and markup take {fixed}: raise it to {fixed + 64} or more")
+            raise ValueError(
+                f"guard.max_prompt_tokens is {max_tokens}, and the instruction and markup take {fixed}: "
+                f"raise it to {fixed + 64} or more"
+            )
         body, cut = [], 0
         for ids, data in parts:
             share = room * len(ids) // wanted if data and wanted > room else len(ids)
@@ -87,7 +101,9 @@ class Tokens:
         return Encoded(shared, (*body, *opening), cut)
 
     def deciding(self, choice: Choice) -> tuple[list[int], list[int]]:
-        """(common ids before the decision, the id of each word at it). Raises BackendError when two words do not differ in time."""
+        """(common ids before the decision, the id of each word at it). Raises BackendError when two words do not differ
+        in time.
+        """
         spelled = [self.encode(word) for word in choice.words]
         common = 0
         while all(len(ids) > common for ids in spelled) and len({ids[common] for ids in spelled}) == 1:
@@ -110,5 +126,7 @@ class Tokens:
 
 
 def _commands(token: Any) -> bool:
-    """Whether an added token is one that text must not be able to spell; runs of blanks that some tokenizers add are harmless."""
+    """Whether an added token is one that text must not be able to spell; runs of blanks that some tokenizers add are
+    harmless.
+    """
     return len(token.content) > 1 and (token.special or token.content[0] in "<[") and not token.content.isspace()
