@@ -4,7 +4,6 @@ It imports no model library, so that whatever a model does to its process, this 
 """
 
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -55,7 +54,8 @@ class PhaseFailed(Exception):
     """A phase could not do its work; the message is the sentence for the person."""
 
 
-def start(
+@contextmanager
+def controlling(
     workspace: Path,
     asked: str | None,
     limits: starting.Limits,
@@ -63,25 +63,28 @@ def start(
     clock: Callable[[], datetime],
     phases: str = PHASES,
     pace: Pace | None = None,
-) -> Ended:
-    """Start the workspace's run, or go on with it, until the night is over. Signals are caught while it runs.
+) -> Iterator["Supervisor"]:
+    """Become the controller of a workspace, made where needed, with its run ready to go. Catches signals meanwhile.
 
-    Raises lock.Held, starting.OtherRecipe, schema.RecipeError, errors.StoreError.
+    `asked` names a recipe; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
+    schema.RecipeError, errors.StoreError.
     """
     recipe = None if asked is None else schema.load(asked)
     workspace.mkdir(parents=True, exist_ok=True)
     with lock.held(workspace, clock()) as holder:
         with Store.create(workspace) as store:
             recipe = starting.begin(store, recipe, limits, clock())
-            with store.write() as db:
-                boot_id = str(int(psutil.boot_time()))
-                generation = control.claim_controller(
-                    db, pid=holder.pid, host=socket.gethostname(), boot_id=boot_id, now=clock()
-                )
+            generation = _claim(store, holder, clock())
         with Store.open(workspace, generation=generation) as store:
             supervisor = Supervisor(store, workspace, recipe, generation, clock, phases, pace or Pace())
             with supervisor.catching_signals():
-                return supervisor.run()
+                yield supervisor
+
+
+def _claim(store: Store, holder: lock.Holder, now: datetime) -> int:
+    boot_id = str(int(psutil.boot_time()))
+    with store.write() as db:
+        return control.claim_controller(db, pid=holder.pid, host=holder.host, boot_id=boot_id, now=now)
 
 
 @dataclass

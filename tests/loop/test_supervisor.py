@@ -29,7 +29,9 @@ from wizloop.loop import starting, supervisor
 workspace, silent_s = Path(sys.argv[1]), float(sys.argv[2])
 pace = supervisor.Pace(poll_s=0.05, beat_s=0.1, disk_s=0.3, silent_s=silent_s)
 clock = lambda: datetime.now(UTC)
-ended = supervisor.start(workspace, None, starting.Limits(rounds=1), clock=clock, phases="pretend_phases", pace=pace)
+limits = starting.Limits(rounds=1)
+with supervisor.controlling(workspace, None, limits, clock=clock, phases="pretend_phases", pace=pace) as controller:
+    ended = controller.run()
 print(ended.state, ended.by_signal, ended.reason)
 """
 

@@ -1,0 +1,77 @@
+"""What the commands share: the workspace option, JSON on stdout, talk on stderr, errors as sentences with a status."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="The folder of the run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
+
+HERE = Path("runs")
+
+
+def now() -> datetime:
+    """The time; the one place where the command line reads the clock."""
+    return datetime.now(UTC)
+
+
+def say(message: str) -> None:
+    """Talk to the person, on stderr, where no data goes. Whatever a pool put into it cannot drive the terminal."""
+    from wizloop.store.display import shown
+
+    typer.echo(shown(message), err=True)
+
+
+def put(data: object) -> None:
+    """One JSON value on one line of stdout; not a byte outside ASCII, so that no text can drive a terminal."""
+    print(json.dumps(data), flush=True)
+
+
+def refuse(message: str, status: int = BAD_INPUT) -> NoReturn:
+    """End the command with a sentence."""
+    say(f"wizloop: {message}")
+    raise typer.Exit(status)
+
+
+@contextmanager
+def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn the errors that were foreseen into a sentence and an exit status: `bad_input` 2, `failures` 1.
+
+    What the store refuses is known here: it is bad input where the person named something that is not there.
+    """
+    from wizloop.store import errors
+
+    missing = (errors.NoWorkspace, errors.NoRun, errors.NotFound, errors.RunExists, errors.SchemaTooNew)
+    refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
+    ours: tuple[type[Exception], ...] = (*missing, *refused, *bad_input)
+    theirs: tuple[type[Exception], ...] = (errors.StoreError, *failures)
+    try:
+        yield
+    except ours as error:
+        refuse(str(error))
+    except theirs as error:
+        refuse(str(error), FAILED)
+    except KeyboardInterrupt:
+        refuse("interrupted", INTERRUPTED)
+
+
+@contextmanager
+def reading(workspace: Path) -> Iterator[Any]:
+    """A read-only view of the workspace's store: one connection, one moment."""
+    from wizloop.store.db import Store
+
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        yield db
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches."""
+    return sys.stdout.isatty() and sys.stderr.isatty()

@@ -1,0 +1,75 @@
+"""`start`: the night in this process, its worker in another, and a view of both beside it."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wizloop.loop.cli_common import FAILED, HERE, INTERRUPTED, Workspace, now, on_terminal, say, sentences
+
+
+def start(
+    recipe: Annotated[str | None, typer.Argument(help="A shipped recipe's name or a file; demo at first.")] = None,
+    workspace: Workspace = HERE,
+    headless: Annotated[bool, typer.Option("--headless", help="Plain lines, even on a terminal.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=0, help="Rounds after round 0, in all.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="HH:MM", help="No phase begins after it.")] = None,
+    budget: Annotated[float | None, typer.Option(min=0, metavar="USD", help="The most that teachers may cost.")] = None,
+) -> None:
+    """Start a run, or go on with the workspace's run where it stopped."""
+    if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
+        raise typer.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
+    from wizloop.loop import lock, starting, supervisor
+    from wizloop.recipes.schema import RecipeError
+
+    limits = starting.Limits(rounds, until, budget)
+    with sentences(lock.Held, RecipeError, starting.OtherRecipe):
+        with (
+            supervisor.controlling(workspace, recipe, limits, clock=lambda: now().astimezone()) as controller,
+            _watched(workspace, live=on_terminal() and not headless),
+        ):
+            ended = controller.run()
+        _tell(workspace, f"{ended.state}: {ended.reason}")
+    if ended.by_signal:
+        raise typer.Exit(INTERRUPTED)
+    if ended.state == "failed":
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _watched(workspace: Path, live: bool) -> Iterator[None]:
+    """Show on stderr what happens, from a thread that only reads."""
+    from threading import Event, Thread
+
+    from wizloop.tui.progress import follow, last_event_id
+
+    over = Event()
+    how = {"live": live, "after": last_event_id(workspace)}
+    viewer = Thread(target=follow, args=(workspace, sys.stderr, over), kwargs=how, daemon=True)
+    viewer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        viewer.join()
+
+
+def _tell(workspace: Path, ending: str) -> None:
+    """The rounds and the exports on stdout, and the last sentence."""
+    from rich.console import Console
+
+    from wizloop.loop.cli_common import reading
+    from wizloop.store.overview import summaries
+    from wizloop.tui.tables import exports_of, rounds_table
+
+    with reading(workspace) as db:
+        found = summaries(db)
+    if found:
+        Console().print(rounds_table(found))
+    for path in exports_of(found):
+        print(workspace / path)
+    say(ending)

@@ -1,0 +1,169 @@
+"""Whether a night can start on this machine: each thing that ends one at three in the morning, looked at beforehand.
+
+It changes nothing and starts nothing. A check that is not ok says what to do; one that is may still have advice.
+"""
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from wizloop.loop import lock
+
+_LEAST_DISK, _LEAST_MEMORY = 2e9, 1.5e9
+_SLOW_GFLOPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: whether it is well, what was found, and what to do."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As `doctor --json` prints it."""
+        return asdict(self)
+
+
+def examine(workspace: Path, recipe: str | None) -> list[Check]:
+    """Look at everything, in the order in which a night needs it; `recipe` None is the run's own, or demo."""
+    loaded, of_recipe = _recipe(workspace, recipe)
+    checks = [_python(), _mlx(), _sqlite(), _disk(workspace), _memory(), _lock(workspace), _store(workspace), of_recipe]
+    if loaded is not None:
+        checks += [_model(loaded), _teacher(loaded), _data(loaded)]
+    return [*checks, _time(loaded)]
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("python", sys.version_info >= (3, 11), found)
+
+
+def _mlx() -> Check:
+    try:
+        from wizloop.backends.mlx_speed import measure
+
+        speed = measure()
+    except (ImportError, OSError, RuntimeError) as error:
+        return Check("mlx", False, f"does not work: {error}", "install wizloop again on Apple silicon or Linux")
+    found = f"{speed.version} on {speed.device}; {speed.blas.name} BLAS, {speed.gflops:.0f} GFLOP/s"
+    slow = f"under {_SLOW_GFLOPS} GFLOP/s a demo night takes far longer than ten minutes"
+    return Check("mlx", True, found, speed.blas.advice or (slow if speed.gflops < _SLOW_GFLOPS else None))
+
+
+def _sqlite() -> Check:
+    from wizloop.store import engine
+
+    driver = engine.driver()
+    journal, warning = engine.journal_for(driver.sqlite_version_info)
+    return Check("sqlite", True, f"{driver.sqlite_version} of {driver.__name__}, journal mode {journal}", warning)
+
+
+def _disk(workspace: Path) -> Check:
+    there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    advice = None if free >= _LEAST_DISK else f"make room: a night writes models and exports into {workspace}"
+    return Check("disk", advice is None, f"{free / 1e9:.1f} GB free at {there}", advice)
+
+
+def _memory() -> Check:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    advice = None if free >= _LEAST_MEMORY else "close something: the demo night needs 1.5 GB"
+    return Check("memory", advice is None, f"{free / 1e9:.1f} GB available", advice)
+
+
+def _lock(workspace: Path) -> Check:
+    if not lock.is_held(workspace):
+        return Check("workspace", True, f"{workspace} is free")
+    who = lock.holder(workspace)
+    by = f"process {who.pid} on {who.host}, since {who.since}" if who else "another process"
+    return Check("workspace", False, f"{workspace} is held by {by}", "use `wizloop status`, or another --workspace")
+
+
+def _store(workspace: Path) -> Check:
+    from wizloop.store import control, errors
+    from wizloop.store.db import Store
+
+    try:
+        with Store.open(workspace, readonly=True) as store, store.read() as db:
+            run = control.get_run(db)
+    except errors.NoWorkspace:
+        return Check("store", True, "not made yet: the first start makes it")
+    except errors.StoreError as error:
+        return Check("store", isinstance(error, errors.SchemaTooOld), str(error))
+    return Check("store", True, "no run yet" if run is None else f"the run {run.name} is {run.state}")
+
+
+def _recipe(workspace: Path, asked: str | None) -> tuple[Any, Check]:
+    from wizloop.loop.starting import DEFAULT_RECIPE
+    from wizloop.recipes import schema
+    from wizloop.store import control, errors
+    from wizloop.store.db import Store
+
+    run = None
+    try:
+        with Store.open(workspace, readonly=True) as store, store.read() as db:
+            run = control.get_run(db)
+    except errors.StoreError:
+        pass  # What is wrong with the store is told by its own check.
+    try:
+        if asked is None and run is not None:
+            recipe = schema.Recipe.model_validate_json(run.recipe_json)
+        else:
+            recipe = schema.load(asked or DEFAULT_RECIPE)
+    except ValueError as error:
+        return None, Check("recipe", False, str(error))
+    return recipe, Check("recipe", True, f"{recipe.name}, {recipe.rounds} rounds after round 0")
+
+
+def _model(recipe: Any) -> Check:
+    base = recipe.guard.base
+    if base == "tiny":
+        return Check("model", True, "the tiny guard: built at the first start")
+    if Path(base).is_dir():
+        whole = (Path(base) / "config.json").is_file()
+        return Check("model", whole, f"the folder {base}", None if whole else "it holds no config.json: no model")
+    named = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    advice = "it is fetched at the first start, unless it was before" if named else "name a folder or a hub's model"
+    return Check("model", named, f"{base}: {'a hub name' if named else 'no such folder'}", advice)
+
+
+def _teacher(recipe: Any) -> Check:
+    def ready() -> str:
+        from wizloop.loop.teachers import make
+
+        return ", then ".join(f"{teacher.name} ({'free' if teacher.free else 'paid'})" for teacher in make(recipe))
+
+    return _tried("teacher", ready)
+
+
+def _data(recipe: Any) -> Check:
+    if recipe.source == "demo":
+        return Check("data", True, "the demo pool, made from the seed")
+    missing = [data.path for data in recipe.data if not Path(data.path).is_file()]
+    if missing:
+        return Check("data", False, f"{missing[0]} is not there", "paths are relative to the folder you start in")
+    return Check("data", True, f"{len(recipe.data)} files are there")
+
+
+def _time(recipe: Any) -> Check:
+    now = datetime.now().astimezone()
+    until = f"; no phase begins after {recipe.until}" if recipe is not None and recipe.until else ""
+    return Check("time", now.year >= 2025, f"{now:%Y-%m-%d %H:%M} (UTC{now:%z}){until}")
+
+
+def _tried(name: str, look: Callable[[], str]) -> Check:
+    """What `look` finds, or the sentence with which it refused."""
+    try:
+        return Check(name, True, look())
+    except (ValueError, OSError) as error:
+        return Check(name, False, str(error))
