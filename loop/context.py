@@ -107,7 +107,7 @@ class Context:
         return self.workspace / model.path
 
     def base(self) -> str:
-        """The base model as a backend takes it: the recipe's hub name or folder, or the tiny guard of this workspace."""
+        """The base as a backend takes it: the recipe's hub name or folder, or this workspace's tiny guard."""
         name = self.recipe.guard.base
         return str(self.workspace / "models" / "base") if name == "tiny" else name
 
@@ -136,8 +136,9 @@ class Context:
     def _load(self, model: models.Model) -> Guard:
         from wizloop.backends import artifacts
 
-        base = Path(self.base())
-        for folder in {base, self.adapter(model)}:
-            if folder is not None and (folder / artifacts.MANIFEST).is_file() | (folder != base):
-                artifacts.verify(folder)
-        return self.backend.load(self.base(), self.adapter(model), quantise=self.quantise)
+        adapter = self.adapter(model)
+        if self.recipe.guard.base == "tiny":
+            artifacts.verify(Path(self.base()))
+        if adapter is not None:
+            artifacts.verify(adapter)
+        return self.backend.load(self.base(), adapter, quantise=self.quantise)

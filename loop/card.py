@@ -1,0 +1,114 @@
+"""The model card of an export: where the model comes from and how it did, as Markdown. Pure: facts in, text out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table; rates are fractions, None where undefined."""
+
+    benchmark: str
+    task: str
+    n: int
+    unparsed: int
+    f1: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the card tells."""
+
+    model: str
+    round: int
+    format: str
+    base: str
+    run: str
+    recipe_hash: str
+    data_hash: str
+    rendering: str
+    samples: Mapping[str, int]
+    teachers: Mapping[str, Mapping[str, int]]
+    """By teacher, how many calls came to which outcome."""
+    reviews: Mapping[str, int]
+    gate: str
+    measured: Sequence[Measured]
+    parity: Mapping[str, Any]
+    thresholds: Mapping[str, Mapping[str, float]]
+    source: Mapping[str, str]
+
+
+def card(facts: Facts) -> str:
+    """The card. Names of data sets and models are shown as code, so that they cannot be read as markup."""
+    return "\n".join(
+        [
+            f"# {_code(facts.model)}, round {facts.round} of {_code(facts.run)}",
+            "",
+            "A safety guard that wizloop taught. It judges the request and, where there is an answer, whether that is",
+            "a refusal and whether it is harmful. It can be wrong: read the figures below before you rely on it.",
+            "",
+            "## Where it comes from",
+            "",
+            f"- base: {_code(facts.base)}; format: {facts.format}",
+            f"- recipe (sha256): {_code(facts.recipe_hash)}",
+            f"- samples (sha256): {_code(facts.data_hash)}; {_listed(facts.samples)}",
+            f"- prompt rendering (sha256): {_code(facts.rendering)}",
+            *(f"- teacher {_code(name)}: {_listed(outcomes)}" for name, outcomes in sorted(facts.teachers.items())),
+            f"- reviews: {_listed(facts.reviews)}",
+            f"- gate: {facts.gate}",
+            "",
+            "## How it did",
+            "",
+            "| set | task | samples | unparsed | F1 (95 % interval) |",
+            "| --- | --- | --- | --- | --- |",
+            *(_line(one) for one in facts.measured),
+            "",
+            "## How to ask it",
+            "",
+            *(_threshold(task, facts.source.get(task, "direct"), by) for task, by in sorted(facts.thresholds.items())),
+            "",
+            "## Parity with the model that was measured",
+            "",
+            _parity(facts.parity),
+            "",
+        ]
+    )
+
+
+def _line(one: Measured) -> str:
+    return f"| {_code(one.benchmark)} | {one.task} | {one.n} | {one.unparsed} | {_interval(one)} |"
+
+
+def _interval(one: Measured) -> str:
+    if one.f1 is None:
+        return "not defined"
+    if one.low is None or one.high is None:
+        return f"{100 * one.f1:.1f}"
+    return f"{100 * one.f1:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})"
+
+
+def _threshold(task: str, source: str, by: Mapping[str, float]) -> str:
+    how = "the direct answer" if source == "direct" else "the mean over its traces"
+    return f"- {task}: positive from a probability of {by.get(source, 0.5):.3f}, by {how}"
+
+
+def _parity(parity: Mapping[str, Any]) -> str:
+    if not parity.get("n"):
+        return "Not checked: the recipe sets export.parity_n to 0."
+    told = (
+        f"On {parity['n']} verdicts of frozen dev samples it agrees in {parity['agree']}; its probabilities differ by "
+        f"{parity['max_difference']:.4f} at most."
+    )
+    return told if parity["agree"] == parity["n"] else f"{told} **It does not agree everywhere.**"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(counts.items())) or "none"
+
+
+def _code(text: str) -> str:
+    clean = "".join(c if c.isprintable() and c not in "`|" else " " for c in text)
+    return f"`{clean}`"

@@ -1,0 +1,183 @@
+"""One model trained and put on record: its folder is whole or not there, the row comes after it.
+
+Which data and which start it has is decided in `train`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends import artifacts
+from wizloop.backends.guard_types import DpoPair, LoraShape, OnStep, SftExample, TrainResult, TrainSettings
+from wizloop.loop.context import Context
+from wizloop.store import models, training
+
+Train = Callable[[Path, Path, OnStep], TrainResult]
+"""Trains into an empty folder, with a folder for checkpoints."""
+
+LOG_EVERY = 10
+"""Steps between two logged losses."""
+_TOO_LONG = "prompt and trace are too long together"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The model to be made."""
+
+    name: str
+    role: str
+    parent_id: int | None
+    kind: str
+    """Of its training, in the log: sft or dpo."""
+    meta: dict[str, Any]
+
+
+def made(ctx: Context, wanted: Wanted, train: Train, used: Sequence[tuple[int, int | None, str]]) -> models.Model:
+    """The model, trained unless it is there already. Raises NotFinite, Interrupted (a checkpoint is kept)."""
+    with ctx.store.read() as db:
+        there = models.by_name(db, wanted.name)
+    if there is not None:
+        return there
+    final = ctx.workspace / "models" / wanted.name
+    if not final.exists():
+        _train(ctx, wanted, train, final)
+    about = artifacts.about(final)
+    with ctx.store.write() as db:
+        model_id = models.add(
+            db,
+            name=wanted.name,
+            role=wanted.role,
+            round=ctx.round,
+            parent_id=wanted.parent_id,
+            path=f"models/{wanted.name}",
+            sha256=artifacts.verify(final),
+            meta_json=json.dumps(about, sort_keys=True),
+            now=ctx.now(),
+        )
+        model = models.get(db, model_id)
+    _record(ctx, model, wanted.kind, about, used)
+    return model
+
+
+def sft_settings(ctx: Context, name: str) -> TrainSettings:
+    """The recipe's R-SFT."""
+    how = ctx.recipe.train
+    return TrainSettings(
+        epochs=how.epochs,
+        batch=how.batch,
+        lr=how.lr,
+        seed=ctx.seed("sft", name),
+        checkpoint_every=how.checkpoint_every,
+        max_tokens=_longest(ctx),
+        verdict_weight=how.verdict_weight,
+        prompt_weight=how.prompt_weight,
+    )
+
+
+def dpo_settings(ctx: Context, name: str) -> TrainSettings:
+    """The recipe's HS-DPO."""
+    how = ctx.recipe.dpo
+    return TrainSettings(
+        epochs=how.epochs,
+        batch=how.batch,
+        lr=how.lr,
+        seed=ctx.seed("dpo", name),
+        checkpoint_every=ctx.recipe.train.checkpoint_every,
+        max_tokens=_longest(ctx),
+        beta=how.beta,
+        sft_weight=how.sft_weight,
+    )
+
+
+def lora(ctx: Context) -> LoraShape:
+    how = ctx.recipe.train
+    return LoraShape(how.rank, how.scale, how.dropout, how.layers)
+
+
+def sft(ctx: Context, name: str, start: Path | None, examples: Sequence[SftExample]) -> Train:
+    """R-SFT of the base from an adapter, or from none."""
+
+    def train(to: Path, checkpoint: Path, on_step: OnStep) -> TrainResult:
+        return ctx.backend.train_sft(
+            ctx.base(),
+            start,
+            examples,
+            sft_settings(ctx, name),
+            lora(ctx),
+            to=to,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            quantise=ctx.quantise,
+        )
+
+    return train
+
+
+def dpo(ctx: Context, name: str, start: Path, pairs: Sequence[DpoPair]) -> Train:
+    """HS-DPO from an adapter, which is also the reference."""
+
+    def train(to: Path, checkpoint: Path, on_step: OnStep) -> TrainResult:
+        return ctx.backend.train_dpo(
+            ctx.base(),
+            start,
+            pairs,
+            dpo_settings(ctx, name),
+            lora(ctx),
+            to=to,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            quantise=ctx.quantise,
+        )
+
+    return train
+
+
+def _train(ctx: Context, wanted: Wanted, train: Train, final: Path) -> None:
+    checkpoints = ctx.workspace / "models" / ".checkpoints"
+    losses = checkpoints / f"{wanted.name}.jsonl"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    artifacts.sweep(final.parent)
+    about = dict(wanted.meta)
+
+    def on_step(step: int, total: int, loss: float) -> None:
+        if step % LOG_EVERY == 0 or step == total:
+            with losses.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([step, loss]) + "\n")
+        ctx.between_pieces(step, total)
+
+    with artifacts.writing(final, about) as folder:
+        result = train(folder, checkpoints / wanted.name, on_step)
+        # A step that was done again after a crash is there twice: the last line stands.
+        logged = (
+            dict(json.loads(line) for line in losses.read_text(encoding="utf-8").splitlines())
+            if losses.exists()
+            else {}
+        )
+        about |= {"steps": result.steps, "halvings": result.halvings, "dropped": result.dropped}
+        about["losses"] = sorted(logged.items())
+    losses.unlink(missing_ok=True)
+
+
+def _record(
+    ctx: Context, model: models.Model, kind: str, about: dict[str, Any], used: Sequence[tuple[int, int | None, str]]
+) -> None:
+    """Note what the model was trained on, its losses, and what was too long. Noting it again changes nothing."""
+    for piece in ctx.pieces(used, 250):
+        with ctx.store.write() as db:
+            training.use(db, model.id, piece)
+    for logged in ctx.pieces(about["losses"], 250):
+        with ctx.store.write() as db:
+            for step, loss in logged:
+                training.log(db, model.id, kind, step, loss, "{}")
+    for too_long in ctx.pieces(sorted(set(about["dropped"])), 250):
+        with ctx.store.write() as db:
+            for sample_id in too_long:
+                training.dropped(
+                    db, ctx.round, sample_id, f"{model.role}-{kind}", "prompt and trace are too long together"
+                )
+
+
+def _longest(ctx: Context) -> int:
+    return ctx.recipe.guard.max_prompt_tokens + ctx.recipe.guard.max_trace_tokens
