@@ -45,18 +45,19 @@ class PairRow:
 class Plan:
     """Which rows each step takes."""
 
-    rows: int
     lengths: Sequence[int]
     settings: TrainSettings
+    content: str
+    """What is trained on, and from what: it tells one training's checkpoints from another's."""
     steps: int = field(init=False)
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        order = sorted(range(self.rows), key=lambda i: (self.lengths[i], i))
+        order = sorted(range(len(self.lengths)), key=lambda i: (self.lengths[i], i))
         size = self.settings.batch
-        self._batches = [order[start : start + size] for start in range(0, self.rows, size)]
+        self._batches = [order[start : start + size] for start in range(0, len(self.lengths), size)]
         self.steps = len(self._batches) * self.settings.epochs
-        text = repr((self.rows, list(self.lengths), self.settings))
+        text = repr((self.content, self.settings))
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def indices(self, step: int) -> list[int]:

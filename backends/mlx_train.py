@@ -56,7 +56,7 @@ def train_sft(
     rows, dropped = mlx_batches.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
     if not rows:
         raise ValueError(_nothing_fits("examples", len(examples), settings))
-    plan = mlx_batches.Plan(len(rows), [len(row.ids) for row in rows], settings)
+    plan = mlx_batches.Plan([len(row.ids) for row in rows], settings, repr((base, start, lora, rows)))
     shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
 
     def batch(step: int) -> tuple[Any, ...]:
@@ -90,7 +90,8 @@ def train_dpo(
     rows, dropped = mlx_batches.dpo_rows(pairs, tokens, settings.max_tokens)
     if not rows:
         raise ValueError(_nothing_fits("pairs", len(pairs), settings))
-    plan = mlx_batches.Plan(len(rows), [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows], settings)
+    lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
+    plan = mlx_batches.Plan(lengths, settings, repr((base, start, lora, rows)))
     shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
     reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
 

@@ -1,0 +1,215 @@
+"""Kills a night at random, again and again, and compares what it leaves with a night that was left alone.
+
+    python benchmarks/kill.py [RECIPE] [--kills 20] [--seed 1]
+
+Controller or worker, by turns, gets SIGKILL at a random moment of a phase; phases are taken in turn, so that every one
+is hit. Then `wizloop start` goes on. In the end both workspaces must hold the same rows: everything but times,
+processes, attempts and events, model digests included. A teacher key answered twice and a half export are looked for
+on their own.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from wizloop.backends import artifacts
+from wizloop.store import control, steps, tables
+from wizloop.store.db import Connection, Store
+from wizloop.store.errors import StoreError
+from wizloop.store.types import UtcTime
+
+# Rows that tell how a run got there and not what it found.
+HISTORY = {"events", "controller"}
+HISTORY_COLUMNS = {("steps", "attempts")}
+
+
+@dataclass
+class Report:
+    """What the kills did."""
+
+    kills: list[dict[str, Any]] = field(default_factory=list)
+    differences: dict[str, int] = field(default_factory=dict)
+    """Table to rows that only one of the runs holds."""
+    answered_twice: int = 0
+    half_exports: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.differences or self.answered_twice or self.half_exports)
+
+
+def rows_of(workspace: Path) -> dict[str, list[str]]:
+    """Every table's rows as sorted JSON, without times and processes."""
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        return {table.name: _rows(db, table) for table in tables.metadata.sorted_tables if table.name not in HISTORY}
+
+
+def _rows(db: Connection, table: sa.Table) -> list[str]:
+    kept = [column for column in table.columns if not _is_history(table.name, column)]
+    return sorted(json.dumps(list(row), sort_keys=True, default=str) for row in db.execute(sa.select(*kept)))
+
+
+def _is_history(table: str, column: sa.Column[Any]) -> bool:
+    return isinstance(column.type, UtcTime) or (table, column.name) in HISTORY_COLUMNS
+
+
+def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, int]:
+    found = {name: len(set(one[name]) ^ set(other[name])) + abs(len(one[name]) - len(other[name])) for name in one}
+    return {name: count for name, count in found.items() if count}
+
+
+def start(recipe: str, workspace: Path) -> subprocess.Popen[bytes]:
+    wizloop = str(Path(sys.executable).parent / "wizloop")
+    command = [wizloop, "start", recipe, "--workspace", str(workspace), "--headless"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+
+
+def undisturbed(recipe: str, workspace: Path) -> float:
+    """Seconds of a run that nobody kills."""
+    began = time.monotonic()
+    if code := start(recipe, workspace).wait():
+        raise SystemExit(f"the undisturbed run ended with {code}: see `wizloop status --workspace {workspace}`")
+    return time.monotonic() - began
+
+
+def killed(
+    recipe: str, workspace: Path, kills: int, rng: random.Random, durations: dict[tuple[int, str], float]
+) -> list[dict[str, Any]]:
+    """Run to the end through `kills` kills; which phase was hit by each, and who."""
+    plan = _plan(list(durations), kills, rng)
+    hit: list[dict[str, Any]] = []
+    while True:
+        process = start(recipe, workspace)
+        while process.poll() is None:
+            time.sleep(0.02)
+            running = _running(workspace)
+            if not plan or running is None or _place(running, durations) < _place(plan[0], durations):
+                continue
+            time.sleep(rng.uniform(0.0, 0.8) * durations.get(running, 1.0))
+            who = "worker" if len(hit) % 2 else "controller"
+            if process.poll() is None and _kill(process, who):
+                hit.append({"round": running[0], "phase": running[1], "who": who})
+                plan.pop(0)
+        if process.returncode == 0:
+            return hit
+        if process.returncode != -signal.SIGKILL:
+            raise SystemExit(f"a run that goes on after a kill ended with {process.returncode}: see {workspace}/logs")
+
+
+def durations_of(workspace: Path) -> dict[tuple[int, str], float]:
+    """How long each phase took, in order."""
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        found = [step for each in steps.rounds(db) for step in steps.steps(db, each.number)]
+    order = sorted((step for step in found if step.ended_at is not None), key=lambda step: step.started_at)
+    return {(one.round, one.phase): (one.ended_at - one.started_at).total_seconds() for one in order if one.ended_at}
+
+
+def _plan(phases: list[tuple[int, str]], kills: int, rng: random.Random) -> list[tuple[int, str]]:
+    """Phases to hit, in the order of the night; all of them before any twice."""
+    chosen = [phase for _ in range(kills // len(phases)) for phase in phases] + rng.sample(phases, kills % len(phases))
+    return sorted(chosen, key=phases.index)
+
+
+def _place(phase: tuple[int, str], durations: dict[tuple[int, str], float]) -> int:
+    order = list(durations)
+    return order.index(phase) if phase in durations else len(order)
+
+
+def _running(workspace: Path) -> tuple[int, str] | None:
+    try:
+        with Store.open(workspace, readonly=True) as store, store.read() as db:
+            run = control.get_run(db)
+            if run is None:
+                return None
+            found = [step for each in steps.rounds(db) for step in steps.steps(db, each.number)]
+            found = [step for step in found if step.state == "running"]
+    except StoreError:
+        return None
+    return (found[-1].round, found[-1].phase) if found else None
+
+
+def _kill(process: subprocess.Popen[bytes], who: str) -> bool:
+    target = process.pid
+    if who == "worker":
+        workers = [child for child in psutil.Process(process.pid).children() if child.is_running()]
+        if not workers:
+            return False
+        target = workers[0].pid
+    os.kill(target, signal.SIGKILL)
+    if who == "controller":
+        process.wait()
+    return True
+
+
+def answered_twice(workspace: Path) -> int:
+    """Teacher keys with more than one answer that was received."""
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        calls = tables.teacher_calls
+        received = sa.select(calls.c.key).where(calls.c.received_at.is_not(None))
+        received = received.group_by(calls.c.key).having(sa.func.count() > 1)
+        return len(db.execute(received).all())
+
+
+def half_exports(workspace: Path) -> list[str]:
+    """Export folders that their manifest does not vouch for, and temporary ones left behind."""
+    bad = []
+    for folder in sorted((workspace / "exports").glob("*")):
+        try:
+            artifacts.verify(folder)
+        except RuntimeError as error:
+            bad.append(str(error))
+    return bad
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?", default="demo")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        report = run(given.recipe, given.kills, given.seed, Path(folder))
+    print(json.dumps(report, indent=2))
+    raise SystemExit(0 if report["clean"] else 1)
+
+
+def run(recipe: str, kills: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Both nights in `folder`, and what they differ in."""
+    alone, hurt = folder / "alone", folder / "killed"
+    seconds = undisturbed(recipe, alone)
+    durations = durations_of(alone)
+    report = Report(killed(recipe, hurt, kills, random.Random(seed), durations))
+    one, other = rows_of(alone), rows_of(hurt)
+    report.differences = differences(one, other)
+    report.answered_twice = answered_twice(hurt)
+    report.half_exports = half_exports(hurt)
+    return {
+        "recipe": recipe,
+        "undisturbed_s": round(seconds, 1),
+        "kills": len(report.kills),
+        "phases_hit": sorted({hit["phase"] for hit in report.kills}),
+        "rows": sum(map(len, other.values())),
+        "digest": hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:16],
+        "differences": report.differences,
+        "answered_twice": report.answered_twice,
+        "half_exports": report.half_exports,
+        "clean": report.clean,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""How fast the MLX backend is, against mlx-lm and mlx-lm-lora in the same process, on the same prompts and token
+counts.
+
+    python benchmarks/speed.py [--model tiny|wide] [--prompts 64] [--repeats 3]
+
+`tiny` is the embedded guard's shape, `wide` a random-weight Llama of 4 layers, 512 wide. Both read the real instruction
+in front of each demo prompt. Every contender is run in turn, `repeats` times; the ratio is of the best times. Sampling
+never ends early: neither model has learned its end token, and the tokens that each side drew are printed.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends import mlx_batches, mlx_guard, mlx_load, mlx_losses
+from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
+from wizloop.backends.mlx_load import mx
+from wizloop.backends.tiny_guard import Shape, build
+from wizloop.recipes import policies
+from wizloop.recipes.demo_text import pretraining_text
+
+TOKENS = 24
+TRACES = 4
+HARM = Choice((" harmful", " unharmful"))
+SHAPES = {"tiny": Shape(), "wide": Shape(layers=4, width=512, mlp=1024, heads=8)}
+
+
+def make_model(folder: Path, name: str) -> None:
+    texts = pretraining_text(random.Random(1), 1600)
+    fixed = [
+        f"Human user:\n\nAI assistant:\nNone\n\nReasoning:\nAnswers:\nRequest: {word}\n"
+        for word in ("harmful", "unharmful")
+    ] * 4
+    build(folder, texts, shape=SHAPES[name], epochs=0, seed=1, progress=lambda *_: None, fixed_texts=fixed)
+
+
+def make_prompts(guard: mlx_guard.Guard, count: int) -> list[Any]:
+    texts = pretraining_text(random.Random(2), count)
+    shared = policies.instruction() + "\n\n"
+    rendered = [
+        Prompt(shared, (Part("Human user:\n"), Part(t, data=True), Part("\n\nAI assistant:\nNone\n\n")), "Reasoning:\n")
+        for t in texts
+    ]
+    return [guard.encode(each, max_tokens=512) for each in rendered]
+
+
+def best_of(repeats: int, contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Best seconds per unit of each contender, run in turn."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            times[name].append(run())
+    return {name: min(values) for name, values in times.items()}
+
+
+def timed(units: int, run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) / units
+
+
+def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[str, Any]:
+    """Seconds per trace of the loop, of batch_generate and of ours; seconds per sample of the label alone."""
+    from mlx_lm import generate
+    from mlx_lm.generate import batch_generate
+    from mlx_lm.sample_utils import make_sampler
+
+    model, tokenizer = guard._loaded.model, guard._loaded.tokenizer
+    sampler = make_sampler(temp=0.7, top_p=0.95)
+    whole = [[*prompt.shared, *prompt.body] for prompt in prompts]
+    few = whole[:: max(1, len(whole) // 8)][:8]
+    traced = sorted([ids for ids in whole for _ in range(TRACES)], key=len)
+    drawn: dict[str, float] = {}
+
+    def loop() -> float:
+        def run() -> None:
+            for ids in few:
+                generate(model, tokenizer, prompt=ids, max_tokens=TOKENS, sampler=sampler)
+
+        return timed(len(few), run)
+
+    def batched(rows: int) -> Callable[[], float]:
+        def run() -> float:
+            def once() -> None:
+                result = batch_generate(
+                    model,
+                    tokenizer,
+                    traced,
+                    max_tokens=TOKENS,
+                    sampler=sampler,
+                    completion_batch_size=rows,
+                    prefill_batch_size=rows,
+                )
+                drawn["batch_generate"] = result.stats.generation_tokens / len(traced)
+
+            with contextlib.redirect_stdout(io.StringIO()):
+                return timed(len(traced), once)
+
+        return run
+
+    def ours() -> float:
+        def run() -> None:
+            sampling = Sampling(TRACES, TRACES, 0.7, 0.95, TOKENS, seed=1, watch={"harm": HARM}, rows=128)
+            traces = guard.sample(prompts, sampling)
+            drawn["ours"] = sum(trace.tokens for each in traces for trace in each) / len(traced)
+
+        return timed(len(traced), run)
+
+    contenders: dict[str, Callable[[], float]] = {"loop": loop, "ours": ours}
+    contenders |= {f"batch_generate {rows}": batched(rows) for rows in (32, 64, 128, 256)}
+    contenders["label alone"] = lambda: timed(len(prompts), lambda: guard.score(prompts, HARM))
+    for run in contenders.values():
+        run()
+    best = best_of(repeats, contenders)
+    fastest = min((name for name in best if name.startswith("batch_generate")), key=lambda name: best[name])
+    return {
+        "traces_per_s": {name: round(1 / seconds, 1) for name, seconds in best.items()},
+        "tokens_per_trace": {name: round(value, 2) for name, value in drawn.items()},
+        "ours_vs_loop": round(best["loop"] / best["ours"], 2),
+        "ours_vs_batch_generate": round(best[fastest] / best["ours"], 2),
+        "batch_generate_best": fastest,
+        "label_vs_loop": round(best["loop"] / best["label alone"], 1),
+    }
+
+
+def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[str, Any]:
+    """Seconds per HS-DPO step of mlx-lm-lora (reference run at every step) and of ours, on the same 64 pairs in steps
+    of 8.
+    """
+    from mlx import optimizers
+
+    reason = "The words ask for help with a plan that would hurt somebody who is named in it.\nAnswers:\nRequest:"
+    right, wrong = (reason + word + "\nCompletion: None\nResponse: None" for word in HARM.words)
+    pairs = [DpoPair(i, prompt, right, wrong, 1.0) for i, prompt in enumerate(prompts[:64])]
+    lora = LoraShape(16, 2.0, 0.0, -1)
+    theirs = _mlx_lm_lora(base, guard, pairs, lora)
+
+    loaded = mlx_load.load(base, None, quantise=False, fuse=False)
+    mlx_load.add_new_adapter(loaded.model, lora)
+    hidden, head = mlx_load.split(loaded.model)
+    settings = TrainSettings(epochs=1, batch=8, lr=1e-5, seed=1, checkpoint_every=1000, max_tokens=1024)
+    rows, _ = mlx_batches.dpo_rows(pairs, guard.tokens, settings.max_tokens)
+    plan = mlx_batches.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
+    shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
+    optimiser = optimizers.AdamW(learning_rate=1e-5)
+    step = _compiled(loaded.model, optimiser, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
+
+    def ours() -> float:
+        def run() -> None:
+            # The reference pass is part of the price, once an epoch here; a run of two epochs pays it once.
+            reference = mlx_losses.reference_logprobs(loaded.model, head, shared, rows, settings.batch)
+            loaded.model.train()
+            for number in range(plan.steps):
+                chosen = plan.indices(number)
+                step(mlx_batches.dpo_batch([rows[i] for i in chosen], reference[chosen]))
+
+        return timed(plan.steps, run)
+
+    contenders = {"mlx-lm-lora": theirs, "ours": ours}
+    for run in contenders.values():
+        run()
+    best = best_of(repeats, contenders)
+    return {
+        "steps_per_s": {name: round(1 / seconds, 2) for name, seconds in best.items()},
+        "ours_vs_mlx_lm_lora": round(best["mlx-lm-lora"] / best["ours"], 2),
+    }
+
+
+def _compiled(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
+    """mlx-lm's training step, which is what train_dpo runs."""
+    from functools import partial
+
+    from mlx import nn
+
+    value_and_grad = nn.value_and_grad(model, loss)
+    state = [model.state, optimiser.state, mx.random.state]
+
+    @partial(mx.compile, inputs=state, outputs=state)
+    def step(batch: tuple[Any, ...]) -> Any:
+        (value, _), gradient = value_and_grad(model, *batch)
+        optimiser.update(model, gradient)
+        return value
+
+    def run(batch: tuple[Any, ...]) -> None:
+        mx.eval(step(batch), state)
+
+    return run
+
+
+def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: LoraShape) -> Callable[[], float]:
+    """One epoch of mlx_lm_lora's train_dpo; it asks for a GPU's memory limit, which a CPU does not have, so that one
+    answer is given.
+    """
+    from mlx import optimizers
+    from mlx_lm_lora.trainer.dpo_trainer import DPOTrainingArgs, train_dpo
+
+    model = mlx_load.load(base, None, quantise=False, fuse=False).model
+    mlx_load.add_new_adapter(model, lora)
+    reference = mlx_load.load(base, None, quantise=False, fuse=False).model
+
+    def ids(pair: DpoPair, text: str) -> list[int]:
+        return [*pair.prompt.shared, *pair.prompt.body, *guard.tokens.encode(text), guard.tokens.end]
+
+    rows = []
+    for pair in pairs:
+        length = len(pair.prompt.shared) + len(pair.prompt.body)
+        rows.append(
+            {
+                "chosen": ids(pair, pair.chosen),
+                "rejected": ids(pair, pair.rejected),
+                "chosen_prompt_length": length,
+                "rejected_prompt_length": length,
+            }
+        )
+    steps = len(rows) // 8
+
+    def run() -> float:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            args = DPOTrainingArgs(
+                batch_size=8,
+                iters=steps,
+                steps_per_report=steps,
+                steps_per_eval=10_000,
+                steps_per_save=10_000,
+                max_seq_length=1024,
+                adapter_file=str(Path(folder) / "adapters.safetensors"),
+            )
+            known = mx.device_info, mx.set_wired_limit
+            mx.device_info, mx.set_wired_limit = lambda: {"max_recommended_working_set_size": 0}, lambda _: 0
+            try:
+                return timed(
+                    steps, lambda: train_dpo(model, reference, optimizers.AdamW(learning_rate=1e-5), rows, None, args)
+                )
+            finally:
+                mx.device_info, mx.set_wired_limit = known
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(SHAPES), action="append")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    for name in given.model or list(SHAPES):
+        with tempfile.TemporaryDirectory() as folder:
+            make_model(Path(folder), name)
+            guard = mlx_guard.load(folder)
+            prompts = make_prompts(guard, given.prompts)
+            result = {
+                "model": name,
+                "device": mlx_load.device_name(),
+                "python": platform.python_version(),
+                "instruction_tokens": len(prompts[0].shared),
+                "prompts": len(prompts),
+                "classify": classify(guard, prompts, given.repeats),
+                "dpo": dpo(folder, guard, prompts, given.repeats),
+            }
+        print(json.dumps(result, indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main()
