@@ -147,8 +147,10 @@ class Mlx:
         fixed_texts: Sequence[str],
     ) -> None:
         """Raises ValueError for too few texts."""
-        from wizloop.backends import tiny_guard
+        from wizloop.backends import blas, tiny_guard
 
+        # Before the first import of mlx, which is here in a worker that builds: see blas.
+        blas.preload()
         tiny_guard.build(
             folder, texts, shape=shape, epochs=epochs, seed=seed, progress=progress, fixed_texts=fixed_texts
         )

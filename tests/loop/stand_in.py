@@ -1,0 +1,124 @@
+"""A backend without a model: deterministic answers that follow from words, better the more it was trained.
+
+For tests of the phases. What a real guard answers is tested in tests/backends.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wizloop.backends.guard_types import (
+    Choice,
+    Encoded,
+    NotFinite,
+    Prompt,
+    Sampled,
+    Sampling,
+    TrainResult,
+)
+
+WEIGHTS = "adapters.json"
+STEPS = 12
+
+
+class StandInGuard:
+    """Knows a harmful request by one of a few words, the surer the more `skill` it has; each text has its own noise."""
+
+    def __init__(self, skill: float) -> None:
+        self.skill = skill
+
+    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
+        body = "".join(part.text for part in prompt.parts) + prompt.opening
+        return Encoded(tuple(prompt.shared.encode()), tuple(body.encode()))
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        p = np.array([self._p(one, choice.words[0]) for one in prompts])
+        return np.stack([p, 1 - p], axis=1)
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        drawn = []
+        for index, one in enumerate(prompts):
+            traces = [self._trace(one, number, sampling) for number in range(sampling.least)]
+            while sampling.more and len(traces) < sampling.most and sampling.more(index, traces):
+                traces.append(self._trace(one, len(traces), sampling))
+            drawn.append(traces)
+        return drawn
+
+    def _p(self, one: Encoded, word: str) -> float:
+        text = bytes(one.body).decode().casefold()
+        sign = any(bad in text for bad in ("bomb", "poison", "steal", "hack", "weapon", "forge", "threat"))
+        noise = _noise(text, word) - 0.5
+        return float(np.clip(0.5 + (0.4 if sign else -0.4) * self.skill + noise * (1.1 - self.skill), 0.01, 0.99))
+
+    def _trace(self, one: Encoded, number: int, sampling: Sampling) -> Sampled:
+        noise = _noise(bytes(one.body).decode(), f"{sampling.seed}:{number}")
+        p = self._p(one, " harmful")
+        label = "harmful" if p + (noise - 0.5) * 0.6 >= 0.5 else "unharmful"
+        alone = b"AI assistant:\nNone" in bytes(one.body)
+        rest = ("None", "None") if alone else ("compliance", label)
+        text = f"Seen {number}.\nAnswers:\nRequest: {label}\nCompletion: {rest[0]}\nResponse: {rest[1]}"
+        starts = [0, *(at for at, character in enumerate(text) if character in " \n")]
+        watched = {name: [(p, 1 - p)] * len(starts) for name in sampling.watch}
+        return Sampled(text, "stop", starts, [1.0 + noise] * len(starts), watched)
+
+
+class StandIn:
+    """Trains by counting examples. `breaks` makes training give up as a loss that is not finite does."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        self.breaks = breaks
+        self.trained: list[str] = []
+
+    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> StandInGuard:
+        held = adapter or Path(base)
+        found = held / WEIGHTS
+        return StandInGuard(json.loads(found.read_text())["skill"] if found.is_file() else 0.0)
+
+    def build_tiny(self, folder: Path, texts: Sequence[str], *, progress: Any, **_: Any) -> None:
+        progress("reading", 1, 1)
+        (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
+
+    def train_sft(
+        self, base: str, start: Path | None, examples: Sequence[Any], settings: Any, lora: Any, **how: Any
+    ) -> TrainResult:
+        return self._train(start, len(examples), settings.seed, **how)
+
+    def train_dpo(
+        self, base: str, start: Path, pairs: Sequence[Any], settings: Any, lora: Any, **how: Any
+    ) -> TrainResult:
+        return self._train(start, len(pairs), settings.seed, **how)
+
+    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
+        shutil.copyfile(adapter / WEIGHTS, to / WEIGHTS)
+
+    def _train(
+        self, start: Path | None, n: int, seed: int, *, to: Path, on_step: Any, checkpoint: Path, **_: Any
+    ) -> TrainResult:
+        if self.breaks:
+            raise NotFinite("the loss is nan at step 3 of 12")
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        kept = checkpoint / "step.json"
+        done = json.loads(kept.read_text()) if kept.is_file() else 0
+        for step in range(done + 1, STEPS + 1):
+            kept.write_text(json.dumps(step))
+            on_step(step, STEPS, 1.0 / step)
+        before = 0.0 if start is None else json.loads((start / WEIGHTS).read_text())["skill"]
+        skill = before + (0.8 - before) * n / (n + 60)
+        (to / WEIGHTS).write_text(json.dumps({"skill": skill, "seed": seed}))
+        shutil.rmtree(checkpoint)
+        self.trained.append(to.name)
+        return TrainResult(STEPS, [], [])
+
+
+def _noise(text: str, salt: str) -> float:
+    digest = hashlib.sha256(f"{salt}\0{text}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
