@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -30,9 +30,9 @@ def say(message: str) -> None:
     typer.echo(shown(message), err=True)
 
 
-def put(data: object) -> None:
-    """One JSON value on one line of stdout; not a byte outside ASCII, so that no text can drive a terminal."""
-    print(json.dumps(data), flush=True)
+def put(data: object, out: TextIO | None = None) -> None:
+    """One JSON value on one line of `out` or stdout; not a byte outside ASCII, so that no text can drive a terminal."""
+    print(json.dumps(data), flush=True, file=out)
 
 
 def refuse(message: str, status: int = BAD_INPUT) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -69,9 +69,11 @@ def classify(
 
     with sentences(using.BadLine, failures=(BackendError,)), Store.open(workspace, readonly=True) as store:
         ctx = using.context(store, workspace, recipe, "classify", now())
-        with _opened(file) as lines:
+        data = sys.stdout
+        # Model libraries print to stdout, where only answers go.
+        with _opened(file) as lines, redirect_stdout(sys.stderr):
             for answer in using.classify(ctx, model, using.read_lines(lines)):
-                put(answer)
+                put(answer, data)
 
 
 def _mapping(given: list[str]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """`export`: a round's guard as a folder that other programs load."""
 
+import sys
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -31,8 +33,9 @@ def export(
     from wizloop.backends.guard_types import BackendError
     from wizloop.store.db import Store
 
-    bad_input = (FileExistsError, ValueError)
-    with sentences(*bad_input, failures=(BackendError, OSError)), Store.open(workspace, readonly=True) as store:
+    wrong = sentences(FileExistsError, ValueError, failures=(BackendError, OSError))
+    # Model libraries print to stdout, where only the folder's name goes.
+    with wrong, Store.open(workspace, readonly=True) as store, redirect_stdout(sys.stderr):
         using.export(using.context(store, workspace, recipe, "export", now()), model, form.value, to)
     say(f"{model.name} as {form.value}:")
     print(to)

@@ -4,12 +4,16 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wizloop.loop.cli_common import FAILED, HERE, INTERRUPTED, Workspace, now, on_terminal, say, sentences
+from wizloop.loop.cli_common import BAD_INPUT, FAILED, HERE, INTERRUPTED, Workspace, now, on_terminal, say, sentences
+
+if TYPE_CHECKING:
+    from wizloop.loop.starting import Limits
 
 
 def start(
@@ -23,21 +27,35 @@ def start(
     """Start a run, or go on with the workspace's run where it stopped."""
     if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
         raise typer.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
+    from wizloop.loop.starting import Limits
+
+    status = night_of(workspace, recipe, Limits(rounds, until, budget), live=on_terminal() and not headless)
+    if status:
+        raise typer.Exit(status)
+
+
+def night_of(
+    workspace: Path, recipe: str | None, limits: "Limits", *, live: bool, phases: str = "wizloop.loop.phases"
+) -> int:
+    """Do the night and tell of it; the exit status. `phases` is the module that has them."""
     from wizloop.loop import lock, starting, supervisor
     from wizloop.recipes.schema import RecipeError
 
-    limits = starting.Limits(rounds, until, budget)
+    def clock() -> datetime:
+        return now().astimezone()
+
     with sentences(lock.Held, RecipeError, starting.OtherRecipe):
         with (
-            supervisor.controlling(workspace, recipe, limits, clock=lambda: now().astimezone()) as controller,
-            _watched(workspace, live=on_terminal() and not headless),
+            supervisor.controlling(workspace, recipe, limits, clock=clock, phases=phases) as controller,
+            _watched(workspace, live),
         ):
             ended = controller.run()
         _tell(workspace, f"{ended.state}: {ended.reason}")
     if ended.by_signal:
-        raise typer.Exit(INTERRUPTED)
+        return INTERRUPTED
     if ended.state == "failed":
-        raise typer.Exit(FAILED)
+        return BAD_INPUT if ended.bad_input else FAILED
+    return 0
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from wizloop.store.db import Store
 LOG = Path("logs") / "worker.log"
 PHASES = "wizloop.loop.phases"
 _LEAST_SCALE = 1 / 64
+_BAD_INPUT = ("ImportRefused", "PolicyError", "ModelMissing")
+"""The errors of a phase that are the fault of what the recipe names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,28 @@ class Pace:
     beat_s: float = 2.0
     disk_s: float = 30.0
     """After a full disk, until the next try."""
-    silent_s: float = 600.0
-    """A worker without progress and without a second of computing for so long is killed."""
+    beats_missed: float = 60
+    """So many of the recipe's heartbeats without progress and without a second of computing: the worker is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the night ended. `by_signal` tells Ctrl-C from a stop that the person asked for through the store."""
+    """How the night ended. `by_signal` tells Ctrl-C from a stop that the person asked for through the store, and
+    `bad_input` a file, model or policy that could not be used from any other failure.
+    """
 
     state: Literal["done", "stopped", "failed"]
     reason: str
     by_signal: bool = False
+    bad_input: bool = False
 
 
 class PhaseFailed(Exception):
     """A phase could not do its work; the message is the sentence for the person."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @contextmanager
@@ -116,7 +125,7 @@ class Supervisor:
                 self._note_state("paused", ending.reason)
                 self._wait(ending.reason, lasting)
         except (PhaseFailed, errors.StoreError) as error:
-            return self._ended("failed", str(error))
+            return self._ended("failed", str(error), bad_input=getattr(error, "kind", "") in _BAD_INPUT)
         finally:
             self._end_worker()
 
@@ -146,7 +155,7 @@ class Supervisor:
                 steps.begin_step(db, round, phase, self.clock())
         note = self._note_in(answer, round, phase)
         took = f"{phase} of round {round} is done in {time.monotonic() - began:.1f} s"
-        self._say(f"{took}: {note}" if note else took, round, phase)
+        self._say(f"{took}: {note}" if note and not self._was_said(note) else took, round, phase)
         return note
 
     def _try(self, round: int, phase: str) -> dict[str, Any] | Died:
@@ -172,10 +181,14 @@ class Supervisor:
                 continue
             if (now := self._life(worker, round, phase)) != life:
                 heard, life = time.monotonic(), now
-            elif time.monotonic() - heard > self.pace.silent_s:
-                self._say(f"the worker was silent for {self.pace.silent_s:.0f} s: it is killed", round, phase, "warn")
+            elif time.monotonic() - heard > self._patience():
+                self._say(f"the worker was silent for {self._patience():g} s: it is killed", round, phase, "warn")
                 worker.kill()
         return answer
+
+    def _patience(self) -> float:
+        """Seconds of silence after which a worker counts as hung."""
+        return self.pace.beats_missed * self.recipe.worker.heartbeat_s
 
     def _life(self, worker: WorkerProcess, round: int, phase: str) -> object:
         """What changes as long as a worker does something: its progress, and its seconds of computing."""
@@ -197,7 +210,7 @@ class Supervisor:
         if answer["kind"] == errors.DiskFull.__name__:
             raise errors.DiskFull(answer["error"])
         self._fail(round, phase, answer["error"])
-        raise PhaseFailed(f"{phase} of round {round}: {answer['error']}")
+        raise PhaseFailed(f"{phase} of round {round}: {answer['error']}", answer["kind"])
 
     def _bury(self, died: Died, round: int, phase: str, deaths: int) -> None:
         """Write a worker's death down. Raises Interrupted if it was ours, PhaseFailed if it was one too many."""
@@ -238,9 +251,9 @@ class Supervisor:
             control.beat(db, self.generation, now=self.clock(), doing=self._doing, waiting=waiting)
         return True
 
-    def _ended(self, state: Literal["done", "stopped", "failed"], reason: str) -> Ended:
+    def _ended(self, state: Literal["done", "stopped", "failed"], reason: str, bad_input: bool = False) -> Ended:
         self._note_state(state, reason)
-        return Ended(state, reason, by_signal=self._signals > 0)
+        return Ended(state, reason, by_signal=self._signals > 0, bad_input=bad_input)
 
     def _note_state(self, state: str, reason: str) -> None:
         """Keep the state and tell of it; a disk that is full takes neither, and must not end the night."""
@@ -252,6 +265,11 @@ class Supervisor:
     def _say(self, message: str, round: int, phase: str, level: str = "info") -> None:
         with self.store.write() as db:
             events.add(db, level=level, message=message, now=self.clock(), round=round, phase=phase)
+
+    def _was_said(self, note: str) -> bool:
+        """Whether the phase has just told the same in an event of its own."""
+        with self.store.read() as db:
+            return any(event.message == note for event in events.last(db, 1))
 
     def _end_worker(self) -> None:
         if self._worker is not None:

@@ -12,9 +12,11 @@ from wizloop.backends import artifacts
 from wizloop.loop import standing
 from wizloop.loop.asking import Direct, Manner, Trace, ask_direct, ask_traces, signals
 from wizloop.loop.calibration import Calibration, judge
+from wizloop.loop.card import card
 from wizloop.loop.context import Context
+from wizloop.loop.export import compare, facts
 from wizloop.loop.rendering import main_task, tasks_of
-from wizloop.recipes.schema import Recipe
+from wizloop.recipes.schema import Recipe, recipe_hash
 from wizloop.store import control, errors, models, steps
 from wizloop.store.db import Connection, Store
 
@@ -89,12 +91,19 @@ def classify(ctx: Context, model: models.Model, asked: Iterable[Asked]) -> Itera
 
 
 def export(ctx: Context, model: models.Model, form: str, to: Path) -> None:
-    """Write a guard into the folder `to`, which must not be there. Raises BackendError, FileExistsError, ValueError."""
+    """Write a guard, its card and a check of its answers into the new folder `to`.
+
+    Unlike a night's own export it clears nothing away beside `to`, which is the person's folder. Raises BackendError,
+    FileExistsError, ValueError.
+    """
     adapter = ctx.adapter(model)
     if adapter is None:
         raise ValueError(f"{model.name} is the base model itself: there is nothing to export")
-    with artifacts.writing(to.absolute(), {"model": model.name, "round": model.round, "format": form}) as folder:
+    about = {"model": model.name, "sha256": model.sha256, "format": form, "recipe": recipe_hash(ctx.recipe)}
+    with artifacts.writing(to.absolute(), about) as folder:
         ctx.backend.export(form, ctx.base(), adapter, folder)
+        compared = compare(ctx, model, form, folder)
+        (folder / "README.md").write_text(card(facts(ctx, model, form, compared)), encoding="utf-8")
 
 
 def _asked(number: int, line: str) -> Asked:

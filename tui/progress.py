@@ -73,7 +73,7 @@ def screen_of(now: Overview, rounds: Sequence[RoundSummary], lately: Sequence[ev
     if any(summary.evaluations for summary in rounds):
         parts += [Text(), rounds_table(rounds)]
     parts += [Text(), plain(money_line(now)), Text()]
-    parts += [event_line(event) for event in lately]
+    parts += [_on_one_line(event_line(event)) for event in lately]
     return Group(*parts)
 
 
@@ -126,6 +126,11 @@ def event_line(event: events.Event) -> Text:
     line = plain(f"{event.at.astimezone():%H:%M:%S} {word}{event.message}".replace("\n", " "))
     line.stylize(style)
     return line
+
+
+def _on_one_line(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _headline(now: Overview) -> Text:

@@ -10,20 +10,21 @@ from wizloop.store.display import shown
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
 
+_TASKS = ("request", "completion", "response")
+
 
 def rounds_table(found: Sequence[RoundSummary]) -> Table:
-    """One row a round; a column for each benchmark and task, dev first."""
+    """A row for each round and benchmark, dev first; a column for each task that was measured."""
+    tasks = [task for task in _TASKS if any(row.task == task for summary in found for row in summary.evaluations)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    measured = _columns(found)
-    heads = [_head(benchmark, task) for benchmark, task in measured]
-    for head in ("round", *heads, "chosen", "teacher", "gate"):
+    for head in ("round", "F1 on", *tasks, "taught", "gate"):
         table.add_column(plain(head), justify="right" if head == "round" else "left")
     for summary in found:
-        by_name = {(row.benchmark, row.task): row for row in summary.evaluations}
-        figures = [figure(by_name.get(name)) for name in measured]
-        answers = f"{summary.answers:,}" + (f", ${summary.spent_micro / 1e6:.2f}" if summary.spent_micro else "")
-        chosen = f"{sum(summary.selected.values()):,}"
-        table.add_row(*map(plain, (str(summary.round.number), *figures, chosen, answers, gate_word(summary))))
+        ends = (_taught(summary), gate_word(summary))
+        for at, (benchmark, by_task) in enumerate(_by_benchmark(summary)):
+            figures = [figure(by_task.get(task)) for task in tasks]
+            first = (str(summary.round.number), *ends) if at == 0 else ("", "", "")
+            table.add_row(*map(plain, (first[0], benchmark, *figures, *first[1:])))
     return table
 
 
@@ -41,10 +42,10 @@ def figure(row: Evaluation | None) -> str:
 
 
 def gate_word(summary: RoundSummary) -> str:
-    """The gate's decision in a word; its reason is longer than a column."""
+    """What the gate let the challenger do, in a word; its reason is longer than a column."""
     if summary.round.ended_at is None:
         return "..."
-    return {True: "passed", False: "stayed out", None: "no challenger"}[summary.round.passed]
+    return {True: "passed", False: "held", None: "none"}[summary.round.passed]
 
 
 def exports_of(found: Sequence[RoundSummary]) -> list[str]:
@@ -57,10 +58,13 @@ def plain(text: str, limit: int = 400) -> Text:
     return Text(shown(text, limit))
 
 
-def _columns(found: Sequence[RoundSummary]) -> list[tuple[str, str]]:
-    names = {(row.benchmark, row.task) for summary in found for row in summary.evaluations}
-    return sorted(names, key=lambda name: (name[0] != "dev", *name))
+def _by_benchmark(summary: RoundSummary) -> list[tuple[str, dict[str, Evaluation]]]:
+    """The challenger's evaluations by benchmark and task; one empty row where nothing was measured."""
+    names = sorted({row.benchmark for row in summary.evaluations}, key=lambda name: (name != "dev", name))
+    rows = [(name, {row.task: row for row in summary.evaluations if row.benchmark == name}) for name in names]
+    return rows or [("-", {})]
 
 
-def _head(benchmark: str, task: str) -> str:
-    return f"{benchmark} F1" if task == "request" else f"{benchmark} {task} F1"
+def _taught(summary: RoundSummary) -> str:
+    """Teacher's answers, and what they cost where they did."""
+    return f"{summary.answers:,}" + (f", ${summary.spent_micro / 1e6:.2f}" if summary.spent_micro else "")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from wizloop.loop.containers import ImportRefused
 from wizloop.loop.context import Context
 from wizloop.store import samples
 from wizloop.store.errors import DiskFull
@@ -46,6 +47,7 @@ def _go_wrong(ctx: Context) -> None:
         "full": _full,
         "full_store": _full_store,
         "wrong": _wrong,
+        "unreadable": _unreadable,
         "silent": lambda: time.sleep(60),
     }
     for name, fault in faults.items():
@@ -69,3 +71,7 @@ def _full_store() -> None:
 
 def _wrong() -> None:
     raise KeyError("no such key")
+
+
+def _unreadable() -> None:
+    raise ImportRefused("rows.csv: no such file; check the name")

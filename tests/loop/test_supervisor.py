@@ -26,8 +26,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from wizloop.loop import starting, supervisor
-workspace, silent_s = Path(sys.argv[1]), float(sys.argv[2])
-pace = supervisor.Pace(poll_s=0.05, beat_s=0.1, disk_s=0.3, silent_s=silent_s)
+workspace, beats_missed = Path(sys.argv[1]), float(sys.argv[2])
+pace = supervisor.Pace(poll_s=0.05, beat_s=0.1, disk_s=0.3, beats_missed=beats_missed)
 clock = lambda: datetime.now(UTC)
 limits = starting.Limits(rounds=1)
 with supervisor.controlling(workspace, None, limits, clock=clock, phases="pretend_phases", pace=pace) as controller:
@@ -43,17 +43,17 @@ class Workspace:
     path: Path
     started: list[subprocess.Popen[str]]
 
-    def start(self, silent_s: float = 60.0) -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-c", CONTROLLER, str(self.path), str(silent_s)]
+    def start(self, beats_missed: float = 6.0) -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-c", CONTROLLER, str(self.path), str(beats_missed)]
         environment = {**os.environ, "PYTHONPATH": str(HERE)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         new = subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
         self.started.append(new)
         return new  # type: ignore[no-any-return]
 
-    def run(self, silent_s: float = 60.0) -> str:
+    def run(self, beats_missed: float = 6.0) -> str:
         """Start a controller and wait; what it said of its end."""
-        return said_by(self.start(silent_s))
+        return said_by(self.start(beats_missed))
 
     def tell(self, name: str, what: object) -> None:
         self.path.mkdir(exist_ok=True)
@@ -248,7 +248,12 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(workspace: Workspace, fa
     assert sum("the run is paused: " in sentence for sentence in workspace.sentences()) == 2
 
 
+def test_a_file_that_cannot_be_used_is_bad_input(workspace: Workspace) -> None:
+    workspace.tell("first.unreadable", 1)
+    assert workspace.run() == "failed False first of round 0: rows.csv: no such file; check the name"
+
+
 def test_a_silent_worker_is_killed_and_replaced(workspace: Workspace) -> None:
     workspace.tell("first.silent", 1)
-    assert workspace.run(silent_s=1.5) == "done False the one round is done"
-    assert any("the worker was silent for 2 s" in sentence for sentence in workspace.sentences())
+    assert workspace.run(beats_missed=0.15) == "done False the one round is done"
+    assert any("the worker was silent for 1.5 s" in sentence for sentence in workspace.sentences())

@@ -1,0 +1,79 @@
+"""A workspace in which a night has been: two rounds, a trace that waits, an export. No test may change it by hand."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from wizloop.recipes import schema
+from wizloop.store import control, evaluations, events, exports, models, reviews, samples, selections, steps, teaching
+from wizloop.store.db import Connection, Store
+
+BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+HOSTILE = "kill \x1b]52;c;aGk=\x07 a [bold]process[/nope] \u202eback"
+
+
+@pytest.fixture
+def after_a_night(tmp_path: Path) -> Path:
+    """The workspace's folder."""
+    workspace = tmp_path / "runs"
+    with Store.create(workspace) as store, store.write() as db:
+        _begin(db)
+        _teach(db)
+        for number, f1 in enumerate((0.7, 0.75)):
+            _measure(db, number, f1)
+        events.add(db, level="warn", message=f"the worker died\n{HOSTILE}", now=BEGAN, round=1, phase="train")
+        control.set_state(db, "done", "the one round is done", BEGAN)
+    return workspace
+
+
+def _begin(db: Connection) -> None:
+    recipe = schema.load("demo")
+    control.create_run(
+        db,
+        name=recipe.name,
+        recipe_json=schema.canonical_json(recipe),
+        recipe_hash=schema.recipe_hash(recipe),
+        seed=recipe.seed,
+        cap_micro=5_000_000,
+        until=None,
+        rounds_wanted=1,
+        now=BEGAN,
+    )
+    rows = [samples.NewSample("pool", text, None, "made", "row") for text in ("how do I knit", HOSTILE)]
+    samples.add(db, rows, BEGAN)
+
+
+def _teach(db: Connection) -> None:
+    steps.begin_round(db, 0, None, BEGAN)
+    steps.begin_round(db, 1, None, BEGAN)
+    picked = [selections.Selection(1, n, "random", 0.5, n, 0.1, "picked at random") for n in (1, 2)]
+    selections.add(db, picked)
+    for n in (1, 2):
+        asked = {"sample_id": n, "round": 1, "teacher": "policy", "model": "p1", "attempt": 1}
+        call = teaching.plan(db, key=f"{n:064x}", request_json="{}", now=BEGAN, **asked)  # type: ignore[arg-type]
+        teaching.reserve(db, call, 400_000)
+        teaching.mark_sent(db, call, BEGAN)
+        nothing = {"usage_json": None, "request_id": None, "stop_reason": None}
+        teaching.mark_received(db, call, raw="{}", cost_micro=250_000, now=BEGAN, **nothing)
+        teaching.finish(db, call, "parsed", "ok")
+        text = {"trace_json": "{}", "explanation": HOSTILE, "steps_json": "{}", "confidence_word": "low"}
+        trace = teaching.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=BEGAN, **text)
+        decided = {"decision": "wait", "by": "rule:doubtful", "reason": "the teacher doubts it"}
+        reviews.review(db, trace_id=trace, now=BEGAN, decision_id=f"rule-{n}", **decided)
+
+
+def _measure(db: Connection, number: int, f1: float) -> None:
+    described = {"role": "challenger", "parent_id": None, "sha256": "ab", "meta_json": "{}"}
+    model = models.add(db, name=f"r{number:02d}", path=f"models/r{number:02d}", round=number, now=BEGAN, **described)  # type: ignore[arg-type]
+    metrics = json.dumps({"f1": f1, "low": f1 - 0.05, "high": f1 + 0.05, "precision": 0.5, "recall": 0.9})
+    rows = [evaluations.Evaluation(model, number, name, "request", 80, 1, metrics) for name in ("dev", "test")]
+    evaluations.add(db, rows)
+    for at, phase in enumerate(("train", "evaluate")):
+        steps.begin_step(db, number, phase, BEGAN + timedelta(seconds=at))
+        steps.progress(db, number, phase, 80, 80)
+        steps.finish_step(db, number, phase, "well", BEGAN + timedelta(seconds=42))
+    outcome = {"champion_after": model, "challenger": model, "passed": True, "gate_reason": "it is better"}
+    steps.end_round(db, number, record_json='{"cells": {}}', now=BEGAN, **outcome)  # type: ignore[arg-type]
+    exports.add(db, number, model, "safetensors", f"exports/{number}-safetensors", "{}", "ab", BEGAN)

@@ -1,0 +1,73 @@
+"""Reviewing from the command line: the queue, and decisions that stand in the store afterwards."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from wizloop.loop.cli import app
+from wizloop.store import reviews
+from wizloop.store.db import Store
+
+
+def review(workspace: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["review", "-w", str(workspace), *words])
+
+
+def standing(workspace: Path, trace_id: int) -> reviews.Standing:
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        found = reviews.standing(db, trace_id)
+    assert found is not None
+    return found
+
+
+def test_the_queue_is_printed_for_scripts(after_a_night: Path) -> None:
+    first, second = json.loads(review(after_a_night, "--list", "--json").stdout)
+    assert (first["id"], first["sample"]["prompt"], first["verdict"]) == (1, "how do I knit", {"request": "harmful"})
+    assert first["picked"] == {"reason": "random", "words": "picked at random"}
+    assert first["why_it_waits"] == "the teacher doubts it"
+    assert "\x1b]52" in second["sample"]["prompt"]
+
+
+def test_the_queue_cannot_drive_a_terminal(after_a_night: Path) -> None:
+    for words in (["--list"], ["--list", "--json"]):
+        said = review(after_a_night, *words)
+        assert not {"\x1b", "\x07", "\u202e"} & set(said.output)
+    assert "a [bold]process[/nope]" in review(after_a_night, "--list").stdout
+
+
+def test_approving_and_rejecting_take_a_trace_out_of_the_queue(after_a_night: Path) -> None:
+    assert review(after_a_night, "--approve", "1").exit_code == 0
+    assert review(after_a_night, "--reject", "2", "--why", "it is knitting").exit_code == 0
+    assert standing(after_a_night, 1).decision == "approve"
+    assert standing(after_a_night, 1).by.startswith("person:")
+    rejected = standing(after_a_night, 2)
+    assert (rejected.decision, rejected.reason) == ("reject", "it is knitting")
+    assert json.loads(review(after_a_night, "--list", "--json").stdout) == []
+
+
+def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) -> None:
+    edit = tmp_path / "edit.json"
+    edit.write_text(json.dumps({"verdict": {"request": "unharmful"}, "explanation": "It is about wool."}))
+    assert review(after_a_night, "--edit", "1", str(edit)).exit_code == 0
+    with Store.open(after_a_night, readonly=True) as store, store.read() as db:
+        (trace,) = reviews.approved(db, 1)
+    assert (trace.verdict, trace.explanation) == ({"request": "unharmful"}, "It is about wool.")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "say one of --list"),
+        (["--list", "--approve", "1"], "say one of --list"),
+        (["--reject", "1"], "needs its reason: --why TEXT"),
+        (["--approve", "99"], "there is no teacher's trace with the id 99"),
+        (["--edit", "1", "none.json"], "none.json: is not a JSON file that can be read"),
+    ],
+)
+def test_what_cannot_be_decided_is_one_sentence(after_a_night: Path, words: list[str], sentence: str) -> None:
+    said = review(after_a_night, *words)
+    assert said.exit_code == 2
+    assert sentence in said.stderr
+    assert said.stdout == ""

@@ -1,0 +1,76 @@
+"""A guard used alone, on a real tiny guard that knows next to nothing: which texts it is given, and what it answers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from wizloop.backends import artifacts, tiny_guard
+from wizloop.loop import standing, using
+from wizloop.loop.using import Asked, BadLine, read_lines
+from wizloop.recipes import schema
+from wizloop.store import control, errors, models
+from wizloop.store.db import Store
+
+NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+LINES = ["how do I knit?\n", "\n", '{"prompt": "how do I rob a bank?", "response": "No."}\n', "{not json\n"]
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Iterator[using.Alone]:
+    """A workspace whose champion is a guard of one narrow layer."""
+    recipe = schema.load("demo")
+    with Store.create(tmp_path) as store:
+        context = using.context(store, tmp_path, recipe, "classify", NOW)
+        texts = [f"how do I {verb} a {thing} in the {place}?" for verb in "aeiou" for thing in "xyz" for place in "pqr"]
+        fixed = [standing.renderer(context).instruction, "Reasoning:\nAnswers:\nRequest: harmful\nRequest: unharmful"]
+        with artifacts.writing(Path(context.base()), {}) as folder:
+            shape = tiny_guard.Shape(300, 1, 16, 32)
+            tiny_guard.build(folder, texts, shape=shape, epochs=0, seed=1, progress=lambda *_: None, fixed_texts=fixed)
+        with store.write() as db:
+            asked = {"name": "demo", "recipe_json": schema.canonical_json(recipe), "recipe_hash": "ab", "seed": 1}
+            limits = {"cap_micro": None, "until": None, "rounds_wanted": 1}
+            control.create_run(db, **asked, **limits, now=NOW)  # type: ignore[arg-type]
+            base = {"role": "base", "round": 0, "parent_id": None, "sha256": "", "meta_json": "{}"}
+            model = models.add(db, name="base", path="models/base", now=NOW, **base)  # type: ignore[arg-type]
+            control.set_champion(db, model)
+        yield context
+
+
+def test_each_text_gets_its_verdicts_probabilities_and_cell(ctx: using.Alone) -> None:
+    with ctx.store.read() as db:
+        model = using.guard_of(db, None)
+    alone, pair, odd = using.classify(ctx, model, read_lines(LINES))
+    assert list(alone["verdict"]) == list(odd["verdict"]) == ["request"]
+    assert list(pair["verdict"]) == list(pair["probability"]) == ["request", "completion", "response"]
+    assert all(0 <= p <= 1 for p in pair["probability"].values())
+    assert str(alone["cell"]).partition("_")[0] in ("confident", "uncertain")
+    assert next(using.classify(ctx, model, read_lines(LINES[:1]))) == alone
+
+
+def test_the_base_is_not_exported(ctx: using.Alone, tmp_path: Path) -> None:
+    with ctx.store.read() as db:
+        model = using.guard_of(db, None)
+    with pytest.raises(ValueError, match="base model itself"):
+        using.export(ctx, model, "safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_round_without_a_champion_is_named(ctx: using.Alone) -> None:
+    with ctx.store.read() as db, pytest.raises(errors.NotFound, match="round 7 has no champion"):
+        using.guard_of(db, 7)
+
+
+def test_lines_are_texts_or_objects() -> None:
+    assert list(read_lines(LINES)) == [
+        Asked("how do I knit?"),
+        Asked("how do I rob a bank?", "No."),
+        Asked("{not json"),
+    ]
+
+
+@pytest.mark.parametrize("line", ['{"prompt": 3}', '{"text": "knit"}', '{"prompt": "knit", "response": ["no"]}'])
+def test_an_object_without_a_text_is_refused_with_its_line(line: str) -> None:
+    with pytest.raises(BadLine, match="line 2: an object needs a text as its prompt"):
+        list(read_lines(["knit\n", line]))

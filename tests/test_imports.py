@@ -1,0 +1,52 @@
+"""What is loaded when: a process is started and asked for its modules, which no static contract can tell."""
+
+import subprocess
+import sys
+
+import pytest
+
+MODELS = ["mlx", "mlx_lm", "torch", "transformers", "sklearn", "scipy", "tokenizers", "datasketch", "textual"]
+
+
+def loaded(script: str, names: list[str]) -> list[str]:
+    """Which of these modules are loaded after the script, in a fresh process."""
+    after = f"{script}\nimport sys\nprint(*[name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", after], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split() if done.stdout.strip() else []
+
+
+HELP = """
+from wizloop.loop.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    pass
+"""
+
+
+def test_help_loads_no_library_that_takes_time() -> None:
+    assert loaded(HELP, [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "alembic", "psutil"]) == []
+
+
+@pytest.mark.parametrize(
+    "module", ["wizloop.loop.supervisor", "wizloop.loop.worker", "wizloop.loop.phases", "wizloop.tui.progress"]
+)
+def test_what_outlives_a_model_loads_no_model_library(module: str) -> None:
+    assert loaded(f"import {module}", MODELS) == []
+
+
+def test_status_loads_the_store_and_little_else() -> None:
+    script = "import wizloop.loop.cli, wizloop.loop.status, wizloop.store.db"
+    assert loaded(script, [*MODELS, "pydantic", "numpy", "rich", "alembic"]) == []
+
+
+@pytest.mark.parametrize("leaf", ["backends.teacher", "backends.blas", "store.db", "recipes.schema"])
+def test_a_leaf_loads_no_other_room(leaf: str) -> None:
+    rooms = ["loop", "tui", "backends", "store", "recipes"]
+    others = [f"wizloop.{room}" for room in rooms if room != leaf.split(".")[0]]
+    assert loaded(f"import wizloop.{leaf}", others) == []
+
+
+def test_the_view_loads_the_store_and_no_other_room() -> None:
+    rooms = ["wizloop.loop", "wizloop.backends", "wizloop.recipes"]
+    assert loaded("import wizloop.tui.progress, wizloop.tui.tables", rooms) == []
