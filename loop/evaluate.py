@@ -39,9 +39,16 @@ def run(ctx: Context) -> str:
         answer(ctx, champion, dev, Calibration.from_json(champion.calibration_json))
     answer(ctx, challenger, test, known, alone=True)
     measured = evaluations_of(ctx, challenger, known, {"dev": dev, **by_benchmark(ctx, test)})
+    record = _record(ctx, challenger, known, dev)
     with ctx.store.write() as db:
         evaluations.add(db, measured)
-        steps.merge_record(db, ctx.round, {"evaluate": _record(ctx, challenger, known, dev)})
+        steps.merge_record(db, ctx.round, {"evaluate": record})
+    if (record["traces_unparsed"] or 0.0) > ctx.recipe.gate.max_unparsable:
+        ctx.say(
+            f"{100 * record['traces_unparsed']:.0f} % of the challenger's traces on dev have no whole answer block: "
+            "they cannot vote, and no pair can be mined from them.",
+            "warn",
+        )
     return ", ".join(_told(one) for one in measured if one.task == "request")
 
 

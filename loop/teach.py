@@ -23,8 +23,12 @@ ATTEMPT = 1
 
 
 def run(ctx: Context) -> str:
-    """Ask the teachers, in the recipe's order, about what is not taught yet; what is left is told."""
-    asked = teachers.make(ctx.recipe)
+    """Ask the recipe's teachers."""
+    return teach(ctx, teachers.make(ctx.recipe))
+
+
+def teach(ctx: Context, asked: Sequence[Teacher]) -> str:
+    """Ask the teachers, in this order, about what is not taught yet; what is left is told."""
     _settle_in_flight(ctx, asked)
     policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
     for teacher in asked:

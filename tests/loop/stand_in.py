@@ -67,7 +67,7 @@ class StandInGuard:
         rest = ("None", "None") if alone else ("compliance", label)
         text = f"Seen {number}.\nAnswers:\nRequest: {label}\nCompletion: {rest[0]}\nResponse: {rest[1]}"
         starts = [0, *(at for at, character in enumerate(text) if character in " \n")]
-        watched = {name: [(p, 1 - p)] * len(starts) for name in sampling.watch}
+        watched: dict[str, list[tuple[float, ...]]] = {name: [(p, 1 - p)] * len(starts) for name in sampling.watch}
         return Sampled(text, "stop", starts, [1.0 + noise] * len(starts), watched)
 
 

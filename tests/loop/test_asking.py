@@ -23,13 +23,13 @@ def sampled(text: str, stop: str = "stop") -> Sampled:
     """One token a word; the request's choice is watched as 0.7 at the verdict's token alone."""
     starts = [0] + [at for at, c in enumerate(text) if c in " \n"]
     at = text.find(" harmful")
-    watched = [(0.7, 0.3) if start == at else (0.1, 0.9) for start in starts]
+    watched: list[tuple[float, ...]] = [(0.7, 0.3) if start == at else (0.1, 0.9) for start in starts]
     return Sampled(text, stop, starts, [2.0] * len(starts), {"request": watched})
 
 
 def trace(label: str | None, p: float, bottom: float = 1.0, stop: str = "stop") -> Trace:
     verdict = None if label is None else {"request": label}
-    return Trace("t", verdict, {} if label is None else {"request": p}, stop, Measures(3.0, 2.0, 1.0, bottom), 9)  # type: ignore[dict-item, arg-type]
+    return Trace("t", verdict, {} if label is None else {"request": p}, stop, Measures(3.0, 2.0, 1.0, bottom), 9)  # type: ignore[arg-type]
 
 
 def test_the_probability_is_read_at_the_verdicts_token() -> None:

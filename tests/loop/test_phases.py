@@ -82,8 +82,9 @@ class Night:
             run = control.get_run(db)
             steps.begin_round(db, round, run.champion_id if run else None, NOW)
             steps.begin_step(db, round, phase, NOW)
-        how = {"backend": self.backend}
-        context = Context(self.store, self.folder, self.recipe, round, phase, lambda: NOW, stop_asked, **how)  # type: ignore[arg-type]
+        context = Context(
+            self.store, self.folder, self.recipe, round, phase, lambda: NOW, stop_asked, backend=self.backend
+        )
         return phases.load(phase)(context)
 
     def all(self) -> None:
