@@ -58,7 +58,7 @@ def _events_after(workspace: Path, after: int) -> list[events.Event]:
 
 
 def _follow_live(workspace: Path, console: Console, over: Event) -> None:
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
         ended = False
         while not ended:
             ended = over.wait(EVERY_SECONDS)
@@ -83,7 +83,7 @@ def phases_table(steps: Sequence[Step], at: datetime) -> Table:
     for step in steps:
         share = 1.0 if step.state == "done" else step.done / step.total if step.total else 0.0
         bar = ProgressBar(total=1.0, completed=share, width=24)
-        table.add_row(_MARKS[step.state], plain(step.phase), bar, plain(pace_of(step, at), 200))
+        table.add_row(_MARKS[step.state], plain(step.phase), bar, _on_one_line(plain(pace_of(step, at), 200)))
     return table
 
 
