@@ -148,10 +148,12 @@ def _told(name: str, taken: Taken) -> dict[str, Any]:
 
 
 def _drawn(rows: Sequence[SampleRow], wanted: int | None, rng: np.random.Generator) -> Sequence[SampleRow]:
-    """So many rows by chance, in the file's order; all where none are asked for or there are not more."""
-    if wanted is None or wanted >= len(rows):
+    """So many different texts by chance, in the file's order; every row where none are asked for."""
+    if wanted is None:
         return rows
-    return [rows[int(at)] for at in np.sort(rng.permutation(len(rows))[:wanted])]
+    texts = {(row.prompt, row.response): row for row in reversed(rows)}
+    different = list(reversed(texts.values()))
+    return [different[int(at)] for at in np.sort(rng.permutation(len(different))[:wanted])]
 
 
 def _new(row: SampleRow, data: Data) -> samples.NewSample:

@@ -101,7 +101,7 @@ def in_flight(ctx: Context, teacher: Counting, state: str) -> None:
         if state == "received":
             raw = teacher._inner.ask(asked).raw
             told = {"usage_json": None, "request_id": None, "stop_reason": "end"}
-            teaching.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)  # type: ignore[arg-type]
+            teaching.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)
 
 
 def test_a_free_call_in_flight_at_a_kill_is_asked_again(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
