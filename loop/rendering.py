@@ -78,7 +78,8 @@ class Renderer:
         """The sample between the instruction and an opening. Its texts are data, whatever they say."""
         response = Part(NONE) if sample.response is None else Part(sample.response, data=True)
         parts = (Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(f"\n\n{self.frame[1]}"))
-        return Prompt(f"{self.frame[0]}{self.instruction}\n\n", parts, opening)
+        instruction = f"{self.instruction}\n\n" if self.instruction else ""
+        return Prompt(f"{self.frame[0]}{instruction}", parts, opening)
 
     def trace_prompt(self, sample: Text) -> Prompt:
         """The sample, and the opening after which the guard writes a trace."""

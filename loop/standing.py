@@ -75,4 +75,5 @@ def renderer(ctx: Context) -> Renderer:
         from wizloop.backends.chat import frame as chat_frame
 
         frame = chat_frame(ctx.base())
-    return Renderer(instruction(), ctx.recipe.guard.reasoning, frame)
+    shown = instruction() if ctx.recipe.guard.instruction == "full" else ""
+    return Renderer(shown, ctx.recipe.guard.reasoning, frame)

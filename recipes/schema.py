@@ -80,8 +80,6 @@ class Recipe(Section):
             raise ValueError('source is "demo": leave out [[data]], or set source = "files"')
         if self.source == "files" and missing:
             raise ValueError(f"no [[data]] has the split {missing[0]!r}: a run needs pool, seed and dev")
-        if "adapter" in self.export.formats and self.train.method != "lora":
-            raise ValueError('export.formats holds "adapter", which needs train.method = "lora"')
         return self
 
 

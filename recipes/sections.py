@@ -48,6 +48,9 @@ class Guard(Section):
     """Tokens of one rendered prompt; longer text is cut by the renderer, the instruction never."""
     reasoning: Literal["sentence", "steps"] = "sentence"
     """What stands before the answer block: one sentence (a tiny guard cannot do more) or the steps for each task."""
+    instruction: Literal["full", "none"] = "full"
+    """Whether the instruction stands in front of every sample. A guard made from nothing weighs all words of a prompt
+    alike: the instruction would drown the sample, and the shipped recipes for tiny guards leave it out."""
     template: Literal["raw", "chat"] = "raw"
     """Whether the prompt goes through the base's chat template; the same in training, mining and evaluation."""
     max_trace_tokens: Annotated[int, Field(ge=8)] = 64
@@ -227,10 +230,8 @@ class Review(Section):
 
 
 class Train(Section):
-    """R-SFT. Defaults are for the tiny guard; a large base wants method "lora", lr 1e-4 and 3 epochs."""
+    """R-SFT of LoRA adapters. Defaults are for the tiny guard; a large base wants lr 1e-4 and 3 epochs."""
 
-    method: Literal["full", "lora"] = "full"
-    """All weights, or adapters."""
     rank: Positive = 16
     """Of the adapters."""
     scale: Annotated[float, Field(gt=0)] = 2.0
@@ -300,7 +301,7 @@ class Export(Section):
     """What is written when a round is done."""
 
     formats: tuple[Literal["adapter", "safetensors", "mlx-4bit"], ...] = ("safetensors",)
-    """Folders to write; adapter needs train.method "lora"."""
+    """Folders to write."""
     every_round: bool = True
     """Or only after the last round."""
     parity_n: Annotated[int, Field(ge=0)] = 16

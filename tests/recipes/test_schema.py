@@ -76,7 +76,6 @@ def test_the_files_that_a_shipped_recipe_names_are_there(name: str) -> None:
         (DEMO + "[select.shares]\nrandom = 1.0", "the shares add up to 1.85"),
         (DEMO + '[teacher]\nnames = ["recorded"]', "teacher.recorded go together"),
         (DEMO + '[teacher]\nnames = ["policy", "policy"]', "named twice"),
-        (DEMO + '[export]\nformats = ["adapter"]', 'needs train.method = "lora"'),
         (DEMO + '[[data]]\npath = "a"\nsplit = "pool"', "leave out [[data]]"),
         ('name = "x"\n[[data]]\npath = "a"\nsplit = "pool"', "no [[data]] has the split 'seed'"),
         (DEMO + 'seed = "', "is not TOML"),
