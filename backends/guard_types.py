@@ -37,8 +37,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered sample. `shared` stands in front of every sample and is prefilled once; `opening` starts the answer.
-    """
+    """A rendered sample. `shared` stands in front of every sample and is run once; `opening` starts an answer."""
 
     shared: str
     parts: tuple[Part, ...]
@@ -47,8 +46,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of a prompt: shared prefix, the rest, and how many tokens of the sample's middle were left out to fit.
-    """
+    """Token ids of a prompt: shared prefix, the rest, and how many tokens of the sample's middle were left out."""
 
     shared: tuple[int, ...]
     body: tuple[int, ...]
@@ -57,8 +55,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"); probabilities are normalised over them.
-    """
+    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"); probabilities are over these alone."""
 
     words: tuple[str, ...]
 

@@ -73,6 +73,7 @@ def sft_settings(ctx: Context, name: str) -> TrainSettings:
         max_tokens=_longest(ctx),
         verdict_weight=how.verdict_weight,
         prompt_weight=how.prompt_weight,
+        word_dropout=how.word_dropout,
     )
 
 
