@@ -33,7 +33,7 @@ from wizloop.store.types import UtcTime
 
 # Rows that tell how a run got there and not what it found.
 HISTORY = {"events", "controller"}
-HISTORY_COLUMNS = {("steps", "attempts")}
+HISTORY_COLUMNS = {("steps", name) for name in ("attempts", "done", "total", "note")}
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wizloop.backends.tiny_guard import Shape, build
-from wizloop.backends.tiny_tokenizer import END, FIXED_LINES
+from wizloop.backends.tiny_tokenizer import END
 
 TEXTS = [f"the {noun} {verb} {thing}" for noun in ("cat", "sailor", "nurse") for verb in ("likes", "finds") for thing in
          ("bread", "salt", "the sea", "old maps")]  # fmt: skip
@@ -15,7 +15,7 @@ FIXED = ["Reasoning:\nNothing here speaks of harm.\nAnswers:\nRequest: unharmful
 
 def made(folder: Path, seed: int = 1) -> dict[str, str]:
     folder.mkdir()
-    shape = Shape(vocab=400, width=32, mlp=64)
+    shape = Shape(vocab=800, width=32, mlp=64)
     build(folder, TEXTS, shape=shape, epochs=1, seed=seed, progress=lambda *_: None, fixed_texts=FIXED)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
@@ -27,16 +27,14 @@ def test_the_same_texts_and_seed_give_the_same_files(tmp_path: Path) -> None:
     assert first["model.safetensors"] != other["model.safetensors"]
 
 
-def test_mlx_lm_loads_it_and_every_fixed_line_is_one_token(tmp_path: Path) -> None:
+def test_mlx_lm_loads_it_and_its_own_lines_are_one_token_each(tmp_path: Path) -> None:
     from mlx_lm import load
 
     made(tmp_path / "a")
     model, tokenizer = load(str(tmp_path / "a"))
     assert len(model.layers) == 2
-    for line in FIXED_LINES:
-        ids = tokenizer.encode(f"{line}\n", add_special_tokens=False)
-        # A line that no text held stays in pieces; the answer's own lines were read.
-        assert len(ids) == 1 or line in ("Human user:", "AI assistant:", "Completion:", "Response:")
+    # "Answers:", "Request:" and the word: what is the guard's own costs a token each.
+    assert len(tokenizer.encode(FIXED[1], add_special_tokens=False)) == 3
     assert tokenizer.eos_token == END
     assert tokenizer.decode(tokenizer.encode("the cat likes salt\n")) == "the cat likes salt\n"
 

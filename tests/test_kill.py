@@ -1,0 +1,63 @@
+"""A night killed at random ends with the rows of one left alone; the full version is benchmarks/kill.py."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+RECIPE = """
+name = "small"
+source = "demo"
+seed = 5
+rounds = 1
+[data_demo]
+pool = 120
+seed = 40
+dev = 40
+test = 40
+[guard]
+instruction = "none"
+max_trace_tokens = 32
+[guard.tiny]
+vocab = 1500
+width = 64
+mlp = 128
+[classify]
+batch = 16
+[members]
+count = 1
+[select]
+budget = 20
+[train]
+epochs = 2
+checkpoint_every = 3
+[review]
+rule = "nothing"
+[gate]
+max_over_refusal_rise = 1.0
+margin = 1.0
+"""
+
+
+@pytest.fixture
+def kill() -> ModuleType:
+    path = Path(__file__).parent.parent / "benchmarks" / "kill.py"
+    spec = importlib.util.spec_from_file_location("kill", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.timeout(900)
+def test_a_night_killed_five_times_ends_with_the_same_rows(kill: ModuleType, tmp_path: Path) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    report = kill.run(str(recipe), 5, 3, tmp_path)
+    assert report["kills"] == 5
+    assert report["rows"] > 400
+    assert report["differences"] == {}
+    assert report["answered_twice"] == 0
+    assert report["half_exports"] == []
