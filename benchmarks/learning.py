@@ -5,10 +5,10 @@
     python benchmarks/learning.py toxicchat --labels 200 500 --set lr=0.001 epochs=4 --tiny width=256 --members 3
 
 Labels are drawn at random from the recipe's pool; the settings are the recipe's unless --set ([train]) or --tiny
-([guard.tiny]) says otherwise. One line for each number of labels: F1 at one half, F1 at the threshold that is best on the
-measured rows (so an upper bound), AUC and average precision, all of P(request harmful) from one forward pass. --rounds
-starts each training from the one before, as a night does. With --members, each is trained on two thirds of the labels,
-and the line adds how well three measures tell right answers from wrong ones (AUROC).
+([guard.tiny]) says otherwise. One line for each number of labels: F1 at one half, F1 at the threshold that is best on
+the measured rows (so an upper bound), AUC and average precision, all of P(request harmful) from one forward pass.
+--rounds starts each training from the one before, as a night does. With --members, each is trained on two thirds of the
+labels, and the line adds how well three measures tell right answers from wrong ones (AUROC).
 """
 
 import argparse
