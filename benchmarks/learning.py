@@ -158,12 +158,20 @@ def knowing(truth: np.ndarray, p: np.ndarray, members: np.ndarray) -> str:
     )
 
 
-def changed(recipe: schema.Recipe, train_keys: Sequence[str], tiny_keys: Sequence[str]) -> schema.Recipe:
+def changed(
+    recipe: schema.Recipe, train_keys: Sequence[str], tiny_keys: Sequence[str], prompt_tokens: int | None
+) -> schema.Recipe:
     def with_keys(section: Any, keys: Sequence[str]) -> Any:
-        given = {key: float(value) if "." in value else int(value) for key, value in (one.split("=") for one in keys)}
+        given = {
+            key: float(value) if set(value) & set(".e") else int(value)
+            for key, value in (one.split("=") for one in keys)
+        }
         return type(section).model_validate(section.model_dump() | given)
 
-    guard = recipe.guard.model_copy(update={"tiny": with_keys(recipe.guard.tiny, tiny_keys)})
+    longest = prompt_tokens or recipe.guard.max_prompt_tokens
+    guard = recipe.guard.model_copy(
+        update={"tiny": with_keys(recipe.guard.tiny, tiny_keys), "max_prompt_tokens": longest}
+    )
     return recipe.model_copy(update={"train": with_keys(recipe.train, train_keys), "guard": guard})
 
 
@@ -171,21 +179,23 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("recipe", choices=["acceptance", "demo", "toxicchat"])
     ask.add_argument("--labels", type=int, nargs="+", default=[100, 400])
-    ask.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    ask.add_argument("--set", nargs="*", action="append", metavar="KEY=VALUE")
+    ask.add_argument("--prompt-tokens", type=int)
     ask.add_argument("--tiny", nargs="*", default=[], metavar="KEY=VALUE")
     ask.add_argument("--test", type=int, default=600)
     ask.add_argument("--seeds", type=int, nargs="+", default=[1])
     ask.add_argument("--members", type=int, default=0)
     ask.add_argument("--rounds", action="store_true")
     given = ask.parse_args()
-    recipe = changed(schema.load(given.recipe), given.set, given.tiny)
-    pool, test = rows_of(recipe, random.Random(5))
+    variants = [changed(schema.load(given.recipe), keys, given.tiny, given.prompt_tokens) for keys in given.set or [[]]]
+    pool, test = rows_of(variants[0], random.Random(5))
     test = test[: given.test]
-    truth = np.array([row.harmful for row in test])
     with tempfile.TemporaryDirectory() as folder:
-        base = base_of(recipe, pool, Path(folder))
-        for seed in given.seeds:
-            learn(recipe, base, pool, test, truth, given, seed, Path(folder))
+        base = base_of(variants[0], pool, Path(folder))
+        for number, recipe in enumerate(variants):
+            print("set:", *(given.set[number] if given.set else ["nothing"]), flush=True)
+            for seed in given.seeds:
+                learn(recipe, base, pool, test, given, seed, Path(folder) / f"{number}")
 
 
 def base_of(recipe: schema.Recipe, pool: list[Row], folder: Path) -> str:
@@ -201,11 +211,17 @@ def base_of(recipe: schema.Recipe, pool: list[Row], folder: Path) -> str:
 
 
 def learn(
-    recipe: schema.Recipe, base: str, pool: list[Row], test: list[Row], truth: np.ndarray, given: Any, seed: int,
+    recipe: schema.Recipe,
+    base: str,
+    pool: list[Row],
+    test: list[Row],
+    given: argparse.Namespace,
+    seed: int,
     folder: Path,
-) -> None:  # fmt: skip
+) -> None:
     lessons, before = Lessons(recipe, mlx_guard.load(base)), None
-    rows = random.Random(seed).sample(pool, len(pool))
+    rows, truth = random.Random(seed).sample(pool, len(pool)), np.array([row.harmful for row in test])
+    folder.mkdir(exist_ok=True)
     for count in given.labels:
         to = folder / f"{seed}-{count}"
         examples = lessons.examples(rows[:count])

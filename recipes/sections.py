@@ -318,4 +318,4 @@ class Worker(Section):
     max_deaths: Annotated[int, Field(ge=0)] = 3
     """Deaths in a row in one phase before the run fails."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds between signs of life; six missed ones count as a death."""
+    """Seconds between signs of life; a worker that misses sixty and computes nothing meanwhile counts as dead."""

@@ -1,0 +1,15 @@
+"""What lies on disk gets into the wheel: the package list is written by hand, and a new folder is easily forgotten."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("loop", "backends", "store", "tui", "recipes")
+
+
+def test_every_folder_with_code_is_a_listed_package() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    on_disk = {".".join(["wizloop", *folder.relative_to(ROOT).parts]) for folder in folders}
+    assert set(listed["packages"]) == on_disk
+    assert {ROOT / folder for folder in listed["package-dir"].values()} == folders
