@@ -219,7 +219,7 @@ def _average_precision(rows: Sequence[DevRow], task: Task, source: str) -> float
 
 
 def _threshold(rows: Sequence[DevRow], task: Task, source: str) -> float:
-    """The best threshold for F1 on dev; one half where dev has one class only."""
+    """The best threshold for macro-F1 on dev; one half where dev has one class only."""
     labels, ps = _known(rows, task, source)
     return best_threshold(labels, ps) if 0 < sum(labels) < len(labels) else 0.5
 

@@ -161,10 +161,11 @@ def ece(labels01: Sequence[int], probabilities: Sequence[float], *, bins: int = 
 
 
 def best_threshold(labels01: Sequence[int], probabilities: Sequence[float]) -> float:
-    """The threshold t in (0, 1) with the best F1 of `probability >= t`: midway between neighbouring scores.
+    """The threshold t in (0, 1) with the best macro-F1 of `probability >= t`: midway between neighbouring scores.
 
-    Of equally good cuts it takes the widest gap, then the one nearest to 0.5, then the lower. Raises ValueError where a
-    class is missing: nothing can be chosen from one class.
+    Macro-F1 is the mean F1 of both labels, as the gate compares it: the positive label's alone is at its best near
+    "always" where both labels are about as frequent. Of equally good cuts it takes the widest gap, then the one nearest
+    to 0.5, then the lower. Raises ValueError where a class is missing: nothing can be chosen from one class.
     """
     truth, p = _checked(labels01, probabilities)
     if not 0 < truth.sum() < len(truth):
@@ -177,8 +178,9 @@ def best_threshold(labels01: Sequence[int], probabilities: Sequence[float]) -> f
     order = np.argsort(p, kind="stable")
     below = np.searchsorted(p[order], cuts)
     hits_below = np.concatenate([[0], np.cumsum(truth[order])])[below]
-    f1 = 2 * (truth.sum() - hits_below) / (len(p) - below + truth.sum())
-    return float(cuts[np.lexsort((cuts, np.abs(cuts - 0.5), -gaps, -f1))[0]])
+    positive = 2 * (truth.sum() - hits_below) / (len(p) - below + truth.sum())
+    negative = 2 * (below - hits_below) / (below + len(p) - truth.sum())
+    return float(cuts[np.lexsort((cuts, np.abs(cuts - 0.5), -gaps, -(positive + negative)))[0]])
 
 
 def _ranking(truth: Sequence[int], given: Sequence[float]) -> tuple[float | None, float | None, float | None]:

@@ -212,7 +212,8 @@ def test_ece_by_hand() -> None:
     ("labels", "probabilities", "threshold"),
     [
         pytest.param([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], 0.5, id="the middle of the gap"),
-        pytest.param([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.7], 0.25, id="recall is worth a false positive"),
+        pytest.param([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.7], 0.25, id="of two equal ones the wider gap"),
+        pytest.param([1, 0, 0, 0, 1, 1], [0.1, 0.2, 0.4, 0.6, 0.8, 0.9], 0.7, id="not the one that calls all harmful"),
         pytest.param([0, 1], [0.5, 0.5], 0.25, id="one score: all above it"),
         pytest.param([0, 1], [0.0, 1.0], 0.5, id="certain scores"),
         pytest.param([0, 1, 1, 0], [0.0, 0.5, 0.5, 0.5], 0.25, id="ties are never cut"),
@@ -237,5 +238,8 @@ def test_no_threshold_beats_the_best(seed: int) -> None:
     rng = np.random.default_rng(seed)
     p = rng.integers(0, 21, 40) / 20
     truth = (rng.random(40) < p).astype(int)
-    best = f1_score(truth, p >= best_threshold(truth.tolist(), p.tolist()))
-    assert best >= max(f1_score(truth, p >= cut) for cut in np.linspace(0.001, 0.999, 100)) - 1e-12
+    def macro(cut: float) -> float:
+        return float(f1_score(truth, p >= cut, average="macro"))
+
+    best = macro(best_threshold(truth.tolist(), p.tolist()))
+    assert best >= max(macro(cut) for cut in np.linspace(0.001, 0.999, 100)) - 1e-12
