@@ -1,25 +1,29 @@
-"""Files of rows, opened: JSON Lines, JSON, CSV, each also gzipped. What their columns mean is the matter of `formats`.
+"""Files of rows, opened: JSON Lines, JSON, CSV (each also gzipped) and Parquet. What columns mean is `formats`' matter.
 
 Bytes that are not UTF-8 come through as lone surrogates, so that the row which holds them is refused and not the file.
+Whatever the file, no more than a piece of it is in memory; only a JSON object around the rows is read whole.
 """
 
 import csv
 import gzip
-import json
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Never, TextIO
+from typing import Any, TextIO
+
+from wizloop.loop.json_rows import Doubtful, Parser, elements
 
 MAX_LINE = 16_000_000
-"""Characters of one line, or one CSV field. A sample's text is far shorter."""
+"""Characters of one line, or one cell. A sample's text is far shorter."""
 
-MAX_JSON = 1_000_000_000
-"""Characters of a JSON file, which is read whole; gzip can hide far more than its size on disk says."""
+MAX_JSON = 100_000_000
+"""Characters of a JSON object that holds the rows, which is read whole; gzip hides far more than its size says."""
 
 Record = Mapping[str, Any]
+Numbered = Iterator[tuple[int, "Record | RowRefused"]]
 
 
 class ImportRefused(ValueError):
@@ -29,20 +33,52 @@ class ImportRefused(ValueError):
 class RowRefused(ValueError):
     """One row cannot be imported; the message is the reason."""
 
+    damaged = False
+    """Whether the row is not what such a file should hold, and not just of no use."""
 
-def records(path: Path) -> Iterator[tuple[int, Record | RowRefused]]:
+
+class RowDamaged(RowRefused):
+    """One row that is broken: bytes, syntax, columns or size."""
+
+    damaged = True
+
+
+def records(path: Path) -> Numbered:
     """The rows of a file with their numbers, from 1: the line in JSON Lines, the row below the header in CSV.
 
     A row that is no object of columns comes as a RowRefused. Raises ImportRefused for a file that cannot be read.
     """
     readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json, ".csv": _csv}
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind not in readers:
+    before = _looked_at(path)
+    if path.suffix == ".parquet":
+        from wizloop.loop import parquet
+
+        yield from parquet.records(path)
+    elif kind in readers:
+        with _opened(path) as stream:
+            yield from readers[kind](path, stream)
+    else:
         raise ImportRefused(
-            f"{path}: not a kind of file that is known; name it .jsonl, .json or .csv, with .gz if zipped"
+            f"{path}: not a kind of file that is known; name it .jsonl, .json or .csv (.gz if zipped) or .parquet"
         )
-    with _opened(path) as stream:
-        yield from readers[kind](path, stream)
+    if _looked_at(path) != before:
+        raise ImportRefused(f"{path}: the file changed while it was read; import it once it is complete")
+
+
+def _looked_at(path: Path) -> tuple[int, int]:
+    """Size and time of a file. Raises ImportRefused for what is no file: a pipe would be waited for."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise ImportRefused(f"{path}: no such file; check the name") from None
+    except (OSError, ValueError) as error:
+        raise ImportRefused(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ImportRefused(f"{path}: cannot be read: it is a folder; name a file in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise ImportRefused(f"{path}: cannot be read: it is no plain file; write the rows into one first")
+    return found.st_size, found.st_mtime_ns
 
 
 @contextmanager
@@ -56,64 +92,76 @@ def _opened(path: Path) -> Iterator[TextIO]:
             TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline) as stream,
         ):
             yield stream
-    except FileNotFoundError:
-        raise ImportRefused(f"{path}: no such file; check the name") from None
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise ImportRefused(f"{path}: the gzip data are damaged or cut short; fetch the file again") from None
     except OSError as error:
         raise ImportRefused(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _json_lines(path: Path, stream: TextIO) -> Iterator[tuple[int, Record | RowRefused]]:
+def _json_lines(path: Path, stream: TextIO) -> Numbered:
+    parser = Parser()
     number = 0
     while line := stream.readline(MAX_LINE):
         number += 1
-        if len(line) == MAX_LINE:
-            raise ImportRefused(
-                f"{path}: line {number} is longer than {MAX_LINE:,} characters; give one object per line"
-            )
+        if len(line) == MAX_LINE and not line.endswith("\n"):
+            _skip_line(stream)
+            yield number, RowDamaged(f"the line is longer than {MAX_LINE:,} characters")
+            continue
         if not line.strip():
             continue
         try:
-            yield number, _record(_parsed(line))
+            yield number, _record(parser.whole(line))
+        except Doubtful as doubtful:
+            yield number, RowDamaged(str(doubtful))
         except RowRefused as refused:
             yield number, refused
 
 
-def _json(path: Path, stream: TextIO) -> Iterator[tuple[int, Record | RowRefused]]:
+def _skip_line(stream: TextIO) -> None:
+    while (rest := stream.readline(MAX_LINE)) and not rest.endswith("\n"):
+        pass
+
+
+def _json(path: Path, stream: TextIO) -> Numbered:
+    try:
+        for number, row in enumerate(elements(stream, MAX_LINE), start=1):
+            yield number, _checked(row)
+    except Doubtful as doubtful:
+        raise ImportRefused(f"{path}: {doubtful}; if each line is an object of its own, name it .jsonl") from None
+    except NotImplementedError:
+        yield from _json_object(path, stream)
+
+
+def _json_object(path: Path, stream: TextIO) -> Numbered:
+    """The rows of a document that is no list: an object around the list."""
+    stream.seek(0)
     text = stream.read(MAX_JSON + 1)
     if len(text) > MAX_JSON:
-        raise ImportRefused(
-            f"{path}: more than {MAX_JSON:,} characters of JSON; make it JSON Lines (.jsonl), which streams"
-        )
+        raise ImportRefused(f"{path}: more than {MAX_JSON:,} characters in one object; make it JSON Lines (.jsonl)")
     try:
-        document = _parsed(text)
-    except RowRefused as refused:
-        raise ImportRefused(f"{path}: {refused}; if each line is an object of its own, name it .jsonl") from None
-    if isinstance(document, dict):
-        document = _rows_of(path, document)
-    if not isinstance(document, list):
+        document = Parser().whole(text)
+    except Doubtful as doubtful:
+        raise ImportRefused(f"{path}: {doubtful}; if each line is an object of its own, name it .jsonl") from None
+    if not isinstance(document, dict):
         raise ImportRefused(f"{path}: holds a {type(document).__name__}; give a list of objects")
-    for number, row in enumerate(document, start=1):
-        try:
-            yield number, _record(row)
-        except RowRefused as refused:
-            yield number, refused
+    for number, row in enumerate(_rows_of(path, document), start=1):
+        yield number, _checked(row)
 
 
 def _rows_of(path: Path, document: Record) -> list[Any]:
-    """The list in an object that holds the rows: the one named `instances`, or else the only one."""
+    """The list in an object that holds the rows: the one named `instances`, or else the only one with anything in."""
     lists = {name: value for name, value in document.items() if isinstance(value, list)}
     if "instances" in lists:
         return lists["instances"]
-    if len(lists) != 1:
+    filled = {name: value for name, value in lists.items() if value} or lists
+    if len(filled) != 1:
         raise ImportRefused(
-            f"{path}: an object with {len(lists)} lists in it; give a list of objects, or just one list"
+            f"{path}: an object with {len(filled)} lists in it; give a list of objects, or just one list"
         )
-    return next(iter(lists.values()))
+    return next(iter(filled.values()))
 
 
-def _csv(path: Path, stream: TextIO) -> Iterator[tuple[int, Record | RowRefused]]:
+def _csv(path: Path, stream: TextIO) -> Numbered:
     # The limit is the module's own setting; every reader here wants the same.
     csv.field_size_limit(MAX_LINE)
     reader = csv.reader(stream, strict=True)
@@ -125,42 +173,24 @@ def _csv(path: Path, stream: TextIO) -> Iterator[tuple[int, Record | RowRefused]
             if len(cells) == len(header):
                 yield number, dict(zip(header, cells, strict=True))
             else:
-                yield number, RowRefused(f"{len(cells)} cells under {len(header)} columns")
+                yield number, RowDamaged(f"{len(cells)} cells under {len(header)} columns")
     except csv.Error as error:
         raise ImportRefused(f"{path}: not CSV near line {reader.line_num}: {error}; check the quotes there") from None
 
 
+def _checked(value: Any) -> Record | RowRefused:
+    if isinstance(value, Doubtful):
+        return RowDamaged(str(value))
+    try:
+        return _record(value)
+    except RowRefused as refused:
+        return refused
+
+
 def _record(value: Any) -> Record:
     """An object as it is, a bare text as a prompt."""
+    if isinstance(value, dict):
+        return value
     if isinstance(value, str):
         return {"prompt": value}
-    if not isinstance(value, dict):
-        raise RowRefused(f"a {type(value).__name__} where an object with columns should be")
-    return value
-
-
-def _parsed(text: str) -> Any:
-    """JSON by the letter: no NaN, no key twice in one object, no depth that exhausts the stack."""
-    try:
-        return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
-    except RowRefused:
-        raise
-    except json.JSONDecodeError as error:
-        raise RowRefused(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise RowRefused("not usable JSON: nested too deeply") from None
-    except ValueError as error:
-        # Python refuses to read integers of thousands of digits.
-        raise RowRefused(f"not usable JSON: {error}") from None
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise RowRefused(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
-
-
-def _no_constant(name: str) -> Never:
-    raise RowRefused(f"not JSON: {name} is no number")
+    raise RowDamaged(f"a {type(value).__name__} where an object with columns should be")

@@ -4,17 +4,14 @@ It reads the store and encodes; it trains nothing.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wizloop.backends.guard_types import SftExample
-from wizloop.loop import standing
+from wizloop.loop import leaks, standing
 from wizloop.loop.backend import Guard
 from wizloop.loop.context import Context
 from wizloop.loop.deepconf import window_for
-from wizloop.loop.intake import NEAR
-from wizloop.loop.leakage import overlaps
-from wizloop.loop.pages import usable
 from wizloop.loop.rendering import Renderer
 from wizloop.store import reviews, samples, training
 from wizloop.store.samples import Sample
@@ -52,7 +49,7 @@ def collect(ctx: Context, guard: Guard) -> Lessons:
     with ctx.store.read() as db:
         approved = {trace.sample_id: trace for trace in reviews.approved(db, ctx.round)}
         known = samples.get(db, list(approved))
-    leaking = _leaking(ctx, known)
+    leaking = leaks.among(ctx.store, known)
     renderer = standing.renderer(ctx)
     lessons: list[Lesson] = []
     refused: dict[int, str] = {}
@@ -100,14 +97,6 @@ def _lesson(ctx: Context, guard: Guard, renderer: Renderer, sample: Sample, trac
         SftExample(sample.id, traced, by_trace.text, by_trace.strong),
         SftExample(sample.id, direct, at_once.text, at_once.strong, ctx.recipe.train.direct_weight),
     )
-
-
-def _leaking(ctx: Context, learned: Sequence[Sample]) -> set[int]:
-    """Samples to train on whose prompt stands, or nearly stands, in dev or test."""
-    held = [(one.id, one.prompt) for split in ("dev", "test") for one in usable(ctx.store, split)]
-    near = {int(str(leak.train_id)) for leak in overlaps([(one.id, one.prompt) for one in learned], held, NEAR)}
-    with ctx.store.read() as db:
-        return near | {one for one, _ in samples.leaked(db, ("pool", "seed"), ("dev", "test"))}
 
 
 def _note(ctx: Context, refused: dict[int, str]) -> None:

@@ -1,16 +1,16 @@
-"""What the columns of known files mean: which is the prompt, which the response, which labels they carry.
+"""What a record says: prompt, response, labels. The labels' words, the plain formats, and the shape of a known one.
 
-A format turns one record into a sample's text and labels, or refuses it with a reason. A label that it does not know is
-refused, never guessed. Files are opened elsewhere.
+A format turns one record into the text and labels of its samples, or refuses it with a reason. A label that it does
+not know is refused, never guessed. The known datasets are in `formats_known`; files are opened elsewhere.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from wizloop.loop.containers import Record, RowRefused
-from wizloop.loop.words import FIELD, LABELS, NONE, TASKS, Task
+from wizloop.loop.containers import Record, RowDamaged, RowRefused
+from wizloop.loop.words import LABELS, TASKS, Task
 
 HARM: Mapping[str, str] = MappingProxyType(
     {
@@ -28,37 +28,45 @@ COMPLETION: Mapping[str, str] = MappingProxyType(
 )
 
 TEXT_COLUMNS = ("prompt", "text", "content")
-"""The first of these that a record has is the prompt."""
+"""The first of these that a file's first record has is its prompt."""
+
+NO_LABELS: Mapping[Task, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a record says, before its text is checked."""
+class Content(NamedTuple):
+    """What a record says of one sample, before its text is checked."""
 
     prompt: Any
     response: Any = None
-    labels: Mapping[Task, str] = field(default_factory=dict)
+    labels: Mapping[Task, str] = NO_LABELS
     source: str | None = None
     policy: str | None = None
 
 
 @dataclass(frozen=True)
 class Format:
-    """A known shape of record. `read` raises RowRefused for a label that it does not know."""
+    """A known shape of record."""
 
     name: str
     columns: frozenset[str]
     """Every record must have these."""
-    read: Callable[[Record], Content]
-    recognises: Callable[[Record], bool] = lambda _: True
-    """What a first record with these columns must show besides."""
+    read: Callable[[Record], Content | list[Content]]
+    """One sample, or several where a record holds several responses. Raises RowRefused."""
+    recognises: Callable[[Record, str], bool] = lambda _record, _name: True
+    """What a first record with these columns, in a file of this name, must show besides."""
+    note: str = ""
+    """What is to be known of such a file."""
+    ids: bool = False
+    """Whether one `id` stands for one text, so that two texts under it are a fault."""
 
 
 def label(value: Any, task: Task) -> str:
     """A foreign label in the words of the task. Raises RowRefused for null, an empty one, or an unknown one."""
+    known = COMPLETION if task == "completion" else HARM
+    if isinstance(value, str) and value in known:
+        return known[value]
     if value is None or value == "":
         raise RowRefused(f"no {task} label")
-    known = COMPLETION if task == "completion" else HARM
     word = str(value).strip().casefold()
     if not isinstance(value, str | int) or word not in known:
         positive, negative = LABELS[task]
@@ -66,15 +74,39 @@ def label(value: Any, task: Task) -> str:
     return known[word]
 
 
-def columns_format(task: Task) -> Format:
-    """The general case: a text column, perhaps `response`, and perhaps `label`, which speaks about `task`."""
+def known_labels(values: Mapping[Task, Any]) -> dict[Task, str]:
+    """The labels that are there; null and empty are no label. Raises RowRefused for an unknown one."""
+    return {task: label(value, task) for task, value in values.items() if value is not None and value != ""}
+
+
+def word(record: Record, column: str) -> str | None:
+    """The text in a column, or None where there is none."""
+    value = record.get(column)
+    return value if isinstance(value, str) and value else None
+
+
+def columns_format(task: Task, sample: Record) -> Format:
+    """The plain case: a text column, perhaps `response`, and perhaps `label`, which speaks about `task`.
+
+    What the first record `sample` has decides which columns every row must have.
+    """
+    prompt = next((name for name in TEXT_COLUMNS if name in sample), TEXT_COLUMNS[0])
+    labelled = "label" in sample
+    needed = frozenset((prompt, "label")) if labelled else frozenset((prompt,))
 
     def read(record: Record) -> Content:
-        prompt = next((record[name] for name in TEXT_COLUMNS if name in record), None)
-        labels = {task: label(record["label"], task)} if "label" in record else {}
-        return Content(prompt, record.get("response"), labels, _word(record, "source"), _word(record, "policy"))
+        labels: Mapping[Task, str] = {task: label(record["label"], task)} if "label" in record else NO_LABELS
+        get = record.get
+        source, policy = get("source"), get("policy")
+        return Content(
+            record[prompt],
+            get("response"),
+            labels,
+            source if source and isinstance(source, str) else None,
+            policy if policy and isinstance(policy, str) else None,
+        )
 
-    return Format("columns", frozenset(), read)
+    return Format("columns", needed, read, ids=True)
 
 
 def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
@@ -91,8 +123,8 @@ def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
 
     def read(record: Record) -> Content:
         if missing := [column for column in mapping.values() if not column.startswith("=") and column not in record]:
-            raise RowRefused(f"no column {missing[0]!r}, which the mapping names")
-        labels = _known({one: value(record, f"{one}_label") for one in TASKS})
+            raise RowDamaged(f"no column {missing[0]!r}, which the mapping names")
+        labels = known_labels({one: value(record, f"{one}_label") for one in TASKS})
         if "label" in mapping:
             labels[task] = label(value(record, "label"), task)
         source, policy = value(record, "source"), value(record, "policy")
@@ -104,116 +136,4 @@ def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
             policy if isinstance(policy, str) else None,
         )
 
-    return Format("mapped columns", frozenset(), read)
-
-
-def _wildguard(record: Record) -> Content:
-    labels = _known(
-        {
-            "request": record["prompt_harm_label"],
-            "completion": record["response_refusal_label"],
-            "response": record["response_harm_label"],
-        }
-    )
-    return Content(record["prompt"], record["response"], labels, policy=_word(record, "subcategory"))
-
-
-def _xstest_completion(record: Record) -> Content:
-    # Contrasts are the unsafe twins of the safe kinds. A partial refusal is neither of our two labels.
-    request = "harmful" if str(record["type"]).startswith("contrast") else "unharmful"
-    final = record["final_label"]
-    labels = _known({"request": request, "completion": None if final == "3_partial_refusal" else final})
-    return Content(record["prompt"], record["completion"], labels)
-
-
-def _guardreasoner(record: Record) -> Content:
-    prompt, response = _framed(record["input"])
-    output = record["output"]
-    if not isinstance(output, str):
-        raise RowRefused("the column output is no text")
-    if "Answers:" in output:
-        return Content(prompt, response, _known(_answer_block(output)))
-    word = output.strip()
-    if word in LABELS["completion"]:
-        return Content(prompt, response, {"completion": word})
-    # The file does not say which: a harm label of a pair is about the response, of a bare prompt about the request.
-    task: Task = "request" if response is None else "response"
-    return Content(prompt, response, {task: label(word, task)})
-
-
-def _toxic_chat(record: Record) -> Content:
-    try:
-        human = record["annotations"]["toxicity"]["majority_human"]
-    except (KeyError, TypeError):
-        human = None
-    if human is None:
-        raise RowRefused("no human annotation of toxicity")
-    return Content(record["instance"], None, {"request": label(human, "request")})
-
-
-def _openai_moderation(record: Record) -> Content:
-    # A flag that is missing is unknown; unharmful is what no known flag contradicts.
-    flags = [record[name] for name in MODERATION_FLAGS if record.get(name) is not None]
-    if not flags or any(flag not in (0, 1) for flag in flags):
-        raise RowRefused("no category flag, or one that is neither 0 nor 1")
-    return Content(record["prompt"], None, {"request": "harmful" if 1 in flags else "unharmful"})
-
-
-def _has_blocks(record: Record) -> bool:
-    return isinstance(record["input"], str) and record["input"].startswith("Human user:\n")
-
-
-def _has_toxicity(record: Record) -> bool:
-    return isinstance(record["annotations"], dict) and "toxicity" in record["annotations"]
-
-
-def _has_only_flags(record: Record) -> bool:
-    return bool(record.keys() - {"prompt"}) and record.keys() - {"prompt"} <= MODERATION_FLAGS
-
-
-MODERATION_FLAGS = frozenset(("S", "H", "V", "HR", "SH", "S3", "H2", "V2"))
-WILDGUARD_COLUMNS = frozenset(
-    ("prompt", "response", "prompt_harm_label", "response_refusal_label", "response_harm_label")
-)
-
-KNOWN: tuple[Format, ...] = (
-    Format("wildguard", WILDGUARD_COLUMNS, _wildguard),
-    Format("xstest completions", frozenset(("prompt", "completion", "type", "final_label")), _xstest_completion),
-    Format("guardreasoner benchmark", frozenset(("instruction", "input", "output")), _guardreasoner, _has_blocks),
-    Format("toxicchat", frozenset(("instance", "annotations")), _toxic_chat, _has_toxicity),
-    Format("openai moderation", frozenset(("prompt",)), _openai_moderation, _has_only_flags),
-)
-"""The files that are recognised from their first record; the first that fits is taken."""
-
-
-def recognised(record: Record, task: Task) -> Format | None:
-    """The format that a file's first record shows; None where there is neither a known shape nor a text column."""
-    for known in KNOWN:
-        if known.columns <= record.keys() and known.recognises(record):
-            return known
-    return columns_format(task) if any(name in record for name in TEXT_COLUMNS) else None
-
-
-def _framed(text: Any) -> tuple[str, str | None]:
-    """Prompt and response of `Human user:` and `AI assistant:` blocks; a response of the word None is none."""
-    opening, middle = "Human user:\n", "\n\nAI assistant:\n"
-    if not isinstance(text, str) or not text.startswith(opening) or text.count(middle) != 1:
-        raise RowRefused("the column input has not one `Human user:` and one `AI assistant:` block")
-    prompt, response = text.removeprefix(opening).removesuffix("\n\n").split(middle)
-    return prompt, None if response == NONE else response
-
-
-def _answer_block(output: str) -> dict[Task, str | None]:
-    """The labels of an answer block; the word None is no label."""
-    fields = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line and line != "Answers: ")
-    return {task: None if fields.get(name) == NONE else fields.get(name) for task, name in FIELD.items()}
-
-
-def _known(values: Mapping[Task, Any]) -> dict[Task, str]:
-    """The labels that are there; null and empty are no label."""
-    return {task: label(value, task) for task, value in values.items() if value is not None and value != ""}
-
-
-def _word(record: Record, column: str) -> str | None:
-    value = record.get(column)
-    return value if isinstance(value, str) and value else None
+    return Format("mapped columns", frozenset(), read, ids=True)

@@ -1,128 +1,44 @@
-"""Samples from a file: what is accepted, what is refused and why, which format it was. It writes nothing.
+"""Samples from a file: which format it is, and its rows, accepted or refused. It writes nothing."""
 
-Every text here is hostile: it is checked for what the store cannot hold, and never interpreted.
-"""
-
-import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import TypedDict, Unpack
 
-from wizloop.loop.containers import ImportRefused, Record, RowRefused, records
-from wizloop.loop.formats import KNOWN, Content, Format, columns_format, mapped_format, recognised
-from wizloop.loop.similarity import normalise
+from wizloop.loop.containers import ImportRefused, Numbered, Record, RowRefused, records
+from wizloop.loop.formats import TEXT_COLUMNS, Format, mapped_format
+from wizloop.loop.formats_known import NAMES, named, recognised
+from wizloop.loop.incoming import Imported, Reading, Refused, SampleRow, Split, Where
+from wizloop.loop.row_reader import RowReader
 from wizloop.loop.words import TASKS, Task
 
-Split = Literal["pool", "seed", "dev", "test"]
-
-MAX_TEXT = 1_000_000
-"""Bytes of UTF-8 of one prompt or one response."""
+__all__ = ["Asked", "Where", "read_rows", "read_samples", "stream_samples"]
 
 MAPPING_KEYS = ("prompt", "response", "label", "source", "policy", *(f"{task}_label" for task in TASKS))
 
 
-@dataclass(frozen=True)
-class SampleRow:
-    """One accepted row."""
+class Asked(TypedDict, total=False):
+    """What may be asked of a file."""
 
-    prompt: str
-    response: str | None
-    labels: Mapping[Task, str]
-    """The labels that are known; none for hidden ones."""
-    source: str
-    """What the row says of where it came from, or else the file's name."""
-    row_ref: str
-    """File name and row number."""
-    policy: str | None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """One row that was not imported. Row numbers begin with 1."""
-
-    row: int
-    reason: str
+    fmt: str | None
+    """The format's name, where it should not be recognised."""
+    mapping: Mapping[str, str] | None
+    """The columns of an unknown file; see `formats.mapped_format`."""
+    task: Task
+    """What a bare `label` column speaks about; the request, if nothing is said."""
+    limit: int | None
+    """How many rows to accept at most."""
+    hide_labels: bool
+    """Leaves the labels unread."""
+    prompts_only: bool
+    """Drops the response and what is labelled of it."""
+    where: Where | None
+    """Which rows are wanted."""
 
 
-@dataclass(frozen=True)
-class Where:
-    """Which rows are wanted; the others are left out, which is no fault of theirs."""
-
-    max_chars: int | None = None
-    """The longest prompt and response together, in characters."""
-    half: Literal["dev", "test"] | None = None
-    """By the prompt's place: below one half is dev (its SHA-256 begins with 0 to 7), the rest is test."""
-    part: tuple[float, float] | None = None
-    """Prompts whose place is at least the first number and below the second."""
-
-    def wants(self, row: SampleRow) -> bool:
-        if self.max_chars is not None and len(row.prompt) + len(row.response or "") > self.max_chars:
-            return False
-        if self.half is None and self.part is None:
-            return True
-        place = place_of(row.prompt)
-        if self.half is not None and (place < 0.5) != (self.half == "dev"):
-            return False
-        return self.part is None or self.part[0] <= place < self.part[1]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A file being read, piece by piece: its format, and its rows as they come."""
-
-    format: str
-    rows: Iterator[SampleRow | Refused]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A file read whole."""
-
-    rows: list[SampleRow]
-    refused: list[Refused]
-    format: str
-
-    def label_counts(self) -> dict[Task, dict[str, int]]:
-        """How often each label of each task was given; a task without one is left out."""
-        counts = {task: Counter(row.labels[task] for row in self.rows if task in row.labels) for task in TASKS}
-        return {task: dict(counted) for task, counted in counts.items() if counted}
-
-
-def place_of(prompt: str) -> float:
-    """Where a prompt falls in [0, 1), whatever its case, spacing and punctuation.
-
-    The first 8 hex digits of the SHA-256 of the normalised prompt, over 16^8.
-    """
-    return int(hashlib.sha256(normalise(prompt).encode()).hexdigest()[:8], 16) / 16**8
-
-
-def read_samples(
-    path: Path,
-    *,
-    split: Split,
-    fmt: str | None = None,
-    mapping: Mapping[str, str] | None = None,
-    limit: int | None = None,
-    hide_labels: bool = False,
-    prompts_only: bool = False,
-    task: Task = "request",
-    where: Where | None = None,
-) -> Imported:
+def read_samples(path: Path, *, split: Split, **asked: Unpack[Asked]) -> Imported:
     """Read a whole file; `stream_samples` with the rows sorted into accepted and refused."""
-    reading = stream_samples(
-        path,
-        split=split,
-        fmt=fmt,
-        mapping=mapping,
-        limit=limit,
-        hide_labels=hide_labels,
-        prompts_only=prompts_only,
-        task=task,
-        where=where,
-    )
+    reading = stream_samples(path, split=split, **asked)
     rows, refused = list[SampleRow](), list[Refused]()
     for row in reading.rows:
         if isinstance(row, SampleRow):
@@ -132,95 +48,41 @@ def read_samples(
     return Imported(rows, refused, reading.format)
 
 
-def stream_samples(
-    path: Path,
-    *,
-    split: Split,
-    fmt: str | None = None,
-    mapping: Mapping[str, str] | None = None,
-    limit: int | None = None,
-    hide_labels: bool = False,
-    prompts_only: bool = False,
-    task: Task = "request",
-    where: Where | None = None,
-) -> Reading:
+def stream_samples(path: Path, *, split: Split, **asked: Unpack[Asked]) -> Reading:
     """Open a file and recognise its format from its first record; rows are read as they are asked for.
 
-    `fmt` is a format's name, where it should not be recognised; `mapping` names the columns of an unknown file (see
-    `formats.mapped_format`). `task` is what a bare `label` column speaks about. `limit` counts accepted rows. Rows of
-    seed, dev and test need at least one label; rows of the pool need none. `hide_labels` leaves the labels unread;
-    `prompts_only` drops the response and what is labelled of it.
-
-    Raises ImportRefused, which names the file and what to do: here, or (for a file damaged further on) between rows.
+    Raises ImportRefused, which names the file and what to do: here, or (for a file
+    damaged further on) between rows.
     """
-    numbered = records(path)
+    return read_rows(records(path), str(path), path.name, split=split, **asked)
+
+
+def read_rows(numbered: Numbered, shown: str, name: str, *, split: Split, **asked: Unpack[Asked]) -> Reading:
+    """Turn numbered records into rows; `shown` is what they come from as a message names it, `name` as a row does.
+
+    Rows of seed, dev and test need at least one label; rows of the pool need none. Raises ImportRefused.
+    """
     head = list(_until_a_record(numbered))
     if not head:
-        raise ImportRefused(f"{path}: there is no row in it")
+        raise ImportRefused(f"{shown}: there is no row in it")
     number, sample = head[-1]
     if isinstance(sample, RowRefused):
-        raise ImportRefused(f"{path}: no row in it can be read; the last is row {number}: {sample}")
-    if hide_labels and mapping is not None:
+        raise ImportRefused(f"{shown}: no row in it can be read; the last is row {number}: {sample}")
+    hidden, mapping = asked.get("hide_labels", False), asked.get("mapping")
+    if hidden:
+        sample = {column: value for column, value in sample.items() if column != "label"}
+    if hidden and mapping is not None:
         mapping = {key: column for key, column in mapping.items() if not key.endswith("label")}
-    reader = _Reader(path, _format(path, sample, fmt, mapping, task), split, hide_labels, prompts_only)
-    wanted = where or Where()
-    rows = (reader.row(*each) for each in chain(head, numbered))
-    kept = (row for row in rows if isinstance(row, Refused) or wanted.wants(row))
-    return Reading(reader.format.name, kept if limit is None else _limited(kept, limit))
+    found = _format(shown, name, sample, asked.get("fmt"), mapping, asked.get("task", "request"))
+    reader = RowReader(name, found, split, hidden, asked.get("prompts_only", False))
+    rows = (row for number, record in chain(head, numbered) for row in reader.rows(number, record))
+    where, limit = asked.get("where"), asked.get("limit")
+    if where is not None:
+        rows = (row for row in rows if isinstance(row, Refused) or where.wants(row))
+    return Reading(found.name, found.note, rows if limit is None else _limited(rows, limit))
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Turns the records of one file into rows."""
-
-    path: Path
-    format: Format
-    split: Split
-    hide_labels: bool
-    prompts_only: bool
-
-    def row(self, number: int, record: Record | RowRefused) -> SampleRow | Refused:
-        """The row, or the reason against it."""
-        try:
-            if isinstance(record, RowRefused):
-                raise record
-            return self._accepted(number, record)
-        except RowRefused as refused:
-            return Refused(number, str(refused))
-
-    def _accepted(self, number: int, record: Record) -> SampleRow:
-        if missing := self.format.columns - record.keys():
-            raise RowRefused(f"no column {min(missing)!r}, which the format {self.format.name!r} needs")
-        if self.hide_labels:
-            record = {column: value for column, value in record.items() if column != "label"}
-        content = self.format.read(record)
-        if self.prompts_only:
-            request: dict[Task, str] = {task: label for task, label in content.labels.items() if task == "request"}
-            content = replace(content, response=None, labels=request)
-        prompt = _text(content.prompt, "prompt")
-        if not prompt.strip():
-            raise RowRefused("the prompt is empty")
-        response = None if content.response in (None, "") else _text(content.response, "response")
-        return SampleRow(
-            prompt,
-            response,
-            {} if self.hide_labels else self._labels(content, response),
-            self.path.name if content.source is None else _text(content.source, "source"),
-            f"{self.path.name}:{number}",
-            None if content.policy is None else _text(content.policy, "policy"),
-        )
-
-    def _labels(self, content: Content, response: str | None) -> Mapping[Task, str]:
-        """The row's labels, if they can be about what it holds and the split has what it needs."""
-        about = [task for task in content.labels if task != "request"]
-        if response is None and about:
-            raise RowRefused(f"a {about[0]} label, and no response that it could be about")
-        if self.split != "pool" and not content.labels:
-            raise RowRefused(f"no label, and a sample of {self.split} needs one")
-        return content.labels
-
-
-def _until_a_record(numbered: Iterator[tuple[int, Record | RowRefused]]) -> Iterator[tuple[int, Record | RowRefused]]:
+def _until_a_record(numbered: Numbered) -> Numbered:
     """The first rows, up to and with the first that can be read."""
     for number, record in numbered:
         yield number, record
@@ -228,29 +90,36 @@ def _until_a_record(numbered: Iterator[tuple[int, Record | RowRefused]]) -> Iter
             return
 
 
-def _format(path: Path, sample: Record, fmt: str | None, mapping: Mapping[str, str] | None, task: Task) -> Format:
+def _format(
+    shown: str, name: str, sample: Record, fmt: str | None, mapping: Mapping[str, str] | None, task: Task
+) -> Format:
     """The format that was asked for, or the one that the first record shows."""
     if mapping is not None:
-        return _mapped(path, sample, mapping, task)
+        return _mapped(shown, sample, mapping, task)
     if fmt is not None:
-        named = {known.name: known for known in (*KNOWN, columns_format(task))}
-        if fmt not in named:
-            raise ImportRefused(f"{path}: there is no format {fmt!r}; choose among {', '.join(named)}")
-        return named[fmt]
-    found = recognised(sample, task)
+        asked = named(fmt, sample, name, task)
+        if asked is None:
+            raise ImportRefused(f"{shown}: there is no format {fmt!r}; choose among {', '.join(NAMES)}")
+        if missing := asked.columns - sample.keys():
+            raise ImportRefused(f"{shown}: no column {min(missing)!r}, which the format {asked.name!r} needs")
+        return asked
+    found = recognised(sample, name, task)
     if found is None:
         listed = ", ".join(list(sample)[:20])
-        raise ImportRefused(f"{path}: unknown columns ({listed}); say in a mapping which one is the prompt")
+        raise ImportRefused(
+            f"{shown}: unknown columns ({listed}), none of them {', '.join(TEXT_COLUMNS)}; say in a mapping which one "
+            "is the prompt"
+        )
     return found
 
 
-def _mapped(path: Path, sample: Record, mapping: Mapping[str, str], task: Task) -> Format:
+def _mapped(shown: str, sample: Record, mapping: Mapping[str, str], task: Task) -> Format:
     if unknown := sorted(set(mapping) - set(MAPPING_KEYS)):
-        raise ImportRefused(f"{path}: the mapping names {unknown[0]!r}; choose among {', '.join(MAPPING_KEYS)}")
+        raise ImportRefused(f"{shown}: the mapping names {unknown[0]!r}; choose among {', '.join(MAPPING_KEYS)}")
     if "prompt" not in mapping:
-        raise ImportRefused(f"{path}: the mapping does not say which column is the prompt")
+        raise ImportRefused(f"{shown}: the mapping does not say which column is the prompt")
     if absent := [column for column in mapping.values() if not column.startswith("=") and column not in sample]:
-        raise ImportRefused(f"{path}: no column {absent[0]!r}, which the mapping names; there are {', '.join(sample)}")
+        raise ImportRefused(f"{shown}: no column {absent[0]!r}, which the mapping names; there are {', '.join(sample)}")
     return mapped_format(mapping, task)
 
 
@@ -260,18 +129,3 @@ def _limited(rows: Iterator[SampleRow | Refused], limit: int) -> Iterator[Sample
     while accepted < limit and (row := next(rows, None)) is not None:
         accepted += isinstance(row, SampleRow)
         yield row
-
-
-def _text(value: Any, name: str) -> str:
-    """The text, unchanged, if the store can hold it. Raises RowRefused."""
-    if not isinstance(value, str):
-        raise RowRefused(f"the {name} is a {type(value).__name__}, not a text")
-    if "\0" in value:
-        raise RowRefused(f"the {name} holds a NUL character")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise RowRefused(f"the {name} holds a lone surrogate, or bytes that are not UTF-8") from None
-    if size > MAX_TEXT:
-        raise RowRefused(f"the {name} is {size:,} bytes, more than {MAX_TEXT:,}")
-    return value

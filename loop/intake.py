@@ -1,50 +1,26 @@
 """Phase import: samples into the store, from the demo or from files, and out of use again where they leak.
 
-Reading a file is `importing`'s; what is kept is the store's. Adding the same rows again changes nothing.
+Reading a file is `import_file`'s; what is kept is the store's. Adding the same rows again changes nothing.
 """
 
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from wizloop.loop import leaks
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.context import Context
-from wizloop.loop.importing import Refused, SampleRow, Split, Where, read_samples
-from wizloop.loop.leakage import overlaps
-from wizloop.loop.pages import usable
+from wizloop.loop.import_file import Taken, check
+from wizloop.loop.incoming import Split
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data
 from wizloop.store import samples, steps
 
 PIECE = 250
-"""Rows in a transaction."""
-NEAR = 0.8
-"""Jaccard of word 3-shingles from which a prompt repeats one of dev or test."""
+"""Rows in a transaction: a night's writers hold each other up for some milliseconds at most."""
 _MEASURING_FIRST: tuple[Split, ...] = ("test", "dev", "seed", "pool")
-
-
-@dataclass
-class Taken:
-    """What became of the rows of one file."""
-
-    rows: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    elsewhere: int = 0
-    """Of the duplicates, those that were there in another split."""
-    refused: list[Refused] = field(default_factory=list)
-    labels: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As `wizloop import --json` prints it."""
-        return asdict(self)
 
 
 def run(ctx: Context) -> str:
@@ -65,47 +41,24 @@ def run(ctx: Context) -> str:
 
 
 def import_file(ctx: Context, data: Data) -> Taken:
-    """Import one file as a recipe's [[data]] names it. Raises ImportRefused."""
-    path = Path(data.path)
-    read = read_samples(
-        path,
-        split=data.split,
-        fmt=data.format,
-        mapping=data.map or None,
-        limit=data.limit,
-        hide_labels=data.hide_labels,
-        prompts_only=data.prompts_only,
-        task=data.task,
-        where=Where(data.max_chars, data.half, data.part),
-    )
-    if not read.rows:
-        why = f"; the first reason is in row {read.refused[0].row}: {read.refused[0].reason}" if read.refused else ""
-        raise ImportRefused(f"{path}: no row of it can be used for {data.split}{why}")
-    rows = _drawn(read.rows, data.sample, ctx.rng("sample", data.path, data.split))
-    new = [_new(row, data) for row in rows]
-    taken = _add(ctx, new)
-    taken.rows, taken.refused = len(read.rows) + len(read.refused), read.refused
-    if read.refused:
-        first = read.refused[0]
-        ctx.say(f"{path.name}: {len(read.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
+    """Import one file as a recipe's [[data]] names it, a piece at a time. Raises ImportRefused."""
+    checked = check(data, ctx.rng("sample", data.path, data.split))
+    taken, done = checked.taken, 0
+    with checked.spool:
+        for piece in checked.pieces(ctx.size(PIECE)):
+            with ctx.store.write() as db:
+                taken.count(samples.add_kept(db, [piece], ctx.now()))
+            done += len(piece)
+            ctx.between_pieces(done, checked.count)
+    if taken.refused:
+        first, name = taken.refused[0], Path(data.path).name
+        ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
     return taken
 
 
 def exclude_leaks(ctx: Context) -> int:
     """Take pool and seed samples out of use whose prompt stands, or nearly stands, in dev or test; how many."""
-    texts = {split: [(one.id, one.prompt) for one in usable(ctx.store, split)] for split in samples.SPLITS}
-    measured = [*texts["dev"], *texts["test"]]
-    leaks = overlaps([*texts["pool"], *texts["seed"]], measured, NEAR)
-    total = 0
-    for piece in ctx.pieces(leaks, PIECE):
-        with ctx.store.write() as db:
-            for leak in piece:
-                how = "repeats" if leak.kind == "exact" else f"nearly repeats ({leak.similarity:.2f})"
-                total += samples.exclude(db, [_id(leak.train_id)], f"{how} the held-out sample {leak.measure_id}")
-    with ctx.store.write() as db:
-        for learned, held in samples.leaked(db, ("pool", "seed"), ("dev", "test")):
-            total += samples.exclude(db, [learned], f"repeats the held-out sample {held}")
-    return total
+    return leaks.exclude(ctx.store, leaks.find(ctx.store))
 
 
 def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
@@ -131,10 +84,19 @@ def _demo(ctx: Context) -> list[dict[str, Any]]:
     new = []
     for number, one in enumerate(made, start=1):
         # The pool's labels are not known to the loop, and its policy would tell.
-        known = {} if one.split == "pool" else dict(one.labels)
+        known: Mapping[Any, str | None] = {} if one.split == "pool" else one.labels
+        labels = {column: known.get(task) for task, column in samples.LABELS.items()}
         policy = None if one.split == "pool" else one.policy
-        new.append(_sample(one.split, one.prompt, one.response, "demo", f"demo:{number}", known, policy))
-    return [_told("demo", _add(ctx, new))]
+        new.append(
+            samples.NewSample(one.split, one.prompt, one.response, "demo", f"demo:{number}", policy=policy, **labels)
+        )
+    taken, done = Taken(rows=len(new)), 0
+    for piece in ctx.pieces(new, PIECE):
+        with ctx.store.write() as db:
+            taken.count(samples.add(db, piece, ctx.now()))
+        done += len(piece)
+        ctx.between_pieces(done, len(new))
+    return [_told("demo", taken)]
 
 
 def _files(ctx: Context) -> list[dict[str, Any]]:
@@ -145,59 +107,3 @@ def _files(ctx: Context) -> list[dict[str, Any]]:
 
 def _told(name: str, taken: Taken) -> dict[str, Any]:
     return {"file": name, "rows": taken.rows, "accepted": taken.accepted, "refused": len(taken.refused)}
-
-
-def _drawn(rows: Sequence[SampleRow], wanted: int | None, rng: np.random.Generator) -> Sequence[SampleRow]:
-    """So many different texts by chance, in the file's order; every row where none are asked for."""
-    if wanted is None:
-        return rows
-    texts = {(row.prompt, row.response): row for row in reversed(rows)}
-    different = list(reversed(texts.values()))
-    return [different[int(at)] for at in np.sort(rng.permutation(len(different))[:wanted])]
-
-
-def _new(row: SampleRow, data: Data) -> samples.NewSample:
-    labels = {} if data.hide_labels else dict(row.labels)
-    source = data.benchmark or row.source if data.split == "test" else row.source
-    return _sample(data.split, row.prompt, row.response, source, row.row_ref, labels, row.policy)
-
-
-def _sample(
-    split: Split,
-    prompt: str,
-    response: str | None,
-    source: str,
-    row_ref: str,
-    labels: Mapping[Any, str | None],
-    policy: str | None,
-) -> samples.NewSample:
-    known = {column: labels.get(task) for task, column in samples.LABELS.items()}
-    return samples.NewSample(split, prompt, response, source, row_ref, policy=policy, **known)
-
-
-def _add(ctx: Context, new: Sequence[samples.NewSample]) -> Taken:
-    taken = Taken(rows=len(new), labels=_labels(new))
-    done = 0
-    for piece in ctx.pieces(new, PIECE):
-        with ctx.store.write() as db:
-            added = samples.add(db, piece, ctx.now())
-        taken.accepted += added.added
-        taken.duplicates += added.duplicates
-        taken.conflicts += added.conflicts
-        taken.elsewhere += added.elsewhere
-        done += len(piece)
-        ctx.between_pieces(done, len(new))
-    return taken
-
-
-def _labels(new: Sequence[samples.NewSample]) -> dict[str, dict[str, int]]:
-    counted = {task: Counter(getattr(row, column) for row in new) for task, column in samples.LABELS.items()}
-    return {
-        task: {label: n for label, n in sorted(known.items(), key=str) if label is not None}
-        for task, known in counted.items()
-        if any(label is not None for label in known)
-    }
-
-
-def _id(value: Any) -> int:
-    return int(value)

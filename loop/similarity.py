@@ -19,14 +19,24 @@ SEED = 1
 LSH_WEIGHTS = (0.1, 0.9)
 
 
+_ASCII_WORDS = {code: chr(code).lower() if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128)}
+
+
 def normalise(text: str) -> str:
     """The text as compared: NFKC, case-folded, word characters only, single spaces. May be empty."""
+    if text.isascii():
+        return " ".join(text.translate(_ASCII_WORDS).split())
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def shingles(text: str) -> frozenset[str]:
     """The distinct runs of three words of the normalised text; a shorter text is one shingle, an empty one has none."""
-    words = normalise(text).split()
+    return shingles_of(normalise(text))
+
+
+def shingles_of(normal: str) -> frozenset[str]:
+    """The shingles of a text that is normalised already."""
+    words = normal.split()
     last = max(len(words) - SHINGLE_WORDS, 0)
     return frozenset(" ".join(words[at : at + SHINGLE_WORDS]) for at in range(last + 1) if words)
 
@@ -69,7 +79,11 @@ class NearDuplicates:
 
     def fingerprint(self, text: str) -> Fingerprint:
         """The text as this index compares it."""
-        minhash, shingled = self._blank.copy(), shingles(text)
+        return self.fingerprint_of(shingles(text))
+
+    def fingerprint_of(self, shingled: frozenset[str]) -> Fingerprint:
+        """The text with these shingles as this index compares it."""
+        minhash = self._blank.copy()
         minhash.update_batch([one.encode() for one in shingled])
         return Fingerprint(shingled, minhash)
 

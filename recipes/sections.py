@@ -62,7 +62,9 @@ class Data(Section):
     """One file of samples. The path is relative to the folder in which wizloop is started."""
 
     path: Annotated[str, Field(min_length=1)]
-    """The file: JSON, JSON Lines or CSV, gzipped or not."""
+    """The file: JSON, JSON Lines or CSV, gzipped or not, or Parquet; with hub_split, a dataset's NAME[:config]."""
+    hub_split: str | None = None
+    """The split to take of a dataset of the Hugging Face hub, or of a local folder of one; None reads a file."""
     split: Split
     """Where its rows go: to choose from, to start with, to choose thresholds and gates, or to measure only."""
     format: str | None = None

@@ -6,6 +6,7 @@ that a plain `open()` of the live database can lose a commit. Paths may be teste
 
 import shutil
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
@@ -177,6 +178,23 @@ def insert_many(db: Connection, table: Table, names: Sequence[str], rows: Sequen
     db.exec_driver_sql(
         f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})", list(zip(*as_kept, strict=True))
     )
+
+
+def insert_new(
+    db: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]], now: datetime
+) -> int:
+    """Insert the rows that no unique constraint keeps out; how many. The last of `names` is the time, which is `now`.
+
+    Values stand as SQLite keeps them: digests are bytes.
+    """
+    if db.dialect.name != "sqlite":
+        made = [dict(zip(names, (*row, now), strict=True)) for row in rows]
+        return int(db.execute(upsert(db, table).on_conflict_do_nothing(), made).rowcount)
+    stamp = table.c[names[-1]].type.dialect_impl(db.dialect).bind_processor(db.dialect)
+    kept = now if stamp is None else stamp(now)
+    places = ", ".join("?" * len(names))
+    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}) ON CONFLICT DO NOTHING"
+    return int(db.exec_driver_sql(statement, [(*row, kept) for row in rows]).rowcount)
 
 
 def upsert(db: Connection, table: Table) -> sqlite.Insert:

@@ -6,20 +6,20 @@ import unicodedata
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
-def content_hash(prompt: str, response: str | None) -> str:
-    """SHA-256 over the exact prompt and response, hexadecimal.
+def content_digest(prompt: str, response: str | None) -> bytes:
+    """SHA-256 over the exact prompt and response.
 
     The prompt's length stands before it, so that no two different pairs make the same bytes.
     Raises UnicodeEncodeError for a lone surrogate.
     """
     first = prompt.encode()
     second = b"\0" if response is None else b"\1" + response.encode()
-    return hashlib.sha256(len(first).to_bytes(8, "big") + first + second).hexdigest()
+    return hashlib.sha256(len(first).to_bytes(8, "big") + first + second).digest()
 
 
-def normal_hash(prompt: str, response: str | None) -> str:
-    """The content hash of the normalised prompt and response."""
-    return content_hash(normalised(prompt), None if response is None else normalised(response))
+def normal_digest(prompt: str, response: str | None) -> bytes:
+    """The content digest of the normalised prompt and response."""
+    return content_digest(normalised(prompt), None if response is None else normalised(response))
 
 
 def normalised(text: str) -> str:

@@ -1,25 +1,24 @@
 """Samples, and how many there are of each kind. Where they come from and what they mean is not known here."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from wizloop.store import errors, rows, tables
-from wizloop.store.engine import insert_many, upsert
-from wizloop.store.hashing import content_hash, normal_hash
+from wizloop.store.engine import insert_new, upsert
+from wizloop.store.hashing import content_digest, normal_digest
 
 SPLITS = ("pool", "seed", "dev", "test")
 LABELS = {"request": "request", "completion": "completion", "response": "response_label"}
 """The column that holds the known label of each task."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewSample:
+class NewSample(NamedTuple):
     """A sample to add: its split, its exact text, where it came from, the labels that are known."""
 
     split: str
@@ -66,9 +65,15 @@ class Added:
 
 
 _SAMPLE = rows.columns(tables.samples, Sample)
-_GIVEN = [field.name for field in fields(NewSample)]
-_given = attrgetter(*_GIVEN)
-_KNOWN = [tables.samples.c[name] for name in ("hash", "split", *LABELS.values())]
+KEPT = (*NewSample._fields, "hash", "norm_hash")
+"""The columns of a checked row, in its order: what `kept` makes of a NewSample."""
+kind_of = itemgetter(*(KEPT.index(name) for name in ("split", *LABELS.values())))
+"""The split and the label of each task of a checked row."""
+digest_of = itemgetter(KEPT.index("hash"))
+"""The content digest of a checked row."""
+_KNOWN = [tables.samples.c[name] for name in ("hash", "id", "split", *LABELS.values())]
+
+Kept = tuple[Any, ...]
 
 
 def add(db: Connection, new: Sequence[NewSample], now: datetime) -> Added:
@@ -76,59 +81,71 @@ def add(db: Connection, new: Sequence[NewSample], now: datetime) -> Added:
 
     Adding the same rows again changes nothing. Raises errors.BadText, which names the row.
     """
-    tally: Counter[str] = Counter()
-    for piece in rows.pieces(new):
-        tally += _add_piece(db, piece, now)
-    duplicates = tally["duplicate"] + tally["elsewhere"]
-    return Added(tally["added"], duplicates, tally["conflict"], tally["elsewhere"])
+    return add_kept(db, rows.pieces([kept(row) for row in new]), now)
 
 
-def _add_piece(db: Connection, piece: Sequence[NewSample], now: datetime) -> Counter[str]:
-    hashed = [(_hash(row), row) for row in piece]
-    known: dict[str, Any] = {row.hash: row for row in _known(db, [digest for digest, _ in hashed])}
-    fresh: dict[str, NewSample] = {}
-    tally: Counter[str] = Counter()
-    for digest, row in hashed:
-        there = known.get(digest)
-        if there is None:
-            known[digest] = fresh[digest] = row
-        tally["added" if there is None else _verdict_on(row, there)] += 1
-    _insert(db, fresh, now)
-    return tally
-
-
-def _hash(row: NewSample) -> str:
+def kept(row: NewSample) -> Kept:
+    """The row as the table keeps it, its hashes with it. Raises errors.BadText."""
     try:
-        return content_hash(row.prompt, row.response)
+        digest = content_digest(row.prompt, row.response)
     except UnicodeEncodeError as error:
         raise errors.BadText(f"{row.source} {row.row_ref}: the text is not valid Unicode ({error.reason})") from error
+    return (*row, digest, normal_digest(row.prompt, row.response))
 
 
-def _known(db: Connection, digests: list[str]) -> Iterable[Row[Any]]:
-    return db.execute(select(*_KNOWN).where(tables.samples.c.hash.in_(digests)))
+def add_kept(db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime) -> Added:
+    """`add` for rows that `kept` made, piece after piece in one transaction."""
+    tally: Counter[str] = Counter()
+    kinds: Counter[tuple[str, ...]] = Counter()
+    for piece in pieces:
+        _add_piece(db, piece, now, tally, kinds)
+    _count(db, kinds, usable=1, excluded=0)
+    return Added(tally["added"], tally["duplicate"] + tally["elsewhere"], tally["conflict"], tally["elsewhere"])
 
 
-def _verdict_on(row: NewSample, there: Any) -> str:
-    for column in LABELS.values():
-        ours, theirs = getattr(row, column), getattr(there, column)
+def _add_piece(
+    db: Connection, piece: Sequence[Kept], now: datetime, tally: Counter[str], kinds: Counter[tuple[str, ...]]
+) -> None:
+    last = newest(db)
+    inserted = insert_new(db, tables.samples, (*KEPT, "added_at"), piece, now)
+    if inserted == len(piece):
+        tally["added"] += inserted
+        kinds.update(map(kind_of, piece))
+        return
+    there = {row.hash: row for row in _known(db, [digest_of(row) for row in piece])}
+    begun: set[str] = set()
+    for row in piece:
+        digest = digest_of(row).hex()
+        if there[digest].id > last and digest not in begun:
+            begun.add(digest)
+            tally["added"] += 1
+            kinds[kind_of(row)] += 1
+        else:
+            tally[_verdict_on(kind_of(row), there[digest])] += 1
+
+
+def newest(db: Connection) -> int:
+    """The highest id; 0 where there is no sample. A sample that is added later has a higher one."""
+    return int(db.scalar(select(func.max(tables.samples.c.id))) or 0)
+
+
+def _known(db: Connection, digests: list[bytes]) -> Iterable[Row[Any]]:
+    return db.execute(select(*_KNOWN).where(tables.samples.c.hash.in_([digest.hex() for digest in digests])))
+
+
+def _verdict_on(kind: tuple[str, ...], there: Any) -> str:
+    split, *labels = kind
+    for ours, column in zip(labels, LABELS.values(), strict=True):
+        theirs = getattr(there, column)
         if ours is not None and theirs is not None and ours != theirs:
             return "conflict"
-    return "duplicate" if row.split == there.split else "elsewhere"
+    return "duplicate" if split == there.split else "elsewhere"
 
 
-def _insert(db: Connection, fresh: dict[str, NewSample], now: datetime) -> None:
-    if not fresh:
-        return
-    kept = [(*_given(row), digest, normal_hash(row.prompt, row.response), now) for digest, row in fresh.items()]
-    insert_many(db, tables.samples, (*_GIVEN, "hash", "norm_hash", "added_at"), kept)
-    _count(db, fresh.values(), usable=1, excluded=0)
-
-
-def _count(db: Connection, changed: Iterable[Any], *, usable: int, excluded: int) -> None:
-    """Change the counters by so much for each row, which is anything with a split and labels."""
+def _count(db: Connection, kinds: Mapping[tuple[str, ...], int], *, usable: int, excluded: int) -> None:
+    """Change the counters by so much for each row; a kind is a split and the label of each task."""
     splits: Counter[str] = Counter()
     labels: Counter[tuple[str, str, str]] = Counter()
-    kinds = Counter((row.split, row.request, row.completion, row.response_label) for row in changed)
     for (split, *known), n in kinds.items():
         splits[split] += n
         for task, label in zip(LABELS, known, strict=True):
@@ -194,15 +211,40 @@ def label_counts(db: Connection) -> dict[str, dict[str, dict[str, int]]]:
 
 def exclude(db: Connection, ids: Sequence[int], reason: str) -> int:
     """Take samples out of use and say why; how many were in use. One that is out already keeps its reason."""
+    return exclude_each(db, dict.fromkeys(ids, reason))
+
+
+def exclude_each(db: Connection, reasons: Mapping[int, str]) -> int:
+    """`exclude`, with a reason for each id."""
     table = tables.samples
     excluded = 0
-    for piece in rows.pieces(sorted(set(ids))):
+    for piece in rows.pieces(sorted(reasons)):
         usable = (table.c.id.in_(piece), table.c.excluded.is_(None))
         changed = db.execute(select(*_KNOWN).where(*usable)).all()
-        db.execute(update(table).where(*usable).values(excluded=reason))
-        _count(db, changed, usable=-1, excluded=1)
+        if not changed:
+            continue
+        given = [{"row_id": row.id, "reason": reasons[row.id]} for row in changed]
+        db.execute(update(table).where(table.c.id == bindparam("row_id")).values(excluded=bindparam("reason")), given)
+        kinds = Counter((row.split, *(getattr(row, column) for column in LABELS.values())) for row in changed)
+        _count(db, kinds, usable=-1, excluded=1)
         excluded += len(changed)
     return excluded
+
+
+def prompts(db: Connection, split: str, after_id: int, limit: int) -> list[tuple[int, str]]:
+    """Ids and prompts of the next usable samples of a split, as `page` gives them."""
+    table = tables.samples
+    query = select(table.c.id, table.c.prompt).where(
+        table.c.split == split, table.c.id > after_id, table.c.excluded.is_(None)
+    )
+    return [(row.id, row.prompt) for row in db.execute(query.order_by(table.c.id).limit(limit))]
+
+
+def excluded(db: Connection, after_id: int, limit: int) -> list[Sample]:
+    """The next samples that are out of use, in id order."""
+    table = tables.samples
+    query = select(*_SAMPLE).where(table.c.excluded.is_not(None), table.c.id > after_id)
+    return rows.every(db, Sample, query.order_by(table.c.id).limit(limit))
 
 
 def leaked(db: Connection, learned: Sequence[str], held_out: Sequence[str]) -> list[tuple[int, int]]:
@@ -213,6 +255,8 @@ def leaked(db: Connection, learned: Sequence[str], held_out: Sequence[str]) -> l
     held: dict[str, int] = {}
     for row in _norm_hashes(db, held_out):
         held.setdefault(row.norm_hash, row.id)
+    if not held:
+        return []
     return [(row.id, held[row.norm_hash]) for row in _norm_hashes(db, learned) if row.norm_hash in held]
 
 

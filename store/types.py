@@ -44,8 +44,8 @@ class Digest(TypeDecorator[str]):
     impl = LargeBinary(32)
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
-        return None if value is None else bytes.fromhex(value)
+    def process_bind_param(self, value: str | bytes | None, dialect: Dialect) -> bytes | None:
+        return bytes.fromhex(value) if isinstance(value, str) else value
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
         return None if value is None else bytes(value).hex()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from wizloop.loop.containers import ImportRefused
-from wizloop.loop.importing import Imported, Refused, SampleRow, Where, place_of, read_samples, stream_samples
+from wizloop.loop.importing import read_samples, stream_samples
+from wizloop.loop.incoming import Imported, Refused, SampleRow, Where, place_of
 from wizloop.loop.words import Task
 
 
@@ -123,7 +124,7 @@ def test_csv_keeps_line_ends_inside_a_cell(tmp_path: Path) -> None:
 
 def test_a_csv_row_with_other_cells_than_the_header_is_refused(tmp_path: Path) -> None:
     got = read_samples(written(tmp_path / "a.csv", "prompt,label\na,safe\nb\nc,safe,d\n"), split="pool")
-    assert got.refused == [Refused(2, "1 cells under 2 columns"), Refused(3, "3 cells under 2 columns")]
+    assert got.refused == [Refused(2, "1 cells under 2 columns", True), Refused(3, "3 cells under 2 columns", True)]
 
 
 @pytest.mark.parametrize(
@@ -226,8 +227,9 @@ def test_a_mapping_that_does_not_fit_is_refused(tmp_path: Path, mapping: dict[st
 
 def test_a_format_can_be_named_and_must_exist(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"prompt": "a"}])
-    assert only_reason(read_samples(path, split="pool", fmt="wildguard")).startswith("no column 'prompt_harm_label'")
-    with pytest.raises(ImportRefused, match="no format 'parquet'; choose among wildguard"):
+    with pytest.raises(ImportRefused, match="no column 'prompt_harm_label', which the format 'wildguardmix' needs"):
+        read_samples(path, split="pool", fmt="WildGuard")
+    with pytest.raises(ImportRefused, match="no format 'parquet'; choose among guardreasoner train"):
         read_samples(path, split="pool", fmt="parquet")
 
 
@@ -267,7 +269,7 @@ FRAME = "Human user:\n{}\n\nAI assistant:\n{}\n\n"
         ),
         pytest.param(
             {"instance": "a", "annotations": {"toxicity": {"majority_human": "1"}}},
-            "toxicchat",
+            "toxicchat judged",
             ("a", None, {"request": "harmful"}),
             id="toxicchat",
         ),

@@ -17,10 +17,10 @@ U, H = "unharmful", "harmful"
         ("wizard101/benchmark_jailbreakbench.json", "columns", {"request": {H: 90, U: 100}}),
         ("wizard101/evaluation_guardreasoner_test_5k.json.gz", "columns", {"request": {H: 2500, U: 2500}}),
         ("wizard101/evaluation_combined_test.json", "columns", {"request": {H: 100, U: 100}}),
-        ("wizard101/evaluation_xstest.json", "columns", {"request": {H: 138, U: 172}}),
+        ("wizard101/evaluation_xstest.json", "xstest prompts", {"request": {H: 138, U: 172}}),
         ("wizard101/training_mega_train.json", "columns", {"request": {H: 974, U: 1103}}),
         ("wizard101/benchmark_sgbench.json", "columns", {"request": {H: 1442}}),
-        ("xstest/xstest_prompts.csv", "columns", {"request": {H: 138, U: 172}}),
+        ("xstest/xstest_prompts.csv", "xstest prompts", {"request": {H: 138, U: 172}}),
         ("guardreasoner_benchmark/0_1_AegisSafetyTest.json", "guardreasoner benchmark", {"request": {H: 232, U: 127}}),
         (
             "guardreasoner_benchmark/0_5_harmbench_response.json.gz",
@@ -37,8 +37,8 @@ U, H = "unharmful", "harmful"
             "guardreasoner benchmark",
             {"response": {H: 1733, U: 1288}},
         ),
-        ("toxicchat/toxic_chat_train.json.gz", "toxicchat", {"request": {H: 351, U: 2383}}),
-        ("toxicchat/toxic_chat_test.json.gz", "toxicchat", {"request": {H: 252, U: 1745}}),
+        ("toxicchat/toxic_chat_train.json.gz", "toxicchat judged", {"request": {H: 351, U: 2383}}),
+        ("toxicchat/toxic_chat_test.json.gz", "toxicchat judged", {"request": {H: 252, U: 1745}}),
         ("openai_moderation/samples-1680.jsonl", "openai moderation", {"request": {H: 301, U: 809}}),
         (
             "xstest/xstest_v2_completions_gpt4.csv",
@@ -47,7 +47,7 @@ U, H = "unharmful", "harmful"
         ),
         (
             "wildguardtest/wildguardtest.csv.gz",
-            "wildguard",
+            "wildguardmix",
             {
                 "request": {H: 530, U: 661},
                 "completion": {"compliance": 813, "refusal": 392},

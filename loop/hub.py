@@ -1,0 +1,55 @@
+"""The rows of a dataset of the Hugging Face hub, or of a local folder laid out as one, read through `datasets`.
+
+Rows come one at a time and no code of the dataset is run. What columns mean is the matter of `formats`.
+"""
+
+from typing import Any
+
+from wizloop.loop.containers import ImportRefused, Numbered, RowDamaged
+
+
+def name(asked: str) -> str:
+    """The dataset's own name, without its owner and its config."""
+    return _parts(asked)[0].rstrip("/").rpartition("/")[2]
+
+
+def records(asked: str, split: str) -> Numbered:
+    """The rows of the split with their numbers, from 1; `asked` is NAME or NAME:config.
+
+    A column of class numbers comes as the classes' names. Raises ImportRefused.
+    """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    dataset, config = _parts(asked)
+    try:
+        rows = datasets.load_dataset(dataset, config, split=split, streaming=True)
+        named = _class_names(rows.features)
+        for number, row in enumerate(rows, start=1):
+            yield number, _named(row, named)
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ImportRefused(
+            f"{asked}: its split {split!r} cannot be read: {told}; check name, config and split, and the network"
+        ) from None
+
+
+def _parts(asked: str) -> tuple[str, str | None]:
+    dataset, colon, config = asked.rpartition(":")
+    return (dataset, config) if colon else (asked, None)
+
+
+def _class_names(features: Any) -> dict[str, list[str]]:
+    known = {} if features is None else dict(features)
+    return {column: list(kind.names) for column, kind in known.items() if hasattr(kind, "names")}
+
+
+def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any] | RowDamaged:
+    """The row with names for class numbers; -1, which stands for no class, is no label."""
+    found = dict(row)
+    for column, names in classes.items():
+        value = found.get(column)
+        if value is not None and not -1 <= value < len(names):
+            return RowDamaged(f"the column {column!r} holds the class {value}, of {len(names)}")
+        found[column] = None if value in (None, -1) else names[value]
+    return found
