@@ -5,9 +5,9 @@ from pathlib import Path
 from sqlalchemy import Connection, MetaData, column, inspect, select, table
 
 from wizloop.store import errors
-from wizloop.store.tables import NAMES
+from wizloop.store.columns import NAMES
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
 
 _VERSION = table("alembic_version", column("version_num"))

@@ -4,37 +4,15 @@ Money is in micro-dollars (int), times are UTC, ids are integers. A column named
 was given; the other structured columns hold values.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 
+from wizloop.store.columns import metadata as metadata
+from wizloop.store.columns import model as _model
+from wizloop.store.columns import one_of as _one_of
+from wizloop.store.columns import sample as _sample
+from wizloop.store.tables_sending import batches as batches
+from wizloop.store.tables_sending import sendings as sendings
 from wizloop.store.types import Digest, Json, UtcTime
-
-_COLUMNS = "%(table_name)s_%(column_0_N_name)s"
-NAMES = {
-    "ix": f"ix_{_COLUMNS}",
-    "uq": f"uq_{_COLUMNS}",
-    "fk": f"fk_{_COLUMNS}",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "pk": "pk_%(table_name)s",
-}
-"""How constraints are named, in the tables and in the migrations: what has no name cannot be changed later."""
-
-metadata = sa.MetaData(naming_convention=NAMES)
-
-
-def _one_of(column: str, *words: str) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{word}'" for word in words)
-    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
-
-
-def _model(name: str, **options: Any) -> "sa.Column[int]":
-    return sa.Column(name, sa.Integer, sa.ForeignKey("models.id"), **options)
-
-
-def _sample(name: str = "sample_id", **options: Any) -> "sa.Column[int]":
-    return sa.Column(name, sa.Integer, sa.ForeignKey("samples.id"), **options)
-
 
 run = sa.Table(
     "run",

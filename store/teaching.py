@@ -182,10 +182,22 @@ def ambiguous(db: Connection) -> list[Call]:
     return _in(db, "ambiguous")
 
 
-def mark_ambiguous(db: Connection, call_ids: Sequence[int]) -> None:
-    """Note that nobody knows whether these calls were answered: their reservations stay. Raises errors.WrongState."""
+def mark_ambiguous(
+    db: Connection,
+    call_ids: Sequence[int],
+    *,
+    outcome: str | None = None,
+    category: str | None = None,
+    raw: str | None = None,
+) -> None:
+    """Note that nobody knows whether these calls were answered and billed: their reservations stay.
+
+    What was in flight when a process died has no outcome; a call that was seen to break off has one, and perhaps a
+    part of its answer in `raw`. Raises errors.WrongState.
+    """
     for call_id in call_ids:
-        _change(db, _in_state(db, call_id, "sent"), state="ambiguous")
+        held = _in_state(db, call_id, "sent")
+        _change(db, held, state="ambiguous", outcome=outcome, category=category, raw=raw)
 
 
 def replan(db: Connection, call_ids: Sequence[int]) -> None:
@@ -195,7 +207,8 @@ def replan(db: Connection, call_ids: Sequence[int]) -> None:
     """
     for call_id in call_ids:
         held = _in_state(db, call_id, "sent", "ambiguous")
-        _change(db, held, state="planned", sent_at=None, **_settle(db, held, held.reserved_micro))
+        fresh = {"state": "planned", "sent_at": None, "outcome": None, "category": None, "raw": None}
+        _change(db, held, **fresh, **_settle(db, held, held.reserved_micro))
 
 
 def call_counts(db: Connection, round: int) -> dict[str, int]:
