@@ -22,6 +22,9 @@ MAX_LINE = 16_000_000
 MAX_JSON = 100_000_000
 """Characters of a JSON object that holds the rows, which is read whole; gzip hides far more than its size says."""
 
+ROW_LISTS = ("instances", "instructions", "prompts")
+"""What the list of rows is called in an object that has several lists."""
+
 Record = Mapping[str, Any]
 Numbered = Iterator[tuple[int, "Record | RowRefused"]]
 
@@ -149,10 +152,10 @@ def _json_object(path: Path, stream: TextIO) -> Numbered:
 
 
 def _rows_of(path: Path, document: Record) -> list[Any]:
-    """The list in an object that holds the rows: the one named `instances`, or else the only one with anything in."""
+    """The list in an object that holds the rows: by its name, or else the only one with anything in."""
     lists = {name: value for name, value in document.items() if isinstance(value, list)}
-    if "instances" in lists:
-        return lists["instances"]
+    if name := next((name for name in ROW_LISTS if name in lists), None):
+        return lists[name]
     filled = {name: value for name, value in lists.items() if value} or lists
     if len(filled) != 1:
         raise ImportRefused(

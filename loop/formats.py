@@ -62,7 +62,7 @@ class Format:
 
 def label(value: Any, task: Task) -> str:
     """A foreign label in the words of the task. Raises RowRefused for null, an empty one, or an unknown one."""
-    known = COMPLETION if task == "completion" else HARM
+    known = _words(task)
     if isinstance(value, str) and value in known:
         return known[value]
     if value is None or value == "":
@@ -72,6 +72,10 @@ def label(value: Any, task: Task) -> str:
         positive, negative = LABELS[task]
         raise RowRefused(f"unknown {task} label {str(value)[:40]!r}: write {positive} or {negative}")
     return known[word]
+
+
+def _words(task: Task) -> Mapping[str, str]:
+    return COMPLETION if task == "completion" else HARM
 
 
 def known_labels(values: Mapping[Task, Any]) -> dict[Task, str]:
@@ -93,18 +97,16 @@ def columns_format(task: Task, sample: Record) -> Format:
     prompt = next((name for name in TEXT_COLUMNS if name in sample), TEXT_COLUMNS[0])
     labelled = "label" in sample
     needed = frozenset((prompt, "label")) if labelled else frozenset((prompt,))
+    # One mapping for each word: a million rows need no million of them.
+    ready: dict[str, Mapping[Task, str]] = {written: {task: known} for written, known in _words(task).items()}
 
     def read(record: Record) -> Content:
-        labels: Mapping[Task, str] = {task: label(record["label"], task)} if "label" in record else NO_LABELS
-        get = record.get
-        source, policy = get("source"), get("policy")
-        return Content(
-            record[prompt],
-            get("response"),
-            labels,
-            source if source and isinstance(source, str) else None,
-            policy if policy and isinstance(policy, str) else None,
-        )
+        labels = NO_LABELS
+        if "label" in record:
+            given = record["label"]
+            found = ready.get(given) if isinstance(given, str) else None
+            labels = found if found is not None else {task: label(given, task)}
+        return Content(record[prompt], record.get("response"), labels, word(record, "source"), word(record, "policy"))
 
     return Format("columns", needed, read, ids=True)
 

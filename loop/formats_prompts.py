@@ -18,13 +18,6 @@ def _constant(prompt: str, policy: str, labels: Mapping[Task, str] = HARMFUL) ->
     return lambda record: Content(record[prompt], None, labels, None, word(record, policy))
 
 
-def _harmbench(record: Record) -> Content:
-    # A contextual behaviour is harmful with its context, and is sent after it.
-    context, behaviour = record["ContextString"], record["Behavior"]
-    prompt = f"{context}\n\n---\n\n{behaviour}" if context else behaviour
-    return Content(prompt, None, HARMFUL, None, word(record, "SemanticCategory"))
-
-
 def _multijail(record: Record) -> list[Content]:
     return [Content(record[language], None, HARMFUL) for language in LANGUAGES if language in record]
 
@@ -99,7 +92,12 @@ def _is_binary(record: Record, name: str) -> bool:
 
 PROMPT_SETS: tuple[Format, ...] = (
     Format("advbench", frozenset(("goal", "target")), _constant("goal", "")),
-    Format("harmbench", frozenset(("Behavior", "FunctionalCategory", "ContextString")), _harmbench),
+    Format(
+        "harmbench",
+        frozenset(("Behavior", "FunctionalCategory", "ContextString")),
+        _constant("Behavior", "SemanticCategory"),
+        note="a contextual behaviour comes in without its context, as the published counts have it",
+    ),
     Format("simplesafetytests", frozenset(("harm_area", "prompts_final")), _constant("prompts_final", "harm_area")),
     Format("simplesafetytests hub", frozenset(("harm_area", "category", "prompt")), _constant("prompt", "harm_area")),
     Format("strongreject", frozenset(("forbidden_prompt",)), _constant("forbidden_prompt", "category")),

@@ -85,21 +85,21 @@ class Checked:
         """Rows to write."""
         return self.spool.count if self.chosen is None else len(self.chosen)
 
-    def pieces(self, size: int = PIECE) -> Iterator[Sequence[samples.Kept]]:
+    def pieces(self) -> Iterator[Sequence[samples.Kept]]:
         """The rows to write, in the file's order."""
-        if self.chosen is None:
-            yield from self.spool.pieces(size)
-            return
-        rows = (row for piece in self.spool.pieces() for row in piece)
-        wanted = (row for at, row in enumerate(rows) if at in self.chosen)
-        while piece := list(islice(wanted, size)):
-            yield piece
+        at = 0
+        for piece in self.spool.pieces():
+            if self.chosen is None:
+                yield piece
+            else:
+                yield [row for place, row in enumerate(piece, start=at) if place in self.chosen]
+            at += len(piece)
 
 
 def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
     """Read and hash a file as a recipe's [[data]] names it. Raises ImportRefused."""
     reading = _opened(data)
-    spool = Spool(len(samples.KEPT))
+    spool = Spool()
     try:
         taken = Taken(format=reading.format, note=reading.note)
         labels = _fill(spool, reading, data, taken, progress)
@@ -161,11 +161,16 @@ def _fill(
     """Put every accepted row into the spool and every other into `taken`; how often each kind of label is there."""
     labels: Counter[tuple[str | None, ...]] = Counter()
     reasons: dict[str, str] = {}
+    split, benchmark = data.split, data.benchmark if data.split == "test" else None
     while read := list(islice(reading.rows, PIECE)):
-        kept = []
+        kept: list[samples.Kept] = []
         for row in read:
             if isinstance(row, SampleRow):
-                kept.append(samples.kept(new_sample(row, data)))
+                get = row.labels.get
+                known = get("request"), get("completion"), get("response")
+                source = benchmark or row.source
+                new = samples.NewSample(split, row.prompt, row.response, source, row.row_ref, *known, row.policy)
+                kept.append(samples.kept(new))
             else:
                 # A million rows may be refused for the same reason.
                 taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
@@ -176,18 +181,12 @@ def _fill(
     return labels
 
 
-def new_sample(row: SampleRow, data: Data) -> samples.NewSample:
-    """An accepted row as the store takes it."""
-    source = data.benchmark or row.source if data.split == "test" else row.source
-    get = row.labels.get
-    labels = get("request"), get("completion"), get("response")
-    return samples.NewSample(data.split, row.prompt, row.response, source, row.row_ref, *labels, row.policy)
-
-
 def _of_no_use(data: Data, taken: Taken) -> str:
+    """Why nothing came in, with what is to be known of such a file."""
     first = taken.refused[0] if taken.refused else None
     why = f"; the first reason is in row {first.row}: {first.reason}" if first else ""
-    return f"{data.path}: no row of it can be used for {data.split}{why}"
+    note = f" (a file of {taken.format}: {taken.note})" if taken.note else ""
+    return f"{data.path}: no row of it can be used for {data.split}{why}{note}"
 
 
 def _drawn(spool: Spool, wanted: int, rng: np.random.Generator) -> frozenset[int]:

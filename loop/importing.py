@@ -1,7 +1,7 @@
 """Samples from a file: which format it is, and its rows, accepted or refused. It writes nothing."""
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -75,7 +75,7 @@ def read_rows(numbered: Numbered, shown: str, name: str, *, split: Split, **aske
         mapping = {key: column for key, column in mapping.items() if not key.endswith("label")}
     found = _format(shown, name, sample, asked.get("fmt"), mapping, asked.get("task", "request"))
     reader = RowReader(name, found, split, hidden, asked.get("prompts_only", False))
-    rows = (row for number, record in chain(head, numbered) for row in reader.rows(number, record))
+    rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, numbered)))
     where, limit = asked.get("where"), asked.get("limit")
     if where is not None:
         rows = (row for row in rows if isinstance(row, Refused) or where.wants(row))

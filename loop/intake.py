@@ -45,11 +45,12 @@ def import_file(ctx: Context, data: Data) -> Taken:
     checked = check(data, ctx.rng("sample", data.path, data.split))
     taken, done = checked.taken, 0
     with checked.spool:
-        for piece in checked.pieces(ctx.size(PIECE)):
-            with ctx.store.write() as db:
-                taken.count(samples.add_kept(db, [piece], ctx.now()))
-            done += len(piece)
-            ctx.between_pieces(done, checked.count)
+        for rows in checked.pieces():
+            for piece in ctx.pieces(rows, PIECE):
+                with ctx.store.write() as db:
+                    taken.count(samples.add_kept(db, [piece], ctx.now()))
+                done += len(piece)
+                ctx.between_pieces(done, checked.count)
     if taken.refused:
         first, name = taken.refused[0], Path(data.path).name
         ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")

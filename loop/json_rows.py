@@ -31,11 +31,12 @@ class Parser:
 
     def whole(self, text: str) -> Any:
         """The one value of a text. Raises Doubtful."""
-        value, end = self.first(text, _SPACE.match(text).end())  # type: ignore[union-attr]
+        text = text.strip(" \t\r\n")
+        value, end = self.first(text, 0)
         if isinstance(value, Doubtful):
             raise value
-        if _SPACE.match(text, end).end() != len(text):  # type: ignore[union-attr]
-            raise Doubtful(f"not JSON: more after the value at line {_line(text, end)}")
+        if end != len(text):
+            raise Doubtful(f"not JSON: more after the value at line {text.count(chr(10), 0, end) + 1}")
         return value
 
     def first(self, text: str, at: int) -> tuple[Any, int]:
@@ -133,7 +134,3 @@ def _nothing_after(stream: TextIO, text: str, at: int) -> None:
         if _SPACE.match(text, at).end() != len(text):  # type: ignore[union-attr]
             raise Doubtful("not JSON: more after the end of the list")
         text, at = stream.read(PIECE), 0
-
-
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1

@@ -3,7 +3,7 @@
 Every text here is hostile: it is checked for what the store cannot hold, and never interpreted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from wizloop.loop.formats import NO_LABELS, Content, Format
 from wizloop.loop.incoming import Refused, SampleRow, Split
 from wizloop.loop.words import Task
 
+_REQUEST = {"request"}
 MAX_TEXT = 1_000_000
 """Bytes of UTF-8 of one prompt or one response."""
 
@@ -28,34 +29,39 @@ class RowReader:
     ids: dict[int, int] = field(default_factory=dict)
     """Of each id's hash, the hash of the text that it came with first."""
 
-    def rows(self, number: int, record: Record | RowRefused) -> Iterator[SampleRow | Refused]:
+    def rows(self, number: int, record: Record | RowRefused) -> Sequence[SampleRow | Refused]:
         """The rows that a record holds, or the reason against it."""
         try:
-            contents = self._contents(number, record)
+            found = self._read(record)
+            if not isinstance(found, list):
+                return (self._accepted(found, f"{self.name}:{number}"),)
         except RowRefused as refused:
-            yield Refused(number, str(refused), refused.damaged)
-            return
-        for place, content in enumerate(contents):
-            try:
-                yield self._accepted(content, f"{self.name}:{number}" + (f".{place + 1}" if len(contents) > 1 else ""))
-            except RowRefused as refused:
-                yield Refused(number, str(refused), refused.damaged)
+            return (Refused(number, str(refused), refused.damaged),)
+        return [self._one_of_several(content, number, place) for place, content in enumerate(found, start=1)]
 
-    def _contents(self, number: int, record: Record | RowRefused) -> list[Content]:
+    def _one_of_several(self, content: Content, number: int, place: int) -> SampleRow | Refused:
+        try:
+            return self._accepted(content, f"{self.name}:{number}.{place}")
+        except RowRefused as refused:
+            return Refused(number, str(refused), refused.damaged)
+
+    def _read(self, record: Record | RowRefused) -> Content | list[Content]:
         if isinstance(record, RowRefused):
             raise record
         if self.hide_labels and "label" in record:
             record = {column: value for column, value in record.items() if column != "label"}
-        if missing := self.format.columns - record.keys():
-            raise RowDamaged(f"no column {min(missing)!r}, which the format {self.format.name!r} needs")
+        wanted = self.format
+        if not wanted.columns <= record.keys():
+            raise RowDamaged(
+                f"no column {min(wanted.columns - record.keys())!r}, which the format {wanted.name!r} needs"
+            )
         try:
-            found = self.format.read(record)
+            found = wanted.read(record)
         except (KeyError, TypeError, AttributeError) as error:
-            raise RowDamaged(f"not in the shape of the format {self.format.name!r} ({error})") from None
-        contents = found if isinstance(found, list) else [found]
-        if self.format.ids and "id" in record:
-            self._one_text_an_id(record["id"], contents[0])
-        return contents
+            raise RowDamaged(f"not in the shape of the format {wanted.name!r} ({error})") from None
+        if wanted.ids and "id" in record and not isinstance(found, list):
+            self._one_text_an_id(record["id"], found)
+        return found
 
     def _one_text_an_id(self, given: Any, content: Content) -> None:
         """Raise RowDamaged for an id that stood for another text before."""
@@ -69,25 +75,23 @@ class RowReader:
             response = None
             labels = {task: label for task, label in labels.items() if task == "request"}
         prompt = _text(prompt, "prompt")
-        if not prompt.strip():
+        if not prompt or prompt.isspace():
             raise RowRefused("the prompt is empty")
         response = None if response is None or response == "" else _text(response, "response")
-        return SampleRow(
-            prompt,
-            response,
-            NO_LABELS if self.hide_labels else self._labels(labels, response),
-            self.name if source is None else _text(source, "source"),
-            row_ref,
-            None if policy is None else _text(policy, "policy"),
-        )
+        if self.hide_labels:
+            labels = NO_LABELS
+        elif not labels or (response is None and labels.keys() != _REQUEST):
+            self._fit(labels, response)
+        source = self.name if source is None else _text(source, "source")
+        policy = None if policy is None else _text(policy, "policy")
+        return SampleRow(prompt, response, labels, source, row_ref, policy)
 
-    def _labels(self, labels: Mapping[Task, str], response: str | None) -> Mapping[Task, str]:
-        """The row's labels, if they can be about what it holds and the split has what it needs."""
+    def _fit(self, labels: Mapping[Task, str], response: str | None) -> None:
+        """Raise RowRefused for labels that cannot be about what the row holds, or that the split lacks."""
         if response is None and (about := [task for task in labels if task != "request"]):
             raise RowRefused(f"a {about[0]} label, and no response that it could be about")
         if self.split != "pool" and not labels:
             raise RowRefused(f"no label, and a sample of {self.split} needs one")
-        return labels
 
 
 def _text(value: Any, name: str) -> str:

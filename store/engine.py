@@ -191,10 +191,13 @@ def insert_new(
         made = [dict(zip(names, (*row, now), strict=True)) for row in rows]
         return int(db.execute(upsert(db, table).on_conflict_do_nothing(), made).rowcount)
     stamp = table.c[names[-1]].type.dialect_impl(db.dialect).bind_processor(db.dialect)
-    kept = now if stamp is None else stamp(now)
-    places = ", ".join("?" * len(names))
-    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}) ON CONFLICT DO NOTHING"
-    return int(db.exec_driver_sql(statement, [(*row, kept) for row in rows]).rowcount)
+    assert stamp is not None
+    places = ", ".join("?" * (len(names) - 1))
+    # The time stands in the statement: digits and no text from outside, and no new tuple for each row.
+    statement = (
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}, '{stamp(now)}') ON CONFLICT DO NOTHING"
+    )
+    return int(db.exec_driver_sql(statement, list(rows)).rowcount)
 
 
 def upsert(db: Connection, table: Table) -> sqlite.Insert:

@@ -1,56 +1,49 @@
 """Rows that wait on disk between being checked and being written, so that neither memory nor the writer holds them.
 
-The file is private, unlinked as soon as it is open, and gone with its process, however that ends.
+The file is private and has no name: it is gone with its process, however that ends, and nobody else can write what is
+read back. That is why marshal, which trusts its input, may be used: ten times faster than a second database.
 """
 
+import marshal
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
-from wizloop.store import engine, errors
+from wizloop.store import errors
 
-FETCHED = 1000
+_LENGTH = 8
+"""Bytes in front of each piece that say how long it is."""
 
 
 class Spool:
-    """Rows of one width, in the order in which they were put. Values are text, bytes, numbers or None."""
+    """Rows in the order in which they were put. Values are text, bytes, numbers or None."""
 
-    def __init__(self, width: int) -> None:
-        module = engine.driver()
-        self._errors = module.Error
-        with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
-            self._raw = module.connect(str(Path(folder) / "rows"), isolation_level=None)
-            for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "page_size=16384"):
-                self._raw.execute(f"PRAGMA {pragma}")
-            self._raw.execute(f"CREATE TABLE rows ({', '.join(f'c{at}' for at in range(width))})")
-        self._put = f"INSERT INTO rows VALUES ({', '.join('?' * width)})"
-        self._raw.execute("BEGIN")
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="wizloop-")  # noqa: SIM115
         self.count = 0
 
     def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add rows at the end. Raises errors.DiskFull, errors.BadText."""
+        """Add rows at the end, which stay together as a piece. Raises errors.DiskFull."""
         try:
-            self._raw.executemany(self._put, rows)
-        except UnicodeEncodeError as error:
-            raise errors.BadText(f"a text is not valid Unicode ({error.reason})") from error
-        except self._errors as error:
+            kept = marshal.dumps(list(rows))
+            self._file.write(len(kept).to_bytes(_LENGTH, "big") + kept)
+        except OSError as error:
             raise errors.DiskFull(
-                f"the rows that were read do not fit into {tempfile.gettempdir()} ({error}): make room there, or name "
-                "another folder in TMPDIR"
+                f"the rows that were read do not fit into {tempfile.gettempdir()} ({error.strerror}): make room there, "
+                "or name another folder in TMPDIR"
             ) from error
         self.count += len(rows)
 
-    def pieces(self, size: int = FETCHED) -> Iterator[list[tuple[Any, ...]]]:
-        """All rows in order, `size` at a time; may be asked for again."""
-        found = self._raw.execute("SELECT * FROM rows ORDER BY rowid")
-        while piece := found.fetchmany(size):
-            yield piece
+    def pieces(self) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows in order, as they were put; may be asked for again once it is at its end."""
+        self._file.seek(0)
+        while length := self._file.read(_LENGTH):
+            yield marshal.loads(self._file.read(int.from_bytes(length, "big")))
 
     def close(self) -> None:
         """Let the rows go."""
-        self._raw.close()
+        self._file.close()
 
     def __enter__(self) -> "Spool":
         return self

@@ -136,7 +136,7 @@ def test_a_csv_row_with_other_cells_than_the_header_is_refused(tmp_path: Path) -
         ("a.csv", "prompt\n", "no row"),
         ("a.json", '{"prompt": "a"}\n{"prompt": "b"}', r"if each line is an object of its own, name it \.jsonl"),
         ("a.json", '"text"', "holds a str"),
-        ("a.json", {"instructions": ["a"], "inputs": ["b"]}, "an object with 2 lists"),
+        ("a.json", {"questions": ["a"], "answers": ["b"]}, "an object with 2 lists"),
         ("a.jsonl", '{"question": "a"}', r"unknown columns \(question\)"),
         ("a.jsonl", "not json\nneither", "the last is row 2: not JSON"),
         ("a.csv", 'prompt\n"never closed\n', "not CSV near line 2"),

@@ -1,0 +1,186 @@
+"""Imports rows of 300 characters and holds the rate against a bare executemany of the same rows in the same run.
+
+    python benchmarks/import.py [--rows 10000 100000 1000000] [--repeats 3] [--held-out 2000]
+
+Every measurement is a process of its own. `bare` reads the same JSON Lines with json.loads and hands them to the same
+SQLite, into the same table, in one transaction, with digests that were made before its clock starts. `ours` is what
+`wizloop import` does: read, check, hash, spool, write. `hashing` is timed alone on the same rows and taken off;
+`near` is the search for near-duplicates of a test set, which runs after the import. The two sides take turns.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wizloop.loop import import_file, leaks
+from wizloop.recipes.sections import Data
+from wizloop.store import engine, hashing, samples
+from wizloop.store.db import Store
+
+LENGTH = 300
+WORDS = [f"w{number}{'abcdefgh'[number % 8] * (number % 5)}" for number in range(5000)]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def written(path: Path, rows: int, seed: int) -> Path:
+    rng = random.Random(seed)
+    with path.open("w") as file:
+        for number in range(rows):
+            text = f"{number} {' '.join(rng.choices(WORDS, k=70))}"[:LENGTH]
+            file.write(json.dumps({"prompt": text, "label": "safe" if number % 3 else "harmful"}) + "\n")
+    return path
+
+
+def bare(path: Path, workspace: Path) -> dict[str, float]:
+    """The same rows through json.loads and executemany, and nothing else."""
+    Store.create(workspace).close()
+    labels = {"safe": "unharmful", "harmful": "harmful"}
+
+    def made(number: int, row: dict[str, str], digests: tuple[bytes, bytes]) -> tuple[Any, ...]:
+        ref, stamp = f"{path.name}:{number}", "2026-01-01T00:00:00.000000Z"
+        label = labels[row["label"]]
+        return ("pool", row["prompt"], None, path.name, ref, label, None, None, None, *digests, stamp)
+
+    with path.open() as file:
+        prompts = (json.loads(line)["prompt"] for line in file)
+        digests = [(hashing.content_digest(one, None), hashing.normal_digest(one, None)) for one in prompts]
+    names = (*samples.KEPT, "added_at")
+    statement = f"INSERT INTO samples ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    raw = engine.connect(workspace / engine.DB_NAME, "rw", engine.driver())
+    began = time.perf_counter()
+    loading = 0.0
+    raw.execute("BEGIN IMMEDIATE")
+    with path.open() as file:
+        at = 0
+        while lines := list(islice(file, 1000)):
+            started = time.perf_counter()
+            rows = [made(at + n, json.loads(line), digests[at + n]) for n, line in enumerate(lines)]
+            loading += time.perf_counter() - started
+            raw.executemany(statement, rows)
+            at += len(lines)
+    raw.execute("COMMIT")
+    seconds = time.perf_counter() - began
+    raw.close()
+    return {"seconds": seconds, "insert": seconds - loading}
+
+
+def ours(path: Path, workspace: Path, held_out: Path) -> dict[str, float]:
+    """What the command does, its parts timed, and the memory that all of it took."""
+    with Store.create(workspace) as store:
+        before = _imported(store, held_out, "test")[0]
+        check, write = _imported(store, path, "pool")[1:]
+        began = time.perf_counter()
+        leaks.exclude(store, leaks.find(store, after=before))
+        near = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        hashing_alone = sum(_timed(store))
+    return {"check": check, "write": write, "near": near, "hashing": hashing_alone, "peak": peak}
+
+
+def _imported(store: Store, path: Path, split: str) -> tuple[int, float, float]:
+    data = Data(path=str(path), split=split)  # type: ignore[arg-type]
+    began = time.perf_counter()
+    checked = import_file.check(data, np.random.default_rng(0))
+    read = time.perf_counter()
+    with checked.spool:
+        before = import_file.write(store, checked, NOW)
+    return before + checked.count, read - began, time.perf_counter() - read
+
+
+def _timed(store: Store) -> Iterator[float]:
+    """Seconds of hashing alone, a page at a time."""
+    after = 0
+    while True:
+        with store.read() as db:
+            page = samples.prompts(db, "pool", after, 1000)
+        if not page:
+            return
+        began = time.perf_counter()
+        for _, prompt in page:
+            hashing.content_digest(prompt, None)
+            hashing.normal_digest(prompt, None)
+        yield time.perf_counter() - began
+        after = page[-1][0]
+
+
+def alone(side: str, path: Path, held_out: Path) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--side", side, str(path), str(held_out)], check=True, stdout=subprocess.PIPE
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def measured(rows: int, repeats: int, held_out: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder) / "rows.jsonl", rows, 1)
+        test = written(Path(folder) / "test.jsonl", held_out, 2)
+        theirs, mine = [], []
+        for _ in range(repeats):
+            theirs.append(alone("bare", path, test))
+            mine.append(alone("ours", path, test))
+
+    def middle(pick: Callable[[dict[str, float]], float], among: list[dict[str, float]]) -> float:
+        return statistics.median(map(pick, among))
+
+    clear = middle(lambda one: one["check"] + one["write"] - one["hashing"], mine)
+    return {
+        "rows": rows,
+        "bare": rows / middle(lambda one: one["seconds"], theirs),
+        "bare_insert": rows / middle(lambda one: one["insert"], theirs),
+        "ours": rows / middle(lambda one: one["check"] + one["write"], mine),
+        "ours_without_hashing": rows / clear,
+        "ratio": middle(lambda one: one["seconds"], theirs) / clear,
+        "ratio_writing": middle(lambda one: one["insert"], theirs) / middle(lambda one: one["write"], mine),
+        "hashing": rows / middle(lambda one: one["hashing"], mine),
+        "near": rows / middle(lambda one: one["near"], mine),
+        "peak_mb": middle(lambda one: one["peak"], mine) / 1e6,
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--held-out", type=int, default=2000)
+    options.add_argument("--side", nargs=3, metavar=("SIDE", "ROWS", "TEST"), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.side:
+        side, path, test = given.side
+        with tempfile.TemporaryDirectory() as folder:
+            found = bare(Path(path), Path(folder)) if side == "bare" else ours(Path(path), Path(folder), Path(test))
+        print(json.dumps(found))
+        return
+    driver = engine.driver()
+    print(f"SQLite {driver.sqlite_version} of {driver.__name__}, load {os.getloadavg()[0]:.2f}; rows per second")
+    names = ("rows", "bare", "bare_insert", "ours", "ours_without_hashing", "ratio", "ratio_writing", "hashing", "near")
+    print("  ".join((*names, "peak_mb")))
+    rates = []
+    for rows in given.rows:
+        found = measured(rows, given.repeats, given.held_out)
+        rates.append(found["ours"])
+        print(
+            "  ".join(
+                f"{found[name]:,.2f}" if "ratio" in name else f"{found[name]:,.0f}" for name in (*names, "peak_mb")
+            )
+        )
+    print(f"from {given.rows[0]:,} to {given.rows[-1]:,} rows the rate is {rates[-1] / rates[0]:.2f} of the first")
+
+
+if __name__ == "__main__":
+    main()
