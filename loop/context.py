@@ -52,8 +52,8 @@ class Context:
     _loaded: dict[str, Guard] = field(default_factory=dict, repr=False)
     _told_at: datetime | None = field(default=None, repr=False)
 
-    def between_pieces(self, done: int, total: int) -> None:
-        """Note how far the phase is, and end it here if that is wanted. Raises Interrupted."""
+    def between_pieces(self, done: int, total: int, waiting: str = "") -> None:
+        """Note how far the phase is and what it waits for, and end it here if that is wanted. Raises Interrupted."""
         if self.stop_asked():
             raise Interrupted("signal")
         now = self.now()
@@ -62,7 +62,7 @@ class Context:
             return
         self._told_at = now
         with self.store.write() as db:
-            steps.progress(db, self.round, self.phase, done, total)
+            steps.progress(db, self.round, self.phase, done, total, waiting)
             run = control.get_run(db)
         if run is not None and run.wanted == "pause":
             raise Interrupted("pause")

@@ -112,6 +112,8 @@ class Supervisor:
     _scales: dict[str, float] = field(default_factory=dict)
     """What batch sizes are multiplied by, for each phase in which memory ran out."""
     _doing: str = "starting"
+    _waiting: str | None = None
+    """What the phase under way said last that it waits for: a provider, perhaps."""
     _beaten_at: float = 0.0
 
     def run(self) -> Ended:
@@ -172,12 +174,12 @@ class Supervisor:
         return answer
 
     def _answer(self, worker: WorkerProcess, round: int, phase: str) -> dict[str, Any] | Died:
-        heard, life, told = time.monotonic(), None, 0
+        heard, life, told, self._waiting = time.monotonic(), None, 0, None
         while (answer := worker.answer(self.pace.poll_s)) is None:
             if self._signals > told:
                 told = self._signals
                 worker.terminate() if told == 1 else worker.kill()
-            if not self._beat(None):
+            if not self._beat(self._waiting):
                 continue
             if (now := self._life(worker, round, phase)) != life:
                 heard, life = time.monotonic(), now
@@ -198,7 +200,8 @@ class Supervisor:
             computed = sum(psutil.Process(worker.pid).cpu_times()[:2])
         except psutil.Error:
             computed = 0.0
-        return step and (step.done, step.total), int(computed)
+        self._waiting = step.note or None if step else None
+        return step and (step.done, step.total, step.note), int(computed)
 
     def _note_in(self, answer: dict[str, Any], round: int, phase: str) -> str | None:
         """The phase's note. Raises Interrupted, errors.DiskFull, or PhaseFailed for any other error."""

@@ -109,9 +109,9 @@ def begin_step(db: Connection, round: int, phase: str, now: datetime) -> None:
     db.execute(new.on_conflict_do_update(index_elements=["round", "phase"], set_=again))
 
 
-def progress(db: Connection, round: int, phase: str, done: int, total: int) -> None:
-    """Say how far a phase is. Raises errors.NotFound."""
-    _change_step(db, round, phase, done=done, total=total)
+def progress(db: Connection, round: int, phase: str, done: int, total: int, waiting: str = "") -> None:
+    """Say how far a phase is, and what it waits for, if anything, as its note. Raises errors.NotFound."""
+    _change_step(db, round, phase, done=done, total=total, note=waiting)
 
 
 def finish_step(db: Connection, round: int, phase: str, note: str, now: datetime) -> None:
