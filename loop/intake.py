@@ -29,9 +29,10 @@ def run(ctx: Context) -> str:
     Raises ImportRefused, which names the file or split and says what to do.
     """
     taken = _demo(ctx) if ctx.recipe.source == "demo" else _files(ctx)
-    excluded = exclude_leaks(ctx)
+    exclude_leaks(ctx)
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
+        excluded = leaks.number(db)
     check_usable(counts, labels)
     record = {"samples": counts, "leaks_excluded": excluded, "files": taken}
     with ctx.store.write() as db:

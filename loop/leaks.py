@@ -16,7 +16,8 @@ LEARNED, MEASURED = ("pool", "seed"), ("dev", "test")
 PIECE = 250
 """Samples that are taken out of use in one transaction."""
 
-_REASON = re.compile(r"(repeats|nearly repeats \((\d\.\d\d)\)) the held-out sample (\d+)")
+HELD_OUT = "the held-out sample"
+_REASON = re.compile(rf"(repeats|nearly repeats \((\d\.\d\d)\)) {HELD_OUT} (\d+)")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ def exclude(store: Store, reasons: dict[int, str], between: Callable[[], None] =
     return total
 
 
+def number(db: Connection) -> int:
+    """How many samples are out of use because dev or test holds them."""
+    return samples.excluded_for(db, HELD_OUT)
+
+
 def listed(db: Connection) -> Iterator[Listed]:
     """Every sample that is out of use because dev or test holds it, in id order."""
     after = 0
@@ -103,14 +109,12 @@ def _reason(leak: Leak) -> str:
     held = _id(leak.measure_id)
     # Two digits, and never 1.00 for what is not the same.
     return (
-        _same(held)
-        if leak.kind == "exact"
-        else f"nearly repeats ({min(leak.similarity, 0.99):.2f}) the held-out sample {held}"
+        _same(held) if leak.kind == "exact" else f"nearly repeats ({min(leak.similarity, 0.99):.2f}) {HELD_OUT} {held}"
     )
 
 
 def _same(held: int) -> str:
-    return f"repeats the held-out sample {held}"
+    return f"repeats {HELD_OUT} {held}"
 
 
 def _id(value: Hashable) -> int:

@@ -162,30 +162,13 @@ def backup(path: Path, to: Path, module: ModuleType) -> None:
     aside.replace(to)
 
 
-def insert_many(db: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows whose values stand in the order of `names`.
-
-    Hands SQLite the tuples as they are: Core's own executemany makes dictionaries of them and takes twice as long.
-    """
-    if db.dialect.name != "sqlite":
-        db.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
-        return
-    made = [table.c[name].type.dialect_impl(db.dialect).bind_processor(db.dialect) for name in names]
-    as_kept = [
-        map(make, column) if make else column for make, column in zip(made, zip(*rows, strict=True), strict=True)
-    ]
-    places = ", ".join("?" * len(names))
-    db.exec_driver_sql(
-        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})", list(zip(*as_kept, strict=True))
-    )
-
-
 def insert_new(
     db: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]], now: datetime
 ) -> int:
     """Insert the rows that no unique constraint keeps out; how many. The last of `names` is the time, which is `now`.
 
-    Values stand as SQLite keeps them: digests are bytes.
+    Values stand as SQLite keeps them: digests are bytes. SQLite is handed the tuples as they are, since Core's own
+    executemany makes dictionaries of them and takes twice as long.
     """
     if db.dialect.name != "sqlite":
         made = [dict(zip(names, (*row, now), strict=True)) for row in rows]

@@ -247,6 +247,12 @@ def excluded(db: Connection, after_id: int, limit: int) -> list[Sample]:
     return rows.every(db, Sample, query.order_by(table.c.id).limit(limit))
 
 
+def excluded_for(db: Connection, words: str) -> int:
+    """How many samples are out of use for a reason with these words in it."""
+    query = select(func.count()).where(tables.samples.c.excluded.contains(words, autoescape=True))
+    return int(db.scalar(query) or 0)
+
+
 def leaked(db: Connection, learned: Sequence[str], held_out: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (id in `learned` splits, id in `held_out` splits) of usable samples that are one text when normalised.
 
