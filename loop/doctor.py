@@ -149,7 +149,7 @@ def _teacher(recipe: Any) -> Check:
 def _data(recipe: Any) -> Check:
     if recipe.source == "demo":
         return Check("data", True, "the demo pool, made from the seed")
-    missing = [data.path for data in recipe.data if not Path(data.path).is_file()]
+    missing = [data.path for data in recipe.data if data.hub_split is None and not Path(data.path).is_file()]
     if missing:
         return Check("data", False, f"{missing[0]} is not there", "paths are relative to the folder you start in")
     return Check("data", True, f"{len(recipe.data)} files are there")

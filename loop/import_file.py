@@ -169,8 +169,7 @@ def _fill(
                 get = row.labels.get
                 known = get("request"), get("completion"), get("response")
                 source = benchmark or row.source
-                new = samples.NewSample(split, row.prompt, row.response, source, row.row_ref, *known, row.policy)
-                kept.append(samples.kept(new))
+                kept.append(samples.kept(split, row.prompt, row.response, source, row.row_ref, *known, row.policy))
             else:
                 # A million rows may be refused for the same reason.
                 taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))

@@ -66,7 +66,7 @@ class Added:
 
 _SAMPLE = rows.columns(tables.samples, Sample)
 KEPT = (*NewSample._fields, "hash", "norm_hash")
-"""The columns of a checked row, in its order: what `kept` makes of a NewSample."""
+"""The columns of a checked row, in the order of what `kept` makes."""
 kind_of = itemgetter(*(KEPT.index(name) for name in ("split", *LABELS.values())))
 """The split and the label of each task of a checked row."""
 digest_of = itemgetter(KEPT.index("hash"))
@@ -81,16 +81,27 @@ def add(db: Connection, new: Sequence[NewSample], now: datetime) -> Added:
 
     Adding the same rows again changes nothing. Raises errors.BadText, which names the row.
     """
-    return add_kept(db, rows.pieces([kept(row) for row in new]), now)
+    return add_kept(db, rows.pieces([kept(*row) for row in new]), now)
 
 
-def kept(row: NewSample) -> Kept:
-    """The row as the table keeps it, its hashes with it. Raises errors.BadText."""
+def kept(
+    split: str,
+    prompt: str,
+    response: str | None,
+    source: str,
+    row_ref: str,
+    request: str | None,
+    completion: str | None,
+    response_label: str | None,
+    policy: str | None,
+) -> Kept:
+    """The values of a NewSample as the table keeps them, the digests with them. Raises errors.BadText."""
     try:
-        digest = content_digest(row.prompt, row.response)
+        exact = content_digest(prompt, response)
     except UnicodeEncodeError as error:
-        raise errors.BadText(f"{row.source} {row.row_ref}: the text is not valid Unicode ({error.reason})") from error
-    return (*row, digest, normal_digest(row.prompt, row.response))
+        raise errors.BadText(f"{source} {row_ref}: the text is not valid Unicode ({error.reason})") from error
+    normal = normal_digest(prompt, response)
+    return split, prompt, response, source, row_ref, request, completion, response_label, policy, exact, normal
 
 
 def add_kept(db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime) -> Added:

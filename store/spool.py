@@ -6,7 +6,7 @@ read back. That is why marshal, which trusts its input, may be used: ten times f
 
 import marshal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Any
 
@@ -23,10 +23,10 @@ class Spool:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="wizloop-")  # noqa: SIM115
         self.count = 0
 
-    def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def put(self, rows: list[tuple[Any, ...]]) -> None:
         """Add rows at the end, which stay together as a piece. Raises errors.DiskFull."""
         try:
-            kept = marshal.dumps(list(rows))
+            kept = marshal.dumps(rows)
             self._file.write(len(kept).to_bytes(_LENGTH, "big") + kept)
         except OSError as error:
             raise errors.DiskFull(
