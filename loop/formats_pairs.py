@@ -151,7 +151,8 @@ def _dices(record: Record) -> Content:
 
 
 def _is_dialogue(record: Record, _name: str) -> bool:
-    return isinstance(record["instance"], dict) and "safety" in record["annotations"]
+    annotations = record["annotations"]
+    return isinstance(record["instance"], dict) and isinstance(annotations, dict) and "safety" in annotations
 
 
 def _harm(true: bool) -> str:

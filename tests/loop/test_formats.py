@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from wizloop.loop.formats import Format
 from wizloop.loop.formats_known import KNOWN, named, recognised
 from wizloop.loop.importing import read_samples
+from wizloop.loop.incoming import Refused, SampleRow
 from wizloop.loop.row_reader import RowReader
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -177,6 +179,15 @@ CHAT = {"user_input": "u", "model_output": "m", "human_annotation": "True", "tox
 )
 def test_what_a_known_record_says(record: dict[str, Any], name: str, rows: list[Any]) -> None:
     assert read(record) == (name, rows)
+
+
+@pytest.mark.parametrize("odd", [None, 5, True, "x", "", [], ["a"], {}, {"safety": 1}, {"toxicity": []}])
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: Any) -> None:
+    record = dict.fromkeys(known.columns, odd)
+    recognised(record, "harmful benign deepset contrast.json", "request")
+    for row in RowReader("a", known, "pool", False, False).rows(1, record):
+        assert isinstance(row, Refused | SampleRow)
 
 
 @pytest.mark.parametrize(
