@@ -70,7 +70,7 @@ def import_(
 @in_workspace
 @with_json
 def leaks(files: Sequence[Path], format: str | None, workspace: Path, as_json: bool) -> None:
-    """List the samples that are kept out of training because dev or test holds them.
+    """List the rows that are kept out of training because dev or test holds them.
 
     With two files, before any import: what TRAIN and MEASURE have in common.
     """
@@ -94,10 +94,10 @@ def _list(workspace: Path, as_json: bool) -> None:
         put({"leaks": [one.to_json() for one in found]})
         return
     for one in found:
-        held, kind = one.held_out, "is" if one.similarity == 1 else f"is nearly ({one.similarity:.2f})"
-        prompt = " ".join(one.sample.prompt[:200].split())[:60]
-        click.echo(_shown(f"{one.sample.split} {one.sample.row_ref} {kind} {held.split} {held.row_ref}: {prompt}"))
-    say(f"{len(found):,} samples are kept out of training because dev or test holds them")
+        leak, held, prompt = one.leak, one.held_out, " ".join(one.prompt[:200].split())[:60]
+        kind = "is" if leak.similarity == 1 else f"is nearly ({leak.similarity:.2f})"
+        click.echo(_shown(f"{leak.split} {leak.row_ref} {kind} {held.split} {held.row_ref}: {prompt}"))
+    say(f"{len(found):,} rows are kept out of training because dev or test holds them")
 
 
 def _compare(train: Path, measure: Path, format: str | None, as_json: bool) -> None:
@@ -164,11 +164,20 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
                 f"`wizloop stop` first, or import at most {_AT_ONCE:,} (--limit)"
             )
         with _store(workspace, dry_run) as store:
+            known = _leaks(store)
             with _progress("written") as written:
                 before = import_file.write(store, checked, now(), keep=not dry_run, progress=written)
-            if dry_run or not checked.taken.accepted:
-                return checked.taken, 0
-            return checked.taken, leaking.exclude(store, leaking.find(store, after=before))
+            if checked.taken.accepted and not dry_run:
+                leaking.exclude(store, leaking.find(store, after=before), now())
+            return checked.taken, _leaks(store) - known
+
+
+def _leaks(store: Any) -> int:
+    """How many leaks are written down."""
+    from wizloop.store import leaks
+
+    with store.read() as db:
+        return leaks.number(db)
 
 
 @contextmanager
@@ -223,7 +232,7 @@ def _tell(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> None:
     if not taken.accepted and not taken.conflicts and taken.duplicates:
         say("nothing new: every text was there before")
     if leaks:
-        say(f"{leaks:,} samples are kept out of training because dev or test holds them: `wizloop leaks` lists them")
+        say(f"{leaks:,} rows are kept out of training because dev or test holds them: `wizloop leaks` lists them")
     if dry_run:
         say("a dry run: nothing was written")
 

@@ -5,7 +5,7 @@ no memory and hold nobody up.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from wizloop.loop import leaks
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.importing import Asked, read_rows, stream_samples
 from wizloop.loop.incoming import Reading, Refused, SampleRow, Where
 from wizloop.recipes.sections import Data
 from wizloop.store import samples
-from wizloop.store.db import Store
+from wizloop.store.db import Connection, Store
 from wizloop.store.spool import Spool
 
 PIECE = 1000
@@ -131,10 +132,15 @@ def write(
 
     with store.write() as db:
         before = samples.newest(db)
-        checked.taken.count(samples.add_kept(db, pieces(), now))
+        checked.taken.count(add(db, pieces(), now))
         if not keep:
             db.rollback()
     return before
+
+
+def add(db: Connection, pieces: Iterable[Sequence[samples.Kept]], now: datetime) -> samples.Added:
+    """Add checked rows; of a text that is in another split already, what measures has it."""
+    return samples.add_kept(db, pieces, now, lambda rows: leaks.settle(db, rows, now))
 
 
 def _opened(data: Data) -> Reading:

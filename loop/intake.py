@@ -11,11 +11,12 @@ from typing import Any
 from wizloop.loop import leaks
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.context import Context
-from wizloop.loop.import_file import Taken, check
+from wizloop.loop.import_file import Taken, add, check
 from wizloop.loop.incoming import Split
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data
+from wizloop.store import leaks as leak_rows
 from wizloop.store import samples, steps
 
 PIECE = 250
@@ -32,13 +33,13 @@ def run(ctx: Context) -> str:
     exclude_leaks(ctx)
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
-        excluded = leaks.number(db)
+        kept_out = leak_rows.number(db)
     check_usable(counts, labels)
-    record = {"samples": counts, "leaks_excluded": excluded, "files": taken}
+    record = {"samples": counts, "leaks_excluded": kept_out, "files": taken}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, record)
     told = ", ".join(f"{split} {n:,}" for split, n in counts.items())
-    return f"{told}; {excluded} left out because dev or test holds them" if excluded else told
+    return f"{told}; {kept_out} left out because dev or test holds them" if kept_out else told
 
 
 def import_file(ctx: Context, data: Data) -> Taken:
@@ -49,7 +50,7 @@ def import_file(ctx: Context, data: Data) -> Taken:
         for rows in checked.pieces():
             for piece in ctx.pieces(rows, PIECE):
                 with ctx.store.write() as db:
-                    taken.count(samples.add_kept(db, [piece], ctx.now()))
+                    taken.count(add(db, [piece], ctx.now()))
                 done += len(piece)
                 ctx.between_pieces(done, checked.count)
     if taken.refused:
@@ -60,7 +61,7 @@ def import_file(ctx: Context, data: Data) -> Taken:
 
 def exclude_leaks(ctx: Context) -> int:
     """Take pool and seed samples out of use whose prompt stands, or nearly stands, in dev or test; how many."""
-    return leaks.exclude(ctx.store, leaks.find(ctx.store))
+    return leaks.exclude(ctx.store, leaks.find(ctx.store), ctx.now())
 
 
 def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:

@@ -1,7 +1,7 @@
 """Samples, and how many there are of each kind. Where they come from and what they mean is not known here."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -104,18 +104,29 @@ def kept(
     return split, prompt, response, source, row_ref, request, completion, response_label, policy, exact, normal
 
 
-def add_kept(db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime) -> Added:
-    """`add` for rows that `kept` made, piece after piece in one transaction."""
+Take = Callable[[Sequence[tuple[Kept, int, str]]], set[int]]
+"""Given rows whose text is there in another split, with its id and split: moves some, and tells which ids."""
+
+
+def add_kept(
+    db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime, take: Take = lambda _rows: set()
+) -> Added:
+    """`add` for rows that `kept` made, piece after piece in one transaction. What `take` moves counts as added."""
     tally: Counter[str] = Counter()
     kinds: Counter[tuple[str, ...]] = Counter()
     for piece in pieces:
-        _add_piece(db, piece, now, tally, kinds)
+        _add_piece(db, piece, now, take, tally, kinds)
     _count(db, kinds, usable=1, excluded=0)
     return Added(tally["added"], tally["duplicate"] + tally["elsewhere"], tally["conflict"], tally["elsewhere"])
 
 
 def _add_piece(
-    db: Connection, piece: Sequence[Kept], now: datetime, tally: Counter[str], kinds: Counter[tuple[str, ...]]
+    db: Connection,
+    piece: Sequence[Kept],
+    now: datetime,
+    take: Take,
+    tally: Counter[str],
+    kinds: Counter[tuple[str, ...]],
 ) -> None:
     last = newest(db)
     inserted = insert_new(db, tables.samples, (*KEPT, "added_at"), piece, now)
@@ -124,15 +135,37 @@ def _add_piece(
         kinds.update(map(kind_of, piece))
         return
     there = {row.hash: row for row in _known(db, [digest_of(row) for row in piece])}
-    begun: set[str] = set()
-    for row in piece:
-        digest = digest_of(row).hex()
-        if there[digest].id > last and digest not in begun:
-            begun.add(digest)
+    twins = [(row, there[digest_of(row).hex()]) for row in piece]
+    moved = take([(row, twin.id, twin.split) for row, twin in twins if twin.split != kind_of(row)[0]])
+    met: set[int] = set()
+    for row, twin in twins:
+        again = twin.id in met
+        met.add(twin.id)
+        if not again and twin.id > last:
             tally["added"] += 1
             kinds[kind_of(row)] += 1
+        elif twin.id in moved:
+            tally["duplicate" if again else "added"] += 1
         else:
-            tally[_verdict_on(kind_of(row), there[digest])] += 1
+            tally[_verdict_on(kind_of(row), twin)] += 1
+
+
+def move(db: Connection, taken: Mapping[int, Kept]) -> None:
+    """Give samples the split, origin and labels of these rows, which have their very texts; they are in use again."""
+    table = tables.samples
+    for piece in rows.pieces(sorted(taken)):
+        known = db.execute(select(*_KNOWN, table.c.excluded).where(table.c.id.in_(piece))).all()
+        for out in (False, True):
+            old = Counter(_kind(row) for row in known if (row.excluded is not None) == out)
+            _count(db, old, usable=0 if out else -1, excluded=-1 if out else 0)
+        _count(db, Counter(kind_of(taken[row.id]) for row in known), usable=1, excluded=0)
+        columns = ("split", "source", "row_ref", *LABELS.values(), "policy")
+        changed = [
+            {"row_id": row.id, **{f"new_{name}": taken[row.id][KEPT.index(name)] for name in columns}} for row in known
+        ]
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+        if changed:
+            db.execute(update(table).where(table.c.id == bindparam("row_id")).values(**values, excluded=None), changed)
 
 
 def newest(db: Connection) -> int:
@@ -142,6 +175,11 @@ def newest(db: Connection) -> int:
 
 def _known(db: Connection, digests: list[bytes]) -> Iterable[Row[Any]]:
     return db.execute(select(*_KNOWN).where(tables.samples.c.hash.in_([digest.hex() for digest in digests])))
+
+
+def _kind(row: Any) -> tuple[str, ...]:
+    """`kind_of` for a row of the table."""
+    return (row.split, *(getattr(row, column) for column in LABELS.values()))
 
 
 def _verdict_on(kind: tuple[str, ...], there: Any) -> str:
@@ -236,8 +274,7 @@ def exclude_each(db: Connection, reasons: Mapping[int, str]) -> int:
             continue
         given = [{"row_id": row.id, "reason": reasons[row.id]} for row in changed]
         db.execute(update(table).where(table.c.id == bindparam("row_id")).values(excluded=bindparam("reason")), given)
-        kinds = Counter((row.split, *(getattr(row, column) for column in LABELS.values())) for row in changed)
-        _count(db, kinds, usable=-1, excluded=1)
+        _count(db, Counter(map(_kind, changed)), usable=-1, excluded=1)
         excluded += len(changed)
     return excluded
 
@@ -249,19 +286,6 @@ def prompts(db: Connection, split: str, after_id: int, limit: int) -> list[tuple
         table.c.split == split, table.c.id > after_id, table.c.excluded.is_(None)
     )
     return [(row.id, row.prompt) for row in db.execute(query.order_by(table.c.id).limit(limit))]
-
-
-def excluded(db: Connection, after_id: int, limit: int) -> list[Sample]:
-    """The next samples that are out of use, in id order."""
-    table = tables.samples
-    query = select(*_SAMPLE).where(table.c.excluded.is_not(None), table.c.id > after_id)
-    return rows.every(db, Sample, query.order_by(table.c.id).limit(limit))
-
-
-def excluded_for(db: Connection, words: str) -> int:
-    """How many samples are out of use for a reason with these words in it."""
-    query = select(func.count()).where(tables.samples.c.excluded.contains(words, autoescape=True))
-    return int(db.scalar(query) or 0)
 
 
 def leaked(db: Connection, learned: Sequence[str], held_out: Sequence[str]) -> list[tuple[int, int]]:

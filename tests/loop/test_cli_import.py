@@ -156,17 +156,49 @@ def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
     workspace = tmp_path / "runs"
     assert run(lines(tmp_path / "pool.jsonl", *pool), workspace=workspace).exit_code == 0
     said = run(lines(tmp_path / "test.jsonl", {**GOOD, "prompt": words}), "--split", "test", workspace=workspace)
-    assert "2 samples are kept out of training because dev or test holds them" in said.stderr
+    assert "2 rows are kept out of training because dev or test holds them" in said.stderr
     found = json.loads(CliRunner().invoke(leaks, ["--json", "-w", str(workspace)]).stdout)["leaks"]
     held = {"sample": 4, "split": "test", "row": "test.jsonl:1"}
     assert [(one["row"], one["kind"], one["similarity"], one["held_out"]) for one in found] == [
         ("pool.jsonl:1", "exact", 1.0, held),
-        ("pool.jsonl:2", "near", 0.94, held),
+        ("pool.jsonl:2", "near", 0.9412, held),
     ]
     assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 1}
     # The other way round: what measures is there first.
     said = run(lines(tmp_path / "seed.jsonl", {**GOOD, "prompt": words + "??"}), "--split", "seed", workspace=workspace)
-    assert "1 samples are kept out" in said.stderr
+    assert "1 rows are kept out" in said.stderr
+
+
+@pytest.mark.parametrize("first", ["pool", "test"])
+def test_one_text_in_both_is_measured_and_not_trained_on_whichever_came_first(tmp_path: Path, first: str) -> None:
+    workspace = tmp_path / "runs"
+    files = {
+        "pool": lines(tmp_path / "pool.jsonl", {"prompt": "same"}, {"prompt": "only in the pool"}),
+        "test": lines(tmp_path / "test.jsonl", {"prompt": "same", "label": "unsafe"}, {"prompt": "b", "label": "safe"}),
+    }
+    for split in (first, "test" if first == "pool" else "pool"):
+        assert run(files[split], "--split", split, workspace=workspace).exit_code == 0
+    assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 2}
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        assert samples.label_counts(db) == {"test": {"request": {"harmful": 1, "unharmful": 1}}}
+        measured = samples.page(db, "test", 0, 9)
+    (same,) = (one for one in measured if one.prompt == "same")
+    assert (same.row_ref, same.source, same.request) == ("test.jsonl:1", "test.jsonl", "harmful")
+    (leak,) = json.loads(CliRunner().invoke(leaks, ["--json", "-w", str(workspace)]).stdout)["leaks"]
+    assert leak == {
+        "split": "pool",
+        "source": "pool.jsonl",
+        "row": "pool.jsonl:1",
+        "sample": None,
+        "prompt": "same",
+        "kind": "exact",
+        "similarity": 1.0,
+        "held_out": {"sample": same.id, "split": "test", "row": "test.jsonl:1"},
+    }
+    # Again, in either order, nothing changes.
+    for split, file in files.items():
+        assert json.loads(run(file, "--split", split, "--json", workspace=workspace).stdout)["leaks"] == 0
+    assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 2}
 
 
 def test_two_files_are_compared(tmp_path: Path) -> None:
