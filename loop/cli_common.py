@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
-import typer
+import click
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="The folder of the run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
-
+FILE = click.Path(path_type=Path)
 HERE = Path("runs")
+
+in_workspace = click.option(
+    "--workspace", "-w", type=FILE, default=HERE, show_default=True, help="The folder of the run."
+)
+with_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 
 
 def now() -> datetime:
@@ -27,7 +30,7 @@ def say(message: str) -> None:
     """Talk to the person, on stderr, where no data goes. Whatever a pool put into it cannot drive the terminal."""
     from wizloop.store.display import shown
 
-    typer.echo(shown(message), err=True)
+    click.echo(shown(message), err=True)
 
 
 def put(data: object, out: TextIO | None = None) -> None:
@@ -38,7 +41,7 @@ def put(data: object, out: TextIO | None = None) -> None:
 def refuse(message: str, status: int = BAD_INPUT) -> NoReturn:
     """End the command with a sentence."""
     say(f"wizloop: {message}")
-    raise typer.Exit(status)
+    raise click.exceptions.Exit(status)
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """`pause`, `resume`, `stop`: what the person wants, noted in the store, where the controller reads it."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from wizloop.loop.cli_common import HERE, Workspace, refuse, say, sentences
+from wizloop.loop.cli_common import in_workspace, refuse, say, sentences
 
 
-def pause(workspace: Workspace = HERE) -> None:
+@click.command
+@in_workspace
+def pause(workspace: Path) -> None:
     """Pause the run after the piece that it is at; the controller stays and waits for `resume`."""
     with sentences():
         if not _wanted(workspace, "pause"):
@@ -16,7 +17,9 @@ def pause(workspace: Workspace = HERE) -> None:
     say("the run pauses after the piece that it is at: `wizloop resume` goes on")
 
 
-def resume(workspace: Workspace = HERE) -> None:
+@click.command
+@in_workspace
+def resume(workspace: Path) -> None:
     """Let a paused run go on."""
     with sentences():
         if not _wanted(workspace, "run"):
@@ -24,10 +27,10 @@ def resume(workspace: Workspace = HERE) -> None:
     say("the run goes on")
 
 
-def stop(
-    at_once: Annotated[bool, typer.Option("--now", help="After this piece and not after this phase.")] = False,
-    workspace: Workspace = HERE,
-) -> None:
+@click.command
+@click.option("--now", "at_once", is_flag=True, help="After this piece and not after this phase.")
+@in_workspace
+def stop(at_once: bool, workspace: Path) -> None:
     """Stop the run after this phase, or at once; `start` goes on with it."""
     with sentences():
         if not _wanted(workspace, "stop_now" if at_once else "stop"):

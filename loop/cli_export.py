@@ -2,30 +2,22 @@
 
 import sys
 from contextlib import redirect_stdout
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from wizloop.loop.cli_common import HERE, Workspace, now, reading, say, sentences
+from wizloop.loop.cli_common import FILE, in_workspace, now, reading, say, sentences
 
-
-class Format(StrEnum):
-    """What can be written."""
-
-    adapter = "adapter"
-    safetensors = "safetensors"
-    mlx_4bit = "mlx-4bit"
+FORMATS = ("adapter", "safetensors", "mlx-4bit")
 
 
-def export(
-    round: Annotated[int, typer.Argument(help="The champion after this round.")],
-    form: Annotated[Format, typer.Option("--format", help="What to write.")],
-    to: Annotated[Path, typer.Option(help="The folder to make; it must not be there.")],
-    workspace: Workspace = HERE,
-) -> None:
-    """Write the champion of a round for others to load."""
+@click.command
+@click.argument("round", type=int)
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--to", type=FILE, required=True, help="The folder to make; it must not be there.")
+@in_workspace
+def export(round: int, form: str, to: Path, workspace: Path) -> None:
+    """Write the champion after ROUND for others to load."""
     with sentences(), reading(workspace) as db:
         from wizloop.loop import using
 
@@ -36,6 +28,6 @@ def export(
     wrong = sentences(FileExistsError, ValueError, failures=(BackendError, OSError))
     # Model libraries print to stdout, where only the folder's name goes.
     with wrong, Store.open(workspace, readonly=True) as store, redirect_stdout(sys.stderr):
-        using.export(using.context(store, workspace, recipe, "export", now()), model, form.value, to)
-    say(f"{model.name} as {form.value}:")
+        using.export(using.context(store, workspace, recipe, "export", now()), model, form, to)
+    say(f"{model.name} as {form}:")
     print(to)

@@ -5,26 +5,33 @@ import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from wizloop.loop.cli_common import HERE, Json, Workspace, now, put, reading, refuse, say, sentences
+from wizloop.loop.cli_common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
 
 _PAGE = 200
 
 
+@click.command
+@click.option("--list", "listed", is_flag=True, help="What waits for a person.")
+@click.option("--approve", type=int, metavar="ID", help="Train on this trace.")
+@click.option("--reject", type=int, metavar="ID", help="Never train on it; needs --why.")
+@click.option("--why", metavar="TEXT", help="The reason of a decision.")
+@click.option(
+    "--edit", type=(int, FILE), metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."
+)
+@in_workspace
+@with_json
 def review(
-    listed: Annotated[bool, typer.Option("--list", help="What waits for a person.")] = False,
-    approve: Annotated[int | None, typer.Option(metavar="ID", help="Train on this trace.")] = None,
-    reject: Annotated[int | None, typer.Option(metavar="ID", help="Never train on it; needs --why.")] = None,
-    why: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of a decision.")] = None,
-    edit: Annotated[
-        tuple[int, Path] | None,
-        typer.Option(metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."),
-    ] = None,
-    workspace: Workspace = HERE,
-    as_json: Json = False,
+    listed: bool,
+    approve: int | None,
+    reject: int | None,
+    why: str | None,
+    edit: tuple[int, Path] | None,
+    workspace: Path,
+    as_json: bool,
 ) -> None:
     """List what waits for review, or approve, reject or edit one trace."""
     asked = [option for option in (approve, reject, edit) if option is not None]

@@ -1,14 +1,17 @@
 """`status`, `rounds`, `recipes`, `doctor`: what there is to see, for a person or, with --json, for a script."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from wizloop.loop.cli_common import FAILED, HERE, Json, Workspace, put, reading, refuse, sentences
+from wizloop.loop.cli_common import FAILED, in_workspace, put, reading, refuse, sentences, with_json
 
 
-def status(workspace: Workspace = HERE, as_json: Json = False) -> None:
+@click.command
+@in_workspace
+@with_json
+def status(workspace: Path, as_json: bool) -> None:
     """Where the run stands."""
     from wizloop.loop.status import status_of
     from wizloop.store.overview import overview
@@ -22,7 +25,10 @@ def status(workspace: Workspace = HERE, as_json: Json = False) -> None:
         _show(line)
 
 
-def rounds(workspace: Workspace = HERE, as_json: Json = False) -> None:
+@click.command
+@in_workspace
+@with_json
+def rounds(workspace: Path, as_json: bool) -> None:
     """What each round measured, spent and decided."""
     from wizloop.loop.status import round_of
     from wizloop.store.overview import summaries
@@ -39,10 +45,10 @@ def rounds(workspace: Workspace = HERE, as_json: Json = False) -> None:
     Console().print(rounds_table(found))
 
 
-def recipes(
-    action: Annotated[str | None, typer.Argument(help="show", show_default=False)] = None,
-    name: Annotated[str | None, typer.Argument(help="A recipe's name or file.", show_default=False)] = None,
-) -> None:
+@click.command
+@click.argument("action", required=False, metavar="[show")
+@click.argument("name", required=False, metavar="NAME]")
+def recipes(action: str | None, name: str | None) -> None:
     """The shipped recipes, or `recipes show NAME`: one with every default written out, as JSON."""
     from wizloop.recipes import schema
 
@@ -56,12 +62,12 @@ def recipes(
         _show(schema.load(name).model_dump_json(indent=2))
 
 
-def doctor(
-    recipe: Annotated[str | None, typer.Argument(help="The recipe to check; the run's own, or demo.")] = None,
-    workspace: Workspace = HERE,
-    as_json: Json = False,
-) -> None:
-    """Whether a night can start here, checked before it does."""
+@click.command
+@click.argument("recipe", required=False)
+@in_workspace
+@with_json
+def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
+    """Whether a night can start here, checked before it does: RECIPE, or the run's own, or demo."""
     from wizloop.loop.doctor import examine
 
     checks = examine(workspace, recipe)
@@ -72,7 +78,7 @@ def doctor(
         if check.advice:
             _show(f"     {'':10} -> {check.advice}")
     if not all(check.ok for check in checks):
-        raise typer.Exit(FAILED)
+        raise click.exceptions.Exit(FAILED)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

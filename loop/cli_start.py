@@ -6,32 +6,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from wizloop.loop.cli_common import BAD_INPUT, FAILED, HERE, INTERRUPTED, Workspace, now, on_terminal, say, sentences
+from wizloop.loop.cli_common import BAD_INPUT, FAILED, INTERRUPTED, in_workspace, now, on_terminal, say, sentences
 
 if TYPE_CHECKING:
     from wizloop.loop.starting import Limits
 
 
+@click.command
+@click.argument("recipe", required=False)
+@in_workspace
+@click.option("--headless", is_flag=True, help="Plain lines, even on a terminal.")
+@click.option("--rounds", type=click.IntRange(min=0), help="Rounds after round 0, in all.")
+@click.option("--until", metavar="HH:MM", help="No phase begins after it.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that teachers may cost.")
 def start(
-    recipe: Annotated[str | None, typer.Argument(help="A shipped recipe's name or a file; demo at first.")] = None,
-    workspace: Workspace = HERE,
-    headless: Annotated[bool, typer.Option("--headless", help="Plain lines, even on a terminal.")] = False,
-    rounds: Annotated[int | None, typer.Option(min=0, help="Rounds after round 0, in all.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="HH:MM", help="No phase begins after it.")] = None,
-    budget: Annotated[float | None, typer.Option(min=0, metavar="USD", help="The most that teachers may cost.")] = None,
+    recipe: str | None, workspace: Path, headless: bool, rounds: int | None, until: str | None, budget: float | None
 ) -> None:
-    """Start a run, or go on with the workspace's run where it stopped."""
+    """Start a run, or go on with the workspace's run where it stopped.
+
+    RECIPE is a shipped recipe's name or a file; demo at first.
+    """
     if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
-        raise typer.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
+        raise click.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
     from wizloop.loop.starting import Limits
 
     status = night_of(workspace, recipe, Limits(rounds, until, budget), live=on_terminal() and not headless)
     if status:
-        raise typer.Exit(status)
+        raise click.exceptions.Exit(status)
 
 
 def night_of(

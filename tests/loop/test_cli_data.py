@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from wizloop.loop.cli import app
 from wizloop.store import samples
@@ -55,7 +55,7 @@ def test_unknown_columns_are_mapped(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (["--split", "train"], "split: Input should be 'pool', 'seed', 'dev' or 'test'"),
-        (["--split", "dev", "--map", "prompt"], "--map prompt: write it as KEY=COLUMN"),
+        (["--split", "dev", "--map", "prompt"], "--map prompt: write it as COLUMN=FIELD"),
         (["--split", "dev", "--map", "prompt=nope"], "no column 'nope'"),
         (["--split", "dev", "--format", "nope"], "there is no format 'nope'"),
         (["--split", "dev", "--task", "reply"], "task: Input should be 'request', 'completion' or 'response'"),
