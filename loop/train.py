@@ -53,20 +53,20 @@ def _train(ctx: Context, lessons: Lessons) -> str:
 
 
 def _sft(ctx: Context, lessons: Sequence[Lesson], meta: dict[str, int]) -> models.Model:
-    """R-SFT on every lesson, from the champion."""
+    """R-SFT on every lesson, from the base or from the champion."""
     with ctx.store.read() as db:
-        champion = standing.champion(db)
-    name, start = standing.sft_name(ctx.round), None if champion is None else ctx.adapter(champion)
-    wanted = Wanted(name, "sft", None if champion is None else champion.id, "sft", dict(meta))
+        before = standing.champion(db) if ctx.recipe.train.start == "champion" else None
+    name, start = standing.sft_name(ctx.round), None if before is None else ctx.adapter(before)
+    wanted = Wanted(name, "sft", None if before is None else before.id, "sft", dict(meta))
     return training_run.made(ctx, wanted, training_run.sft(ctx, name, start, sft_examples(lessons)), _used(lessons))
 
 
 def _member(ctx: Context, number: int, lessons: Sequence[Lesson], meta: dict[str, int]) -> models.Model:
-    """R-SFT on the member's own share of the lessons, from its own adapter of the round before."""
+    """R-SFT on the member's own share of the lessons, from the base or from its own adapter of the round before."""
     seed, keep = ctx.recipe.seed, ctx.recipe.members.keep
     share = [one for one in lessons if kept_by_member(seed, number, one.sample.id, keep)] or list(lessons)
     with ctx.store.read() as db:
-        before = standing.last_member(db, ctx.round, number)
+        before = standing.last_member(db, ctx.round, number) if ctx.recipe.train.start == "champion" else None
     name, start = standing.member_name(ctx.round, number), None if before is None else ctx.folder(before)
     wanted = Wanted(name, "member", None if before is None else before.id, "sft", dict(meta))
     return training_run.made(ctx, wanted, training_run.sft(ctx, name, start, sft_examples(share)), _used(share))

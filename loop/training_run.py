@@ -61,11 +61,12 @@ def made(ctx: Context, wanted: Wanted, train: Train, used: Sequence[tuple[int, i
     return model
 
 
-def sft_settings(ctx: Context, name: str) -> TrainSettings:
-    """The recipe's R-SFT."""
+def sft_settings(ctx: Context, name: str, examples: int) -> TrainSettings:
+    """The recipe's R-SFT of so many examples."""
     how = ctx.recipe.train
+    steps_of_epoch = -(-examples // how.batch)
     return TrainSettings(
-        epochs=how.epochs,
+        epochs=max(how.epochs, -(-how.least_steps // steps_of_epoch)),
         batch=how.batch,
         lr=how.lr,
         seed=ctx.seed("sft", name),
@@ -105,7 +106,7 @@ def sft(ctx: Context, name: str, start: Path | None, examples: Sequence[SftExamp
             ctx.base(),
             start,
             examples,
-            sft_settings(ctx, name),
+            sft_settings(ctx, name, len(examples)),
             lora(ctx),
             to=to,
             checkpoint=checkpoint,
