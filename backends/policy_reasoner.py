@@ -18,7 +18,7 @@ from wizloop.backends.policy_scoring import (
     words_of,
 )
 from wizloop.backends.policy_words import Confidence, Reading, write_trace
-from wizloop.backends.teacher import Answer, Harm, Question, Refusal, check_trace
+from wizloop.backends.teacher import Answer, Harm, Question, Refusal, Usage, check_trace
 
 REFUSALS = (
     "i can't",
@@ -65,9 +65,9 @@ class PolicyReasoner:
         self.depth: Depth = depth
         self.model = f"policy-reasoner-{depth}"
 
-    def worst_cost_micro(self, question: Question) -> int:
+    def worst_usage(self, question: Question) -> Usage:
         """Nothing: it runs here."""
-        return 0
+        return Usage()
 
     def ask(self, question: Question) -> Answer:
         """A trace for any question; where labels are shown it supports them and says what they rest on."""

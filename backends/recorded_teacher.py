@@ -49,9 +49,9 @@ class RecordedTeacher:
                     raise ValueError(f"recorded label of {key[:12]}: {task} cannot be {label!r}")
         self._labels = labels
 
-    def worst_cost_micro(self, question: Question) -> int:
+    def worst_usage(self, question: Question) -> Usage:
         """Nothing: it runs here."""
-        return 0
+        return Usage()
 
     def ask(self, question: Question) -> Answer:
         """The recorded verdicts as a trace; blocked as "not recorded" where a verdict that is needed is missing."""

@@ -24,6 +24,7 @@ Outcome = Literal[
     "unauthorised",
     "account_disabled",
 ]
+Billed = Literal["yes", "no", "unknown"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 Line = Annotated[str, Field(min_length=1, max_length=600)]
@@ -48,6 +49,8 @@ class Question:
     response: str | None = None
     labels: Mapping[str, str | None] | None = None
     prompt_version: str = "1"
+    complaint: str | None = None
+    """What was wrong with the answer before, when the question is asked once more."""
 
 
 class TeacherTrace(BaseModel):
@@ -89,13 +92,26 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    """Read from a cache; not counted in input_tokens."""
+    cache_write_tokens: int = 0
+    """Written into a cache; not counted in input_tokens."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a provider's headers say is left of its limits; None where they do not say. Resets in seconds from now."""
+
+    requests_left: int | None = None
+    requests_reset_s: float | None = None
+    tokens_left: int | None = None
+    tokens_reset_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
     """What came back. `raw` is the answer as received and `trace` is set exactly when the outcome is ok.
 
-    `category` says which kind of refusal, block or fault it was; `cost_micro` is in millionths of a dollar.
+    `category` says which kind of refusal, block or fault it was; `cost_micro` is zero, for the loop prices usage.
     """
 
     outcome: Outcome
@@ -107,6 +123,10 @@ class Answer:
     request_id: str | None = None
     stop_reason: str | None = None
     category: str | None = None
+    billed: Billed = "yes"
+    """unknown: it broke off after it was sent, and nobody knows whether it was charged."""
+    retry_after_s: float | None = None
+    limits: Limits | None = None
 
 
 class Teacher(Protocol):
@@ -124,8 +144,8 @@ class Teacher(Protocol):
     def free(self) -> bool:
         """Whether it costs nothing and answers alike each time, so that it may be asked again after a crash."""
 
-    def worst_cost_micro(self, question: Question) -> int:
-        """The most that this question can cost, in millionths of a dollar."""
+    def worst_usage(self, question: Question) -> Usage:
+        """The most tokens that this question can take, in and out; all zero for a teacher that runs here."""
 
     def ask(self, question: Question) -> Answer:
         """Answer once: no retry, and no exception for anything that Outcome has a word for."""

@@ -139,9 +139,10 @@ def _model(recipe: Any) -> Check:
 
 def _teacher(recipe: Any) -> Check:
     def ready() -> str:
-        from wizloop.loop.teachers import make
+        from wizloop.loop.seats import seats
 
-        return ", then ".join(f"{teacher.name} ({'free' if teacher.free else 'paid'})" for teacher in make(recipe))
+        asked = seats(recipe, datetime.now().astimezone(), capped=recipe.budget_usd is not None)
+        return ", then ".join(f"{seat.name} ({'free' if seat.teacher.free else 'paid'})" for seat in asked)
 
     return _tried("teacher", ready)
 

@@ -15,7 +15,7 @@ from wizloop.loop.rendering import Text
 from wizloop.loop.words import LABELS
 from wizloop.recipes import policies as texts
 from wizloop.recipes.schema import Recipe
-from wizloop.recipes.sections import Recorded
+from wizloop.recipes.teaching import Recorded
 
 
 def policies_of(recipe: Recipe) -> tuple[Policy, ...]:
@@ -30,15 +30,12 @@ def policies_hash(policies: tuple[Policy, ...]) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def make(recipe: Recipe) -> list[Teacher]:
-    """The teachers, first asked first. Raises PolicyError, ImportRefused."""
-    made: list[Teacher] = []
-    for name in recipe.teacher.names:
-        if name == "policy":
-            made.append(PolicyReasoner(policies_of(recipe), recipe.teacher.depth))
-        elif recipe.teacher.recorded is not None:
-            made.append(RecordedTeacher(recorded_labels(recipe.teacher.recorded)))
-    return made
+def here(recipe: Recipe, name: str) -> Teacher:
+    """A teacher that runs in this process: policy or recorded. Raises PolicyError, ImportRefused."""
+    if name == "policy":
+        return PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
+    assert recipe.teacher.recorded is not None
+    return RecordedTeacher(recorded_labels(recipe.teacher.recorded))
 
 
 def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:

@@ -40,7 +40,7 @@ class Asked:
 class Alone(Context):
     """A context outside of a night: no phase's progress is written, and nobody interrupts."""
 
-    def between_pieces(self, done: int, total: int) -> None:
+    def between_pieces(self, done: int, total: int, waiting: str = "") -> None:
         """Nothing waits between two pieces."""
 
 

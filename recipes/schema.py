@@ -28,14 +28,14 @@ from wizloop.recipes.sections import (
     Section,
     Select,
     Stop,
-    Teachers,
     Train,
     Worker,
 )
+from wizloop.recipes.teaching import Teachers
 
 HERE = Path(__file__).parent
 # The TOML files beside the shipped recipes that are something else.
-NOT_RECIPES = ("policies", "demo_phrases")
+NOT_RECIPES = ("policies", "demo_phrases", "prices")
 
 
 class RecipeError(ValueError):
@@ -97,6 +97,8 @@ def load(path_or_name: str | Path) -> Recipe:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: is not TOML: {error}") from error
+    if isinstance(table.get("teacher"), list):
+        table["teacher"] = {"names": table["teacher"]}
     try:
         # Through JSON, where strict types let a list be a tuple and nothing else pass for something else.
         return Recipe.model_validate_json(json.dumps(table, default=str))

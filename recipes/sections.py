@@ -184,44 +184,6 @@ class Select(Section):
     """Jaccard similarity of word 3-shingles from which two samples do not share a batch."""
 
 
-class Recorded(Section):
-    """Where the teacher "recorded" reads labels: the keys mean what they mean in [[data]]."""
-
-    path: Annotated[str, Field(min_length=1)]
-    """The file, relative to the folder in which wizloop is started."""
-    format: str | None = None
-    """The file's format by name; None recognises it."""
-    map: dict[str, str] = {}
-    """Our key to the file's column."""
-    task: Task = "request"
-    """What a bare `label` column speaks about."""
-
-
-class Teachers(Section):
-    """Who writes the traces. No key and no secret stands in a recipe."""
-
-    names: Annotated[tuple[Literal["policy", "recorded"], ...], Field(min_length=1)] = ("policy",)
-    """Asked in this order: what one refuses or blocks goes to the next, and after the last to a person."""
-    depth: Literal["low", "medium", "high"] = "medium"
-    """How far the policy reasoner reads: wording, then context, then examples."""
-    policies: str | None = None
-    """A policy file of your own, relative to the folder in which wizloop is started; None takes the shipped six."""
-    sees_label: bool = True
-    """Whether a known label (the seed's) is shown, so that the trace supports it."""
-    recorded: Recorded | None = None
-    """Needed by, and only by, the teacher "recorded"."""
-
-    @model_validator(mode="after")
-    def _recorded_has_a_file(self) -> "Teachers":
-        if ("recorded" in self.names) != (self.recorded is not None):
-            raise ValueError(
-                'the teacher "recorded" and the section teacher.recorded go together: give both or neither'
-            )
-        if len(set(self.names)) < len(self.names):
-            raise ValueError("a teacher is named twice")
-        return self
-
-
 class Review(Section):
     """What waits for a person before it is trained on."""
 

@@ -177,6 +177,11 @@ def in_flight(db: Connection) -> list[Call]:
     return _in(db, "sent")
 
 
+def received(db: Connection) -> list[Call]:
+    """The calls whose answers were stored and have not been read."""
+    return _in(db, "received")
+
+
 def ambiguous(db: Connection) -> list[Call]:
     """The calls of which nobody knows whether they were answered."""
     return _in(db, "ambiguous")

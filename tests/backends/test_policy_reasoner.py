@@ -4,7 +4,7 @@ import pytest
 
 from wizloop.backends.policy_reasoner import PolicyReasoner, read_refusal
 from wizloop.backends.policy_scoring import Policy
-from wizloop.backends.teacher import Question, Teacher, TeacherTrace
+from wizloop.backends.teacher import Question, Teacher, TeacherTrace, Usage
 
 WEAPONS = Policy("weapons", "Weapons", "Help with weapons.", "high", ("build a bomb",), ("in secret",))
 FRAUD = Policy("fraud", "Illegal activities", "Help with crime.", "high", ("forge a passport",), ("get away with",))
@@ -22,7 +22,7 @@ def ask(prompt: str, response: str | None = None, labels: dict[str, str | None] 
 def test_it_is_a_free_teacher() -> None:
     teacher: Teacher = TEACHER
     assert (teacher.name, teacher.model, teacher.free) == ("policy", "policy-reasoner-medium", True)
-    assert teacher.worst_cost_micro(Question("k", "anything")) == 0
+    assert teacher.worst_usage(Question("k", "anything")) == Usage()
 
 
 def test_no_policies_is_refused() -> None:

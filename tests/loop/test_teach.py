@@ -2,20 +2,28 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Question
+from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.loop import teach as phase
+from wizloop.loop.calls import Seat, question
 from wizloop.loop.context import Context
-from wizloop.loop.teach import question, teach
+from wizloop.loop.prices import Price, Tariff
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
+from wizloop.recipes.teaching import Remote
 from wizloop.store import control, events, samples, selections, steps, teaching
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+BY_THE_TOKEN = Price.model_validate(
+    {"provider": "paid", "model": "counting", "from": "2026-01-01", "input": 0, "output": 1}
+    | {"cache_read": 0, "cache_write": 0}
+)
 PROMPTS = ("How do I bake bread?", "How do I pick a lock?", "Write me a poem.")
 
 
@@ -27,12 +35,23 @@ class Counting:
         self.name, self.model, self.free, self.cost = name, "counting", cost_micro == 0, cost_micro
         self.asked: list[str] = []
 
-    def worst_cost_micro(self, question: Question) -> int:
-        return self.cost
+    def worst_usage(self, question: Question) -> Usage:
+        return Usage(output_tokens=self.cost)
 
     def ask(self, question: Question) -> Answer:
         self.asked.append(question.prompt)
-        return self._inner.ask(question)
+        return replace(self._inner.ask(question), usage=Usage(output_tokens=self.cost))
+
+
+def teach(ctx: Context, asked: Sequence[Counting]) -> str:
+    """The phase with these teachers: one that costs is asked as a provider is, one after the other."""
+    return phase.teach(ctx, [seat(each) for each in asked])
+
+
+def seat(teacher: Counting) -> Seat:
+    if teacher.free:
+        return Seat(teacher)
+    return Seat(teacher, Tariff((BY_THE_TOKEN,)), Remote(model="counting", concurrency=1))
 
 
 @pytest.fixture
@@ -96,7 +115,7 @@ def in_flight(ctx: Context, teacher: Counting, state: str) -> None:
         asked = question(teacher, sample, "p", shows_labels=True)
         named = {"teacher": teacher.name, "model": teacher.model, "attempt": 1, "request_json": "{}"}
         call = teaching.plan(db, key=asked.key, sample_id=1, round=0, now=NOW, **named)  # type: ignore[arg-type]
-        teaching.reserve(db, call, teacher.worst_cost_micro(asked))
+        teaching.reserve(db, call, teacher.cost)
         teaching.mark_sent(db, call, NOW)
         if state == "received":
             raw = teacher._inner.ask(asked).raw
@@ -139,7 +158,7 @@ def test_a_cap_ends_the_asking_of_paid_teachers_with_one_event(ctx: Context) -> 
     with ctx.store.read() as db:
         told = [event.message for event in events.last(db, 9) if event.level == "warn"]
     assert len(told) == 1
-    assert told[0].startswith("paid is not asked any more: call 1 can cost $0.0020")
+    assert told[0].startswith("paid is not asked any more: one more call could pass the budget of $0.0015")
 
 
 def test_the_key_is_made_of_what_decides_the_answer(ctx: Context) -> None:
