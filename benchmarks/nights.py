@@ -1,0 +1,151 @@
+"""Nights as a benchmark runs and reads them: a recipe with a few keys changed, and each round's figures beside peers.
+
+Not a command: acceptance.py is.
+"""
+
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline, make_union
+
+from wizloop.loop.metrics import Score, best_threshold, score
+from wizloop.loop.similarity import normalise
+from wizloop.recipes import schema
+from wizloop.store import models, predictions, reviews, samples, selections, steps, training
+from wizloop.store.db import Store
+from wizloop.store.samples import Sample
+
+RANDOM = {"uncertain_compliance": 0.0, "disagreement": 0.0, "low_confidence": 0.0, "diversity": 0.0, "random": 1.0}
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a night: its challenger's scores on the request task, and those of peers on the same labels."""
+
+    number: int
+    labels: int
+    guard: dict[str, Score]
+    """By `dev`, each benchmark, and `all test`."""
+    linear: dict[str, Score]
+    """TF-IDF of words and characters with logistic regression, on the verdicts that this round's guard learned."""
+    record: dict[str, Any]
+    passed: bool | None
+    gate: str
+    selected: dict[str, int]
+    harmful_selected: float | None
+    """Share of the round's selection that the teacher called harmful."""
+
+
+def night(recipe: str, workspace: Path, changes: Mapping[str, Any]) -> float:
+    """Run a shipped recipe headless with `changes` (a section's name to its keys) in place. Seconds."""
+    table = tomllib.loads(schema.shipped()[recipe].read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        table[name] = table.get(name, {}) | value if isinstance(value, Mapping) else value
+    workspace.mkdir(parents=True, exist_ok=True)
+    path = workspace / "recipe.toml"
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    command = [str(Path(sys.executable).parent / "wizloop"), "start", str(path), "--headless", "-w", str(workspace)]
+    began = time.monotonic()
+    with (workspace / "night.log").open("a", encoding="utf-8") as log:
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+    if code:
+        raise SystemExit(f"the night ended with {code}: see {workspace / 'night.log'}")
+    return time.monotonic() - began
+
+
+def read(workspace: Path) -> list[Round]:
+    """Every round that made a challenger."""
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
+        return [_round(db, each, held) for each in steps.rounds(db) if _challenger(db, each.number) is not None]
+
+
+def always(workspace: Path) -> dict[str, Score]:
+    """A guard that calls every request harmful."""
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
+    return {name: _score(rows, np.ones(len(rows)), 0.5) for name, rows in _sets(held).items()}
+
+
+def _challenger(db: Any, number: int) -> models.Model | None:
+    return next((one for one in models.in_round(db, number) if one.role == "challenger"), None)
+
+
+def _round(db: Any, each: steps.Round, held: Mapping[str, list[Sample]]) -> Round:
+    challenger = _challenger(db, each.number)
+    assert challenger is not None
+    traces = {one.sample_id: one.verdict["request"] for one in reviews.approved(db, each.number)}
+    learned = samples.get(db, sorted({one.sample_id for one in training.uses(db, _taught(db, each.number).id)}))
+    said = {one.sample_id: one for split in held for one in predictions.of_model(db, challenger.id, split)}
+    source = each.record["evaluate"]["source"].get("request", "direct")
+    threshold = each.record["evaluate"]["thresholds"]["request"][source]
+
+    def guard(rows: list[Sample]) -> Score:
+        return _score(rows, np.array([said[one.id].signals[f"p_{source}_request"] for one in rows]), threshold)
+
+    linear = _linear([one.prompt for one in learned], [traces[one.id] == "harmful" for one in learned], held)
+    picked = [traces.get(one.sample_id) for one in selections.of_round(db, each.number)]
+    told = [verdict == "harmful" for verdict in picked if verdict is not None]
+    return Round(
+        each.number,
+        len(learned),
+        {name: guard(rows) for name, rows in _sets(held).items()},
+        linear,
+        each.record,
+        each.passed,
+        each.gate_reason or "",
+        selections.by_reason(db, each.number),
+        sum(told) / len(told) if told else None,
+    )
+
+
+def _taught(db: Any, number: int) -> models.Model:
+    return next(one for one in models.in_round(db, number) if one.role == "sft")
+
+
+def _labelled(found: list[Sample]) -> list[Sample]:
+    return [one for one in found if one.excluded is None and one.request is not None]
+
+
+def _sets(held: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
+    by_name: dict[str, list[Sample]] = {"dev": held["dev"]}
+    for one in held["test"]:
+        by_name.setdefault(one.source or "test", []).append(one)
+    return by_name | {"all test": held["test"]}
+
+
+def _linear(prompts: list[str], harmful: list[bool], held: Mapping[str, list[Sample]]) -> dict[str, Score]:
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
+    model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000))
+    if len(set(harmful)) < 2:
+        return {}
+    model.fit(prompts, harmful)
+
+    def p(rows: list[Sample]) -> np.ndarray:
+        return model.predict_proba([one.prompt for one in rows])[:, 1]
+
+    # Its threshold is chosen on dev by the guard's own rule.
+    threshold = best_threshold([int(one.request == "harmful") for one in held["dev"]], p(held["dev"]).tolist())
+    return {name: _score(rows, p(rows), threshold) for name, rows in _sets(held).items()}
+
+
+def _score(rows: list[Sample], p: np.ndarray, threshold: float) -> Score:
+    return score(
+        [str(one.request) for one in rows],
+        ["harmful" if value >= threshold else "unharmful" for value in p],
+        p.tolist(),
+        positive="harmful",
+        clusters=[normalise(one.prompt) for one in rows],
+        rng=np.random.default_rng(0),
+    )
