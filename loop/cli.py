@@ -5,7 +5,17 @@ Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad inp
 
 import click
 
-from wizloop.loop import cli_control, cli_data, cli_export, cli_import, cli_review, cli_show, cli_start
+from wizloop.loop import (
+    cli_control,
+    cli_data,
+    cli_export,
+    cli_import,
+    cli_money,
+    cli_review,
+    cli_show,
+    cli_start,
+    cli_teach,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +35,9 @@ for command in (
     cli_data.classify,
     cli_import.import_,
     cli_import.leaks,
+    cli_teach.teach,
+    cli_money.costs,
+    cli_money.keys,
     cli_show.recipes,
     cli_show.doctor,
 ):

@@ -135,9 +135,11 @@ def _job(ctx: Context, seat: Seat, sample: Sample, policies: str) -> Job | None:
 
 
 def _jobs(ctx: Context, seat: Seat, policies: str) -> list[Job]:
-    """What this teacher is to be asked now: picked samples without a trace, by rank."""
+    """What this teacher is to be asked now: picked samples without a trace, by rank, and what a person wants again."""
     with ctx.store.read() as db:
         picked = [one.sample_id for one in selections.untaught(db, ctx.round)]
+        planned = [call.sample_id for call in teaching.calls(db, ctx.round, ("planned",))]
+        picked = list(dict.fromkeys([*picked, *planned]))
         known = {one.id: one for one in samples.get(db, picked)}
         open_ = [known[sample_id] for sample_id in picked if known[sample_id].excluded is None]
         jobs = [

@@ -205,14 +205,16 @@ def mark_ambiguous(
         _change(db, held, state="ambiguous", outcome=outcome, category=category, raw=raw)
 
 
-def replan(db: Connection, call_ids: Sequence[int]) -> None:
-    """Let sent or ambiguous calls be asked again: a free teacher, or a person said so.
+def replan(db: Connection, call_ids: Sequence[int], round: int | None = None) -> None:
+    """Let sent or ambiguous calls be asked again, in `round` or their own: a free teacher, or a person said so.
 
     What was held for them counts as spent, since they may have been billed. Raises errors.WrongState.
     """
     for call_id in call_ids:
         held = _in_state(db, call_id, "sent", "ambiguous")
-        fresh = {"state": "planned", "sent_at": None, "outcome": None, "category": None, "raw": None}
+        fresh: dict[str, Any] = {"state": "planned", "sent_at": None, "outcome": None, "category": None, "raw": None}
+        if round is not None:
+            fresh["round"] = round
         _change(db, held, **fresh, **_settle(db, held, held.reserved_micro))
 
 
