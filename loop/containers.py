@@ -110,10 +110,12 @@ def _json_lines(path: Path, stream: TextIO) -> Numbered:
             _skip_line(stream)
             yield number, RowDamaged(f"the line is longer than {MAX_LINE:,} characters")
             continue
-        if not line.strip():
+        text = line.strip(" \t\r\n")
+        if not text:
             continue
         try:
-            yield number, _record(parser.whole(line))
+            found = parser.whole(text)
+            yield number, found if isinstance(found, dict) else _record(found)
         except Doubtful as doubtful:
             yield number, RowDamaged(str(doubtful))
         except RowRefused as refused:
@@ -142,7 +144,7 @@ def _json_object(path: Path, stream: TextIO) -> Numbered:
     if len(text) > MAX_JSON:
         raise ImportRefused(f"{path}: more than {MAX_JSON:,} characters in one object; make it JSON Lines (.jsonl)")
     try:
-        document = Parser().whole(text)
+        document = Parser().whole(text.strip(" \t\r\n"))
     except Doubtful as doubtful:
         raise ImportRefused(f"{path}: {doubtful}; if each line is an object of its own, name it .jsonl") from None
     if not isinstance(document, dict):

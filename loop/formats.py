@@ -106,7 +106,9 @@ def columns_format(task: Task, sample: Record) -> Format:
             given = record["label"]
             found = ready.get(given) if isinstance(given, str) else None
             labels = found if found is not None else {task: label(given, task)}
-        return Content(record[prompt], record.get("response"), labels, word(record, "source"), word(record, "policy"))
+        source = word(record, "source") if "source" in record else None
+        policy = word(record, "policy") if "policy" in record else None
+        return Content(record[prompt], record.get("response"), labels, source, policy)
 
     return Format("columns", needed, read, ids=True)
 

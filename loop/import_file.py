@@ -172,10 +172,9 @@ def _fill(
         kept: list[samples.Kept] = []
         for row in read:
             if isinstance(row, SampleRow):
-                get = row.labels.get
-                known = get("request"), get("completion"), get("response")
-                source = benchmark or row.source
-                kept.append(samples.kept(split, row.prompt, row.response, source, row.row_ref, *known, row.policy))
+                prompt, response, given, source, ref, policy = row
+                known = given.get("request"), given.get("completion"), given.get("response")
+                kept.append(samples.kept(split, prompt, response, benchmark or source, ref, *known, policy))
             else:
                 # A million rows may be refused for the same reason.
                 taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))

@@ -30,8 +30,7 @@ class Parser:
         )
 
     def whole(self, text: str) -> Any:
-        """The one value of a text. Raises Doubtful."""
-        text = text.strip(" \t\r\n")
+        """The one value of a text that has no white space around it. Raises Doubtful."""
         value, end = self.first(text, 0)
         if isinstance(value, Doubtful):
             raise value
