@@ -203,14 +203,14 @@ class Train(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the adapters' inputs."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of a sample's tokens that is blanked out at each step; both dropouts keep a tiny guard from learning its few
-    labels by heart (AUC 0.73 without, 0.76 with, at 400 labels of the acceptance mix)."""
+    """Share of a sample's tokens that is blanked out at each step; both dropouts keep a tiny guard from learning its
+    few labels by heart (AUC 0.73 without, 0.76 with, at 400 labels of the acceptance mix)."""
     layers: Annotated[int, Field(ge=-1)] = -1
     """Blocks with adapters, from the last; -1 means all."""
     epochs: Positive = 6
     """Passes over the approved traces; a model from nothing needs more than the 3 of GuardReasoner."""
     least_steps: Annotated[int, Field(ge=0)] = 150
-    """Steps at least, by more passes: after 100 steps a tiny guard leaves nine of ten traces without an answer block."""
+    """Steps at least, by more passes; after 100 steps a tiny guard leaves nine of ten traces without an answer."""
     start: Literal["base", "champion"] = "base"
     """Whether a round's training begins on the base or goes on from the champion's adapter; it reads the lessons of all
     rounds either way. The demo's test F1 ended at 82.1 from the base and at 71.4 from the champion."""

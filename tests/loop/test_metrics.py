@@ -238,6 +238,7 @@ def test_no_threshold_beats_the_best(seed: int) -> None:
     rng = np.random.default_rng(seed)
     p = rng.integers(0, 21, 40) / 20
     truth = (rng.random(40) < p).astype(int)
+
     def macro(cut: float) -> float:
         return float(f1_score(truth, p >= cut, average="macro"))
 
