@@ -110,9 +110,9 @@ class InBatches:
         except BatchFault as fault:
             if fault.answer.billed == "unknown":
                 self.ctx.say(f"{self.seat.name}: nobody knows whether batch {batch.tag} arrived ({fault})", "warn")
-                return
-            with self.ctx.store.write() as db:
-                batches.drop(db, batch.id, self.ctx.now())
+            else:
+                with self.ctx.store.write() as db:
+                    batches.drop(db, batch.id, self.ctx.now())
             self._faults += 1
             self._bear(fault, self._faults)
             return

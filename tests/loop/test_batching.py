@@ -214,3 +214,11 @@ def test_a_batch_outlives_a_stop(tmp_path: Path) -> None:
     assert states(ctx) == ["submitted"]
     assert teach(ctx, [seat(ScriptedBatches(good, held))]) == "3 of 3 taught"
     assert len(held) == 1
+
+
+def test_submissions_that_never_arrive_come_to_an_end(tmp_path: Path) -> None:
+    ctx, teacher = context(tmp_path, 3, tries=3), ScriptedBatches(good, {})
+    teacher.refuse = [BatchFault(fault("overloaded", "reset", billed="unknown")) for _ in range(9)]
+    assert teach(ctx, [seat(teacher)]) == "0 of 3 taught; 3 without an answer"
+    assert len(teacher.refuse) == 6
+    assert states(ctx) == ["dropped", "dropped", "intent"]
