@@ -5,13 +5,14 @@ Reading a file is `import_file`'s; what is kept is the store's. Adding the same 
 
 import random
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from wizloop.loop import leaks
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.context import Context
-from wizloop.loop.import_file import Taken, add, check
+from wizloop.loop.import_file import Checked, Taken, add, check
 from wizloop.loop.incoming import Split
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
@@ -44,7 +45,14 @@ def run(ctx: Context) -> str:
 
 def import_file(ctx: Context, data: Data) -> Taken:
     """Import one file as a recipe's [[data]] names it, a piece at a time. Raises ImportRefused."""
-    checked = check(data, ctx.rng("sample", data.path, data.split))
+    return _write(ctx, data, _checked(ctx, data))
+
+
+def _checked(ctx: Context, data: Data) -> Checked:
+    return check(data, ctx.rng("sample", data.path, data.split))
+
+
+def _write(ctx: Context, data: Data, checked: Checked) -> Taken:
     taken, done = checked.taken, 0
     with checked.spool:
         for rows in checked.pieces():
@@ -105,7 +113,12 @@ def _demo(ctx: Context) -> list[dict[str, Any]]:
 def _files(ctx: Context) -> list[dict[str, Any]]:
     # A text is in one split, the first that it comes to: what measures comes before what is learned from.
     ordered = sorted(ctx.recipe.data, key=lambda data: _MEASURING_FIRST.index(data.split))
-    return [_told(Path(data.path).name, import_file(ctx, data)) for data in ordered]
+    with ExitStack() as spools:
+        # Every file is read to its end before the first row of any is written: a recipe may still be mended then.
+        read = [(data, _checked(ctx, data)) for data in ordered]
+        for _, checked in read:
+            spools.enter_context(checked.spool)
+        return [_told(Path(data.path).name, _write(ctx, data, checked)) for data, checked in read]
 
 
 def _told(name: str, taken: Taken) -> dict[str, Any]:

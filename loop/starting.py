@@ -9,10 +9,11 @@ from typing import Any
 
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
-from wizloop.store import control
+from wizloop.store import control, samples, steps
 from wizloop.store.db import Connection, Store
 
 DEFAULT_RECIPE = "demo"
+_MOST_SHOWN = 60
 _LIMITS = {"rounds": "--rounds", "until": "--until", "budget_usd": "--budget"}
 
 
@@ -42,7 +43,10 @@ def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> 
             _create(db, recipe, limits, now)
         else:
             recipe = Recipe.model_validate_json(run.recipe_json)
-            if asked is not None:
+            if asked is not None and _not_begun(db):
+                recipe = asked
+                control.set_recipe(db, asked.name, schema.canonical_json(asked), schema.recipe_hash(asked), asked.seed)
+            elif asked is not None:
                 _refuse_another(recipe, asked)
             _change_limits(db, run, recipe, limits, now)
         control.want(db, "run")
@@ -54,6 +58,11 @@ def next_time(clock: str, now: datetime) -> datetime:
     hour, minute = map(int, clock.split(":"))
     today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
     return today if today > now else today + timedelta(days=1)
+
+
+def _not_begun(db: Connection) -> bool:
+    """Whether nothing came in and nothing was done, because a file is not there perhaps: the recipe may be mended."""
+    return not any(samples.counts(db).values()) and not any(step.state == "done" for step in steps.steps(db, 0))
 
 
 def _create(db: Connection, recipe: Recipe, limits: Limits, now: datetime) -> None:
@@ -100,8 +109,8 @@ def _refuse_another(run: Recipe, asked: Recipe) -> None:
     option = _LIMITS.get(key)
     way_out = f"give {option}, or take another --workspace" if option else "take another --workspace for it"
     raise OtherRecipe(
-        f"the workspace holds the run {run.name!r} of another recipe: {key} is {json.dumps(ours)} there and "
-        f"{json.dumps(theirs)} here{more}: {way_out}"
+        f"the workspace holds the run {run.name!r} of another recipe: {key} is {_brief(ours)} there and "
+        f"{_brief(theirs)} here{more}: {way_out}"
     )
 
 
@@ -112,9 +121,18 @@ def _compared(run: Recipe, asked: Recipe) -> Iterator[tuple[str, Any, Any]]:
         yield key, ours.get(key), theirs.get(key)
 
 
+def _brief(value: Any) -> str:
+    """A value on part of a line."""
+    text = json.dumps(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
 def _flat(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield f"the number of [[{prefix}{key}]]", len(value)
+            yield from _flat({f"{key}[{at}]": one for at, one in enumerate(value)}, prefix)
         else:
             yield f"{prefix}{key}", value

@@ -23,7 +23,8 @@ def rounds_are_enough(store: Store, number: int, stop: Stop) -> str | None:
         if steps.get_round(db, number) is not None:
             return None
         if number > run.rounds_wanted:
-            return f"all {run.rounds_wanted} rounds are done" if run.rounds_wanted > 1 else "the one round is done"
+            named = {0: "round 0 is done", 1: "the one round is done"}
+            return named.get(run.rounds_wanted, f"all {run.rounds_wanted} rounds are done")
         if number == 0:
             return None
         return _budget_is_spent(db, number - 1) or _pool_is_empty(db, number) or _on_a_plateau(db, stop)

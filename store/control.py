@@ -103,6 +103,11 @@ def set_limits(
         _change_run(db, **given)
 
 
+def set_recipe(db: Connection, name: str, recipe_json: str, recipe_hash: str, seed: int) -> None:
+    """Give a run that has not begun another recipe."""
+    _change_run(db, name=name, recipe_json=recipe_json, recipe_hash=recipe_hash, seed=seed)
+
+
 def set_champion(db: Connection, model_id: int) -> None:
     """Make a model the champion. Raises errors.NoRun."""
     _change_run(db, champion_id=model_id)

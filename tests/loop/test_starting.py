@@ -8,8 +8,9 @@ import pytest
 
 from wizloop.loop.starting import Limits, OtherRecipe, begin, next_time
 from wizloop.recipes import schema
-from wizloop.store import control
+from wizloop.store import control, samples
 from wizloop.store.db import Store
+from wizloop.store.samples import NewSample
 
 HERE = timezone(timedelta(hours=2))
 EVENING = datetime(2026, 5, 4, 22, 30, tzinfo=HERE)
@@ -61,9 +62,18 @@ def test_an_end_that_has_passed_was_another_nights(store: Store) -> None:
     assert run_of(store).until is None
 
 
+def test_a_recipe_may_be_mended_until_samples_are_in(store: Store) -> None:
+    demo = schema.load("demo")
+    begin(store, demo, Limits(), EVENING)
+    begin(store, demo.model_copy(update={"seed": 8}), Limits(), EVENING)
+    assert run_of(store).seed == 8
+
+
 def test_the_same_recipe_goes_on_and_another_one_is_refused_by_its_key(store: Store) -> None:
     demo = schema.load("demo")
     begin(store, demo, Limits(), EVENING)
+    with store.write() as db:
+        samples.add(db, [NewSample("pool", "How do I boil an egg?", None, "test", "1")], EVENING)
     begin(store, demo, Limits(rounds=1), EVENING)
     with pytest.raises(OtherRecipe, match=r"seed is 7 there and 8 here: take another --workspace"):
         begin(store, demo.model_copy(update={"seed": 8}), Limits(), EVENING)

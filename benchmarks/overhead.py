@@ -1,0 +1,111 @@
+"""What a night costs beside its work: start-up, the supervisor's and the store's share of the wall time, peak memory.
+
+    python benchmarks/overhead.py [RECIPE]
+
+The store's time is all that the worker spends between asking for a connection and giving it back, commits and waiting
+for the lock included. It is counted by a hook that lives in this file alone and is loaded into the night's processes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+HOOK = """
+import json, os, sys, time
+from contextlib import contextmanager
+from wizloop.store.db import Store
+
+spent, written = [0.0, 0], [0.0]
+
+def timed(method):
+    @contextmanager
+    def inner(self, *args, **kwargs):
+        begun = time.perf_counter()
+        try:
+            with method(self, *args, **kwargs) as db:
+                yield db
+        finally:
+            now = time.perf_counter()
+            spent[0] += now - begun
+            spent[1] += 1
+            if now - written[0] > 0.5:
+                written[0] = now
+                path = os.path.join(os.environ["WIZLOOP_OVERHEAD"], str(os.getpid()))
+                with open(path, "w") as file:
+                    json.dump(spent, file)
+    return inner
+
+if sys.argv[:1] and "wizloop" in " ".join(sys.orig_argv):
+    Store.read, Store.write = timed(Store.read), timed(Store.write)
+"""
+WIZLOOP = str(Path(sys.executable).parent / "wizloop")
+
+
+def seconds(*words: str, times: int = 5) -> float:
+    """The least wall time of a command."""
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        subprocess.run([WIZLOOP, *words], check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def night(recipe: str, folder: Path) -> dict[str, float]:
+    """Run a recipe with the hook and watch its processes."""
+    (folder / "hook").mkdir()
+    (folder / "times").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(folder / "hook"), "WIZLOOP_OVERHEAD": str(folder / "times")}
+    command = [WIZLOOP, "start", recipe, "--headless", "-w", str(folder / "runs")]
+    quiet = subprocess.DEVNULL
+    begun = time.perf_counter()
+    process = psutil.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
+    peak, supervisor, workers = 0, 0.0, set()
+    while process.poll() is None:
+        try:
+            children = process.children(recursive=True)
+            peak = max(peak, sum(each.memory_info().rss for each in (process, *children)))
+            times = process.cpu_times()
+            supervisor = times.user + times.system
+            workers |= {each.pid for each in children}
+        except psutil.Error:
+            # A process that ended between two looks.
+            continue
+        time.sleep(0.1)
+    wall = time.perf_counter() - begun
+    if process.returncode:
+        raise SystemExit(f"the night ended with {process.returncode}")
+    told = {int(path.name): json.loads(path.read_text()) for path in (folder / "times").iterdir()}
+    store = sum(spent for pid, (spent, _) in told.items() if pid in workers)
+    return {
+        "wall_s": wall,
+        "supervisor_cpu_s": supervisor,
+        "store_s": store,
+        "transactions": sum(count for pid, (_, count) in told.items() if pid in workers),
+        "overhead_percent": 100 * (supervisor + store) / wall,
+        "peak_mb": peak / 1e6,
+    }
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("recipe", nargs="?", default="demo")
+    given = ask.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        found = night(given.recipe, folder)
+        found["help_s"] = seconds("--help")
+        found["status_s"] = seconds("status", "-w", str(folder / "runs"))
+    print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What a person gets who starts a night on bad input: one sentence, status 2, and a run that goes on when it is mended.
+
+The whole command on real files and the tiny guard; what happens inside a phase is held beside that phase.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wizloop.recipes.demo_text import demo_samples
+
+RECIPE = """
+name = "mine"
+seed = 3
+rounds = 1
+[[data]]
+path = "pool.jsonl"
+split = "pool"
+hide_labels = true
+[[data]]
+path = "seed.jsonl"
+split = "seed"
+[[data]]
+path = "dev.jsonl"
+split = "dev"
+[guard]
+instruction = "none"
+max_prompt_tokens = 64
+max_trace_tokens = 40
+[guard.tiny]
+vocab = 600
+width = 32
+mlp = 64
+[classify]
+verdict = "direct"
+[members]
+count = 1
+[select]
+budget = 16
+[train]
+epochs = 1
+least_steps = 0
+[review]
+rule = "nothing"
+[export]
+parity_n = 0
+"""
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a recipe and its three files, of the demo's prompts."""
+    made = demo_samples(random.Random(1))
+    for split, most in (("pool", 90), ("seed", 20), ("dev", 30)):
+        prompts = {one.prompt: str(one.labels["request"]) for one in made if one.split == split}
+        write(tmp_path / f"{split}.jsonl", [{"prompt": p, "label": prompts[p]} for p in list(prompts)[:most]])
+    (tmp_path / "mine.toml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def write(path: Path, rows: Rows) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def rows(path: Path) -> Rows:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def start(folder: Path, *words: str) -> tuple[int, str]:
+    """Exit status, and the last line on stderr."""
+    command = [sys.executable, "-P", "-m", "wizloop.loop.cli", "start", "mine.toml", "--headless", *words]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=offline, timeout=300)
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def mend(folder: Path, old: str, new: str) -> None:
+    path = folder / "mine.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def test_a_pool_that_is_not_there_is_named_and_the_run_goes_on_once_it_is(folder: Path) -> None:
+    pool = folder / "pool.jsonl"
+    pool.rename(folder / "elsewhere.jsonl")
+    assert start(folder) == (2, "failed: import of round 0: pool.jsonl: no such file; check the name")
+    mend(folder, "pool.jsonl", "elsewhere.jsonl")
+    assert start(folder, "--rounds", "0") == (0, "done: round 0 is done")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        pytest.param(lambda path: path.write_bytes(b""), "pool.jsonl: there is no row in it", id="empty"),
+        pytest.param(
+            lambda path: (path.unlink(), path.mkdir()), "pool.jsonl: cannot be read: it is a folder", id="folder"
+        ),
+        pytest.param(
+            lambda path: path.write_bytes(b'{"prompt": "a\xff"}\n'),
+            "pool.jsonl: no row of it can be used for pool; the first reason is in row 1",
+            id="not UTF-8",
+        ),
+    ],
+)
+def test_an_unreadable_pool_is_a_sentence(folder: Path, make: object, sentence: str) -> None:
+    assert callable(make)
+    make(folder / "pool.jsonl")
+    status, said = start(folder)
+    assert status == 2
+    assert sentence in said
+
+
+def test_a_missing_model_is_a_sentence(folder: Path) -> None:
+    mend(folder, "[guard]\n", '[guard]\nbase = "nobody/no-such-model"\n')
+    status, said = start(folder)
+    assert status == 2
+    assert "nobody/no-such-model: is not on this disk and could not be fetched" in said
+
+
+def of_one_class(path: Path) -> Rows:
+    return [row for row in rows(path) if row["label"] == "unharmful"]
+
+
+def test_a_seed_of_one_class_is_refused(folder: Path) -> None:
+    write(folder / "seed.jsonl", of_one_class(folder / "seed.jsonl"))
+    status, said = start(folder)
+    assert status == 2
+    assert "every labelled request of seed is unharmful: nothing can be learned from one class" in said
+
+
+def test_a_pool_of_one_class_and_a_text_of_ten_megabytes_are_read_and_a_damaged_adapter_is_not(folder: Path) -> None:
+    huge = {"prompt": "ten megabytes of this " * 460_000, "label": "unharmful"}
+    write(folder / "pool.jsonl", [*of_one_class(folder / "pool.jsonl"), huge])
+    assert start(folder, "--rounds", "1")[0] == 0
+    # The champion's is among them, whichever round it is of.
+    whole = {path: path.read_bytes() for path in (folder / "runs" / "models").glob("r*/adapters.safetensors")}
+    for path, content in whole.items():
+        path.write_bytes(content[:-4] + b"oops")
+    status, said = start(folder, "--rounds", "2")
+    assert status != 0
+    assert "adapters.safetensors" in said
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert start(folder, "--rounds", "2") == (0, "done: all 2 rounds are done")
