@@ -28,7 +28,8 @@ def start(
 ) -> None:
     """Start a run, or go on with the workspace's run where it stopped.
 
-    RECIPE is a shipped recipe's name or a file; demo at first.
+    RECIPE is a shipped recipe's name or a file. Without one, a workspace that `wizloop import` filled is run on what it
+    holds, and an empty one on the demo.
     """
     if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
         raise click.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")

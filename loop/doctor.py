@@ -104,22 +104,22 @@ def _store(workspace: Path) -> Check:
 
 
 def _recipe(workspace: Path, asked: str | None) -> tuple[Any, Check]:
-    from wizloop.loop.starting import DEFAULT_RECIPE
+    from wizloop.loop.starting import default_recipe
     from wizloop.recipes import schema
     from wizloop.store import control, errors
     from wizloop.store.db import Store
 
-    run = None
+    run, default = None, "demo"
     try:
         with Store.open(workspace, readonly=True) as store, store.read() as db:
-            run = control.get_run(db)
+            run, default = control.get_run(db), default_recipe(db)
     except errors.StoreError:
         pass  # What is wrong with the store is told by its own check.
     try:
         if asked is None and run is not None:
             recipe = schema.Recipe.model_validate_json(run.recipe_json)
         else:
-            recipe = schema.load(asked or DEFAULT_RECIPE)
+            recipe = schema.load(asked or default)
     except ValueError as error:
         return None, Check("recipe", False, str(error))
     return recipe, Check("recipe", True, f"{recipe.name}, {recipe.rounds} rounds after round 0")

@@ -30,7 +30,7 @@ def run(ctx: Context) -> str:
 
     Raises ImportRefused, which names the file or split and says what to do.
     """
-    taken = _demo(ctx) if ctx.recipe.source == "demo" else _files(ctx)
+    taken = _SOURCES[ctx.recipe.source](ctx)
     exclude_leaks(ctx)
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
@@ -119,6 +119,14 @@ def _files(ctx: Context) -> list[dict[str, Any]]:
         for _, checked in read:
             spools.enter_context(checked.spool)
         return [_told(Path(data.path).name, _write(ctx, data, checked)) for data, checked in read]
+
+
+def _imported(ctx: Context) -> list[dict[str, Any]]:
+    """What the workspace holds is the run's, and nothing comes in besides."""
+    return []
+
+
+_SOURCES = {"demo": _demo, "files": _files, "imported": _imported}
 
 
 def _told(name: str, taken: Taken) -> dict[str, Any]:

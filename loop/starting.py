@@ -12,7 +12,6 @@ from wizloop.recipes.schema import Recipe
 from wizloop.store import control, samples, steps
 from wizloop.store.db import Connection, Store
 
-DEFAULT_RECIPE = "demo"
 _MOST_SHOWN = 60
 _LIMITS = {"rounds": "--rounds", "until": "--until", "budget_usd": "--budget"}
 
@@ -39,11 +38,11 @@ def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> 
     with store.write() as db:
         run = control.get_run(db)
         if run is None:
-            recipe = asked or schema.load(DEFAULT_RECIPE)
+            recipe = asked or schema.load(default_recipe(db))
             _create(db, recipe, limits, now)
         else:
             recipe = Recipe.model_validate_json(run.recipe_json)
-            if asked is not None and _not_begun(db):
+            if asked is not None and _not_begun(db, run):
                 recipe = asked
                 control.set_recipe(db, asked.name, schema.canonical_json(asked), schema.recipe_hash(asked), asked.seed)
             elif asked is not None:
@@ -60,9 +59,14 @@ def next_time(clock: str, now: datetime) -> datetime:
     return today if today > now else today + timedelta(days=1)
 
 
-def _not_begun(db: Connection) -> bool:
-    """Whether nothing came in and nothing was done, because a file is not there perhaps: the recipe may be mended."""
-    return not any(samples.counts(db).values()) and not any(step.state == "done" for step in steps.steps(db, 0))
+def default_recipe(db: Connection) -> str:
+    """The shipped recipe that a start without a recipe takes: the demo, or what was imported where something was."""
+    return "imported" if any(samples.counts(db).values()) else "demo"
+
+
+def _not_begun(db: Connection, run: control.Run) -> bool:
+    """Whether the run took nothing in and did nothing, because a file is not there perhaps: it may be mended."""
+    return not any(step.state == "done" for step in steps.steps(db, 0)) and not samples.any_since(db, run.created_at)
 
 
 def _create(db: Connection, recipe: Recipe, limits: Limits, now: datetime) -> None:

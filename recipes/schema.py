@@ -55,8 +55,9 @@ class Recipe(Section):
     """Local wall clock, "07:00": no new phase starts after it; None sets no end."""
     budget_usd: Annotated[float, Field(ge=0)] | None = None
     """Dollars that teachers may cost; None sets no cap."""
-    source: Literal["files", "demo"] = "files"
-    """Whether samples come from [[data]] or from the demo pool, which is made from the seed."""
+    source: Literal["files", "imported", "demo"] = "files"
+    """Where samples come from: [[data]] beside what the workspace holds already, only what `wizloop import` brought
+    into the workspace, or the demo pool, which is made from the seed."""
     data: tuple[Data, ...] = ()
     data_demo: DataDemo = DataDemo()
     guard: Guard = Guard()
@@ -76,8 +77,8 @@ class Recipe(Section):
     def _has_what_a_run_needs(self) -> "Recipe":
         given = {each.split for each in self.data}
         missing = [split for split in ("pool", "seed", "dev") if split not in given]
-        if self.source == "demo" and self.data:
-            raise ValueError('source is "demo": leave out [[data]], or set source = "files"')
+        if self.source != "files" and self.data:
+            raise ValueError(f'source is "{self.source}": leave out [[data]], or set source = "files"')
         if self.source == "files" and missing:
             raise ValueError(f"no [[data]] has the split {missing[0]!r}: a run needs pool, seed and dev")
         return self

@@ -7,7 +7,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
 
 from wizloop.store import errors, rows, tables
 from wizloop.store.engine import insert_new, upsert
@@ -241,6 +241,11 @@ def counts(db: Connection) -> dict[str, int]:
     """How many usable samples each of the four splits has."""
     table = tables.sample_counts
     return {**dict.fromkeys(SPLITS, 0), **rows.counted(db, select(table.c.split, table.c.usable))}
+
+
+def any_since(db: Connection, moment: datetime) -> bool:
+    """Whether a sample came in at or after a moment."""
+    return db.execute(select(exists().where(tables.samples.c.added_at >= moment))).scalar_one()
 
 
 def excluded_counts(db: Connection) -> dict[str, int]:

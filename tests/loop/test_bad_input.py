@@ -123,6 +123,22 @@ def test_a_missing_model_is_a_sentence(folder: Path) -> None:
     assert "nobody/no-such-model: is not on this disk and could not be fetched" in said
 
 
+def test_what_was_imported_is_run_on_and_what_is_missing_is_named(folder: Path) -> None:
+    files, listed = RECIPE.index("[[data]]"), RECIPE.index("[guard]")
+    mine = RECIPE[:files] + 'source = "imported"\n' + RECIPE[listed:]
+    (folder / "mine.toml").write_text(mine, encoding="utf-8")
+    for split in ("pool", "seed"):
+        command = [sys.executable, "-P", "-m", "wizloop.loop.cli", "import", f"{split}.jsonl", "--split", split]
+        assert subprocess.run(command, capture_output=True, cwd=folder, timeout=60).returncode == 0
+    status, said = start(folder)
+    assert status == 2
+    assert "the split dev has no usable sample: import some" in said
+    (folder / "more.jsonl").write_bytes((folder / "dev.jsonl").read_bytes())
+    command[-3:] = ["more.jsonl", "--split", "dev"]
+    assert subprocess.run(command, capture_output=True, cwd=folder, timeout=60).returncode == 0
+    assert start(folder, "--rounds", "0") == (0, "done: round 0 is done")
+
+
 def of_one_class(path: Path) -> Rows:
     return [row for row in rows(path) if row["label"] == "unharmful"]
 

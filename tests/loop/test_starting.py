@@ -62,6 +62,17 @@ def test_an_end_that_has_passed_was_another_nights(store: Store) -> None:
     assert run_of(store).until is None
 
 
+def test_without_a_recipe_it_is_the_demo_or_what_was_imported(tmp_path: Path) -> None:
+    for folder, found, expected in (
+        ("a", [], "demo"),
+        ("b", [NewSample("pool", "Hello", None, "test", "1")], "imported"),
+    ):
+        with Store.create(tmp_path / folder) as store:
+            with store.write() as db:
+                samples.add(db, found, EVENING)
+            assert begin(store, None, Limits(), EVENING).source == expected
+
+
 def test_a_recipe_may_be_mended_until_samples_are_in(store: Store) -> None:
     demo = schema.load("demo")
     begin(store, demo, Limits(), EVENING)

@@ -18,8 +18,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_are_these_and_load() -> None:
-    assert list(shipped()) == ["acceptance", "demo", "toxicchat"]
-    assert [load(name).name for name in shipped()] == ["acceptance", "demo", "toxicchat"]
+    assert list(shipped()) == ["acceptance", "demo", "imported", "toxicchat"]
+    assert [load(name).name for name in shipped()] == ["acceptance", "demo", "imported", "toxicchat"]
 
 
 def test_the_demo_needs_no_file_and_no_hub() -> None:
