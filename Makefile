@@ -30,5 +30,9 @@ check: .venv/tested
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	@touch $@ .venv/installed
 
+bench: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python benchmarks/speed.py
+
 clean:
 	rm -rf .venv build *.egg-info
