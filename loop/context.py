@@ -20,7 +20,7 @@ from wizloop.store.db import Store
 
 T = TypeVar("T")
 
-EVERY_SECONDS = 0.5
+EVERY_SECONDS = 1.0
 """How often progress is written and the person's wish is read, at most."""
 LOADED = 2
 """How many guards are kept in memory."""

@@ -1,6 +1,6 @@
 """The night as it goes, beside a running controller: a live screen on a terminal, plain lines elsewhere.
 
-It only reads: a connection for each look, and none kept open in between, so that the log can be emptied.
+It only reads: a transaction for each look, and none kept open in between, so that the log can be emptied.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,11 @@ _MARKS = {"done": "ok", "running": ">>", "failed": "!!"}
 
 def follow(workspace: Path, out: TextIO, over: Event, *, live: bool, after: int = 0) -> None:
     """Show on `out` what happens in a workspace until `over` is set; plain lines of the events after the id `after`."""
-    if live:
-        _follow_live(workspace, Console(file=out), over)
-    else:
-        _follow_lines(workspace, out, over, after)
+    with Store.open(workspace, readonly=True) as store:
+        if live:
+            _follow_live(store, Console(file=out), over)
+        else:
+            _follow_lines(store, out, over, after)
 
 
 def last_event_id(workspace: Path) -> int:
@@ -42,27 +43,27 @@ def last_event_id(workspace: Path) -> int:
     return last[-1].id if last else 0
 
 
-def _follow_lines(workspace: Path, out: TextIO, over: Event, after: int) -> None:
+def _follow_lines(store: Store, out: TextIO, over: Event, after: int) -> None:
     ended = False
     while not ended:
         ended = over.wait(EVERY_SECONDS)
-        while new := _events_after(workspace, after):
+        while new := _events_after(store, after):
             for event in new:
                 print(event_line(event).plain, file=out, flush=True)
             after = new[-1].id
 
 
-def _events_after(workspace: Path, after: int) -> list[events.Event]:
-    with Store.open(workspace, readonly=True) as store, store.read() as db:
+def _events_after(store: Store, after: int) -> list[events.Event]:
+    with store.read() as db:
         return events.page(db, after, _PAGE)
 
 
-def _follow_live(workspace: Path, console: Console, over: Event) -> None:
+def _follow_live(store: Store, console: Console, over: Event) -> None:
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         ended = False
         while not ended:
             ended = over.wait(EVERY_SECONDS)
-            with Store.open(workspace, readonly=True) as store, store.read() as db:
+            with store.read() as db:
                 screen = screen_of(overview(db), summaries(db), events.last(db, _EVENTS), datetime.now(UTC))
             live.update(screen)
 
