@@ -8,6 +8,7 @@ import click
 from wizloop.loop import (
     cli_control,
     cli_data,
+    cli_evaluate,
     cli_export,
     cli_import,
     cli_money,
@@ -15,6 +16,7 @@ from wizloop.loop import (
     cli_show,
     cli_start,
     cli_teach,
+    cli_watch,
 )
 
 
@@ -25,6 +27,7 @@ def app() -> None:
 
 for command in (
     cli_start.start,
+    cli_watch.watch,
     cli_show.status,
     cli_show.rounds,
     cli_control.pause,
@@ -33,6 +36,7 @@ for command in (
     cli_review.review,
     cli_export.export,
     cli_data.classify,
+    cli_evaluate.evaluate,
     cli_import.import_,
     cli_import.leaks,
     cli_teach.teach,

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from wizloop.store import rows, tables
+from wizloop.store import paging, rows, tables
+from wizloop.store.paging import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,17 @@ class Event:
     round: int | None
     message: str
     data_json: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events; None and "" let everything pass."""
+
+    text: str = ""
+    level: str | None = None
+    """info, warn or error."""
+    phase: str | None = None
+    round: int | None = None
 
 
 _EVENT = rows.columns(tables.events, Event)
@@ -50,3 +62,15 @@ def last(db: Connection, n: int) -> list[Event]:
     """The last n events, oldest first."""
     newest = rows.every(db, Event, select(*_EVENT).order_by(tables.events.c.id.desc()).limit(n))
     return newest[::-1]
+
+
+def lines(db: Connection, wanted: EventFilter, page: Page) -> list[Event]:
+    """One page of the events that a filter lets pass, in order."""
+    table = tables.events
+    query = select(*_EVENT)
+    if wanted.text:
+        query = query.where(paging.contains(table.c.message, wanted.text))
+    for column, value in ((table.c.level, wanted.level), (table.c.phase, wanted.phase), (table.c.round, wanted.round)):
+        if value is not None:
+            query = query.where(column == value)
+    return [Event(*row) for row in paging.paged(db, query, table.c.id, page)]

@@ -1,0 +1,138 @@
+"""The app's one way to a workspace: what the screens read, and the few things that a person writes. It draws nothing.
+
+Every reading is one short transaction, so that the log can be emptied, and every decision is one of its own.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews
+from wizloop.store.db import Connection, Store
+from wizloop.store.overview import Overview, RoundSummary, overview, summaries
+
+BINS = 36
+EVENTS = 6
+CELLS = ("uncertain_pass", "uncertain_block", "confident_pass", "confident_block")
+"""The riskiest first: `uncertain_pass` is uncertain compliance."""
+_HISTOGRAM_SECONDS = 10.0
+"""Between two readings of the pool's confidence, which is a scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure the guard is of the pool: by model, with the cut between uncertain and confident."""
+
+    model: str
+    measure: str
+    cut: float
+    histogram: browsing.Histogram | None
+    cells: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The workspace at one moment."""
+
+    at: datetime
+    alive: bool
+    """Whether a controller works on it."""
+    now: Overview
+    rounds: Sequence[RoundSummary]
+    lately: Sequence[events.Event]
+    confidence: Confidence | None
+
+
+@dataclass
+class Desk:
+    """One workspace, looked at and decided on by one person. Its methods may be called from any thread."""
+
+    store: Store
+    workspace: Path
+    by: str
+    """person:<name>."""
+    clock: Callable[[], datetime]
+    alive: Callable[[], bool]
+    new_id: Callable[[], str]
+    """A name for a decision that no other one has."""
+    readonly: bool = False
+    _confidence: tuple[float, tuple[int, int], Confidence] | None = field(default=None, repr=False)
+
+    def look(self) -> Look:
+        """Where everything stands. Raises errors.StoreError."""
+        at, alive = self.clock(), self.alive()
+        with self.store.read() as db:
+            now, rounds, lately = overview(db), summaries(db), events.last(db, EVENTS)
+            judge = browsing.judge_of_pool(db)
+            sure = None if judge is None else self._sure(db, judge, at.timestamp())
+        return Look(at, alive, now, rounds, lately, sure)
+
+    def _sure(self, db: Connection, judge: browsing.Judge, at: float) -> Confidence:
+        """The confidence of the pool, its histogram as old as ten seconds, or as long as nothing was added."""
+        cells = predictions.cells(db, judge.model_id, "pool")
+        key = (judge.model_id, sum(cells.values()))
+        known = self._confidence
+        if known is not None and known[1][0] == key[0] and (known[1] == key or at - known[0] < _HISTOGRAM_SECONDS):
+            return Confidence(judge.name, judge.measure, judge.cut, known[2].histogram, cells)
+        histogram = browsing.confidences(db, judge.model_id, "pool", BINS)
+        made = Confidence(judge.name, judge.measure, judge.cut, histogram, cells)
+        self._confidence = (at, key, made)
+        return made
+
+    def want(self, wanted: str) -> None:
+        """Note what the person wants of the run: run, pause, stop or stop_now. Raises errors.StoreError."""
+        with self.store.write() as db:
+            control.want(db, wanted)
+
+    def decide(
+        self,
+        trace_id: int,
+        decision: str,
+        *,
+        seen: int | None = None,
+        reason: str | None = None,
+        edited_json: str | None = None,
+    ) -> None:
+        """Write a decision down; on return it is durable. `seen` is the newest decision that the person knew of.
+
+        Raises errors.AlreadyDecided where there is a newer one, and whatever reviews.review does.
+        """
+        with self.store.write() as db:
+            if seen is not None:
+                _refuse_newer(reviews.log(db, trace_id), seen)
+            reviews.review(
+                db,
+                trace_id=trace_id,
+                decision=decision,
+                by=self.by,
+                reason=reason,
+                edited_json=edited_json,
+                now=self.clock(),
+                decision_id=self.new_id(),
+            )
+
+    def undo(self) -> int | None:
+        """Take the person's newest decision back, as a new row; its trace, or None where there is none."""
+        with self.store.read() as db:
+            last = review_queue.last_by(db, self.by)
+        if last is None:
+            return None
+        self.decide(last.trace_id, "undo")
+        return last.trace_id
+
+
+def _refuse_newer(log: Sequence[reviews.Review], seen: int) -> None:
+    newer = [row for row in log if row.id > seen]
+    if newer:
+        last = newer[-1]
+        when = f"{last.decided_at.astimezone():%H:%M:%S}"
+        raise errors.AlreadyDecided(
+            f"trace {last.trace_id} has just been decided: {last.decision} by {last.by}, {when}"
+        )
+
+
+def command(*words: str) -> list[str]:
+    """This program's own command line, for a process of its own; no folder where we stand can shadow the package."""
+    return [sys.executable, "-P", "-m", "wizloop.loop.cli", *words]

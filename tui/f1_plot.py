@@ -1,0 +1,51 @@
+"""F1 by round as a plot with its intervals. The figures are the store's; nothing is computed but places on a grid."""
+
+import json
+from collections.abc import Sequence
+
+from textual_plotext import PlotextPlot
+
+from wizloop.store.overview import RoundSummary
+
+_TASKS = {"request": "o", "completion": "x", "response": "+"}
+"""Each task with its mark, so that colour is not the only signal."""
+_COLOURS = {"request": "cyan", "completion": "orange", "response": "green"}
+
+
+class F1Plot(PlotextPlot):
+    """The plot: a mark for each task and round, and its 95 % interval as a line."""
+
+    def show(self, rounds: Sequence[RoundSummary]) -> None:
+        """Draw test, or dev where nothing else was measured."""
+        plt = self.plt
+        plt.clear_figure()
+        benchmark = _benchmark(rounds)
+        plt.title(f"F1 on {benchmark}, 95 % intervals" if benchmark else "F1 by round: nothing measured yet")
+        for task, mark in _TASKS.items():
+            points = points_of(rounds, benchmark, task)
+            if points:
+                xs, middles, spans = zip(*points, strict=True)
+                plt.error(xs, middles, yerr=spans, color=_COLOURS[task])
+                plt.scatter(xs, middles, marker=mark, color=_COLOURS[task], label=f"{mark} {task}")
+        plt.xticks([summary.round.number for summary in rounds] or [0])
+        plt.ylim(0, 100)
+        self.refresh()
+
+
+def points_of(rounds: Sequence[RoundSummary], benchmark: str, task: str) -> list[tuple[int, float, float]]:
+    """(round, middle of the interval, its length) in points of 100, for what was measured."""
+    points = []
+    for summary in rounds:
+        for row in summary.evaluations:
+            figures = json.loads(row.metrics_json)
+            if (row.benchmark, row.task) == (benchmark, task) and figures.get("f1") is not None:
+                low, high = figures.get("low"), figures.get("high")
+                span = 0.0 if low is None or high is None else 100 * (high - low)
+                points.append((summary.round.number, 100 * figures["f1"], span))
+    return points
+
+
+def _benchmark(rounds: Sequence[RoundSummary]) -> str:
+    names = sorted({row.benchmark for summary in rounds for row in summary.evaluations})
+    named = [name for name in names if name not in ("dev", "test")]
+    return "test" if "test" in names else (named or names or [""])[0]

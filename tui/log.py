@@ -1,0 +1,88 @@
+"""The fifth screen: what happened, line by line, with a filter; it follows what is new until told not to."""
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Static
+
+from wizloop.store import events
+from wizloop.store.paging import Page
+from wizloop.tui.desk import Look
+from wizloop.tui.dialogs import Line
+from wizloop.tui.filters import BadFilter, parsed
+from wizloop.tui.room import Room
+from wizloop.tui.tables import plain
+from wizloop.tui.window_table import Column, Row, WindowTable
+
+_STYLES = {"info": "", "warn": "yellow", "error": "bold red"}
+_HELP = "Words that the line holds, level:warn (info, error), phase:teach, round:1. Empty shows all."
+
+
+class LogRoom(Room):
+    """The events."""
+
+    NAME = "log"
+    ABOUT = "What happened, oldest first. f follows what is new, / filters by words, level, phase and round."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f", "follow", "Follow"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wanted, self._asked = events.EventFilter(), ""
+
+    def body(self) -> Iterable[Widget]:
+        yield Static(id="state")
+        columns = (Column("time", 14), Column("level", 5), Column("round", 5), Column("phase", 9), Column("what"))
+        yield WindowTable(columns, empty="nothing has happened yet")
+
+    def begin(self) -> None:
+        table = self.query_one(WindowTable)
+        table.follows = True
+        table.show_rows(self._rows, at="end")
+        table.focus()
+        self._tell()
+
+    def _rows(self, key: int | None, limit: int, back: bool) -> Sequence[Row]:
+        with self.desk.store.read() as db:
+            found = events.lines(db, self._wanted, Page(limit, key, back))
+        return [_row(event) for event in found]
+
+    def show(self, look: Look) -> None:
+        """There may be more."""
+        self.query_one(WindowTable).poke()
+
+    def action_follow(self) -> None:
+        table = self.query_one(WindowTable)
+        table.follows = not table.follows
+        if table.follows:
+            table.action_jump("end")
+        self._tell()
+
+    def action_filter(self) -> None:
+        self.app.push_screen(Line(f"Which events?\n\n{_HELP}", self._asked), self._filtered)
+
+    def _filtered(self, line: str | None) -> None:
+        if line is None:
+            return
+        try:
+            self._wanted = parsed(line, events.EventFilter)
+        except BadFilter as error:
+            self.wizloop.say(str(error), "warning")
+            return
+        self._asked = line
+        self.query_one(WindowTable).show_rows(self._rows, at="end")
+        self._tell()
+
+    def _tell(self) -> None:
+        following = "following" if self.query_one(WindowTable).follows else "not following"
+        self.query_one("#state", Static).update(plain(f"{following}; filter: {self._asked or 'none'}"))
+
+
+def _row(event: events.Event) -> Row:
+    round = "" if event.round is None else str(event.round)
+    cells = (f"{event.at.astimezone():%d %b %H:%M:%S}"[:15], event.level, round, event.phase or "", event.message)
+    return Row(event.id, cells, _STYLES[event.level])

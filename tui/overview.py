@@ -1,0 +1,55 @@
+"""The first screen: what the run does, how far it is, how good the guard is, what was spent, what waits."""
+
+from collections.abc import Iterable
+
+from rich.text import Text
+from textual.containers import Horizontal
+from textual.widget import Widget
+from textual.widgets import Static
+
+from wizloop.tui import said
+from wizloop.tui.desk import Look
+from wizloop.tui.f1_plot import F1Plot
+from wizloop.tui.progress import event_line
+from wizloop.tui.room import Room
+from wizloop.tui.tables import plain
+
+
+class OverviewRoom(Room):
+    """The run on one screen of 80 by 24."""
+
+    NAME = "overview"
+    ABOUT = (
+        "What the run does and what comes next; the phases of this round with rate and time left; F1 by round with its "
+        "interval; the pool's confidence with the cut under which the guard counts as uncertain; the four cells, "
+        "uncertain compliance first; money; the last events."
+    )
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="upper"):
+            yield Static(id="phases")
+            yield F1Plot(id="f1")
+        with Horizontal(id="lower"):
+            yield Static(id="cells")
+            yield Static(id="histogram")
+        yield Static(id="lately")
+
+    def show(self, look: Look) -> None:
+        """Draw everything anew; nothing here is more than some lines."""
+        phases = self.query_one("#phases", Static)
+        phases.update(said.phase_lines(look.now, look.at, phases.size.width))
+        self.query_one("#f1", F1Plot).show(look.rounds)
+        spent, left = said.money(look.now)
+        below = plain(f"\n{spent}\n{left}; {look.now.to_review:,} to review")
+        self.query_one("#cells", Static).update(Text.assemble(said.cell_lines(look.confidence), below))
+        histogram = self.query_one("#histogram", Static)
+        histogram.update(said.histogram_lines(look.confidence, max(histogram.size.height - 2, 1)))
+        lines = [event_line(event) for event in look.lately]
+        lately = self.query_one("#lately", Static)
+        for line in lines:
+            line.truncate(max(lately.size.width, 10), overflow="ellipsis")
+        lately.update(Text("\n").join(lines[-max(lately.size.height, 1) :]))
+
+    def on_resize(self) -> None:
+        if self.wizloop.last is not None:
+            self.call_after_refresh(self.looked, self.wizloop.last)
