@@ -22,12 +22,19 @@ class Score:
     n: int
     unparsed: int
     """Rows without a verdict; each is counted once, as wrong."""
+    unparsed_low: float | None
+    """Of the share of unparsed rows. Intervals of rates are Wilson's, which takes rows as independent."""
+    unparsed_high: float | None
     tp: int
     fp: int
     fn: int
     tn: int
     precision: float | None
+    precision_low: float | None
+    precision_high: float | None
     recall: float | None
+    recall_low: float | None
+    recall_high: float | None
     f1: float | None
     """F1 of the positive label."""
     f1_low: float | None
@@ -35,9 +42,10 @@ class Score:
     f1_high: float | None
     macro_f1: float | None
     """Plain mean of the F1 of both labels; None unless both occur in the truth."""
+    macro_f1_low: float | None
+    macro_f1_high: float | None
     accuracy: float | None
     accuracy_low: float | None
-    """Wilson, here and for the false-positive rate: rows are taken as independent."""
     accuracy_high: float | None
     fpr: float | None
     """Share of the truly negative rows that were not let through (over-refusal, where the task is `request`)."""
@@ -113,8 +121,13 @@ def score(
     counts = rows.sum(axis=0)
     tp, fp, fn, tn = (int(count) for count in counts)
     sums = cluster_sums(rows, clusters)
-    bootstrap = f1_of(resampled_sums(sums, resamples, rng)) if len(sums) > 1 else np.empty(0)
-    f1_low, f1_high = percentile_interval(bootstrap)
+    draws = resampled_sums(sums, resamples, rng) if len(sums) > 1 else sums[:0]
+    f1_low, f1_high = percentile_interval(f1_of(draws))
+    macro_f1_low, macro_f1_high = percentile_interval(macro_f1_of(draws))
+    unparsed = sum(verdict is None for verdict in verdicts)
+    unparsed_low, unparsed_high = wilson(unparsed, len(labels))
+    precision_low, precision_high = wilson(tp, tp + fp)
+    recall_low, recall_high = wilson(tp, tp + fn)
     accuracy_low, accuracy_high = wilson(tp + tn, len(labels))
     fpr_low, fpr_high = wilson(fp, fp + tn)
     truth = [int(label == positive) for label, p in zip(labels, probabilities, strict=True) if p is not None]
@@ -122,17 +135,25 @@ def score(
     brier, auroc, average_precision = _ranking(truth, given)
     return Score(
         n=len(labels),
-        unparsed=sum(verdict is None for verdict in verdicts),
+        unparsed=unparsed,
+        unparsed_low=unparsed_low,
+        unparsed_high=unparsed_high,
         tp=tp,
         fp=fp,
         fn=fn,
         tn=tn,
         precision=tp / (tp + fp) if tp + fp else None,
+        precision_low=precision_low,
+        precision_high=precision_high,
         recall=tp / (tp + fn) if tp + fn else None,
+        recall_low=recall_low,
+        recall_high=recall_high,
         f1=_defined(f1_of(counts)),
         f1_low=f1_low,
         f1_high=f1_high,
         macro_f1=_defined(macro_f1_of(counts)),
+        macro_f1_low=macro_f1_low,
+        macro_f1_high=macro_f1_high,
         accuracy=(tp + tn) / len(labels) if len(labels) else None,
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,

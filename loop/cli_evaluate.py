@@ -1,0 +1,169 @@
+"""`evaluate`: recorded outputs, or a guard, against labels."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wizloop.loop.cli_common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
+
+if TYPE_CHECKING:
+    from wizloop.loop.scoring import Judged, Measured
+
+Scored = tuple["Measured", Sequence["Judged"]]
+
+
+@click.command
+@click.option("--predictions", type=FILE, multiple=True, help="Recorded outputs: JSON Lines of prompt, label, predict.")
+@click.option("--benchmark", multiple=True, metavar="NAME", help="Of the recorded outputs, or a test set, or a file.")
+@click.option("--task", type=click.Choice(["request", "completion", "response"]), help="Of the recorded outputs.")
+@click.option(
+    "--reader",
+    type=click.Choice(["published", "block"]),
+    default="published",
+    show_default=True,
+    help="How verdicts are read: as the published evaluator does, or from the answer block at the end.",
+)
+@click.option("--group", metavar="COLUMN", help="Report by this column too: a policy, or the attack.")
+@click.option("--round", type=int, help="Evaluate the champion after this round; without it, the one that stands.")
+@click.option("--model", type=FILE, help="Evaluate the model in this folder, asked as the run's recipe says.")
+@click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with pictures into this new folder.")
+@in_workspace
+@with_json
+def evaluate(
+    predictions: tuple[Path, ...],
+    benchmark: tuple[str, ...],
+    task: str | None,
+    reader: str,
+    group: str | None,
+    round: int | None,
+    model: Path | None,
+    report: Path | None,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """How good recorded outputs, or a run's guard, are: three ways of counting, with 95 % intervals."""
+    from wizloop.loop.containers import ImportRefused
+
+    if predictions and (round is not None or model is not None):
+        refuse("--predictions are recorded already: leave out --round and --model")
+    if not predictions and (task or group):
+        refuse("--task and --group speak about --predictions: a test set knows its labels and policies")
+    if report is not None and report.exists():
+        refuse(f"{report} is there already: name a new folder for the report")
+    notes: dict[str, Any] = {}
+    with sentences(ImportRefused):
+        if predictions:
+            scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
+        else:
+            scored = _of_a_guard(workspace, benchmark, round, model)
+    _show([one for one, _ in scored], notes, as_json)
+    if report is not None:
+        _write(report, scored)
+
+
+def _recorded(
+    files: Sequence[Path],
+    names: Sequence[str],
+    task: Any,
+    reader: Any,
+    group: str | None,
+    notes: dict[str, Any],
+) -> list[Scored]:
+    import numpy as np
+
+    from wizloop.loop import published, recorded_predictions
+    from wizloop.loop.scoring import measure
+
+    if names and len(names) != len(files):
+        refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark for each file, or none")
+    scored: list[Scored] = []
+    differing: dict[str, int] = {}
+    for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):
+        known = published.benchmark(name, task)
+        if task is None and known is None:
+            refuse(f"{name} is no published benchmark of one task: say what its label is about with --task")
+        about = task or known.task if known is not None else task
+        found = recorded_predictions.read(path, about, reader, group)
+        rng = np.random.default_rng(0)
+        shown = known.name if known is not None else name
+        scored.append((measure(shown, about, found.rows, rng=rng, skipped=found.skipped), found.rows))
+        differing[str(path)] = found.differing
+    notes |= {"reader": reader, "read_otherwise": differing}
+    return scored
+
+
+def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None) -> list[Scored]:
+    """Ask a guard; model libraries print to stdout, where only answers go."""
+    import sys
+
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop import evaluating, using
+    from wizloop.store.db import Store
+
+    with reading(workspace) as db:
+        recipe = using.recipe_of(db)
+        model = using.guard_of(db, round) if folder is None else None
+    if folder is not None and not folder.is_dir():
+        refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
+    with (
+        sentences(failures=(BackendError,)),
+        Store.open(workspace, readonly=True) as store,
+        redirect_stdout(sys.stderr),
+    ):
+        ctx: Any = using.context(store, workspace, recipe, "evaluate", now())
+        rows = evaluating.benchmarks(ctx, names)
+        if model is None:
+            assert folder is not None
+            ctx, model = evaluating.of_folder(ctx, folder)
+            say(f"{folder}: asked as the recipe {recipe.name} says; thresholds are one half, for it has none of dev")
+        return [scored for name, found in rows.items() for scored in evaluating.evaluate(ctx, model, name, found)]
+
+
+def _show(found: Sequence["Measured"], notes: Mapping[str, Any], as_json: bool) -> None:
+    from wizloop.loop import evaluation_report as report
+
+    if as_json:
+        put(report.to_json(found, notes))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from wizloop.tui.tables import plain
+
+    for heads, rows in ((report.F1_HEADS, report.f1_lines(found)), (report.RATE_HEADS, report.rate_lines(found))):
+        lines = Table(box=None, pad_edge=False, header_style="bold")
+        for head in heads:
+            lines.add_column(head)
+        for row in rows:
+            lines.add_row(*map(plain, row))
+        Console().print(lines)
+        print()
+    for line in _averages(report.averages(found)):
+        print(line)
+    if differing := sum(notes.get("read_otherwise", {}).values()):
+        print(f"{differing:,} verdicts would be others with the other --reader.")
+
+
+def _averages(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for counting, figures in found.items():
+        tasks = [f"{task} {value:.2f}" for task, value in figures["by_task"].items() if value is not None]
+        mean = figures["mean_of_tasks"]
+        if len(tasks) > 1 and mean is not None:
+            tasks.append(f"mean of the tasks {mean:.2f}")
+        lines.append(f"average F1, {counting.replace('_', ' ')}: {', '.join(tasks)}")
+    return lines
+
+
+def _write(folder: Path, scored: Sequence[Scored]) -> None:
+    from wizloop.loop import evaluation_plots, evaluation_report
+
+    folder.mkdir(parents=True)
+    pictures: dict[str, Path] = {}
+    for number, (one, rows) in enumerate(scored, start=1):
+        pictures |= evaluation_plots.draw(folder, number, one, rows)
+    path = evaluation_report.write(folder, [one for one, _ in scored], pictures, "Evaluation")
+    say(f"the report is {path}")

@@ -1,0 +1,89 @@
+"""`wizloop evaluate` on recorded outputs: what a person reads, what a script reads, the report, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from wizloop.loop.cli import app
+
+HOSTILE = "\x1b]52;c;aGk=\x07 | [bold]x[/bold] ![a](b)"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def predictions(folder: Path, name: str = "mine.jsonl") -> Path:
+    """Ten harmful rows, of which one passes and one cannot be read; ten unharmful ones, of which two are blocked."""
+    rows = []
+    for at in range(20):
+        label = "harmful" if at < 10 else "unharmful"
+        said = {0: "unharmful", 1: "ambiguous", 10: "harmful", 11: "harmful"}.get(at, label)
+        predict = f"# Task 1\nIt says so.\n\nAnswers: \nRequest: {said}\nCompletion: None\nResponse: None"
+        attack = HOSTILE if at % 2 else "none"
+        rows.append({"prompt": f"prompt {at}", "label": label, "predict": predict, "attack": attack})
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def evaluate(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
+
+
+def test_a_script_gets_every_figure(tmp_path: Path) -> None:
+    done = evaluate("--predictions", predictions(tmp_path), "--task", "request", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    one = found["benchmarks"][0]
+    assert (one["benchmark"], one["n"], one["parsed"]["k"]) == ("mine", 20, 19)
+    assert {name: round(one[name]["f1"], 4) for name in ("official", "strict", "parsed_only")} == {
+        "official": 0.8421,
+        "strict": 0.8,
+        "parsed_only": 0.8421,
+    }
+    assert (one["blocked_benign"]["k"], one["blocked_benign"]["n"], one["passed_harmful"]["k"]) == (2, 10, 1)
+    assert one["too_few_to_tell"] == ["blocked_benign", "passed_harmful", "parsed"]
+    assert found["averages"]["strict"]["by_task"]["request"] == pytest.approx(80.0)
+    assert (found["reader"], one["auroc"]["value"]) == ("published", None)
+
+
+def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    done = evaluate(
+        "--predictions", predictions(tmp_path), "--task", "request", "--group", "attack", "--report", report
+    )
+    assert done.exit_code == 0, done.output
+    assert "80.00" in done.stdout
+    assert "20.0 % of 10, too few to tell" in done.stdout
+    assert "average F1, official: request 84.21" in done.stdout
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert "\x1b" not in text
+    assert "\\|" in text
+    assert "[bold]" not in text.replace("\\[bold\\]", "")
+    assert (report / "01-confusion.png").read_bytes().startswith(PNG)
+    assert json.loads((report / "report.json").read_text(encoding="utf-8"))["benchmarks"][0]["n"] == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--predictions", "absent.jsonl", "--task", "request"], "absent.jsonl: no such file"),
+        (["--predictions", "mine.jsonl"], "mine is no published benchmark of one task: say what its label is about"),
+        (["--predictions", "mine.jsonl", "--benchmark", "WildGuardTest"], "WildGuardTest is no published benchmark of"),
+        (["--predictions", "mine.jsonl", "--benchmark", "a", "--benchmark", "b"], "1 files of predictions and 2 names"),
+        (["--predictions", "mine.jsonl", "--round", "1"], "recorded already"),
+        (["--predictions", "mine.jsonl", "--benchmark", "XSTestResponseRefusal"], "not one of the task completion"),
+        (["--task", "request"], "a test set knows its labels"),
+        (["--predictions", "mine.jsonl", "--task", "request", "--report", "."], "is there already"),
+        (["--model", "nowhere"], "there is no workspace in runs"),
+    ],
+)
+def test_what_cannot_be_done_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    predictions(tmp_path)
+    done = evaluate(*words)
+    assert done.exit_code == 2, done.output
+    assert sentence in done.stderr
+    assert done.stdout == ""
