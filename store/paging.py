@@ -20,7 +20,7 @@ def paged(db: Connection, query: Select[Any], column: Any, page: Page) -> list[t
     if page.key is not None:
         query = query.where(column < page.key if page.back else column > page.key)
     found = db.execute(query.order_by(column.desc() if page.back else column).limit(page.limit)).all()
-    return [row.tuple() for row in (found[::-1] if page.back else found)]
+    return [tuple(row) for row in (found[::-1] if page.back else found)]
 
 
 def contains(column: Any, text: str) -> Any:

@@ -21,6 +21,7 @@ from wizloop.tui.desk import Desk, Look
 from wizloop.tui.dialogs import Help, Leave
 from wizloop.tui.log import LogRoom
 from wizloop.tui.overview import OverviewRoom
+from wizloop.tui.review import ReviewRoom
 from wizloop.tui.room import ROOMS, Room
 from wizloop.tui.tables import plain
 
@@ -44,26 +45,33 @@ class WizloopApp(App[str]):
 
     CSS_PATH = "app.tcss"
     TITLE = "wizloop"
-    MODES: ClassVar = {"overview": OverviewRoom, "log": LogRoom}
+    MODES: ClassVar = {"overview": OverviewRoom, "review": ReviewRoom, "log": LogRoom}
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"room('{name}')", name.capitalize(), show=False) for n, name in enumerate(ROOMS, start=1)),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q,ctrl+q", "leave", "Leave", key_display="q"),
+        Binding("ctrl+p", "command_palette", "Commands", show=False),
     ]
 
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self.desk = desk
         self.last: Look | None = None
+        self._looking = False
 
     def on_mount(self) -> None:
         self.look()
         self.set_interval(EVERY_SECONDS, self.look)
 
-    @work(thread=True, exclusive=True, group="look")
     def look(self) -> None:
-        """Read the workspace, and tell the screens."""
+        """Read the workspace in a thread, unless one is at it, and tell the screens."""
+        if not self._looking:
+            self._looking = True
+            self._look()
+
+    @work(thread=True, group="look")
+    def _look(self) -> None:
         try:
             looked = Looked(self.desk.look())
         except errors.StoreError as error:
@@ -71,6 +79,7 @@ class WizloopApp(App[str]):
         self.post_message(looked)
 
     def on_looked(self, message: Looked) -> None:
+        self._looking = False
         if message.look is None:
             self.say(message.error, "error")
             return

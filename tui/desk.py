@@ -4,6 +4,7 @@ Every reading is one short transaction, so that the log can be emptied, and ever
 """
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +13,15 @@ from pathlib import Path
 from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews
 from wizloop.store.db import Connection, Store
 from wizloop.store.overview import Overview, RoundSummary, overview, summaries
+from wizloop.store.paging import Page
+from wizloop.store.review_queue import QueueFilter
 
 BINS = 36
 EVENTS = 6
 CELLS = ("uncertain_pass", "uncertain_block", "confident_pass", "confident_block")
 """The riskiest first: `uncertain_pass` is uncertain compliance."""
+_AT_ONCE = 4
+_PAUSE_SECONDS = 0.004
 _HISTOGRAM_SECONDS = 10.0
 """Between two readings of the pool's confidence, which is a scan."""
 
@@ -113,6 +118,29 @@ class Desk:
                 decision_id=self.new_id(),
             )
 
+    def approve_all(self, wanted: QueueFilter, reason: str) -> int:
+        """Approve every trace that waits and passes the filter; how many. A few a transaction, so that others write."""
+        approved, key = 0, None
+        while True:
+            with self.store.read() as db:
+                ids = review_queue.waiting_ids(db, wanted, Page(_AT_ONCE, key))
+            if not ids:
+                return approved
+            with self.store.write() as db:
+                waiting = [one for one in ids if _waits(db, one)]
+                for trace_id in waiting:
+                    reviews.review(
+                        db,
+                        trace_id=trace_id,
+                        decision="approve",
+                        by=self.by,
+                        reason=reason,
+                        now=self.clock(),
+                        decision_id=self.new_id(),
+                    )
+            approved, key = approved + len(waiting), ids[-1]
+            time.sleep(_PAUSE_SECONDS)
+
     def undo(self) -> int | None:
         """Take the person's newest decision back, as a new row; its trace, or None where there is none."""
         with self.store.read() as db:
@@ -121,6 +149,11 @@ class Desk:
             return None
         self.decide(last.trace_id, "undo")
         return last.trace_id
+
+
+def _waits(db: Connection, trace_id: int) -> bool:
+    stands = reviews.standing(db, trace_id)
+    return stands is not None and stands.decision == "wait"
 
 
 def _refuse_newer(log: Sequence[reviews.Review], seen: int) -> None:

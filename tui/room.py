@@ -17,7 +17,7 @@ from wizloop.tui.tables import plain
 if TYPE_CHECKING:
     from wizloop.tui.app import WizloopApp
 
-ROOMS = ("overview", "log")
+ROOMS = ("overview", "review", "log")
 
 
 class Room(Screen[None]):

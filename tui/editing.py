@@ -1,0 +1,87 @@
+"""A trace as a file for the person's editor, and the file as an edit. What is hidden in a text stands as an escape."""
+
+import json
+import unicodedata
+from typing import Any
+
+from wizloop.store.teaching import TeacherTrace
+
+LABELS = {
+    "request": ("harmful", "unharmful"),
+    "completion": ("refusal", "compliance"),
+    "response": ("harmful", "unharmful"),
+}
+_FIELDS = ("verdict", "explanation", "trace", "steps")
+
+
+class BadEdit(ValueError):
+    """The file is no edit of this trace; the message names the field and says what it must be."""
+
+
+def as_file(trace: TeacherTrace) -> str:
+    """The trace as JSON. Control, invisible and bidirectional characters are escaped, so that an editor shows them."""
+    text = json.dumps(_values(trace), ensure_ascii=False, indent=2)
+    return "".join(map(_escaped, text)) + "\n"
+
+
+def edit_of(trace: TeacherTrace, text: str) -> str | None:
+    """What a file changes in a trace, as the JSON that a review takes; None for no change. Raises BadEdit."""
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise BadEdit(f"the file is not JSON any more: {error}") from error
+    if not isinstance(given, dict) or sorted(given) != sorted(_FIELDS):
+        raise BadEdit(f"the file must keep exactly the fields {', '.join(_FIELDS)}")
+    before = _values(trace)
+    _check(given, before)
+    changed = {field: value for field, value in given.items() if value != before[field]}
+    return json.dumps(_stored(changed)) if changed else None
+
+
+def _values(trace: TeacherTrace) -> dict[str, Any]:
+    return {
+        "verdict": trace.verdict,
+        "explanation": trace.explanation,
+        "trace": json.loads(trace.trace_json),
+        "steps": json.loads(trace.steps_json),
+    }
+
+
+def _stored(changed: dict[str, Any]) -> dict[str, Any]:
+    """The fields under the names, and in the form, in which the store keeps them."""
+    names = {"trace": "trace_json", "steps": "steps_json"}
+    return {names.get(name, name): json.dumps(value) if name in names else value for name, value in changed.items()}
+
+
+def _check(given: dict[str, Any], before: dict[str, Any]) -> None:
+    verdict = given["verdict"]
+    if not isinstance(verdict, dict) or sorted(verdict) != sorted(before["verdict"]):
+        raise BadEdit(f"verdict must name exactly {', '.join(before['verdict'])}")
+    for task, label in verdict.items():
+        if (label is None) != (before["verdict"][task] is None) or label not in (None, *LABELS[task]):
+            raise BadEdit(f"verdict.{task} is {json.dumps(label)}: it must be {' or '.join(LABELS[task])}")
+    if not isinstance(given["explanation"], str) or not given["explanation"].strip():
+        raise BadEdit("explanation must be a sentence")
+    for field in ("trace", "steps"):
+        _same_shape(field, given[field], before[field])
+
+
+def _same_shape(name: str, now: Any, before: Any) -> None:
+    """That a value is of the kind that it was; a list may grow and shrink, an object keeps its fields."""
+    if isinstance(before, dict):
+        if not isinstance(now, dict) or sorted(now) != sorted(before):
+            raise BadEdit(f"{name} must keep the fields {', '.join(before)}")
+        for key, value in before.items():
+            _same_shape(f"{name}.{key}", now[key], value)
+    elif isinstance(before, list):
+        if not isinstance(now, list) or not all(isinstance(line, str) and line.strip() for line in now):
+            raise BadEdit(f"{name} must be a list of sentences")
+    elif type(now) is not type(before):
+        raise BadEdit(f"{name} must stay a {type(before).__name__}")
+
+
+def _escaped(character: str) -> str:
+    if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp"):
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

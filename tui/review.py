@@ -1,0 +1,324 @@
+"""The second screen: one trace at a time, everything to decide on it, and a key for each decision.
+
+A key waits for the one before it, and what is shown as decided is durable. The loop never waits for this.
+"""
+
+import asyncio
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import SuspendNotSupported
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from wizloop.store import errors, review_queue
+from wizloop.store.paging import Page
+from wizloop.store.review_queue import Case, Decided, QueueFilter
+from wizloop.tui import case_view, editing, neighbours
+from wizloop.tui.desk import Look
+from wizloop.tui.dialogs import Choice, Line
+from wizloop.tui.filters import BadFilter, parsed
+from wizloop.tui.room import Room
+from wizloop.tui.tables import plain
+
+_FILTER = "Words of prompt, response or explanation, teacher:policy round:1 verdict:harmful confidence:low why:guard."
+_REASONS = {
+    "w": ("wrong verdict", "wrong verdict"),
+    "p": ("poor reasoning", "poor reasoning"),
+    "i": ("invented", "it invents what the text does not say"),
+    "f": ("follows the sample", "it obeys the sample instead of judging it"),
+    "o": ("other", "another reason, in words"),
+}
+_DECIDED = 1000
+"""Of the newest decided texts, among which near neighbours are looked for."""
+_NEAR = 3
+
+
+class Near(Message):
+    """The near neighbours of a trace."""
+
+    def __init__(self, trace_id: int, found: Sequence[tuple[float, Decided]]) -> None:
+        super().__init__()
+        self.trace_id, self.found = trace_id, found
+
+
+class Approved(Message):
+    """So many traces were approved by filter."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+
+class ReviewRoom(Room):
+    """The traces that wait for a person."""
+
+    NAME = "review"
+    ABOUT = (
+        "One trace at a time: the sample on top, the guard's side on the left, the teacher's on the right. An approved "
+        "trace is trained on in the next round, a rejected one never. Tab and the arrows scroll."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "approve", "Approve"),
+        Binding("r", "reject", "Reject"),
+        Binding("e", "edit", "Edit"),
+        Binding("l", "label_is_wrong", "Label wrong"),
+        Binding("s", "skip", "Skip"),
+        Binding("u", "undo", "Undo"),
+        Binding("n", "next", "Next", show=False),
+        Binding("p", "previous", "Previous", show=False),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("A", "approve_all", "Approve all that pass the filter", show=False, key_display="A"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wanted, self._asked = QueueFilter(), ""
+        self._case: Case | None = None
+        self._skipped: set[int] = set()
+        self._waiting = 0
+
+    def body(self) -> Iterable[Widget]:
+        yield Static(id="state")
+        with VerticalScroll(id="sample"):
+            yield Static(id="sample-text")
+        with Horizontal(id="sides"):
+            for side in ("guard", "teacher"):
+                with VerticalScroll(id=side):
+                    yield Static(id=f"{side}-text")
+
+    def begin(self) -> None:
+        for name in ("sample", "guard", "teacher"):
+            self.query_one(f"#{name}").border_title = name
+        self.call_later(self._next_after, None)
+
+    def show(self, look: Look) -> None:
+        """Begin again where there was nothing left and something has come."""
+        before, self._waiting = self._waiting, look.now.to_review
+        if self._case is None and self._waiting != before:
+            self.call_later(self._next_after, None)
+
+    async def _next_after(self, key: int | None, back: bool = False) -> None:
+        """Show the next waiting trace after this one; from the other end where there is none."""
+        try:
+            found = await asyncio.to_thread(self._find, key, back)
+            if found is None and key is not None:
+                found = await asyncio.to_thread(self._find, None, back)
+            case = None if found is None else await asyncio.to_thread(self._load, found)
+        except errors.StoreError as error:
+            self.wizloop.say(str(error), "error")
+            return
+        self._show_case(case)
+
+    def _find(self, key: int | None, back: bool) -> int | None:
+        """The nearest waiting trace that was not skipped."""
+        with self.desk.store.read() as db:
+            while page := review_queue.waiting_ids(db, self._wanted, Page(100, key, back)):
+                left = [one for one in page if one not in self._skipped]
+                if left:
+                    return left[-1 if back else 0]
+                key = page[0 if back else -1]
+        return None
+
+    def _load(self, trace_id: int) -> Case:
+        with self.desk.store.read() as db:
+            return review_queue.case(db, trace_id)
+
+    def _show_case(self, case: Case | None, near: Sequence[tuple[float, Decided]] = ()) -> None:
+        same = case is not None and self._case is not None and case.trace.id == self._case.trace.id
+        self._case = case
+        if case is None:
+            skipped = f" but {len(self._skipped)} that you skipped" if self._skipped else ""
+            passes = "nothing that waits passes the filter" if self._asked else "nothing waits for a person"
+            self.query_one("#state", Static).update(plain(passes + skipped))
+            for name in ("sample", "guard", "teacher"):
+                self.query_one(f"#{name}-text", Static).update("")
+            return
+        place = f"filter: {self._asked}" if self._asked else f"{self._waiting:,} wait"
+        self.query_one("#state", Static).update(case_view.state_lines(case, place))
+        self.query_one("#sample-text", Static).update(case_view.sample_text(case))
+        self.query_one("#teacher-text", Static).update(case_view.teacher_text(case))
+        self.query_one("#guard-text", Static).update(case_view.guard_text(case, near))
+        if not same:
+            for name in ("sample", "guard", "teacher"):
+                self.query_one(f"#{name}", VerticalScroll).scroll_home(animate=False)
+            self._look_around(case)
+
+    @work(thread=True, exclusive=True, group="near")
+    def _look_around(self, case: Case) -> None:
+        """Find what was decided on texts like this one."""
+        with self.desk.store.read() as db:
+            decided = review_queue.decided(db, _DECIDED)
+        others = [(neighbours.words_of(one.prompt), one) for one in decided if one.trace_id != case.trace.id]
+        self.post_message(Near(case.trace.id, neighbours.nearest(case.sample.prompt, others, _NEAR)))
+
+    def on_near(self, message: Near) -> None:
+        if self._case is not None and self._case.trace.id == message.trace_id:
+            self.query_one("#guard-text", Static).update(case_view.guard_text(self._case, message.found))
+
+    async def action_approve(self) -> None:
+        await self._decide("approve")
+
+    async def action_label_is_wrong(self) -> None:
+        if self._case is None:
+            return
+        labels = self._case.sample.labels
+        if not labels:
+            self.wizloop.say("the dataset has no label for this sample", "warning")
+            return
+        named = ", ".join(f"{task} {label}" for task, label in labels.items())
+        await self._decide("approve", reason=f"the dataset's label is wrong: {named}")
+
+    def action_reject(self) -> None:
+        if self._case is not None:
+            self.app.push_screen(Choice("Reject this trace: why?", _REASONS), self._rejected)
+
+    async def _rejected(self, reason: str | None) -> None:
+        if reason == "other":
+            self.app.push_screen(Line("Why is it rejected?"), self._rejected)
+        elif reason:
+            await self._decide("reject", reason=reason)
+
+    async def _decide(self, decision: str, *, reason: str | None = None, edited_json: str | None = None) -> None:
+        case = self._case
+        if case is None:
+            return
+        try:
+            await asyncio.to_thread(
+                self.desk.decide, case.trace.id, decision, seen=case.last_id, reason=reason, edited_json=edited_json
+            )
+        except errors.AlreadyDecided as error:
+            self.wizloop.say(str(error), "warning")
+        except errors.StoreError as error:
+            self.wizloop.say(f"not kept: {error}", "error")
+            return
+        await self._next_after(case.trace.id)
+
+    async def action_undo(self) -> None:
+        try:
+            trace_id = await asyncio.to_thread(self.desk.undo)
+            case = None if trace_id is None else await asyncio.to_thread(self._load, trace_id)
+        except errors.StoreError as error:
+            self.wizloop.say(f"not undone: {error}", "error")
+            return
+        if case is None:
+            self.wizloop.say("you have no decision to undo", "warning")
+        else:
+            self._show_case(case)
+            self.wizloop.say(f"trace {trace_id}: your last decision is undone")
+
+    async def action_skip(self) -> None:
+        if self._case is not None:
+            self._skipped.add(self._case.trace.id)
+            await self._next_after(self._case.trace.id)
+
+    async def action_next(self) -> None:
+        await self._next_after(None if self._case is None else self._case.trace.id)
+
+    async def action_previous(self) -> None:
+        await self._next_after(None if self._case is None else self._case.trace.id, back=True)
+
+    def action_filter(self) -> None:
+        self.app.push_screen(
+            Line(f"Which of the waiting traces?\n\n{_FILTER} Empty: all.", self._asked), self._filtered
+        )
+
+    async def _filtered(self, line: str | None) -> None:
+        if line is None:
+            return
+        try:
+            self._wanted = parsed(line, QueueFilter)
+        except BadFilter as error:
+            self.wizloop.say(str(error), "warning")
+            return
+        self._asked, self._skipped = line, set()
+        await self._next_after(None)
+
+    async def action_approve_all(self) -> None:
+        n = await asyncio.to_thread(self._count)
+        if not n:
+            self.wizloop.say("nothing that waits passes the filter", "warning")
+            return
+        which = f"that pass the filter {self._asked}" if self._asked else "that wait (no filter is set)"
+        answers = {"y": ("yes", f"approve {n:,} traces"), "x": ("", "approve none")}
+        self.app.push_screen(Choice(f"Approve all {n:,} traces {which}?", answers), self._approve_all)
+
+    def _count(self) -> int:
+        with self.desk.store.read() as db:
+            return review_queue.waiting_count(db, self._wanted)
+
+    def _approve_all(self, answer: str | None) -> None:
+        if answer:
+            self._approving(self._wanted, self._asked)
+
+    @work(thread=True, exclusive=True, group="approving")
+    def _approving(self, wanted: QueueFilter, asked: str) -> None:
+        """Approve in small pieces, so that the loop can write in between."""
+        reason = f"approved by filter: {asked}" if asked else "approved with all that waited"
+        try:
+            n = self.desk.approve_all(wanted, reason)
+        except errors.StoreError as error:
+            self.app.call_from_thread(self.wizloop.say, f"not all are approved: {error}", "error")
+            return
+        self.post_message(Approved(n))
+
+    async def on_approved(self, message: Approved) -> None:
+        self.wizloop.say(f"{message.n:,} traces approved")
+        await self._next_after(None)
+
+    async def action_edit(self) -> None:
+        """Open the trace in $EDITOR, check what comes back, and keep it as an edit."""
+        if self._case is not None:
+            await self._edit(editing.as_file(self._case.trace))
+
+    async def _edit(self, text: str) -> None:
+        case = self._case
+        if case is None:
+            return
+        try:
+            with self.app.suspend():
+                edited = edited_in(text)
+        except SuspendNotSupported:
+            self.wizloop.say("no editor can be opened here: use `wizloop review --edit`", "warning")
+            return
+        except OSError as error:
+            self.wizloop.say(f"the editor could not be opened: {error}: set EDITOR", "error")
+            return
+        try:
+            edit = editing.edit_of(case.trace, edited)
+        except editing.BadEdit as error:
+            await self._ask_again(str(error), edited)
+            return
+        if edit is None:
+            self.wizloop.say("nothing was changed")
+        else:
+            await self._decide("edit", edited_json=edit)
+
+    async def _ask_again(self, problem: str, edited: str) -> None:
+        async def again(answer: str | None) -> None:
+            if answer:
+                await self._edit(edited)
+
+        answers = {"e": ("again", "edit it again"), "x": ("", "drop the edit")}
+        self.app.push_screen(Choice(f"This cannot be kept: {problem}.", answers), again)
+
+
+def edited_in(text: str) -> str:
+    """The text as the person's editor leaves it. Raises OSError where there is no editor or it fails."""
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
+        path = Path(folder) / "trace.json"
+        path.write_text(text, encoding="utf-8")
+        status = subprocess.run([*editor, str(path)], check=False).returncode
+        if status:
+            raise OSError(f"{editor[0]} ended with status {status}")
+        return path.read_text(encoding="utf-8", errors="replace")
