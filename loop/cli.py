@@ -6,6 +6,7 @@ Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad inp
 import click
 
 from wizloop.loop import (
+    cli_audit,
     cli_control,
     cli_data,
     cli_evaluate,
@@ -16,6 +17,7 @@ from wizloop.loop import (
     cli_show,
     cli_start,
     cli_teach,
+    cli_traces,
     cli_watch,
 )
 
@@ -37,9 +39,11 @@ for command in (
     cli_export.export,
     cli_data.classify,
     cli_evaluate.evaluate,
+    cli_audit.audit,
     cli_import.import_,
     cli_import.leaks,
     cli_teach.teach,
+    cli_traces.traces,
     cli_money.costs,
     cli_money.keys,
     cli_show.recipes,

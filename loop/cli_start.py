@@ -1,12 +1,12 @@
-"""`start`: the night in this process, its worker in another, and a view of both beside it."""
+"""`start`: the night in a process of its own and the app on it; or in this one, with a plainer view beside it."""
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -20,31 +20,63 @@ if TYPE_CHECKING:
 @click.argument("recipe", required=False)
 @in_workspace
 @click.option("--headless", is_flag=True, help="Plain lines, even on a terminal.")
+@click.option("--plain", is_flag=True, help="A progress screen in place of the app; the run ends with the terminal.")
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds after round 0, in all.")
 @click.option("--until", metavar="HH:MM", help="No phase begins after it.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that teachers may cost.")
+@click.option("--told", type=int, hidden=True, help="Where to say that the run has begun.")
 def start(
-    recipe: str | None, workspace: Path, headless: bool, rounds: int | None, until: str | None, budget: float | None
+    recipe: str | None,
+    workspace: Path,
+    headless: bool,
+    plain: bool,
+    rounds: int | None,
+    until: str | None,
+    budget: float | None,
+    told: int | None,
 ) -> None:
     """Start a run, or go on with the workspace's run where it stopped.
 
     RECIPE is a shipped recipe's name or a file. Without one, a workspace that `wizloop import` filled is run on what it
-    holds, and an empty one on the demo.
+    holds, and an empty one on the demo. On a terminal the app opens on it; leaving the app does not end the run.
     """
     if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
         raise click.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
+    live = on_terminal() and not headless
+    if live and not plain and sys.stdin.isatty():
+        limits = {"--rounds": rounds, "--until": until, "--budget": budget}
+        _with_app(workspace, recipe, limits)
     from wizloop.loop.starting import Limits
 
-    status = night_of(workspace, recipe, Limits(rounds, until, budget), live=on_terminal() and not headless)
+    status = night_of(workspace, recipe, Limits(rounds, until, budget), live=live, told=told)
     if status:
         raise click.exceptions.Exit(status)
 
 
+def _with_app(workspace: Path, recipe: str | None, limits: Mapping[str, object]) -> NoReturn:
+    """Start the run detached, and become the app: both load at once."""
+    from wizloop.loop import cli_watch, detached
+
+    words = [] if recipe is None else [recipe]
+    words += ["--workspace", str(workspace)]
+    words += [word for name, value in limits.items() if value is not None for word in (name, str(value))]
+    cli_watch.become(workspace, *detached.begin(words))
+
+
 def night_of(
-    workspace: Path, recipe: str | None, limits: "Limits", *, live: bool, phases: str = "wizloop.loop.phases"
+    workspace: Path,
+    recipe: str | None,
+    limits: "Limits",
+    *,
+    live: bool,
+    phases: str = "wizloop.loop.phases",
+    told: int | None = None,
 ) -> int:
-    """Do the night and tell of it; the exit status. `phases` is the module that has them."""
-    from wizloop.loop import lock, starting, supervisor
+    """Do the night and tell of it; the exit status. `phases` is the module that has them.
+
+    With `told` nobody watches: that pipe hears that the run has begun, and a file the rest.
+    """
+    from wizloop.loop import detached, lock, starting, supervisor
     from wizloop.recipes.schema import RecipeError
 
     def clock() -> datetime:
@@ -55,6 +87,8 @@ def night_of(
             supervisor.controlling(workspace, recipe, limits, clock=clock, phases=phases) as controller,
             _watched(workspace, live),
         ):
+            if told is not None:
+                detached.tell(told, workspace)
             ended = controller.run()
         _tell(workspace, f"{ended.state}: {ended.reason}")
     if ended.by_signal:

@@ -5,7 +5,9 @@ import os
 import re
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -19,44 +21,72 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.
 @in_workspace
 @click.option("--read-only", is_flag=True, help="Look, and write nothing.")
 @click.option("--as", "name", metavar="NAME", help="Whose decisions these are; else the name of the account.")
-def watch(workspace: Path, read_only: bool, name: str | None) -> None:
+@click.option("--began", type=(int, int), hidden=True, help="A controller's pid, and where its first word is read.")
+def watch(workspace: Path, read_only: bool, name: str | None, began: tuple[int, int] | None) -> None:
     """Watch a run, and review: the run goes on whatever becomes of this."""
     if not on_terminal():
         refuse("watch draws on a terminal: use `wizloop status` where there is none")
-    _forget_keys()
+    if len(clean := without_keys(os.environ)) < len(os.environ):
+        _begin_again(sys.argv[1:], clean)
     with sentences():
-        opened(workspace, read_only, name)
+        _open(workspace, read_only, name, began)
 
 
-def opened(workspace: Path, read_only: bool, name: str | None) -> None:
-    """Open the app on a workspace, and say what becomes of the run once it is left. Raises errors.StoreError."""
-    from wizloop.loop import lock
-    from wizloop.store.db import Store
-    from wizloop.tui.app import WizloopApp
-    from wizloop.tui.desk import Desk
-
-    with Store.open(workspace, readonly=read_only) as store:
-        by = f"person:{name or getpass.getuser()}"
-        desk = Desk(
-            store, workspace, by, now, lambda: lock.is_held(workspace), lambda: f"tui-{uuid.uuid4()}", read_only
-        )
-        app = WizloopApp(desk)
-        wanted = app.run()
-    if wanted == "stop":
-        say("the run stops after the phase that it is at")
-    elif lock.is_held(workspace):
-        say("the run goes on: `wizloop watch` shows it again, `wizloop stop` ends it")
-    if app.return_code:
-        raise click.exceptions.Exit(app.return_code)
+def become(workspace: Path, pid: int, descriptor: int) -> NoReturn:
+    """Turn this process into the app on a run that a controller is about to begin."""
+    os.set_inheritable(descriptor, True)
+    words = ["watch", "--workspace", str(workspace), "--began", str(pid), str(descriptor)]
+    _begin_again(words, without_keys(os.environ))
 
 
-def without_keys(environment: dict[str, str]) -> dict[str, str]:
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment less every variable whose name tells that it may hold a key."""
     return {name: value for name, value in environment.items() if not _SECRET.search(name)}
 
 
-def _forget_keys() -> None:
-    """Begin this process again without keys, where its environment has any: what it began with stays readable."""
-    clean = without_keys(dict(os.environ))
-    if len(clean) < len(os.environ):
-        os.execve(sys.executable, [sys.executable, "-P", "-m", "wizloop.loop.cli", *sys.argv[1:]], clean)
+def _begin_again(words: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """This process again, with that environment: what a process began with stays readable as long as it lives."""
+    from wizloop.loop.detached import COMMAND
+
+    os.execve(COMMAND[0], [*COMMAND, *words], environment)
+
+
+def _open(workspace: Path, read_only: bool, name: str | None, began: tuple[int, int] | None) -> None:
+    """Open the app, and say what becomes of the run once it is left. Raises errors.StoreError."""
+    from wizloop.loop import detached, lock
+    from wizloop.store.db import Store
+    from wizloop.tui.app import WizloopApp
+    from wizloop.tui.desk import Desk
+
+    if began is not None and (status := detached.begun(*began)):
+        raise click.exceptions.Exit(status)
+    with Store.open(workspace, readonly=read_only) as store:
+        desk = Desk(
+            store,
+            workspace,
+            by=f"person:{name or getpass.getuser()}",
+            clock=now,
+            alive=lambda: lock.is_held(workspace),
+            new_id=lambda: f"tui-{uuid.uuid4()}",
+            readonly=read_only,
+        )
+        app = WizloopApp(desk)
+        wanted = app.run()
+    _tell(workspace, wanted, lock.is_held(workspace))
+    if app.return_code:
+        raise click.exceptions.Exit(app.return_code)
+
+
+def _tell(workspace: Path, wanted: str | None, alive: bool) -> None:
+    """The last sentence: what becomes of the run, or what became of it."""
+    from wizloop.loop.cli_common import reading
+    from wizloop.store.overview import overview
+    from wizloop.tui.said import headline
+
+    if wanted == "stop":
+        say("the run stops after the phase that it is at: `wizloop start` goes on")
+    elif alive:
+        say("the run goes on: `wizloop watch` shows it again, `wizloop stop` ends it")
+    else:
+        with reading(workspace) as db:
+            say(headline(overview(db), alive))
