@@ -23,6 +23,8 @@ from wizloop.tui.log import LogRoom
 from wizloop.tui.overview import OverviewRoom
 from wizloop.tui.review import ReviewRoom
 from wizloop.tui.room import ROOMS, Room
+from wizloop.tui.rounds import RoundsRoom
+from wizloop.tui.samples import SamplesRoom
 from wizloop.tui.tables import plain
 
 EVERY_SECONDS = 1.0
@@ -45,7 +47,7 @@ class WizloopApp(App[str]):
 
     CSS_PATH = "app.tcss"
     TITLE = "wizloop"
-    MODES: ClassVar = {"overview": OverviewRoom, "review": ReviewRoom, "log": LogRoom}
+    MODES: ClassVar = {room.NAME: room for room in (OverviewRoom, ReviewRoom, SamplesRoom, RoundsRoom, LogRoom)}
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"room('{name}')", name.capitalize(), show=False) for n, name in enumerate(ROOMS, start=1)),

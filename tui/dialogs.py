@@ -26,7 +26,7 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog"):
-            yield Static(plain(f"{self._told}\n\n{self._keys()}\n\nEscape closes this.", 4000))
+            yield Static(plain(f"{self._told}\n\nEscape closes this.\n\n{self._keys()}", 4000))
 
     def _keys(self) -> str:
         """Each key once, with what it does."""

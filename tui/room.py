@@ -13,11 +13,12 @@ from textual.widgets import Footer, Static
 from wizloop.tui import said
 from wizloop.tui.desk import Desk, Look
 from wizloop.tui.tables import plain
+from wizloop.tui.window_table import WindowTable
 
 if TYPE_CHECKING:
     from wizloop.tui.app import WizloopApp
 
-ROOMS = ("overview", "review", "log")
+ROOMS = ("overview", "review", "samples", "rounds", "log")
 
 
 class Room(Screen[None]):
@@ -50,6 +51,9 @@ class Room(Screen[None]):
         self.begin()
         if self.wizloop.last is not None:
             self.looked(self.wizloop.last)
+
+    def on_window_table_failed(self, failed: WindowTable.Failed) -> None:
+        self.wizloop.say(str(failed.error), "error")
 
     def on_screen_resume(self) -> None:
         if self.wizloop.last is not None:

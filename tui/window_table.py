@@ -189,6 +189,10 @@ class WindowTable(Widget, can_focus=True):
             return
         self.post_message(self.Got(turn, part, rows, PAGE))
 
+    def on_window_table_failed(self, failed: Failed) -> None:
+        """Leave what is shown as it is; the message goes on to the screen."""
+        self._reading = False
+
     def on_window_table_got(self, got: Got) -> None:
         got.stop()
         if got.turn != self._turn:
@@ -196,7 +200,7 @@ class WindowTable(Widget, can_focus=True):
         self._reading = False
         full = len(got.rows) == got.asked
         if got.part in ("start", "end"):
-            self.rows, self.top = list(got.rows), 0
+            self.rows, self.top, self.cursor = list(got.rows), 0, 0
             self._ends = {"earlier": got.part == "start" or not full, "more": got.part == "end" or not full}
             self._go(0 if got.part == "start" else len(self.rows) - 1)
         elif got.part == "more":

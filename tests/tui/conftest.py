@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from wizloop.store.db import Store
 from wizloop.tui.app import WizloopApp
@@ -31,6 +32,11 @@ class Player:
             await self.pilot.press(key)
             await self.settle()
         return self.text
+
+    async def type(self, text: str) -> str:
+        """What is on the screen after a line was typed and Enter pressed."""
+        self.app.screen.query_one(Input).value = text
+        return await self.press("enter")
 
     async def settle(self) -> None:
         """Until no worker is at work and every message is dealt with."""

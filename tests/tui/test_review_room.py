@@ -102,7 +102,8 @@ def test_a_skipped_trace_is_not_shown_again(after_a_night: Path, play: Callable[
 
 def test_a_filter_counts_before_it_approves(after_a_night: Path, play: Callable[..., Any]) -> None:
     async def story(on: Any) -> None:
-        await on.press("2", "slash", *"knit", "enter")
+        await on.press("2", "slash")
+        await on.type("knit")
         assert "Approve all 1 traces that pass the filter knit" in await on.press("A")
         await on.press("y")
 

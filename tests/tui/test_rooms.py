@@ -1,0 +1,103 @@
+"""Samples, rounds and log by key: what a filter lets pass, one sample's story, an export by the command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wizloop.store import events
+from wizloop.store.db import Store
+from wizloop.tui.samples import SamplesRoom
+
+
+def lines(on: Any) -> list[str]:
+    return [line for line in on.text.splitlines() if line.startswith(("  ", "> "))][1:]
+
+
+def test_samples_are_searched_by_words_and_fields(after_a_night: Path, play: Callable[..., Any]) -> None:
+    async def story(on: Any) -> None:
+        await on.press("3")
+        assert len(lines(on)) == 2
+        await on.press("slash")
+        await on.type("split:pool knit")
+        assert [line.split()[0:3] for line in lines(on)] == [[">", "1", "pool"]]
+        await on.press("slash")
+        await on.type("split:dev")
+        assert "no sample passes the filter" in on.text
+
+    play(after_a_night, story)
+
+
+def test_a_filter_that_cannot_be_read_says_what_it_needs(after_a_night: Path, play: Callable[..., Any]) -> None:
+    async def story(on: Any) -> None:
+        await on.press("3", "slash")
+        await on.type("disagreement:much")
+        assert on.notes == ["disagreement:much needs a number after the colon"]
+        assert isinstance(on.app.screen, SamplesRoom)
+
+    play(after_a_night, story)
+
+
+def test_a_sample_tells_its_whole_story(after_a_night: Path, play: Callable[..., Any]) -> None:
+    async def story(on: Any) -> None:
+        said = await on.press("3", "down", "enter")
+        for part in ("Sample 2", "round 1, random, rank 2: picked at random", "round 1: policy, parsed (ok)"):
+            assert part in said
+        assert "wait by rule:doubtful (the teacher doubts it)" in said
+        await on.press("escape")
+        assert isinstance(on.app.screen, SamplesRoom)
+
+    play(after_a_night, story, size=(120, 40))
+
+
+def test_rounds_stand_side_by_side_with_what_changed(after_a_night: Path, play: Callable[..., Any]) -> None:
+    async def story(on: Any) -> None:
+        said = await on.press("4")
+        assert ["dev", "request", "70.0", "75.0", "+5.0"] in [line.split() for line in said.splitlines()]
+        assert "Round 1: passed" in said
+        assert "Round 0: passed" in await on.press("left")
+        assert "test request: f1 0.7, low 0.65, high 0.75" in await on.press("o")
+
+    play(after_a_night, story, size=(100, 40))
+
+
+def test_an_export_that_fails_says_why(after_a_night: Path, play: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+
+    async def story(on: Any) -> None:
+        await on.press("4", "x", "a")
+        await on.type(str(tmp_path / "there"))
+        assert on.notes[-1].startswith("not exported: wizloop: ")
+
+    play(after_a_night, story)
+
+
+def test_the_log_filters_and_follows(after_a_night: Path, play: Callable[..., Any]) -> None:
+    async def story(on: Any) -> None:
+        await on.press("5")
+        with Store.open(after_a_night) as store, store.write() as db:
+            for n in range(300):
+                level = "error" if n == 150 else "info"
+                events.add(db, level=level, message=f"piece {n}", now=on.app.desk.clock(), phase="teach", round=1)
+        on.app.look()
+        await on.settle()
+        await on.settle()
+        assert lines(on)[-1].endswith("piece 299")
+        await on.press("slash")
+        await on.type("level:error round:1")
+        assert [line.split()[-2:] for line in lines(on)] == [["piece", "150"]]
+
+    play(after_a_night, story)
+
+
+@pytest.mark.parametrize("key", ["1", "2", "3", "4", "5"])
+def test_every_screen_has_help_and_text_that_does_nothing(
+    after_a_night: Path, play: Callable[..., Any], key: str
+) -> None:
+    async def story(on: Any) -> None:
+        assert "Escape closes this" in await on.press(key, "question_mark")
+        said = await on.press("escape")
+        assert not {"\x1b", "\x07", "\u202e"} & set(said)
+
+    play(after_a_night, story)
