@@ -21,7 +21,7 @@ from scipy.stats import t as student
 
 from wizloop.loop.metrics import Score
 
-SHORT = {"rounds": 3, "select": {"budget": 50}}
+SHORT = {"rounds": 2, "select": {"budget": 60}}
 """Of the toxicchat recipe, so that ten nights fit an hour."""
 
 
