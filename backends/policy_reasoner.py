@@ -18,7 +18,7 @@ from wizloop.backends.policy_scoring import (
     words_of,
 )
 from wizloop.backends.policy_words import Confidence, Reading, write_trace
-from wizloop.backends.teacher import Answer, Harm, Question, Refusal, Usage, check_trace
+from wizloop.backends.teacher import Answer, Harm, Question, Refusal, Usage, answer_from_raw, check_trace
 
 REFUSALS = (
     "i can't",
@@ -57,6 +57,7 @@ class PolicyReasoner:
 
     name = "policy"
     free = True
+    version = "1"
 
     def __init__(self, policies: Sequence[Policy], depth: Depth) -> None:
         if not policies:
@@ -68,6 +69,10 @@ class PolicyReasoner:
     def worst_usage(self, question: Question) -> Usage:
         """Nothing: it runs here."""
         return Usage()
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        """A kept answer once more."""
+        return answer_from_raw(raw, question, model=self.model, usage=Usage(), stop_reason=stop_reason)
 
     def ask(self, question: Question) -> Answer:
         """A trace for any question; where labels are shown it supports them and says what they rest on."""

@@ -40,6 +40,7 @@ class RecordedTeacher:
     name = "recorded"
     model = "recorded-labels"
     free = True
+    version = "1"
 
     def __init__(self, labels: Mapping[str, Verdicts]) -> None:
         """Raises ValueError for a task or label that is none of ours: a recorded label is never guessed."""
@@ -52,6 +53,10 @@ class RecordedTeacher:
     def worst_usage(self, question: Question) -> Usage:
         """Nothing: it runs here."""
         return Usage()
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        """A kept answer once more."""
+        return answer_from_raw(raw, question, model=self.model, usage=Usage(), stop_reason=stop_reason)
 
     def ask(self, question: Question) -> Answer:
         """The recorded verdicts as a trace; blocked as "not recorded" where a verdict that is needed is missing."""

@@ -48,7 +48,6 @@ class Question:
     prompt: str
     response: str | None = None
     labels: Mapping[str, str | None] | None = None
-    prompt_version: str = "1"
     complaint: str | None = None
     """What was wrong with the answer before, when the question is asked once more."""
 
@@ -141,6 +140,10 @@ class Teacher(Protocol):
         """Which model answers; part of the key of a call."""
 
     @property
+    def version(self) -> str:
+        """What else than the model decides its answers (instruction, schema, settings), by a short name."""
+
+    @property
     def free(self) -> bool:
         """Whether it costs nothing and answers alike each time, so that it may be asked again after a crash."""
 
@@ -149,6 +152,9 @@ class Teacher(Protocol):
 
     def ask(self, question: Question) -> Answer:
         """Answer once: no retry, and no exception for anything that Outcome has a word for."""
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        """An answer that was kept as it came and not read before a crash."""
 
 
 def read_trace(raw: str, question: Question) -> TeacherTrace:

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from wizloop.backends.batches import BatchFault, BatchTeacher
+from wizloop.backends.batches import BatchFault, BatchTeacher, NotYetTold
 from wizloop.backends.teacher import Answer, Question
 from wizloop.loop import calls
 from wizloop.loop.calls import Job, Seat
@@ -21,6 +21,7 @@ from wizloop.loop.context import Context
 from wizloop.recipes.teaching import Batching
 from wizloop.store import batches, teaching
 from wizloop.store.batches import Batch
+from wizloop.store.teaching import Call
 
 TOGETHER = 16
 """Calls that are written down, or collected, in one transaction."""
@@ -42,6 +43,8 @@ class InBatches:
     teacher: BatchTeacher
     settings: Batching
     jobs: Callable[[], list[Job]]
+    asked: Callable[[Sequence[Call]], dict[str, Question]]
+    """The questions of calls that were sent, by key."""
     clock: Callable[[], float] = time.monotonic
     stopped: str | None = None
     """Why this teacher is not asked any more."""
@@ -154,8 +157,14 @@ class InBatches:
         """The provider's id of a batch that was perhaps handed in; None when it never was: its calls are free again."""
         with self.ctx.store.read() as db:
             keys = [call.key for call in batches.calls_in(db, batch.id)]
+            known = {one.provider_id for one in batches.every(db) if one.provider_id is not None}
+        look = partial(self.teacher.find, batch.tag, keys, since=batch.created_at, known=known)
         while True:
-            found = self._insist(partial(self.teacher.find, batch.tag, keys))
+            try:
+                found = self._insist(look)
+            except NotYetTold as why:
+                self._wait(self.settings.poll_s, f"looks for batch {batch.tag} at {self.seat.name}: {why}")
+                continue
             age_s = (self.ctx.now() - batch.created_at).total_seconds()
             if found is not None:
                 with self.ctx.store.write() as db:
@@ -186,19 +195,21 @@ class InBatches:
     def _collect(self, batch: Batch, provider_id: str) -> None:
         """Put every answer into the ledger; what the provider does not speak of stays in doubt, and charged."""
         with self.ctx.store.read() as db:
-            asked = {call.key: call for call in batches.calls_in(db, batch.id)}
+            sent = {call.key: call for call in batches.calls_in(db, batch.id)}
         piece: list[tuple[int, Answer]] = []
-        for key, answer in self.teacher.collect(provider_id):
-            call = asked.pop(key, None)
-            if call is None:
-                continue
-            piece.append((call.id, answer))
-            if len(piece) == TOGETHER:
-                self._record(piece)
-                piece = []
-        self._record(piece)
+        try:
+            for key, answer in self.teacher.collect(provider_id, self.asked(list(sent.values()))):
+                call = sent.pop(key, None)
+                if call is None:
+                    continue
+                piece.append((call.id, answer))
+                if len(piece) == TOGETHER:
+                    self._record(piece)
+                    piece = []
+        finally:
+            self._record(piece)
         with self.ctx.store.write() as db:
-            lost = [call.id for call in asked.values()]
+            lost = [call.id for call in sent.values()]
             teaching.mark_ambiguous(db, lost, outcome="overloaded", category="not in the batch's results")
             batches.collected(db, batch.id, self.ctx.now())
 

@@ -27,7 +27,7 @@ WAITS = ("overloaded", "rate_limited")
 _ASKED_ONCE_MORE = ("invalid", "truncated")
 STOPS = {
     "spend_limit": "its spend limit is reached: raise it with the provider, then start again",
-    "unauthorised": "it does not take the key: see `wizloop doctor` and `wizloop keys set`",
+    "unauthorised": "it does not take the key, or has no such model: see `wizloop doctor`",
     "account_disabled": "it has disabled the account: nothing is sent to it again before you start again",
 }
 
@@ -85,16 +85,17 @@ def question(
 
     `complaint` is what was wrong with the answer before, and is shown to the teacher.
     """
-    labels: dict[str, str | None] | None = None
-    if shows_labels:
-        known = {str(task): getattr(sample, samples.LABELS[task]) for task in tasks_of(sample)}
-        labels = {task: label for task, label in known.items() if label is not None} or None
-    unkeyed = Question("", sample.prompt, sample.response, labels, complaint=complaint)
-    decides = [teacher.name, teacher.model, unkeyed.prompt_version, policies, sample.hash, labels, attempt]
+    labels = _labels(sample) if shows_labels else None
+    decides = [teacher.name, teacher.model, teacher.version, policies, sample.hash, labels, attempt]
     if complaint is not None:
         decides.append(complaint)
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return Question(key, sample.prompt, sample.response, labels, complaint=complaint)
+
+
+def asked_as(call: teaching.Call, sample: Sample, *, shows_labels: bool) -> Question:
+    """The question of a call that was sent, as far as its answer is checked against it."""
+    return Question(call.key, sample.prompt, sample.response, _labels(sample) if shows_labels else None)
 
 
 def next_job(
@@ -122,6 +123,11 @@ def next_job(
     return Job(sample, asked, attempt, not_before)
 
 
+def _labels(sample: Sample) -> dict[str, str | None] | None:
+    known = {str(task): getattr(sample, samples.LABELS[task]) for task in tasks_of(sample)}
+    return {task: label for task, label in known.items() if label is not None} or None
+
+
 def _may_try_again(own: Sequence[teaching.Call], settings: Teachers) -> bool:
     outcome = own[-1].outcome
     if outcome in WAITS:
@@ -139,7 +145,7 @@ def _complaint(call: teaching.Call) -> str | None:
 
 def plan(ctx: Context, db: Connection, seat: Seat, job: Job) -> int | None:
     """Write a call down and hold its money; its id, or None where there is too little: it is then planned only."""
-    request = {"prompt_version": job.question.prompt_version, "labels": job.question.labels, "sample": job.sample.hash}
+    request = {"version": seat.teacher.version, "labels": job.question.labels, "sample": job.sample.hash}
     call_id = teaching.plan(
         db,
         key=job.question.key,

@@ -7,8 +7,9 @@ person (`wizloop teach --unanswered`). How a call is asked live or in a batch is
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
-from wizloop.backends.teacher import Answer, Question, Usage, answer_from_raw
+from wizloop.backends.teacher import Answer, Question
 from wizloop.loop import calls, teachers
 from wizloop.loop import seats as made_ready
 from wizloop.loop.batching import InBatches
@@ -65,9 +66,9 @@ def _ask(ctx: Context, seat: Seat, policies: str) -> str | None:
     """Ask one teacher; why it was given up before everything was asked, or None."""
     if why := _patience(ctx, seat):
         return why
-    _finish_received(ctx, seat, policies)
+    _finish_received(ctx, seat)
     if seat.batches is not None:
-        return InBatches(ctx, seat, *seat.batches, lambda: _jobs(ctx, seat, policies)).ask()
+        return InBatches(ctx, seat, *seat.batches, lambda: _jobs(ctx, seat, policies), partial(_asked, ctx)).ask()
     if seat.live is not None:
         pool = Live(ctx, seat, seat.live, lambda job: _job(ctx, seat, job.sample, policies))
         return pool.ask(_jobs(ctx, seat, policies))
@@ -110,19 +111,24 @@ def _record(ctx: Context, seat: Seat, answered: Sequence[tuple[int, Answer]]) ->
             calls.end(ctx, db, call_id, answer)
 
 
-def _finish_received(ctx: Context, seat: Seat, policies: str) -> None:
+def _finish_received(ctx: Context, seat: Seat) -> None:
     """Read the answers that were stored, and not read, before a crash: they are not asked for again."""
     with ctx.store.read() as db:
         found = [call for call in teaching.received(db) if call.teacher == seat.name]
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in found])}
     for call in found:
-        job = _job(ctx, seat, known[call.sample_id], policies)
-        if job is not None:
-            _record(ctx, seat, [(call.id, _read_again(seat, call, job.question))])
+        asked = calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
+        _record(ctx, seat, [(call.id, seat.teacher.read(call.raw or "", call.stop_reason, asked))])
 
 
-def _read_again(seat: Seat, call: teaching.Call, asked: Question) -> Answer:
-    return answer_from_raw(call.raw or "", asked, model=call.model, usage=Usage(), stop_reason=call.stop_reason)
+def _asked(ctx: Context, sent: Sequence[teaching.Call]) -> dict[str, Question]:
+    """The questions of calls that were sent, by key."""
+    with ctx.store.read() as db:
+        known = {one.id: one for one in samples.get(db, [call.sample_id for call in sent])}
+    return {
+        call.key: calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
+        for call in sent
+    }
 
 
 def _shows(ctx: Context, sample: Sample) -> bool:

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from wizloop.backends.batches import BatchFault, BatchStatus
 from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.backends.teacher import Answer, Question, Usage, answer_from_raw
 from wizloop.loop.calls import Seat
 from wizloop.loop.context import Context
 from wizloop.loop.prices import Price, Tariff
@@ -44,7 +44,7 @@ def fault(outcome: Any, category: str = "it broke", **more: Any) -> Answer:
 class Scripted:
     """Asks `say`; counts what was asked, and the most calls at once."""
 
-    name, model, free = "scripted", "m", False
+    name, model, version, free = "scripted", "m", "1", False
 
     def __init__(self, say: Say, seconds: float = 0.0) -> None:
         self._say, self._seconds, self._lock = say, seconds, threading.Lock()
@@ -67,6 +67,9 @@ class Scripted:
             self.at_once -= 1
         return self._say(question, number)
 
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        return answer_from_raw(raw, question, model=self.model, usage=Usage(), stop_reason=stop_reason)
+
 
 class ScriptedBatches(Scripted):
     """The same in batches, with a provider's memory that outlives this object: `held` is what it has."""
@@ -88,14 +91,14 @@ class ScriptedBatches(Scripted):
         self.held[batch_id] = (tag, list(questions))
         return batch_id
 
-    def find(self, tag: str, keys: Sequence[str]) -> str | None:
+    def find(self, tag: str, keys: Sequence[str], *, since: datetime, known: Collection[str]) -> str | None:
         return next((batch_id for batch_id, (held, _) in self.held.items() if held == tag), None)
 
     def poll(self, batch_id: str) -> BatchStatus:
         self.polls += 1
         return BatchStatus(False, self.polls % self._looks == 0)
 
-    def collect(self, batch_id: str) -> Iterator[tuple[str, Answer]]:
+    def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
         for asked in reversed(self.held[batch_id][1]):
             yield asked.key, self.ask(asked)
 

@@ -147,9 +147,9 @@ def test_what_is_not_listed_yet_is_waited_for_before_it_is_sent_again(tmp_path: 
     late, looks = ScriptedBatches(good, held), []
     listed = late.find
 
-    def find(tag: str, keys: Any) -> str | None:
+    def find(tag: str, keys: Any, **how: Any) -> str | None:
         looks.append(tag)
-        return listed(tag, keys) if len(looks) == 3 else None
+        return listed(tag, keys, **how) if len(looks) == 3 else None
 
     late.find = find  # type: ignore[method-assign]
     assert teach(ctx, [seat(late, settle_s=600.0)]) == "2 of 2 taught"
@@ -177,7 +177,7 @@ def test_a_row_that_never_comes_back_stays_charged(tmp_path: Path) -> None:
     held: Held = {}
     ctx, teacher = context(tmp_path, 3), ScriptedBatches(good, held)
     whole = teacher.collect
-    teacher.collect = lambda batch_id: iter(list(whole(batch_id))[1:])  # type: ignore[method-assign]
+    teacher.collect = lambda batch_id, questions: iter(list(whole(batch_id, questions))[1:])  # type: ignore[method-assign]
     assert teach(ctx, [seat(teacher)]) == "2 of 3 taught; 1 without an answer"
     assert money(ctx) == (COST, 50)
     with ctx.store.read() as db:

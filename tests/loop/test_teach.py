@@ -33,6 +33,7 @@ class Counting:
     def __init__(self, known: Sequence[str], name: str = "recorded", cost_micro: int = 0) -> None:
         self._inner = RecordedTeacher({text_sha(prompt, None): {"request": "unharmful"} for prompt in known})
         self.name, self.model, self.free, self.cost = name, "counting", cost_micro == 0, cost_micro
+        self.version = "1"
         self.asked: list[str] = []
 
     def worst_usage(self, question: Question) -> Usage:
@@ -41,6 +42,9 @@ class Counting:
     def ask(self, question: Question) -> Answer:
         self.asked.append(question.prompt)
         return replace(self._inner.ask(question), usage=Usage(output_tokens=self.cost))
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        return self._inner.read(raw, stop_reason, question)
 
 
 def teach(ctx: Context, asked: Sequence[Counting]) -> str:
@@ -165,13 +169,16 @@ def test_the_key_is_made_of_what_decides_the_answer(ctx: Context) -> None:
     teacher = Counting(PROMPTS)
     with ctx.store.read() as db:
         first, second = samples.get(db, [1, 2])
+    told_otherwise = Counting(PROMPTS)
+    told_otherwise.version = "2"
     keys = {
         question(teacher, first, "p", shows_labels=True).key,
+        question(told_otherwise, first, "p", shows_labels=True).key,
         question(teacher, first, "p", shows_labels=False).key,
         question(teacher, first, "q", shows_labels=True).key,
         question(teacher, second, "p", shows_labels=True).key,
         question(Counting(PROMPTS, name="other"), first, "p", shows_labels=True).key,
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert question(teacher, first, "p", shows_labels=True).key in keys
     assert question(teacher, first, "p", shows_labels=True).labels == {"request": "unharmful"}

@@ -1,0 +1,181 @@
+"""The connection under an SDK: it keeps the wall clock, the origin and what came back, and it tries nothing again.
+
+The SDK builds and signs a request. What comes back is kept here, byte for byte, and read by the adapters: an SDK
+hides the bill of a reply that it cannot parse. So it is handed an empty object instead, unless it must see the reply.
+This is the one home of httpx2 and httpcore2.
+"""
+
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+from pydantic import SecretStr
+
+from wizloop.backends.exchange import Exchange
+
+CONNECT_S = 10.0
+KEPT_OPEN_S = 15.0
+MOST_BYTES = 8_000_000
+"""Of a reply to one question; a batch's results may be longer."""
+
+
+class Line:
+    """Connections to one origin, for any number of threads."""
+
+    def __init__(self, base_url: str, secret: SecretStr | None) -> None:
+        self._secret = "" if secret is None else secret.get_secret_value()
+        self._here = threading.local()
+        self._transport = _Transport(httpx2.URL(base_url), self._here)
+        self.client = httpx2.Client(transport=self._transport, follow_redirects=False, trust_env=False)
+
+    def call(
+        self,
+        do: Callable[[], object],
+        deadline_s: float,
+        *,
+        faults: tuple[type[Exception], ...] = (),
+        most_bytes: int = MOST_BYTES,
+        hands_on: bool = False,
+    ) -> Exchange:
+        """Let an SDK make its request, and give what came of it. `faults` are what it raises when a request breaks."""
+        exchange = Exchange(time.monotonic() + deadline_s, most_bytes, hands_on)
+        self._here.exchange = exchange
+        breaks: tuple[type[Exception], ...] = (*faults, httpx2.HTTPError)
+        try:
+            do()
+        except breaks:
+            if exchange.fault is None and exchange.status is None:
+                raise
+        finally:
+            self._here.exchange = None
+        # A page that shows the request it got must not carry the key into the ledger.
+        if self._secret:
+            exchange.body = exchange.body.replace(self._secret.encode(), b"[key]")
+        return exchange
+
+
+class _Transport(httpx2.BaseTransport):
+    """Sends a request to the one origin, and keeps the reply in this thread's exchange."""
+
+    def __init__(self, base_url: httpx2.URL, here: threading.local) -> None:
+        self._origin = _origin(base_url)
+        self._here = here
+        self._pool = _pool(base_url, _Backend(here))
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange: Exchange = self._here.exchange
+        exchange.status, exchange.body = None, b""
+        if _origin(request.url) != self._origin:
+            exchange.fault = f"it leads elsewhere: {request.url.host}"
+            raise httpx2.UnsupportedProtocol(exchange.fault)
+        request.headers["accept-encoding"] = "identity"
+        try:
+            self._fetch(request, exchange)
+        except httpcore2.TimeoutException as error:
+            exchange.fault = "timeout" if exchange.status is None else "timeout in mid-body"
+            raise httpx2.ReadTimeout(exchange.fault) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
+            where = "reset before the reply" if exchange.status is None else "reset in mid-body"
+            exchange.fault = where if exchange.sent else "no connection"
+            raise httpx2.ReadError(exchange.fault) from error
+        if exchange.hands_on:
+            return httpx2.Response(exchange.status or 0, headers=dict(exchange.headers), content=exchange.body)
+        return httpx2.Response(200, json={})
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _fetch(self, request: httpx2.Request, exchange: Exchange) -> None:
+        assert isinstance(request.stream, httpx2.SyncByteStream)
+        target = request.url
+        sent = httpcore2.Request(
+            method=request.method,
+            url=httpcore2.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+        )
+        reply = self._pool.handle_request(sent)
+        exchange.status = reply.status
+        exchange.headers = {name.decode("latin-1").casefold(): value.decode("latin-1") for name, value in reply.headers}
+        assert isinstance(reply.stream, Iterable)
+        got = bytearray()
+        try:
+            for part in reply.stream:
+                got += part
+                if len(got) > exchange.most_bytes:
+                    raise httpcore2.RemoteProtocolError("the reply is too long")
+        finally:
+            exchange.body = bytes(got)
+            reply.close()
+
+
+class _Backend(httpcore2.NetworkBackend):
+    """TCP whose every wait ends with the exchange of the thread that waits."""
+
+    def __init__(self, here: threading.local) -> None:
+        self._here, self._plain = here, httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore2.NetworkStream:
+        left = min(CONNECT_S, _left(self._here.exchange))
+        return _Stream(self._plain.connect_tcp(host, port, left, local_address, socket_options), self._here)
+
+
+class _Stream(httpcore2.NetworkStream):
+    def __init__(self, plain: httpcore2.NetworkStream, here: threading.local) -> None:
+        self._plain, self._here = plain, here
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._plain.read(max_bytes, _left(self._here.exchange))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._here.exchange.sent = True
+        self._plain.write(buffer, _left(self._here.exchange))
+
+    def close(self) -> None:
+        self._plain.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        left = _left(self._here.exchange)
+        return _Stream(self._plain.start_tls(ssl_context, server_hostname, left), self._here)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._plain.get_extra_info(info)
+
+
+def _left(exchange: Exchange) -> float:
+    """Seconds until the deadline. Raises httpcore2.ReadTimeout after it."""
+    left = exchange.until - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("the deadline has passed")
+    return left
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
+def _pool(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> httpcore2.ConnectionPool:
+    """Connections to the origin, through the proxy that the environment names for it."""
+    settings: dict[str, Any] = {
+        "ssl_context": httpx2.create_ssl_context(),
+        "max_connections": None,
+        "keepalive_expiry": KEPT_OPEN_S,
+        "network_backend": backend,
+    }
+    proxy = urllib.request.getproxies().get(base_url.scheme)
+    if proxy is None or urllib.request.proxy_bypass(base_url.host):
+        return httpcore2.ConnectionPool(**settings)
+    return httpcore2.HTTPProxy(proxy if "://" in proxy else f"http://{proxy}", **settings)

@@ -1,0 +1,118 @@
+"""What all teachers behind a network have in common: one try, one deadline, a reply read whatever it is.
+
+It knows no provider: `claude`, `gemini` and `openai_server` say how theirs is asked and what its replies mean.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from wizloop.backends import teacher_prompt
+from wizloop.backends.exchange import Exchange
+from wizloop.backends.reaching import Model, Reach
+from wizloop.backends.replies import Kind, Told, bad_frame, fault_of, finished, limits
+from wizloop.backends.teacher import Answer, Outcome, Question, Usage
+
+Stop = tuple[Outcome, str | None]
+"""What a stop reason means, and its category."""
+
+
+class RemoteTeacher(ABC):
+    """A Teacher that is asked with an SDK, which is loaded with the first question."""
+
+    name: ClassVar[str]
+    base_url: ClassVar[str]
+    """Where the provider listens, if the reach names no other place."""
+    limit_headers: ClassVar[tuple[str, str]]
+    """The headers on requests and on tokens, with {} for "remaining" and "reset"."""
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self.model = reach.model
+        self.version = teacher_prompt.version(reach.told, reach.max_tokens, reach.effort)
+        self._opening = threading.Lock()
+        self._opened: tuple[Any, Any, tuple[type[Exception], ...]] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether its answers cost nothing."""
+        return False
+
+    def worst_usage(self, question: Question) -> Usage:
+        """Every byte of the sample a token, and an answer of full length."""
+        return teacher_prompt.worst_usage(self.reach.told, question, self.reach.max_tokens)
+
+    def ask(self, question: Question) -> Answer:
+        """One question, one try, within the deadline."""
+        exchange = self.call(lambda sdk: self.send(sdk, question), self.reach.deadline_s)
+        fault = fault_of(exchange, self.model, self.meaning, paid=not self.free)
+        answer = fault or self.answer(exchange.told() or {}, question)
+        if answer is None:
+            answer = bad_frame(exchange, self.model, "answer in it")
+        found = limits(exchange.headers, *self.limit_headers)
+        known = answer.request_id or exchange.headers.get("request-id") or exchange.headers.get("x-request-id")
+        return replace(answer, limits=found, request_id=known)
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        """A kept answer once more."""
+        stop = self.stop(stop_reason)
+        return finished(raw, question, stop, model=self.model, usage=Usage(), stop_reason=stop_reason)
+
+    def look(self) -> Model | Answer:
+        """What the provider says of the model, for nothing; or the answer that says why it does not."""
+        exchange = self.call(self.inquire, self.reach.deadline_s)
+        fault = fault_of(exchange, self.model, self.meaning, paid=False)
+        return self.described(exchange.told() or {}) if fault is None else fault
+
+    def call(self, do: Callable[[Any], object], deadline_s: float, **how: Any) -> Exchange:
+        """Let the SDK make a request, and give what came of it."""
+        with self._opening:
+            if self._opened is None:
+                from wizloop.backends.line import Line
+
+                line = Line(self.reach.base_url or self.base_url, self.reach.secret)
+                self._opened = (line, *self.open(line.client))
+        line, sdk, faults = self._opened
+        exchange: Exchange = line.call(lambda: do(sdk), deadline_s, faults=faults, **how)
+        return exchange
+
+    def close(self) -> None:
+        """Close the connections; the next question opens them again."""
+        with self._opening:
+            if self._opened is not None:
+                self._opened[0].client.close()
+                self._opened = None
+
+    @abstractmethod
+    def request(self, question: Question) -> dict[str, Any]:
+        """What is sent for a question, as it can be shown."""
+
+    @abstractmethod
+    def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
+        """The SDK over this HTTP client with its retries off, and what it raises when a request breaks."""
+
+    @abstractmethod
+    def send(self, sdk: Any, question: Question) -> object:
+        """Ask the question; what the SDK makes of the reply is not looked at."""
+
+    @abstractmethod
+    def answer(self, told: Told, question: Question) -> Answer | None:
+        """The answer in a reply's JSON; None where it is no reply of this provider."""
+
+    @abstractmethod
+    def meaning(self, status: int, told: Told) -> Kind:
+        """What an HTTP status and the JSON with it mean."""
+
+    @abstractmethod
+    def stop(self, reason: str | None, category: object = None) -> Stop:
+        """What a stop reason means."""
+
+    @abstractmethod
+    def inquire(self, sdk: Any) -> object:
+        """Ask what the provider says of the model."""
+
+    @abstractmethod
+    def described(self, told: Told) -> Model:
+        """The model in the reply to that."""

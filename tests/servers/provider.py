@@ -1,0 +1,304 @@
+"""A provider on the loopback: it answers, fails by a script, and keeps its own bill. It imports nothing of wizloop.
+
+What is alike for all: the HTTP server, the faults that any server can have, and the books. How one provider words its
+answers and errors is in `claude_wire`, `gemini_wire` and `openai_wire`.
+"""
+
+import contextlib
+import hashlib
+import json
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+Script = Callable[[int, str], str | None]
+"""The fault of the how-manieth request (from 1) of this path, or None."""
+Reply = tuple[int, dict[str, str], Any]
+"""Status, headers, and the body: bytes, or what becomes JSON."""
+
+OUTPUT_TOKENS = 400
+BEFORE_WORK: tuple[str, ...] = ("429", "429 retry-after", "429 for an hour", "spend limit", "529", "500", "html 503")
+BEFORE_WORK += ("401", "400", "403", "404", "413", "account disabled", "html 200", "redirect", "echo")
+"""Faults that come instead of the work: nothing is billed."""
+ON_THE_WAY = ("timeout", "reset before the reply", "reset in mid-body", "truncated json", "slow drip", "slow head")
+"""The work is done and billed, and the reply does not arrive whole."""
+IN_THE_ANSWER = ("refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", "fenced")
+"""The reply arrives, and is not a trace."""
+
+
+def never(number: int, path: str) -> str | None:
+    """No fault."""
+    return None
+
+
+def by_chance(faults: tuple[str, ...], every: int, seed: int) -> Script:
+    """One of these faults on one in so many requests."""
+    rng = random.Random(seed)
+    return lambda number, path: rng.choice(faults) if rng.random() * every < 1 else None
+
+
+def each(*faults: str | None) -> Script:
+    """These faults on the first requests, in this order, and none after."""
+    return lambda number, path: faults[number - 1] if number <= len(faults) else None
+
+
+@dataclass
+class Books:
+    """What a provider remembers of its customers."""
+
+    requests: int = 0
+    paths: Counter[str] = field(default_factory=Counter)
+    dealt: Counter[str] = field(default_factory=Counter)
+    billed: Counter[str] = field(default_factory=Counter)
+    """How often each question was billed, by the hash of what was asked."""
+    bill_micro: float = 0.0
+    bodies: list[Any] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    """Prefixes in the cache."""
+
+
+class Provider:
+    """A server on a free port; use it as a context. Subclasses word the wire."""
+
+    rates: ClassVar[dict[str, float]] = {}
+    """Micro-dollars for a token: input, output, cached, written."""
+
+    def __init__(
+        self, script: Script = never, *, latency_s: float = 0.0, deadline_s: float = 1.0, batch_s: float = 0.0
+    ) -> None:
+        self.script, self.latency_s, self.deadline_s, self.batch_s = script, latency_s, deadline_s, batch_s
+        self.books, self.lock = Books(), threading.Lock()
+        self.verdict = "unharmful"
+
+    def __enter__(self) -> Any:
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.provider = self
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def answer(self, method: str, path: str, query: dict[str, str], asked: Any) -> Reply | None:
+        """Everything but a live question; None for one."""
+        raise NotImplementedError
+
+    def message(self, asked: Any, how: str | None, batch: bool) -> tuple[Any, dict[str, int]]:
+        """The reply to one question, and its usage by the names of `rates`."""
+        raise NotImplementedError
+
+    def error(self, fault: str) -> Reply:
+        """How this provider words one of the faults of BEFORE_WORK."""
+        raise NotImplementedError
+
+    def work(self, asked: Any, how: str | None, *, batch: bool = False) -> Any:
+        """Do one question and bill it."""
+        reply, usage = self.message(asked, how, batch)
+        cost = sum(self.rates[name] * tokens for name, tokens in usage.items()) * (0.5 if batch else 1)
+        with self.lock:
+            self.books.billed[_hash(asked)] += 1
+            self.books.bill_micro += cost
+        return reply
+
+    def cached(self, prefix: str) -> bool:
+        """Whether this prefix was there before; it is now."""
+        with self.lock:
+            there = prefix in self.books.seen
+            self.books.seen.add(prefix)
+        return there
+
+    def draw(self, path: str) -> str | None:
+        """The fault of this request."""
+        with self.lock:
+            self.books.requests += 1
+            self.books.paths[path] += 1
+            fault = self.script(self.books.paths[path], path)
+            if fault is not None:
+                self.books.dealt[fault] += 1
+        return fault
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+    provider: Provider
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that was killed is no error."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is logged."""
+
+    def do_GET(self) -> None:
+        self._serve("GET")
+
+    def do_POST(self) -> None:
+        self._serve("POST")
+
+    def _serve(self, method: str) -> None:
+        provider = self.server.provider
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        asked = _parsed(body)
+        path, _, rest = self.path.partition("?")
+        query = dict(part.partition("=")[::2] for part in rest.split("&") if part)
+        with provider.lock:
+            provider.books.bodies.append(asked)
+            provider.books.headers.append({name.casefold(): value for name, value in self.headers.items()})
+        kind = _kind(method, path)
+        fault = provider.draw(kind)
+        if fault in BEFORE_WORK:
+            self._send(self._worded(fault))
+            return
+        time.sleep(provider.latency_s if kind == "ask" else 0)
+        how = fault if fault in IN_THE_ANSWER else None
+        reply = provider.answer(method, path, query, asked)
+        self._deliver((200, {}, provider.work(asked, how)) if reply is None else reply, fault)
+
+    def _worded(self, fault: str) -> Reply:
+        if fault == "echo":
+            page = f"<html>you sent {dict(self.headers)}</html>".encode()
+            return 500, {"content-type": "text/html"}, page
+        if fault in ("html 200", "html 503"):
+            page = b"<html><body>Sign in to the network</body></html>"
+            return int(fault[5:]), {"content-type": "text/html"}, page
+        if fault == "redirect":
+            return 307, {"location": "http://127.0.0.2:1/elsewhere"}, b""
+        return self.server.provider.error(fault)
+
+    def _deliver(self, reply: Reply, fault: str | None) -> None:
+        provider = self.server.provider
+        if fault == "timeout":
+            time.sleep(provider.deadline_s * 1.5)
+        if fault in ("timeout", "reset before the reply"):
+            self._break()
+            return
+        if fault == "slow head":
+            self._drip(b"HTTP/1.1 200 OK\r\nx-slow: " + b"y" * 4000)
+            return
+        status, headers, said = reply
+        whole = said if isinstance(said, bytes) else json.dumps(said).encode()
+        if fault == "truncated json":
+            whole = whole[: len(whole) // 2]
+        if fault not in ("reset in mid-body", "slow drip"):
+            self._send((status, headers, whole))
+            return
+        self._head(status, headers, len(whole))
+        self.wfile.flush()
+        if fault == "slow drip":
+            self._drip(whole)
+        else:
+            self.wfile.write(whole[: len(whole) // 2])
+            self.wfile.flush()
+            self._break()
+
+    def _drip(self, whole: bytes) -> None:
+        """A byte now and then, for longer than anybody should wait; every single wait is short."""
+        with contextlib.suppress(OSError):
+            for byte in whole[:60]:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(self.server.provider.deadline_s / 20)
+        self.close_connection = True
+
+    def _send(self, reply: Reply) -> None:
+        status, headers, said = reply
+        whole = said if isinstance(said, bytes) else json.dumps(said).encode()
+        self._head(status, headers, len(whole))
+        self.wfile.write(whole)
+
+    def _head(self, status: int, headers: dict[str, str], length: int) -> None:
+        self.send_response(status)
+        for name, value in ({"content-type": "application/json"} | headers).items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(length))
+        self.end_headers()
+
+    def _break(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(2)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(timestamp or time.time(), usegmt=True)
+
+
+def trace(message: str, how: str | None, verdict: str) -> str:
+    """The text that answers a message: a trace with this verdict, or what stands in its place."""
+    if how == "wrong schema":
+        return json.dumps({"foo": 1})
+    if how == "not json":
+        return "I would say that it is fine."
+    alone = "has no answer" in message
+    given = dict(re.findall(r"\b(request|completion|response) (\w+)", message.partition("[")[0]))
+    written = {
+        "surface_analysis": "The text asks a question.",
+        "legitimate_uses": ["Curiosity."],
+        "harmful_uses": [],
+        "context_clues": "Nothing stands out.",
+        "risk_factors": [],
+        "mitigating_factors": ["It is plain."],
+        "request_steps": ["It asks for something ordinary.", "No policy is touched."],
+        "completion_steps": [] if alone else ["It answers."],
+        "response_steps": [] if alone else ["The answer gives nothing that harms."],
+        "explanation": "The question is an ordinary one.",
+        "confidence": "high",
+        "request": given.get("request", verdict),
+        "completion": None if alone else given.get("completion", "compliance"),
+        "response": None if alone else given.get("response", "unharmful"),
+    }
+    whole = json.dumps(written)
+    if how == "fenced":
+        return f"Here it is:\n```json\n{whole}\n```"
+    return whole[: len(whole) // 2] if how == "max tokens" else whole
+
+
+def tokens(text: str) -> int:
+    """As many as a tokenizer might count."""
+    return max(1, len(text) // 4)
+
+
+def _hash(asked: Any) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return body
+
+
+def _kind(method: str, path: str) -> str:
+    """What a request is about, in the words of a script."""
+    if path.endswith(("/results", ":download")):
+        return "collect"
+    if "upload" in path:
+        return "upload"
+    if path.endswith(("/cancel", ":cancel")):
+        return "cancel"
+    if path.endswith(("/batches", ":batchGenerateContent")):
+        return "submit" if method == "POST" else "list"
+    if "/batches/" in path:
+        return "poll"
+    return "ask" if method == "POST" else "look"
