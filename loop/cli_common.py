@@ -75,6 +75,16 @@ def reading(workspace: Path) -> Iterator[Any]:
         yield db
 
 
+def new_file(path: Path | None) -> None:
+    """Refuse, before any work is done, a file that could not be written or would write over another."""
+    if path is None:
+        return
+    if path.exists():
+        refuse(f"{path} is there already: name a new file")
+    if not path.parent.is_dir():
+        refuse(f"{path.parent}: no such folder: make it, or name a file elsewhere")
+
+
 def on_terminal() -> bool:
     """Whether somebody watches."""
     return sys.stdout.isatty() and sys.stderr.isatty()

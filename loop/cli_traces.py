@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wizloop.loop.cli_common import FILE, put, refuse, say, sentences, with_json
+from wizloop.loop.cli_common import FILE, new_file, put, say, sentences, with_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,8 +34,7 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
     """
     from wizloop.loop import comparing
 
-    if out is not None and out.exists():
-        refuse(f"{out} is there already: name a new file")
+    new_file(out)
     with sentences(comparing.NotTraces):
         found = comparing.compare(comparing.read(a), comparing.read(b), (a.name, b.name))
     if as_json:
@@ -56,8 +55,9 @@ def _show(found: "Comparison") -> None:
 
     console = Console()
     console.print(_table(["", found.a.name, found.b.name], zip(_HEADS, _of(found.a), _of(found.b), strict=True)))
-    kappa = DASH if found.kappa is None else f"{found.kappa:.2f}"
-    console.print(plain(f"{found.shared:,} texts are in both: agreement {share(found.agreement)}, kappa {kappa}."))
+    kappa = [f"{task} {DASH if one is None else f'{one:.2f}'}" for task, one in found.kappa.items()]
+    console.print(plain(f"{found.shared:,} texts are in both: agreement {share(found.agreement)}."))
+    console.print(plain(f"Kappa: {', '.join(kappa) or DASH}."))
     console.print(
         plain(f"Only the first is right {found.only_a_right:,} times, the second {found.only_b_right:,} times.")
     )

@@ -6,6 +6,7 @@ It reads the traces schema (a `traces` list of text, expected_label, predicted_l
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,8 @@ class Comparison:
     b: Side
     shared: int
     agreement: Rate
-    kappa: float | None
-    """Cohen's kappa of the two verdicts; None where both say one and the same of all."""
+    kappa: dict[Task, float | None]
+    """Cohen's kappa of the two verdicts on each task; None where both say one and the same of all."""
     only_a_right: int
     only_b_right: int
     disagreements: list[tuple[OneTrace, OneTrace]]
@@ -79,9 +80,15 @@ class Comparison:
 def read(path: Path) -> list[OneTrace]:
     """The traces of a file. Raises NotTraces."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        # JSON can name half a character, which no file could be written with.
+        json.dumps(document, ensure_ascii=False).encode()
     except OSError as error:
         raise NotTraces(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise NotTraces(f"{path}: is nested too deep for a set of traces") from None
+    except UnicodeEncodeError as error:
+        raise NotTraces(f"{path}: half a character in it: {error.object[error.start]!a}; write it whole") from None
     except ValueError as error:
         raise NotTraces(f"{path}: is not JSON in UTF-8: {error}") from None
     rows = document.get("traces") if isinstance(document, dict) else document
@@ -92,7 +99,7 @@ def read(path: Path) -> list[OneTrace]:
 
 def compare(a: Sequence[OneTrace], b: Sequence[OneTrace], names: tuple[str, str]) -> Comparison:
     """Put two sets side by side; each by its own traces, what they say of each other by the texts that both hold."""
-    of_a, of_b = {_key(one): one for one in a}, {_key(one): one for one in b}
+    of_a, of_b = _numbered(a), _numbered(b)
     both = [(of_a[key], of_b[key]) for key in of_a if key in of_b]
     answered = [(x, y) for x, y in both if x.predicted is not None and y.predicted is not None]
     differing = [(x, y) for x, y in both if x.predicted != y.predicted]
@@ -101,7 +108,7 @@ def compare(a: Sequence[OneTrace], b: Sequence[OneTrace], names: tuple[str, str]
         b=_side(names[1], b),
         shared=len(both),
         agreement=rate(x.predicted == y.predicted for x, y in answered),
-        kappa=_kappa([(str(x.predicted), str(y.predicted)) for x, y in answered]),
+        kappa={task: _kappa(answered, task) for task in TASKS if any(x.task == task for x, _ in answered)},
         only_a_right=sum(x.right is True and not y.right for x, y in both),
         only_b_right=sum(y.right is True and not x.right for x, y in both),
         disagreements=sorted(differing, key=lambda pair: -sum(_surety(one) for one in pair)),
@@ -143,7 +150,7 @@ def _trace(path: Path, number: int, row: Any) -> OneTrace:
     reasoning = row.get("reasoning")
     whole: dict[str, Any] = reasoning if isinstance(reasoning, dict) else {}
     chain = whole.get("reasoning_chain")
-    word = row.get("confidence", whole.get("confidence"))
+    word = str(row.get("confidence") or whole.get("confidence")).casefold()
     response = row.get("response")
     return OneTrace(
         text=row["text"],
@@ -170,18 +177,24 @@ def _label(path: Path, number: int, row: Mapping[str, Any], key: str, task: Task
 
 
 def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, (dict, list)):
+            waiting += one.values() if isinstance(one, dict) else one
 
 
-def _key(one: OneTrace) -> tuple[str, str | None, Task]:
-    return one.text, one.response, one.task
+def _numbered(traces: Sequence[OneTrace]) -> dict[tuple[str, str | None, Task, int], OneTrace]:
+    """Each trace by its text and task, and by its number among those of the same: first goes with first."""
+    seen: Counter[tuple[str, str | None, Task]] = Counter()
+    found = {}
+    for one in traces:
+        key = (one.text, one.response, one.task)
+        found[*key, seen[key]] = one
+        seen[key] += 1
+    return found
 
 
 def _side(name: str, traces: Sequence[OneTrace]) -> Side:
@@ -201,11 +214,13 @@ def _side(name: str, traces: Sequence[OneTrace]) -> Side:
     )
 
 
-def _kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+def _kappa(answered: Sequence[tuple[OneTrace, OneTrace]], task: Task) -> float | None:
+    """Of one task alone: the labels of two tasks are never mistaken for each other, and would count as agreement."""
     from sklearn.metrics import cohen_kappa_score
 
+    pairs = [(str(x.predicted), str(y.predicted)) for x, y in answered if x.task == task]
     said = [sorted({pair[at] for pair in pairs}) for at in (0, 1)]
-    if not pairs or (len(said[0]) == 1 and said[0] == said[1]):
+    if len(said[0]) == 1 and said[0] == said[1]:
         return None
     return float(cohen_kappa_score(*zip(*pairs, strict=True)))
 

@@ -56,8 +56,9 @@ def averages(found: Sequence[Measured]) -> dict[str, Any]:
 
 def to_json(found: Sequence[Measured], notes: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was measured, with undefined figures as null."""
-    rows = [asdict(one) | {"too_few_to_tell": _untold(one)} for one in found]
-    return {"benchmarks": rows, "averages": averages(found), **notes}
+    rows = [_row_json(one) for one in found]
+    # A script that asks about one benchmark need not look for it in a list.
+    return {**(rows[0] if len(rows) == 1 else {}), "benchmarks": rows, "averages": averages(found), **notes}
 
 
 def write(folder: Path, found: Sequence[Measured], pictures: Mapping[str, Path], title: str) -> Path:
@@ -91,6 +92,13 @@ def share(found: Rate) -> str:
         return DASH
     told = "" if found.told else ", too few to tell"
     return f"{100 * found.rate:.1f} % of {found.n:,}{told}"
+
+
+def _row_json(one: Measured) -> dict[str, Any]:
+    row = asdict(one) | {"unparsed": one.strict.unparsed, "too_few_to_tell": _untold(one)}
+    for counting in ("official", "strict", "parsed_only"):
+        row[counting] |= {"low": row[counting]["f1_low"], "high": row[counting]["f1_high"]}
+    return row
 
 
 def _untold(one: Measured) -> list[str]:

@@ -67,7 +67,8 @@ def wilson(k: int, n: int) -> tuple[float, float] | tuple[None, None]:
         return None, None
     centre = (k + Z95**2 / 2) / (n + Z95**2)
     half = Z95 / (n + Z95**2) * (k * (n - k) / n + Z95**2 / 4) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the formula is 0 and 1 but for rounding.
+    return 0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half
 
 
 def outcome_rows(labels: Sequence[str], verdicts: Sequence[str | None], positive: str) -> Counts:

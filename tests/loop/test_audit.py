@@ -38,10 +38,11 @@ def test_one_voice_for_the_label_keeps_it(changed: dict[str, object]) -> None:
     assert suspects([replace(WRONG, **changed)]) == []  # type: ignore[arg-type]
 
 
-def test_where_nobody_asked_a_teacher_the_guards_are_enough_but_come_later() -> None:
+def test_where_no_teacher_speaks_the_guards_alone_are_listed_on_request_and_later() -> None:
     untaught = replace(WRONG, sample_id=2, teacher=None, guard_p=0.0, members_p=())
     less_sure = replace(WRONG, sample_id=3, guard_p=0.2)
-    assert [one.sample_id for one in suspects([untaught, less_sure, WRONG])] == [1, 3, 2]
+    assert [one.sample_id for one in suspects([untaught, less_sure, WRONG])] == [1, 3]
+    assert [one.sample_id for one in suspects([untaught, less_sure, WRONG], untaught=True)] == [1, 3, 2]
 
 
 def test_self_confidence_is_the_mean_probability_of_the_given_label() -> None:

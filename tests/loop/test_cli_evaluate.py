@@ -36,6 +36,15 @@ def test_a_script_gets_every_figure(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     one = found["benchmarks"][0]
     assert (one["benchmark"], one["n"], one["parsed"]["k"]) == ("mine", 20, 19)
+    promised = (
+        found["benchmark"],
+        found["task"],
+        found["n"],
+        found["unparsed"],
+        round(found["strict"]["precision"], 4),
+    )
+    assert promised == ("mine", "request", 20, 1, 0.8)
+    assert found["strict"]["low"] < found["strict"]["f1"] < found["strict"]["high"]
     assert {name: round(one[name]["f1"], 4) for name in ("official", "strict", "parsed_only")} == {
         "official": 0.8421,
         "strict": 0.8,

@@ -49,13 +49,47 @@ def test_every_figure_by_hand(tmp_path: Path) -> None:
     assert (found.shared, found.agreement.k, found.agreement.n) == (3, 0, 2)
     assert (found.only_a_right, found.only_b_right) == (2, 1)
     assert [x.row["id"] for x, _ in found.disagreements] == [2, 1, 3]
-    assert found.kappa == pytest.approx(0.0)
+    assert found.kappa == {"request": pytest.approx(0.0)}
 
 
 def test_all_the_same_has_no_kappa(tmp_path: Path) -> None:
     same = [trace(n, "harmful", "harmful", "high") for n in range(3)]
     found = compare(read(written(tmp_path, "a.json", same)), read(written(tmp_path, "b.json", same)), ("a", "b"))
-    assert (found.kappa, found.agreement.rate, found.disagreements) == (None, 1.0, [])
+    assert (found.kappa, found.agreement.rate, found.disagreements) == ({"request": None}, 1.0, [])
+
+
+def test_chance_agreement_on_two_tasks_is_still_chance(tmp_path: Path) -> None:
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 1)] * 2
+    tasks = [("request", ("harmful", "unharmful")), ("completion", ("refusal", "compliance"))]
+    sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for task, labels in tasks:
+        for number, pair in enumerate(pairs):
+            for side, at in zip(sides, pair, strict=True):
+                side.append({**trace(number, None, labels[at], "low"), "task": task})
+    a, b = (read(written(tmp_path, f"{name}.json", side)) for name, side in zip("ab", sides, strict=True))
+    assert compare(a, b, ("a", "b")).kappa == {"request": pytest.approx(0.0), "completion": pytest.approx(0.0)}
+
+
+def test_of_two_traces_of_one_text_each_is_compared(tmp_path: Path) -> None:
+    twice = [trace(1, "safe", "harmful", "high"), trace(1, "safe", "safe", "low")]
+    a, b = read(written(tmp_path, "a.json", twice)), read(written(tmp_path, "b.json", twice[1:]))
+    found = compare(a, b, ("a", "b"))
+    assert (found.shared, found.agreement.k, found.only_b_right) == (1, 0, 1)
+    assert compare(a, a, ("a", "a")).shared == 2
+
+
+def test_a_mark_at_the_beginning_of_the_file_and_a_capital_are_read(tmp_path: Path) -> None:
+    row = {**trace(1, "safe", "safe", "High"), "confidence": None}
+    row["reasoning"]["confidence"] = "High"
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([row]), encoding="utf-8-sig")
+    assert read(path)[0].confidence == "high"
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_compared(tmp_path: Path) -> None:
+    a = written(tmp_path, "a.json", A)
+    done = CliRunner().invoke(app, ["traces", "compare", str(a), str(a), "--out", str(tmp_path / "no" / "out.json")])
+    assert (done.exit_code, "no such folder" in done.output) == (2, True)
 
 
 def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tmp_path: Path) -> None:
@@ -81,6 +115,8 @@ def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tm
         ('{"traces": []}', "no list of traces in it"),
         ('{"traces": [{"id": 1}]}', "trace 1: no text in it"),
         ('[{"text": "a", "expected_label": "rude"}]', "trace 1: expected_label is 'rude'"),
+        ('[{"text": "\\ud800"}]', "half a character in it: '\\ud800'"),
+        ("[" * 200_000 + "]" * 200_000, "is nested too deep"),
         ('[{"text": "a", "task": "mood"}]', "trace 1: 'mood' is no task"),
     ],
 )
