@@ -15,7 +15,7 @@ from wizloop.store.paging import Page
 
 LINE = 400
 TEXT = 20_000
-"""Characters of a prompt or response that a line, or a whole view of one sample, gets."""
+"""Bytes of a prompt or response that a line, or a whole view of one sample, gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A sample's own columns, its texts cut to TEXT characters."""
+    """A sample's own columns, its texts cut to TEXT bytes."""
 
     id: int
     split: str
@@ -138,7 +138,7 @@ def sample_lines(db: Connection, wanted: SampleFilter, model_id: int | None, pag
     query = select(
         table.c.id,
         table.c.split,
-        func.substr(table.c.prompt, 1, LINE),
+        paging.head(table.c.prompt, LINE),
         table.c.policy,
         made.c.verdict,
         made.c.confidence,
@@ -170,7 +170,7 @@ def _conditions(wanted: SampleFilter) -> list[Any]:
 def told(db: Connection, sample_id: int) -> Told | None:
     """One sample, or None."""
     table = tables.samples
-    cut = {name: func.substr(table.c[name], 1, TEXT).label(name) for name in ("prompt", "response")}
+    cut = {name: paging.head(table.c[name], TEXT) for name in ("prompt", "response")}
     columns = [cut.get(column.name, column) for column in rows.columns(table, Told)]
     return rows.first(db, Told, select(*columns).where(table.c.id == sample_id))
 
@@ -182,7 +182,7 @@ def said_of(db: Connection, sample_id: int) -> list[Said]:
     query = select(model.c.id, model.c.name, model.c.role, made.c.round, *columns)
     query = query.join(made, made.c.model_id == model.c.id).where(made.c.sample_id == sample_id).order_by(model.c.id)
     wrote: dict[int, list[tuple[str, dict[str, str | None] | None, float]]] = {}
-    of_sample = select(trace.c.model_id, func.substr(trace.c.text, 1, TEXT), trace.c.verdict, trace.c.mean)
+    of_sample = select(trace.c.model_id, paging.head(trace.c.text, TEXT), trace.c.verdict, trace.c.mean)
     of_sample = of_sample.join(model, model.c.id == trace.c.model_id).where(trace.c.sample_id == sample_id)
     for model_id, text, verdict, mean in db.execute(of_sample.order_by(trace.c.model_id, trace.c.idx)):
         wrote.setdefault(model_id, []).append((text, verdict, mean))

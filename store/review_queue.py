@@ -107,7 +107,7 @@ def case(db: Connection, trace_id: int) -> Case:
 def decided(db: Connection, limit: int) -> list[Decided]:
     """The newest traces on which something other than waiting stands, newest first."""
     stands, made, sample = tables.standings, tables.teacher_traces, tables.samples
-    prompt = func.substr(sample.c.prompt, 1, browsing.LINE)
+    prompt = paging.head(sample.c.prompt, browsing.LINE)
     query = select(stands.c.trace_id, prompt, stands.c.decision, stands.c.by, made.c.verdict)
     query = query.join(made, made.c.id == stands.c.trace_id).join(sample, sample.c.id == made.c.sample_id)
     query = query.where(stands.c.decision != "wait").order_by(stands.c.trace_id.desc()).limit(limit)

@@ -105,11 +105,12 @@ class SafeInput(Input):
 
 
 def paragraphs(*parts: tuple[str, str]) -> Text:
-    """(heading, stored text) pairs as plain text with the headings in bold; what is empty is left out."""
+    """(heading, text) pairs, both as stored, as plain text with the headings in bold; what is empty is left out."""
     text = Text()
     for heading, body in parts:
         if body:
-            text.append(f"{heading}\n" if heading else "", "bold")
+            if heading:
+                text.append(f"{shown(heading, 400)}\n", "bold")
             text.append(plain(body, 20_000))
             text.append("\n\n")
     text.rstrip()

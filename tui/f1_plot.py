@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from textual_plotext import PlotextPlot
 
+from wizloop.store.display import shown
 from wizloop.store.overview import RoundSummary
 
 _TASKS = {"request": "o", "completion": "x", "response": "+"}
@@ -20,7 +21,7 @@ class F1Plot(PlotextPlot):
         plt = self.plt
         plt.clear_figure()
         benchmark = _benchmark(rounds)
-        plt.title(f"F1 on {benchmark}, 95 % intervals" if benchmark else "F1 by round: nothing measured yet")
+        plt.title(f"F1 on {shown(benchmark, 40)}, 95 % intervals" if benchmark else "F1 by round: nothing measured yet")
         for task, mark in _TASKS.items():
             points = points_of(rounds, benchmark, task)
             if points:

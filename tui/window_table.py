@@ -22,8 +22,9 @@ from wizloop.store import errors
 from wizloop.store.display import shown
 
 PAGE = 120
-MOST = 480
-"""Rows that are kept; beyond, those farthest from the cursor are dropped and read again when needed."""
+"""Rows that are read at once at least; three screens of them on a high terminal."""
+MOST = 4
+"""Pages that are kept; beyond, the rows farthest from the cursor are dropped and read again when needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,11 @@ class WindowTable(Widget, can_focus=True):
         """Rows that fit under the heading."""
         return max(self.size.height - 1, 1)
 
+    @property
+    def _page(self) -> int:
+        """Rows that are read at once."""
+        return max(PAGE, 3 * self._height)
+
     def _go(self, to: int) -> None:
         """Put the cursor on a row that is held, keep it in sight, and read ahead of it."""
         before = self.key
@@ -178,16 +184,16 @@ class WindowTable(Widget, can_focus=True):
             return
         self._reading = True
         keys = {"more": self.rows[-1].key, "earlier": self.rows[0].key} if self.rows else {}
-        self._fetch(self._reader, self._turn, part, keys.get(part))
+        self._fetch(self._reader, self._turn, part, keys.get(part), self._page)
 
     @work(thread=True, group="table")
-    def _fetch(self, reader: Reader, turn: int, part: _Part, key: int | None) -> None:
+    def _fetch(self, reader: Reader, turn: int, part: _Part, key: int | None, limit: int) -> None:
         try:
-            rows = reader(key, PAGE, part in ("end", "earlier"))
+            rows = reader(key, limit, part in ("end", "earlier"))
         except errors.StoreError as error:
             self.post_message(self.Failed(error))
             return
-        self.post_message(self.Got(turn, part, rows, PAGE))
+        self.post_message(self.Got(turn, part, rows, limit))
 
     def on_window_table_failed(self, failed: Failed) -> None:
         """Leave what is shown as it is; the message goes on to the screen."""
@@ -212,7 +218,7 @@ class WindowTable(Widget, can_focus=True):
         at_end = self.cursor >= len(self.rows) - 1
         self.rows += new
         self._ends["more"] = not full
-        excess = min(max(len(self.rows) - MOST, 0), self.top)
+        excess = min(max(len(self.rows) - MOST * self._page, 0), self.top)
         if excess:
             del self.rows[:excess]
             self.top -= excess
@@ -225,8 +231,8 @@ class WindowTable(Widget, can_focus=True):
         self.top += len(new)
         self.cursor += len(new)
         self._ends["earlier"] = not full
-        if len(self.rows) > MOST:
-            keep = max(MOST, self.top + self._height)
+        if len(self.rows) > MOST * self._page:
+            keep = max(MOST * self._page, self.top + self._height)
             self._ends["more"] = self._ends["more"] and len(self.rows) <= keep
             del self.rows[keep:]
         self._go(self.cursor)
