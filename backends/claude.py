@@ -12,7 +12,7 @@ from wizloop.backends import teacher_prompt
 from wizloop.backends.exchange import dig
 from wizloop.backends.reaching import Model
 from wizloop.backends.remote import RemoteTeacher, Stop
-from wizloop.backends.replies import Kind, Told, count, dig_message, finished, plain_status
+from wizloop.backends.replies import Kind, Told, count, dig_message, plain_status
 from wizloop.backends.teacher import Answer, Outcome, Question, Usage
 
 _SPENT = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached")
@@ -86,14 +86,14 @@ class Claude(RemoteTeacher):
             reply = _Message.model_validate(told)
         except ValidationError:
             return None
-        return finished(
+        return self.finish(
             "".join(block.text for block in reply.content if block.type == "text"),
             question,
-            self.stop(reply.stop_reason, dig(told, "stop_details", "category")),
+            reply.stop_reason,
+            dig(told, "stop_details", "category"),
             model=reply.model,
             usage=_usage(dig(told, "usage")),
             request_id=reply.id,
-            stop_reason=reply.stop_reason,
         )
 
     def meaning(self, status: int, told: Told) -> Kind:

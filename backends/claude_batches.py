@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from wizloop.backends.batches import BatchFault, BatchStatus, NotYetTold
 from wizloop.backends.claude import Claude
 from wizloop.backends.exchange import Exchange, dig
-from wizloop.backends.replies import count, dig_message, fault_of, row_of
+from wizloop.backends.replies import count, dig_message, row_of
 from wizloop.backends.teacher import Answer, Question, Usage
 
 CLOCKS_DIFFER = timedelta(hours=1)
@@ -96,7 +96,7 @@ class ClaudeBatches(Claude):
         """
         path = f"/v1/messages/batches/{_safe(batch_id)}/results"
         exchange = self._exchange(lambda sdk: sdk.get(path, cast_to=object))
-        fault = fault_of(exchange, self.model, self.meaning, lines=True)
+        fault = self.fault(exchange, lines=True)
         lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
         rows = [row for row in map(row_of, lines) if row is not None]
         if fault is None and len(rows) < len(lines):
@@ -121,7 +121,7 @@ class ClaudeBatches(Claude):
     def _told(self, do: Callable[[Any], object]) -> dict[str, Any]:
         """The JSON of a reply about batches. Raises BatchFault, also for a batch that is not to be seen yet."""
         exchange = self._exchange(do)
-        fault = fault_of(exchange, self.model, self.meaning)
+        fault = self.fault(exchange)
         if fault is not None and exchange.status == 404:
             fault = replace(fault, outcome="overloaded")
         if fault is not None:

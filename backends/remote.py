@@ -47,8 +47,7 @@ class RemoteTeacher(ABC):
     def ask(self, question: Question) -> Answer:
         """One question, one try, within the deadline."""
         exchange = self.call(lambda sdk: self.send(sdk, question), self.reach.deadline_s)
-        fault = fault_of(exchange, self.model, self.meaning, paid=not self.free)
-        answer = fault or self.answer(exchange.told() or {}, question)
+        answer = self.fault(exchange) or self.answer(exchange.told() or {}, question)
         if answer is None:
             answer = bad_frame(exchange, self.model, "answer in it")
         found = limits(exchange.headers, *self.limit_headers)
@@ -57,14 +56,32 @@ class RemoteTeacher(ABC):
 
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
         """A kept answer once more."""
-        stop = self.stop(stop_reason)
-        return finished(raw, question, stop, model=self.model, usage=Usage(), stop_reason=stop_reason)
+        return self.finish(raw, question, stop_reason, model=self.model, usage=Usage())
 
     def look(self) -> Model | Answer:
         """What the provider says of the model, for nothing; or the answer that says why it does not."""
         exchange = self.call(self.inquire, self.reach.deadline_s)
-        fault = fault_of(exchange, self.model, self.meaning, paid=False)
-        return self.described(exchange.told() or {}) if fault is None else fault
+        return self.fault(exchange) or self.described(exchange.told() or {})
+
+    def fault(self, exchange: Exchange, *, lines: bool = False) -> Answer | None:
+        """What is wrong with a reply before its content is looked at; `lines`: it is not one JSON object but many."""
+        found = fault_of(exchange, self.model, self.meaning, paid=not self.free, lines=lines)
+        if found is None or found.retry_after_s is not None:
+            return found
+        return replace(found, retry_after_s=self.asks_for(exchange.told() or {}))
+
+    def finish(self, raw: str, question: Question, reason: str | None, category: object = None, **known: Any) -> Answer:
+        """The answer for a text and a stop reason; `known` are model, usage and request_id."""
+        stop = self.stop(reason, category)
+        return replace(finished(self.json_in(raw), question, stop, stop_reason=reason, **known), raw=raw)
+
+    def json_in(self, raw: str) -> str:
+        """Where in a text the answer's JSON stands: it is all of it, where the provider keeps to a schema."""
+        return raw
+
+    def asks_for(self, told: Told) -> float | None:
+        """Seconds of patience that an error's body asks for."""
+        return None
 
     def call(self, do: Callable[[Any], object], deadline_s: float, **how: Any) -> Exchange:
         """Let the SDK make a request, and give what came of it."""

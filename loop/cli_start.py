@@ -82,7 +82,7 @@ def night_of(
     def clock() -> datetime:
         return now().astimezone()
 
-    with sentences(lock.Held, RecipeError, starting.OtherRecipe):
+    with sentences(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing):
         with (
             supervisor.controlling(workspace, recipe, limits, clock=clock, phases=phases) as controller,
             _watched(workspace, live),

@@ -1,5 +1,7 @@
 """Keys of the teachers: read from the environment, then from the keyring; set and deleted in the keyring alone.
 
+The environment may also say where a provider is asked.
+
 No key is ever part of a recipe, of the database, of a log or of an exception. `keyring` has its one home here.
 """
 
@@ -18,6 +20,8 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "openai": ("WIZLOOP_OPENAI_KEY",),
 }
 """The teachers that take a key, and the variables of the environment that may hold it, first looked at first."""
+ADDRESSES: Mapping[str, str] = {"claude": "ANTHROPIC_BASE_URL", "gemini": "GOOGLE_GEMINI_BASE_URL"}
+"""The variables that may name another address than the provider's own. No recipe may: the key is sent there."""
 
 
 class KeyringError(Exception):
@@ -47,6 +51,12 @@ def find(name: str, environment: Mapping[str, str] | None = None) -> Key | None:
     except _errors():
         return None
     return Key(SecretStr(held), "the keyring") if held else None
+
+
+def address(name: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Where the environment says that a provider listens; None for the provider's own address."""
+    there = os.environ if environment is None else environment
+    return there.get(ADDRESSES.get(name, ""), "").strip() or None
 
 
 def store(name: str, secret: SecretStr) -> None:

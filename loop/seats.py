@@ -1,15 +1,24 @@
 """Who is asked, how, with which key and at which price: the recipe's teachers made ready. It asks them nothing."""
 
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
+from wizloop.backends import replay_teacher, teacher_prompt
+from wizloop.backends.batches import BatchTeacher
+from wizloop.backends.claude_batches import ClaudeBatches
+from wizloop.backends.gemini_batches import GeminiBatches
+from wizloop.backends.openai_server import OpenAIServer
+from wizloop.backends.reaching import Reach
+from wizloop.backends.remote import RemoteTeacher
 from wizloop.loop import keys, prices, teachers
 from wizloop.loop.calls import Seat
 from wizloop.recipes.schema import Recipe
-from wizloop.recipes.teaching import Remote, Teachers
+from wizloop.recipes.teaching import Batching, Remote, Teachers
 
 HERE = ("policy", "recorded")
 """The teachers that run in this process and take no key."""
+_IN_BATCHES: dict[str, Callable[[Reach], RemoteTeacher]] = {"claude": ClaudeBatches, "gemini": GeminiBatches}
 
 
 class NotReady(ValueError):
@@ -20,16 +29,60 @@ def seats(recipe: Recipe, now: datetime, *, capped: bool) -> list[Seat]:
     """The teachers, first asked first.
 
     Raises NotReady for a missing key, PriceError for a price that is not known where there is a cap, PolicyError,
-    ImportRefused.
+    ImportRefused, BadRecording.
     """
+    if recipe.teacher.replay is not None:
+        kept = replay_teacher.load(Path(recipe.teacher.replay))
+        return [Seat(teachers.here(recipe, n) if n in HERE else _replay(recipe, n, kept)) for n in recipe.teacher.names]
     table = table_of(recipe.teacher)
     return [
-        _seat(recipe, name, _priced(recipe.teacher, name, table, now.date(), capped)) for name in recipe.teacher.names
+        Seat(teachers.here(recipe, name))
+        if name in HERE
+        else seat_of(recipe, name, _priced(recipe.teacher, name, table, now.date(), capped), key_of(name))
+        for name in recipe.teacher.names
     ]
+
+
+def seat_of(recipe: Recipe, name: str, tariff: prices.Tariff | None, key: keys.Key | None) -> Seat:
+    """A teacher behind a network. Without a key it can say what it would send, and not send it."""
+    settings = remote_of(recipe.teacher, name)
+    teacher = teacher_of(recipe, name, key)
+    if isinstance(settings, Batching) and settings.mode == "batch":
+        assert isinstance(teacher, ClaudeBatches | GeminiBatches)
+        both: BatchTeacher = teacher
+        return Seat(teacher, tariff, batches=(both, settings))
+    return Seat(teacher, tariff, live=settings)
+
+
+def teacher_of(recipe: Recipe, name: str, key: keys.Key | None) -> RemoteTeacher:
+    """The adapter of a teacher behind a network. Raises PolicyError."""
+    settings = remote_of(recipe.teacher, name)
+    server = recipe.teacher.openai
+    reach = Reach(
+        model=settings.model,
+        told=teacher_prompt.instruction(teachers.policies_of(recipe)),
+        secret=None if key is None else key.secret,
+        base_url=server.base_url if server is not None and name == "openai" else keys.address(name),
+        max_tokens=settings.max_tokens,
+        deadline_s=settings.deadline_s,
+        effort=settings.effort if isinstance(settings, Batching) else None,
+    )
+    if name == "openai":
+        return OpenAIServer(reach, paid=is_paid(recipe.teacher, name))
+    return _IN_BATCHES[name](reach)
+
+
+def close(asked: Sequence[Seat]) -> None:
+    """Close the connections of teachers behind a network."""
+    for seat in asked:
+        if isinstance(seat.teacher, RemoteTeacher):
+            seat.teacher.close()
 
 
 def check(recipe: Recipe, now: datetime, *, capped: bool) -> None:
     """Raises what `seats` raises for keys and prices, and makes nothing: to be asked before a night begins."""
+    if recipe.teacher.replay is not None:
+        return
     table = table_of(recipe.teacher)
     for name in recipe.teacher.names:
         if name not in HERE:
@@ -40,6 +93,11 @@ def check(recipe: Recipe, now: datetime, *, capped: bool) -> None:
 def table_of(section: Teachers) -> prices.Table:
     """The price table with the recipe's own file. Raises PriceError."""
     return prices.load(None if section.prices is None else Path(section.prices))
+
+
+def tariff_of(section: Teachers, name: str, day: date) -> prices.Tariff | None:
+    """What a teacher costs; None for a free one, or where the price is not known. Raises PriceError."""
+    return _priced(section, name, table_of(section), day, capped=False)
 
 
 def remote_of(section: Teachers, name: str) -> Remote:
@@ -78,7 +136,9 @@ def _priced(section: Teachers, name: str, table: prices.Table, day: date, capped
     return found
 
 
-def _seat(recipe: Recipe, name: str, tariff: prices.Tariff | None) -> Seat:
-    if name in HERE:
-        return Seat(teachers.here(recipe, name))
-    raise NotReady(name)
+def _replay(recipe: Recipe, name: str, kept: dict[str, replay_teacher.Kept]) -> replay_teacher.ReplayTeacher:
+    """A stand-in for a teacher, under the name, model and version that the kept calls were made with."""
+    model = remote_of(recipe.teacher, name).model
+    versions = {one.version for one in kept.values() if (one.teacher, one.model) == (name, model)}
+    version = versions.pop() if len(versions) == 1 else teacher_of(recipe, name, None).version
+    return replay_teacher.ReplayTeacher(name, model, version, kept)

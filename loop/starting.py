@@ -20,6 +20,10 @@ class OtherRecipe(ValueError):
     """The workspace's run was made with another recipe."""
 
 
+class TeacherMissing(ValueError):
+    """A teacher that the run needs has no key, or no price where there is a budget."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the command line sets; None leaves what the run or its recipe says."""
@@ -50,6 +54,21 @@ def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> 
             _change_limits(db, run, recipe, limits, now)
         control.want(db, "run")
     return recipe
+
+
+def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
+    """Find out before the night, and not in it, that a teacher cannot be asked. Raises TeacherMissing."""
+    if set(recipe.teacher.names) <= {"policy", "recorded"}:
+        return
+    # The adapters stay out of a controller that needs none.
+    from wizloop.loop import prices, seats
+
+    with store.read() as db:
+        run = control.get_run(db)
+    try:
+        seats.check(recipe, now, capped=run is not None and run.cap_micro is not None)
+    except (seats.NotReady, prices.PriceError) as error:
+        raise TeacherMissing(str(error)) from None
 
 
 def next_time(clock: str, now: datetime) -> datetime:

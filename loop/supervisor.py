@@ -27,7 +27,7 @@ from wizloop.store.db import Store
 LOG = Path("logs") / "worker.log"
 PHASES = "wizloop.loop.phases"
 _LEAST_SCALE = 1 / 64
-_BAD_INPUT = ("ImportRefused", "PolicyError", "ModelMissing")
+_BAD_INPUT = ("ImportRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording")
 """The errors of a phase that are the fault of what the recipe names."""
 
 
@@ -76,13 +76,14 @@ def controlling(
     """Become the controller of a workspace, made where needed, with its run ready to go. Catches signals meanwhile.
 
     `asked` names a recipe; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
-    schema.RecipeError, errors.StoreError.
+    starting.TeacherMissing, schema.RecipeError, errors.StoreError.
     """
     recipe = None if asked is None else schema.load(asked)
     workspace.mkdir(parents=True, exist_ok=True)
     with lock.held(workspace, clock()) as holder:
         with Store.create(workspace) as store:
             recipe = starting.begin(store, recipe, limits, clock())
+            starting.check_teachers(store, recipe, clock())
             generation = _claim(store, holder, clock())
         with Store.open(workspace, generation=generation) as store:
             supervisor = Supervisor(store, workspace, recipe, generation, clock, phases, pace or Pace())

@@ -24,10 +24,14 @@ TOGETHER = 16
 
 
 def run(ctx: Context) -> str:
-    """Ask the recipe's teachers. Raises seats.NotReady, PriceError, PolicyError, ImportRefused."""
+    """Ask the recipe's teachers. Raises seats.NotReady, PriceError, PolicyError, ImportRefused, BadRecording."""
     with ctx.store.read() as db:
         capped = teaching.budget(db).cap_micro is not None
-    return teach(ctx, made_ready.seats(ctx.recipe, ctx.now(), capped=capped))
+    asked = made_ready.seats(ctx.recipe, ctx.now(), capped=capped)
+    try:
+        return teach(ctx, asked)
+    finally:
+        made_ready.close(asked)
 
 
 def teach(ctx: Context, asked: Sequence[Seat]) -> str:

@@ -71,7 +71,10 @@ def traces_of(
         _begin(ctx, file, cap_micro)
         intake.import_file(ctx, Data(path=str(file), split="pool", limit=limit))
         _pick_all(ctx)
-        teach(ctx, asked)
+        try:
+            teach(ctx, asked)
+        finally:
+            seats.close(asked)
         found = _document(ctx, asked)
     aside = out.with_name(f"{out.name}.part")
     aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from wizloop.recipes.sections import Positive, Section, Task
 
-Name = Literal["policy", "recorded"]
+Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -42,6 +42,8 @@ class Remote(Section):
 class Batching(Remote):
     """A provider that also takes batches: half the price, an answer within a day."""
 
+    effort: Literal["minimal", "low", "medium", "high"] | None = None
+    """How much the model thinks before it answers, which is billed as output; None leaves it to the provider."""
     mode: Literal["live", "batch"] = "live"
     """live asks side by side and goes on within minutes; batch hands all questions of a round in at once."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
@@ -64,6 +66,8 @@ class Gemini(Batching):
 
     model: Annotated[str, Field(pattern=r"^gemini-")] = "gemini-3.8-flash"
     """Which one, without an alias such as -latest: what answers must not change under a run."""
+    effort: Literal["minimal", "low", "medium", "high"] | None = "low"
+    """As for claude; these models think at length unless they are told otherwise."""
 
     @model_validator(mode="after")
     def _is_no_alias(self) -> "Gemini":
@@ -102,6 +106,8 @@ class Teachers(Section):
     """A provider that asks for a longer wait is left alone for the rest of the round, and the next teacher is asked."""
     prices: str | None = None
     """A file of prices of your own, in the form of the shipped one; its models replace those of the same name."""
+    replay: str | None = None
+    """A file that `wizloop teach --keep` wrote: its answers stand in for the teachers behind a network, by key."""
     recorded: Recorded | None = None
     """Needed by, and only by, the teacher "recorded"."""
     claude: Claude = Claude()

@@ -1,0 +1,184 @@
+"""Google's models as a teacher, asked live through the `google-genai` SDK. Batches are in `gemini_batches`.
+
+The provider keeps the shared instruction in its cache by itself and says how many tokens came from there. Its safety
+filters are set off, for the samples are what they look for; blocks remain, and are no reason to ask again.
+"""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic.alias_generators import to_camel
+
+from wizloop.backends import teacher_prompt
+from wizloop.backends.exchange import dig
+from wizloop.backends.reaching import Model
+from wizloop.backends.remote import RemoteTeacher, Stop
+from wizloop.backends.replies import Kind, Told, count, dig_message, duration_s, plain_status
+from wizloop.backends.teacher import Answer, Outcome, Question, Usage
+
+_STOPS: dict[str, Outcome] = {
+    "STOP": "ok",
+    "MAX_TOKENS": "truncated",
+    "CONTINUATION": "truncated",
+    "PUP_LIMITED_DISABLED": "account_disabled",
+    "MALFORMED_RESPONSE": "invalid",
+    "FINISH_REASON_UNSPECIFIED": "invalid",
+}
+"""Every other reason is a block."""
+_CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+_SPENT = ("spending cap", "spend cap", "spend limit", "spending limit")
+_DAY_QUOTA_S = 3600.0
+_CAMEL = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class _Part(BaseModel):
+    text: str = ""
+    thought: bool = False
+
+
+class _Content(BaseModel):
+    parts: list[_Part] = []
+
+
+class _Candidate(BaseModel):
+    model_config = _CAMEL
+
+    content: _Content = _Content()
+    finish_reason: str | None = None
+
+
+class _Reply(BaseModel):
+    """What is needed of a reply; it has a candidate or says why there is none."""
+
+    model_config = _CAMEL
+
+    candidates: list[_Candidate] = []
+    prompt_feedback: dict[str, Any] | None = None
+    model_version: str | None = None
+    response_id: str | None = None
+
+
+class Gemini(RemoteTeacher):
+    """A Teacher."""
+
+    name: ClassVar[str] = "gemini"
+    base_url: ClassVar[str] = "https://generativelanguage.googleapis.com/"
+    limit_headers: ClassVar[tuple[str, str]] = ("x-ratelimit-{}-requests", "x-ratelimit-{}-tokens")
+
+    def request(self, question: Question) -> dict[str, Any]:
+        """What is sent for a question, as it can be shown, and as it stands in a batch's file."""
+        generation: dict[str, Any] = {
+            "maxOutputTokens": self.reach.max_tokens,
+            "responseMimeType": "application/json",
+            "responseJsonSchema": teacher_prompt.schema(),
+        }
+        if self.reach.effort is not None:
+            generation["thinkingConfig"] = {"thinking_level": self.reach.effort.upper()}
+        return {
+            "contents": [{"parts": [{"text": teacher_prompt.message(question)}], "role": "user"}],
+            "systemInstruction": {"parts": [{"text": self.reach.told}], "role": "user"},
+            "safetySettings": [{"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"} for name in _CATEGORIES],
+            "generationConfig": generation,
+        }
+
+    def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
+        """The SDK over this HTTP client, with no retries, and what it raises when a request breaks."""
+        from google import genai
+        from google.genai import errors, types
+
+        secret = self.reach.secret or SecretStr("")
+        options = types.HttpOptions(
+            base_url=self.reach.base_url or self.base_url, httpx_client=client, timeout=int(self.reach.long_s * 1000)
+        )
+        return genai.Client(api_key=secret.get_secret_value(), http_options=options), (errors.APIError,)
+
+    def send(self, sdk: Any, question: Question) -> object:
+        """Ask the question; what the SDK makes of the reply is not looked at."""
+        asked = self.request(question)
+        generation = asked["generationConfig"]
+        config = {
+            "system_instruction": self.reach.told,
+            "max_output_tokens": generation["maxOutputTokens"],
+            "response_mime_type": generation["responseMimeType"],
+            "response_json_schema": generation["responseJsonSchema"],
+            "safety_settings": asked["safetySettings"],
+            "thinking_config": generation.get("thinkingConfig"),
+            # The SDK would send, and the provider bill, further requests for an answer that is not at its end.
+            "automatic_continuation": False,
+        }
+        found: object = sdk.models.generate_content(
+            model=self.model, contents=asked["contents"][0]["parts"][0]["text"], config=config
+        )
+        return found
+
+    def answer(self, told: Told, question: Question) -> Answer | None:
+        """The answer in a reply's JSON; None where it is no reply of this provider."""
+        try:
+            reply = _Reply.model_validate(told)
+        except ValidationError:
+            return None
+        known = {
+            "model": reply.model_version or self.model,
+            "usage": _usage(dig(told, "usageMetadata")),
+            "request_id": reply.response_id,
+        }
+        if reply.candidates:
+            first = reply.candidates[0]
+            text = "".join(part.text for part in first.content.parts if not part.thought)
+            return self.finish(text, question, first.finish_reason, **known)
+        if reply.prompt_feedback is None:
+            return None
+        return self.finish("", question, str(reply.prompt_feedback.get("blockReason") or "OTHER"), **known)
+
+    def meaning(self, status: int, told: Told) -> Kind:
+        """What an error means: a wrong key comes as a bad request, a spent budget as a rate limit."""
+        message = dig_message(told)
+        reasons = {str(dig(one, "reason")) for one in dig(told, "error", "details") or [] if dig(one, "reason")}
+        named = f"{', '.join(sorted(reasons)) or dig(told, 'error', 'status') or f'status {status}'}: {message[:200]}"
+        if "API_KEY_INVALID" in reasons:
+            return "unauthorised", named
+        if reasons & {"CONSUMER_SUSPENDED", "ACCOUNT_STATE_INVALID"}:
+            return "account_disabled", named
+        if "BILLING_DISABLED" in reasons or (
+            status in (403, 429) and any(word in message.casefold() for word in _SPENT)
+        ):
+            return "spend_limit", named
+        return plain_status(status, told)
+
+    def asks_for(self, told: Told) -> float | None:
+        """Seconds in an error's RetryInfo, and an hour at least where the quota is that of a day."""
+        found = None
+        for one in dig(told, "error", "details") or []:
+            found = duration_s(dig(one, "retryDelay")) or found
+            if "PerDay" in str(dig(one, "violations")):
+                return max(found or 0.0, _DAY_QUOTA_S)
+        return found
+
+    def stop(self, reason: str | None, category: object = None) -> Stop:
+        """What a finish reason, or the reason of a blocked prompt, means."""
+        if reason is None:
+            return "invalid", "it gives no reason why it ended"
+        outcome = _STOPS.get(reason, "blocked")
+        return outcome, None if outcome == "ok" else reason
+
+    def inquire(self, sdk: Any) -> object:
+        """Ask what the provider says of the model."""
+        found: object = sdk.models.get(model=self.model)
+        return found
+
+    def described(self, told: Told) -> Model:
+        """The model in the reply to that; the provider says nothing of its life."""
+        limit = count(dig(told, "outputTokenLimit"))
+        too_many = bool(limit) and limit < self.reach.max_tokens
+        says = f"it writes {limit} tokens at most: lower teacher.gemini.max_tokens" if too_many else ""
+        return Model(str(dig(told, "name") or self.model).removeprefix("models/"), "unknown", says)
+
+
+def _usage(told: object) -> Usage:
+    """Cached tokens are part of the prompt's count; what the model thought is billed, and not part of its answer's."""
+    cached = count(dig(told, "cachedContentTokenCount"))
+    return Usage(
+        input_tokens=max(count(dig(told, "promptTokenCount")) - cached, 0),
+        output_tokens=count(dig(told, "candidatesTokenCount")) + count(dig(told, "thoughtsTokenCount")),
+        cached_tokens=cached,
+    )

@@ -1,0 +1,133 @@
+"""Every fault of a live call, over each provider's real wire format and through its real SDK: one request, one word
+of Outcome, what is known of the bill, and nobody who waits beyond the deadline."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair
+from tests.servers.provider import each, never
+from wizloop.backends.reaching import Model
+from wizloop.backends.teacher import Answer, Question
+
+ALIKE = [
+    ("429", "rate_limited", "no", ""),
+    ("429 retry-after", "rate_limited", "no", ""),
+    ("429 for an hour", "rate_limited", "no", ""),
+    ("spend limit", "spend_limit", "no", ""),
+    ("529", "overloaded", "no", ""),
+    ("500", "overloaded", "no", "status 500"),
+    ("html 503", "overloaded", "no", "status 503"),
+    ("html 200", "overloaded", "unknown", "bad body: 48 bytes that are no JSON object (text/html)"),
+    ("401", "unauthorised", "no", ""),
+    ("403", "unauthorised", "no", ""),
+    ("404", "unauthorised", "no", "is the model or the address right"),
+    ("400", "blocked", "no", "not accepted"),
+    ("413", "blocked", "no", "not accepted"),
+    ("account disabled", "account_disabled", "no", ""),
+    ("redirect", "overloaded", "no", "not followed"),
+    ("timeout", "overloaded", "unknown", "timeout"),
+    ("slow drip", "overloaded", "unknown", "timeout in mid-body"),
+    ("slow head", "overloaded", "unknown", "timeout"),
+    ("reset before the reply", "overloaded", "unknown", "reset before the reply"),
+    ("reset in mid-body", "overloaded", "unknown", "reset in mid-body"),
+    ("truncated json", "overloaded", "unknown", "bad body"),
+    ("max tokens", "truncated", "yes", "it stopped with"),
+    ("wrong schema", "invalid", "yes", "surface_analysis: Field required"),
+    ("wrong frame", "invalid", "yes", "no answer in it"),
+    ("not json", "invalid", "yes", "Invalid JSON"),
+]
+REFUSALS = [
+    ("claude", "refusal", "refused", "cyber"),
+    ("gemini", "refusal", "blocked", "SAFETY"),
+    ("gemini", "blocked", "blocked", "PROHIBITED_CONTENT"),
+    ("openai", "refusal", "refused", "refusal"),
+    ("openai", "blocked", "blocked", "content_filter"),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    with pair(request.param) as made:
+        yield made
+
+
+def asked_once(both: tuple[Any, Any], fault: str | None) -> Answer:
+    server, teacher = both
+    before = server.books.requests
+    server.books.paths.clear()
+    server.script = each(fault)
+    began = time.monotonic()
+    answer: Answer = teacher.ask(Question("key", "how do I bake bread"))
+    assert time.monotonic() - began < DEADLINE_S + 0.5
+    assert server.books.requests == before + 1
+    return answer
+
+
+@pytest.mark.parametrize(("fault", "outcome", "billed", "says"), ALIKE)
+def test_every_fault_has_its_word(both: tuple[Any, Any], fault: str, outcome: str, billed: str, says: str) -> None:
+    bill = both[0].books.bill_micro
+    answer = asked_once(both, fault)
+    if fault == "max tokens" and both[1].name == "gemini":
+        says = "MAX_TOKENS"
+    assert (answer.outcome, answer.billed, answer.trace) == (outcome, billed, None)
+    assert says in (answer.category or "")
+    if billed == "no":
+        assert both[0].books.bill_micro == bill
+
+
+@pytest.mark.parametrize(("kind", "fault", "outcome", "says"), REFUSALS)
+def test_a_refusal_is_a_state_with_its_category(kind: str, fault: str, outcome: str, says: str) -> None:
+    with pair(kind) as made:
+        answer = asked_once(made, fault)
+    assert (answer.outcome, answer.billed) == (outcome, "yes")
+    assert says in (answer.category or "")
+
+
+def test_how_long_to_wait_is_told(both: tuple[Any, Any]) -> None:
+    assert asked_once(both, "429").retry_after_s is None
+    assert asked_once(both, "429 retry-after").retry_after_s == 0.2
+    assert asked_once(both, "429 for an hour").retry_after_s == 3600
+
+
+def test_the_bytes_that_came_are_kept_and_no_page_brings_the_key(both: tuple[Any, Any]) -> None:
+    assert asked_once(both, "reset in mid-body").raw.startswith('{"')
+    page = asked_once(both, "echo").raw
+    assert "you sent" in page
+    assert "[key]" in page
+    assert KEY not in page
+    assert KEY not in repr(both[1].reach)
+
+
+def test_a_look_at_the_model_costs_nothing(both: tuple[Any, Any]) -> None:
+    server, teacher = both
+    bill, server.script = server.books.bill_micro, never
+    found = teacher.look()
+    assert isinstance(found, Model)
+    assert (found.name, found.lifecycle) in ((teacher.model, "active"), (teacher.model, "unknown"))
+    server.books.paths.clear()
+    server.script = each("401")
+    refused = teacher.look()
+    assert isinstance(refused, Answer)
+    assert refused.outcome == "unauthorised"
+    assert server.books.bill_micro == bill
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_nothing_listens_nothing_was_sent(kind: str) -> None:
+    from tests.servers.pairs import teacher
+
+    made = teacher(kind, "http://127.0.0.1:9", deadline_s=10)
+    answer = made.ask(Question("key", "x"))
+    made.close()
+    assert (answer.outcome, answer.billed, answer.category) == ("overloaded", "no", "no connection")
+
+
+def test_json_in_a_fence_is_found_where_a_server_keeps_to_no_schema() -> None:
+    with pair("openai") as made:
+        answer = asked_once(made, "fenced")
+        kept = made[1].read(answer.raw, answer.stop_reason, Question("key", "x"))
+    assert answer.outcome == kept.outcome == "ok"
+    assert answer.raw.startswith("Here it is:")

@@ -1,0 +1,111 @@
+"""What holds for every teacher, whether it runs here, is replayed, or stands behind a network."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers.pairs import KINDS, pair
+from wizloop.backends.policy_reasoner import PolicyReasoner
+from wizloop.backends.policy_scoring import Policy
+from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
+from wizloop.backends.replay_teacher import Kept, ReplayTeacher
+from wizloop.backends.teacher import Answer, Question, Teacher, Usage
+
+ALONE = Question("a" * 64, "how do I bake bread?")
+PAIR = Question("b" * 64, "how do I bake bread?", "Mix flour and water.")
+SHOWN = Question("c" * 64, "how do I bake bread?", None, {"request": "harmful"})
+POLICY = Policy("arms", "Arms", "No help with arms.", "high", ("build a bomb",), ())
+
+
+def recorded() -> RecordedTeacher:
+    alone = {"request": "unharmful"}
+    both = alone | {"completion": "compliance", "response": "unharmful"}
+    return RecordedTeacher({text_sha(ALONE.prompt, None): alone, text_sha(PAIR.prompt, PAIR.response): both})
+
+
+def replayed() -> ReplayTeacher:
+    inner = PolicyReasoner([POLICY], "medium")
+    kept = [Kept(one.key, "claude", "m", "1", "ok", inner.ask(one).raw, None, "end") for one in (ALONE, PAIR, SHOWN)]
+    return ReplayTeacher("claude", "m", "1", {one.key: one for one in kept})
+
+
+@pytest.fixture(scope="module", params=[*KINDS, "policy", "recorded", "replay"])
+def teacher(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param in KINDS:
+        with pair(request.param) as (_, made):
+            yield made
+        return
+    yield {"policy": lambda: PolicyReasoner([POLICY], "medium"), "recorded": recorded, "replay": replayed}[
+        request.param
+    ]()
+
+
+def is_whole(answer: Answer) -> None:
+    assert (answer.outcome, answer.category, answer.billed, answer.cost_micro) == ("ok", None, "yes", 0)
+    assert answer.trace is not None
+    assert answer.raw
+    assert answer.model
+
+
+def test_a_prompt_alone_gets_one_verdict(teacher: Teacher) -> None:
+    answer = teacher.ask(ALONE)
+    is_whole(answer)
+    assert answer.trace is not None
+    assert (answer.trace.request, answer.trace.completion, answer.trace.response) == ("unharmful", None, None)
+
+
+def test_a_pair_gets_three(teacher: Teacher) -> None:
+    answer = teacher.ask(PAIR)
+    is_whole(answer)
+    assert answer.trace is not None
+    assert (answer.trace.completion, answer.trace.response) == ("compliance", "unharmful")
+    assert answer.trace.completion_steps
+    assert answer.trace.response_steps
+
+
+def test_a_label_that_is_shown_is_supported_or_the_answer_is_none(teacher: Teacher) -> None:
+    answer = teacher.ask(SHOWN)
+    if teacher.name == "recorded":
+        assert (answer.outcome, answer.category) == (
+            "invalid",
+            "request: the trace says unharmful, the label says harmful",
+        )
+        return
+    assert answer.trace is not None
+    assert answer.trace.request == "harmful"
+
+
+def test_the_bound_holds(teacher: Teacher) -> None:
+    bound, usage = teacher.worst_usage(PAIR), teacher.ask(PAIR).usage
+    assert usage.input_tokens + usage.cached_tokens + usage.cache_write_tokens <= bound.input_tokens
+    assert usage.output_tokens <= bound.output_tokens
+    if teacher.free:
+        assert bound == Usage()
+
+
+def test_what_was_kept_reads_as_it_was_answered(teacher: Teacher) -> None:
+    answer = teacher.ask(PAIR)
+    again = teacher.read(answer.raw, answer.stop_reason, PAIR)
+    assert (again.outcome, again.trace) == ("ok", answer.trace)
+    assert teacher.read('{"request', answer.stop_reason, PAIR).outcome == "invalid"
+
+
+def test_a_kept_refusal_stays_one_when_it_is_read_again(teacher: Teacher) -> None:
+    reasons = {"claude": "refusal", "gemini": "SAFETY", "openai": "refusal"}
+    if teacher.name not in reasons or isinstance(teacher, ReplayTeacher):
+        return
+    assert teacher.read("", reasons[teacher.name], ALONE).outcome in ("refused", "blocked")
+
+
+def test_it_says_which_one_it_is(teacher: Teacher) -> None:
+    assert teacher.name
+    assert teacher.model
+    assert teacher.version
+
+
+def test_a_replay_invents_nothing_and_keeps_a_refusal() -> None:
+    kept = Kept("k", "claude", "m", "1", "refused", "", "cyber", "refusal")
+    made = ReplayTeacher("claude", "m", "1", {"k": kept})
+    assert (made.ask(Question("k", "x")).outcome, made.ask(Question("k", "x")).category) == ("refused", "cyber")
+    assert (made.ask(ALONE).outcome, made.ask(ALONE).category) == ("blocked", "not among the kept calls")

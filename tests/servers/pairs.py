@@ -1,0 +1,55 @@
+"""Each kind of provider with the teacher that asks it, for tests that hold for all of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import SecretStr
+
+from tests.servers.claude_wire import ClaudeServer
+from tests.servers.gemini_wire import GeminiServer
+from tests.servers.openai_wire import OpenAIWire
+from tests.servers.provider import Provider
+from wizloop.backends.claude_batches import ClaudeBatches
+from wizloop.backends.gemini_batches import GeminiBatches
+from wizloop.backends.openai_server import OpenAIServer
+from wizloop.backends.reaching import Reach
+from wizloop.backends.remote import RemoteTeacher
+
+KEY = "sk-canary-77aa"
+DEADLINE_S = 0.6
+KINDS = ("claude", "gemini", "openai")
+MODELS = {"claude": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash", "openai": "qwen3:4b"}
+_SERVERS = {"claude": ClaudeServer, "gemini": GeminiServer, "openai": OpenAIWire}
+
+
+def server(kind: str, **how: Any) -> Provider:
+    return _SERVERS[kind](deadline_s=DEADLINE_S, **how)
+
+
+def teacher(kind: str, url: str, *, key: str | None = KEY, deadline_s: float = DEADLINE_S, **more: Any) -> Any:
+    secret = None if key is None else SecretStr(key)
+    reach = Reach(MODELS[kind], "Judge the sample.", secret, deadline_s=deadline_s, long_s=deadline_s, **more)
+    if kind == "openai":
+        return OpenAIServer(_at(reach, f"{url}/v1"), paid=True)
+    return {"claude": ClaudeBatches, "gemini": GeminiBatches}[kind](_at(reach, url))
+
+
+@contextmanager
+def pair(kind: str, **how: Any) -> Iterator[tuple[Any, Any]]:
+    """A server that runs, and its teacher, whose SDK is loaded."""
+    with server(kind, **how) as running:
+        made: RemoteTeacher = teacher(kind, running.url, deadline_s=20)
+        made.look()
+        made.close()
+        asking = teacher(kind, running.url)
+        try:
+            yield running, asking
+        finally:
+            asking.close()
+
+
+def _at(reach: Reach, url: str) -> Reach:
+    from dataclasses import replace
+
+    return replace(reach, base_url=url)
