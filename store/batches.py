@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select, update
 
-from wizloop.store import errors, rows, tables
+from wizloop.store import errors, ledger, rows, tables
 from wizloop.store.engine import upsert
 from wizloop.store.teaching import Call
 
@@ -85,13 +85,15 @@ def collected(db: Connection, batch_id: int, now: datetime) -> None:
 
 
 def drop(db: Connection, batch_id: int, now: datetime) -> None:
-    """Note that the provider never had a batch: its calls have not left, and their money stays reserved.
+    """Note that the provider never had a batch: its calls have not left, and their money is free again.
 
     Raises errors.WrongState.
     """
-    calls = tables.teacher_calls
-    for piece in rows.pieces([call.id for call in calls_in(db, batch_id)], 500):
-        db.execute(update(calls).where(calls.c.id.in_(piece)).values(state="reserved", sent_at=None))
+    held, calls = calls_in(db, batch_id), tables.teacher_calls
+    for piece in rows.pieces([call.id for call in held], 500):
+        changed = update(calls).where(calls.c.id.in_(piece))
+        db.execute(changed.values(state="planned", sent_at=None, reserved_micro=0))
+    ledger.change(db, reserved=-sum(call.reserved_micro for call in held))
     _change(db, batch_id, "intent", state="dropped", ended_at=now)
 
 

@@ -46,8 +46,8 @@ def test_calls_whose_money_is_not_reserved_do_not_leave(db: Connection, ask: Ask
 
 def test_what_the_provider_never_had_may_be_sent_again(db: Connection, intended: int, now: datetime) -> None:
     batches.drop(db, intended, now)
-    assert states(db) == ["reserved"] * 3
-    assert teaching.budget(db) == Budget(None, 0, 300)
+    assert states(db) == ["planned"] * 3
+    assert teaching.budget(db) == Budget(None, 0, 0)
     assert batches.open_batches(db, "policy", "p1") == []
     with pytest.raises(errors.WrongState):
         batches.drop(db, intended, now)
