@@ -18,6 +18,7 @@ import psutil
 from wizloop.loop import lock, starting
 from wizloop.loop.context import Interrupted
 from wizloop.loop.night import Ending, night
+from wizloop.loop.notify import Notifier
 from wizloop.loop.worker_process import Died, WorkerProcess
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
@@ -87,6 +88,7 @@ def controlling(
             generation = _claim(store, holder, clock())
         with Store.open(workspace, generation=generation) as store:
             supervisor = Supervisor(store, workspace, recipe, generation, clock, phases, pace or Pace())
+            supervisor.notifier = Notifier.of(recipe.notify, recipe.name, supervisor.warn)
             with supervisor.catching_signals():
                 yield supervisor
 
@@ -108,6 +110,7 @@ class Supervisor:
     clock: Callable[[], datetime]
     phases: str
     pace: Pace
+    notifier: Notifier | None = None
     _worker: WorkerProcess | None = None
     _signals: int = 0
     _scales: dict[str, float] = field(default_factory=dict)
@@ -253,10 +256,14 @@ class Supervisor:
         # A full disk is the worker's to tell of: it may well end its piece without another byte.
         with suppress(errors.DiskFull), self.store.write() as db:
             control.beat(db, self.generation, now=self.clock(), doing=self._doing, waiting=waiting)
+        if self.notifier is not None:
+            self.notifier.look(self.store)
         return True
 
     def _ended(self, state: Literal["done", "stopped", "failed"], reason: str, bad_input: bool = False) -> Ended:
         self._note_state(state, reason)
+        if self.notifier is not None:
+            self.notifier.ended(state, reason)
         return Ended(state, reason, by_signal=self._signals > 0, bad_input=bad_input)
 
     def _note_state(self, state: str, reason: str) -> None:
@@ -269,6 +276,11 @@ class Supervisor:
     def _say(self, message: str, round: int, phase: str, level: str = "info") -> None:
         with self.store.write() as db:
             events.add(db, level=level, message=message, now=self.clock(), round=round, phase=phase)
+
+    def warn(self, message: str) -> None:
+        """Write a warning into the log; a full disk does not take it."""
+        with suppress(errors.DiskFull), self.store.write() as db:
+            events.add(db, level="warn", message=message, now=self.clock())
 
     def _was_said(self, note: str) -> bool:
         """Whether the phase has just told the same in an event of its own."""

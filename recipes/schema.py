@@ -23,6 +23,7 @@ from wizloop.recipes.sections import (
     Gate,
     Guard,
     Members,
+    Notify,
     Positive,
     Review,
     Section,
@@ -71,6 +72,7 @@ class Recipe(Section):
     gate: Gate = Gate()
     stop: Stop = Stop()
     export: Export = Export()
+    notify: Notify = Notify()
     worker: Worker = Worker()
 
     @model_validator(mode="after")

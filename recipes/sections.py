@@ -280,6 +280,20 @@ class Export(Section):
     """Dev samples on which the exported model must give the champion's verdicts; 0 skips the check."""
 
 
+Occasion = Literal["finished", "stopped", "budget", "waiting"]
+
+
+class Notify(Section):
+    """Messages to a person who is elsewhere. The addresses hold secrets and are no part of a recipe."""
+
+    on: tuple[Occasion, ...] = ()
+    """finished; stopped, with the reason; budget, at 80 % of it; waiting, for traces to review. None by default."""
+    addresses: Annotated[str, Field(pattern=r"^WIZLOOP_NOTIFY[A-Z0-9_]*$")] = "WIZLOOP_NOTIFY"
+    """The environment's variable with the addresses, as apprise writes them, with spaces in between."""
+    waiting: Positive = 20
+    """Traces that must wait before a message is sent."""
+
+
 class Worker(Section):
     """The process that does a phase."""
 
