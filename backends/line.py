@@ -54,7 +54,8 @@ class Line:
             self._here.exchange = None
         # A page that shows the request it got must not carry the key into the ledger.
         if self._secret:
-            exchange.body = exchange.body.replace(self._secret.encode(), b"[key]")
+            secret = self._secret.encode()
+            exchange.body = exchange.body.replace(b"Bearer " + secret, b"[key]").replace(secret, b"[key]")
         return exchange
 
 

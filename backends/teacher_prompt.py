@@ -72,12 +72,15 @@ def fence(question: Question) -> str:
 
 
 def worst_usage(told: str, question: Question, max_tokens: int) -> Usage:
-    """The most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes.
-
-    The instruction and the schema are plain English, where a token is longer than two bytes on average.
-    """
-    shared = (len(told.encode()) + len(json.dumps(schema()))) // 2
+    """The most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes."""
+    shared = _bound(told) + _bound(json.dumps(schema()))
     return Usage(len(message(question).encode("utf-8", "surrogatepass")) + shared + OVERHEAD_TOKENS, max_tokens)
+
+
+def _bound(text: str) -> int:
+    """The most tokens of a text that is ours: plain English has over two letters to a token, other scripts have not."""
+    plain = sum(character.isascii() for character in text)
+    return plain // 2 + len(text.encode()) - plain
 
 
 def _policy(policy: Policy) -> str:

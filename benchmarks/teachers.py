@@ -1,15 +1,18 @@
-"""Money under fire: a provider that fails on every third request, a caller that is killed, and the books of both.
+"""Money under fire: providers on the loopback that fail on every third request, a caller that is killed, both books.
 
-    python benchmarks/teachers.py kills [--calls 500] [--kills 20] [--mode live|batch] [--cap-share 0.6]
-    python benchmarks/teachers.py pace  [--calls 1000] [--latency 0.2] [--concurrency 32]
+    python benchmarks/teachers.py kills [--provider claude] [--calls 500] [--kills 20] [--mode batch] [--cap-share 0.6]
+    python benchmarks/teachers.py pace  [--provider claude] [--calls 1000] [--latency 0.2] [--concurrency 32]
+    python benchmarks/teachers.py costs [--samples 200]
 
 `kills` compares what the provider billed with what the ledger charged; `pace` compares the wall time with calls x
-latency / concurrency. The phase teach runs in a process of its own, on the real store; the provider is `provider.py`.
+latency / concurrency; `costs` prices 1,000 traces by mode. The phase teach runs in a process of its own, on the real
+store, through the real SDKs; the providers are those of tests/servers. What else is on the market is in `peers.py`.
 """
 
 import argparse
-import importlib.util
+import gzip
 import json
+import os
 import random
 import signal
 import subprocess
@@ -17,43 +20,66 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from wizloop.loop.calls import Seat
+from wizloop.backends import teacher_prompt
+from wizloop.backends.recorded_teacher import text_sha
+from wizloop.backends.teacher import Question, Usage
+from wizloop.loop import prices, teach, teachers
 from wizloop.loop.context import Context
-from wizloop.loop.prices import Price, Tariff
-from wizloop.loop.teach import teach
+from wizloop.loop.importing import read_samples
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
-from wizloop.recipes.teaching import Batching
 from wizloop.store import control, samples, selections, steps, teaching
 from wizloop.store.db import Store
 
-PRICE = Price.model_validate(
-    {"provider": "plain", "model": "plain-1", "from": "2026-01-01", "input": 0, "output": 1}
-    | {"cache_read": 0, "cache_write": 0}
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+# The providers are in tests/, which is no package of ours.
+sys.path.insert(0, str(ROOT))
+
+from tests.servers import pairs, provider  # noqa: E402
+
+KEY = "sk-canary-4f1b7d"
+CONCURRENCY = 16
+DEADLINE_S = 1.0
+LIVE_FAULTS = (
+    *("429", "429 retry-after", "529", "500", "html 503", "reset before the reply", "reset in mid-body"),
+    *("truncated json", "timeout", "slow drip", "refusal", "wrong schema", "max tokens"),
 )
+BATCH_FAULTS = {
+    "submit": ("429", "500", "reset before the reply"),
+    "list": ("500",),
+    "poll": ("500", "reset before the reply"),
+    "collect": ("500", "reset in mid-body"),
+    "upload": ("500", "reset before the reply"),
+    "row": ("errored", "refusal", "wrong schema"),
+}
 LOST = "in flight at a kill"
+PUBLISHED = {"claude": 3.00, "gemini": 0.23}
+"""Dollars for 1,000 traces, as published for other pipelines with these providers' models."""
 
 
-def provider_module() -> ModuleType:
-    """`provider.py`, which stands beside this file and in no package."""
-    if "wizloop_provider" in sys.modules:
-        return sys.modules["wizloop_provider"]
-    spec = importlib.util.spec_from_file_location("wizloop_provider", Path(__file__).with_name("provider.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["wizloop_provider"] = module
-    spec.loader.exec_module(module)
-    return module
+def script(seed: int) -> provider.Script:
+    """A fault on every third request, by chance, of a kind that this request can have."""
+    rng = random.Random(seed)
+
+    def draw(number: int, path: str) -> str | None:
+        faults = LIVE_FAULTS if path == "ask" else BATCH_FAULTS.get(path, ())
+        return rng.choice(faults) if faults and rng.random() * 3 < 1 else None
+
+    return draw
 
 
-def prepare(workspace: Path, calls: int, cap_micro: int | None) -> None:
+def prepare(workspace: Path, kind: str, calls: int, *, mode: str, cap_micro: int | None, concurrency: int) -> None:
     """A run that stands before its phase teach, with so many picked samples."""
-    teacher = {"backoff_s": 0.02, "tries": 8}
+    asked: dict[str, Any] = {"concurrency": concurrency, "deadline_s": DEADLINE_S, "max_tokens": 600}
+    if kind == "openai":
+        raise ValueError("a server of one's own has no price: take claude or gemini")
+    asked |= {"mode": mode, "batch_size": 100, "poll_s": 0.05, "settle_s": 0.0}
+    teacher = {"names": [kind], kind: asked, "backoff_s": 0.02, "tries": 8}
     recipe = Recipe.model_validate_json(json.dumps({"name": "fire", "source": "demo", "teacher": teacher}))
     now = datetime.now(UTC)
     with Store.create(workspace) as store, store.write() as db:
@@ -76,57 +102,63 @@ def prepare(workspace: Path, calls: int, cap_micro: int | None) -> None:
         selections.add(db, [selections.Selection(0, one, "random", 0.0, one, None, "All of them.") for one in ids])
 
 
-def work(workspace: Path, url: str, mode: str, concurrency: int, deadline_s: float) -> str:
+def work(workspace: Path) -> str:
     """The phase teach, in this process."""
-    teacher = provider_module().PlainTeacher(url, deadline_s)
-    settings = Batching(model="plain-1", concurrency=concurrency, batch_size=100, poll_s=0.05, settle_s=0.0)
-    tariff = Tariff((PRICE,))
-    seat = Seat(teacher, tariff, settings) if mode == "live" else Seat(teacher, tariff, batches=(teacher, settings))
     with Store.open(workspace) as store:
         with store.read() as db:
             run = control.get_run(db)
         assert run is not None
         recipe = Recipe.model_validate_json(run.recipe_json)
-        return teach(Context(store, workspace, recipe, 0, "teach", lambda: datetime.now(UTC), lambda: False), [seat])
+        return teach.run(Context(store, workspace, recipe, 0, "teach", lambda: datetime.now(UTC), lambda: False))
 
 
 def kills(
-    workspace: Path, *, calls: int, times: int, mode: str, cap_share: float | None, seed: int = 1
+    workspace: Path, kind: str, *, calls: int, times: int, mode: str, cap_share: float | None, seed: int = 1
 ) -> dict[str, Any]:
     """Do the work through so many SIGKILLs; the books of both sides, and what is wrong with them."""
-    module, rng, concurrency = provider_module(), random.Random(seed), 16
-    each = module.OUTPUT_TOKENS // (2 if mode == "batch" else 1)
-    cap = None if cap_share is None else int(cap_share * calls * each)
-    prepare(workspace, calls, cap)
+    rng = random.Random(seed)
+    cap = None if cap_share is None else int(cap_share * calls * _each_micro(kind, mode))
+    prepare(workspace, kind, calls, mode=mode, cap_micro=cap, concurrency=CONCURRENCY)
     began, killed = time.monotonic(), 0
-    share = 1.0 if cap_share is None else cap_share
-    expected = calls * share * 1.3 if mode == "live" else calls / 100 * 40
-    with module.Provider(seed=seed) as provider:
-        last = (workspace / "child.log").open("ab")
-        while True:
-            child = _child(workspace, provider.url, mode, concurrency, provider.deadline_s, last)
-            if killed < times:
-                killed += _killed(child, provider, rng.uniform(0.3, 1.3) * expected / times)
-            if child.wait() == 0:
-                break
-            if child.returncode != -signal.SIGKILL:
-                raise RuntimeError(f"the phase failed: {(workspace / 'child.log').read_text()[-2000:]}")
-        last.close()
-        return _books(workspace, provider, cap, killed, concurrency, time.monotonic() - began)
+    expected = calls * (cap_share or 1.0) * 0.9 if mode == "live" else calls / 100 * 20
+    with pairs.server(kind, script=script(seed), latency_s=0.02, batch_s=0.1) as server:
+        server.deadline_s = DEADLINE_S
+        with (workspace / "child.log").open("ab") as log:
+            while True:
+                child = _child(workspace, server.url, log)
+                if killed < times:
+                    killed += _killed(child, server, rng.uniform(0.3, 1.3) * expected / times)
+                if child.wait() == 0:
+                    break
+                if child.returncode != -signal.SIGKILL:
+                    raise RuntimeError(f"the phase failed: {(workspace / 'child.log').read_text()[-2000:]}")
+        return _books(workspace, server, cap, killed, time.monotonic() - began)
 
 
-def _child(
-    workspace: Path, url: str, mode: str, concurrency: int, deadline_s: float, log: Any
-) -> "subprocess.Popen[bytes]":
-    words = [str(workspace), url, mode, str(concurrency), str(deadline_s)]
-    command = [sys.executable, "-P", str(Path(__file__)), "child", *words]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def _each_micro(kind: str, mode: str) -> float:
+    """What the provider bills for one question when its instruction is in the cache."""
+    with pairs.pair(kind) as (server, teacher):
+        for n in range(2):
+            before = server.books.bill_micro
+            teacher.ask(Question(f"{n}", f"question {n}"))
+        return float(server.books.bill_micro - before) * (0.5 if mode == "batch" else 1.0)
 
 
-def _killed(child: "subprocess.Popen[bytes]", provider: Any, after: float) -> bool:
+def environment(url: str) -> dict[str, str]:
+    """This process's own, with every provider at one address, and one key."""
+    addresses = {"ANTHROPIC_BASE_URL": url, "GOOGLE_GEMINI_BASE_URL": url}
+    return os.environ | addresses | {"ANTHROPIC_API_KEY": KEY, "GEMINI_API_KEY": KEY}
+
+
+def _child(workspace: Path, url: str, log: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", str(Path(__file__)), "child", str(workspace)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(url))
+
+
+def _killed(child: "subprocess.Popen[bytes]", server: Any, after: float) -> bool:
     """Kill it when the provider has had so many requests more; False where it was done before."""
-    until = provider.requests + max(1, round(after))
-    while child.poll() is None and provider.requests < until:
+    until = server.books.requests + max(1, round(after))
+    while child.poll() is None and server.books.requests < until:
         time.sleep(0.002)
     if child.poll() is not None:
         return False
@@ -135,9 +167,7 @@ def _killed(child: "subprocess.Popen[bytes]", provider: Any, after: float) -> bo
     return True
 
 
-def _books(
-    workspace: Path, provider: Any, cap: int | None, killed: int, concurrency: int, seconds: float
-) -> dict[str, Any]:
+def _books(workspace: Path, server: Any, cap: int | None, killed: int, seconds: float) -> dict[str, Any]:
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         money, made = teaching.budget(db), teaching.calls(db, 0)
         picked = [one.sample_id for one in selections.of_round(db, 0)]
@@ -145,31 +175,40 @@ def _books(
     fates = Counter(_fate(last.get(sample_id)) for sample_id in picked)
     in_doubt = sum(call.reserved_micro for call in made if call.state == "ambiguous")
     lost = sum(call.state == "ambiguous" and call.outcome is None for call in made)
-    twice = sum(times > 1 for times in provider.billed.values())
-    charged = max(money.settled_micro + money.reserved_micro, provider.bill_micro)
+    twice = sum(times > 1 for times in server.books.billed.values())
+    bill = server.books.bill_micro
+    charged = max(money.settled_micro + money.reserved_micro, bill)
     unended = fates.keys() & {"planned", "reserved", "sent", "received", "not asked"}
     wrong = {
-        "a key was billed twice": twice > 0,
-        "the provider billed more than was charged": provider.bill_micro > money.settled_micro + in_doubt,
+        "a question was billed twice": twice > 0,
+        "the provider billed more than was charged": bill > money.settled_micro + in_doubt + 1e-6,
         "the cap was passed": cap is not None and charged > cap,
-        "more was in flight than can have been": lost > killed * concurrency,
+        "more was in flight than can have been": lost > killed * CONCURRENCY,
         "something is still held": money.reserved_micro != in_doubt,
         "a sample has no end": bool(unended) and cap is None,
+        "the key was written down": key_found(workspace),
     }
     return {
         "kills": killed,
         "seconds": round(seconds, 1),
-        "requests": provider.requests,
-        "faults": dict(provider.dealt),
+        "requests": server.books.requests,
+        "faults": dict(server.books.dealt),
         "fates": dict(fates),
         "lost_in_flight": lost,
-        "billed_micro": provider.bill_micro,
+        "billed_micro": round(bill, 1),
         "settled_micro": money.settled_micro,
         "ambiguous_micro": in_doubt,
         "cap_micro": cap,
         "billed_twice": twice,
         "wrong": [name for name, is_so in wrong.items() if is_so],
     }
+
+
+def key_found(workspace: Path) -> bool:
+    """Whether the key, or a header that carries one, stands in any file of a workspace."""
+    marks = (KEY.encode(), b"Authorization", b"authorization: ", b"Bearer ")
+    # The store is closed: nobody else has its files open.
+    return any(mark in one.read_bytes() for one in workspace.rglob("*") if one.is_file() for mark in marks)
 
 
 def _fate(call: teaching.Call | None) -> str:
@@ -180,14 +219,14 @@ def _fate(call: teaching.Call | None) -> str:
     return call.state
 
 
-def pace(workspace: Path, *, calls: int, latency_s: float, concurrency: int) -> dict[str, Any]:
+def pace(workspace: Path, kind: str, *, calls: int, latency_s: float, concurrency: int) -> dict[str, Any]:
     """Wall time of live calls that all succeed, beside calls x latency / concurrency."""
-    prepare(workspace, calls, None)
-    with provider_module().Provider(latency_s=latency_s, every=0) as provider:
+    prepare(workspace, kind, calls, mode="live", cap_micro=None, concurrency=concurrency)
+    with pairs.server(kind, latency_s=latency_s) as server:
         # In a process of its own, as a night has it: the provider must not take the caller's interpreter.
         began = time.monotonic()
         with (workspace / "child.log").open("ab") as log:
-            status = _child(workspace, provider.url, "live", concurrency, 30.0, log).wait()
+            status = _child(workspace, server.url, log).wait()
         whole = time.monotonic() - began
     told = json.loads((workspace / "child.log").read_text().splitlines()[-1])
     ideal = calls * latency_s / concurrency
@@ -197,42 +236,87 @@ def pace(workspace: Path, *, calls: int, latency_s: float, concurrency: int) -> 
         "phase_s": round(told["seconds"], 2),
         "ratio": round(told["seconds"] / ideal, 3),
         "with_start_s": round(whole, 2),
-        "billed_twice": sum(times > 1 for times in provider.billed.values()),
+        "billed_twice": sum(times > 1 for times in server.books.billed.values()),
         "status": status,
     }
+
+
+def costs(n: int, models: Mapping[str, str] = pairs.MODELS) -> list[dict[str, Any]]:
+    """Dollars for 1,000 traces by model and mode, for real prompts and traces as long as real ones.
+
+    A token is taken as four characters; the traces are those that GuardReasoner 1B to 8B wrote, with the names of our
+    schema's fields added.
+    """
+    recipe = Recipe.model_validate_json('{"name": "costs", "source": "demo"}')
+    path = DATA / "toxicchat" / "toxic_chat_test.json.gz"
+    read = read_samples(path, split="pool", fmt=None, mapping=None, task="request")
+    chosen = sorted(read.rows, key=lambda row: text_sha(row.prompt, row.response))[:n]
+    told = teacher_prompt.instruction(teachers.policies_of(recipe))
+    asked = [Question("k" * 64, row.prompt, row.response) for row in chosen]
+    sent = sum(len(teacher_prompt.message(one)) for one in asked) / len(asked) / 4
+    names = sum(len(name) + 4 for name in teacher_prompt.schema()["properties"])
+    written = (_recorded_length() + names) / 4
+    shared = (len(told) + len(json.dumps(teacher_prompt.schema()))) / 4
+    table, found = prices.load(), []
+    for kind in ("claude", "gemini"):
+        tariff = table.tariff(kind, models[kind], datetime.now(UTC).date())
+        assert tariff is not None
+        plain = Usage(round(1000 * (sent + shared)), round(1000 * written))
+        cached = Usage(round(1000 * sent), round(1000 * written), cached_tokens=round(1000 * shared))
+        for mode, usage, batch in (
+            ("live", plain, False),
+            ("live, cached", cached, False),
+            ("batch", plain, True),
+            ("batch, cached", cached, True),
+        ):
+            usd = tariff.tiers[0].micro(usage, batch=batch) / 1e6
+            found.append({"model": models[kind], "mode": mode, "usd": round(usd, 2), "published": PUBLISHED[kind]})
+    return [{"samples": len(asked), "shared": round(shared), "own": round(sent), "out": round(written)}, *found]
+
+
+def _recorded_length() -> float:
+    """The mean length, in characters, of the traces that the published guards wrote."""
+    lengths: list[int] = []
+    for path in sorted((DATA / "recorded").glob("?B/*/generated_predictions.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            lengths += [len(json.loads(line)["predict"]) for line in lines]
+    return sum(lengths) / len(lengths)
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    child = parts.add_parser("child")
-    for name in ("workspace", "url", "mode", "concurrency", "deadline_s"):
-        child.add_argument(name)
-    fire = parts.add_parser("kills")
+    parts.add_parser("child").add_argument("workspace")
+    fire, fast = parts.add_parser("kills"), parts.add_parser("pace")
+    for part in (fire, fast):
+        part.add_argument("--provider", choices=("claude", "gemini"), default="claude")
     fire.add_argument("--calls", type=int, default=500)
     fire.add_argument("--kills", type=int, default=20)
     fire.add_argument("--mode", choices=("live", "batch"), default="live")
     fire.add_argument("--cap-share", type=float)
     fire.add_argument("--seed", type=int, default=1)
-    fast = parts.add_parser("pace")
     fast.add_argument("--calls", type=int, default=1000)
     fast.add_argument("--latency", type=float, default=0.2)
     fast.add_argument("--concurrency", type=int, default=32)
+    parts.add_parser("costs").add_argument("--samples", type=int, default=200)
     options = parser.parse_args()
     if options.part == "child":
         began = time.monotonic()
-        work(Path(options.workspace), options.url, options.mode, int(options.concurrency), float(options.deadline_s))
+        work(Path(options.workspace))
         print(json.dumps({"seconds": time.monotonic() - began}))
         return
+    report: Any
     with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
-        if options.part == "pace":
+        if options.part == "costs":
+            report = costs(options.samples)
+        elif options.part == "pace":
             made = {"latency_s": options.latency, "concurrency": options.concurrency}
-            report = pace(Path(folder), calls=options.calls, **made)
+            report = pace(Path(folder), options.provider, calls=options.calls, **made)
         else:
             how = {"mode": options.mode, "cap_share": options.cap_share, "seed": options.seed}
-            report = kills(Path(folder), calls=options.calls, times=options.kills, **how)
+            report = kills(Path(folder), options.provider, calls=options.calls, times=options.kills, **how)
     print(json.dumps(report, indent=1))
-    sys.exit(bool(report.get("wrong")))
+    sys.exit(bool(isinstance(report, dict) and report.get("wrong")))
 
 
 if __name__ == "__main__":

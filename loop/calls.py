@@ -85,7 +85,7 @@ def question(
 
     `complaint` is what was wrong with the answer before, and is shown to the teacher.
     """
-    labels = _labels(sample) if shows_labels else None
+    labels = labels_of(sample) if shows_labels else None
     decides = [teacher.name, teacher.model, teacher.version, policies, sample.hash, labels, attempt]
     if complaint is not None:
         decides.append(complaint)
@@ -95,7 +95,7 @@ def question(
 
 def asked_as(call: teaching.Call, sample: Sample, *, shows_labels: bool) -> Question:
     """The question of a call that was sent, as far as its answer is checked against it."""
-    return Question(call.key, sample.prompt, sample.response, _labels(sample) if shows_labels else None)
+    return Question(call.key, sample.prompt, sample.response, labels_of(sample) if shows_labels else None)
 
 
 def next_job(
@@ -123,7 +123,7 @@ def next_job(
     return Job(sample, asked, attempt, not_before)
 
 
-def _labels(sample: Sample) -> dict[str, str | None] | None:
+def labels_of(sample: Sample) -> dict[str, str | None] | None:
     known = {str(task): getattr(sample, samples.LABELS[task]) for task in tasks_of(sample)}
     return {task: label for task, label in known.items() if label is not None} or None
 

@@ -5,17 +5,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from wizloop.loop import cli_teach_beside as beside
 from wizloop.loop.cli_common import (
     FILE,
     INTERRUPTED,
     in_workspace,
     now,
     put,
-    reading,
     refuse,
     say,
     sentences,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--recipe", metavar="RECIPE", help="Whose section [teacher] holds: models, addresses, prices.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="The first so many rows.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that it may cost.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, for FILE or the run, and send nothing.")
+@click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls, to be answered from again.")
 @click.option("--unanswered", is_flag=True, help="List a run's picked samples that no teacher answered.")
 @click.option("--ask-again", is_flag=True, help="Let a run ask again what was in flight when a process died.")
 @in_workspace
@@ -44,6 +46,8 @@ def teach(
     recipe: str | None,
     samples: int | None,
     budget: float | None,
+    dry_run: bool,
+    keep: Path | None,
     unanswered: bool,
     ask_again: bool,
     workspace: Path,
@@ -53,10 +57,15 @@ def teach(
 
     What was paid for stands in a folder beside --out: the same command again asks only for what is missing.
     """
-    if (file is not None) + unanswered + ask_again != 1:
-        refuse("say one of FILE, --unanswered, --ask-again")
-    if unanswered:
-        _list(workspace, as_json)
+    if (file is not None or dry_run) + unanswered + ask_again + (keep is not None) != 1:
+        refuse("say one of FILE, --dry-run, --unanswered, --ask-again, --keep")
+    if dry_run:
+        named = file is not None or teacher is not None or recipe is not None
+        beside.dry_run(file, _recipe(recipe, teacher) if named else None, samples or 10, workspace, as_json)
+    elif unanswered:
+        beside.unanswered(workspace, as_json)
+    elif keep is not None:
+        beside.keep(keep, workspace)
     elif ask_again:
         _ask_again(workspace)
     elif file is not None:
@@ -82,12 +91,13 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
 
 
 def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:
+    from wizloop.backends.replay_teacher import BadRecording
     from wizloop.loop import prices, seats, teach_file
     from wizloop.loop.containers import ImportRefused
     from wizloop.loop.context import Interrupted
     from wizloop.recipes.policies import PolicyError
 
-    known = (ImportRefused, seats.NotReady, prices.PriceError, PolicyError, teach_file.OtherQuestions)
+    known = (ImportRefused, seats.NotReady, prices.PriceError, PolicyError, teach_file.OtherQuestions, BadRecording)
     with sentences(*known), _stopping() as stop_asked:
         try:
             told = teach_file.traces_of(
@@ -115,33 +125,6 @@ def _stopping() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _list(workspace: Path, as_json: bool) -> None:
-    from wizloop.store.display import shown
-
-    with sentences(), reading(workspace) as db:
-        from wizloop.store import costs
-
-        found = [_row(one) for one in costs.unanswered(db)]
-    if as_json:
-        put(found)
-        return
-    for row in found:
-        came_to = ", then ".join(_outcome(one) for one in row["calls"])
-        print(shown(f"{row['sample']['id']}  round {row['round']}: {came_to}"))
-        print(shown(f"    prompt: {' '.join(row['sample']['prompt'].split())}", 400))
-    say(f"{len(found)} samples that no teacher answered" if found else "every sample that was asked about is answered")
-
-
-def _row(one: Any) -> dict[str, Any]:
-    calls = [{"teacher": teacher, "outcome": outcome, "category": category} for teacher, outcome, category in one.calls]
-    sample = {"id": one.sample_id, "prompt": one.prompt, "response": one.response}
-    return {"sample": sample, "round": one.round, "calls": calls}
-
-
-def _outcome(call: dict[str, Any]) -> str:
-    return f"{call['teacher']} {call['outcome']}" + (f" ({call['category']})" if call["category"] else "")
 
 
 def _ask_again(workspace: Path) -> None:

@@ -37,7 +37,7 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
     loaded, of_recipe = _recipe(workspace, recipe)
     checks = [_python(), _mlx(), _sqlite(), _disk(workspace), _memory(), _lock(workspace), _store(workspace), of_recipe]
     if loaded is not None:
-        checks += [_model(loaded), _teacher(loaded), _data(loaded)]
+        checks += [_model(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
     return [*checks, _time(loaded)]
 
 
@@ -145,6 +145,16 @@ def _teacher(recipe: Any) -> Check:
         return ", then ".join(f"{seat.name} ({'free' if seat.teacher.free else 'paid'})" for seat in asked)
 
     return _tried("teacher", ready)
+
+
+def _reached(recipe: Any) -> list[Check]:
+    """One look at each teacher behind a network; where there is none, its libraries stay unloaded."""
+    if set(recipe.teacher.names) <= {"policy", "recorded"}:
+        return []
+    from wizloop.loop.teachers_ready import findings
+
+    found = findings(recipe, datetime.now().astimezone())
+    return [Check(f"teacher {one.name}", one.ok, one.found, one.advice) for one in found]
 
 
 def _data(recipe: Any) -> Check:

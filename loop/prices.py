@@ -44,20 +44,23 @@ class Price(BaseModel):
 
     def micro(self, usage: Usage, *, batch: bool) -> float:
         """Micro-dollars for these tokens."""
-        write = self.cache_write if self.cache_write_1h is None or not batch else self.cache_write_1h
         whole = (
             usage.input_tokens * self.input
             + usage.output_tokens * self.output
             + usage.cached_tokens * self.cache_read
-            + usage.cache_write_tokens * write
+            + usage.cache_write_tokens * self._write(batch)
         )
         return whole * self.batch if batch else whole
 
     def worst_micro(self, usage: Usage, *, batch: bool) -> float:
         """Micro-dollars if every token of the prompt were charged at the dearest rate that there is for one."""
-        dearest = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h or 0)
+        dearest = max(self.input, self.cache_read, self._write(batch))
         whole = _prompt(usage) * dearest + usage.output_tokens * self.output
         return whole * self.batch if batch else whole
+
+    def _write(self, batch: bool) -> float:
+        """A batch keeps its prefix for an hour, a live call for five minutes."""
+        return self.cache_write_1h if batch and self.cache_write_1h is not None else self.cache_write
 
 
 @dataclass(frozen=True, slots=True)

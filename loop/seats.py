@@ -33,7 +33,12 @@ def seats(recipe: Recipe, now: datetime, *, capped: bool) -> list[Seat]:
     """
     if recipe.teacher.replay is not None:
         kept = replay_teacher.load(Path(recipe.teacher.replay))
-        return [Seat(teachers.here(recipe, n) if n in HERE else _replay(recipe, n, kept)) for n in recipe.teacher.names]
+        return [
+            Seat(teachers.here(recipe, name))
+            if name in HERE
+            else Seat(_replay(recipe, name, kept), live=remote_of(recipe.teacher, name))
+            for name in recipe.teacher.names
+        ]
     table = table_of(recipe.teacher)
     return [
         Seat(teachers.here(recipe, name))
