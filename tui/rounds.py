@@ -128,12 +128,12 @@ class RoundsRoom(Room):
     def _begin(self, number: int, form: str, folder: Path) -> None:
         self._exporting = f"round {number} as {form}"
         self.query_one("#exporting", Static).update(plain(f"exporting {self._exporting} into {folder}"))
-        self._show_progress(True)
+        self._show_bar(True)
         self._export(number, form, folder)
 
-    def _show_progress(self, on: bool) -> None:
-        for widget in (self.query_one("#exporting"), self.query_one(ProgressBar)):
-            widget.set_class(not on, "hidden")
+    def _show_bar(self, on: bool) -> None:
+        self.query_one("#exporting").remove_class("hidden")
+        self.query_one(ProgressBar).set_class(not on, "hidden")
 
     @work(thread=True, group="export")
     def _export(self, number: int, form: str, folder: Path) -> None:
@@ -152,5 +152,6 @@ class RoundsRoom(Room):
     def on_exported(self, message: Exported) -> None:
         told = f"exported {self._exporting}: {message.said}" if message.ok else f"not exported: {message.said}"
         self._exporting = ""
-        self._show_progress(False)
+        self.query_one("#exporting", Static).update(plain(told))
+        self._show_bar(False)
         self.wizloop.say(told, "information" if message.ok else "error")
