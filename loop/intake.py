@@ -130,4 +130,5 @@ _SOURCES = {"demo": _demo, "files": _files, "imported": _imported}
 
 
 def _told(name: str, taken: Taken) -> dict[str, Any]:
-    return {"file": name, "rows": taken.rows, "accepted": taken.accepted, "refused": len(taken.refused)}
+    # Not what came in now: after a kill in the middle the rest alone is new.
+    return {"file": name, "rows": taken.rows, "refused": len(taken.refused), "conflicts": taken.conflicts}

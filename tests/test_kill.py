@@ -37,6 +37,8 @@ rule = "nothing"
 [gate]
 max_over_refusal_rise = 1.0
 margin = 1.0
+[export]
+formats = ["adapter", "safetensors"]
 """
 
 
