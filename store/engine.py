@@ -4,6 +4,7 @@ A process loses all its POSIX locks on a file when any descriptor of it closes (
 that a plain `open()` of the live database can lose a commit. Paths may be tested for being there, and no more.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,7 +21,7 @@ DB_NAME = "wizloop.db"
 BUSY_SECONDS = 30.0
 Mode = Literal["ro", "rw", "rwc"]
 
-_FULL, _IOERR, _BUSY, _CORRUPT, _NOTADB = 13, 10, 5, 11, 26
+_FULL, _IOERR, _BUSY, _CORRUPT, _NOTADB, _READONLY, _CANTOPEN = 13, 10, 5, 11, 26, 8, 14
 _NO_SPACE_BYTES = 1 << 20
 _PRAGMAS = (
     "foreign_keys=ON",
@@ -64,6 +65,8 @@ def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SE
     Raises errors.JournalRefused when a writer does not get the journal mode that `journal_for` names.
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}"
+    if mode == "ro" and _never_changes(path):
+        uri += "&immutable=1"
     raw = module.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         for pragma in _PRAGMAS:
@@ -78,6 +81,11 @@ def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SE
         raw.close()
         raise
     return raw
+
+
+def _never_changes(path: Path) -> bool:
+    """Whether this is a copy in a folder that takes no file: a reader could not make the index that a log needs."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
 
 
 def _set_journal(raw: Any, path: Path, wanted: str) -> None:
@@ -128,6 +136,8 @@ def _known_error(cause: BaseException, path: Path) -> errors.StoreError | None:
         return errors.DiskFull(f"the disk that holds {path.parent} is full: make space there, and the run can go on")
     if code == _BUSY:
         return errors.Busy(f"another process has been using {path} for too long: try again")
+    if code in (_READONLY, _CANTOPEN) and not (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)):
+        return errors.ReadOnly(f"{path.parent} cannot be written to ({cause}): nothing was kept; see its permissions")
     if code in (_CORRUPT, _NOTADB):
         return errors.Damaged(f"{path} cannot be read ({cause}): put a backup in its place")
     return None

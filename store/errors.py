@@ -47,7 +47,7 @@ class NotController(StoreError):
 
 
 class ReadOnly(StoreError):
-    """The store was opened for reading only."""
+    """The store was opened for reading only, or its folder cannot be written to."""
 
 
 class RolledBack(StoreError):
