@@ -1,0 +1,273 @@
+"""The terminal interface on a large workspace that is being written to: how soon it shows, answers and keeps.
+
+    python benchmarks/tui.py [--samples 100000]
+
+A writer adds 20,000 predictions a minute meanwhile, in a process of its own. Key to screen is what Textual's pilot
+sees, its own waiting included. Textual's DataTable is the peer for the first paint of a table.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from textual.app import App
+from textual.widgets import DataTable
+
+from wizloop.store import browsing, control, models, predictions, review_queue, reviews, samples, steps, teaching
+from wizloop.store.db import Store
+from wizloop.store.paging import Page
+from wizloop.store.review_queue import QueueFilter
+from wizloop.tui.app import WizloopApp
+from wizloop.tui.desk import Desk
+from wizloop.tui.window_table import WindowTable
+
+NOW = datetime.now(UTC)
+WRITER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+from tui import prediction
+from wizloop.store import predictions, samples
+from wizloop.store.db import Store
+n, pause, seconds = int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[5])
+began, at, model = time.monotonic(), 0, int(sys.argv[6])
+with Store.open(Path(sys.argv[1])) as store:
+    with store.read() as db:
+        most = samples.newest(db)
+    while time.monotonic() - began < seconds and at + n <= most:
+        with store.write() as db:
+            predictions.add(db, [prediction(model, at + k) for k in range(1, n + 1)])
+        at += n
+        time.sleep(pause)
+print(at / (time.monotonic() - began))
+"""
+
+
+def prediction(model_id, sample_id):
+    p = (sample_id * 37 % 1000) / 1000
+    cell = ("uncertain" if 0.3 < p < 0.7 else "confident") + ("_block" if p > 0.5 else "_pass")
+    verdict = {"request": "harmful" if p > 0.5 else "unharmful"}
+    signals = {"margin_direct": abs(2 * p - 1), "members_disagreement_request": p / 2}
+    return predictions.Prediction(
+        model_id, sample_id, 1, {"request": p}, verdict, abs(2 * p - 1), cell, signals, 0, False, 0
+    )
+
+
+def make(workspace, n, waiting):
+    """A workspace with so many samples, each judged by model 1, and traces that wait."""
+    with Store.create(workspace) as store:
+        with store.write() as db:
+            control.create_run(
+                db, name="bench", recipe_json="{}", recipe_hash="", seed=1, cap_micro=None, until=None, rounds_wanted=3,
+                now=NOW,
+            )  # fmt: skip
+            for name in ("r00", *(f"m{k}" for k in range(1, 8))):
+                role = "challenger" if name == "r00" else "member"
+                models.add(
+                    db, name=name, role=role, round=0, parent_id=None, path="m", sha256="", meta_json="{}", now=NOW
+                )
+            steps.begin_round(db, 1, None, NOW)
+            steps.begin_step(db, 1, "classify", NOW)
+        for start in range(0, n, 10_000):
+            with store.write() as db:
+                rows = [
+                    samples.NewSample("pool", f"How do I do the thing number {k}? " * 6, None, "made", str(k))
+                    for k in range(start, start + 10_000)
+                ]
+                samples.add(db, rows, NOW)
+                predictions.add(db, [prediction(1, k + 1) for k in range(start, start + 10_000)])
+        with store.write() as db:
+            for k in range(1, waiting + 1):
+                call = teaching.plan(
+                    db, key=f"{k:064x}", sample_id=k, round=1, teacher="policy", model="p", attempt=1,
+                    request_json="{}", now=NOW,
+                )  # fmt: skip
+                trace = teaching.add_trace(
+                    db, call_id=call, verdict={"request": "harmful"}, confidence_word="low", trace_json="{}",
+                    explanation="It asks for harm.", steps_json="{}", now=NOW,
+                )  # fmt: skip
+                reviews.review(
+                    db, trace_id=trace, decision="wait", by="rule:all", reason="all wait", now=NOW, decision_id=f"w{k}"
+                )
+
+
+@contextmanager
+def writing(workspace, n=33, pause=0.1, seconds=3600.0, model=2):
+    """A writer beside; 33 predictions ten times a second are 20,000 a minute."""
+    here = str(Path(__file__).parent)
+    words = [str(workspace), str(n), str(pause), here, str(seconds), str(model)]
+    writer = subprocess.Popen([sys.executable, "-P", "-c", WRITER, *words], stdout=subprocess.PIPE, text=True)
+    try:
+        yield writer
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+@contextmanager
+def watching(workspace):
+    """The command on a terminal, and the seconds to its first screen."""
+    began = time.perf_counter()
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        command = [sys.executable, "-P", "-m", "wizloop.loop.cli", "watch", "--workspace", str(workspace)]
+        os.execve(command[0], command, {**os.environ, "TERM": "xterm-256color"})
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    written = b""
+    while b"to review" not in written:
+        assert select.select([descriptor], [], [], 60)[0], written[-2000:]
+        written += os.read(descriptor, 1 << 16)
+    took = time.perf_counter() - began
+    try:
+        yield pid, descriptor, took
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(descriptor)
+
+
+def drain(descriptor, seconds):
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if select.select([descriptor], [], [], left)[0]:
+            os.read(descriptor, 1 << 16)
+
+
+def percentile(values, share):
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def told(took):
+    return f"median {percentile(took, 0.5):.1f} ms, 99th percentile {percentile(took, 0.99):.1f} ms"
+
+
+def desk_of(store, workspace):
+    numbers = iter(range(10**9))
+    return Desk(store, workspace, "person:bench", lambda: datetime.now(UTC), lambda: True, lambda: f"b{next(numbers)}")
+
+
+async def keys(workspace, presses):
+    """Milliseconds from key to screen, on the samples, the log and the review."""
+    took = []
+    with Store.open(workspace) as store:
+        app = WizloopApp(desk_of(store, workspace))
+        async with app.run_test(size=(120, 40)) as pilot:
+            for room, moves in (("3", ["pagedown", "down", "up"]), ("2", ["n", "p"]), ("1", ["3", "1"])):
+                await pilot.press(room)
+                await pilot.pause(1.0)
+                for at in range(presses):
+                    began = time.perf_counter()
+                    await pilot.press(moves[at % len(moves)])
+                    took.append(1000 * (time.perf_counter() - began))
+    return took
+
+
+async def first_paint(workspace, n):
+    """Seconds to the first paint of a table of n rows: ours, and Textual's."""
+    with Store.open(workspace, readonly=True) as store:
+        app = WizloopApp(desk_of(store, workspace))
+        async with app.run_test(size=(120, 40)) as pilot:
+            began = time.perf_counter()
+            await pilot.press("3")
+            while not app.screen.query(WindowTable) or not app.screen.query_one(WindowTable).rows:
+                await pilot.pause(0.001)
+            await pilot.pause()
+            ours = time.perf_counter() - began
+        with store.read() as db:
+            lines = [line for key in range(0, n, 10_000)
+                     for line in browsing.sample_lines(db, browsing.SampleFilter(), 1, Page(10_000, key))]  # fmt: skip
+
+    class Peer(App[None]):
+        def compose(self):
+            yield DataTable()
+
+    peer = Peer()
+    async with peer.run_test(size=(120, 40)) as pilot:
+        began = time.perf_counter()
+        table = peer.query_one(DataTable)
+        table.add_columns("id", "split", "request", "sure", "cell", "prompt")
+        table.add_rows(
+            (line.id, line.split, line.verdict["request"], line.confidence, line.cell, line.prompt) for line in lines
+        )
+        await pilot.pause()
+        return ours, time.perf_counter() - began
+
+
+def approvals(workspace, n):
+    """Milliseconds until an approval is durable."""
+    took = []
+    with Store.open(workspace) as store:
+        desk = desk_of(store, workspace)
+        with store.read() as db:
+            ids = review_queue.waiting_ids(db, QueueFilter(), Page(n))
+            seen = {one: review_queue.case(db, one).last_id for one in ids}
+        for one in ids:
+            began = time.perf_counter()
+            desk.decide(one, "approve", seen=seen[one])
+            took.append(1000 * (time.perf_counter() - began))
+            time.sleep(0.01)
+    return took
+
+
+def throughput(workspace, tuis, model, seconds=6.0):
+    """Predictions a second of a writer at full speed, with so many watching."""
+    if tuis:
+        with watching(workspace) as (_, descriptor, _):
+            drain(descriptor, 1.0)
+            return throughput(workspace, tuis - 1, model, seconds)
+    with writing(workspace, 200, 0.003, seconds, model) as writer:
+        return float(writer.communicate()[0])
+
+
+def main():
+    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked.add_argument("--samples", type=int, default=100_000)
+    asked.add_argument("--waiting", type=int, default=5000)
+    n, waiting = (given := asked.parse_args()).samples, given.waiting
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder) / "runs"
+        make(workspace, n, waiting)
+        print(f"{n:,} samples, {waiting:,} traces wait, load {os.getloadavg()[0]:.1f}")
+        with writing(workspace):
+            starts, memory = [], 0.0
+            for _ in range(5):
+                with watching(workspace) as (pid, descriptor, took):
+                    starts.append(took)
+                    for key in (b"2", b"3", b"\x1b[6~", b"4", b"5"):
+                        os.write(descriptor, key)
+                        drain(descriptor, 0.5)
+                    memory = max(memory, psutil.Process(pid).memory_info().rss / 1e6)
+            print(f"first screen from the command: {percentile(starts, 0.5):.2f} s (most {max(starts):.2f})")
+            print(f"memory: {memory:.0f} MB")
+            took = asyncio.run(keys(workspace, 200))
+            print(
+                f"key to screen: median {percentile(took, 0.5):.1f} ms, 99th percentile {percentile(took, 0.99):.1f} ms"
+            )
+            took = approvals(workspace, 500)
+            print(f"approval: {told(took)}")
+        ours, peer = asyncio.run(first_paint(workspace, n))
+        print(f"first paint of the samples: {1000 * ours:.0f} ms; DataTable {peer:.2f} s: {peer / ours:.0f} times")
+        rates = {0: [], 2: []}
+        for model in range(3, 9):
+            tuis = 2 * (model % 2)
+            rates[tuis].append(throughput(workspace, tuis, model))
+        best = {tuis: max(found) for tuis, found in rates.items()}
+        print(f"writer: {best[0]:,.0f} a second alone, {best[2]:,.0f} with two watching: {best[2] / best[0]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
