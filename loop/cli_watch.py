@@ -5,13 +5,17 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from wizloop.loop.cli_common import in_workspace, now, on_terminal, refuse, say, sentences
+from wizloop.loop.cli_common import FILE, in_workspace, now, on_terminal, refuse, say, sentences
+
+if TYPE_CHECKING:
+    from wizloop.tui.app import WizloopApp
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.IGNORECASE)
 """What names a variable of the environment that may hold a key."""
@@ -21,9 +25,16 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.
 @in_workspace
 @click.option("--read-only", is_flag=True, help="Look, and write nothing.")
 @click.option("--as", "name", metavar="NAME", help="Whose decisions these are; else the name of the account.")
+@click.option("--pictures", type=FILE, metavar="DIR", help="Write the five screens as SVG into DIR, and end.")
 @click.option("--began", type=(int, int), hidden=True, help="A controller's pid, and where its first word is read.")
-def watch(workspace: Path, read_only: bool, name: str | None, began: tuple[int, int] | None) -> None:
+def watch(
+    workspace: Path, read_only: bool, name: str | None, pictures: Path | None, began: tuple[int, int] | None
+) -> None:
     """Watch a run, and review: the run goes on whatever becomes of this."""
+    if pictures is not None:
+        with sentences(failures=(OSError,)):
+            _take(workspace, pictures)
+        return
     if not on_terminal():
         refuse("watch draws on a terminal: use `wizloop status` where there is none")
     if len(clean := without_keys(os.environ)) < len(os.environ):
@@ -54,12 +65,32 @@ def _begin_again(words: list[str], environment: Mapping[str, str]) -> NoReturn:
 def _open(workspace: Path, read_only: bool, name: str | None, began: tuple[int, int] | None) -> None:
     """Open the app, and say what becomes of the run once it is left. Raises errors.StoreError."""
     from wizloop.loop import detached, lock
+
+    if began is not None and (status := detached.begun(*began)):
+        raise click.exceptions.Exit(status)
+    with _app(workspace, read_only, name) as app:
+        wanted = app.run()
+    _tell(workspace, wanted, lock.is_held(workspace))
+    if app.return_code:
+        raise click.exceptions.Exit(app.return_code)
+
+
+def _take(workspace: Path, folder: Path) -> None:
+    from wizloop.tui import pictures
+
+    with _app(workspace, True, None) as app:
+        pictures.take(app, folder)
+    say(f"the pictures are in {folder}")
+
+
+@contextmanager
+def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["WizloopApp"]:
+    """The app on an open store. Raises errors.StoreError."""
+    from wizloop.loop import lock
     from wizloop.store.db import Store
     from wizloop.tui.app import WizloopApp
     from wizloop.tui.desk import Desk
 
-    if began is not None and (status := detached.begun(*began)):
-        raise click.exceptions.Exit(status)
     with Store.open(workspace, readonly=read_only) as store:
         desk = Desk(
             store,
@@ -70,11 +101,7 @@ def _open(workspace: Path, read_only: bool, name: str | None, began: tuple[int, 
             new_id=lambda: f"tui-{uuid.uuid4()}",
             readonly=read_only,
         )
-        app = WizloopApp(desk)
-        wanted = app.run()
-    _tell(workspace, wanted, lock.is_held(workspace))
-    if app.return_code:
-        raise click.exceptions.Exit(app.return_code)
+        yield WizloopApp(desk)
 
 
 def _tell(workspace: Path, wanted: str | None, alive: bool) -> None:
