@@ -9,6 +9,7 @@ to its next drawing. Textual's DataTable is the peer for the first paint of a ta
 import argparse
 import asyncio
 import fcntl
+import inspect
 import os
 import pty
 import select
@@ -164,6 +165,7 @@ def desk_of(store, workspace):
 class Timed(WizloopApp):
     """The app, which tells when it has drawn."""
 
+    CSS_PATH = str(Path(inspect.getfile(WizloopApp)).with_name("app.tcss"))
     drawn: asyncio.Event
 
     def _display(self, screen, renderable):
