@@ -7,7 +7,7 @@ in its cache; everything that differs stands in the message.
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ def schema() -> dict[str, Any]:
     """
     reduced: dict[str, Any] = _reduced(TeacherTrace.model_json_schema())
     return {**reduced, "required": list(reduced["properties"]), "additionalProperties": False}
+
+
+@cache
+def _schema_text() -> str:
+    return json.dumps(schema())
 
 
 def version(told: str, *settings: object) -> str:
@@ -73,10 +78,11 @@ def fence(question: Question) -> str:
 
 def worst_usage(told: str, question: Question, max_tokens: int) -> Usage:
     """The most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes."""
-    shared = _bound(told) + _bound(json.dumps(schema()))
+    shared = _bound(told) + _bound(_schema_text())
     return Usage(len(message(question).encode("utf-8", "surrogatepass")) + shared + OVERHEAD_TOKENS, max_tokens)
 
 
+@lru_cache(maxsize=8)
 def _bound(text: str) -> int:
     """The most tokens of a text that is ours: plain English has over two letters to a token, other scripts have not."""
     plain = sum(character.isascii() for character in text)

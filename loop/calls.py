@@ -6,8 +6,9 @@ What becomes of an answer is decided here and nowhere else: this is the one laye
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from wizloop.backends.batches import BatchTeacher
 from wizloop.backends.teacher import Answer, Question, Teacher
@@ -16,7 +17,7 @@ from wizloop.loop.limiter import backoff
 from wizloop.loop.prices import Tariff
 from wizloop.loop.rendering import tasks_of
 from wizloop.recipes.teaching import Batching, Remote, Teachers
-from wizloop.store import batches, events, ledger, samples, teaching
+from wizloop.store import batches, errors, events, ledger, samples, teaching
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
@@ -52,6 +53,11 @@ class Seat:
     @property
     def by_batch(self) -> bool:
         return self.batches is not None
+
+    @cached_property
+    def price_json(self) -> str | None:
+        """The price as it is kept with every call."""
+        return None if self.tariff is None else json.dumps(self.tariff.as_json(), sort_keys=True)
 
     def worst_micro(self, question: Question) -> int:
         """The most that a question can cost, in micro-dollars."""
@@ -159,12 +165,12 @@ def plan(ctx: Context, db: Connection, seat: Seat, job: Job) -> int | None:
     )
     if teaching.call(db, call_id).state != "planned":
         return call_id
-    worst = seat.worst_micro(job.question)
-    if not ledger.budget(db).allows(worst):
+    try:
+        teaching.reserve(db, call_id, seat.worst_micro(job.question))
+    except errors.OverBudget:
         return None
-    teaching.reserve(db, call_id, worst)
-    if seat.tariff is not None:
-        batches.note(db, call_id, price_json=json.dumps(seat.tariff.as_json(), sort_keys=True))
+    if seat.price_json is not None:
+        batches.note(db, call_id, price_json=seat.price_json)
     return call_id
 
 
@@ -192,7 +198,8 @@ def keep(ctx: Context, db: Connection, seat: Seat, call_id: int, answer: Answer)
         cost_micro=cost,
         now=ctx.now(),
     )
-    _warn(ctx, db, before, ledger.budget(db))
+    after = replace(before, settled_micro=before.settled_micro + cost)
+    _warn(ctx, db, before, after)
     if seat.tariff is None or cost <= held.reserved_micro:
         return None
     return f"call {call_id} cost ${cost / 1e6:.4f} where at most ${held.reserved_micro / 1e6:.4f} was thought possible"

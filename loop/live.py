@@ -128,8 +128,8 @@ class Live:
                 call_id = calls.plan(self.ctx, db, self.seat, job)
                 if call_id is None:
                     continue
-                teaching.mark_sent(db, call_id, self.ctx.now())
                 left[job.question.key] = call_id
+            teaching.mark_sent(db, list(left.values()), self.ctx.now())
         return left
 
     def _gather(self, timeout: float | None) -> None:

@@ -99,8 +99,8 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
         with ctx.store.write() as db:
             for job in piece:
                 if (call_id := calls.plan(ctx, db, seat, job)) is not None:
-                    teaching.mark_sent(db, call_id, ctx.now())
                     sent.append((call_id, job))
+            teaching.mark_sent(db, [call_id for call_id, _ in sent], ctx.now())
         _record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
         done += len(piece)
     ctx.between_pieces(done, len(waiting))

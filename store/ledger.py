@@ -7,6 +7,13 @@ from sqlalchemy import Connection, select
 from wizloop.store import tables
 from wizloop.store.engine import upsert
 
+# One statement: it is asked before and after every call.
+_BUDGET = select(
+    select(tables.run.c.cap_micro).scalar_subquery(),
+    select(tables.budget.c.settled_micro).scalar_subquery(),
+    select(tables.budget.c.reserved_micro).scalar_subquery(),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -25,13 +32,14 @@ class Budget:
 
 def budget(db: Connection) -> Budget:
     """What the run may cost, has cost, and holds back; no cap where there is no run or it has none."""
-    sums = db.execute(select(tables.budget.c.settled_micro, tables.budget.c.reserved_micro)).first()
-    settled, reserved = (0, 0) if sums is None else sums
-    return Budget(db.scalar(select(tables.run.c.cap_micro)), settled, reserved)
+    cap, settled, reserved = db.execute(_BUDGET).one()
+    return Budget(cap, settled or 0, reserved or 0)
 
 
 def change(db: Connection, *, settled: int = 0, reserved: int = 0) -> None:
     """Add to the two sums, in the transaction that changes the rows they sum."""
+    if not settled and not reserved:
+        return
     table = tables.budget
     new = upsert(db, table).values(id=1, settled_micro=settled, reserved_micro=reserved)
     raised = {"settled_micro": table.c.settled_micro + settled, "reserved_micro": table.c.reserved_micro + reserved}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from wizloop.store import errors, ledger, rows, tables
 from wizloop.store.engine import upsert
@@ -66,6 +66,7 @@ class TeacherTrace:
 
 
 _CALL = rows.columns(tables.teacher_calls, Call)
+_ONE = select(*_CALL).where(tables.teacher_calls.c.id == bindparam("wanted"))
 _TRACE = rows.columns(tables.teacher_traces, TeacherTrace)
 _ENDS = ("parsed", "refused", "failed")
 _OPEN = ("planned", "reserved", "sent", "received")
@@ -102,10 +103,10 @@ def plan(
 
 def call(db: Connection, call_id: int) -> Call:
     """One call. Raises errors.NotFound."""
-    found = rows.first(db, Call, select(*_CALL).where(tables.teacher_calls.c.id == call_id))
-    if found is None:
+    row = db.execute(_ONE, {"wanted": call_id}).first()
+    if row is None:
         raise errors.NotFound(f"there is no teacher call with the id {call_id}")
-    return found
+    return Call(*row)
 
 
 def calls(db: Connection, round: int, states: Sequence[str] = ()) -> list[Call]:
@@ -136,9 +137,15 @@ def reserve(db: Connection, call_id: int, worst_micro: int) -> None:
     ledger.change(db, reserved=worst_micro)
 
 
-def mark_sent(db: Connection, call_id: int, now: datetime) -> None:
-    """Note, before the request leaves, that it does. Raises errors.WrongState unless the money is reserved."""
-    _change(db, _in_state(db, call_id, "reserved"), state="sent", sent_at=now)
+def mark_sent(db: Connection, call_ids: Sequence[int], now: datetime) -> None:
+    """Note, before the requests leave, that they do. Raises errors.WrongState unless the money of all is reserved."""
+    table = tables.teacher_calls
+    for piece in rows.pieces(call_ids, 500):
+        left = update(table).where(table.c.id.in_(piece), table.c.state == "reserved")
+        if db.execute(left.values(state="sent", sent_at=now)).rowcount != len(piece):
+            now_there = [call(db, one) for one in piece]
+            wrong = next((one for one in now_there if one.state != "sent"), now_there[0])
+            raise errors.WrongState(f"teacher call {wrong.id} is {wrong.state}: it must be reserved for this")
 
 
 def mark_received(

@@ -54,7 +54,7 @@ def _teach(db: Connection) -> None:
         asked = {"sample_id": n, "round": 1, "teacher": "policy", "model": "p1", "attempt": 1}
         call = teaching.plan(db, key=f"{n:064x}", request_json="{}", now=BEGAN, **asked)  # type: ignore[arg-type]
         teaching.reserve(db, call, 400_000)
-        teaching.mark_sent(db, call, BEGAN)
+        teaching.mark_sent(db, [call], BEGAN)
         nothing = {"usage_json": None, "request_id": None, "stop_reason": None}
         teaching.mark_received(db, call, raw="{}", cost_micro=250_000, now=BEGAN, **nothing)
         teaching.finish(db, call, "parsed", "ok")

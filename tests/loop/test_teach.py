@@ -120,7 +120,7 @@ def in_flight(ctx: Context, teacher: Counting, state: str) -> None:
         named = {"teacher": teacher.name, "model": teacher.model, "attempt": 1, "request_json": "{}"}
         call = teaching.plan(db, key=asked.key, sample_id=1, round=0, now=NOW, **named)  # type: ignore[arg-type]
         teaching.reserve(db, call, teacher.cost)
-        teaching.mark_sent(db, call, NOW)
+        teaching.mark_sent(db, [call], NOW)
         if state == "received":
             raw = teacher._inner.ask(asked).raw
             told = {"usage_json": None, "request_id": None, "stop_reason": "end"}

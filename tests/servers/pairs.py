@@ -17,7 +17,7 @@ from wizloop.backends.reaching import Reach
 from wizloop.backends.remote import RemoteTeacher
 
 KEY = "sk-canary-77aa"
-DEADLINE_S = 0.4
+DEADLINE_S = 1.0
 KINDS = ("claude", "gemini", "openai")
 MODELS = {"claude": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash", "openai": "qwen3:4b"}
 _SERVERS = {"claude": ClaudeServer, "gemini": GeminiServer, "openai": OpenAIWire}

@@ -83,7 +83,7 @@ def test_the_latest_moment_of_patience_is_a_rate_limits(db: Connection, ask: Ask
 def test_a_call_that_broke_off_keeps_its_outcome_and_what_came(db: Connection, ask: Ask, now: datetime) -> None:
     call = ask(0)
     teaching.reserve(db, call, 70)
-    teaching.mark_sent(db, call, now)
+    teaching.mark_sent(db, [call], now)
     teaching.mark_ambiguous(db, [call], outcome="overloaded", category="timeout", raw='{"par')
     made = teaching.call(db, call)
     assert (made.state, made.outcome, made.category, made.raw) == ("ambiguous", "overloaded", "timeout", '{"par')

@@ -27,7 +27,7 @@ def _capped(db: Connection, cap: int | None, now: datetime) -> None:
 
 def _send(db: Connection, call_id: int, worst: int, now: datetime) -> None:
     teaching.reserve(db, call_id, worst)
-    teaching.mark_sent(db, call_id, now)
+    teaching.mark_sent(db, [call_id], now)
 
 
 def _answer(db: Connection, call_id: int, cost: int, now: datetime) -> None:
@@ -47,7 +47,7 @@ def test_a_call_goes_from_its_plan_to_its_answer(db: Connection, ask: Ask, now: 
     _capped(db, 1_000, now)
     teaching.reserve(db, call, 600)
     assert teaching.budget(db) == Budget(1_000, 0, 600)
-    teaching.mark_sent(db, call, now)
+    teaching.mark_sent(db, [call], now)
     assert [held.id for held in teaching.in_flight(db)] == [call]
     _answer(db, call, 250, now)
     assert teaching.budget(db) == Budget(1_000, 250, 0)
@@ -96,7 +96,7 @@ def test_a_late_answer_settles_an_ambiguous_call(db: Connection, ask: Ask, now: 
 
 STEPS: dict[str, Callable[[Connection, int, datetime], Any]] = {
     "reserve": lambda db, call, now: teaching.reserve(db, call, 5),
-    "mark_sent": teaching.mark_sent,
+    "mark_sent": lambda db, call, now: teaching.mark_sent(db, [call], now),
     "mark_received": lambda db, call, now: _answer(db, call, 3, now),
     "parsed": lambda db, call, now: teaching.finish(db, call, "parsed", "ok"),
     "failed": lambda db, call, now: teaching.finish(db, call, "failed", "invalid"),
