@@ -1,0 +1,191 @@
+"""What else there is, under the faults and kills that `teachers.py` deals out: how often one question is paid for.
+
+    python benchmarks/peers.py sdk  [--calls 300]               # the SDKs' own retries, no kill
+    python benchmarks/peers.py dbos [--calls 300] [--kills 10]  # DBOS steps on SQLite; wants `pip install dbos`
+
+The provider is tests/servers' Claude for both, and Gemini for the SDKs; it bills by the hash of what was asked.
+"""
+
+import argparse
+import importlib.util
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# The providers are in tests/, which is no package of ours.
+sys.path.insert(0, str(ROOT))
+
+from tests.servers.claude_wire import ClaudeServer  # noqa: E402
+from tests.servers.gemini_wire import GeminiServer  # noqa: E402
+from tests.servers.provider import Provider, Script  # noqa: E402
+
+FAULTS = ("429", "529", "500", "reset before the reply", "reset in mid-body", "truncated json", "timeout", "slow drip")
+CONCURRENCY = 16
+DEADLINE_S = 1.0
+KEY = "sk-canary-4f1b7d"
+
+
+def script(seed: int) -> Script:
+    """A fault on every third question, by chance."""
+    rng = random.Random(seed)
+    return lambda number, path: rng.choice(FAULTS) if path == "ask" and rng.random() * 3 < 1 else None
+
+
+def question(n: int) -> dict[str, Any]:
+    """What every peer asks."""
+    return {
+        "model": "claude-sonnet-5-5",
+        "max_tokens": 600,
+        "system": [{"type": "text", "text": "Judge."}],
+        "messages": [{"role": "user", "content": f"The sample has no answer. [ question {n} ]"}],
+    }
+
+
+def sdk(calls: int) -> list[dict[str, Any]]:
+    """Both SDKs with the retries that they bring: anthropic as it comes, google-genai with its retry options set."""
+    import anthropic
+    from google import genai
+    from google.genai import errors, types
+
+    def ask_claude(n: int) -> None:
+        try:
+            claude.messages.create(**question(n), timeout=DEADLINE_S)
+        except (anthropic.APIError, ValueError):
+            return
+
+    def ask_gemini(n: int) -> None:
+        try:
+            config = types.GenerateContentConfig(system_instruction="Judge.")
+            gemini.models.generate_content(model="gemini-3.8-flash", contents=f"has no answer {n}", config=config)
+        except (errors.APIError, ValueError, OSError, httpx2.HTTPError):
+            return
+
+    import httpx2
+
+    found = []
+    with ClaudeServer(script(1), latency_s=0.02, deadline_s=DEADLINE_S) as server:
+        claude = anthropic.Anthropic(api_key=KEY, base_url=server.url)
+        found.append(_all("anthropic, its own retries", server, ask_claude, calls))
+    with GeminiServer(script(1), latency_s=0.02, deadline_s=DEADLINE_S) as server:
+        retries = types.HttpRetryOptions(attempts=5, initial_delay=0.05, max_delay=0.5)
+        options = types.HttpOptions(base_url=server.url, timeout=int(DEADLINE_S * 1000), retry_options=retries)
+        gemini = genai.Client(api_key=KEY, http_options=options)
+        found.append(_all("google-genai, retry_options of five attempts", server, ask_gemini, calls))
+    return found
+
+
+def _all(name: str, server: Provider, ask: Any, calls: int) -> dict[str, Any]:
+    began = time.monotonic()
+    with ThreadPoolExecutor(CONCURRENCY) as threads:
+        list(threads.map(ask, range(calls)))
+    return _books(name, server, calls, 0, time.monotonic() - began)
+
+
+def _books(name: str, server: Provider, calls: int, kills: int, seconds: float) -> dict[str, Any]:
+    billed = server.books.billed
+    return {
+        "peer": name,
+        "calls": calls,
+        "kills": kills,
+        "seconds": round(seconds, 1),
+        "requests": server.books.requests,
+        "questions_billed": len(billed),
+        "billed_more_than_once": sum(times > 1 for times in billed.values()),
+        "bills_too_many": sum(billed.values()) - len(billed),
+    }
+
+
+def dbos(folder: Path, calls: int, kills: int) -> dict[str, Any]:
+    """One DBOS workflow with a step for each question, killed and recovered."""
+    if importlib.util.find_spec("dbos") is None:
+        raise SystemExit("this part wants `pip install dbos` in the environment that runs it")
+    rng, killed, began = random.Random(1), 0, time.monotonic()
+    with ClaudeServer(script(1), latency_s=0.02, deadline_s=DEADLINE_S) as server:
+        with (folder / "child.log").open("ab") as log:
+            while True:
+                command = [sys.executable, str(Path(__file__)), "child", str(folder), server.url, str(calls)]
+                child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                until = server.books.requests + rng.uniform(0.3, 1.2) * calls / max(kills, 1)
+                while child.poll() is None and (killed >= kills or server.books.requests < until):
+                    time.sleep(0.002)
+                if child.poll() is None:
+                    child.send_signal(signal.SIGKILL)
+                    killed += 1
+                if child.wait() == 0:
+                    break
+                if child.returncode != -signal.SIGKILL:
+                    raise RuntimeError((folder / "child.log").read_text()[-2000:])
+        return _books(
+            "DBOS, a step a question, one retry layer of three tries", server, calls, killed, time.monotonic() - began
+        )
+
+
+def _child(folder: str, url: str, calls: int) -> None:
+    """The workflow in a process of its own: it goes on where DBOS says that it stopped."""
+    from dbos import DBOS, SetWorkflowID
+    from dbos.error import DBOSException
+
+    class Failed(Exception):
+        """The provider did not answer."""
+
+    DBOS(config={"name": "peers", "system_database_url": f"sqlite:///{folder}/dbos.sqlite", "run_admin_server": False})
+
+    @DBOS.step(retries_allowed=True, max_attempts=3, interval_seconds=0.02)
+    def ask(n: int) -> int:
+        body = json.dumps(question(n)).encode()
+        request = urllib.request.Request(f"{url}/v1/messages", body, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE_S) as reply:
+                return len(json.loads(reply.read())["content"])
+        except (OSError, urllib.error.URLError, ValueError, KeyError) as error:
+            raise Failed from error
+
+    @DBOS.workflow()
+    def night() -> int:
+        answered = 0
+        for n in range(calls):
+            try:
+                answered += ask(n)
+            except (DBOSException, Failed):
+                continue
+        return answered
+
+    DBOS.launch()
+    with SetWorkflowID("night"):
+        handle = DBOS.start_workflow(night)
+    print(handle.get_result())
+    DBOS.destroy()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    for name in ("sdk", "dbos"):
+        parts.add_parser(name).add_argument("--calls", type=int, default=300)
+    parts.choices["dbos"].add_argument("--kills", type=int, default=10)
+    child = parts.add_parser("child")
+    for name in ("folder", "url", "calls"):
+        child.add_argument(name)
+    options = parser.parse_args()
+    if options.part == "child":
+        _child(options.folder, options.url, int(options.calls))
+        return
+    if options.part == "sdk":
+        print(json.dumps(sdk(options.calls), indent=1))
+        return
+    with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
+        print(json.dumps(dbos(Path(folder), options.calls, options.kills), indent=1))
+
+
+if __name__ == "__main__":
+    _main()
