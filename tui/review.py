@@ -86,6 +86,7 @@ class ReviewRoom(Room):
         self._case: Case | None = None
         self._skipped: set[int] = set()
         self._waiting = 0
+        self._words: dict[int, frozenset[str]] = {}
 
     def body(self) -> Iterable[Widget]:
         yield Static(id="state")
@@ -158,7 +159,10 @@ class ReviewRoom(Room):
         """Find what was decided on texts like this one."""
         with self.desk.store.read() as db:
             decided = review_queue.decided(db, _DECIDED)
-        others = [(neighbours.words_of(one.prompt), one) for one in decided if one.trace_id != case.trace.id]
+        # The words of a text are found once: the next key must not wait for those of a thousand.
+        known = self._words
+        self._words = {one.trace_id: known.get(one.trace_id) or neighbours.words_of(one.prompt) for one in decided}
+        others = [(self._words[one.trace_id], one) for one in decided if one.trace_id != case.trace.id]
         self.post_message(Near(case.trace.id, neighbours.nearest(case.sample.prompt, others, _NEAR)))
 
     def on_near(self, message: Near) -> None:
