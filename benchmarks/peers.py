@@ -132,8 +132,7 @@ def dbos(folder: Path, calls: int, kills: int) -> dict[str, Any]:
 
 def _child(folder: str, url: str, calls: int) -> None:
     """The workflow in a process of its own: it goes on where DBOS says that it stopped."""
-    from dbos import DBOS, SetWorkflowID
-    from dbos.error import DBOSException
+    from dbos import DBOS, SetWorkflowID, error
 
     class Failed(Exception):
         """The provider did not answer."""
@@ -156,7 +155,7 @@ def _child(folder: str, url: str, calls: int) -> None:
         for n in range(calls):
             try:
                 answered += ask(n)
-            except (DBOSException, Failed):
+            except (error.DBOSException, Failed):
                 continue
         return answered
 

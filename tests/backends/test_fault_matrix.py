@@ -61,7 +61,7 @@ def asked_once(both: tuple[Any, Any], fault: str | None) -> Answer:
     server.script = each(fault)
     began = time.monotonic()
     answer: Answer = teacher.ask(Question("key", "how do I bake bread"))
-    assert time.monotonic() - began < DEADLINE_S + 0.5
+    assert time.monotonic() - began < DEADLINE_S + 1.0
     assert server.books.requests == before + 1
     return answer
 
