@@ -35,6 +35,10 @@ DEADLINE_S = 1.0
 KEY = "sk-canary-4f1b7d"
 
 
+class Failed(Exception):
+    """The provider did not answer."""
+
+
 def script(seed: int) -> Script:
     """A fault on every third question, by chance."""
     rng = random.Random(seed)
@@ -133,9 +137,6 @@ def dbos(folder: Path, calls: int, kills: int) -> dict[str, Any]:
 def _child(folder: str, url: str, calls: int) -> None:
     """The workflow in a process of its own: it goes on where DBOS says that it stopped."""
     from dbos import DBOS, SetWorkflowID, error
-
-    class Failed(Exception):
-        """The provider did not answer."""
 
     DBOS(config={"name": "peers", "system_database_url": f"sqlite:///{folder}/dbos.sqlite", "run_admin_server": False})
 
