@@ -105,6 +105,8 @@ class Gemini(RemoteTeacher):
             "thinking_config": generation.get("thinkingConfig"),
             # The SDK would send, and the provider bill, further requests for an answer that is not at its end.
             "automatic_continuation": False,
+            # Told to the provider too, so that it does not work, and bill, for a caller that is gone.
+            "http_options": {"timeout": int(self.reach.deadline_s * 1000)},
         }
         found: object = sdk.models.generate_content(
             model=self.model, contents=asked["contents"][0]["parts"][0]["text"], config=config
