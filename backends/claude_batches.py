@@ -48,7 +48,7 @@ class ClaudeBatches(Claude):
                 continue
             if dig(one, "processing_status") != "ended":
                 running = True
-            elif any(dig(row, "custom_id") in set(keys) for row in self._rows(batch_id)[0][:1]):
+            elif self._first_key(batch_id) in keys:
                 return batch_id
         if running:
             raise NotYetTold("a batch of the same size is running there")
@@ -89,6 +89,13 @@ class ClaudeBatches(Claude):
         told = f"{kind}: {dig_message(error)[:200]}" if dig_message(error) else str(kind)
         return Answer("overloaded", raw, self.model, usage=Usage(), category=told, billed="no")
 
+    def _first_key(self, batch_id: str) -> str:
+        """The key of one row of a batch that ended. Raises BatchFault: what cannot be read is not ruled out."""
+        rows, fault = self._rows(batch_id)
+        if not rows and fault is not None:
+            raise BatchFault(fault)
+        return str(dig(rows[0], "custom_id")) if rows else ""
+
     def _rows(self, batch_id: str) -> tuple[list[dict[str, Any]], Answer | None]:
         """The rows of the results that came whole, and what is wrong where they broke off.
 
@@ -97,6 +104,8 @@ class ClaudeBatches(Claude):
         path = f"/v1/messages/batches/{_safe(batch_id)}/results"
         exchange = self._exchange(lambda sdk: sdk.get(path, cast_to=object))
         fault = self.fault(exchange, lines=True)
+        if fault is not None and exchange.status == 404:
+            fault = replace(fault, outcome="overloaded")
         lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
         rows = [row for row in map(row_of, lines) if row is not None]
         if fault is None and len(rows) < len(lines):

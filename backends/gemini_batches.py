@@ -91,6 +91,8 @@ class GeminiBatches(Gemini):
     def _rows(self, file: str) -> tuple[list[dict[str, Any]], Answer | None]:
         exchange = self._exchange(partial(_download, file=file))
         fault = self.fault(exchange, lines=True)
+        if fault is not None and exchange.status == 404:
+            fault = replace(fault, outcome="overloaded")
         lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
         rows = [row for row in map(row_of, lines) if row is not None]
         if fault is None and len(rows) < len(lines):
