@@ -6,7 +6,7 @@ a running batch of the same size can neither be taken nor ruled out: NotYetTold 
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 
 from wizloop.backends.batches import BatchFault, BatchStatus, NotYetTold
 from wizloop.backends.claude import Claude
-from wizloop.backends.exchange import Exchange, dig
+from wizloop.backends.exchange import dig
 from wizloop.backends.replies import count, dig_message, row_of
 from wizloop.backends.teacher import Answer, Question, Usage
 
 CLOCKS_DIFFER = timedelta(hours=1)
 PAGE = 100
-MOST_RESULT_BYTES = 400_000_000
 _COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 
 
@@ -33,7 +32,7 @@ class ClaudeBatches(Claude):
     def submit(self, questions: Sequence[Question], tag: str) -> str:
         """Hand them in, the key of each as its custom id. The provider keeps no tag."""
         rows = [{"custom_id": one.key, "params": self.request(one)} for one in questions]
-        told = self._told(lambda sdk: sdk.messages.batches.with_raw_response.create(requests=rows))
+        told = self.told_of_batches(lambda sdk: sdk.messages.batches.with_raw_response.create(requests=rows))
         batch_id = dig(told, "id")
         if not isinstance(batch_id, str) or not batch_id:
             raise BatchFault(Answer("overloaded", "", self.model, category="a batch without an id", billed="unknown"))
@@ -56,7 +55,7 @@ class ClaudeBatches(Claude):
 
     def poll(self, batch_id: str) -> BatchStatus:
         """How far it is. The counts move only when the whole batch ends."""
-        told = self._told(lambda sdk: sdk.messages.batches.with_raw_response.retrieve(batch_id))
+        told = self.told_of_batches(lambda sdk: sdk.messages.batches.with_raw_response.retrieve(batch_id))
         counts, ends = _counts(told), dig(told, "expires_at")
         ended = dig(told, "processing_status") == "ended"
         done = ended and counts["succeeded"] == sum(counts.values())
@@ -74,7 +73,7 @@ class ClaudeBatches(Claude):
 
     def cancel(self, batch_id: str) -> None:
         """Ask the provider to stop; what is finished by then can still be collected."""
-        self._told(lambda sdk: sdk.messages.batches.with_raw_response.cancel(batch_id))
+        self.told_of_batches(lambda sdk: sdk.messages.batches.with_raw_response.cancel(batch_id))
 
     def _row(self, row: dict[str, Any], question: Question) -> Answer:
         kind = dig(row, "result", "type")
@@ -102,7 +101,7 @@ class ClaudeBatches(Claude):
         They are fetched from the documented path: an address that a reply names could lead elsewhere.
         """
         path = f"/v1/messages/batches/{_safe(batch_id)}/results"
-        exchange = self._exchange(lambda sdk: sdk.get(path, cast_to=object))
+        exchange = self.of_batches(lambda sdk: sdk.get(path, cast_to=object))
         fault = self.fault(exchange, lines=True)
         if fault is not None and exchange.status == 404:
             fault = replace(fault, outcome="overloaded")
@@ -116,7 +115,7 @@ class ClaudeBatches(Claude):
         """The provider's batches that are not older, newest first."""
         after: dict[str, str] = {}
         while True:
-            told = self._told(partial(_page, after=after))
+            told = self.told_of_batches(partial(_page, after=after))
             for one in dig(told, "data") or []:
                 created = dig(one, "created_at")
                 if isinstance(created, str) and datetime.fromisoformat(created) < since:
@@ -126,19 +125,6 @@ class ClaudeBatches(Claude):
             if not dig(told, "has_more") or not isinstance(last, str):
                 return
             after = {"after_id": last}
-
-    def _told(self, do: Callable[[Any], object]) -> dict[str, Any]:
-        """The JSON of a reply about batches. Raises BatchFault, also for a batch that is not to be seen yet."""
-        exchange = self._exchange(do)
-        fault = self.fault(exchange)
-        if fault is not None and exchange.status == 404:
-            fault = replace(fault, outcome="overloaded")
-        if fault is not None:
-            raise BatchFault(fault)
-        return exchange.told() or {}
-
-    def _exchange(self, do: Callable[[Any], object]) -> Exchange:
-        return self.call(do, self.reach.long_s, most_bytes=MOST_RESULT_BYTES)
 
 
 def _page(sdk: Any, after: Mapping[str, str]) -> object:

@@ -4,19 +4,18 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from wizloop.backends.batches import BatchFault, BatchStatus
-from wizloop.backends.exchange import Exchange, dig
+from wizloop.backends.exchange import dig
 from wizloop.backends.gemini import Gemini
 from wizloop.backends.replies import dig_message, row_of
 from wizloop.backends.teacher import Answer, Question
 
-MOST_RESULT_BYTES = 400_000_000
 PAGE, MOST_PAGES = 100, 200
 _GOES_ON = ("", "UNSPECIFIED", "PENDING", "QUEUED", "RUNNING", "UPDATING", "PAUSED", "CANCELLING")
 _COUNTS = ("requestCount", "successfulRequestCount", "failedRequestCount", "pendingRequestCount")
@@ -29,14 +28,14 @@ class GeminiBatches(Gemini):
     def submit(self, questions: Sequence[Question], tag: str) -> str:
         """Hand them in as a file of rows, the key of each beside it, in a job that is displayed as `tag`."""
         file = self._upload(questions, tag)
-        told = self._told(partial(_create, model=self.model, file=file, tag=tag))
+        told = self.told_of_batches(partial(_create, model=self.model, file=file, tag=tag))
         return self._id(dig(told, "name"), "unknown")
 
     def find(self, tag: str, keys: Sequence[str], *, since: datetime, known: Collection[str]) -> str | None:
         """The job that is displayed as `tag`."""
         page = ""
         for _ in range(MOST_PAGES):
-            told = self._told(partial(_page, token=page))
+            told = self.told_of_batches(partial(_page, token=page))
             for one in dig(told, "operations") or []:
                 if dig(one, "metadata", "displayName") == tag and dig(one, "name") not in known:
                     return self._id(dig(one, "name"), "no")
@@ -47,7 +46,7 @@ class GeminiBatches(Gemini):
 
     def poll(self, batch_id: str) -> BatchStatus:
         """How far it is; a job that failed, expired or was cancelled has ended too."""
-        told = self._told(partial(_get, name=self._id(batch_id, "no")))
+        told = self.told_of_batches(partial(_get, name=self._id(batch_id, "no")))
         counts = {name: _int(dig(told, "metadata", "batchStats", name)) for name in _COUNTS}
         state = _state(told)
         return BatchStatus(state == "SUCCEEDED", state not in _GOES_ON, counts)
@@ -57,7 +56,7 @@ class GeminiBatches(Gemini):
 
         What came is given before a BatchFault is raised for what broke off.
         """
-        told = self._told(partial(_get, name=self._id(batch_id, "no")))
+        told = self.told_of_batches(partial(_get, name=self._id(batch_id, "no")))
         file = _responses(told)
         rows, fault = ([], None) if file is None else self._rows(file)
         came = set()
@@ -74,12 +73,12 @@ class GeminiBatches(Gemini):
 
     def cancel(self, batch_id: str) -> None:
         """Ask the provider to stop; what is finished by then can still be collected."""
-        self._told(partial(_cancel, name=self._id(batch_id, "no")))
+        self.told_of_batches(partial(_cancel, name=self._id(batch_id, "no")))
 
     def _upload(self, questions: Sequence[Question], tag: str) -> str:
         """The name of the file that holds the questions. Nothing is billed for it, and it is deleted in two days."""
         rows = "".join(f"{json.dumps({'key': one.key, 'request': self.request(one)})}\n" for one in questions)
-        exchange = self._exchange(partial(_upload, data=rows.encode(), tag=tag), hands_on=True)
+        exchange = self.of_batches(partial(_upload, data=rows.encode(), tag=tag), hands_on=True)
         fault = self.fault(exchange)
         name = dig(exchange.told(), "file", "name")
         if fault is None and not (isinstance(name, str) and re.fullmatch(r"files/[\w.-]{1,80}", name)):
@@ -89,7 +88,7 @@ class GeminiBatches(Gemini):
         return str(name)
 
     def _rows(self, file: str) -> tuple[list[dict[str, Any]], Answer | None]:
-        exchange = self._exchange(partial(_download, file=file))
+        exchange = self.of_batches(partial(_download, file=file))
         fault = self.fault(exchange, lines=True)
         if fault is not None and exchange.status == 404:
             fault = replace(fault, outcome="overloaded")
@@ -120,19 +119,6 @@ class GeminiBatches(Gemini):
             return name
         said = f"the job is called {str(name)[:80]!r}"
         raise BatchFault(Answer("overloaded", "", self.model, category=said, billed=billed))
-
-    def _told(self, do: Callable[[Any], object]) -> dict[str, Any]:
-        """The JSON of a reply about jobs. Raises BatchFault, also for a job that is not to be seen yet."""
-        exchange = self._exchange(do)
-        fault = self.fault(exchange)
-        if fault is not None and exchange.status == 404:
-            fault = replace(fault, outcome="overloaded")
-        if fault is not None:
-            raise BatchFault(fault)
-        return exchange.told() or {}
-
-    def _exchange(self, do: Callable[[Any], object], **how: Any) -> Exchange:
-        return self.call(do, self.reach.long_s, most_bytes=MOST_RESULT_BYTES, **how)
 
 
 def _create(sdk: Any, *, model: str, file: str, tag: str) -> None:

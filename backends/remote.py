@@ -10,10 +10,14 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from wizloop.backends import teacher_prompt
+from wizloop.backends.batches import BatchFault
 from wizloop.backends.exchange import Exchange
 from wizloop.backends.reaching import Model, Reach
 from wizloop.backends.replies import Kind, Told, bad_frame, fault_of, finished, limits
 from wizloop.backends.teacher import Answer, Outcome, Question, Usage
+
+MOST_RESULT_BYTES = 400_000_000
+"""Of the results of a batch."""
 
 Stop = tuple[Outcome, str | None]
 """What a stop reason means, and its category."""
@@ -94,6 +98,20 @@ class RemoteTeacher(ABC):
         line, sdk, faults = self._opened
         exchange: Exchange = line.call(lambda: do(sdk), deadline_s, faults=faults, **how)
         return exchange
+
+    def of_batches(self, do: Callable[[Any], object], **how: Any) -> Exchange:
+        """A request about batches: their results are longer and take longer than one answer."""
+        return self.call(do, self.reach.long_s, most_bytes=MOST_RESULT_BYTES, **how)
+
+    def told_of_batches(self, do: Callable[[Any], object]) -> dict[str, Any]:
+        """The JSON of a reply about batches. Raises BatchFault, also for a batch that is not to be seen yet."""
+        exchange = self.of_batches(do)
+        fault = self.fault(exchange)
+        if fault is not None and exchange.status == 404:
+            fault = replace(fault, outcome="overloaded")
+        if fault is not None:
+            raise BatchFault(fault)
+        return exchange.told() or {}
 
     def close(self) -> None:
         """Close the connections; the next question opens them again."""

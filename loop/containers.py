@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from wizloop.loop.json_rows import Doubtful, Parser, elements
+from wizloop.loop.json_rows import Doubtful, NotAList, Parser, elements
 
 MAX_LINE = 16_000_000
 """Characters of one line, or one cell. A sample's text is far shorter."""
@@ -133,7 +133,7 @@ def _json(path: Path, stream: TextIO) -> Numbered:
             yield number, _checked(row)
     except Doubtful as doubtful:
         raise ImportRefused(f"{path}: {doubtful}; if each line is an object of its own, name it .jsonl") from None
-    except NotImplementedError:
+    except NotAList:
         yield from _json_object(path, stream)
 
 

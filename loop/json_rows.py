@@ -16,6 +16,10 @@ MAX_DIGITS = 400
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
+class NotAList(ValueError):
+    """The text is JSON of another kind, or none; nothing of it was read."""
+
+
 class Doubtful(ValueError):
     """A value that is no JSON, or JSON that two readers would read differently; the message says where."""
 
@@ -73,12 +77,12 @@ def elements(stream: TextIO, longest: int) -> Iterator[Any]:
     """The items of a list, each read when it is asked for; one that is not to be relied on comes as a Doubtful.
 
     Raises Doubtful where the list cannot be followed any further, and where an item has more than `longest` characters;
-    NotImplementedError, before anything else, where the text is no list.
+    NotAList, before anything else, where the text is none.
     """
     parser, text, at = Parser(), stream.read(PIECE), 0
     at = _SPACE.match(text).end()  # type: ignore[union-attr]
     if not text.startswith("[", at):
-        raise NotImplementedError
+        raise NotAList
     number, at, wanted = 0, at + 1, "first"
     while True:
         text, at = _at_something(stream, text, at)
