@@ -1,16 +1,18 @@
-"""What dev teaches of a guard's answers: which probability to believe, its threshold, and which measure is confidence.
+"""What dev teaches of a guard's answers: which probability to believe and how far, its threshold, and which measure is
+confidence.
 
 Pure: signals and labels in, a calibration out. Nothing is asked of a guard here, and pool and test are never looked at.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Final, Literal
 
 from wizloop.loop.deepconf import stop_threshold
 from wizloop.loop.metrics import best_threshold
+from wizloop.loop.platt import AS_IT_IS, Scale, fit, scaled
 from wizloop.loop.uncertainty import Cell, cell, choose_measure, margin
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
 
@@ -32,7 +34,9 @@ class Calibration:
     source: Mapping[str, Source] = field(default_factory=dict)
     """By task, which probability is the verdict's; direct where nothing is said."""
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By task and source, the probability of the positive label from which it is the verdict; else one half."""
+    """By task and source, the guard's own probability from which the positive label is the verdict; else 0.5."""
+    scales: Mapping[str, Mapping[str, Scale]] = field(default_factory=dict)
+    """By task and source, what makes the guard's own probability one to believe; else it is taken as it is."""
     measure: str = "margin_direct"
     """The confidence."""
     cut: float = 0.5
@@ -57,6 +61,10 @@ class Calibration:
     def threshold(self, task: Task, source: Source) -> float:
         return self.thresholds.get(task, {}).get(source, 0.5)
 
+    def believed(self, task: Task, source: Source, p: float) -> float:
+        """The guard's own probability, scaled as dev taught."""
+        return scaled(p, self.scales.get(task, {}).get(source, AS_IT_IS))
+
     @property
     def needs_traces(self) -> bool:
         """Whether no verdict or no confidence can be had without traces."""
@@ -68,7 +76,12 @@ class Calibration:
     @classmethod
     def from_json(cls, text: str | None) -> "Calibration":
         """The calibration that `to_json` wrote; the default for None."""
-        return cls() if text is None else cls(**json.loads(text))
+        if text is None:
+            return cls()
+        said = json.loads(text)
+        scales = said.pop("scales", {})
+        pairs = {task: {source: tuple(pair) for source, pair in by.items()} for task, by in scales.items()}
+        return cls(**said, scales=pairs)
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,7 @@ class Judged:
 
     verdict: dict[str, str | None]
     probability: dict[str, float]
+    """Of the positive label by task, scaled."""
     confidence: float
     cell: Cell | None
     """None where the main task has no verdict."""
@@ -108,6 +122,7 @@ def calibrate(
         raise ValueError("there is no dev sample to calibrate on: import some into the split dev")
     source: dict[str, Source] = {}
     thresholds: dict[str, dict[str, float]] = {}
+    scales: dict[str, dict[str, Scale]] = {}
     precision: dict[str, dict[str, float | None]] = {}
     for task in TASKS:
         labelled = [row for row in rows if task in row.labels]
@@ -115,8 +130,9 @@ def calibrate(
             continue
         precision[task] = {name: _average_precision(labelled, task, name) for name in ("direct", "traces")}
         thresholds[task] = {name: _threshold(labelled, task, name) for name in ("direct", "traces")}
+        scales[task] = {name: fit(*_known(labelled, task, name)) for name in ("direct", "traces")}
         source[task] = _source(labelled, task, precision[task], verdict, max_unparsable)
-    known = Calibration(source, thresholds, average_precision=precision, window=window)
+    known = Calibration(source, thresholds, scales, average_precision=precision, window=window)
     cut_below = stop_threshold(lowest_groups, keep_top_percent) if lowest_groups else None
     return _with_measure(known, rows, cut_below)
 
@@ -132,7 +148,7 @@ def judge(
         p = signals.get(f"p_{source}_{task}")
         verdict[task] = None if p is None else _label(p, task, calibration.threshold(task, source))
         if p is not None:
-            probability[task] = p
+            probability[task] = calibration.believed(task, source, p)
     measure, cut = (calibration.own, calibration.own_cut) if alone else (calibration.measure, calibration.cut)
     # Without a value (no trace could be read) a sample is as unsure as can be: no measure of traces goes below 0.
     confidence = value_of(measure, signals, main, calibration) or 0.0
@@ -170,17 +186,14 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow], cut_below: float |
     best = choose_measure(candidates, right, least=least)
     own = choose_measure({name: candidates[name] for name in MEASURES if name not in OF_MEMBERS}, right, least=least)
     measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
-    return Calibration(
-        source=known.source,
-        thresholds=known.thresholds,
+    return replace(
+        known,
         measure=measure,
         cut=_median(candidates[measure]),
         own=alone,
         own_cut=_median(candidates[alone]),
         auroc=best.auroc,
         n=best.n,
-        average_precision=known.average_precision,
-        window=known.window,
         cut_below=cut_below,
     )
 

@@ -38,7 +38,7 @@ def run(ctx: Context) -> str:
         # The champion answered dev when it was the challenger; what was imported since is new to it.
         answer(ctx, champion, dev, Calibration.from_json(champion.calibration_json))
     answer(ctx, challenger, test, known, alone=True)
-    measured = evaluations_of(ctx, challenger, known, {"dev": dev, **by_benchmark(ctx, test)})
+    measured = evaluations_of(ctx, challenger, {"dev": dev, **by_benchmark(ctx, test)})
     record = _record(ctx, challenger, known, dev)
     with ctx.store.write() as db:
         evaluations.add(db, measured)
@@ -74,7 +74,9 @@ def on_dev(ctx: Context, model: models.Model, members: Sequence[models.Model], d
     for piece in ctx.pieces(found, PIECE):
         judged = [(one, _judged(one, by_id[one.sample_id], known)) for one in piece]
         with ctx.store.write() as db:
-            predictions.judge(db, [(model.id, one.sample_id, j.verdict, j.confidence, j.cell) for one, j in judged])
+            predictions.judge(
+                db, [(model.id, one.sample_id, j.verdict, j.probability, j.confidence, j.cell) for one, j in judged]
+            )
     return known
 
 
@@ -158,6 +160,7 @@ def _record(ctx: Context, model: models.Model, known: Calibration, dev: Sequence
         "auroc": dict(known.auroc),
         "auroc_n": dict(known.n),
         "source": dict(known.source),
+        "scales": {task: dict(by_source) for task, by_source in known.scales.items()},
         "thresholds": {task: dict(by_source) for task, by_source in known.thresholds.items()},
         "average_precision": {task: dict(by_source) for task, by_source in known.average_precision.items()},
         "cut": known.cut,

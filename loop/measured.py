@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from wizloop.loop.calibration import Calibration
 from wizloop.loop.context import Context
 from wizloop.loop.metrics import Score, score
 from wizloop.loop.promotion import Answered
@@ -23,9 +22,7 @@ def labels_of(sample: Sample) -> dict[Task, str]:
     return {task: label for task, label in known.items() if label is not None}
 
 
-def evaluations_of(
-    ctx: Context, model: models.Model, known: Calibration, benchmarks: Mapping[str, Sequence[Sample]]
-) -> list[Evaluation]:
+def evaluations_of(ctx: Context, model: models.Model, benchmarks: Mapping[str, Sequence[Sample]]) -> list[Evaluation]:
     """One row for each task of each benchmark that has a label for it."""
     found = []
     for name, of_benchmark in benchmarks.items():
@@ -33,7 +30,7 @@ def evaluations_of(
         for task in TASKS:
             rows = [(one, answers[one.id]) for one in of_benchmark if task in labels_of(one) and one.id in answers]
             if rows:
-                found.append(_evaluation(ctx, model, known, name, task, rows))
+                found.append(_evaluation(ctx, model, name, task, rows))
     return found
 
 
@@ -66,16 +63,14 @@ def _answers(ctx: Context, model: models.Model, asked: Sequence[Sample]) -> dict
 def _evaluation(
     ctx: Context,
     model: models.Model,
-    known: Calibration,
     benchmark: str,
     task: Task,
     rows: Sequence[tuple[Sample, Prediction]],
 ) -> Evaluation:
-    source = known.source_of(task)
     measured = score(
         [labels_of(sample)[task] for sample, _ in rows],
         [one.verdict.get(task) for _, one in rows],
-        [one.signals.get(f"p_{source}_{task}") for _, one in rows],
+        [one.probability.get(task) for _, one in rows],
         positive=LABELS[task][0],
         clusters=[normalise(sample.prompt) for sample, _ in rows],
         rng=ctx.rng("score", benchmark, task),

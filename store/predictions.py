@@ -152,16 +152,17 @@ def _by_sample(db: Connection, kind: type[rows.T], query: Select[Any], table: An
 
 
 def judge(
-    db: Connection, judged: Sequence[tuple[int, int, Mapping[str, str | None], float | None, str | None]]
+    db: Connection,
+    judged: Sequence[tuple[int, int, Mapping[str, str | None], Mapping[str, float], float | None, str | None]],
 ) -> None:
-    """Set (model_id, sample_id, verdict, confidence, cell) of predictions, once the thresholds are known."""
+    """Set (model_id, sample_id, verdict, probability, confidence, cell) once the guard's calibration is known."""
     table = tables.predictions
     ours = (table.c.model_id == bindparam("of_model"), table.c.sample_id == bindparam("of_sample"))
-    names = ("of_model", "of_sample", "verdict", "confidence", "cell")
+    names = ("of_model", "of_sample", "verdict", "probability", "confidence", "cell")
     for piece in rows.pieces(judged):
         last = {(row[0], row[1]): row for row in piece}
         before = _cells(db, list(last))
-        after = {key: last[key][4] or "" for key in before}
+        after = {key: last[key][5] or "" for key in before}
         db.execute(update(table).where(*ours), [dict(zip(names, row, strict=True)) for row in last.values()])
         _move(db, before, after)
 

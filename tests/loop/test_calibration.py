@@ -18,8 +18,19 @@ def test_the_threshold_is_learned_and_used() -> None:
     assert known.threshold("request", "direct") == pytest.approx(0.275)
     judged = judge({"p_direct_request": 0.3}, known, ("request",), "request")
     assert judged.verdict == {"request": "harmful"}
-    assert judged.probability == {"request": 0.3}
     assert judge({"p_direct_request": 0.25}, known, ("request",), "request").verdict == {"request": "unharmful"}
+
+
+def test_a_guard_that_is_too_sure_is_believed_as_far_as_dev_bears_it_out() -> None:
+    # It says 0.99 and 0.01, and is right three times in four.
+    rows = [row("harmful", 0.99)] * 75 + [row("unharmful", 0.99)] * 25
+    rows += [row("unharmful", 0.01)] * 75 + [row("harmful", 0.01)] * 25
+    known = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90)
+    sure = judge({"p_direct_request": 0.99}, known, ("request",), "request")
+    assert sure.verdict == {"request": "harmful"}
+    assert sure.probability["request"] == pytest.approx(0.75, abs=0.01)
+    other = judge({"p_direct_request": 0.01}, known, ("request",), "request").probability["request"]
+    assert other == pytest.approx(0.25, abs=0.01)
 
 
 def traced(better: bool) -> list[DevRow]:

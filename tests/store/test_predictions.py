@@ -69,13 +69,16 @@ def test_what_is_not_predicted_yet_is_asked_for_in_order(db: Connection, pool: l
 def test_judging_moves_predictions_between_cells(db: Connection, pool: list[int], model: int) -> None:
     predictions.add(db, [_said(model, sample) for sample in pool[:3]])
     assert predictions.cells(db, model, "pool") == {"": 3}
-    judged = [(model, pool[0], {"request": "harmful"}, 0.9, "sure"), (model, pool[1], {}, 0.2, "unsure")]
+    judged = [
+        (model, pool[0], {"request": "harmful"}, {"request": 0.6}, 0.9, "sure"),
+        (model, pool[1], {}, {}, 0.2, "unsure"),
+    ]
     predictions.judge(db, judged)
-    predictions.judge(db, [(model, pool[1], {}, 0.8, "sure")])
+    predictions.judge(db, [(model, pool[1], {}, {}, 0.8, "sure")])
     assert predictions.cells(db, model, "pool") == {"": 1, "sure": 2}
     (made,) = predictions.for_samples(db, model, [pool[0]])
     assert (made.verdict, made.confidence, made.cell) == ({"request": "harmful"}, 0.9, "sure")
-    assert made.probability == {"request": 0.25}
+    assert made.probability == {"request": 0.6}
 
 
 CELLS = st.sampled_from([None, "a", "b"])
@@ -98,7 +101,7 @@ def test_the_cell_counters_are_the_real_counts(work: Sequence[tuple[bool, list[t
                 predictions.add(db, [_said(*row) for row in rows])
                 real = {**{(m, s): c or "" for m, s, c in reversed(rows)}, **real}
             else:
-                predictions.judge(db, [(m, s, {}, 0.5, c) for m, s, c in rows])
+                predictions.judge(db, [(m, s, {}, {}, 0.5, c) for m, s, c in rows])
                 real.update({(m, s): c or "" for m, s, c in rows if (m, s) in real})
         for model in (1, 2):
             for split in ("pool", "dev", "test"):
