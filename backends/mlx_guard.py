@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wizloop.backends import mlx_load
+from wizloop.backends.grouping import groups
 from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
 from wizloop.backends.mlx_sampling import TraceSampler
 from wizloop.backends.tokens import Tokens
@@ -59,7 +60,7 @@ class Guard:
         """
         common, deciding = self.tokens.deciding(choice)
         result = np.empty((len(prompts), len(deciding)))
-        for group in _groups(prompts, rows):
+        for group in groups(prompts, rows):
             bodies = [[*prompts[i].body, *common] for i in group]
             hidden, _ = self._prefill(prompts[group[0]].shared, bodies)
             last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
@@ -73,9 +74,9 @@ class Guard:
         # Every sample is prefilled at once: the caller's piece bounds the memory, and no order of arrival can change
         # the draw.
         caches: dict[int, list[KVCache]] = {}
-        for group in _groups(prompts, sampling.rows):
+        for group in groups(prompts, sampling.rows):
             caches.update(self._row_caches(prompts, group))
-        sampler = TraceSampler(self._loaded.model, self.tokens, self.vocab, sampling)
+        sampler = TraceSampler(self._loaded, self.tokens, self.vocab, sampling)
         return sampler.run(prompts, caches)
 
     def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
@@ -112,19 +113,6 @@ class Guard:
                 mx.eval([layer.state[:2] for layer in caches])
             self._prefixes[shared] = caches
         return self._prefixes[shared]
-
-
-def _groups(prompts: Sequence[Encoded], rows: int) -> Iterator[list[int]]:
-    """Indices of prompts with the same prefix and similar lengths, at most `rows` at a time."""
-    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].shared, len(prompts[i].body), i))
-    group: list[int] = []
-    for i in order:
-        if group and (len(group) == rows or prompts[i].shared != prompts[group[0]].shared):
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
 
 
 def _repeat(layer: KVCache, rows: int) -> KVCache:

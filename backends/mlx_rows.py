@@ -1,0 +1,183 @@
+"""Rows of tokens decoded side by side on MLX, and what is read off their logits while these are there.
+
+mlx-lm gives the model and its caches; its own batch generator hands out every row's whole vocabulary and takes an ended
+row out at once, which costs a third of the time and a copy of the cache each.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wizloop.backends.mlx_load import Loaded
+
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+from mlx_lm.models.cache import BatchKVCache, KVCache
+from mlx_lm.generate import maybe_set_recommended_wired_limit
+
+# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
+# sort.
+_NUCLEUS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How logits are read: top k of the confidence, token ids of each watched choice, temperature (0 is greedy),
+    top-p.
+    """
+
+    k: int
+    watch: Mapping[str, Sequence[int]]
+    temperature: float
+    top_p: float
+
+
+@dataclass(slots=True)
+class Start:
+    """A row to come: its cache, the token that it goes on from, and its random numbers, one for each token."""
+
+    cache: Sequence[Any]
+    token: int
+    noise: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Step:
+    """One token for every row. `watched[name][row]` are the probabilities of the choice's words, of those alone."""
+
+    tokens: Any
+    confidences: Any
+    watched: dict[str, Any]
+
+    def map(self, change: Any) -> "Step":
+        return Step(
+            change(self.tokens), change(self.confidences), {name: change(of) for name, of in self.watched.items()}
+        )
+
+
+class Rows:
+    """The rows that are being decoded. The next step is on its way while the last one is looked at."""
+
+    def __init__(self, loaded: Loaded, vocab: int, reading: Reading, room: int) -> None:
+        self._loaded, self._reading, self._room = loaded, reading, room
+        self._k = min(reading.k, vocab)
+        self._width = max(self._k, min(_NUCLEUS, vocab)) if reading.temperature else self._k
+        self._watch = {name: mx.array(list(ids)) for name, ids in reading.watch.items()}
+        self._caches: list[Any] = []
+        self._noise: Any = None
+        self._at: Any = None
+        self._ahead: Step | None = None
+
+    def renew(self, kept: Sequence[int], starts: Sequence[Start]) -> None:
+        """Go on with the rows `kept`, in this order, and `starts` behind them. It copies the whole cache."""
+        if self._ahead is not None:
+            self._keep(kept)
+        if starts:
+            self._add(starts)
+        mx.clear_cache()
+
+    def step(self, *, last: bool = False) -> Step:
+        """Every row's next token, as lists; `last` where no row goes on. Raises ValueError where there are no rows."""
+        now = self._ahead
+        if now is None:
+            raise ValueError("no row is being decoded: renew first")
+        if not last:
+            self._ahead = self._forward(self._caches, now.tokens, self._noise, self._at)
+            self._at = self._at + 1
+        mx.eval(now.tokens, now.confidences, now.watched)
+        return now.map(lambda array: array.tolist())
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        if not kept:
+            self._caches, self._ahead = [], None
+            return
+        rows = mx.array(list(kept))
+        for layer in self._caches:
+            layer.filter(rows)
+        self._noise, self._at = self._noise[rows], self._at[rows]
+        if self._ahead is not None:
+            self._ahead = self._ahead.map(lambda array: array[rows])
+
+    def _add(self, starts: Sequence[Start]) -> None:
+        caches = [_merged(layers, self._room) for layers in zip(*(start.cache for start in starts), strict=True)]
+        tokens = mx.array([start.token for start in starts])
+        noise, at = mx.array(np.stack([start.noise for start in starts])), mx.zeros(len(starts), dtype=mx.int32)
+        first = self._forward(caches, tokens, noise, at)
+        at = at + 1
+        if self._ahead is None:
+            self._caches, self._noise, self._at, self._ahead = caches, noise, at, first
+            return
+        for old, new in zip(self._caches, caches, strict=True):
+            old.extend(new)
+        self._noise, self._at = mx.concatenate([self._noise, noise]), mx.concatenate([self._at, at])
+        self._ahead = Step(
+            mx.concatenate([self._ahead.tokens, first.tokens]),
+            mx.concatenate([self._ahead.confidences, first.confidences]),
+            {name: mx.concatenate([self._ahead.watched[name], of]) for name, of in first.watched.items()},
+        )
+
+    def _forward(self, caches: Sequence[Any], tokens: Any, noise: Any, at: Any) -> Step:
+        hidden = self._loaded.hidden(tokens[:, None], cache=caches)
+        logits = self._loaded.head(hidden)[:, -1, :].astype(mx.float32)
+        best = mx.argpartition(-logits, min(self._width, logits.shape[-1]) - 1, axis=-1)[:, : self._width]
+        values = mx.take_along_axis(logits, best, axis=-1)
+        order = mx.argsort(-values, axis=-1)
+        best, values = mx.take_along_axis(best, order, axis=-1), mx.take_along_axis(values, order, axis=-1)
+        confidences = mx.logsumexp(logits, axis=-1) - values[:, : self._k].mean(axis=-1)
+        chosen = mx.zeros((len(values), 1), dtype=mx.int32)
+        if self._reading.temperature:
+            # A row that has ended stands beside the others until rows are renewed.
+            drawn = mx.take_along_axis(noise, mx.minimum(at, noise.shape[1] - 1)[:, None], axis=1)
+            chosen = nucleus(values, drawn, self._reading.temperature, self._reading.top_p)
+        watched = {name: mx.softmax(logits[:, ids], axis=-1) for name, ids in self._watch.items()}
+        step = Step(mx.take_along_axis(best, chosen, axis=-1)[:, 0], confidences, watched)
+        mx.async_eval(step.tokens, step.confidences, step.watched)  # type: ignore[no-untyped-call]
+        return step
+
+
+def nucleus(values: Any, noise: Any, temperature: float, top_p: float) -> Any:
+    """[rows, 1]: the places drawn among `values`, logits [rows, width] that fall, by `noise` [rows, 1] in [0, 1).
+
+    Temperature first, then the fewest tokens that reach `top_p` of the `width` (arXiv:1904.09751, section 3.1).
+    """
+    p = mx.softmax(values / temperature, axis=-1)
+    # The first token is always kept: nothing stands before it.
+    kept = mx.cumsum(p, axis=-1) - p < top_p
+    upto = mx.cumsum(mx.where(kept, p, 0.0), axis=-1)
+    chosen = (upto <= noise * upto[:, -1:]).sum(axis=-1, keepdims=True)
+    # Rounding may carry the largest noise past the last token that is kept.
+    return mx.minimum(chosen, kept.sum(axis=-1, keepdims=True) - 1)
+
+
+def _merged(layers: Sequence[Any], room: int) -> Any:
+    """One cache of several rows, padded on the left, with `room` for tokens to come."""
+    if not all(type(layer) is KVCache for layer in layers):
+        return layers[0].merge(list(layers))
+    # KVCache.merge writes row by row into one array, and on a CPU each write copies all of it.
+    lengths = [layer.offset for layer in layers]
+    most = max(lengths)
+
+    def padded(layer: KVCache, array: Any) -> Any:
+        return mx.pad(array[..., : layer.offset, :], [(0, 0), (0, 0), (most - layer.offset, room), (0, 0)])
+
+    merged = BatchKVCache([most - length for length in lengths])
+    keys = mx.concatenate([padded(layer, layer.keys) for layer in layers])
+    values = mx.concatenate([padded(layer, layer.values) for layer in layers])
+    merged.state = (keys, values, merged.offset + most, merged.left_padding, most)
+    return merged
+
+
+@contextmanager
+def wired() -> Iterator[None]:
+    """On Metal the weights stay in memory while this runs, as mlx-lm keeps them; elsewhere nothing happens."""
+    before = maybe_set_recommended_wired_limit()
+    try:
+        yield
+    finally:
+        if before is not None:
+            mx.synchronize()
+            mx.set_wired_limit(before)
