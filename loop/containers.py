@@ -155,6 +155,8 @@ def _json_object(path: Path, stream: TextIO) -> Numbered:
 
 def _rows_of(path: Path, document: Record) -> list[Any]:
     """The list in an object that holds the rows: by its name, or else the only one with anything in."""
+    if (nested := _by_kind(document)) is not None:
+        return nested
     lists = {name: value for name, value in document.items() if isinstance(value, list)}
     if name := next((name for name in ROW_LISTS if name in lists), None):
         return lists[name]
@@ -164,6 +166,20 @@ def _rows_of(path: Path, document: Record) -> list[Any]:
             f"{path}: an object with {len(filled)} lists in it; give a list of objects, or just one list"
         )
     return next(iter(filled.values()))
+
+
+def _by_kind(document: Record) -> list[Any] | None:
+    """The texts of an object category: {subcategory: [text, ...]}, each with the two names; None for another object."""
+    if not document or not all(isinstance(inner, dict) for inner in document.values()):
+        return None
+    kinds = [(one, other, texts) for one, inner in document.items() for other, texts in inner.items()]
+    if not all(isinstance(texts, list) for _, _, texts in kinds):
+        return None
+    return [
+        {"prompt": text, "category": category, "subcategory": subcategory}
+        for category, subcategory, texts in kinds
+        for text in texts
+    ]
 
 
 def _csv(path: Path, stream: TextIO) -> Numbered:

@@ -2,12 +2,13 @@
 
 from wizloop.loop.containers import Record
 from wizloop.loop.formats import TEXT_COLUMNS, Format, columns_format
+from wizloop.loop.formats_instructions import INSTRUCTION_SETS
 from wizloop.loop.formats_pairs import PAIR_SETS
 from wizloop.loop.formats_prompts import PROMPT_SETS
 from wizloop.loop.formats_traces import TRACE_SETS
 from wizloop.loop.words import Task
 
-KNOWN: tuple[Format, ...] = (*TRACE_SETS, *PAIR_SETS, *PROMPT_SETS)
+KNOWN: tuple[Format, ...] = (*TRACE_SETS, *PAIR_SETS, *PROMPT_SETS, *INSTRUCTION_SETS)
 """The first that fits a file's first record is taken."""
 
 NAMES = (*(known.name for known in KNOWN), "columns")

@@ -127,3 +127,24 @@ def test_a_parquet_text_that_is_not_utf8_refuses_its_row(tmp_path: Path) -> None
 
     bad = pyarrow.array([b"good", b"\xff\xfe"]).view(pyarrow.string())
     assert reasons(parquet(tmp_path / "a.parquet", prompt=bad)) == {2: "a text that is not UTF-8"}
+
+
+def test_an_object_of_categories_gives_each_text_with_its_two_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"A": {"x": ["one", 2], "y": []}, "B": {"z": ["three"]}}')
+    assert list(records(path)) == [
+        (1, {"prompt": "one", "category": "A", "subcategory": "x"}),
+        (2, {"prompt": 2, "category": "A", "subcategory": "x"}),
+        (3, {"prompt": "three", "category": "B", "subcategory": "z"}),
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"A": {"x": ["one"]}, "B": ["two"]}', '{"A": {"x": "one"}}', "{}"])
+def test_another_object_is_not_taken_for_categories(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    try:
+        found = list(records(path))
+    except ImportRefused:
+        found = []
+    assert all("category" not in record for _, record in found if not isinstance(record, RowDamaged))

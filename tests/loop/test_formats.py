@@ -175,6 +175,25 @@ CHAT = {"user_input": "u", "model_output": "m", "human_annotation": "True", "tox
             [("b", None, {"request": H})],
             id="harmbench",
         ),
+        pytest.param(
+            {"instruction": "i", "input": "about", "output": "o"},
+            "instructions",
+            [("i\nabout", "o", {})],
+            id="instructions that nobody labelled",
+        ),
+        pytest.param(
+            {"instruction": "i", "input": 5, "output": "o"},
+            "instructions",
+            ["the instruction or its input is no text"],
+            id="an input that is no text",
+        ),
+        pytest.param({"prompt": "p", "instruction": "i", "output": "o"}, "columns", [("p", None, {})], id="a prompt"),
+        pytest.param(
+            {"query": "q", "final_query": "f", "category": "c"}, "pap rewrites", [("f", None, {"request": H})], id="pap"
+        ),
+        pytest.param(
+            {"prompt": "p", "response": "r", "data_type": "safety"}, "columns", [("p", "r", {})], id="no such name"
+        ),
     ],
 )
 def test_what_a_known_record_says(record: dict[str, Any], name: str, rows: list[Any]) -> None:
@@ -197,6 +216,43 @@ def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: A
 def test_the_files_name_says_which_behaviours_they_are(file: str, name: str, label: str) -> None:
     assert read(JBB, file) == (name, [("g", None, {"request": label})])
     assert recognised(JBB, "behaviors.csv", "request") is None
+
+
+ANSWERED = {"instruction": "i", "input": "", "output": "o"}
+REFUSED = {"prompt": "p", "response": "r", "data_type": "safety"}
+
+
+@pytest.mark.parametrize(
+    ("record", "file", "name", "rows"),
+    [
+        (
+            ANSWERED,
+            "Alpaca_demo.json",
+            "alpaca",
+            [("i", "o", {"request": U, "completion": "compliance", "response": U})],
+        ),
+        (ANSWERED, "safety_only_data.json", "safety-tuned llamas", [("i", "o", {"response": U})]),
+        (
+            {"instruction": "i", "category": None},
+            "harmless_val.json",
+            "alpaca instructions",
+            [("i", None, {"request": U})],
+        ),
+        ({"prompt": "p"}, "Q-Harm.json", "safety-tuned llamas harmful", [("p", None, {"request": H})]),
+        ({"prompt": "p"}, "I-Controversial.json", "columns", [("p", None, {})]),
+        ({"prompt": "p"}, "Aqua-Harm.json", "columns", [("p", None, {})]),
+        (
+            REFUSED,
+            "sft_train_nocot.json",
+            "lrm safety study",
+            [("p", "r", {"request": H, "completion": "refusal", "response": U})],
+        ),
+    ],
+)
+def test_a_set_without_a_label_column_is_known_by_its_files_name(
+    record: dict[str, Any], file: str, name: str, rows: list[Any]
+) -> None:
+    assert read(record, file) == (name, rows)
 
 
 def test_prompt_injection_is_no_harm() -> None:
@@ -277,6 +333,33 @@ def test_a_format_that_is_named_need_not_be_recognised() -> None:
         ("multijail/MultiJail.csv", "multijail", 3150, 0, {"request": {H: 3150}}),
         ("star1/STAR-1.json.gz", "star-1", 958, 0, {"request": {H: 958}, "response": {U: 958}}),
         ("dices/dices_990.json.gz", "dices", 990, 0, {"response": {H: 160, U: 830}}),
+        ("catqa/catqa_chinese.json", "catqa", 550, 0, {"request": {H: 550}}),
+        ("alpaca/alpaca_instructions_val.json", "alpaca instructions", 6264, 0, {"request": {U: 6264}}),
+        (
+            "alpaca/alpaca_en_demo.json",
+            "alpaca",
+            998,
+            0,
+            {"request": {U: 998}, "completion": {"compliance": 998}, "response": {U: 998}},
+        ),
+        ("alpaca/seed_tasks.jsonl", "alpaca seed tasks", 175, 0, {"request": {U: 175}}),
+        ("lrm_safety_study/pap_advbenchsub.jsonl", "pap rewrites", 50, 0, {"request": {H: 50}}),
+        (
+            "lrm_safety_study/sft_train_nocot.json.gz",
+            "lrm safety study",
+            989,
+            0,
+            {"request": {H: 989}, "completion": {"refusal": 989}, "response": {U: 989}},
+        ),
+        (
+            "safety_tuned_llamas/safety_only_data_Instructions.json.gz",
+            "safety-tuned llamas",
+            2483,
+            0,
+            {"response": {U: 2483}},
+        ),
+        ("safety_tuned_llamas/I-CoNa.json", "safety-tuned llamas harmful", 178, 0, {"request": {H: 178}}),
+        ("safety_tuned_llamas/I-Alpaca.json", "safety-tuned llamas unharmful", 50, 0, {"request": {U: 50}}),
     ],
 )
 def test_the_real_files_give_the_counts_that_came_with_them(
