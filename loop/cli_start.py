@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds after round 0, in all.")
 @click.option("--until", metavar="HH:MM", help="No phase begins after it.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that teachers may cost.")
+@click.option("--dry-run", is_flag=True, help="Check what it needs and show the plan; start nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object for scripts.")
 @click.option("--told", type=int, hidden=True, help="Where to say that the run has begun.")
 def start(
     recipe: str | None,
@@ -33,6 +35,8 @@ def start(
     rounds: int | None,
     until: str | None,
     budget: float | None,
+    dry_run: bool,
+    as_json: bool,
     told: int | None,
 ) -> None:
     """Start a run, or go on with the workspace's run where it stopped.
@@ -42,6 +46,14 @@ def start(
     """
     if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
         raise click.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
+    if as_json and not dry_run:
+        raise click.BadParameter("it goes with --dry-run; `wizloop status --json` tells of a run", param_hint="--json")
+    if dry_run:
+        from wizloop.loop import cli_ahead
+        from wizloop.loop.starting import Limits
+
+        cli_ahead.dry_run(workspace, recipe, Limits(rounds, until, budget), as_json=as_json)
+        return
     live = on_terminal() and not headless
     if live and not plain and sys.stdin.isatty():
         limits = {"--rounds": rounds, "--until": until, "--budget": budget}

@@ -34,6 +34,11 @@ class Interrupted(Exception):
         self.reason: Literal["pause", "stop", "signal"] = reason
 
 
+def seed_of(*parts: str | int) -> int:
+    """31 bits that follow from `parts` and from nothing else."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big") >> 1
+
+
 @dataclass
 class Context:
     """One phase of one round, at work in one process."""
@@ -85,8 +90,7 @@ class Context:
 
     def seed(self, *parts: str | int) -> int:
         """31 bits that follow from the recipe's seed, the round, the phase and `parts`, and from nothing else."""
-        named = json.dumps([self.recipe.seed, self.round, self.phase, *parts])
-        return int.from_bytes(hashlib.sha256(named.encode()).digest()[:4], "big") >> 1
+        return seed_of(self.recipe.seed, self.round, self.phase, *parts)
 
     def rng(self, *parts: str | int) -> np.random.Generator:
         """A generator from `seed(*parts)`: a piece that is done again draws the same."""

@@ -35,9 +35,18 @@ class Check:
 def examine(workspace: Path, recipe: str | None) -> list[Check]:
     """Look at everything, in the order in which a night needs it; `recipe` None is the run's own, or demo."""
     loaded, of_recipe = _recipe(workspace, recipe)
-    checks = [_python(), _mlx(), _sqlite(), _disk(workspace), _memory(), _lock(workspace), _store(workspace), of_recipe]
+    checks = [
+        _python(),
+        _mlx(),
+        _sqlite(),
+        disk(workspace),
+        _memory(),
+        lock_of(workspace),
+        _store(workspace),
+        of_recipe,
+    ]
     if loaded is not None:
-        checks += [_model(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
+        checks += [model(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
     return [*checks, _time(loaded)]
 
 
@@ -66,7 +75,8 @@ def _sqlite() -> Check:
     return Check("sqlite", True, f"{driver.sqlite_version} of {driver.__name__}, journal mode {journal}", warning)
 
 
-def _disk(workspace: Path) -> Check:
+def disk(workspace: Path) -> Check:
+    """Whether there is room where the workspace is, or would be made."""
     there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     advice = None if free >= _LEAST_DISK else f"make room: a night writes models and exports into {workspace}"
@@ -81,7 +91,8 @@ def _memory() -> Check:
     return Check("memory", advice is None, f"{free / 1e9:.1f} GB available", advice)
 
 
-def _lock(workspace: Path) -> Check:
+def lock_of(workspace: Path) -> Check:
+    """Whether no other process has the workspace."""
     if not lock.is_held(workspace):
         return Check("workspace", True, f"{workspace} is free")
     who = lock.holder(workspace)
@@ -125,16 +136,22 @@ def _recipe(workspace: Path, asked: str | None) -> tuple[Any, Check]:
     return recipe, Check("recipe", True, f"{recipe.name}, {recipe.rounds} rounds after round 0")
 
 
-def _model(recipe: Any) -> Check:
+def model(recipe: Any) -> Check:
+    """Whether the base is to be had: made here, a folder, in the hub's cache on this disk, or still to be fetched."""
     base = recipe.guard.base
     if base == "tiny":
         return Check("model", True, "the tiny guard: built at the first start")
-    if Path(base).is_dir():
-        whole = (Path(base) / "config.json").is_file()
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        whole = (folder / "config.json").is_file()
         return Check("model", whole, f"the folder {base}", None if whole else "it holds no config.json: no model")
-    named = base.count("/") == 1 and not base.startswith((".", "/", "~"))
-    advice = "it is fetched at the first start, unless it was before" if named else "name a folder or a hub's model"
-    return Check("model", named, f"{base}: {'a hub name' if named else 'no such folder'}", advice)
+    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+        return Check("model", False, f"{base}: no such folder", "name a folder or a hub's model")
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(base, "config.json"), str):
+        return Check("model", True, f"{base}: in the hub's cache on this disk")
+    return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
 
 
 def _teacher(recipe: Any) -> Check:

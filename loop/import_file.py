@@ -99,7 +99,7 @@ class Checked:
 
 def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
     """Read and hash a file as a recipe's [[data]] names it. Raises ImportRefused."""
-    reading = _opened(data)
+    reading = opened(data)
     spool = Spool()
     try:
         taken = Taken(format=reading.format, note=reading.note)
@@ -143,7 +143,8 @@ def add(db: Connection, pieces: Iterable[Sequence[samples.Kept]], now: datetime)
     return samples.add_kept(db, pieces, now, lambda rows: leaks.settle(db, rows, now))
 
 
-def _opened(data: Data) -> Reading:
+def opened(data: Data) -> Reading:
+    """The rows of a file as a recipe's [[data]] asks for them, read as they are taken. Raises ImportRefused."""
     asked: Asked = {
         "fmt": data.format,
         "mapping": data.map or None,

@@ -100,9 +100,11 @@ def table_of(section: Teachers) -> prices.Table:
     return prices.load(None if section.prices is None else Path(section.prices))
 
 
-def tariff_of(section: Teachers, name: str, day: date) -> prices.Tariff | None:
-    """What a teacher costs; None for a free one, or where the price is not known. Raises PriceError."""
-    return _priced(section, name, table_of(section), day, capped=False)
+def tariff_of(section: Teachers, name: str, day: date, *, capped: bool = False) -> prices.Tariff | None:
+    """What a teacher costs; None for a free one, or where the price is not known. Raises PriceError where it is not
+    known and a cap needs it.
+    """
+    return _priced(section, name, table_of(section), day, capped=capped)
 
 
 def remote_of(section: Teachers, name: str) -> Remote:

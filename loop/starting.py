@@ -40,19 +40,30 @@ def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> 
     Raises OtherRecipe, schema.RecipeError.
     """
     with store.write() as db:
-        run = control.get_run(db)
+        recipe, run = followed(db, asked), control.get_run(db)
         if run is None:
-            recipe = asked or schema.load(default_recipe(db))
             _create(db, recipe, limits, now)
         else:
-            recipe = Recipe.model_validate_json(run.recipe_json)
-            if asked is not None and _not_begun(db, run):
-                recipe = asked
+            if asked is not None and recipe is asked:
                 control.set_recipe(db, asked.name, schema.canonical_json(asked), schema.recipe_hash(asked), asked.seed)
-            elif asked is not None:
-                _refuse_another(recipe, asked)
             _change_limits(db, run, recipe, limits, now)
         control.want(db, "run")
+    return recipe
+
+
+def followed(db: Connection, asked: Recipe | None) -> Recipe:
+    """The recipe that a start would follow: the one that is asked for, the run's own where it has begun, or a default.
+
+    Raises OtherRecipe, schema.RecipeError.
+    """
+    run = control.get_run(db)
+    if run is None:
+        return asked or schema.load(default_recipe(db))
+    if asked is not None and _not_begun(db, run):
+        return asked
+    recipe = Recipe.model_validate_json(run.recipe_json)
+    if asked is not None:
+        _refuse_another(recipe, asked)
     return recipe
 
 

@@ -1,0 +1,207 @@
+"""What a run would need and do, looked at before it begins: for `wizloop start --dry-run`.
+
+It makes no workspace, writes nothing and sends nothing: of what lies behind a network it knows what the recipe says.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from wizloop.loop import ahead_data, ahead_teaching, ahead_time, doctor, seats
+from wizloop.loop.ahead_data import SPLITS, Source
+from wizloop.loop.ahead_teaching import Asking
+from wizloop.loop.ahead_time import NOTHING_MEASURED, Duration
+from wizloop.loop.doctor import Check
+from wizloop.loop.phases import phases_of
+from wizloop.loop.prices import PriceError
+from wizloop.loop.starting import Limits, OtherRecipe, followed
+from wizloop.recipes import schema
+from wizloop.recipes.policies import PolicyError
+from wizloop.recipes.schema import Recipe, RecipeError
+from wizloop.store import control, errors, ledger
+from wizloop.store.db import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    recipe: str
+    rounds: int
+    """After round 0."""
+    phases: dict[str, tuple[str, ...]]
+    """Of round 0, and of the others."""
+    samples: dict[str, int | None]
+    """By split, at most; None where that is not known without the network."""
+    picked: int | None
+    """Samples that go to a teacher, at most."""
+    a_round: int
+    """Of these, in each round after round 0."""
+    teachers: list[Asking]
+    budget_usd: float | None
+    spent_usd: float
+    """By this workspace's run so far, with what is reserved."""
+    until: str | None
+    time: Duration
+
+    @property
+    def most_usd(self) -> float | None:
+        """What the run can still cost, or None where nothing bounds it."""
+        known = [one.usd for one in self.teachers if one.usd is not None]
+        worst = sum(known) if len(known) == len(self.teachers) else None
+        left = None if self.budget_usd is None else max(self.budget_usd - self.spent_usd, 0.0)
+        bounds = [bound for bound in (worst, left) if bound is not None]
+        return min(bounds, default=None)
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What was looked at, and the plan; None where there is no recipe to make one of."""
+
+    checks: list[Check]
+    plan: Plan | None
+
+    @property
+    def missing(self) -> list[Check]:
+        """What keeps the run from starting."""
+        return [check for check in self.checks if not check.ok]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `wizloop start --dry-run --json` prints it."""
+        missing = [f"{check.name}: {check.found}" for check in self.missing]
+        plan = None if self.plan is None else asdict(self.plan) | {"most_usd": self.plan.most_usd}
+        return {"ok": not missing, "missing": missing, "checks": [one.as_json() for one in self.checks], "plan": plan}
+
+
+def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> Ahead:
+    """Look at everything that a start of this recipe, or of the workspace's run, would need."""
+    with _store(workspace) as (store, of_store):
+        place = [of_store, doctor.lock_of(workspace), doctor.disk(workspace)]
+        try:
+            recipe = _recipe(store, asked)
+        except (RecipeError, OtherRecipe) as error:
+            return Ahead([Check("recipe", False, str(error)), *place], None)
+        found, bounds = ahead_data.sources(recipe, store), _bounds(recipe, store, limits)
+        checks = [Check("recipe", True, recipe.name), doctor.model(recipe), *_data(found)]
+        checks += _teachers(recipe, capped=bounds.budget_usd is not None, now=now)
+        asked: list[Asking] = []
+        try:
+            asked = ahead_teaching.askings(recipe, found, bounds.rounds, now)
+        except (PriceError, PolicyError) as error:
+            checks.append(Check("teacher", False, str(error)))
+        return Ahead([*checks, *place], _plan(recipe, found, bounds, limits, asked))
+
+
+@contextmanager
+def _store(workspace: Path) -> Iterator[tuple[Store | None, Check]]:
+    """The workspace's store for reading, or None where it is not there or cannot be read."""
+    try:
+        store = Store.open(workspace, readonly=True)
+    except errors.NoWorkspace:
+        yield None, Check("workspace", True, f"{workspace}: the start makes it")
+        return
+    except errors.StoreError as error:
+        # A start brings a store of before up to date; whatever else is wrong keeps it from starting.
+        yield None, Check("workspace", isinstance(error, errors.SchemaTooOld), str(error))
+        return
+    with store:
+        yield store, Check("workspace", True, f"{workspace} is there")
+
+
+def _recipe(store: Store | None, asked: str | None) -> Recipe:
+    named = None if asked is None else schema.load(asked)
+    if store is None:
+        return named or schema.load("demo")
+    with store.read() as db:
+        return followed(db, named)
+
+
+def _data(found: Sequence[Source]) -> list[Check]:
+    checks = [Check("data", one.ok, f"{one.name}: {one.found}") for one in found]
+    together = ahead_data.fault(found)
+    return [*checks, Check("data", False, together)] if together and all(one.ok for one in found) else checks
+
+
+def _teachers(recipe: Recipe, *, capped: bool, now: datetime) -> list[Check]:
+    """Of each teacher its key, there or not, and its price."""
+    checks = []
+    for name in recipe.teacher.names:
+        if name in seats.HERE or recipe.teacher.replay is not None:
+            checks.append(_here(recipe, name))
+            continue
+        try:
+            key = seats.key_of(name)
+            checks.append(Check("key", True, f"{name}: {f'there, in {key.where}' if key else 'none is needed'}"))
+        except seats.NotReady as error:
+            checks.append(Check("key", False, str(error)))
+        checks.append(_price(recipe, name, capped=capped, now=now))
+    return checks
+
+
+def _here(recipe: Recipe, name: str) -> Check:
+    """A teacher that runs here needs its files and nothing else."""
+    paths = [recipe.teacher.policies, recipe.teacher.replay]
+    if name == "recorded" and recipe.teacher.recorded is not None:
+        paths.append(recipe.teacher.recorded.path)
+    missing = [path for path in paths if path is not None and not Path(path).is_file()]
+    if missing:
+        return Check("teacher", False, f"{name}: {missing[0]} is not there")
+    return Check("teacher", True, f"{name}: runs here, needs no key and costs nothing")
+
+
+def _price(recipe: Recipe, name: str, *, capped: bool, now: datetime) -> Check:
+    if not seats.is_paid(recipe.teacher, name):
+        return Check("price", True, f"{name}: free")
+    model = seats.remote_of(recipe.teacher, name).model
+    try:
+        tariff = seats.tariff_of(recipe.teacher, name, now.date(), capped=capped)
+    except PriceError as error:
+        return Check("price", False, str(error))
+    if tariff is None:
+        return Check("price", True, f"{name}: the price of {model} is not known", "set no budget, or give its price")
+    first = tariff.tiers[0]
+    return Check("price", True, f"{name}: {model}, ${first.input:g} in and ${first.output:g} out a million tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """How far a run would go."""
+
+    rounds: int
+    budget_usd: float | None
+    spent_usd: float = 0.0
+    time: Duration = NOTHING_MEASURED
+
+
+def _bounds(recipe: Recipe, store: Store | None, limits: Limits) -> _Bounds:
+    """As the command line says, or the workspace's run, or the recipe."""
+    rounds, budget, spent, time = recipe.rounds, recipe.budget_usd, 0.0, NOTHING_MEASURED
+    if store is not None:
+        with store.read() as db:
+            if (run := control.get_run(db)) is not None:
+                money = ledger.budget(db)
+                rounds, budget = run.rounds_wanted, None if run.cap_micro is None else run.cap_micro / 1e6
+                spent = (money.settled_micro + money.reserved_micro) / 1e6
+            rounds = rounds if limits.rounds is None else limits.rounds
+            time = ahead_time.duration(db, rounds)
+    rounds = rounds if limits.rounds is None else limits.rounds
+    return _Bounds(rounds, budget if limits.budget_usd is None else limits.budget_usd, spent, time)
+
+
+def _plan(recipe: Recipe, found: Sequence[Source], bounds: _Bounds, limits: Limits, asked: list[Asking]) -> Plan:
+    return Plan(
+        recipe=recipe.name,
+        rounds=bounds.rounds,
+        phases={"round 0": phases_of(0), "each round": phases_of(1)},
+        samples={split: ahead_data.rows_of(found, split) for split in SPLITS},
+        picked=ahead_teaching.picked(recipe, found, bounds.rounds),
+        a_round=recipe.select.budget,
+        teachers=asked,
+        budget_usd=bounds.budget_usd,
+        spent_usd=bounds.spent_usd,
+        until=limits.until or recipe.until,
+        time=bounds.time,
+    )
