@@ -1,10 +1,10 @@
-"""Rows of tokens decoded side by side on MLX, and what is read off their logits while these are there.
+"""Rows of tokens decoded side by side on MLX.
 
 mlx-lm gives the model and its caches; its own batch generator hands out every row's whole vocabulary and takes an ended
 row out at once, which costs a third of the time and a copy of the cache each.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,27 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wizloop.backends.mlx_load import Loaded
+from wizloop.backends.mlx_reading import Reading, Step, read
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache
 from mlx_lm.generate import maybe_set_recommended_wired_limit
-
-# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
-# sort.
-_NUCLEUS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How logits are read: top k of the confidence, token ids of each watched choice, temperature (0 is greedy),
-    top-p.
-    """
-
-    k: int
-    watch: Mapping[str, Sequence[int]]
-    temperature: float
-    top_p: float
 
 
 @dataclass(slots=True)
@@ -45,28 +30,11 @@ class Start:
     noise: NDArray[np.float32]
 
 
-@dataclass(slots=True)
-class Step:
-    """One token for every row. `watched[name][row]` are the probabilities of the choice's words, of those alone."""
-
-    tokens: Any
-    confidences: Any
-    watched: dict[str, Any]
-
-    def map(self, change: Any) -> "Step":
-        return Step(
-            change(self.tokens), change(self.confidences), {name: change(of) for name, of in self.watched.items()}
-        )
-
-
 class Rows:
     """The rows that are being decoded. The next step is on its way while the last one is looked at."""
 
-    def __init__(self, loaded: Loaded, vocab: int, reading: Reading, room: int) -> None:
+    def __init__(self, loaded: Loaded, reading: Reading, room: int) -> None:
         self._loaded, self._reading, self._room = loaded, reading, room
-        self._k = min(reading.k, vocab)
-        self._width = max(self._k, min(_NUCLEUS, vocab)) if reading.temperature else self._k
-        self._watch = {name: mx.array(list(ids)) for name, ids in reading.watch.items()}
         self._caches: list[Any] = []
         self._noise: Any = None
         self._at: Any = None
@@ -122,35 +90,10 @@ class Rows:
 
     def _forward(self, caches: Sequence[Any], tokens: Any, noise: Any, at: Any) -> Step:
         hidden = self._loaded.hidden(tokens[:, None], cache=caches)
-        logits = self._loaded.head(hidden)[:, -1, :].astype(mx.float32)
-        best = mx.argpartition(-logits, min(self._width, logits.shape[-1]) - 1, axis=-1)[:, : self._width]
-        values = mx.take_along_axis(logits, best, axis=-1)
-        order = mx.argsort(-values, axis=-1)
-        best, values = mx.take_along_axis(best, order, axis=-1), mx.take_along_axis(values, order, axis=-1)
-        confidences = mx.logsumexp(logits, axis=-1) - values[:, : self._k].mean(axis=-1)
-        chosen = mx.zeros((len(values), 1), dtype=mx.int32)
-        if self._reading.temperature:
-            # A row that has ended stands beside the others until rows are renewed.
-            drawn = mx.take_along_axis(noise, mx.minimum(at, noise.shape[1] - 1)[:, None], axis=1)
-            chosen = nucleus(values, drawn, self._reading.temperature, self._reading.top_p)
-        watched = {name: mx.softmax(logits[:, ids], axis=-1) for name, ids in self._watch.items()}
-        step = Step(mx.take_along_axis(best, chosen, axis=-1)[:, 0], confidences, watched)
-        mx.async_eval(step.tokens, step.confidences, step.watched)  # type: ignore[no-untyped-call]
-        return step
-
-
-def nucleus(values: Any, noise: Any, temperature: float, top_p: float) -> Any:
-    """[rows, 1]: the places drawn among `values`, logits [rows, width] that fall, by `noise` [rows, 1] in [0, 1).
-
-    Temperature first, then the fewest tokens that reach `top_p` of the `width` (arXiv:1904.09751, section 3.1).
-    """
-    p = mx.softmax(values / temperature, axis=-1)
-    # The first token is always kept: nothing stands before it.
-    kept = mx.cumsum(p, axis=-1) - p < top_p
-    upto = mx.cumsum(mx.where(kept, p, 0.0), axis=-1)
-    chosen = (upto <= noise * upto[:, -1:]).sum(axis=-1, keepdims=True)
-    # Rounding may carry the largest noise past the last token that is kept.
-    return mx.minimum(chosen, kept.sum(axis=-1, keepdims=True) - 1)
+        logits = self._loaded.head(hidden)[:, -1, :]
+        # A row that has ended stands beside the others until rows are renewed.
+        drawn = mx.take_along_axis(noise, mx.minimum(at, noise.shape[1] - 1)[:, None], axis=1)
+        return read(logits, drawn[:, 0], self._reading)
 
 
 def _merged(layers: Sequence[Any], room: int) -> Any:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from wizloop.backends.guard_types import Encoded, Monitor, Sampled, Sampling
 from wizloop.backends.mlx_load import Loaded
-from wizloop.backends.mlx_rows import Reading, Rows, Start, Step, wired
+from wizloop.backends.mlx_reading import Reading, Step
+from wizloop.backends.mlx_rows import Rows, Start, wired
 from wizloop.backends.tokens import Tokens
 
 
@@ -38,9 +39,8 @@ class TraceSampler:
     def __init__(self, loaded: Loaded, tokens: Tokens, vocab: int, sampling: Sampling) -> None:
         self._tokens, self._sampling = tokens, sampling
         watch = {name: tokens.deciding(choice)[1] for name, choice in sampling.watch.items()}
-        self._rows = Rows(
-            loaded, vocab, Reading(sampling.topk, watch, sampling.temperature, sampling.top_p), sampling.max_tokens
-        )
+        how = Reading(min(sampling.topk, vocab), watch, sampling.temperature, sampling.top_p)
+        self._rows = Rows(loaded, how, sampling.max_tokens)
         self._writing: list[_Trace] = []
         """By row; one that has ended stays until rows are renewed."""
         self._waiting: deque[_Trace] = deque()
