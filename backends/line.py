@@ -8,6 +8,7 @@ This is the one home of httpx2 and httpcore2.
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -79,12 +80,16 @@ class _Transport(httpx2.BaseTransport):
         except httpcore2.TimeoutException as error:
             exchange.fault = "timeout" if exchange.status is None else "timeout in mid-body"
             raise httpx2.ReadTimeout(exchange.fault) from error
+        except _TooLong as error:
+            exchange.fault = f"the reply is longer than {exchange.most_bytes} bytes"
+            raise httpx2.ReadError(exchange.fault) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
             where = "reset before the reply" if exchange.status is None else "reset in mid-body"
-            exchange.fault = where if exchange.sent else "no connection"
+            exchange.fault = where if exchange.sent else f"no connection: {error}"
             raise httpx2.ReadError(exchange.fault) from error
         if exchange.hands_on:
-            return httpx2.Response(exchange.status or 0, headers=dict(exchange.headers), content=exchange.body)
+            plain = {name: value for name, value in exchange.headers.items() if name != "content-encoding"}
+            return httpx2.Response(exchange.status or 0, headers=plain, content=exchange.body)
         return httpx2.Response(200, json={})
 
     def close(self) -> None:
@@ -108,10 +113,16 @@ class _Transport(httpx2.BaseTransport):
             for part in reply.stream:
                 got += part
                 if len(got) > exchange.most_bytes:
-                    raise httpcore2.RemoteProtocolError("the reply is too long")
+                    raise _TooLong
         finally:
             exchange.body = bytes(got)
             reply.close()
+        if exchange.headers.get("content-encoding", "").casefold() in ("gzip", "x-gzip"):
+            exchange.body = _unpacked(exchange.body, exchange.most_bytes)
+
+
+class _TooLong(httpcore2.RemoteProtocolError):
+    """More came than a reply may have."""
 
 
 class _Backend(httpcore2.NetworkBackend):
@@ -129,7 +140,10 @@ class _Backend(httpcore2.NetworkBackend):
         socket_options: Any = None,
     ) -> httpcore2.NetworkStream:
         left = min(CONNECT_S, _left(self._here.exchange))
-        return _Stream(self._plain.connect_tcp(host, port, left, local_address, socket_options), self._here)
+        try:
+            return _Stream(self._plain.connect_tcp(host, port, left, local_address, socket_options), self._here)
+        except UnicodeError as error:
+            raise httpcore2.ConnectError(f"{host[:80]!r} is not the name of a host") from error
 
 
 class _Stream(httpcore2.NetworkStream):
@@ -154,6 +168,21 @@ class _Stream(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._plain.get_extra_info(info)
+
+
+def _unpacked(body: bytes, most_bytes: int) -> bytes:
+    """A body that came packed though it was asked for plain, or the body itself where it does not unpack.
+
+    Raises _TooLong where it is more than so many bytes, of which no more are made.
+    """
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        whole = unpacking.decompress(body, most_bytes)
+    except zlib.error:
+        return body
+    if unpacking.unconsumed_tail:
+        raise _TooLong
+    return whole
 
 
 def _left(exchange: Exchange) -> float:

@@ -1,13 +1,17 @@
 """Every fault of a live call, over each provider's real wire format and through its real SDK: one request, one word
 of Outcome, what is known of the bill, and nobody who waits beyond the deadline."""
 
+import socket
+import ssl
 import time
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair
+from tests.servers import certificate
+from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair, server, teacher
 from tests.servers.provider import each, never
 from wizloop.backends.reaching import Model
 from wizloop.backends.teacher import Answer, Question
@@ -34,6 +38,9 @@ ALIKE = [
     ("reset before the reply", "overloaded", "unknown", "reset before the reply"),
     ("reset in mid-body", "overloaded", "unknown", "reset in mid-body"),
     ("truncated json", "overloaded", "unknown", "bad body"),
+    ("sse", "overloaded", "unknown", "that are no JSON object (text/event-stream)"),
+    ("gzip bomb", "overloaded", "unknown", "longer than 8000000 bytes"),
+    ("endless", "overloaded", "unknown", "longer than 8000000 bytes"),
     ("max tokens", "truncated", "yes", "it stopped with"),
     ("wrong schema", "invalid", "yes", "surface_analysis: Field required"),
     ("wrong frame", "invalid", "yes", "no answer in it"),
@@ -52,6 +59,12 @@ REFUSALS = [
 def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     with pair(request.param) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def unvouched(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """What a server shows whose certificate is its own word."""
+    return certificate.own(tmp_path_factory.mktemp("own"))
 
 
 def asked_once(both: tuple[Any, Any], fault: str | None) -> Answer:
@@ -117,12 +130,76 @@ def test_a_look_at_the_model_costs_nothing(both: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_nothing_listens_nothing_was_sent(kind: str) -> None:
-    from tests.servers.pairs import teacher
-
     made = teacher(kind, "http://127.0.0.1:9", deadline_s=10)
     answer = made.ask(Question("key", "x"))
     made.close()
-    assert (answer.outcome, answer.billed, answer.category) == ("overloaded", "no", "no connection")
+    assert (answer.outcome, answer.billed) == ("overloaded", "no")
+    assert (answer.category or "").startswith("no connection: [Errno")
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("https://nowhere.invalid", "no connection: [Errno"),
+        (f"https://{'a' * 64}.invalid", "is not the name of a host"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_that_leads_nowhere_is_told_and_nothing_was_sent(kind: str, address: str, says: str) -> None:
+    made = teacher(kind, address, deadline_s=10)
+    answer = made.ask(Question("key", "x"))
+    made.close()
+    assert (answer.outcome, answer.billed) == ("overloaded", "no")
+    assert says in (answer.category or "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_sent_to_a_server_whose_tls_is_wrong(kind: str) -> None:
+    with server(kind) as plain:
+        made = teacher(kind, plain.url.replace("http:", "https:"), deadline_s=10)
+        answer = made.ask(Question("key", "x"))
+        made.close()
+    assert (answer.outcome, answer.billed) == ("overloaded", "no")
+    assert "SSL" in (answer.category or "")
+    assert plain.books.requests == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_sent_under_a_certificate_that_nobody_vouches_for(kind: str, unvouched: ssl.SSLContext) -> None:
+    with server(kind, tls=unvouched) as own:
+        made = teacher(kind, own.url.replace("http:", "https:"), deadline_s=10)
+        answer = made.ask(Question("key", "x"))
+        made.close()
+    assert (answer.outcome, answer.billed) == ("overloaded", "no")
+    assert "CERTIFICATE_VERIFY_FAILED" in (answer.category or "")
+    assert own.books.requests == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_handshake_that_never_ends_ends_at_the_deadline(kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = teacher(kind, f"https://127.0.0.1:{silent.getsockname()[1]}", deadline_s=0.5)
+        began = time.monotonic()
+        answer = made.ask(Question("key", "x"))
+        made.close()
+    assert 0.4 < time.monotonic() - began < 3
+    assert (answer.outcome, answer.billed, answer.category) == ("overloaded", "no", "timeout")
+
+
+def test_a_packed_reply_is_read_though_none_was_asked_for(both: tuple[Any, Any]) -> None:
+    answer = asked_once(both, "gzip")
+    assert (answer.outcome, answer.billed) == ("ok", "yes")
+
+
+@pytest.mark.parametrize("fault", ["gzip bomb", "endless"])
+def test_a_reply_without_end_takes_no_more_memory_than_a_reply_may_have(both: tuple[Any, Any], fault: str) -> None:
+    asked_once(both, fault)
+    tracemalloc.start()
+    answer = asked_once(both, fault)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40_000_000
+    assert len(answer.raw) <= 20_000
 
 
 def test_json_in_a_fence_is_found_where_a_server_keeps_to_no_schema() -> None:

@@ -5,12 +5,16 @@ answers and errors is in `claude_wire`, `gemini_wire` and `openai_wire`.
 """
 
 import contextlib
+import functools
+import gzip
 import hashlib
 import json
 import random
 import re
+import ssl
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,10 +28,20 @@ Reply = tuple[int, dict[str, str], Any]
 """Status, headers, and the body: bytes, or what becomes JSON."""
 
 OUTPUT_TOKENS = 400
+FLOOD = 64_000_000
+"""Bytes of a reply that is too long."""
 BEFORE_WORK: tuple[str, ...] = ("429", "429 retry-after", "429 for an hour", "spend limit", "529", "500", "html 503")
-BEFORE_WORK += ("401", "400", "403", "404", "413", "account disabled", "html 200", "redirect", "echo")
+BEFORE_WORK += ("401", "400", "403", "404", "413", "account disabled", "html 200", "redirect", "echo", "sse")
 """Faults that come instead of the work: nothing is billed."""
-ON_THE_WAY = ("timeout", "reset before the reply", "reset in mid-body", "truncated json", "slow drip", "slow head")
+ON_THE_WAY: tuple[str, ...] = (
+    "timeout",
+    "reset before the reply",
+    "reset in mid-body",
+    "truncated json",
+    "slow drip",
+    "slow head",
+)
+ON_THE_WAY += ("gzip bomb", "endless")
 """The work is done and billed, and the reply does not arrive whole."""
 IN_THE_ANSWER = ("refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", "fenced")
 """The reply arrives, and is not a trace."""
@@ -73,15 +87,23 @@ class Provider:
     """Micro-dollars for a token: input, output, cached, written."""
 
     def __init__(
-        self, script: Script = never, *, latency_s: float = 0.0, deadline_s: float = 1.0, batch_s: float = 0.0
+        self,
+        script: Script = never,
+        *,
+        latency_s: float = 0.0,
+        deadline_s: float = 1.0,
+        batch_s: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.script, self.latency_s, self.deadline_s, self.batch_s = script, latency_s, deadline_s, batch_s
-        self.books, self.lock = Books(), threading.Lock()
+        self.books, self.lock, self._tls = Books(), threading.Lock(), tls
         self.verdict = "unharmful"
 
     def __enter__(self) -> Any:
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.provider = self
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
@@ -91,7 +113,7 @@ class Provider:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def answer(self, method: str, path: str, query: dict[str, str], asked: Any) -> Reply | None:
         """Everything but a live question; None for one."""
@@ -184,6 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
             return int(fault[5:]), {"content-type": "text/html"}, page
         if fault == "redirect":
             return 307, {"location": "http://127.0.0.2:1/elsewhere"}, b""
+        if fault == "sse":
+            event = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+            return 200, {"content-type": "text/event-stream"}, f"event: error\ndata: {json.dumps(event)}\n\n".encode()
         return self.server.provider.error(fault)
 
     def _deliver(self, reply: Reply, fault: str | None) -> None:
@@ -198,6 +223,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status, headers, said = reply
         whole = said if isinstance(said, bytes) else json.dumps(said).encode()
+        if fault in ("gzip", "gzip bomb"):
+            packed = gzip.compress(whole) if fault == "gzip" else _bomb()
+            self._send((status, headers | {"content-encoding": "gzip"}, packed))
+            return
+        if fault == "endless":
+            self._flood()
+            return
         if fault == "truncated json":
             whole = whole[: len(whole) // 2]
         if fault not in ("reset in mid-body", "slow drip"):
@@ -211,6 +243,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(whole[: len(whole) // 2])
             self.wfile.flush()
             self._break()
+
+    def _flood(self) -> None:
+        """More than anybody should read, until the reader is gone."""
+        self._head(200, {}, FLOOD)
+        with contextlib.suppress(OSError):
+            for _ in range(0, FLOOD, 1_000_000):
+                self.wfile.write(b" " * 1_000_000)
+        self.close_connection = True
 
     def _drip(self, whole: bytes) -> None:
         """A byte now and then, for longer than anybody should wait; every single wait is short."""
@@ -271,6 +311,13 @@ def trace(message: str, how: str | None, verdict: str) -> str:
     if how == "fenced":
         return f"Here it is:\n```json\n{whole}\n```"
     return whole[: len(whole) // 2] if how == "max tokens" else whole
+
+
+@functools.cache
+def _bomb() -> bytes:
+    """Some kilobytes that unpack to the length of a flood."""
+    packing = zlib.compressobj(9, wbits=31)
+    return b"".join(packing.compress(b" " * 1_000_000) for _ in range(0, FLOOD, 1_000_000)) + packing.flush()
 
 
 def tokens(text: str) -> int:
