@@ -55,7 +55,7 @@ class Claude(RemoteTeacher):
             output["effort"] = "low" if self.reach.effort == "minimal" else self.reach.effort
         return {
             "model": self.model,
-            "max_tokens": self.reach.max_tokens,
+            "max_tokens": self.room(question),
             "system": [{"type": "text", "text": self.reach.told, "cache_control": self.cache}],
             "messages": [{"role": "user", "content": teacher_prompt.message(question)}],
             "output_config": output,

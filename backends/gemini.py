@@ -68,7 +68,7 @@ class Gemini(RemoteTeacher):
     def request(self, question: Question) -> dict[str, Any]:
         """What is sent for a question, as it can be shown, and as it stands in a batch's file."""
         generation: dict[str, Any] = {
-            "maxOutputTokens": self.reach.max_tokens,
+            "maxOutputTokens": self.room(question),
             "responseMimeType": "application/json",
             "responseJsonSchema": teacher_prompt.schema(),
         }

@@ -60,14 +60,14 @@ class OpenAIServer(RemoteTeacher):
 
     def worst_usage(self, question: Question) -> Usage:
         """Every byte of the sample a token, and an answer of full length."""
-        return teacher_prompt.worst_usage(self._told, question, self.reach.max_tokens)
+        return teacher_prompt.worst_usage(self._told, question, self.room(question))
 
     def request(self, question: Question) -> dict[str, Any]:
         """What is sent for a question, as it can be shown."""
         schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema()}
         return {
             "model": self.model,
-            "max_tokens": self.reach.max_tokens,
+            "max_tokens": self.room(question),
             "messages": [
                 {"role": "system", "content": self._told},
                 {"role": "user", "content": teacher_prompt.message(question)},

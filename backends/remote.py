@@ -46,7 +46,11 @@ class RemoteTeacher(ABC):
 
     def worst_usage(self, question: Question) -> Usage:
         """Every byte of the sample a token, and an answer of full length."""
-        return teacher_prompt.worst_usage(self.reach.told, question, self.reach.max_tokens)
+        return teacher_prompt.worst_usage(self.reach.told, question, self.room(question))
+
+    def room(self, question: Question) -> int:
+        """The most tokens that the answer to a question may have."""
+        return question.max_tokens or self.reach.max_tokens
 
     def ask(self, question: Question) -> Answer:
         """One question, one try, within the deadline."""

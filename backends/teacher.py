@@ -50,6 +50,8 @@ class Question:
     labels: Mapping[str, str | None] | None = None
     complaint: str | None = None
     """What was wrong with the answer before, when the question is asked once more."""
+    max_tokens: int | None = None
+    """The most tokens that the answer may have, where it is not what the teacher allows every answer."""
 
 
 class TeacherTrace(BaseModel):

@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from wizloop.backends.batches import BatchFault, BatchTeacher, NotYetTold
 from wizloop.backends.teacher import Answer, Question
-from wizloop.loop import calls
+from wizloop.loop import bookkeeping, calls
 from wizloop.loop.calls import Job, Seat
 from wizloop.loop.context import Context
 from wizloop.recipes.teaching import Batching
-from wizloop.store import batches, teaching
+from wizloop.store import batches, call_groups, teaching
 from wizloop.store.batches import Batch
 from wizloop.store.teaching import Call
 
@@ -76,11 +76,10 @@ class InBatches:
         """Write an intent for as many as there is money for, and submit it; whether all could be paid."""
         affordable: dict[int, Question] = {}
         for start in range(0, len(jobs), TOGETHER):
+            piece = jobs[start : start + TOGETHER]
             with self.ctx.store.write() as db:
-                for job in jobs[start : start + TOGETHER]:
-                    call_id = calls.plan(self.ctx, db, self.seat, job)
-                    if call_id is not None:
-                        affordable[call_id] = job.question
+                planned = bookkeeping.plan(self.ctx, db, self.seat, piece)
+            affordable |= {planned[job.question.key]: job.question for job in piece if job.question.key in planned}
         if affordable:
             self._submit(self._intend(list(affordable)), list(affordable.values()))
         if len(affordable) == len(jobs):
@@ -93,7 +92,7 @@ class InBatches:
 
     def _intend(self, call_ids: list[int]) -> Batch:
         with self.ctx.store.write() as db:
-            keys = [teaching.call(db, call_id).key for call_id in call_ids]
+            keys = [call.key for call in call_groups.held(db, call_ids).values()]
             tag = _tag(keys, len(batches.every(db)), self.ctx.now())
             batches.intend(
                 db,
@@ -215,11 +214,9 @@ class InBatches:
 
     def _record(self, came: Sequence[tuple[int, Answer]]) -> None:
         with self.ctx.store.write() as db:
-            for call_id, answer in came:
-                self.stopped = calls.keep(self.ctx, db, self.seat, call_id, answer) or self.stopped
+            self.stopped = bookkeeping.keep(self.ctx, db, self.seat, came) or self.stopped
         with self.ctx.store.write() as db:
-            for call_id, answer in came:
-                calls.end(self.ctx, db, call_id, answer)
+            bookkeeping.end(self.ctx, db, [(call_id, answer, None) for call_id, answer in came])
         self._done += len(came)
 
 

@@ -7,11 +7,12 @@ import heapq
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from wizloop.backends.teacher import Answer
-from wizloop.loop import calls
+from wizloop.loop import bookkeeping, calls
 from wizloop.loop.calls import Job, Seat
 from wizloop.loop.context import Context
 from wizloop.loop.limiter import Limiter
@@ -31,6 +32,15 @@ class _Flight:
     tokens: int
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """An answer whose bill is in the ledger, and which has not been ended."""
+
+    flight: _Flight
+    answer: Answer
+    retry_in_s: float | None
+
+
 @dataclass
 class Live:
     """One teacher, asked about many samples at once. `more` gives what a failed call is asked as next."""
@@ -45,6 +55,10 @@ class Live:
     """Why this teacher is not asked any more."""
     _due: list[tuple[float, int, int, Job]] = field(default_factory=list)
     _flying: dict[Future[Answer], _Flight] = field(default_factory=dict)
+    _landed: SimpleQueue[Future[Answer]] = field(default_factory=SimpleQueue)
+    _kept: list[_Kept] = field(default_factory=list)
+    _short: bool = False
+    """Whether the money does not suffice for the next question before an answer settles what is held."""
     _order: int = 0
     _done: int = 0
     _total: int = 0
@@ -59,15 +73,18 @@ class Live:
             try:
                 self._ask_all(threads)
             finally:
-                if self._flying:
+                while self._flying:
                     self._gather(None)
+                self._end()
         return self.stopped
 
     def _ask_all(self, threads: ThreadPoolExecutor) -> None:
-        while self._flying or (self._due and not self.stopped):
+        while self._flying or self._kept or (self._due and not self.stopped):
             self.ctx.between_pieces(self._done, self._total, self._waits_for())
-            if not self.stopped:
+            if not self.stopped and not self._short:
                 self._launch(threads)
+            # What has come is paid for and in the ledger: it is read while the next questions are under way.
+            self._end()
             self._gather(self._pause())
 
     def _push(self, job: Job) -> None:
@@ -91,8 +108,10 @@ class Live:
 
     def _pause(self) -> float:
         """Seconds until something can happen that is not an answer."""
-        full = len(self._flying) >= self.settings.concurrency
-        return LOOK_S if full or not self._due else min(LOOK_S, self._wait_s())
+        full = self._short or len(self._flying) >= self.settings.concurrency
+        if full or not self._due:
+            return LOOK_S if self._flying else 0.0
+        return min(LOOK_S, self._wait_s())
 
     def _waits_for(self) -> str:
         left = self.limiter.parked_until - self.clock()
@@ -116,50 +135,69 @@ class Live:
                 self.limiter.came(tokens)
                 self._push_at(job, self.clock())
                 continue
-            self._flying[threads.submit(self.seat.teacher.ask, job.question)] = _Flight(call_id, job, tokens)
-        if len(left) < len(ready) and not self._flying:
+            sent = threads.submit(self.seat.teacher.ask, job.question)
+            self._flying[sent] = _Flight(call_id, job, tokens)
+            sent.add_done_callback(self._landed.put)
+        self._short = len(left) < len(ready)
+        if self._short and not self._flying:
             self._stop(calls.over_budget(self.ctx))
 
     def _written_down(self, ready: Sequence[Job]) -> dict[str, int]:
         """Write down that these leave; the ids of those that may, by key: the money may not suffice for all."""
-        left: dict[str, int] = {}
         with self.ctx.store.write() as db:
-            for job in ready:
-                call_id = calls.plan(self.ctx, db, self.seat, job)
-                if call_id is None:
-                    continue
-                left[job.question.key] = call_id
+            left = bookkeeping.plan(self.ctx, db, self.seat, ready)
             teaching.mark_sent(db, list(left.values()), self.ctx.now())
         return left
 
     def _gather(self, timeout: float | None) -> None:
-        """Write down what has come within so many seconds; None waits for everything."""
+        """Keep what comes within so many seconds; None waits for the next."""
         if not self._flying:
             if timeout:
                 time.sleep(timeout)
             return
-        how = "ALL_COMPLETED" if timeout is None else FIRST_COMPLETED
-        came = list(wait(self._flying, timeout, return_when=how).done)
-        for start in range(0, len(came), TOGETHER):
-            self._record([(self._flying.pop(one), one.result()) for one in came[start : start + TOGETHER]])
+        came = [(self._flying.pop(one), one) for one in self._came(timeout)]
+        whole = [(flight, one.result()) for flight, one in came if one.exception() is None]
+        for start in range(0, len(whole), TOGETHER):
+            self._keep(whole[start : start + TOGETHER])
+        for _, one in came:
+            one.result()
 
-    def _record(self, came: Sequence[tuple[_Flight, Answer]]) -> None:
+    def _came(self, timeout: float | None) -> list[Future[Answer]]:
+        """The calls that are over: the next, and all that are over with it."""
+        came: list[Future[Answer]] = []
+        try:
+            came.append(self._landed.get(timeout=timeout))
+            while True:
+                came.append(self._landed.get_nowait())
+        except Empty:
+            return came
+
+    def _keep(self, came: Sequence[tuple[_Flight, Answer]]) -> None:
+        """Write the bills of these answers down, and learn what they say of the provider."""
         with self.ctx.store.write() as db:
-            for flight, answer in came:
-                self._stop(calls.keep(self.ctx, db, self.seat, flight.call_id, answer))
-        again = [(flight, answer, self._learn(flight, answer)) for flight, answer in came]
-        with self.ctx.store.write() as db:
-            for flight, answer, retry_in_s in again:
-                calls.end(self.ctx, db, flight.call_id, answer, retry_in_s)
-        for flight, answer, retry_in_s in again:
-            self._next(flight.job, answer, retry_in_s)
+            found = [(flight.call_id, answer) for flight, answer in came]
+            self._stop(bookkeeping.keep(self.ctx, db, self.seat, found))
+        self._short = False
+        self._kept += [_Kept(flight, answer, self._learn(flight, answer)) for flight, answer in came]
+
+    def _end(self) -> None:
+        """End what was kept, and see what is asked again."""
+        for start in range(0, len(self._kept), TOGETHER):
+            piece = self._kept[start : start + TOGETHER]
+            with self.ctx.store.write() as db:
+                bookkeeping.end(self.ctx, db, [(one.flight.call_id, one.answer, one.retry_in_s) for one in piece])
+        ended, self._kept = self._kept, []
+        for one in ended:
+            self._next(one)
 
     def _learn(self, flight: _Flight, answer: Answer) -> float | None:
-        """Tell the limiter what an answer says of the provider; seconds until the question may be tried again."""
+        """What an answer says of the provider; seconds until the question may be tried again."""
         at, settings = self.clock(), self.ctx.recipe.teacher
         self.limiter.came(flight.tokens)
         if answer.limits is not None:
             self.limiter.learn(answer.limits, at)
+        if answer.outcome in calls.STOPS:
+            self._stop(calls.stop_sentence(answer))
         if answer.outcome not in calls.WAITS:
             self.limiter.well()
             return None
@@ -172,14 +210,12 @@ class Live:
             self.limiter.overloaded(at, settings.backoff_s)
         return retry_in_s
 
-    def _next(self, job: Job, answer: Answer, retry_in_s: float | None) -> None:
-        if answer.outcome in calls.STOPS:
-            self._stop(calls.stop_sentence(answer))
-        following = None if answer.trace is not None else self.more(job)
+    def _next(self, kept: _Kept) -> None:
+        following = None if kept.answer.trace is not None else self.more(kept.flight.job)
         if following is None:
             self._done += 1
         else:
-            self._push_at(following, self.clock() + (retry_in_s or 0.0))
+            self._push_at(following, self.clock() + (kept.retry_in_s or 0.0))
 
     def _stop(self, why: str | None) -> None:
         self.stopped = self.stopped or why

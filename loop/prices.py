@@ -41,6 +41,7 @@ class Price(BaseModel):
     cache_write_1h: _Rate | None = None
     batch: Annotated[float, Field(gt=0, le=1)] = 0.5
     above_tokens: Annotated[int, Field(ge=0)] = 0
+    most_output: Annotated[int, Field(ge=1)] | None = None
 
     def micro(self, usage: Usage, *, batch: bool) -> float:
         """Micro-dollars for these tokens."""
@@ -79,9 +80,14 @@ class Tariff:
         reached = [tier for tier in self.tiers if tier.above_tokens < max(_prompt(usage), 1)]
         return _up(max(tier.worst_micro(usage, batch=batch) for tier in reached))
 
+    @property
+    def most_output(self) -> int | None:
+        """The most tokens that the model writes in one answer; None where the table does not say."""
+        return min((tier.most_output for tier in self.tiers if tier.most_output is not None), default=None)
+
     def as_json(self) -> list[dict[str, Any]]:
         """As it is kept with a call."""
-        return [tier.model_dump(mode="json", by_alias=True) for tier in self.tiers]
+        return [tier.model_dump(mode="json", by_alias=True, exclude={"most_output"}) for tier in self.tiers]
 
     def _tier(self, prompt_tokens: int) -> Price:
         return [tier for tier in self.tiers if tier.above_tokens < max(prompt_tokens, 1)][-1]

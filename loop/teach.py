@@ -10,13 +10,14 @@ from datetime import timedelta
 from functools import partial
 
 from wizloop.backends.teacher import Answer, Question
-from wizloop.loop import calls, teachers
+from wizloop.loop import bookkeeping, calls, teachers
 from wizloop.loop import seats as made_ready
 from wizloop.loop.batching import InBatches
 from wizloop.loop.calls import Job, Seat
 from wizloop.loop.context import Context
 from wizloop.loop.live import Live
 from wizloop.store import batches, samples, selections, steps, teaching
+from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
 TOGETHER = 16
@@ -95,12 +96,10 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
     done = 0
     for piece in ctx.pieces(waiting, TOGETHER):
         ctx.between_pieces(done, len(waiting))
-        sent = []
         with ctx.store.write() as db:
-            for job in piece:
-                if (call_id := calls.plan(ctx, db, seat, job)) is not None:
-                    sent.append((call_id, job))
-            teaching.mark_sent(db, [call_id for call_id, _ in sent], ctx.now())
+            planned = bookkeeping.plan(ctx, db, seat, piece)
+            teaching.mark_sent(db, list(planned.values()), ctx.now())
+        sent = [(planned[job.question.key], job) for job in piece if job.question.key in planned]
         _record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
         done += len(piece)
     ctx.between_pieces(done, len(waiting))
@@ -108,11 +107,9 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
 
 def _record(ctx: Context, seat: Seat, answered: Sequence[tuple[int, Answer]]) -> None:
     with ctx.store.write() as db:
-        for call_id, answer in answered:
-            calls.keep(ctx, db, seat, call_id, answer)
+        bookkeeping.keep(ctx, db, seat, answered)
     with ctx.store.write() as db:
-        for call_id, answer in answered:
-            calls.end(ctx, db, call_id, answer)
+        bookkeeping.end(ctx, db, [(call_id, answer, None) for call_id, answer in answered])
 
 
 def _finish_received(ctx: Context, seat: Seat) -> None:
@@ -141,7 +138,7 @@ def _shows(ctx: Context, sample: Sample) -> bool:
 
 def _job(ctx: Context, seat: Seat, sample: Sample, policies: str) -> Job | None:
     with ctx.store.read() as db:
-        return calls.next_job(db, seat, sample, policies, ctx.recipe.teacher, shows_labels=_shows(ctx, sample))
+        return _next(ctx, db, seat, sample, teaching.calls_for(db, sample.id), policies)
 
 
 def _jobs(ctx: Context, seat: Seat, policies: str) -> list[Job]:
@@ -152,10 +149,16 @@ def _jobs(ctx: Context, seat: Seat, policies: str) -> list[Job]:
         picked = list(dict.fromkeys([*picked, *planned]))
         known = {one.id: one for one in samples.get(db, picked)}
         open_ = [known[sample_id] for sample_id in picked if known[sample_id].excluded is None]
-        jobs = [
-            calls.next_job(db, seat, one, policies, ctx.recipe.teacher, shows_labels=_shows(ctx, one)) for one in open_
-        ]
+        past = teaching.calls_about(db, picked)
+        jobs = [_next(ctx, db, seat, one, past.get(one.id, []), policies) for one in open_]
     return [job for job in jobs if job is not None]
+
+
+def _next(
+    ctx: Context, db: Connection, seat: Seat, sample: Sample, past: Sequence[teaching.Call], policies: str
+) -> Job | None:
+    shown = _shows(ctx, sample)
+    return calls.next_job(db, seat, sample, past, policies, ctx.recipe.teacher, shows_labels=shown)
 
 
 def _ended(call: teaching.Call) -> str:

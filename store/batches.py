@@ -4,7 +4,7 @@ intent -> submitted -> collected      an intent is written before anything is se
    `--------> dropped                 the provider never had it: its calls are free to be sent again
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -131,18 +131,26 @@ def note(
     db: Connection,
     call_id: int,
     *,
-    price_json: str | None = None,
     answered_by: str | None = None,
     retry_at: datetime | None = None,
 ) -> None:
     """Keep what is given of how a call was sent; what is None stays as it was."""
-    told = {"price_json": price_json, "answered_by": answered_by, "retry_at": retry_at}
+    told = {"answered_by": answered_by, "retry_at": retry_at}
     given = {name: value for name, value in told.items() if value is not None}
     new = upsert(db, tables.sendings).values(call_id=call_id, **given)
     if given:
         db.execute(new.on_conflict_do_update(index_elements=["call_id"], set_=given))
     else:
         db.execute(new.on_conflict_do_nothing())
+
+
+def note_price(db: Connection, call_ids: Collection[int], price_json: str) -> None:
+    """Keep the price at which calls were reserved."""
+    if not call_ids:
+        return
+    new = upsert(db, tables.sendings)
+    kept = new.on_conflict_do_update(index_elements=["call_id"], set_={"price_json": new.excluded.price_json})
+    db.execute(kept, [{"call_id": call_id, "price_json": price_json} for call_id in call_ids])
 
 
 def sending(db: Connection, call_id: int) -> Sending | None:

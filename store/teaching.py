@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from wizloop.store import errors, ledger, rows, tables
-from wizloop.store.engine import upsert
+from wizloop.store import call_groups, errors, ledger, rows, tables
+from wizloop.store.call_groups import Ended, NewCall, NewTrace, Received
 from wizloop.store.ledger import Budget, budget
 
 __all__ = ["Budget", "Call", "TeacherTrace", "budget"]
@@ -68,8 +68,6 @@ class TeacherTrace:
 _CALL = rows.columns(tables.teacher_calls, Call)
 _ONE = select(*_CALL).where(tables.teacher_calls.c.id == bindparam("wanted"))
 _TRACE = rows.columns(tables.teacher_traces, TeacherTrace)
-_ENDS = ("parsed", "refused", "failed")
-_OPEN = ("planned", "reserved", "sent", "received")
 
 
 def plan(
@@ -85,20 +83,8 @@ def plan(
     now: datetime,
 ) -> int:
     """Write a call down before anything is sent; its id. The same key is the same call, whatever became of it."""
-    new = upsert(db, tables.teacher_calls).values(
-        key=key,
-        sample_id=sample_id,
-        round=round,
-        teacher=teacher,
-        model=model,
-        attempt=attempt,
-        state="planned",
-        reserved_micro=0,
-        request_json=request_json,
-        created_at=now,
-    )
-    db.execute(new.on_conflict_do_nothing(index_elements=["key"]))
-    return int(db.scalars(select(tables.teacher_calls.c.id).where(tables.teacher_calls.c.key == key)).one())
+    new = NewCall(key, sample_id, round, teacher, model, attempt, request_json)
+    return call_groups.plan(db, [new], now)[key].id
 
 
 def call(db: Connection, call_id: int) -> Call:
@@ -122,19 +108,25 @@ def calls_for(db: Connection, sample_id: int) -> list[Call]:
     return rows.every(db, Call, select(*_CALL).where(table.c.sample_id == sample_id).order_by(table.c.id))
 
 
+def calls_about(db: Connection, sample_ids: Sequence[int]) -> dict[int, list[Call]]:
+    """The calls about each of these samples, in the order of their planning; a sample without one is left out."""
+    table, found = tables.teacher_calls, dict[int, list[Call]]()
+    for piece in rows.pieces(sample_ids, 500):
+        query = select(*_CALL).where(table.c.sample_id.in_(piece)).order_by(table.c.id)
+        for one in rows.every(db, Call, query):
+            found.setdefault(one.sample_id, []).append(one)
+    return found
+
+
 def reserve(db: Connection, call_id: int, worst_micro: int) -> None:
     """Hold the most that a planned call can cost. Raises errors.OverBudget (nothing is held), errors.WrongState."""
-    if worst_micro < 0:
-        raise ValueError(f"a call cannot cost {worst_micro} micro-dollars")
-    held = _in_state(db, call_id, "planned")
+    if call_groups.reserve(db, call_groups.held(db, [call_id]), {call_id: worst_micro}):
+        return
     money = budget(db)
-    if not money.allows(worst_micro):
-        raise errors.OverBudget(
-            f"call {call_id} can cost {_usd(worst_micro)}, but of {_usd(money.cap_micro or 0)} there is "
-            f"{_usd(money.settled_micro)} spent and {_usd(money.reserved_micro)} reserved"
-        )
-    _change(db, held, state="reserved", reserved_micro=worst_micro)
-    ledger.change(db, reserved=worst_micro)
+    raise errors.OverBudget(
+        f"call {call_id} can cost {_usd(worst_micro)}, but of {_usd(money.cap_micro or 0)} there is "
+        f"{_usd(money.settled_micro)} spent and {_usd(money.reserved_micro)} reserved"
+    )
 
 
 def mark_sent(db: Connection, call_ids: Sequence[int], now: datetime) -> None:
@@ -163,9 +155,8 @@ def mark_received(
 
     Raises errors.WrongState.
     """
-    held = _in_state(db, call_id, "sent", "ambiguous")
-    answer = {"raw": raw, "usage_json": usage_json, "request_id": request_id, "stop_reason": stop_reason}
-    _change(db, held, state="received", received_at=now, **answer, **_settle(db, held, cost_micro))
+    came = Received(call_id, raw, usage_json, request_id, stop_reason, cost_micro)
+    call_groups.receive(db, call_groups.held(db, [call_id]), [came], now)
 
 
 def finish(db: Connection, call_id: int, state: str, outcome: str, category: str | None = None) -> None:
@@ -173,10 +164,7 @@ def finish(db: Connection, call_id: int, state: str, outcome: str, category: str
 
     A call that was sent and is known not to have been billed ends so too. Raises errors.WrongState.
     """
-    if state not in _ENDS:
-        raise errors.WrongState(f"a teacher call ends as one of {', '.join(_ENDS)}, not as {state}")
-    held = _in_state(db, call_id, *(("received",) if state == "parsed" else _OPEN))
-    _change(db, held, state=state, outcome=outcome, category=category, **_settle(db, held, 0))
+    call_groups.finish(db, call_groups.held(db, [call_id]), [Ended(call_id, state, outcome, category)])
 
 
 def in_flight(db: Connection) -> list[Call]:
@@ -250,20 +238,8 @@ def add_trace(
     now: datetime,
 ) -> int:
     """Keep the trace that a call's answer holds; its id. A call has one trace: a second one is not taken."""
-    asked = call(db, call_id)
-    new = upsert(db, tables.teacher_traces).values(
-        call_id=call_id,
-        sample_id=asked.sample_id,
-        round=asked.round,
-        teacher=asked.teacher,
-        verdict=verdict,
-        confidence_word=confidence_word,
-        trace_json=trace_json,
-        explanation=explanation,
-        steps_json=steps_json,
-        created_at=now,
-    )
-    db.execute(new.on_conflict_do_nothing(index_elements=["call_id"]))
+    new = NewTrace(call_id, verdict, confidence_word, trace_json, explanation, steps_json)
+    call_groups.add_traces(db, call_groups.held(db, [call_id]), [new], now)
     return int(db.scalars(select(tables.teacher_traces.c.id).where(tables.teacher_traces.c.call_id == call_id)).one())
 
 

@@ -27,6 +27,8 @@ PRICE = Price.model_validate(
 )
 WORST, COST = 100, 60
 """Micro-dollars: what a call may cost, and what an answer does cost (half of it in a batch)."""
+ROOM = 3000
+"""Tokens that an answer may have, if the question does not say more: what it costs at worst grows with them."""
 
 Say = Callable[[Question, int], Answer]
 """What is answered to a question that is asked for the how-manieth time (by its prompt), from 1."""
@@ -50,15 +52,17 @@ class Scripted:
         self._say, self._seconds, self._lock = say, seconds, threading.Lock()
         self.asked: Counter[str] = Counter()
         self.complaints: list[str | None] = []
+        self.rooms: list[int | None] = []
         self.at_once = self.most_at_once = 0
 
     def worst_usage(self, question: Question) -> Usage:
-        return Usage(output_tokens=WORST)
+        return Usage(output_tokens=WORST * (question.max_tokens or ROOM) // ROOM)
 
     def ask(self, question: Question) -> Answer:
         with self._lock:
             self.asked[question.prompt] += 1
             self.complaints.append(question.complaint)
+            self.rooms.append(question.max_tokens)
             number = self.asked[question.prompt]
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -108,7 +112,9 @@ class ScriptedBatches(Scripted):
 
 def seat(teacher: Scripted, concurrency: int = 4, settle_s: float = 0.0) -> Seat:
     """The teacher as one that costs, live or in batches."""
-    settings = Batching(model="m", concurrency=concurrency, batch_size=8, poll_s=0.01, settle_s=settle_s)
+    settings = Batching(
+        model="m", concurrency=concurrency, max_tokens=ROOM, batch_size=8, poll_s=0.01, settle_s=settle_s
+    )
     if isinstance(teacher, ScriptedBatches):
         return Seat(teacher, Tariff((PRICE,)), batches=(teacher, settings))
     return Seat(teacher, Tariff((PRICE,)), live=settings)

@@ -67,7 +67,7 @@ def test_a_batch_holds_its_calls_until_it_is_collected(db: Connection, intended:
 def test_how_a_call_was_sent_is_kept_piece_by_piece(db: Connection, ask: Ask, now: datetime) -> None:
     call = ask(0)
     assert batches.sending(db, call) is None
-    batches.note(db, call, price_json="[]")
+    batches.note_price(db, [call], "[]")
     batches.note(db, call, answered_by="m2", retry_at=now)
     assert batches.sending(db, call) == batches.Sending(call, None, "[]", "m2", now)
 
