@@ -5,15 +5,14 @@ The one home of `mlx_lm.load`. It refuses code that comes with a model, and pick
 safetensors only.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import blas
-from wizloop.backends.guard_types import BadArtifact, LoraShape, ModelMissing
+from wizloop.backends import blas, model_folder
+from wizloop.backends.guard_types import BadArtifact, LoraShape
 
 # Must come before mlx.core: see blas.
 BLAS = blas.preload()
@@ -23,8 +22,6 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import load_model, load_tokenizer, quantize_model
-
-_FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +39,18 @@ def on_cpu() -> bool:
     return bool(mx.default_device().type == mx.DeviceType.cpu)
 
 
+def use_cpu() -> None:
+    """Compute on the CPU in this process, where a GPU is."""
+    mx.set_default_device(mx.cpu)
+
+
 def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Loaded:
     """The model at `base` with `adapter` over it, merged into its weights where `fuse` is set and the base is not
     quantised.
 
     On a CPU it computes in float32, the only format with a fast product there. Raises ModelMissing, BadArtifact.
     """
-    folder = _folder(base)
-    _refuse_code(folder)
+    folder = model_folder.find(base)
     try:
         model, config = load_model(folder)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
@@ -122,44 +123,6 @@ def split(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.
 
 def _unchanged(logits: mx.array) -> mx.array:
     return logits
-
-
-def _folder(base: str) -> Path:
-    path = Path(base).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelMissing(f"{base}: the folder holds no config.json, so it is not a model; check guard.base")
-        return path
-    if base.startswith((".", "/", "~")) or base.count("/") != 1:
-        raise ModelMissing(f'{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or "tiny"')
-    return _fetch(base)
-
-
-def _fetch(name: str) -> Path:
-    """The hub's model `name` in the local cache: weights, tokenizer and configuration, and no code."""
-    from httpx2 import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FETCHED))
-    except (OSError, ValueError, HTTPError, HfHubHTTPError) as error:
-        kind = type(error).__name__
-        raise ModelMissing(
-            f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network"
-        ) from error
-
-
-def _refuse_code(folder: Path) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadArtifact(f"{folder / 'config.json'}: is not JSON ({error})") from error
-    for key in ("auto_map", "model_file"):
-        if key in config:
-            raise BadArtifact(
-                f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
-            )
 
 
 def _add_adapter(model: Any, adapter: Path) -> None:

@@ -5,7 +5,7 @@ spells, it is encoded as plain text. This module knows a Hugging Face fast token
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
@@ -17,9 +17,13 @@ _LEAST_DATA = 16
 class Tokens:
     """One tokenizer. `end` is the id that ends a trace."""
 
-    def __init__(self, wrapped: Any) -> None:
-        """`wrapped` is mlx-lm's wrapper or a transformers fast tokenizer. Raises BackendError for a slow one."""
-        hf = getattr(wrapped, "_tokenizer", wrapped)
+    def __init__(self, wrapped: Any, ends: Iterable[int] = ()) -> None:
+        """`wrapped` is mlx-lm's wrapper or a transformers fast tokenizer; `ends` are ids that end a trace beside its
+        own. Raises BackendError for a slow tokenizer.
+        """
+        inner = getattr(wrapped, "_tokenizer", wrapped)
+        # A fast tokenizer has an inner one too, which knows no end.
+        hf = inner if hasattr(inner, "eos_token_id") else wrapped
         raw = getattr(hf, "_tokenizer", None) or getattr(hf, "backend_tokenizer", None)
         if raw is None or not hasattr(raw, "encode_batch"):
             raise BackendError(
@@ -27,7 +31,7 @@ class Tokens:
             )
         self._raw = raw
         self.end: int = int(hf.eos_token_id)
-        self.ends: frozenset[int] = frozenset(getattr(wrapped, "eos_token_ids", None) or {self.end}) | {self.end}
+        self.ends: frozenset[int] = frozenset(getattr(wrapped, "eos_token_ids", None) or ()) | {self.end, *ends}
         added = {token.content: identity for identity, token in hf.added_tokens_decoder.items() if _commands(token)}
         self._forbidden = frozenset(added.values())
         self._spelled = (
@@ -80,7 +84,7 @@ class Tokens:
 
         Raises ValueError when not even 16 tokens of data fit beside the trusted text.
         """
-        shared = self._shared(prompt.shared)
+        shared = (*self._shared(prompt.shared), *self.encode_data(prompt.instruction))
         parts = [
             (self.encode_data(part.text) if part.data else self.encode(part.text), part.data) for part in prompt.parts
         ]

@@ -1,0 +1,63 @@
+"""Where a model lies, and what is refused before any of it is loaded. It imports no model library."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends.guard_types import BadArtifact, ModelMissing
+
+_FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
+
+
+def find(base: str) -> Path:
+    """The folder of the model `base`: the folder itself, or the hub's model of that name in the local cache.
+
+    Raises ModelMissing, and BadArtifact for a model that brings code.
+    """
+    folder = _folder(base)
+    _refuse_code(folder)
+    return folder
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The folder's config.json. Raises BadArtifact when it is not JSON."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadArtifact(f"{folder / 'config.json'}: is not JSON ({error})") from error
+    return config
+
+
+def _folder(base: str) -> Path:
+    path = Path(base).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelMissing(f"{base}: the folder holds no config.json, so it is not a model; check guard.base")
+        return path
+    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+        raise ModelMissing(f'{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or "tiny"')
+    return _fetch(base)
+
+
+def _fetch(name: str) -> Path:
+    """The hub's model `name` in the local cache: weights, tokenizer and configuration, and no code."""
+    from httpx2 import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FETCHED))
+    except (OSError, ValueError, HTTPError, HfHubHTTPError) as error:
+        kind = type(error).__name__
+        raise ModelMissing(
+            f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network"
+        ) from error
+
+
+def _refuse_code(folder: Path) -> None:
+    config = config_of(folder)
+    for key in ("auto_map", "model_file"):
+        if key in config:
+            raise BadArtifact(
+                f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
+            )

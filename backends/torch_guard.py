@@ -1,0 +1,131 @@
+"""A guard on torch: scores verdict words, samples traces with their confidences.
+
+What is shared is computed once: the instruction for all samples, a sample's prompt for all its traces. Confidences and
+verdict probabilities are read on the device from raw logits, before temperature and top-p.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from wizloop.backends import torch_load
+from wizloop.backends.grouping import groups
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt, Sampled, Sampling
+from wizloop.backends.tokens import Tokens
+from wizloop.backends.torch_rows import KeysValues, of_rows
+from wizloop.backends.torch_sampling import TraceSampler
+
+# How many different instructions keep their cache: one, and one more while a caller changes from one to another.
+_PREFIXES = 2
+
+
+def load(
+    base: str, adapter: Path | None = None, *, quantise: bool = False, device: str = "cpu", fuse: bool = True
+) -> "Guard":
+    """The guard at `base` (folder or hub name) with `adapter` over it. Raises ModelMissing, BadArtifact, BackendError.
+
+    `device` is one of torch's, as torch_load.choose_device gives it.
+    """
+    return Guard(base, adapter, torch_load.load(base, adapter, quantise=quantise, device=device, fuse=fuse))
+
+
+class Guard:
+    """A model that can be asked. Not thread-safe, like the model under it."""
+
+    def __init__(self, base: str, adapter: Path | None, loaded: torch_load.Loaded) -> None:
+        self.base, self.adapter = base, adapter
+        self._loaded = loaded
+        self.tokens = Tokens(loaded.tokenizer, loaded.ends)
+        text_config = loaded.model.config.get_text_config()
+        self.vocab: int = int(text_config.vocab_size)
+        self.end_text: str = self.tokens.decode([self.tokens.end])
+        self._prefixes: dict[tuple[int, ...], KeysValues] = {}
+        _refuse_other_caches(loaded.model.config)
+
+    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
+        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
+        room for it.
+        """
+        return self.tokens.prompt(prompt, max_tokens=max_tokens)
+
+    def count(self, text: str) -> int:
+        """Tokens of a trusted text."""
+        return len(self.tokens.encode(text))
+
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        """[prompts, words]: how likely each word of `choice` comes next, of those words alone; one forward pass a
+        prompt.
+        """
+        common, deciding = self.tokens.deciding(choice)
+        result = np.empty((len(prompts), len(deciding)))
+        with torch.inference_mode():
+            for group in groups(prompts, rows):
+                bodies = [[*prompts[i].body, *common] for i in group]
+                states, _ = self._prefill(prompts[group[0]].shared, bodies)
+                last = states[range(len(bodies)), [len(body) - 1 for body in bodies]]
+                chosen = self._loaded.head(last)[:, deciding].float()
+                result[group] = torch.softmax(chosen, dim=-1).double().cpu().numpy()
+        return result / result.sum(axis=1, keepdims=True)
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
+        caches: dict[int, KeysValues] = {}
+        with torch.inference_mode():
+            for group in groups(prompts, sampling.rows):
+                caches.update(self._row_caches(prompts, group))
+            sampler = TraceSampler(self._loaded, self.tokens, self.vocab, sampling)
+            return sampler.run(prompts, caches)
+
+    def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, KeysValues]]:
+        """Each prompt's keys and values without its last token, which starts the decoding, and without padding."""
+        shared = prompts[group[0]].shared
+        bodies = [prompts[i].body for i in group]
+        _, cache = self._prefill(shared, bodies)
+        for row, i in enumerate(group):
+            length = len(shared) + len(bodies[row]) - 1
+            yield (
+                i,
+                [(k[row : row + 1, :, :length], v[row : row + 1, :, :length]) for k, v in _keys_values(cache)],
+            )
+
+    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache]:
+        """Hidden states [rows, longest body, width] of right-padded bodies behind the shared prefix, and the cache."""
+        padded = np.zeros((len(bodies), max(len(body) for body in bodies)), np.int64)
+        for row, body in enumerate(bodies):
+            padded[row, : len(body)] = body
+        cache = of_rows(self._prefix(shared), len(bodies)) if shared else DynamicCache()
+        given = torch.from_numpy(padded).to(self._loaded.device)
+        # No mask for the padding: it stands behind every token that is read.
+        states = self._loaded.hidden(input_ids=given, past_key_values=cache, use_cache=True).last_hidden_state
+        return states, cache
+
+    def _prefix(self, shared: tuple[int, ...]) -> KeysValues:
+        if shared not in self._prefixes:
+            while len(self._prefixes) >= _PREFIXES:
+                self._prefixes.pop(next(iter(self._prefixes)))
+            cache = DynamicCache()
+            self._loaded.hidden(
+                input_ids=torch.tensor([shared], device=self._loaded.device), past_key_values=cache, use_cache=True
+            )
+            self._prefixes[shared] = _keys_values(cache)
+        return self._prefixes[shared]
+
+
+def _keys_values(cache: DynamicCache) -> KeysValues:
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _refuse_other_caches(config: Any) -> None:
+    """Rows can join and leave only where all that a layer remembers are keys and values."""
+    known = (DynamicLayer, DynamicSlidingWindowLayer)
+    for layer in DynamicCache(config=config).layers:
+        if type(layer) not in known:
+            raise BackendError(
+                f"a model of type {config.model_type} keeps a {type(layer).__name__}, which the torch backend does not "
+                'know: set guard.backend to "mlx", or take a model with attention alone'
+            )
