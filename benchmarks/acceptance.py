@@ -39,7 +39,7 @@ def acceptance(folder: Path) -> None:
 
 def _table(found: Sequence[Round], harmful: dict[str, Score]) -> Iterator[str]:
     benchmarks = list(found[0].guard)
-    yield _row(["round", "labels", "guard", *benchmarks, "AUROC test", "ECE dev", "gate"])
+    yield _row(["round", "labels", "guard", *benchmarks, "AUROC test", "ECE test", "gate"])
     yield _row(["---"] * (len(benchmarks) + 6))
     for one in found:
         gate = "passed" if one.passed else "held"
@@ -52,7 +52,7 @@ def _figures_of(scores: dict[str, Score], benchmarks: Sequence[str]) -> list[str
     return [
         *(_f1(scores[name]) for name in benchmarks),
         _number(scores["all test"].auroc),
-        _number(scores["dev"].ece),
+        _number(scores["all test"].ece),
     ]
 
 

@@ -87,11 +87,11 @@ def _round(db: Any, each: steps.Round, held: Mapping[str, list[Sample]]) -> Roun
     traces = {one.sample_id: one.verdict["request"] for one in reviews.approved(db, each.number)}
     learned = samples.get(db, sorted({one.sample_id for one in training.uses(db, _taught(db, each.number).id)}))
     said = {one.sample_id: one for split in held for one in predictions.of_model(db, challenger.id, split)}
-    source = each.record["evaluate"]["source"].get("request", "direct")
-    threshold = each.record["evaluate"]["thresholds"]["request"][source]
 
     def guard(rows: list[Sample]) -> Score:
-        return _score(rows, np.array([said[one.id].signals[f"p_{source}_request"] for one in rows]), threshold)
+        answers = [said[one.id] for one in rows]
+        p = np.array([one.probability["request"] for one in answers])
+        return _scored(rows, [one.verdict["request"] for one in answers], p)
 
     linear = _linear([one.prompt for one in learned], [traces[one.id] == "harmful" for one in learned], held)
     picked = [traces.get(one.sample_id) for one in selections.of_round(db, each.number)]
@@ -141,9 +141,13 @@ def _linear(prompts: list[str], harmful: list[bool], held: Mapping[str, list[Sam
 
 
 def _score(rows: list[Sample], p: np.ndarray, threshold: float) -> Score:
+    return _scored(rows, ["harmful" if value >= threshold else "unharmful" for value in p], p)
+
+
+def _scored(rows: list[Sample], verdicts: list[str | None], p: np.ndarray) -> Score:
     return score(
         [str(one.request) for one in rows],
-        ["harmful" if value >= threshold else "unharmful" for value in p],
+        verdicts,
         p.tolist(),
         positive="harmful",
         clusters=[normalise(one.prompt) for one in rows],
