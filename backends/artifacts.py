@@ -79,6 +79,19 @@ def about(folder: Path) -> dict[str, Any]:
     return result
 
 
+def name_base(base: str, to: Path) -> None:
+    """Write base.json into an exported adapter: the name of its base, which is a folder or a hub name.
+
+    A base in a folder is named by the folder alone, and told from others by its manifest: where it lies is nobody's
+    business who gets the adapter.
+    """
+    folder = Path(base)
+    known = {"base": folder.name if folder.is_dir() else base}
+    if (folder / MANIFEST).is_file():
+        known["manifest_sha256"] = verify(folder)
+    (to / "base.json").write_text(json.dumps(known), encoding="utf-8")
+
+
 def sweep(parent: Path) -> None:
     """Remove the temporary folders that a killed process left in `parent`."""
     if parent.is_dir():

@@ -22,18 +22,10 @@ _GROUPS = (64, 32)
 
 
 def export_adapter(base: str, adapter: Path, to: Path) -> None:
-    """The LoRA adapter as mlx-lm reads it (`mlx_lm.generate --adapter-path`), with the name of its base.
-
-    A base in a folder is named by the folder alone, and told from others by its manifest: where it lies is nobody's
-    business who gets the adapter.
-    """
+    """The LoRA adapter as mlx-lm reads it (`mlx_lm.generate --adapter-path`), with the name of its base beside it."""
     for name in ("adapters.safetensors", "adapter_config.json"):
         shutil.copyfile(adapter / name, to / name)
-    folder = Path(base)
-    known = {"base": folder.name if folder.is_dir() else base}
-    if (folder / artifacts.MANIFEST).is_file():
-        known["manifest_sha256"] = artifacts.verify(folder)
-    (to / "base.json").write_text(json.dumps(known), encoding="utf-8")
+    artifacts.name_base(base, to)
 
 
 def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.backends.mlx_batches import PairRow, completions
+from wizloop.backends.training_rows import PairRow, completions
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx

@@ -12,10 +12,12 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import mlx_batches, mlx_checkpoint, mlx_load
+from wizloop.backends import mlx_checkpoint, mlx_load, training_rows
+from wizloop.backends.checkpoints import Checkpoints
 from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
 from wizloop.backends.mlx_losses import Shared, dpo_loss, reference_logprobs, sft_loss
 from wizloop.backends.tokens import Tokens
@@ -53,14 +55,15 @@ def train_sft(
     """
     loaded, config = _student(base, start, lora, settings.seed, quantise)
     tokens = Tokens(loaded.tokenizer)
-    rows, dropped = mlx_batches.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
+    rows, dropped = training_rows.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
     if not rows:
-        raise ValueError(_nothing_fits("examples", len(examples), settings))
-    plan = mlx_batches.Plan([len(row.ids) for row in rows], settings, repr((base, start, lora, rows)))
+        raise ValueError(training_rows.nothing_fits("examples", len(examples), settings))
+    plan = training_rows.Plan([len(row.ids) for row in rows], settings, repr((base, start, lora, rows)))
     shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
 
     def batch(step: int) -> tuple[Any, ...]:
-        return mlx_batches.sft_batch([rows[i] for i in plan.indices(step)], settings, step, blank=tokens.end)
+        several = [rows[i] for i in plan.indices(step)]
+        return _on_device(training_rows.sft_batch(several, settings, step, blank=tokens.end))
 
     loss = sft_loss(loaded.head, shared, settings.prompt_weight)
     result = _Run(loaded.model, config, settings, plan, checkpoint, on_step).train(batch, loss, to)
@@ -87,26 +90,25 @@ def train_dpo(
     """
     loaded, config = _student(base, start, lora, settings.seed, quantise)
     tokens = Tokens(loaded.tokenizer)
-    rows, dropped = mlx_batches.dpo_rows(pairs, tokens, settings.max_tokens)
+    rows, dropped = training_rows.dpo_rows(pairs, tokens, settings.max_tokens)
     if not rows:
-        raise ValueError(_nothing_fits("pairs", len(pairs), settings))
+        raise ValueError(training_rows.nothing_fits("pairs", len(pairs), settings))
     lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
-    plan = mlx_batches.Plan(lengths, settings, repr((base, start, lora, rows)))
+    plan = training_rows.Plan(lengths, settings, repr((base, start, lora, rows)))
     shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
     reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
 
     def batch(step: int) -> tuple[Any, ...]:
         chosen = plan.indices(step)
-        return mlx_batches.dpo_batch([rows[i] for i in chosen], reference[chosen])
+        return _on_device(training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen]))
 
     loss = dpo_loss(loaded.head, shared, beta=settings.beta, sft_weight=settings.sft_weight)
     result = _Run(loaded.model, config, settings, plan, checkpoint, on_step).train(batch, loss, to)
     return replace(result, dropped=dropped)
 
 
-def _nothing_fits(what: str, count: int, settings: TrainSettings) -> str:
-    limits = "guard.max_prompt_tokens or guard.max_trace_tokens"
-    return f"none of {count} {what} fits in {settings.max_tokens} tokens: raise {limits}"
+def _on_device(arrays: training_rows.Arrays) -> tuple[Any, ...]:
+    return tuple(mx.array(each) for each in arrays)
 
 
 def _student(
@@ -148,12 +150,12 @@ class _Run:
         model: Any,
         config: dict[str, Any],
         settings: TrainSettings,
-        plan: mlx_batches.Plan,
+        plan: training_rows.Plan,
         checkpoint: Path,
         on_step: OnStep,
     ) -> None:
         self._model, self._config, self._settings, self._plan = model, config, settings, plan
-        self._saved = mlx_checkpoint.Checkpoints(checkpoint, plan.fingerprint)
+        self._saved = Checkpoints(checkpoint, plan.fingerprint)
         self._on_step = on_step
         self._losses: list[tuple[int, float]] = []
 
@@ -177,11 +179,14 @@ class _Run:
         rate = settings.lr * 0.5**halvings
         optimiser = _Clipped(learning_rate=optimizers.cosine_decay(rate, steps, rate * 0.1), weight_decay=0.01)
         optimiser.init(self._model.trainable_parameters())
-        done = self._saved.restore(self._model, optimiser, self._first)
+        done = mlx_checkpoint.restore(self._saved, self._model, optimiser, self._first)
         self._losses = [pair for pair in self._losses if pair[0] <= done]
         if done == steps:
             return
         step = done
+
+        def save() -> None:
+            self._saved.save(step, halvings, partial(mlx_checkpoint.write, model=self._model, optimiser=optimiser))
 
         def report(value: float) -> None:
             nonlocal step
@@ -192,10 +197,10 @@ class _Run:
             try:
                 self._on_step(step, steps, value)
             except BaseException:
-                self._saved.save(self._model, optimiser, step, halvings)
+                save()
                 raise
             if step % settings.checkpoint_every == 0:
-                self._saved.save(self._model, optimiser, step, halvings)
+                save()
 
         def batches(**_: Any) -> Iterator[tuple[Any, ...]]:
             for number in range(done, steps):
@@ -208,7 +213,7 @@ class _Run:
             iters=steps - done,
             steps_per_report=1,
             steps_per_save=steps + 1,
-            adapter_file=str(self._saved.scratch()),
+            adapter_file=str(self._saved.folder / "unused.safetensors"),
         )
         # mlx-lm paints a progress bar on stdout.
         with contextlib.redirect_stdout(io.StringIO()):

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import mlx_batches, mlx_guard, mlx_load, mlx_losses
+from wizloop.backends import mlx_guard, mlx_load, mlx_losses, training_rows
 from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
 from wizloop.backends.mlx_load import mx
 from wizloop.backends.tiny_guard import Shape, build
@@ -76,16 +76,15 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[s
     model, tokenizer = guard._loaded.model, guard._loaded.tokenizer
     sampler = make_sampler(temp=0.7, top_p=0.95)
     whole = [[*prompt.shared, *prompt.body] for prompt in prompts]
-    few = whole[:: max(1, len(whole) // 8)][:8]
     traced = sorted([ids for ids in whole for _ in range(TRACES)], key=len)
     drawn: dict[str, float] = {}
 
     def loop() -> float:
         def run() -> None:
-            for ids in few:
+            for ids in whole:
                 generate(model, tokenizer, prompt=ids, max_tokens=TOKENS, sampler=sampler)
 
-        return timed(len(few), run)
+        return timed(len(whole), run)
 
     def batched(rows: int) -> Callable[[], float]:
         def run() -> float:
@@ -147,8 +146,8 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     mlx_load.add_new_adapter(loaded.model, lora)
     hidden, head = mlx_load.split(loaded.model)
     settings = TrainSettings(epochs=1, batch=8, lr=1e-5, seed=1, checkpoint_every=1000, max_tokens=1024)
-    rows, _ = mlx_batches.dpo_rows(pairs, guard.tokens, settings.max_tokens)
-    plan = mlx_batches.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
+    rows, _ = training_rows.dpo_rows(pairs, guard.tokens, settings.max_tokens)
+    plan = training_rows.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
     shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
     optimiser = optimizers.AdamW(learning_rate=1e-5)
     step = _compiled(loaded.model, optimiser, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
@@ -160,7 +159,8 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
             loaded.model.train()
             for number in range(plan.steps):
                 chosen = plan.indices(number)
-                step(mlx_batches.dpo_batch([rows[i] for i in chosen], reference[chosen]))
+                batch = training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen])
+                step(tuple(mx.array(each) for each in batch))
 
         return timed(plan.steps, run)
 

@@ -1,9 +1,5 @@
-"""Training on MLX, real and tiny: it goes on to the same bytes, its losses are the published ones, nothing is cut in
-silence.
-"""
+"""The losses of training on MLX: a shared prefix changes nothing, and HS-DPO is the published one."""
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,84 +9,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from wizloop.backends import mlx_batches, mlx_guard, mlx_load, mlx_losses, mlx_train
-from wizloop.backends.guard_types import (
-    BadArtifact,
-    DpoPair,
-    Encoded,
-    LoraShape,
-    NotFinite,
-    Part,
-    Prompt,
-    SftExample,
-    TrainSettings,
-)
+from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
+from wizloop.backends import mlx_guard, mlx_load, mlx_losses, mlx_train, training_rows
+from wizloop.backends.guard_types import LoraShape
 from wizloop.loop.preference import hs_dpo_loss
-
-LORA = LoraShape(rank=8, scale=2.0, dropout=0.1, layers=-1)
-SETTINGS = TrainSettings(
-    epochs=2,
-    batch=8,
-    lr=2e-3,
-    seed=4,
-    checkpoint_every=3,
-    max_tokens=120,
-    verdict_weight=8.0,
-    prompt_weight=0.1,
-    word_dropout=0.1,
-)
-
-
-def prompts(guard: mlx_guard.Guard) -> list[Encoded]:
-    texts = [
-        f"the baker asks about {'harmful' if i % 2 else 'unharmful'} bread {'in winter ' * (i % 5)}" for i in range(24)
-    ]
-    rendered = [
-        Prompt("Judge.\n\n", (Part("Human user:\n"), Part(text, data=True), Part("\n\n")), "Answers:\nRequest:")
-        for text in texts
-    ]
-    return [guard.encode(each, max_tokens=90) for each in rendered]
-
-
-def examples(guard: mlx_guard.Guard) -> list[SftExample]:
-    words = [" unharmful", " harmful"]
-    return [
-        SftExample(i, each, words[i % 2] + "\nCompletion: None", ((1, len(words[i % 2])),))
-        for i, each in enumerate(prompts(guard))
-    ]
-
-
-def pairs(guard: mlx_guard.Guard) -> list[DpoPair]:
-    words = [" unharmful", " harmful"]
-    return [
-        DpoPair(i, each, words[i % 2], words[1 - i % 2] + "\n", 0.8 + 0.1 * (i % 5))
-        for i, each in enumerate(prompts(guard))
-    ]
-
-
-def digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapters.safetensors").read_bytes()).hexdigest()
-
-
-def new(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def nothing(step: int, steps: int, loss: float) -> None:
-    """Training goes on."""
-
-
-class Killed(BaseException):
-    """Stands for a signal in the middle of a step's report."""
-
-
-def kill_at(step: int) -> Callable[[int, int, float], None]:
-    def on_step(now: int, steps: int, loss: float) -> None:
-        if now == step:
-            raise Killed
-
-    return on_step
 
 
 @pytest.fixture(scope="module")
@@ -100,118 +22,13 @@ def guard(tiny_base: Path) -> mlx_guard.Guard:
 
 @pytest.fixture(scope="module")
 def taught(guard: mlx_guard.Guard, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An R-SFT adapter that was trained without a break."""
+    """An R-SFT adapter."""
     folder = tmp_path_factory.mktemp("taught")
-    result = mlx_train.train_sft(
-        guard.base, None, examples(guard), SETTINGS, LORA, to=folder, checkpoint=folder.parent / "ck", on_step=nothing
+    rows = examples(guard.tokens)
+    mlx_train.train_sft(
+        guard.base, None, rows, SETTINGS, LORA, to=folder, checkpoint=folder.parent / "ck", on_step=nothing
     )
-    assert result.steps == 6
-    assert result.losses[-1][1] < result.losses[0][1]
     return folder
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
-def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
-    guard: mlx_guard.Guard, taught: Path, tmp_path: Path, step: int
-) -> None:
-    args = (guard.base, None, examples(guard), SETTINGS, LORA)
-    with pytest.raises(Killed):
-        mlx_train.train_sft(*args, to=new(tmp_path / "a"), checkpoint=tmp_path / "ck", on_step=kill_at(step))
-    seen: list[int] = []
-    mlx_train.train_sft(
-        *args, to=new(tmp_path / "b"), checkpoint=tmp_path / "ck", on_step=lambda now, *_: seen.append(now)
-    )
-    assert seen == list(range(step + 1, 7))
-    assert digest(tmp_path / "b") == digest(taught)
-    assert not (tmp_path / "ck").exists()
-
-
-def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(
-    guard: mlx_guard.Guard, taught: Path, tmp_path: Path
-) -> None:
-    args = (guard.base, taught, pairs(guard), SETTINGS, LORA)
-    mlx_train.train_dpo(*args, to=new(tmp_path / "whole"), checkpoint=tmp_path / "ck1", on_step=nothing)
-    with pytest.raises(Killed):
-        mlx_train.train_dpo(*args, to=new(tmp_path / "a"), checkpoint=tmp_path / "ck2", on_step=kill_at(4))
-    mlx_train.train_dpo(*args, to=new(tmp_path / "b"), checkpoint=tmp_path / "ck2", on_step=nothing)
-    assert digest(tmp_path / "b") == digest(tmp_path / "whole") != digest(taught)
-
-
-def test_a_checkpoint_of_other_data_is_not_used(guard: mlx_guard.Guard, tmp_path: Path) -> None:
-    rows = examples(guard)
-    with pytest.raises(Killed):
-        mlx_train.train_sft(
-            guard.base,
-            None,
-            rows[:9],
-            SETTINGS,
-            LORA,
-            to=new(tmp_path / "a"),
-            checkpoint=tmp_path / "ck",
-            on_step=kill_at(3),
-        )
-    seen: list[int] = []
-    mlx_train.train_sft(
-        guard.base,
-        None,
-        rows,
-        SETTINGS,
-        LORA,
-        to=new(tmp_path / "b"),
-        checkpoint=tmp_path / "ck",
-        on_step=lambda now, *_: seen.append(now),
-    )
-    assert seen[0] == 1
-
-
-def test_what_does_not_fit_is_dropped_and_named(guard: mlx_guard.Guard, tmp_path: Path) -> None:
-    rows = examples(guard)
-    rows[5] = replace(rows[5], completion=" harmful" + " word" * 200)
-    result = mlx_train.train_sft(
-        guard.base, None, rows, SETTINGS, LORA, to=new(tmp_path / "a"), checkpoint=tmp_path / "ck", on_step=nothing
-    )
-    assert result.dropped == [5]
-    with pytest.raises(ValueError, match="none of 24 examples fits in 10 tokens"):
-        mlx_train.train_sft(
-            guard.base,
-            None,
-            rows,
-            replace(SETTINGS, max_tokens=10),
-            LORA,
-            to=tmp_path,
-            checkpoint=tmp_path / "ck",
-            on_step=nothing,
-        )
-
-
-def test_a_rate_that_blows_up_is_halved_twice_and_then_given_up(guard: mlx_guard.Guard, tmp_path: Path) -> None:
-    rates: list[int] = []
-    with pytest.raises(NotFinite, match="the loss is"):
-        mlx_train.train_sft(
-            guard.base,
-            None,
-            examples(guard),
-            replace(SETTINGS, lr=1e30),
-            LORA,
-            to=new(tmp_path / "a"),
-            checkpoint=tmp_path / "ck",
-            on_step=lambda step, *_: rates.append(step),
-        )
-    assert rates.count(1) == 3
-
-
-def test_an_adapter_of_another_shape_is_refused(guard: mlx_guard.Guard, taught: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadArtifact, match="another shape"):
-        mlx_train.train_dpo(
-            guard.base,
-            taught,
-            pairs(guard),
-            SETTINGS,
-            replace(LORA, rank=4),
-            to=tmp_path,
-            checkpoint=tmp_path / "ck",
-            on_step=nothing,
-        )
 
 
 def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row(guard: mlx_guard.Guard) -> None:
@@ -220,16 +37,16 @@ def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row
     # A fresh adapter's second factor is zero, and so would be half of the gradients.
     loaded.model.update({"model": {"layers": [{"self_attn": {"q_proj": {"lora_b": mx.ones((4, 64)) * 0.01}}}]}})
     hidden, head = mlx_load.split(loaded.model)
-    rows, _ = mlx_batches.sft_rows(examples(guard)[:6], guard.tokens, 120, 8.0)
+    rows, _ = training_rows.sft_rows(examples(guard.tokens)[:6], guard.tokens, 120, 8.0)
     in_front = [
         replace(row, shared=(), ids=[*row.shared, *row.ids], prompt_length=row.prompt_length + len(row.shared))
         for row in rows
     ]
 
-    def gradients(several: list[mlx_batches.Row]) -> tuple[float, dict[str, mx.array]]:
+    def gradients(several: list[training_rows.Row]) -> tuple[float, dict[str, mx.array]]:
         shared = mlx_losses.Shared(hidden, several[0].shared, 2)
         plain = replace(SETTINGS, word_dropout=0.0)
-        batch = mlx_batches.sft_batch(several, plain, 0, blank=0)
+        batch = [mx.array(each) for each in training_rows.sft_batch(several, plain, 0, blank=0)]
         loss = mlx_losses.sft_loss(head, shared, 0.0)
         (value, _), grads = nn.value_and_grad(loaded.model, lambda model, *rest: loss(model, *rest))(
             loaded.model, *batch
@@ -245,12 +62,12 @@ def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row
 
 def test_the_dpo_loss_is_the_published_one(guard: mlx_guard.Guard, taught: Path) -> None:
     loaded = mlx_load.load(guard.base, taught, quantise=False, fuse=True)
-    rows, _ = mlx_batches.dpo_rows(pairs(guard)[:4], guard.tokens, 120)
+    rows, _ = training_rows.dpo_rows(pairs(guard.tokens)[:4], guard.tokens, 120)
     shared = mlx_losses.Shared(loaded.hidden, rows[0].chosen.shared, 2)
     reference = np.array([[-3.0, -4.0], [-2.0, -2.5], [-6.0, -1.0], [-0.5, -0.7]], np.float32)
     policy = mlx_losses.reference_logprobs(loaded.model, loaded.head, shared, rows, 2)
     value, _ = mlx_losses.dpo_loss(loaded.head, shared, beta=0.1, sft_weight=2.0)(
-        None, *mlx_batches.dpo_batch(rows, reference)
+        None, *(mx.array(each) for each in training_rows.dpo_batch(rows, reference))
     )
     expected = [
         hs_dpo_loss(

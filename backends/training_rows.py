@@ -1,4 +1,4 @@
-"""Examples and pairs as token rows, and the batches of each training step.
+"""Examples and pairs as token rows, and the batches of each training step, as numpy arrays for any backend.
 
 Which rows a step sees, and in what order, is a function of (seed, step). Rows of similar length share a batch; every
 row is seen once an epoch, the last, smaller batch included.
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from wizloop.backends.guard_types import DpoPair, Encoded, SftExample, TrainSettings
 from wizloop.backends.tokens import Tokens
+
+Arrays = tuple[NDArray[Any], ...]
 
 # Shapes are padded to a multiple of this, so that the compiled step is reused.
 _PAD = 16
@@ -102,8 +104,14 @@ def dpo_rows(pairs: Sequence[DpoPair], tokens: Tokens, most: int) -> tuple[list[
     return rows, dropped
 
 
-def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int) -> tuple[Any, ...]:
-    """(inputs, positions, targets, weights, and the same three for the prompt) for mlx_losses.sft_loss."""
+def nothing_fits(what: str, count: int, settings: TrainSettings) -> str:
+    """The sentence for a training in which every example or pair was too long."""
+    limits = "guard.max_prompt_tokens or guard.max_trace_tokens"
+    return f"none of {count} {what} fits in {settings.max_tokens} tokens: raise {limits}"
+
+
+def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int) -> Arrays:
+    """(inputs, positions, targets, weights, and the last three for the prompt): what a backend's sft_loss takes."""
     rng = np.random.default_rng([settings.seed, step, 1])
     inputs, positions, targets, weights = completions(rows)
     asked = np.zeros((len(rows), _PROMPT_POSITIONS), np.int32)
@@ -113,16 +121,16 @@ def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank:
         asked[i], wanted[i], counted[i] = places, [row.ids[p + 1] for p in places], float(row.prompt_length > 1)
         if settings.word_dropout:
             inputs[i, : row.prompt_length - 1][rng.random(row.prompt_length - 1) < settings.word_dropout] = blank
-    return tuple(_array(each) for each in (inputs, positions, targets, weights, asked, wanted, counted))
+    return inputs, positions, targets, weights, asked, wanted, counted
 
 
-def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32]) -> tuple[Any, ...]:
+def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32]) -> Arrays:
     """(inputs, positions, targets, mask, reference, weights): chosen rows first, then rejected ones; reference is
     [pairs, 2].
     """
     inputs, positions, targets, mask = completions([row.chosen for row in rows] + [row.rejected for row in rows])
     weights = np.array([row.weight for row in rows], np.float32)
-    return tuple(_array(each) for each in (inputs, positions, targets, mask, reference, weights))
+    return inputs, positions, targets, mask, reference, weights
 
 
 def completions(
@@ -151,9 +159,3 @@ def _row(identity: int, prompt: Encoded, ids: list[int], weights: list[float], e
 
 def _padded(length: int, to: int = _PAD) -> int:
     return -(-length // to) * to
-
-
-def _array(values: Any) -> Any:
-    import mlx.core as mx
-
-    return mx.array(values)

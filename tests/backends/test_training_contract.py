@@ -1,0 +1,194 @@
+"""What training promises on every backend: it goes on to the same bytes, cuts nothing in silence, keeps no pickle, and
+what is exported answers like what was trained.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.backends.lessons import (
+    LORA,
+    SETTINGS,
+    WORDS,
+    Killed,
+    digest,
+    examples,
+    kill_at,
+    new,
+    nothing,
+    pairs,
+    prompts,
+)
+from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, NotFinite
+from wizloop.backends.tokens import Tokens
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A backend's modules, as its class in loop.backend calls them."""
+
+    train: ModuleType
+    export: ModuleType
+    scores: Callable[..., Scores]
+
+
+def mlx_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scores:
+    from wizloop.backends import mlx_guard
+
+    return mlx_guard.load(str(base), adapter).score(asked, Choice(WORDS))
+
+
+def torch_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scores:
+    import torch
+    from wizloop.backends import torch_load
+
+    loaded = torch_load.load(str(base), adapter, quantise=False, device="cpu")
+    _, deciding = Tokens(loaded.tokenizer).deciding(Choice(WORDS))
+    rows = [torch.tensor([[*each.shared, *each.body]]) for each in asked]
+    with torch.no_grad():
+        logits = torch.stack([loaded.model(input_ids=row).logits[0, -1, deciding] for row in rows])
+    return np.asarray(torch.softmax(logits, dim=-1), np.float64)
+
+
+def mlx() -> Kind:
+    from wizloop.backends import mlx_export, mlx_train
+
+    return Kind(mlx_train, mlx_export, mlx_scores)
+
+
+def torch_on_cpu() -> Kind:
+    pytest.importorskip("trl", reason="training on torch needs the extra cuda")
+    from wizloop.backends import torch_export, torch_train
+
+    return Kind(torch_train, torch_export, torch_scores)
+
+
+@pytest.fixture(scope="module", params=[mlx])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    made: Kind = request.param()
+    return made
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_base: Path) -> Tokens:
+    from transformers import AutoTokenizer
+
+    return Tokens(AutoTokenizer.from_pretrained(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def sft(kind: Kind, tiny_base: Path, tokens: Tokens) -> Callable[..., Any]:
+    """R-SFT of the tiny guard on the examples, or on what is given instead."""
+
+    def train(to: Path, **instead: Any) -> Any:
+        given = {"examples": examples(tokens), "settings": SETTINGS, "lora": LORA, "on_step": nothing} | instead
+        return kind.train.train_sft(str(tiny_base), None, to=new(to), **({"checkpoint": to.parent / "ck"} | given))
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def taught(sft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An R-SFT adapter that was trained without a break."""
+    folder = tmp_path_factory.mktemp("taught") / "adapter"
+    result = sft(folder)
+    assert result.steps == 6
+    assert result.losses[-1][1] < result.losses[0][1]
+    return folder
+
+
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
+    sft: Callable[..., Any], taught: Path, tmp_path: Path, step: int
+) -> None:
+    with pytest.raises(Killed):
+        sft(tmp_path / "a", on_step=kill_at(step))
+    (kept,) = (tmp_path / "ck").glob("step-*")
+    assert {path.suffix for path in kept.iterdir()} == {".safetensors", ".json"}
+    seen: list[int] = []
+    sft(tmp_path / "b", on_step=lambda now, *_: seen.append(now))
+    assert seen == list(range(step + 1, 7))
+    assert digest(tmp_path / "b") == digest(taught)
+    assert not (tmp_path / "ck").exists()
+
+
+def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    args = (str(tiny_base), taught, pairs(tokens), SETTINGS, LORA)
+    whole = kind.train.train_dpo(*args, to=new(tmp_path / "whole"), checkpoint=tmp_path / "ck1", on_step=nothing)
+    assert whole.losses[-1][1] < whole.losses[0][1]
+    with pytest.raises(Killed):
+        kind.train.train_dpo(*args, to=new(tmp_path / "a"), checkpoint=tmp_path / "ck2", on_step=kill_at(4))
+    kind.train.train_dpo(*args, to=new(tmp_path / "b"), checkpoint=tmp_path / "ck2", on_step=nothing)
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole") != digest(taught)
+
+
+def test_a_checkpoint_of_other_data_is_not_used(sft: Callable[..., Any], tokens: Tokens, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        sft(tmp_path / "a", examples=examples(tokens)[:9], on_step=kill_at(3))
+    seen: list[int] = []
+    sft(tmp_path / "b", on_step=lambda now, *_: seen.append(now))
+    assert seen[0] == 1
+
+
+def test_what_does_not_fit_is_dropped_and_named(sft: Callable[..., Any], tokens: Tokens, tmp_path: Path) -> None:
+    rows = examples(tokens)
+    rows[5] = replace(rows[5], completion=" harmful" + " word" * 200)
+    assert sft(tmp_path / "a", examples=rows).dropped == [5]
+    with pytest.raises(ValueError, match="none of 24 examples fits in 10 tokens"):
+        sft(tmp_path / "b", settings=replace(SETTINGS, max_tokens=10))
+
+
+def test_a_rate_that_blows_up_is_halved_twice_and_then_given_up(sft: Callable[..., Any], tmp_path: Path) -> None:
+    rates: list[int] = []
+    with pytest.raises(NotFinite, match="the loss is"):
+        sft(tmp_path / "a", settings=replace(SETTINGS, lr=1e30), on_step=lambda step, *_: rates.append(step))
+    assert rates.count(1) == 3
+
+
+def test_an_adapter_of_another_shape_is_refused(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    other = replace(LORA, rank=4)
+    with pytest.raises(BadArtifact, match="another shape"):
+        kind.train.train_dpo(
+            str(tiny_base),
+            taught,
+            pairs(tokens),
+            SETTINGS,
+            other,
+            to=tmp_path,
+            checkpoint=tmp_path / "ck",
+            on_step=nothing,
+        )
+
+
+def test_merged_weights_answer_like_the_adapter_on_both_backends(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    asked = prompts(tokens)[:4]
+    kind.export.export_safetensors(str(tiny_base), taught, tmp_path)
+    trained = kind.scores(tiny_base, taught, asked)
+    assert np.abs(trained - kind.scores(tiny_base, None, asked)).max() > 0.05
+    for scores in (mlx_scores, torch_scores):
+        np.testing.assert_allclose(scores(tmp_path, None, asked), trained, atol=1e-4)
+
+
+def test_an_exported_adapter_loads_over_its_base(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    kind.export.export_adapter(str(tiny_base), taught, tmp_path)
+    asked = prompts(tokens)[:4]
+    expected = kind.scores(tiny_base, taught, asked)
+    np.testing.assert_allclose(kind.scores(tiny_base, tmp_path, asked), expected, atol=1e-6)
+    written = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.json"))
+    assert str(tiny_base.parent) not in written
