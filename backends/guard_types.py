@@ -37,11 +37,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered sample. `shared` stands in front of every sample and is run once; `opening` starts an answer."""
+    """A rendered sample. `shared` and `instruction` stand before every sample and are run once; `opening`
+    starts an answer.
+    """
 
     shared: str
     parts: tuple[Part, ...]
     opening: str
+    instruction: str = ""
+    """Behind `shared`: encoded with no special token in it, since it may come from a file, and never cut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,17 +73,19 @@ class Renderer:
     reasoning: Reasoning = "sentence"
     frame: tuple[str, str] = field(default=("", ""))
     """What a chat template puts before the user's turn and between it and the answer; nothing for a raw prompt."""
+    trace_opening: str = TRACE_OPENING
+    """What a trace begins after; empty for a guard that learned to begin with its first step."""
 
     def prompt(self, sample: Text, opening: str) -> Prompt:
-        """The sample between the instruction and an opening. Its texts are data, whatever they say."""
+        """The sample between the instruction and an opening. Texts that are not ours are data, whatever they say."""
         response = Part(NONE) if sample.response is None else Part(sample.response, data=True)
         parts = (Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(f"\n\n{self.frame[1]}"))
         instruction = f"{self.instruction}\n\n" if self.instruction else ""
-        return Prompt(f"{self.frame[0]}{instruction}", parts, opening)
+        return Prompt(self.frame[0], parts, opening, instruction)
 
     def trace_prompt(self, sample: Text) -> Prompt:
         """The sample, and the opening after which the guard writes a trace."""
-        return self.prompt(sample, TRACE_OPENING)
+        return self.prompt(sample, self.trace_opening)
 
     def direct_prompt(self, sample: Text, decided: Verdict | None = None) -> Prompt:
         """The sample, and the opening after which the next verdict comes at once; `decided` are those before it."""
@@ -113,7 +115,10 @@ class Renderer:
         for probe, known in ((pair, verdict), (alone, {"request": "unharmful"})):
             given = _ProbeRationale(known)
             prompts = [self.trace_prompt(probe), *(self.direct_prompt(probe, each) for each in _openings(known))]
-            forms += [(one.shared, [(part.text, part.data) for part in one.parts], one.opening) for one in prompts]
+            forms += [
+                (one.shared + one.instruction, [(part.text, part.data) for part in one.parts], one.opening)
+                for one in prompts
+            ]
             forms += [(one.text, one.strong) for one in (self.trace_completion(given), self.direct_completion(known))]
         return hashlib.sha256(json.dumps(forms).encode()).hexdigest()
 

@@ -35,7 +35,7 @@ class StandInGuard:
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
         body = "".join(part.text for part in prompt.parts) + prompt.opening
-        return Encoded(tuple(prompt.shared.encode()), tuple(body.encode()))
+        return Encoded(tuple((prompt.shared + prompt.instruction).encode()), tuple(body.encode()))
 
     def count(self, text: str) -> int:
         return len(text.split())

@@ -29,7 +29,7 @@ RENDERER = Renderer("Judge this.")
 
 def text(renderer: Renderer, sample: Said, opening: str) -> str:
     prompt = renderer.prompt(sample, opening)
-    return prompt.shared + "".join(part.text for part in prompt.parts) + prompt.opening
+    return prompt.shared + prompt.instruction + "".join(part.text for part in prompt.parts) + prompt.opening
 
 
 def test_a_prompt_alone_is_shown_with_none_for_the_answer() -> None:
@@ -113,6 +113,7 @@ def test_a_verdict_without_a_request_is_refused() -> None:
         Renderer("Judge that."),
         Renderer("Judge this.", "steps"),
         Renderer("Judge this.", "sentence", ("<user>", "</user>")),
+        Renderer("Judge this.", trace_opening=""),
     ],
 )
 def test_the_hash_tells_renderings_apart(other: Renderer) -> None:
