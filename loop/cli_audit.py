@@ -100,5 +100,5 @@ def _show(found: "Sequence[Opinion]", limit: int, asked: int) -> None:
     for one in found[:limit]:
         text = one.prompt if one.response is None else f"{one.prompt} / {one.response}"
         said = (one.row_ref, one.task, one.label, one.teacher or "-", f"{one.p:.3f}", text)
-        table.add_row(*(plain(cell, 80) for cell in said))
+        table.add_row(*(plain(" ".join(cell.split()), 80) for cell in said))
     console.print(table)

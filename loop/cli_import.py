@@ -238,6 +238,7 @@ def _tell(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> None:
 
 
 def _shown(line: str) -> str:
+    """One line, whatever a row's reference or a file's name holds: no text from outside begins a line of its own."""
     from wizloop.store.display import shown
 
-    return shown(line)
+    return shown(" ".join(line.split()))

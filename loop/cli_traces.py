@@ -81,7 +81,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
     for head in heads:
         table.add_column(plain(head, 60))
     for row in rows:
-        table.add_row(*(plain(cell, 80) for cell in row))
+        table.add_row(*(plain(" ".join(cell.split()), 80) for cell in row))
     return table
 
 

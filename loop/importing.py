@@ -105,10 +105,10 @@ def _format(
         return asked
     found = recognised(sample, name, task)
     if found is None:
-        listed = ", ".join(list(sample)[:20])
+        listed = ", ".join(" ".join(column.split()) for column in list(sample)[:20])
         raise ImportRefused(
             f"{shown}: unknown columns ({listed}), none of them {', '.join(TEXT_COLUMNS)}; say in a mapping which one "
-            "is the prompt"
+            "is the prompt: --map COLUMN=prompt"
         )
     return found
 

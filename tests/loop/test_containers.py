@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wizloop.loop import containers, json_rows
-from wizloop.loop.containers import ImportRefused, RowDamaged, records
+from wizloop.loop.containers import ImportRefused, RowDamaged, RowRefused, records
 
 
 def reasons(path: Path) -> dict[int, str]:
@@ -147,4 +147,4 @@ def test_another_object_is_not_taken_for_categories(tmp_path: Path, text: str) -
         found = list(records(path))
     except ImportRefused:
         found = []
-    assert all("category" not in record for _, record in found if not isinstance(record, RowDamaged))
+    assert all("category" not in record for _, record in found if not isinstance(record, RowRefused))
