@@ -71,7 +71,7 @@ def torch_on_cpu() -> Kind:
     return Kind(torch_train, torch_export, torch_scores)
 
 
-@pytest.fixture(scope="module", params=[mlx])
+@pytest.fixture(scope="module", params=[mlx, torch_on_cpu])
 def kind(request: pytest.FixtureRequest) -> Kind:
     made: Kind = request.param()
     return made

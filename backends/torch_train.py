@@ -1,0 +1,193 @@
+"""R-SFT and weighted HS-DPO of LoRA adapters on torch: the same batches, losses and promises as mlx_train.
+
+torch_trainers has TRL's loop, torch_losses the losses; here a training goes from its last checkpoint to its end.
+Batches, word dropout, dropout and rate are functions of (seed, step): training that was killed goes on and, on a CPU,
+ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and its id returned.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+
+from wizloop.backends import torch_adapter, torch_checkpoint, torch_layouts, torch_load, training_rows
+from wizloop.backends.checkpoints import Checkpoints
+from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
+from wizloop.backends.tokens import Tokens
+from wizloop.backends.torch_batches import ALONE, Batch, Part, dpo_batch, sft_batch
+from wizloop.backends.torch_losses import logprobs
+from wizloop.backends.torch_trainers import Course, HsDpo, RSft, dpo_trainer, sft_trainer
+from wizloop.backends.training_rows import PairRow
+
+# Times that a loss which is not finite is answered by going back to the last checkpoint with half the rate.
+MOST_HALVINGS = 2
+
+
+def train_sft(
+    base: str,
+    start: Path | None,
+    examples: Sequence[SftExample],
+    settings: TrainSettings,
+    lora: LoraShape,
+    *,
+    to: Path,
+    checkpoint: Path,
+    on_step: OnStep,
+    quantise: bool = False,
+    device: str = "cpu",
+) -> TrainResult:
+    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh
+    ones.
+
+    Writes adapter_model.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder
+    holds an unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when
+    no example fits, and whatever `on_step` raises (after a checkpoint).
+    """
+    loaded = torch_load.load(base, None, quantise=quantise, device=device)
+    tokens = Tokens(loaded.tokenizer)
+    rows, dropped = training_rows.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
+    if not rows:
+        raise ValueError(training_rows.nothing_fits("examples", len(examples), settings))
+    plan = training_rows.Plan([len(row.ids) for row in rows], settings, repr((base, start, lora, rows)))
+    saved = _checkpoints(checkpoint, plan.fingerprint, device)
+    model = _student(loaded, start, lora, settings.seed)
+    trainer = sft_trainer(model, loaded, settings, saved.folder)
+    part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
+
+    def batch(step: int) -> Batch:
+        return sft_batch([rows[i] for i in plan.indices(step)], settings, step, blank=tokens.end, part=part)
+
+    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batch, to)
+    return replace(result, dropped=dropped)
+
+
+def train_dpo(
+    base: str,
+    start: Path,
+    pairs: Sequence[DpoPair],
+    settings: TrainSettings,
+    lora: LoraShape,
+    *,
+    to: Path,
+    checkpoint: Path,
+    on_step: OnStep,
+    quantise: bool = False,
+    device: str = "cpu",
+) -> TrainResult:
+    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the
+    preference alone.
+
+    The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like
+    train_sft.
+    """
+    loaded = torch_load.load(base, None, quantise=quantise, device=device)
+    rows, dropped = training_rows.dpo_rows(pairs, Tokens(loaded.tokenizer), settings.max_tokens)
+    if not rows:
+        raise ValueError(training_rows.nothing_fits("pairs", len(pairs), settings))
+    lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
+    plan = training_rows.Plan(lengths, settings, repr((base, start, lora, rows)))
+    saved = _checkpoints(checkpoint, plan.fingerprint, device)
+    trainer = dpo_trainer(_student(loaded, start, lora, settings.seed), loaded, settings, saved.folder)
+    part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
+    reference = reference_logprobs(trainer.model, rows, settings.batch, trainer.accelerator)
+
+    def batch(step: int) -> Batch:
+        chosen = plan.indices(step)
+        return dpo_batch([rows[i] for i in chosen], reference[chosen], part)
+
+    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batch, to)
+    return replace(result, dropped=dropped)
+
+
+def reference_logprobs(model: Any, rows: Sequence[PairRow], size: int, accelerator: Any = None) -> NDArray[np.float32]:
+    """[pairs, 2]: summed log-probabilities of the chosen and the rejected completion under the model as it is, without
+    dropout, `size` pairs at a time. Processes of an accelerator share the work.
+    """
+    model.eval()
+    result = torch.zeros(len(rows), 2)
+    device = next(model.parameters()).device
+    part = ALONE if accelerator is None else Part(accelerator.process_index, accelerator.num_processes)
+    for start in range(part.rank * size, len(rows), part.processes * size):
+        group = rows[start : start + size]
+        batch = dpo_batch(group, np.zeros((len(group), 2), np.float32))
+        with torch.no_grad():
+            asked = {name: batch[name].to(device) for name in ("input_ids", "positions", "targets")}
+            sides = logprobs(model(**asked), batch["mask"].to(device))
+        result[start : start + len(group)] = torch.stack(sides, dim=1).cpu()
+    if part.processes > 1:
+        result = accelerator.reduce(result.to(device), reduction="sum").cpu()
+    return np.asarray(result, np.float32)
+
+
+def _student(loaded: torch_load.Loaded, start: Path | None, lora: LoraShape, seed: int) -> Any:
+    """The base with trainable adapters: fresh ones, drawn from the seed, or those of `start`, in either layout."""
+    model = torch_adapter.add_new_adapter(loaded.model, lora, seed=seed)
+    if start is not None:
+        _, weights = torch_layouts.read(start)
+        torch_adapter.put(weights, model, start)
+    return model
+
+
+def _checkpoints(folder: Path, fingerprint: str, device: str) -> Checkpoints:
+    """The training's checkpoints; of several processes the first one tidies up before the others look."""
+    with PartialState(cpu=device == "cpu").main_process_first():
+        return Checkpoints(folder, fingerprint)
+
+
+class _Run:
+    """One training, from its last checkpoint to its end."""
+
+    def __init__(
+        self, trainer: RSft | HsDpo, settings: TrainSettings, steps: int, saved: Checkpoints, on_step: OnStep
+    ) -> None:
+        self._trainer, self._settings, self._steps = trainer, settings, steps
+        self._saved, self._on_step = saved, on_step
+        self._halvings = saved.halvings()
+        self._losses: list[tuple[int, float]] = []
+
+    def train(self, batch: Callable[[int], Batch], to: Path) -> TrainResult:
+        model = self._trainer.model
+        first = {name: each.detach().clone() for name, each in torch_adapter.weights(model).items()}
+
+        def restore(optimiser: Any) -> int:
+            done = torch_checkpoint.restore(self._saved, model, optimiser, first)
+            self._losses = [pair for pair in self._losses if pair[0] <= done]
+            return done
+
+        course = Course(self._steps, batch, restore, self._after)
+        while True:
+            try:
+                self._trainer.follow(course, self._halvings)
+                break
+            except NotFinite:
+                # Every process has seen the same loss; the first may still be writing a checkpoint.
+                self._trainer.accelerator.wait_for_everyone()
+                self._halvings += 1
+                if self._halvings > MOST_HALVINGS:
+                    raise
+        if self._trainer.accelerator.is_main_process:
+            torch_adapter.write(to, model)
+            self._saved.remove()
+        return TrainResult(self._steps, self._losses, [], self._halvings)
+
+    def _after(self, step: int, loss: float) -> None:
+        self._losses.append((step, loss))
+        if not self._trainer.accelerator.is_main_process:
+            return
+        try:
+            self._on_step(step, self._steps, loss)
+        except BaseException:
+            self._save(step)
+            raise
+        if step % self._settings.checkpoint_every == 0:
+            self._save(step)
+
+    def _save(self, step: int) -> None:
+        write = partial(torch_checkpoint.write, model=self._trainer.model, optimiser=self._trainer.optimizer)
+        self._saved.save(step, self._halvings, write)
