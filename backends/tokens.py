@@ -31,7 +31,9 @@ class Tokens:
             )
         self._raw = raw
         self.end: int = int(hf.eos_token_id)
-        self.ends: frozenset[int] = frozenset(getattr(wrapped, "eos_token_ids", None) or ()) | {self.end, *ends}
+        # mlx-lm's wrapper has several; of transformers' tokenizer the same name gives the one id.
+        known = getattr(wrapped, "eos_token_ids", None)
+        self.ends: frozenset[int] = frozenset({self.end, *ends, *(known if isinstance(known, set | list) else ())})
         added = {token.content: identity for identity, token in hf.added_tokens_decoder.items() if _commands(token)}
         self._forbidden = frozenset(added.values())
         self._spelled = (

@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop import ahead_data, ahead_teaching, ahead_time, doctor, seats
+from wizloop.loop import ahead_data, ahead_teaching, ahead_time, doctor, instructing, seats
 from wizloop.loop.ahead_data import SPLITS, Source
 from wizloop.loop.ahead_teaching import Asking
 from wizloop.loop.ahead_time import NOTHING_MEASURED, Duration
+from wizloop.loop.containers import ImportRefused
 from wizloop.loop.doctor import Check
 from wizloop.loop.phases import phases_of
 from wizloop.loop.prices import PriceError
@@ -85,14 +86,15 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
         except (RecipeError, OtherRecipe) as error:
             return Ahead([Check("recipe", False, str(error)), *place], None)
         found, bounds = ahead_data.sources(recipe, store), _bounds(recipe, store, limits)
-        checks = [Check("recipe", True, recipe.name), doctor.model(recipe), *_data(found)]
+        checks = [Check("recipe", True, recipe.name), doctor.model(recipe), _prompt(recipe)]
+        checks += _data(found)
         checks += _teachers(recipe, capped=bounds.budget_usd is not None, now=now)
-        asked: list[Asking] = []
+        askings: list[Asking] = []
         try:
-            asked = ahead_teaching.askings(recipe, found, bounds.rounds, now)
+            askings = ahead_teaching.askings(recipe, found, bounds.rounds, now)
         except (PriceError, PolicyError) as error:
             checks.append(Check("teacher", False, str(error)))
-        return Ahead([*checks, *place], _plan(recipe, found, bounds, limits, asked))
+        return Ahead([*checks, *place], _plan(recipe, found, bounds, limits, askings))
 
 
 @contextmanager
@@ -117,6 +119,18 @@ def _recipe(store: Store | None, asked: str | None) -> Recipe:
         return named or schema.load("demo")
     with store.read() as db:
         return followed(db, named)
+
+
+def _prompt(recipe: Recipe) -> Check:
+    """The instruction in front of every sample, as far as it can be read without a network."""
+    setting = recipe.guard.instruction
+    try:
+        text = instructing.read(recipe, far=False)
+    except ImportRefused as error:
+        return Check("prompt", False, str(error))
+    if text is None:
+        return Check("prompt", True, f"{setting}: of a dataset of the hub, read at the first start")
+    return Check("prompt", True, f"{setting}: {len(text):,} characters in front of every sample")
 
 
 def _data(found: Sequence[Source]) -> list[Check]:
@@ -191,7 +205,7 @@ def _bounds(recipe: Recipe, store: Store | None, limits: Limits) -> _Bounds:
     return _Bounds(rounds, budget if limits.budget_usd is None else limits.budget_usd, spent, time)
 
 
-def _plan(recipe: Recipe, found: Sequence[Source], bounds: _Bounds, limits: Limits, asked: list[Asking]) -> Plan:
+def _plan(recipe: Recipe, found: Sequence[Source], bounds: _Bounds, limits: Limits, askings: list[Asking]) -> Plan:
     return Plan(
         recipe=recipe.name,
         rounds=bounds.rounds,
@@ -199,7 +213,7 @@ def _plan(recipe: Recipe, found: Sequence[Source], bounds: _Bounds, limits: Limi
         samples={split: ahead_data.rows_of(found, split) for split in SPLITS},
         picked=ahead_teaching.picked(recipe, found, bounds.rounds),
         a_round=recipe.select.budget,
-        teachers=asked,
+        teachers=askings,
         budget_usd=bounds.budget_usd,
         spent_usd=bounds.spent_usd,
         until=limits.until or recipe.until,

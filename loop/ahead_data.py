@@ -8,9 +8,9 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
+from wizloop.loop import hub
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.context import seed_of
 from wizloop.loop.import_file import opened
@@ -59,7 +59,7 @@ def sources(recipe: Recipe, store: Store | None) -> list[Source]:
         return _demo(recipe)
     if recipe.source == "imported":
         return _imported(store)
-    return [_of_hub(data) if _is_far(data) else _of_file(data) for data in recipe.data]
+    return [_of_hub(data) if hub.is_far(data) else _of_file(data) for data in recipe.data]
 
 
 def rows_of(found: Iterable[Source], split: Split) -> int | None:
@@ -80,8 +80,10 @@ def fault(found: Iterable[Source]) -> str | None:
     """Why no run could be made of what these sources give together, as far as it is known; or None."""
     whole = list(found)
     known = [split for split in SPLITS if rows_of(whole, split) is not None and all(s.ok for s in whole)]
-    counts = {split: rows_of(whole, split) or 0 if split in known else 1 for split in SPLITS}
-    labels = {split: _labels(one for one in whole if one.split == split) for split in known}
+    counts: dict[str, int] = {split: rows_of(whole, split) or 0 if split in known else 1 for split in SPLITS}
+    labels: dict[str, dict[str, dict[str, int]]] = {
+        split: _labels(one for one in whole if one.split == split) for split in known
+    }
     try:
         check_usable(counts, labels)
     except ImportRefused as refused:
@@ -161,10 +163,6 @@ def _labels(found: Iterable[Source]) -> dict[str, dict[str, int]]:
         for task, counts in one.labels.items():
             together.setdefault(task, Counter()).update(counts)
     return {task: dict(counts) for task, counts in together.items()}
-
-
-def _is_far(data: Data) -> bool:
-    return data.hub_split is not None and not Path(data.path.rpartition(":")[0] or data.path).is_dir()
 
 
 def _size(text: _Text) -> int:

@@ -103,8 +103,11 @@ def _answers(
 ) -> Iterator[tuple[Mapping[str, str | None], Mapping[str, float]]]:
     """Verdicts and P(positive) of each row, in order; traces are drawn only where a verdict is their vote."""
     guard, renderer, longest = ctx.guard(model), standing.renderer(ctx), ctx.recipe.guard.max_prompt_tokens
-    known = Calibration.from_json(model.calibration_json)
     how = ctx.recipe.classify
+    known = Calibration.from_json(model.calibration_json)
+    if model.calibration_json is None and how.verdict == "traces":
+        # A published guard may never have learned to answer at once.
+        known = Calibration(source=dict.fromkeys(TASKS, "traces"))
     manner = Manner(
         how.most, how.most, how.temperature, how.top_p, ctx.recipe.guard.max_trace_tokens, standing.window(ctx, model)
     )

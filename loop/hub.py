@@ -3,9 +3,16 @@
 Rows come one at a time and no code of the dataset is run. What columns mean is the matter of `formats`.
 """
 
+from pathlib import Path
 from typing import Any
 
 from wizloop.loop.containers import ImportRefused, Numbered, RowDamaged
+from wizloop.recipes.sections import Data
+
+
+def is_far(data: Data) -> bool:
+    """Whether a source lies behind a network: a dataset of the hub, and no local folder."""
+    return data.hub_split is not None and not Path(_parts(data.path)[0]).is_dir()
 
 
 def name(asked: str) -> str:

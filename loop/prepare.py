@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wizloop.backends import artifacts
 from wizloop.backends.tiny_guard import Shape
-from wizloop.loop import grammar, standing
+from wizloop.loop import grammar, instructing, standing
 from wizloop.loop.context import Context
 from wizloop.loop.pages import usable
 from wizloop.loop.rendering import ASSISTANT, HUMAN, TRACE_OPENING
@@ -19,7 +19,11 @@ SENTENCES = 400
 
 
 def run(ctx: Context) -> str:
-    """Build the tiny guard, or see that the recipe's model loads. Raises ModelMissing, BadArtifact, ValueError."""
+    """Build the tiny guard, or see that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
+    if instructing.shipped(ctx.recipe.guard.instruction) is None:
+        told = instructing.read(ctx.recipe)
+        with ctx.store.write() as db:
+            steps.merge_record(db, ctx.round, {"instruction": told})
     tiny = ctx.recipe.guard.base == "tiny"
     if tiny and not Path(ctx.base()).exists():
         build(ctx)

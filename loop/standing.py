@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 
+from wizloop.loop import instructing
 from wizloop.loop.context import Context
 from wizloop.loop.deepconf import window_for
-from wizloop.loop.rendering import Renderer
-from wizloop.recipes.policies import instruction
-from wizloop.store import control, errors, models
+from wizloop.loop.rendering import TRACE_OPENING, Renderer
+from wizloop.store import control, errors, models, steps
 from wizloop.store.db import Connection
 
 BASE = "base"
@@ -69,11 +69,28 @@ def window(ctx: Context, model: models.Model) -> int:
 
 
 def renderer(ctx: Context) -> Renderer:
-    """The run's one renderer."""
+    """The run's one renderer. Raises errors.NotFound where its instruction was not read yet."""
     frame = ("", "")
     if ctx.recipe.guard.template == "chat":
         from wizloop.backends.chat import frame as chat_frame
 
         frame = chat_frame(ctx.base())
-    shown = instruction() if ctx.recipe.guard.instruction == "full" else ""
-    return Renderer(shown, ctx.recipe.guard.reasoning, frame)
+    how = ctx.recipe.guard
+    opening = TRACE_OPENING if how.opening == "reasoning" else ""
+    return Renderer(_instruction(ctx), how.reasoning, frame, opening)
+
+
+def _instruction(ctx: Context) -> str:
+    """The shipped one, or the text that the phase prepare read: a file that changes later changes no run.
+
+    Raises errors.NotFound before it was read.
+    """
+    known = instructing.shipped(ctx.recipe.guard.instruction)
+    if known is not None:
+        return known
+    with ctx.store.read() as db:
+        first = steps.get_round(db, 0)
+    text = None if first is None else first.record.get("instruction")
+    if text is None:
+        raise errors.NotFound(f"{ctx.recipe.guard.instruction}: the phase prepare reads it, and is not done yet")
+    return str(text)

@@ -48,9 +48,12 @@ class Guard(Section):
     """Tokens of one rendered prompt; longer text is cut by the renderer, the instruction never."""
     reasoning: Literal["sentence", "steps"] = "sentence"
     """What stands before the answer block: one sentence (a tiny guard cannot do more) or the steps for each task."""
-    instruction: Literal["full", "none"] = "full"
-    """Whether the instruction stands in front of every sample. A guard made from nothing weighs all words of a prompt
+    instruction: Annotated[str, Field(pattern=r"^(full|none|column:\S.*|.+\.(md|txt))$")] = "full"
+    """What stands in front of every sample: "full" (the shipped one), "none", the text of a .md or .txt file, or
+    "column:NAME", what the data's own column of that name says. A guard made from nothing weighs all words of a prompt
     alike: the instruction would drown the sample, and the shipped recipes for tiny guards leave it out."""
+    opening: Literal["reasoning", "none"] = "reasoning"
+    """What a trace begins after: the line `Reasoning:`, or nothing, as published GuardReasoner models learned it."""
     template: Literal["raw", "chat"] = "raw"
     """Whether the prompt goes through the base's chat template; the same in training, mining and evaluation."""
     max_trace_tokens: Annotated[int, Field(ge=8)] = 64

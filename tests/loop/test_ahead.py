@@ -13,6 +13,7 @@ from wizloop.loop.ahead_data import Source, fault, sources
 from wizloop.loop.ahead_teaching import askings
 from wizloop.loop.cli import app
 from wizloop.recipes import schema
+from wizloop.recipes.teaching import Teachers
 from wizloop.store import control, steps
 from wizloop.store.db import Store
 
@@ -143,7 +144,7 @@ def test_the_most_that_teachers_cost_is_bounded_by_the_budget(tmp_path: Path, mo
 
 def test_longer_texts_and_a_second_ask_cost_more() -> None:
     texts = {"pool": [100, 9000], "seed": [100], "dev": [100]}
-    recipe = schema.load("demo").model_copy(update={"teacher": schema.Teachers(names=("claude",))})
+    recipe = schema.load("demo").model_copy(update={"teacher": Teachers(names=("claude",))})
     once = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"second_ask": False})})
 
     def most(asked: schema.Recipe, rounds: int) -> float:
