@@ -1,16 +1,19 @@
-"""What the phases need of whatever runs models, and the one that runs them on MLX. No model library is imported here.
+"""What the phases need of whatever runs models, and what runs them: MLX or torch. No model library is imported here.
 
-Another backend (cuda) is another class with these methods; a phase never knows which one it has.
+Each backend is a class with the same methods; a phase never knows which one it has.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wizloop.backends import devices
 from wizloop.backends.guard_types import (
+    BackendError,
     Choice,
     DpoPair,
     Encoded,
@@ -86,6 +89,18 @@ class Backend(Protocol):
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None: ...
 
 
+def chosen(backend: str, device: str) -> Backend:
+    """What guard.backend and guard.device come to on this machine. Raises BackendError."""
+    picked = devices.pick(backend, device)
+    if picked.backend == "cuda":
+        return Torch(picked.device)
+    if picked.device == "cpu" and devices.metal():
+        from wizloop.backends import mlx_load
+
+        mlx_load.use_cpu()
+    return Mlx()
+
+
 class Mlx:
     """The MLX backend; its modules are imported when they are first used."""
 
@@ -147,13 +162,7 @@ class Mlx:
         fixed_texts: Sequence[str],
     ) -> None:
         """Raises ValueError for too few texts."""
-        from wizloop.backends import blas, tiny_guard
-
-        # Before the first import of mlx, which is here in a worker that builds: see blas.
-        blas.preload()
-        tiny_guard.build(
-            folder, texts, shape=shape, epochs=epochs, seed=seed, progress=progress, fixed_texts=fixed_texts
-        )
+        _build_tiny(folder, texts, shape, epochs, seed, progress, fixed_texts)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
         """Write one of the formats adapter, safetensors, mlx-4bit into the empty folder `to`."""
@@ -165,3 +174,97 @@ class Mlx:
             "mlx-4bit": mlx_export.export_mlx_4bit,
         }
         writers[format](base, adapter, to)
+
+
+@dataclass(frozen=True, slots=True)
+class Torch:
+    """The torch backend on one device of torch's; its modules are imported when they are first used."""
+
+    device: str
+
+    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
+        """Raises ModelMissing, BadArtifact, BackendError where 4 bits are not to be had."""
+        from wizloop.backends import torch_guard
+
+        return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
+
+    def build_tiny(
+        self,
+        folder: Path,
+        texts: Sequence[str],
+        *,
+        shape: Shape,
+        epochs: int,
+        seed: int,
+        progress: Progress,
+        fixed_texts: Sequence[str],
+    ) -> None:
+        """The same tiny guard as MLX's, made by MLX on the CPU. Raises ValueError for too few texts."""
+        _build_tiny(folder, texts, shape, epochs, seed, progress, fixed_texts)
+
+    def train_sft(
+        self,
+        base: str,
+        start: Path | None,
+        examples: Sequence[SftExample],
+        settings: TrainSettings,
+        lora: LoraShape,
+        *,
+        to: Path,
+        checkpoint: Path,
+        on_step: OnStep,
+        quantise: bool,
+    ) -> TrainResult:
+        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        from wizloop.backends import torch_train
+
+        how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
+        return torch_train.train_sft(base, start, examples, settings, lora, to=to, **how)
+
+    def train_dpo(
+        self,
+        base: str,
+        start: Path,
+        pairs: Sequence[DpoPair],
+        settings: TrainSettings,
+        lora: LoraShape,
+        *,
+        to: Path,
+        checkpoint: Path,
+        on_step: OnStep,
+        quantise: bool,
+    ) -> TrainResult:
+        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        from wizloop.backends import torch_train
+
+        how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
+        return torch_train.train_dpo(base, start, pairs, settings, lora, to=to, **how)
+
+    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
+        """Write one of the formats adapter (PEFT's), safetensors, nf4 into the empty folder `to`."""
+        from wizloop.backends import torch_export
+
+        writers = {
+            "adapter": torch_export.export_adapter,
+            "safetensors": torch_export.export_safetensors,
+            "nf4": torch_export.export_nf4,
+        }
+        if format not in writers:
+            raise BackendError(f"the torch backend does not write {format}: it writes {', '.join(writers)}")
+        writers[format](base, adapter, to)
+
+
+def _build_tiny(
+    folder: Path,
+    texts: Sequence[str],
+    shape: Shape,
+    epochs: int,
+    seed: int,
+    progress: Progress,
+    fixed_texts: Sequence[str],
+) -> None:
+    from wizloop.backends import blas, tiny_guard
+
+    # Before the first import of mlx, which is here in a worker that builds: see blas.
+    blas.preload()
+    tiny_guard.build(folder, texts, shape=shape, epochs=epochs, seed=seed, progress=progress, fixed_texts=fixed_texts)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from wizloop.loop.backend import Backend, Guard, Mlx
+from wizloop.loop.backend import Backend, Guard, chosen
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, events, models, steps
 from wizloop.store.db import Store
@@ -53,7 +53,8 @@ class Context:
     """Whether a signal to end has arrived."""
     scale: float = 1.0
     """What batch sizes are multiplied by; halved after an out-of-memory death."""
-    backend: Backend = field(default_factory=Mlx)
+    given: Backend | None = None
+    """What runs models; None: what the recipe's [guard] comes to on this machine, chosen when it is first needed."""
     _loaded: dict[str, Guard] = field(default_factory=dict, repr=False)
     _told_at: datetime | None = field(default=None, repr=False)
 
@@ -114,6 +115,13 @@ class Context:
         """The base as a backend takes it: the recipe's hub name or folder, or this workspace's tiny guard."""
         name = self.recipe.guard.base
         return str(self.workspace / "models" / "base") if name == "tiny" else name
+
+    @property
+    def backend(self) -> Backend:
+        """What runs models. Raises BackendError where the recipe asks for one that is not there."""
+        if self.given is None:
+            self.given = chosen(self.recipe.guard.backend, self.recipe.guard.device)
+        return self.given
 
     @property
     def quantise(self) -> bool:

@@ -46,7 +46,7 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
         of_recipe,
     ]
     if loaded is not None:
-        checks += [model(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
+        checks += [model(loaded), runs_on(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
     return [*checks, _time(loaded)]
 
 
@@ -152,6 +152,20 @@ def model(recipe: Any) -> Check:
     if isinstance(try_to_load_from_cache(base, "config.json"), str):
         return Check("model", True, f"{base}: in the hub's cache on this disk")
     return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
+
+
+def runs_on(recipe: Any) -> Check:
+    """Which backend and device the recipe comes to on this machine, and why."""
+    from wizloop.backends import devices
+    from wizloop.backends.guard_types import BackendError
+
+    try:
+        picked = devices.pick(recipe.guard.backend, recipe.guard.device)
+    except BackendError as error:
+        return Check("backend", False, str(error), "or change guard.backend and guard.device in the recipe")
+    slow = picked.backend == "cuda" and picked.device == "cpu"
+    advice = "torch without a card is for trying things out: MLX is faster on a CPU" if slow else None
+    return Check("backend", True, picked.sentence(), advice)
 
 
 def _teacher(recipe: Any) -> Check:

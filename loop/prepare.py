@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import islice, product
 from pathlib import Path
 
-from wizloop.backends import artifacts
+from wizloop.backends import artifacts, devices
 from wizloop.backends.tiny_guard import Shape
 from wizloop.loop import grammar, instructing, standing
 from wizloop.loop.context import Context
@@ -20,6 +20,8 @@ SENTENCES = 400
 
 def run(ctx: Context) -> str:
     """Build the tiny guard, or see that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
+    if ctx.given is None:
+        ctx.say(devices.pick(ctx.recipe.guard.backend, ctx.recipe.guard.device).sentence())
     if instructing.shipped(ctx.recipe.guard.instruction) is None:
         told = instructing.read(ctx.recipe)
         with ctx.store.write() as db:

@@ -42,8 +42,12 @@ class Guard(Section):
 
     base: Annotated[str, Field(min_length=1)] = "tiny"
     """A model's hub name, a local folder, or "tiny": made from nothing on the pool's text, and nothing is fetched."""
+    backend: Literal["auto", "mlx", "cuda"] = "auto"
+    """What runs it: MLX, or torch for "cuda"; auto takes Metal, then a CUDA card, then MLX on the CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """On which device; "cpu" with backend "cuda" is torch without a card, much slower."""
     quantise: Literal["none", "4bit"] = "none"
-    """How the base is held in memory; 4bit pays on Metal alone."""
+    """How the base is held in memory; 4bit pays on Metal, and on a CUDA card with bitsandbytes."""
     max_prompt_tokens: Annotated[int, Field(ge=32)] = 512
     """Tokens of one rendered prompt; longer text is cut by the renderer, the instruction never."""
     reasoning: Literal["sentence", "steps"] = "sentence"
@@ -59,6 +63,12 @@ class Guard(Section):
     max_trace_tokens: Annotated[int, Field(ge=8)] = 64
     """Tokens that a trace may have; 64 hold a sentence and the answer block, steps need about 400."""
     tiny: TinyGuard = TinyGuard()
+
+    @model_validator(mode="after")
+    def _device_is_the_backends(self) -> "Guard":
+        if self.backend == "mlx" and self.device == "cuda":
+            raise ValueError('device "cuda" is torch\'s: set backend to "cuda" or "auto"')
+        return self
 
 
 class Data(Section):

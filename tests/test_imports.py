@@ -5,7 +5,19 @@ import sys
 
 import pytest
 
-MODELS = ["mlx", "mlx_lm", "torch", "transformers", "sklearn", "scipy", "tokenizers", "datasketch", "textual"]
+MODELS = [
+    "mlx",
+    "mlx_lm",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "sklearn",
+    "scipy",
+    "tokenizers",
+    "datasketch",
+    "textual",
+]
 
 
 def loaded(script: str, names: list[str]) -> list[str]:
@@ -29,10 +41,24 @@ def test_help_loads_no_library_that_takes_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["wizloop.loop.supervisor", "wizloop.loop.worker", "wizloop.loop.phases", "wizloop.tui.progress"]
+    "module",
+    [
+        "wizloop.loop.supervisor",
+        "wizloop.loop.worker",
+        "wizloop.loop.phases",
+        "wizloop.loop.backend",
+        "wizloop.backends.devices",
+        "wizloop.tui.progress",
+    ],
 )
 def test_what_outlives_a_model_loads_no_model_library(module: str) -> None:
     assert loaded(f"import {module}", MODELS) == []
+
+
+def test_the_choice_of_a_backend_loads_none() -> None:
+    # Where a CUDA driver is, "auto" alone must ask torch.
+    script = "from wizloop.loop.backend import chosen; chosen('auto', 'cpu'); chosen('mlx', 'auto')"
+    assert loaded(script, MODELS) == []
 
 
 def test_status_loads_the_store_and_little_else() -> None:

@@ -113,7 +113,7 @@ def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
     found = json.loads(run("doctor", "--json", "-w", str(tmp_path / "none")).stdout)
     names = [check["name"] for check in found["checks"]]
     assert names[:5] == ["python", "mlx", "sqlite", "disk", "memory"]
-    assert names[5:] == ["workspace", "store", "recipe", "model", "teacher", "data", "time"]
+    assert names[5:] == ["workspace", "store", "recipe", "model", "backend", "teacher", "data", "time"]
     mlx = found["checks"][1]
     assert re.search(r"BLAS, \d+ GFLOP/s", mlx["found"])
 

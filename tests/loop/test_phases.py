@@ -83,7 +83,7 @@ class Night:
             steps.begin_round(db, round, run.champion_id if run else None, NOW)
             steps.begin_step(db, round, phase, NOW)
         context = Context(
-            self.store, self.folder, self.recipe, round, phase, lambda: NOW, stop_asked, backend=self.backend
+            self.store, self.folder, self.recipe, round, phase, lambda: NOW, stop_asked, given=self.backend
         )
         return phases.load(phase)(context)
 
