@@ -1,0 +1,147 @@
+"""Trains in several processes, one for each card, that share the rows of every step (data parallel, by accelerate).
+
+The worker writes the job to a file and starts the processes; the first of them reports its steps on stdout, as JSON
+lines. `python -m wizloop.backends.torch_launch JOB` is such a process. Which rows a step has does not depend on how
+many share them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends.guard_types import (
+    BackendError,
+    DpoPair,
+    Encoded,
+    LoraShape,
+    NotFinite,
+    OnStep,
+    SftExample,
+    TrainResult,
+    TrainSettings,
+)
+
+_JOB, _STOP, _NOT_FINITE = "job.json", "stop", "not finite"
+
+
+def train(
+    kind: str,
+    base: str,
+    start: Path | None,
+    lessons: Sequence[SftExample] | Sequence[DpoPair],
+    settings: TrainSettings,
+    lora: LoraShape,
+    *,
+    to: Path,
+    checkpoint: Path,
+    on_step: OnStep,
+    quantise: bool,
+    device: str,
+    processes: int,
+) -> TrainResult:
+    """torch_train's train_sft or train_dpo (`kind` is "sft" or "dpo") in so many processes, with the same promises; 0
+    means one for each card.
+
+    Raises BackendError when a process fails; its own words are in the worker's log.
+    """
+    processes = processes or _cards()
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    job, stop = checkpoint / _JOB, checkpoint / _STOP
+    stop.unlink(missing_ok=True)
+    paths = {"start": None if start is None else str(start), "to": str(to), "checkpoint": str(checkpoint)}
+    said: dict[str, Any] = {"kind": kind, "base": base, "quantise": quantise, "device": device, **paths}
+    said |= {"settings": asdict(settings), "lora": asdict(lora), "lessons": [asdict(each) for each in lessons]}
+    job.write_text(json.dumps(said), encoding="utf-8")
+    with _started(job, device, processes) as running:
+        try:
+            ended = _follow(running, on_step)
+        except BaseException:
+            stop.touch()
+            running.wait()
+            raise
+    if ended is None or running.returncode:
+        raise BackendError(f"training in {processes} processes ended with status {running.returncode}; see the log")
+    if _NOT_FINITE in ended:
+        raise NotFinite(ended[_NOT_FINITE])
+    return TrainResult(
+        ended["steps"], [(step, loss) for step, loss in ended["losses"]], ended["dropped"], ended["halvings"]
+    )
+
+
+def _cards() -> int:
+    import torch
+
+    return max(1, int(torch.cuda.device_count()))
+
+
+def _started(job: Path, device: str, processes: int) -> subprocess.Popen[str]:
+    several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-P", "-m", *several, "-m", "wizloop.backends.torch_launch", str(job)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": str(device == "cpu").lower()}
+    # The worker is spoken to on its stdin, and nobody else may read there.
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
+
+
+def _follow(running: subprocess.Popen[str], on_step: OnStep) -> dict[str, Any] | None:
+    """What the first process says last, after on_step was called with each step that it reported."""
+    assert running.stdout is not None
+    for line in running.stdout:
+        if not line.startswith("{"):
+            continue
+        said = json.loads(line)
+        if "step" not in said:
+            return dict(said)
+        on_step(said["step"], said["steps"], said["loss"])
+    return None
+
+
+def main(job: Path) -> None:
+    """One of the processes. The first of them speaks."""
+    import torch
+
+    from wizloop.backends import torch_train
+
+    said = json.loads(job.read_text(encoding="utf-8"))
+    if said["device"] != "cpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+    def report(step: int, steps: int, loss: float) -> None:
+        _say({"step": step, "steps": steps, "loss": loss})
+        if (job.parent / _STOP).exists():
+            # Not 0: the others wait for this one, and are ended when it fails.
+            raise SystemExit(1)
+
+    train: Any = torch_train.train_dpo if said["kind"] == "dpo" else torch_train.train_sft
+    lessons = [_lesson(said["kind"], each) for each in said["lessons"]]
+    start = said["start"] and Path(said["start"])
+    how = {"to": Path(said["to"]), "checkpoint": Path(said["checkpoint"]), "on_step": report}
+    how |= {"quantise": said["quantise"], "device": said["device"]}
+    settings, lora = TrainSettings(**said["settings"]), LoraShape(**said["lora"])
+    try:
+        ended = asdict(train(said["base"], start, lessons, settings, lora, **how))
+    except NotFinite as error:
+        ended = {_NOT_FINITE: str(error)}
+    if os.environ["RANK"] == "0":
+        _say(ended)
+
+
+def _lesson(kind: str, said: dict[str, Any]) -> SftExample | DpoPair:
+    asked = said["prompt"]
+    said["prompt"] = Encoded(tuple(asked["shared"]), tuple(asked["body"]), asked["cut"])
+    if kind == "dpo":
+        return DpoPair(**said)
+    return SftExample(**said | {"strong": tuple((first, last) for first, last in said["strong"])})
+
+
+def _say(said: dict[str, Any]) -> None:
+    print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,53 @@
+"""Training in two processes on the CPU gives the model of one process."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trl", reason="training on torch needs the extra cuda")
+
+import torch
+from safetensors.numpy import load_file
+
+from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
+from wizloop.backends import torch_adapter, torch_launch, torch_load, torch_train
+from wizloop.backends.tokens import Tokens
+from wizloop.backends.torch_batches import Part
+
+
+def test_rows_are_shared_without_rest_and_a_process_without_one_counts_nothing() -> None:
+    assert [Part(rank, 2).of(5) for rank in (0, 1)] == [([0, 2, 4], 1.0), ([1, 3], 1.0)]
+    assert [Part(rank, 2).of(1) for rank in (0, 1)] == [([0], 1.0), ([0], 0.0)]
+
+
+def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(tiny_base: Path, tmp_path: Path) -> None:
+    loaded = torch_load.load(str(tiny_base), None, quantise=False, device="cpu")
+    start = new(tmp_path / "start")
+    model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=2)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            each.data = 0.05 * torch.randn(each.shape, generator=torch.Generator().manual_seed(8))
+    torch_adapter.write(start, model)
+    # Steps of 5, 5 and 1 pairs: in one of them the second process has none of its own.
+    rows, short = pairs(Tokens(loaded.tokenizer))[:11], replace(SETTINGS, epochs=1, batch=5)
+    args = (str(tiny_base), start, rows, short, LORA)
+    one = torch_train.train_dpo(*args, to=new(tmp_path / "one"), checkpoint=tmp_path / "ck1", on_step=nothing)
+    seen: list[int] = []
+    two = torch_launch.train(
+        "dpo",
+        *args,
+        to=new(tmp_path / "two"),
+        checkpoint=tmp_path / "ck2",
+        on_step=lambda step, *_: seen.append(step),
+        quantise=False,
+        device="cpu",
+        processes=2,
+    )
+    assert seen == [1, 2, 3]
+    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-4)
+    ours, theirs = (load_file(tmp_path / name / torch_adapter.ADAPTER) for name in ("one", "two"))
+    for name, each in ours.items():
+        np.testing.assert_allclose(theirs[name], each, atol=1e-4, err_msg=name)
+    assert not (tmp_path / "ck2").exists()
