@@ -86,7 +86,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
         except (RecipeError, OtherRecipe) as error:
             return Ahead([Check("recipe", False, str(error)), *place], None)
         found, bounds = ahead_data.sources(recipe, store), _bounds(recipe, store, limits)
-        checks = [Check("recipe", True, recipe.name), doctor.model(recipe), _prompt(recipe)]
+        checks = [Check("recipe", True, recipe.name), doctor.runs_on(recipe), doctor.model(recipe), _prompt(recipe)]
         checks += _data(found)
         checks += _teachers(recipe, capped=bounds.budget_usd is not None, now=now)
         askings: list[Asking] = []

@@ -89,7 +89,6 @@ def test_the_published_rows_are_rendered_to_the_letter() -> None:
         pytest.skip("the shared data is not on this machine")
     for name in ("0_1_AegisSafetyTest.json", "0_7_xstest_response_refusal.json"):
         rows = json.loads((DATA / name).read_text(encoding="utf-8"))
-        data = f'path = "{DATA / name}"'
         told = instructing.read(
             Recipe.model_validate_json(
                 json.dumps(
@@ -101,7 +100,7 @@ def test_the_published_rows_are_rendered_to_the_letter() -> None:
                 )
             )
         )
-        assert told is not None, data
+        assert told is not None
         assert len(told) == 489
         renderer = Renderer(told, "steps", trace_opening="")
         for row in rows[:100]:
@@ -117,23 +116,19 @@ def test_the_text_and_the_hash_of_the_rendering_are_on_record_and_outlive_the_fi
     asked = recipe(tmp_path, f"{tmp_path}/told.md")
     tiny = asked.guard.tiny.model_copy(update={"vocab": 300, "layers": 1, "width": 16, "mlp": 32, "epochs": 0})
     asked = asked.model_copy(update={"guard": asked.guard.model_copy(update={"tiny": tiny})})
-    hashes = []
-    for number, told in enumerate(("Judge this.", "Judge that.")):
-        (tmp_path / "told.md").write_text(told, encoding="utf-8")
-        with Store.create(tmp_path / f"runs{number}") as store:
-            ctx = using.context(store, tmp_path / f"runs{number}", asked, "prepare", NOW)
-            with store.write() as db:
-                run = {"name": "mine", "recipe_json": schema.canonical_json(asked), "recipe_hash": "ab", "seed": 1}
-                control.create_run(db, **run, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
-                samples.add(db, [samples.NewSample("pool", text, None, "mine", "1") for text in texts], NOW)
-                steps.begin_round(db, 0, None, NOW)
-            with pytest.raises(errors.NotFound, match="the phase prepare reads it"):
-                standing.renderer(ctx)
-            prepare.run(ctx)
-            (tmp_path / "told.md").write_text("Something else.", encoding="utf-8")
-            with store.read() as db:
-                record = steps.rounds(db)[0].record
-            assert record["instruction"] == standing.renderer(ctx).instruction == told
-            assert record["rendering"] == standing.renderer(ctx).hash
-            hashes.append(record["rendering"])
-    assert hashes[0] != hashes[1]
+    (tmp_path / "told.md").write_text("Judge this.", encoding="utf-8")
+    with Store.create(tmp_path / "runs") as store:
+        ctx = using.context(store, tmp_path / "runs", asked, "prepare", NOW)
+        with store.write() as db:
+            run = {"name": "mine", "recipe_json": schema.canonical_json(asked), "recipe_hash": "ab", "seed": 1}
+            control.create_run(db, **run, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
+            samples.add(db, [samples.NewSample("pool", text, None, "mine", "1") for text in texts], NOW)
+            steps.begin_round(db, 0, None, NOW)
+        with pytest.raises(errors.NotFound, match="the phase prepare reads it"):
+            standing.renderer(ctx)
+        prepare.run(ctx)
+        (tmp_path / "told.md").write_text("Something else.", encoding="utf-8")
+        with store.read() as db:
+            record = steps.rounds(db)[0].record
+        assert record["instruction"] == standing.renderer(ctx).instruction == "Judge this."
+        assert record["rendering"] == Renderer("Judge this.").hash != Renderer("Something else.").hash
