@@ -1,4 +1,4 @@
-"""Known sets of instructions, most of them with answers. None has a label column: the set itself says what they are.
+"""Known sets of instructions, and of bare prompts. None has a label column: the set itself says what they are.
 
 So the file's name decides, and a file of the same columns under another name comes in without labels.
 """
@@ -15,8 +15,11 @@ ORDINARY: Mapping[Task, str] = {"request": "unharmful", "completion": "complianc
 REFUSED: Mapping[Task, str] = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
 BY_CONSTRUCTION = "its labels are not a person's: they follow from how the set was made"
 
+WEAK = "its label is weak: the frame attacks, and what it asks for may be missing"
+
 _LLAMAS_HARMFUL = ("i-cona", "i-maliciousinstructions", "i-physicalsafetyunsafe", "q-harm")
 _LLAMAS_UNHARMFUL = ("i-alpaca", "i-physicalsafetysafe")
+_PROMPT = frozenset(("prompt",))
 
 
 def _answered(labels: Mapping[Task, str]) -> Callable[[Record], Content]:
@@ -78,18 +81,33 @@ INSTRUCTION_SETS: tuple[Format, ...] = (
     ),
     Format(
         "safety-tuned llamas harmful",
-        frozenset(("prompt",)),
+        _PROMPT,
         _bare({"request": "harmful"}),
         _one_of(_LLAMAS_HARMFUL),
         BY_CONSTRUCTION,
     ),
     Format(
         "safety-tuned llamas unharmful",
-        frozenset(("prompt",)),
+        _PROMPT,
         _bare({"request": "unharmful"}),
         _one_of(_LLAMAS_UNHARMFUL),
         BY_CONSTRUCTION,
     ),
+    Format(
+        "wizard101 raw harmful",
+        _PROMPT,
+        _bare({"request": "harmful"}),
+        _one_of(("raw_harmful_behaviors",)),
+        BY_CONSTRUCTION,
+    ),
+    Format(
+        "wizard101 raw harmless",
+        _PROMPT,
+        _bare({"request": "unharmful"}),
+        _one_of(("raw_harmless_alpaca",)),
+        BY_CONSTRUCTION,
+    ),
+    Format("in-the-wild jailbreaks", _PROMPT, _bare({"request": "harmful"}), _one_of(("inthewild_jailbreak",)), WEAK),
     Format(
         "lrm safety study",
         frozenset(("prompt", "response", "data_type")),

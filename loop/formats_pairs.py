@@ -141,6 +141,16 @@ def _hh(record: Record) -> Content:
     return Content(prompt, rest.partition("\n\nHuman:")[0].strip() or None)
 
 
+def _coconot_preferences(record: Record) -> list[Content]:
+    """Of two answers to a prompt that only looks harmful the chosen one complies; the rejected one is just worse."""
+    prompt, policy = record["prompt"], word(record, "subcategory")
+    labelled: tuple[tuple[str, dict[Task, str]], ...] = (
+        ("chosen", {"request": "unharmful", "completion": "compliance"}),
+        ("rejected", {"request": "unharmful"}),
+    )
+    return [Content(prompt, record[column], labels, policy=policy) for column, labels in labelled]
+
+
 def _dices(record: Record) -> Content:
     # The data answer "is there harm?": Yes is harmful, whatever the file's own prompt asks.
     turn, vote = record["instance"], record["annotations"]["safety"].get("majority_human")
@@ -192,5 +202,11 @@ PAIR_SETS: tuple[Format, ...] = (
     ),
     Format("star-1", frozenset(("question", "response", "category", "score")), _star),
     Format("hh-rlhf", frozenset(("chosen", "rejected")), _hh, lambda record, _name: "prompt" not in record),
+    Format(
+        "coconot preferences",
+        frozenset(("category", "subcategory", "prompt", "chosen", "rejected")),
+        _coconot_preferences,
+        note="that a chosen answer complies follows from how the set was made",
+    ),
     Format("dices", frozenset(("instance", "annotations")), _dices, _is_dialogue),
 )

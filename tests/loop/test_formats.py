@@ -333,6 +333,16 @@ def test_a_format_that_is_named_need_not_be_recognised() -> None:
         ("multijail/MultiJail.csv", "multijail", 3150, 0, {"request": {H: 3150}}),
         ("star1/STAR-1.json.gz", "star-1", 958, 0, {"request": {H: 958}, "response": {U: 958}}),
         ("dices/dices_990.json.gz", "dices", 990, 0, {"response": {H: 160, U: 830}}),
+        (
+            "coconot/coconot_pref.jsonl.gz",
+            "coconot preferences",
+            1854,
+            0,
+            {"request": {U: 1854}, "completion": {"compliance": 927}},
+        ),
+        ("jailbreak_prompts/inthewild_jailbreak_llms.json.gz", "in-the-wild jailbreaks", 658, 0, {"request": {H: 658}}),
+        ("wizard101/raw_harmful_behaviors.json", "wizard101 raw harmful", 400, 0, {"request": {H: 400}}),
+        ("wizard101/raw_harmless_alpaca.json", "wizard101 raw harmless", 400, 0, {"request": {U: 400}}),
         ("catqa/catqa_chinese.json", "catqa", 550, 0, {"request": {H: 550}}),
         ("alpaca/alpaca_instructions_val.json", "alpaca instructions", 6264, 0, {"request": {U: 6264}}),
         (

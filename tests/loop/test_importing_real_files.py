@@ -66,8 +66,8 @@ def test_the_real_files_give_their_published_counts(name: str, fmt: str, labels:
 
 
 def test_a_real_file_of_prompts_without_labels() -> None:
-    path = DATA / "wizard101" / "raw_harmful_behaviors.json"
+    path = DATA / "safety_tuned_llamas" / "I-Controversial.json"
     if not path.exists():
-        pytest.skip("wizard101 of the real data is not here")
+        pytest.skip("safety_tuned_llamas of the real data is not here")
     got = read_samples(path, split="pool")
-    assert (len(got.rows), got.refused, got.label_counts()) == (400, [], {})
+    assert (len(got.rows), got.refused, got.label_counts()) == (40, [], {})
