@@ -1,6 +1,7 @@
 """What the commands share: the workspace option, JSON on stdout, talk on stderr, errors as sentences with a status."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,5 +87,5 @@ def new_file(path: Path | None) -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    """Whether somebody watches, on a terminal that can be drawn on: TERM=dumb says that it cannot place a cursor."""
+    return os.environ.get("TERM") != "dumb" and sys.stdout.isatty() and sys.stderr.isatty()

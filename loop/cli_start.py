@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,13 +15,14 @@ from wizloop.loop.cli_common import BAD_INPUT, FAILED, INTERRUPTED, in_workspace
 
 if TYPE_CHECKING:
     from wizloop.loop.starting import Limits
+    from wizloop.loop.supervisor import Supervisor
 
 
 @click.command
 @click.argument("recipe", required=False)
 @in_workspace
 @click.option("--headless", is_flag=True, help="Plain lines, even on a terminal.")
-@click.option("--plain", is_flag=True, help="A progress screen in place of the app; the run ends with the terminal.")
+@click.option("--plain", is_flag=True, help="A progress screen in place of the app.")
 @click.option("--rounds", type=click.IntRange(min=0), help="Rounds after round 0, in all.")
 @click.option("--until", metavar="HH:MM", help="No phase begins after it.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that teachers may cost.")
@@ -97,7 +99,7 @@ def night_of(
     with sentences(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing):
         with (
             supervisor.controlling(workspace, recipe, limits, clock=clock, phases=phases) as controller,
-            _watched(workspace, live),
+            _watched(controller, workspace, live),
         ):
             if told is not None:
                 detached.tell(told, workspace)
@@ -111,15 +113,25 @@ def night_of(
 
 
 @contextmanager
-def _watched(workspace: Path, live: bool) -> Iterator[None]:
-    """Show on stderr what happens, from a thread that only reads."""
+def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[None]:
+    """Show on stderr what happens, from a thread that only reads; where nobody is there to see, in the log."""
     from threading import Event, Thread
 
+    from wizloop.loop import detached
     from wizloop.tui.progress import follow, last_event_id
 
+    def view(after: int) -> None:
+        try:
+            follow(workspace, sys.stderr, over, live=live, after=after)
+        except OSError:
+            # A pipe that nobody reads, or a terminal that went away where SIGHUP is ignored.
+            detached.into_log(workspace, [sys.stderr.fileno()])
+            controller.hang_up()
+            follow(workspace, sys.stderr, over, live=False, after=last_event_id(workspace))
+
     over = Event()
-    how = {"live": live, "after": last_event_id(workspace)}
-    viewer = Thread(target=follow, args=(workspace, sys.stderr, over), kwargs=how, daemon=True)
+    controller.on_hangup = partial(detached.into_log, workspace, detached.terminals())
+    viewer = Thread(target=view, args=(last_event_id(workspace),), daemon=True)
     viewer.start()
     try:
         yield

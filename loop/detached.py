@@ -1,15 +1,18 @@
-"""A controller as a process of its own: no terminal that goes away can end it. Both ends of its first word are here.
+"""A controller without a terminal: one that was begun so, and one whose terminal went away. Neither ends the run.
 
-It says one word on a pipe once it holds the workspace; before that it talks on the terminal, afterwards into a file.
+The first says one word on a pipe once it holds the workspace; before that it talks on the terminal, afterwards into a
+file, as the second does from the moment when nobody can read it any more.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LOG = Path("logs") / "controller.log"
+OUTPUTS = (1, 2)
+"""The descriptors of stdout and stderr."""
 COMMAND = (sys.executable, "-P", "-m", "wizloop.loop.cli")
 """This program's own command line; -P, so that no folder where it is started can shadow the package."""
 _WORD = b"begun"
@@ -38,11 +41,27 @@ def begun(pid: int, descriptor: int) -> int:
 
 def tell(descriptor: int, workspace: Path) -> None:
     """The controller's end: from now on it writes into its log, and whoever began it may go."""
-    log = workspace / LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    into_log(workspace, OUTPUTS)
     os.write(descriptor, _WORD)
     os.close(descriptor)
+
+
+def into_log(workspace: Path, outputs: Iterable[int]) -> None:
+    """Let these descriptors write into the controller's log from now on, or nowhere where that cannot be opened."""
+    log = workspace / LOG
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, flags, 0o644)
+    except OSError:
+        file = os.open(os.devnull, flags)
+    for output in outputs:
+        os.dup2(file, output)
+    os.close(file)
+
+
+def terminals() -> tuple[int, ...]:
+    """Which of this process's outputs are terminals; one that is gone does not count any more."""
+    return tuple(output for output in OUTPUTS if os.isatty(output))

@@ -111,8 +111,11 @@ class Supervisor:
     phases: str
     pace: Pace
     notifier: Notifier | None = None
+    on_hangup: Callable[[], None] = lambda: None
+    """What is done at once when the terminal goes away; it may not touch the store, which may be at work."""
     _worker: WorkerProcess | None = None
     _signals: int = 0
+    _hung_up: bool = False
     _scales: dict[str, float] = field(default_factory=dict)
     """What batch sizes are multiplied by, for each phase in which memory ran out."""
     _doing: str = "starting"
@@ -253,6 +256,7 @@ class Supervisor:
         if time.monotonic() - self._beaten_at < self.pace.beat_s:
             return False
         self._beaten_at = time.monotonic()
+        self._tell_of_hangup()
         # A full disk is the worker's to tell of: it may well end its piece without another byte.
         with suppress(errors.DiskFull), self.store.write() as db:
             control.beat(db, self.generation, now=self.clock(), doing=self._doing, waiting=waiting)
@@ -260,7 +264,18 @@ class Supervisor:
             self.notifier.look(self.store)
         return True
 
+    def hang_up(self) -> None:
+        """Nobody reads what this process says: go on without a reader. May be called by a signal or a thread."""
+        self._hung_up = True
+        self.on_hangup()
+
+    def _tell_of_hangup(self) -> None:
+        if self._hung_up:
+            self._hung_up = False
+            self.warn("the terminal went away: the run goes on; `wizloop watch` shows it, `wizloop stop` ends it")
+
     def _ended(self, state: Literal["done", "stopped", "failed"], reason: str, bad_input: bool = False) -> Ended:
+        self._tell_of_hangup()
         self._note_state(state, reason)
         if self.notifier is not None:
             self.notifier.ended(state, reason)
@@ -294,12 +309,18 @@ class Supervisor:
 
     @contextmanager
     def catching_signals(self) -> Iterator[None]:
-        """Count SIGINT and SIGTERM instead of dying of them: the first ends the phase, the second kills the worker."""
+        """Count SIGINT and SIGTERM instead of dying of them: the first ends the phase, the second kills the worker.
+
+        SIGHUP, a terminal that goes away, ends nothing; where it is ignored already, as under nohup, it stays so.
+        """
 
         def count(number: int, frame: object) -> None:
             self._signals += 1
 
-        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        caught: dict[signal.Signals, Callable[[int, object], None]] = {signal.SIGINT: count, signal.SIGTERM: count}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            caught[signal.SIGHUP] = lambda number, frame: self.hang_up()
+        before = {number: signal.signal(number, handler) for number, handler in caught.items()}
         try:
             yield
         finally:

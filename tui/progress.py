@@ -28,12 +28,15 @@ _MARKS = {"done": "ok", "running": ">>", "failed": "!!"}
 
 
 def follow(workspace: Path, out: TextIO, over: Event, *, live: bool, after: int = 0) -> None:
-    """Show on `out` what happens in a workspace until `over` is set; plain lines of the events after the id `after`."""
+    """Show on `out` what happens in a workspace until `over` is set; plain lines of the events after the id `after`.
+
+    A live screen becomes lines when `out` is no terminal any more. Raises OSError when `out` cannot be written to.
+    """
     with Store.open(workspace, readonly=True) as store:
         if live:
-            _follow_live(store, Console(file=out), over)
-        else:
-            _follow_lines(store, out, over, after)
+            _follow_live(store, out, over)
+            after = last_event_id(workspace)
+        _follow_lines(store, out, over, after)
 
 
 def last_event_id(workspace: Path) -> int:
@@ -58,14 +61,15 @@ def _events_after(store: Store, after: int) -> list[events.Event]:
         return events.page(db, after, _PAGE)
 
 
-def _follow_live(store: Store, console: Console, over: Event) -> None:
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+def _follow_live(store: Store, out: TextIO, over: Event) -> None:
+    # It draws when it has looked and not from a thread of its own, where nobody would hear of a terminal that is gone.
+    with Live(console=Console(file=out), auto_refresh=False, transient=True) as live:
         ended = False
-        while not ended:
+        while not ended and out.isatty():
             ended = over.wait(EVERY_SECONDS)
             with store.read() as db:
                 screen = screen_of(overview(db), summaries(db), events.last(db, _EVENTS), datetime.now(UTC))
-            live.update(screen)
+            live.update(screen, refresh=True)
 
 
 def screen_of(now: Overview, rounds: Sequence[RoundSummary], lately: Sequence[events.Event], at: datetime) -> Group:
