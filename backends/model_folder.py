@@ -28,6 +28,12 @@ def config_of(folder: Path) -> dict[str, Any]:
     return config
 
 
+def is_for_mlx(base: str) -> bool:
+    """Whether `base` is a folder of weights in MLX's own quantised format."""
+    folder = Path(base).expanduser()
+    return (folder / "config.json").is_file() and "quantization" in config_of(folder)
+
+
 def _folder(base: str) -> Path:
     path = Path(base).expanduser()
     if path.is_dir():

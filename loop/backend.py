@@ -3,6 +3,7 @@
 Each backend is a class with the same methods; a phase never knows which one it has.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,9 +184,14 @@ class Torch:
     device: str
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
-        """Raises ModelMissing, BadArtifact, BackendError where 4 bits are not to be had."""
-        from wizloop.backends import torch_guard
+        """Raises ModelMissing, BadArtifact, BackendError where 4 bits are not to be had.
 
+        What was exported for MLX is asked on MLX, so that an export is checked as those who get it will run it.
+        """
+        from wizloop.backends import model_folder, torch_guard
+
+        if adapter is None and model_folder.is_for_mlx(base):
+            return Mlx().load(base, None, quantise=quantise)
         return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
 
     def build_tiny(
@@ -241,17 +247,27 @@ class Torch:
         return torch_train.train_dpo(base, start, pairs, settings, lora, to=to, **how)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of the formats adapter (PEFT's), safetensors, nf4 into the empty folder `to`."""
+        """Write one of the formats adapter (PEFT's), safetensors, mlx-4bit, nf4 into the empty folder `to`."""
         from wizloop.backends import torch_export
 
         writers = {
             "adapter": torch_export.export_adapter,
             "safetensors": torch_export.export_safetensors,
+            "mlx-4bit": _export_for_mlx,
             "nf4": torch_export.export_nf4,
         }
         if format not in writers:
             raise BackendError(f"the torch backend does not write {format}: it writes {', '.join(writers)}")
         writers[format](base, adapter, to)
+
+
+def _export_for_mlx(base: str, adapter: Path, to: Path) -> None:
+    """Merged by torch, which knows the adapter, and quantised by MLX."""
+    from wizloop.backends import mlx_export, torch_export
+
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
+        torch_export.export_safetensors(base, adapter, Path(merged))
+        mlx_export.export_mlx_4bit(merged, None, to)
 
 
 def _build_tiny(

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wizloop.backends import mlx_checkpoint, mlx_export, mlx_guard, mlx_load, torch_guard, torch_layouts
+from wizloop.backends import mlx_checkpoint, mlx_export, mlx_guard, mlx_load
+from wizloop.backends import torch_adapter, torch_guard, torch_layouts, torch_load
 from wizloop.backends.guard_types import (
+    BackendError,
     BadArtifact,
     Choice,
     Encoded,
@@ -19,10 +21,12 @@ from wizloop.backends.guard_types import (
     Sampled,
     Sampling,
 )
+from wizloop.loop.backend import Torch
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import torch
+from peft import PeftModel
 
 HARM = Choice((" harmful", " unharmful"))
 WHO = ("the baker", "a nurse", "our teacher", "a small dog", "Zoë", "somebody I know", "no one", "my 3 neighbours")
@@ -139,3 +143,47 @@ def test_a_weight_that_is_not_finite_is_refused(tiny_base: Path, adapter: Path, 
     assert len(tensors) == len(weights)
     with pytest.raises(BadArtifact, match="not a finite number"):
         torch_guard.load(str(tiny_base), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def peft_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter, as PEFT writes it, on the last block alone."""
+    folder = tmp_path_factory.mktemp("peft")
+    loaded = torch_load.load(str(tiny_base), None, quantise=False, device="cpu")
+    model = torch_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.0, 1), seed=1)
+    torch.manual_seed(2)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(each, std=0.3)
+    torch_adapter.write(folder, model)
+    return folder
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_an_adapter_of_peft_is_read_by_torch(
+    tiny_base: Path, peft_adapter: Path, asked: list[Encoded], fuse: bool
+) -> None:
+    base = torch_load.load(str(tiny_base), None, quantise=False, device="cpu").model
+    by_peft = PeftModel.from_pretrained(base, str(peft_adapter)).eval()
+    guard = torch_guard.load(str(tiny_base), peft_adapter, fuse=fuse)
+    _, deciding = guard.tokens.deciding(HARM)
+    for one, found in zip(asked[:5], guard.score(asked[:5], HARM), strict=True):
+        with torch.no_grad():
+            logits = by_peft(torch.tensor([[*one.shared, *one.body]])).logits[0, -1, deciding]
+        np.testing.assert_allclose(found, torch.softmax(logits, -1).numpy(), atol=1e-5)
+
+
+def test_what_torch_taught_is_exported_for_mlx_in_four_bits(
+    tiny_base: Path, peft_adapter: Path, tmp_path: Path, asked: list[Encoded]
+) -> None:
+    ours, to = Torch("cpu"), tmp_path / "export"
+    to.mkdir()
+    ours.export("mlx-4bit", str(tiny_base), peft_adapter, to)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    exported = ours.load(str(to), None, quantise=False)
+    taught = torch_guard.load(str(tiny_base), peft_adapter).score(asked, HARM)
+    assert isinstance(exported, mlx_guard.Guard)
+    assert np.abs(exported.score(asked, HARM) - taught).max() < 0.25
+    assert np.abs(torch_guard.load(str(tiny_base)).score(asked, HARM) - taught).max() > 0.25
+    with pytest.raises(BackendError, match="does not write gguf"):
+        ours.export("gguf", str(tiny_base), peft_adapter, to)
