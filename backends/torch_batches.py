@@ -29,34 +29,68 @@ class Part:
 
 
 ALONE = Part(0, 1)
+# Tokens of one forward pass: a step of more is done in several, whose gradients add up.
+MOST_TOKENS, MOST_ON_A_CARD = 2048, 16384
 
 
-def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int, part: Part = ALONE) -> Batch:
-    """A part of a step's tensors for RSft; positions of the prompt are behind those of the completion."""
+def most_tokens(device: str) -> int:
+    return MOST_TOKENS if device == "cpu" else MOST_ON_A_CARD
+
+
+def sft_batches(
+    rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int, part: Part = ALONE, most: int = MOST_TOKENS
+) -> list[Batch]:
+    """A part of a step for RSft, in passes of `most` tokens; positions of the prompt are behind the completion's."""
     inputs, positions, targets, weights, asked, wanted, counted = training_rows.sft_batch(
         rows, settings, step, blank=blank
     )
+    lengths = [len(row.shared) + len(row.ids) for row in rows]
     mine, there = part.of(len(rows))
-    batch: Batch = {"weights": weights[mine] * there, "whole": weights.sum()}
-    if settings.prompt_weight:
-        positions, targets = np.concatenate([positions, asked], 1), np.concatenate([targets, wanted], 1)
-        batch |= {"counted": counted[mine] * there, "whole_counted": max(counted.sum(), 1.0)}
-    return _tensors(batch | _behind(rows[0].shared, inputs[mine], positions[mine]) | {"targets": targets[mine]})
+    batches = []
+    for group in _groups(mine, lengths, most):
+        learned = max(len(rows[i].weights) for i in group)
+        cut = [each[group, :learned] for each in (positions, targets, weights)]
+        batch: Batch = {"weights": cut[2] * there, "whole": weights.sum()}
+        if settings.prompt_weight:
+            cut = [np.concatenate([cut[0], asked[group]], 1), np.concatenate([cut[1], wanted[group]], 1)]
+            batch |= {"counted": counted[group] * there, "whole_counted": max(counted.sum(), 1.0)}
+        length = max(len(rows[i].ids) for i in group)
+        batch |= _behind(rows[0].shared, inputs[group, :length], cut[0])
+        batches.append(_tensors(batch | {"targets": cut[1]}))
+    return batches
 
 
-def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32], part: Part = ALONE) -> Batch:
-    """A part of a step's tensors for HsDpo; `reference` is [pairs, 2]."""
+def dpo_batches(
+    rows: Sequence[PairRow], reference: NDArray[np.float32], *, part: Part = ALONE, most: int = MOST_TOKENS
+) -> list[Batch]:
+    """A part of a step for HsDpo, in passes of `most` tokens; `reference` is [pairs, 2]."""
     inputs, positions, targets, mask, reference, weights = training_rows.dpo_batch(rows, reference)
+    sides = [(row.chosen, row.rejected) for row in rows]
+    lengths = [2 * max(len(side.shared) + len(side.ids) for side in both) for both in sides]
     mine, there = part.of(len(rows))
-    both = [*mine, *(i + len(rows) for i in mine)]
-    batch: Batch = {
-        "targets": targets[both],
-        "mask": mask[both],
-        "reference": reference[mine],
-        "weights": weights[mine],
-    }
-    batch |= {"counted": np.full(len(mine), there, np.float32), "whole": float(len(rows))}
-    return _tensors(batch | _behind(rows[0].chosen.shared, inputs[both], positions[both]))
+    batches = []
+    for group in _groups(mine, lengths, most):
+        both = [*group, *(i + len(rows) for i in group)]
+        learned = max(len(side.weights) for i in group for side in sides[i])
+        batch: Batch = {"targets": targets[both, :learned], "mask": mask[both, :learned]}
+        batch |= {"reference": reference[group], "weights": weights[group]}
+        batch |= {"counted": np.full(len(group), there, np.float32), "whole": float(len(rows))}
+        length = max(len(side.ids) for i in group for side in sides[i])
+        shared = rows[0].chosen.shared
+        batches.append(_tensors(batch | _behind(shared, inputs[both, :length], positions[both, :learned])))
+    return batches
+
+
+def _groups(rows: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """The rows in groups that, padded to the longest of each, have at most `most` tokens, or in groups of one."""
+    groups: list[list[int]] = []
+    for row in rows:
+        last = groups[-1] if groups else []
+        if last and max(lengths[i] for i in (*last, row)) * (len(last) + 1) <= most:
+            last.append(row)
+        else:
+            groups.append([row])
+    return groups
 
 
 def _behind(shared: tuple[int, ...], inputs: NDArray[np.int32], positions: NDArray[np.int32]) -> dict[str, Any]:

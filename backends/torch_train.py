@@ -20,7 +20,7 @@ from wizloop.backends import torch_adapter, torch_checkpoint, torch_layouts, tor
 from wizloop.backends.checkpoints import Checkpoints
 from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
 from wizloop.backends.tokens import Tokens
-from wizloop.backends.torch_batches import ALONE, Batch, Part, dpo_batch, sft_batch
+from wizloop.backends.torch_batches import ALONE, Batch, Part, dpo_batches, most_tokens, sft_batches
 from wizloop.backends.torch_losses import logprobs
 from wizloop.backends.torch_trainers import Course, HsDpo, RSft, dpo_trainer, sft_trainer
 from wizloop.backends.training_rows import PairRow
@@ -60,10 +60,11 @@ def train_sft(
     trainer = sft_trainer(model, loaded, settings, saved.folder)
     part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
 
-    def batch(step: int) -> Batch:
-        return sft_batch([rows[i] for i in plan.indices(step)], settings, step, blank=tokens.end, part=part)
+    def batches(step: int) -> list[Batch]:
+        several = [rows[i] for i in plan.indices(step)]
+        return sft_batches(several, settings, step, blank=tokens.end, part=part, most=most_tokens(device))
 
-    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batch, to)
+    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, to)
     return replace(result, dropped=dropped)
 
 
@@ -95,31 +96,36 @@ def train_dpo(
     saved = _checkpoints(checkpoint, plan.fingerprint, device)
     trainer = dpo_trainer(_student(loaded, start, lora, settings.seed), loaded, settings, saved.folder)
     part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
-    reference = reference_logprobs(trainer.model, rows, settings.batch, trainer.accelerator)
+    most = most_tokens(device)
+    reference = reference_logprobs(trainer.model, rows, most, trainer.accelerator)
 
-    def batch(step: int) -> Batch:
+    def batches(step: int) -> list[Batch]:
         chosen = plan.indices(step)
-        return dpo_batch([rows[i] for i in chosen], reference[chosen], part)
+        return dpo_batches([rows[i] for i in chosen], reference[chosen], part=part, most=most)
 
-    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batch, to)
+    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, to)
     return replace(result, dropped=dropped)
 
 
-def reference_logprobs(model: Any, rows: Sequence[PairRow], size: int, accelerator: Any = None) -> NDArray[np.float32]:
+def reference_logprobs(model: Any, rows: Sequence[PairRow], most: int, accelerator: Any = None) -> NDArray[np.float32]:
     """[pairs, 2]: summed log-probabilities of the chosen and the rejected completion under the model as it is, without
-    dropout, `size` pairs at a time. Processes of an accelerator share the work.
+    dropout, in passes of `most` tokens. Processes of an accelerator share the work.
     """
     model.eval()
     result = torch.zeros(len(rows), 2)
     device = next(model.parameters()).device
     part = ALONE if accelerator is None else Part(accelerator.process_index, accelerator.num_processes)
-    for start in range(part.rank * size, len(rows), part.processes * size):
-        group = rows[start : start + size]
-        batch = dpo_batch(group, np.zeros((len(group), 2), np.float32))
+    mine = [i for i in range(len(rows)) if i % part.processes == part.rank]
+    done = 0
+    # Like lengths lie side by side in no order of the caller's: a pass is as long as its longest row.
+    mine.sort(key=lambda i: len(rows[i].chosen.ids))
+    for batch in dpo_batches([rows[i] for i in mine], np.zeros((len(mine), 2), np.float32), most=most):
         with torch.no_grad():
             asked = {name: batch[name].to(device) for name in ("input_ids", "positions", "targets")}
             sides = logprobs(model(**asked), batch["mask"].to(device))
-        result[start : start + len(group)] = torch.stack(sides, dim=1).cpu()
+        count = len(batch["reference"])
+        result[mine[done : done + count]] = torch.stack(sides, dim=1).cpu()
+        done += count
     if part.processes > 1:
         result = accelerator.reduce(result.to(device), reduction="sum").cpu()
     return np.asarray(result, np.float32)
@@ -151,7 +157,7 @@ class _Run:
         self._halvings = saved.halvings()
         self._losses: list[tuple[int, float]] = []
 
-    def train(self, batch: Callable[[int], Batch], to: Path) -> TrainResult:
+    def train(self, batches: Callable[[int], list[Batch]], to: Path) -> TrainResult:
         model = self._trainer.model
         first = {name: each.detach().clone() for name, each in torch_adapter.weights(model).items()}
 
@@ -160,7 +166,7 @@ class _Run:
             self._losses = [pair for pair in self._losses if pair[0] <= done]
             return done
 
-        course = Course(self._steps, batch, restore, self._after)
+        course = Course(self._steps, batches, restore, self._after)
         while True:
             try:
                 self._trainer.follow(course, self._halvings)

@@ -8,6 +8,7 @@ log-probabilities (a folder outside of the workspace), and its second copy of th
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,12 +35,12 @@ _Trainer = TypeVar("_Trainer", bound="_Stepwise")
 
 @dataclass
 class Course:
-    """A training as steps. `batch(step)` gives this process's share of a step's tensors, `restore(optimiser)` the steps
-    that are done, with their state put into model and optimiser; `after(step, loss)` is called after each step.
+    """A training as steps. `batches(step)` gives this process's share of a step, in passes; `restore(optimiser)` the
+    steps that are done, with their state put into model and optimiser; `after(step, loss)` is called after each step.
     """
 
     steps: int
-    batch: Callable[[int], Batch]
+    batches: Callable[[int], list[Batch]]
     restore: Callable[[Any], int]
     after: Callable[[int, float], None]
 
@@ -81,17 +82,31 @@ class _Stepwise:
 
     def get_train_dataloader(self) -> Any:
         """The steps that are left; each is a batch already."""
-        return DataLoader(range(self._done, self._course.steps), batch_size=None, collate_fn=self._course.batch)
 
-    def training_step(self, *args: Any, **options: Any) -> Any:
+        def passes(step: int) -> dict[str, list[Batch]]:
+            return {"passes": self._course.batches(step)}
+
+        return DataLoader(range(self._done, self._course.steps), batch_size=None, collate_fn=passes)
+
+    def training_step(self, model: Any, inputs: Batch, *_: Any) -> Any:
+        """A whole step in its passes; the loss of all of them, before the weights are changed."""
         step = self._done + self.state.global_step
         # Dropout, too, is a function of the step.
         torch.manual_seed((self.settings.seed * 1_000_003 + step) % _SEEDS)
-        loss = super().training_step(*args, **options)  # type: ignore[misc]
+        passes, loss = inputs["passes"], torch.zeros((), device=self.accelerator.device)
+        for number, each in enumerate(passes):
+            # Processes exchange their gradients once, when all are there.
+            last = number == len(passes) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                loss = loss + super().training_step(model, each)  # type: ignore[misc]
         self._loss = float(self.accelerator.reduce(loss, reduction="mean"))
         if not math.isfinite(self._loss):
             raise NotFinite(f"the loss is {self._loss} at step {step + 1} of {self._course.steps}")
         return loss
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Not counted."""
+        return 0
 
     def step_ended(self) -> None:
         self._course.after(self._done + self.state.global_step, self._loss)

@@ -17,10 +17,11 @@ pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 import torch
 
 from tests.backends.lessons import SETTINGS, examples, pairs
-from wizloop.backends import mlx_load, mlx_losses, torch_adapter, torch_batches, torch_export, torch_load
+from wizloop.backends import mlx_load, mlx_losses, torch_adapter, torch_export, torch_load
 from wizloop.backends import torch_train, training_rows
 from wizloop.backends.guard_types import BackendError, LoraShape
 from wizloop.backends.tokens import Tokens
+from wizloop.backends.torch_batches import dpo_batches, sft_batches
 from wizloop.backends.torch_trainers import HsDpo, RSft, dpo_trainer, sft_trainer
 
 # After wizloop's own, which readies the BLAS.
@@ -60,6 +61,18 @@ def dpo(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> HsDpo:
     return dpo_trainer(model, loaded, EVEN, tmp_path_factory.mktemp("dpo"))
 
 
+def sft_batch(*args: Any, **options: Any) -> dict[str, Any]:
+    """A step that fits one pass."""
+    (batch,) = sft_batches(*args, **options)
+    return batch
+
+
+def dpo_batch(*args: Any) -> dict[str, Any]:
+    """A step that fits one pass."""
+    (batch,) = dpo_batches(*args)
+    return batch
+
+
 def rows_of(loaded: torch_load.Loaded) -> list[training_rows.Row]:
     return training_rows.sft_rows(examples(Tokens(loaded.tokenizer))[:6], Tokens(loaded.tokenizer), 120, 1.0)[0]
 
@@ -81,7 +94,7 @@ def test_r_sft_of_equal_weights_is_the_stock_trainers_loss(
     from datasets import Dataset
 
     rows = rows_of(loaded)
-    ours = sft.compute_loss(sft.model, torch_batches.sft_batch(rows, EVEN, 0, blank=0))
+    ours = sft.compute_loss(sft.model, sft_batch(rows, EVEN, 0, blank=0))
     sides = [ids(row) for row in rows]
     columns = [{"input_ids": asked + said, "labels": [-100] * len(asked) + said} for asked, said in sides]
     args = SFTConfig(
@@ -154,8 +167,7 @@ def test_hs_dpo_of_weight_one_is_the_stock_trainers_loss_and_of_weight_two_its_d
 ) -> None:
     theirs = stock_dpo(pairs_of(loaded), REFERENCE)
     losses = [
-        dpo.compute_loss(dpo.model, torch_batches.dpo_batch(pairs_of(loaded, weight), REFERENCE)).item()
-        for weight in (1.0, 2.0)
+        dpo.compute_loss(dpo.model, dpo_batch(pairs_of(loaded, weight), REFERENCE)).item() for weight in (1.0, 2.0)
     ]
     assert losses[0] == pytest.approx(theirs, abs=1e-6)
     assert losses[1] == pytest.approx(2 * theirs, abs=2e-6)
@@ -166,8 +178,8 @@ def test_the_reference_is_the_start_and_so_the_first_preference_is_log_two(
     dpo: HsDpo, loaded: torch_load.Loaded
 ) -> None:
     rows = pairs_of(loaded, 1.0)
-    reference = torch_train.reference_logprobs(dpo.model, rows, 4)
-    loss = dpo.compute_loss(dpo.model, torch_batches.dpo_batch(rows, reference))
+    reference = torch_train.reference_logprobs(dpo.model, rows, 300)
+    loss = dpo.compute_loss(dpo.model, dpo_batch(rows, reference))
     assert loss.item() == pytest.approx(0.693147, abs=1e-5)
     assert list(dpo.model.peft_config) == ["default"]
 
@@ -177,7 +189,7 @@ def test_the_term_beside_the_preference_is_the_chosen_completions_mean_token_los
 ) -> None:
     rows = pairs_of(loaded, 0.0)
     monkeypatch.setattr(dpo, "settings", replace(EVEN, sft_weight=2.0))
-    ours = dpo.compute_loss(dpo.model, torch_batches.dpo_batch(rows, REFERENCE))
+    ours = dpo.compute_loss(dpo.model, dpo_batch(rows, REFERENCE))
     means = []
     for row in rows:
         prompt, completion = ids(row.chosen)
@@ -227,7 +239,7 @@ def test_r_sft_has_the_loss_and_gradients_of_mlx(sft: RSft, tiny_base: Path, mon
     rows, _ = training_rows.sft_rows(examples(tokens)[:6], tokens, 120, 8.0)
     loss = mlx_losses.sft_loss(twin.head, mlx_losses.Shared(twin.hidden, rows[0].shared, 2), settings.prompt_weight)
     arrays = training_rows.sft_batch(rows, settings, 5, blank=tokens.end)
-    compare(sft, torch_batches.sft_batch(rows, settings, 5, blank=tokens.end), twin, loss, arrays)
+    compare(sft, sft_batch(rows, settings, 5, blank=tokens.end), twin, loss, arrays)
 
 
 def test_hs_dpo_has_the_loss_and_gradients_of_mlx(
@@ -238,7 +250,7 @@ def test_hs_dpo_has_the_loss_and_gradients_of_mlx(
     twin = on_mlx(tiny_base, dpo.model)
     shared = mlx_losses.Shared(twin.hidden, rows[0].chosen.shared, 2)
     loss = mlx_losses.dpo_loss(twin.head, shared, beta=0.1, sft_weight=2.0)
-    compare(dpo, torch_batches.dpo_batch(rows, REFERENCE), twin, loss, training_rows.dpo_batch(rows, REFERENCE))
+    compare(dpo, dpo_batch(rows, REFERENCE), twin, loss, training_rows.dpo_batch(rows, REFERENCE))
 
 
 def test_logits_in_pieces_give_the_same_loss_and_gradients(
@@ -246,7 +258,7 @@ def test_logits_in_pieces_give_the_same_loss_and_gradients(
 ) -> None:
     from wizloop.backends import torch_losses
 
-    batch = torch_batches.sft_batch(rows_of(loaded), EVEN, 0, blank=0)
+    batch = sft_batch(rows_of(loaded), EVEN, 0, blank=0)
     results = []
     for size in (1024, 7):
         monkeypatch.setattr(torch_losses, "_CHUNK", size)
@@ -256,6 +268,31 @@ def test_logits_in_pieces_give_the_same_loss_and_gradients(
         results.append([loss.detach(), *(each.grad for each in sft.model.parameters() if each.requires_grad)])
     for whole, pieces in zip(*results, strict=True):
         torch.testing.assert_close(whole, pieces, atol=1e-6, rtol=1e-5)
+
+
+def gradients(trainer: Any, batches: list[dict[str, Any]]) -> list[Any]:
+    """[loss, gradients ...] of a step in so many passes."""
+    trainer.model.zero_grad()
+    losses = [trainer.compute_loss(trainer.model, batch) for batch in batches]
+    for loss in losses:
+        loss.backward()
+    return [sum(losses).detach(), *(each.grad for each in trainer.model.parameters() if each.requires_grad)]
+
+
+@pytest.mark.parametrize("most", [1, 200])
+def test_a_step_in_several_passes_has_the_loss_and_gradients_of_one(
+    sft: RSft, dpo: HsDpo, loaded: torch_load.Loaded, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(sft, "settings", SETTINGS)
+    rows, several = rows_of(loaded), pairs_of(loaded)
+    by_size = [sft_batches(rows, SETTINGS, 2, blank=0, most=size) for size in (2048, most)]
+    assert len(by_size[0]) == 1 < len(by_size[1])
+    for one, other in zip(*(gradients(sft, each) for each in by_size), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    by_size = [dpo_batches(several, REFERENCE, most=size) for size in (2048, most)]
+    assert len(by_size[0]) == 1 < len(by_size[1])
+    for one, other in zip(*(gradients(dpo, each) for each in by_size), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_trl_tells_nobody_that_it_was_used(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
