@@ -53,8 +53,8 @@ def _lines(plan: "Plan") -> list[str]:
 def _asking(one: "Asking") -> str:
     if one.mode == "here":
         return f"{one.teacher} ({one.model}): runs here, is sent nothing and costs nothing"
-    usd = "a cost that is not known before the samples or the price are" if one.usd is None else f"${one.usd:.2f}"
-    return f"{one.teacher} ({one.model}, {one.mode}): {_number(one.calls)} calls and {usd} at most"
+    usd = "; their cost is not known before the samples and the price are" if one.usd is None else f", ${one.usd:.2f}"
+    return f"{one.teacher} ({one.model}, {one.mode}): at most {_number(one.calls)} calls{usd}"
 
 
 def _money(plan: "Plan") -> str:

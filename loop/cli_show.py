@@ -54,7 +54,7 @@ def recipes(action: str | None, name: str | None) -> None:
 
     if action is None:
         for known, path in schema.shipped().items():
-            _show(f"{known:12} {_first_comment(path)}")
+            _show(f"{known:20} {_first_comment(path)}")
         return
     if action != "show" or name is None:
         refuse("write `wizloop recipes` or `wizloop recipes show NAME`")

@@ -46,8 +46,8 @@ class RecipeError(ValueError):
 class Recipe(Section):
     """One run. Every section may be left out: its defaults then hold."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    """What the run is called; lower-case letters, digits, - and _."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """What the run is called; lower-case letters, digits, dots, - and _."""
     seed: Annotated[int, Field(ge=0)] = 1
     """All randomness follows from it."""
     rounds: Positive = 4

@@ -18,8 +18,20 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_are_these_and_load() -> None:
-    assert list(shipped()) == ["acceptance", "demo", "imported", "toxicchat"]
-    assert [load(name).name for name in shipped()] == ["acceptance", "demo", "imported", "toxicchat"]
+    names = [
+        "acceptance",
+        "cuda-overnight-8b",
+        "demo",
+        "guardreasoner-1b",
+        "guardreasoner-3b",
+        "guardreasoner-8b",
+        "imported",
+        "mac-overnight-3b",
+        "qwen3-0.6b-deepconf",
+        "toxicchat",
+    ]
+    assert list(shipped()) == names
+    assert [load(name).name for name in shipped()] == names
 
 
 def test_the_demo_needs_no_file_and_no_hub() -> None:
