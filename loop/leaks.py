@@ -60,7 +60,6 @@ def find(store: Store, *, after: int = 0) -> list[Found]:
         old = all_overlaps(lambda: _until(after, _texts(store, LEARNED)), _texts(store, MEASURED, after), NEAR)
         near = {**old, **near}
     with store.read() as db:
-        # The other normalising, which knows the marks of Indic scripts and compares responses too.
         same = samples.leaked(db, LEARNED, MEASURED)
     found = {one: Found(one, held, 1.0) for one, held in same}
     for leak in near.values():

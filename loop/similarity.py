@@ -3,13 +3,13 @@
 Words are runs of word characters, so text in a script without spaces (Chinese, Thai) is compared by whole phrases.
 """
 
-import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wizloop.store import hashing
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -19,14 +19,9 @@ SEED = 1
 LSH_WEIGHTS = (0.1, 0.9)
 
 
-_ASCII_WORDS = {code: chr(code).lower() if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128)}
-
-
 def normalise(text: str) -> str:
-    """The text as compared: NFKC, case-folded, word characters only, single spaces. May be empty."""
-    if text.isascii():
-        return " ".join(text.translate(_ASCII_WORDS).split())
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    """The text as compared, which is the store's rule: NFKC, case-folded, words with single spaces. May be empty."""
+    return hashing.words(text)
 
 
 def shingles(text: str) -> frozenset[str]:

@@ -1,9 +1,12 @@
 """What makes two texts the same: exactly, or but for case, punctuation and spacing. Knows text, and no table."""
 
 import hashlib
+import re
 import unicodedata
+from itertools import takewhile
 
-_ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+_ASCII = {code: chr(code).lower() if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128)}
+_BETWEEN = re.compile(r"[^\w\s]+")
 
 
 def content_digest(prompt: str, response: str | None) -> bytes:
@@ -23,12 +26,24 @@ def normal_digest(prompt: str, response: str | None) -> bytes:
 
 
 def normalised(text: str) -> str:
-    """NFKC, case-folded, words with single spaces between; a text without any word stays as it is.
+    """The text's words, or the text as it is where it has none (emoji, punctuation)."""
+    return words(text) or text
 
-    Combining marks count as parts of words: in Indic scripts they are the vowels.
+
+def words(text: str) -> str:
+    """NFKC, case-folded, word characters only, single spaces; empty for a text without any.
+
+    Combining marks behind a word character belong to the word: in Indic scripts they are the vowels.
     """
     if text.isascii():
-        return " ".join(text.translate(_ASCII).split()) or text
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (c if unicodedata.category(c)[0] in "LNM" else " " for c in folded)
-    return " ".join("".join(kept).split()) or text
+        return " ".join(text.translate(_ASCII).split())
+    return " ".join(_BETWEEN.sub(_marks, unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _marks(between: re.Match[str]) -> str:
+    """What is kept of what is no word: the marks right behind one."""
+    found, at = between[0], between.start()
+    if at == 0 or between.string[at - 1].isspace():
+        return " "
+    marks = "".join(takewhile(lambda character: unicodedata.category(character)[0] == "M", found))
+    return marks if len(marks) == len(found) else f"{marks} "

@@ -24,6 +24,7 @@ SENTENCE = "please tell me in plain words how the old lighthouse keeper mended h
         ("don't", "don t"),
         ("🙂 ...", ""),
         ("snake_case x", "snake_case x"),
+        ("कि की", "कि की"),
     ],
 )
 def test_normalise(text: str, normal: str) -> None:
