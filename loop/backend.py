@@ -90,11 +90,18 @@ class Backend(Protocol):
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None: ...
 
 
-def chosen(backend: str, device: str) -> Backend:
-    """What guard.backend and guard.device come to on this machine. Raises BackendError."""
+def chosen(backend: str, device: str, processes: int = 1) -> Backend:
+    """What guard.backend and guard.device come to on this machine, with so many processes that train (0: one for each
+    card). Raises BackendError.
+    """
     picked = devices.pick(backend, device)
     if picked.backend == "cuda":
-        return Torch(picked.device)
+        return Torch(picked.device, processes)
+    if processes != 1:
+        raise BackendError(
+            f'train.launch is "accelerate", which is torch\'s, and {picked.sentence()}: set guard.backend to "cuda", '
+            'or train.launch to "one"'
+        )
     if picked.device == "cpu" and devices.metal():
         from wizloop.backends import mlx_load
 
@@ -174,6 +181,8 @@ class Mlx:
             "safetensors": mlx_export.export_safetensors,
             "mlx-4bit": mlx_export.export_mlx_4bit,
         }
+        if format not in writers:
+            raise BackendError(f"the MLX backend does not write {format}: it writes {', '.join(writers)}")
         writers[format](base, adapter, to)
 
 
@@ -182,6 +191,8 @@ class Torch:
     """The torch backend on one device of torch's; its modules are imported when they are first used."""
 
     device: str
+    processes: int = 1
+    """That train together; 0 means one for each card."""
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Raises ModelMissing, BadArtifact, BackendError where 4 bits are not to be had.
@@ -222,9 +233,12 @@ class Torch:
         quantise: bool,
     ) -> TrainResult:
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import torch_train
+        from wizloop.backends import torch_launch, torch_train
 
         how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
+        if self.processes != 1:
+            how["processes"] = self.processes
+            return torch_launch.train("sft", base, start, examples, settings, lora, to=to, **how)
         return torch_train.train_sft(base, start, examples, settings, lora, to=to, **how)
 
     def train_dpo(
@@ -241,9 +255,12 @@ class Torch:
         quantise: bool,
     ) -> TrainResult:
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import torch_train
+        from wizloop.backends import torch_launch, torch_train
 
         how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
+        if self.processes != 1:
+            how["processes"] = self.processes
+            return torch_launch.train("dpo", base, start, pairs, settings, lora, to=to, **how)
         return torch_train.train_dpo(base, start, pairs, settings, lora, to=to, **how)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:

@@ -120,7 +120,8 @@ class Context:
     def backend(self) -> Backend:
         """What runs models. Raises BackendError where the recipe asks for one that is not there."""
         if self.given is None:
-            self.given = chosen(self.recipe.guard.backend, self.recipe.guard.device)
+            guard, train = self.recipe.guard, self.recipe.train
+            self.given = chosen(guard.backend, guard.device, 1 if train.launch == "one" else train.processes)
         return self.given
 
     @property

@@ -239,6 +239,10 @@ class Train(Section):
     """Weight of some of the prompt's tokens in the loss: language modelling beside the task; 0 leaves it out."""
     checkpoint_every: Positive = 50
     """Steps that a crash can cost."""
+    launch: Literal["one", "accelerate"] = "one"
+    """Whether one process trains, or several that share every step's traces; accelerate is torch's alone."""
+    processes: Annotated[int, Field(ge=0)] = 0
+    """How many with launch = "accelerate"; 0 means one for each card."""
 
 
 class Dpo(Section):
@@ -285,8 +289,8 @@ class Stop(Section):
 class Export(Section):
     """What is written when a round is done."""
 
-    formats: tuple[Literal["adapter", "safetensors", "mlx-4bit"], ...] = ("safetensors",)
-    """Folders to write."""
+    formats: tuple[Literal["adapter", "safetensors", "mlx-4bit", "nf4"], ...] = ("safetensors",)
+    """Folders to write; nf4, 4 bits for bitsandbytes, needs a CUDA card."""
     every_round: bool = True
     """Or only after the last round."""
     parity_n: Annotated[int, Field(ge=0)] = 16
