@@ -8,7 +8,7 @@ import click
 
 from wizloop.loop.cli_common import FILE, in_workspace, now, reading, say, sentences
 
-FORMATS = ("adapter", "safetensors", "mlx-4bit")
+FORMATS = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
 
 @click.command
