@@ -1,0 +1,171 @@
+"""How fast HS-DPO on torch is, and what memory it takes, against TRL's DPOTrainer as it comes, on the same pairs.
+
+    python benchmarks/torch_dpo.py [--pairs 48] [--repeats 2]
+
+The model has random weights and Qwen3's architecture, about 30 M parameters. Prompts and answers are recorded ones of
+../shared/data: the 8B guard's answer is the chosen one, the 1B guard's the rejected one. Both sides train the same LoRA
+adapter, whose start is the reference, 8 pairs a step; TRL runs the reference beside every step. Each side runs in a
+process of its own, in turn. A step's time is the mean after the first, with the reference's pass of ours added to an
+epoch's steps; a run of two epochs pays it once. Memory is the process's peak, and what of it came after loading.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch_speed import DATA, make_model
+
+from wizloop.backends.guard_types import DpoPair, Encoded, LoraShape, TrainSettings
+
+BATCH, RANK = 8, 16
+LORA = LoraShape(RANK, 2.0, 0.0, -1)
+
+
+def recorded(size: str) -> list[dict[str, str]]:
+    path = DATA / "recorded" / size / "AegisSafetyTest" / "generated_predictions.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def texts(count: int) -> list[tuple[str, str, str]]:
+    """(prompt, chosen, rejected) whose answers differ, evenly from the file, none longer than 4,000 characters."""
+    rows = [
+        (good["prompt"], good["predict"], bad["predict"])
+        for good, bad in zip(recorded("8B"), recorded("1B"), strict=True)
+        if good["predict"] != bad["predict"] and len(good["prompt"]) + len(good["predict"] + bad["predict"]) < 4_000
+    ]
+    return rows[:: max(1, len(rows) // count)][:count]
+
+
+def ours(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
+    from wizloop.backends import torch_adapter, torch_load, torch_train, training_rows
+    from wizloop.backends.tokens import Tokens
+    from wizloop.backends.torch_batches import MOST_TOKENS, dpo_batches
+    from wizloop.backends.torch_trainers import Course, dpo_trainer
+
+    loaded = torch_load.load(base, None, quantise=False, device="cpu")
+    model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=1)
+    tokens = Tokens(loaded.tokenizer)
+    pairs = [
+        DpoPair(i, Encoded((), tuple(tokens.encode_data(asked))), good, bad, 1.0)
+        for i, (asked, good, bad) in enumerate(rows)
+    ]
+    settings = TrainSettings(epochs=1, batch=BATCH, lr=1e-6, seed=1, checkpoint_every=10_000, max_tokens=4096, beta=0.1)
+    known, _ = training_rows.dpo_rows(pairs, tokens, settings.max_tokens)
+    plan = training_rows.Plan([len(row.chosen.ids) for row in known], settings, "benchmark")
+    before = memory()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = dpo_trainer(model, loaded, settings, Path(folder))
+        start = time.perf_counter()
+        reference = torch_train.reference_logprobs(trainer.model, known, MOST_TOKENS)
+        pass_s = time.perf_counter() - start
+        ends: list[float] = []
+
+        def batches(step: int) -> list[dict[str, Any]]:
+            chosen = plan.indices(step)
+            return dpo_batches([known[i] for i in chosen], reference[chosen])
+
+        trainer.follow(Course(plan.steps, batches, lambda _: 0, lambda *_: ends.append(time.perf_counter())), 0)
+    return {"reference_s": pass_s, "steps": plan.steps, **told(ends, before)}
+
+
+def trl(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import DPOConfig, DPOTrainer
+
+    from wizloop.backends import torch_adapter, torch_load
+
+    loaded = torch_load.load(base, None, quantise=False, device="cpu")
+    model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=1)
+    ends: list[float] = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    data = Dataset.from_list([{"prompt": a, "chosen": b, "rejected": c} for a, b, c in rows])
+    before = memory()
+    with tempfile.TemporaryDirectory() as folder:
+        # What is not named is TRL's own default, gradient checkpointing among it; nothing is cut.
+        args = DPOConfig(
+            folder,
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=1,
+            max_length=None,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        trainer = DPOTrainer(model, args=args, processing_class=loaded.tokenizer, train_dataset=data)
+        trainer.add_callback(Watch())
+        trainer.train()
+    return {"reference_s": 0.0, "steps": len(ends), **told(ends, before)}
+
+
+def told(ends: list[float], before: float) -> dict[str, float]:
+    return {"step_s": (ends[-1] - ends[0]) / (len(ends) - 1), "peak_mb": memory(), "grown_mb": memory() - before}
+
+
+def memory() -> float:
+    """The process's peak so far, in MB; Linux counts in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+SIDES: dict[str, Callable[[str, list[tuple[str, str, str]]], dict[str, float]]] = {"trl": trl, "ours": ours}
+
+
+def in_turn(folder: str, pairs: int, repeats: int) -> dict[str, list[dict[str, float]]]:
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
+    for _ in range(repeats):
+        for name in SIDES:
+            command = [sys.executable, __file__, "--side", name, "--base", folder, "--pairs", str(pairs)]
+            quiet = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
+            results[name].append(json.loads(done.stdout.splitlines()[-1]))
+    return results
+
+
+def compared(results: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    best = {name: min(runs, key=lambda run: run["step_s"]) for name, runs in results.items()}
+    one, other = best["ours"], best["trl"]
+    whole = one["step_s"] + one["reference_s"] / one["steps"]
+    return {
+        **best,
+        "step_ratio": round(other["step_s"] / one["step_s"], 2),
+        "step_ratio_with_the_reference_pass": round(other["step_s"] / whole, 2),
+        "peak_ratio": round(one["peak_mb"] / other["peak_mb"], 2),
+        "grown_ratio": round(one["grown_mb"] / other["grown_mb"], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--base", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    rows = texts(given.pairs)
+    if given.side:
+        print(json.dumps(SIDES[given.side](given.base, rows)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = make_model(Path(folder), [text for row in rows for text in row])
+        results = in_turn(folder, given.pairs, given.repeats)
+    print(json.dumps({"parameters": parameters, "pairs": len(rows), **compared(results)}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
