@@ -6,6 +6,7 @@ ends with the same bytes. Nothing is truncated: an example that does not fit is 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,8 @@ def reference_logprobs(model: Any, rows: Sequence[PairRow], most: int, accelerat
     # Like lengths lie side by side in no order of the caller's: a pass is as long as its longest row.
     mine.sort(key=lambda i: len(rows[i].chosen.ids))
     for batch in dpo_batches([rows[i] for i in mine], np.zeros((len(mine), 2), np.float32), most=most):
-        with torch.no_grad():
+        # In the number format of the steps, or else the first preferences would be of rounding.
+        with torch.no_grad(), nullcontext() if accelerator is None else accelerator.autocast():
             asked = {name: batch[name].to(device) for name in ("input_ids", "positions", "targets")}
             sides = logprobs(model(**asked), batch["mask"].to(device))
         count = len(batch["reference"])

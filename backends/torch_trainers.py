@@ -161,6 +161,7 @@ class _Ended(TrainerCallback):
 def sft_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> RSft:
     """`model` is the loaded one with LoRA layers; `folder` is where TRL may leave what nobody reads."""
     config = SFTConfig(**_options(settings, folder, loaded.device), dataset_kwargs={"skip_prepare_dataset": True})
+    _on_one_card(config)
     trainer = RSft(model, args=config, processing_class=loaded.tokenizer, train_dataset=_rows(), data_collator=list)
     return _ours(trainer, loaded, settings)
 
@@ -168,6 +169,7 @@ def sft_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Pat
 def dpo_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> HsDpo:
     """Like sft_trainer. Dropout is off, as TRL has it: the reference has none either."""
     config = DPOConfig(**_options(settings, folder, loaded.device))
+    _on_one_card(config)
     trainer = HsDpo(model, args=config, processing_class=loaded.tokenizer, train_dataset=_rows(), data_collator=list)
     # TRL's copy of the adapter as a reference; ours is computed before the first step.
     model.delete_adapter("ref")
@@ -181,6 +183,11 @@ def _ours(trainer: _Trainer, loaded: Loaded, settings: TrainSettings) -> _Traine
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Ended(trainer.step_ended))
     return trainer
+
+
+def _on_one_card(config: Any) -> None:
+    """A process has one card, however many it sees; TRL refuses to begin otherwise."""
+    config._n_gpu = min(1, config.n_gpu)
 
 
 def _rows() -> Any:
@@ -200,7 +207,6 @@ def _options(settings: TrainSettings, folder: Path, device: str) -> dict[str, An
         "use_cpu": not cuda,
         "bf16": cuda,
         "activation_checkpointing": cuda,
-        "dataloader_pin_memory": cuda,
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",

@@ -5,8 +5,9 @@
 The model has random weights and Qwen3's architecture, about 30 M parameters. Prompts and answers are recorded ones of
 ../shared/data: the 8B guard's answer is the chosen one, the 1B guard's the rejected one. Both sides train the same LoRA
 adapter, whose start is the reference, 8 pairs a step; TRL runs the reference beside every step. Each side runs in a
-process of its own, in turn. A step's time is the mean after the first, with the reference's pass of ours added to an
-epoch's steps; a run of two epochs pays it once. Memory is the process's peak, and what of it came after loading.
+process of its own, in turn. A step's time is processor time, which other work on the machine does not lengthen, and the
+mean after the first step; the reference's pass of ours is added to an epoch's steps, and a run of two epochs pays it
+once. Memory is the process's peak, and what of it came after loading.
 """
 
 import argparse
@@ -65,16 +66,16 @@ def ours(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
     before = memory()
     with tempfile.TemporaryDirectory() as folder:
         trainer = dpo_trainer(model, loaded, settings, Path(folder))
-        start = time.perf_counter()
+        start = time.process_time()
         reference = torch_train.reference_logprobs(trainer.model, known, MOST_TOKENS)
-        pass_s = time.perf_counter() - start
+        pass_s = time.process_time() - start
         ends: list[float] = []
 
         def batches(step: int) -> list[dict[str, Any]]:
             chosen = plan.indices(step)
             return dpo_batches([known[i] for i in chosen], reference[chosen])
 
-        trainer.follow(Course(plan.steps, batches, lambda _: 0, lambda *_: ends.append(time.perf_counter())), 0)
+        trainer.follow(Course(plan.steps, batches, lambda _: 0, lambda *_: ends.append(time.process_time())), 0)
     return {"reference_s": pass_s, "steps": plan.steps, **told(ends, before)}
 
 
@@ -91,7 +92,7 @@ def trl(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
 
     class Watch(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
+            ends.append(time.process_time())
 
     data = Dataset.from_list([{"prompt": a, "chosen": b, "rejected": c} for a, b, c in rows])
     before = memory()
