@@ -178,12 +178,15 @@ def told(db: Connection, sample_id: int) -> Told | None:
 def said_of(db: Connection, sample_id: int) -> list[Said]:
     """What every model said of a sample, in the order of the models."""
     model, made, trace = tables.models, tables.predictions, tables.guard_traces
+    # Both are keyed by model, then sample: without the models' ids every prediction of the run would be read.
+    models = select(model.c.id)
     columns = (made.c.verdict, made.c.probability, made.c.confidence, made.c.cell, made.c.signals)
     query = select(model.c.id, model.c.name, model.c.role, made.c.round, *columns)
-    query = query.join(made, made.c.model_id == model.c.id).where(made.c.sample_id == sample_id).order_by(model.c.id)
+    query = query.join(made, made.c.model_id == model.c.id).where(made.c.model_id.in_(models))
+    query = query.where(made.c.sample_id == sample_id).order_by(model.c.id)
     wrote: dict[int, list[tuple[str, dict[str, str | None] | None, float]]] = {}
     of_sample = select(trace.c.model_id, paging.head(trace.c.text, TEXT), trace.c.verdict, trace.c.mean)
-    of_sample = of_sample.join(model, model.c.id == trace.c.model_id).where(trace.c.sample_id == sample_id)
+    of_sample = of_sample.where(trace.c.model_id.in_(models), trace.c.sample_id == sample_id)
     for model_id, text, verdict, mean in db.execute(of_sample.order_by(trace.c.model_id, trace.c.idx)):
         wrote.setdefault(model_id, []).append((text, verdict, mean))
     return [Said(*row[1:], traces=wrote.get(row[0], ())) for row in db.execute(query)]
@@ -197,6 +200,7 @@ def story(db: Connection, sample_id: int) -> Story | None:
     calls, use, model, out = tables.teacher_calls, tables.uses, tables.models, tables.dropped
     asked = select(calls.c.round, calls.c.teacher, calls.c.state, calls.c.outcome).where(calls.c.sample_id == sample_id)
     used = select(model.c.name, use.c.kind).join(use, use.c.model_id == model.c.id)
+    used = used.where(use.c.model_id.in_(select(model.c.id)), use.c.sample_id == sample_id)
     left = select(out.c.round, out.c.kind, out.c.reason).where(out.c.sample_id == sample_id)
     traces = teaching.traces_for(db, sample_id)
     picked = selections.of_samples(db, [sample_id])
@@ -207,7 +211,7 @@ def story(db: Connection, sample_id: int) -> Story | None:
         [(row[0], row[1], row[2], row[3]) for row in db.execute(asked.order_by(calls.c.id))],
         traces,
         [row for trace in traces for row in reviews.log(db, trace.id)],
-        [(row[0], row[1]) for row in db.execute(used.where(use.c.sample_id == sample_id).order_by(model.c.id))],
+        [(row[0], row[1]) for row in db.execute(used.order_by(model.c.id))],
         [(row[0], row[1], row[2]) for row in db.execute(left)],
     )
 
