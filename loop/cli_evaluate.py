@@ -62,6 +62,8 @@ def evaluate(
     _show([one for one, _ in scored], notes, as_json)
     if report is not None:
         _write(report, scored)
+        if not predictions:
+            _note(workspace, report, [one for one, _ in scored], round, model)
 
 
 def _recorded(
@@ -167,3 +169,30 @@ def _write(folder: Path, scored: Sequence[Scored]) -> None:
         pictures |= evaluation_plots.draw(folder, number, one, rows)
     path = evaluation_report.write(folder, [one for one, _ in scored], pictures, "Evaluation")
     say(f"the report is {path}")
+
+
+def _note(workspace: Path, folder: Path, scored: Sequence["Measured"], round: int | None, model: Path | None) -> None:
+    """Tell the run's log where the report is, so that the screen of the rounds can open it."""
+    import json
+
+    from wizloop.loop import using
+    from wizloop.store import errors, events
+    from wizloop.store.db import Store
+
+    on = ", ".join(dict.fromkeys(one.benchmark for one in scored))
+    try:
+        with Store.open(workspace) as store, store.write() as db:
+            if model is None and round is None:
+                round = using.guard_of(db, None).round
+            who = str(model) if model is not None else f"the champion after round {round}"
+            events.add(
+                db,
+                level="info",
+                message=f"{who} was evaluated on {on}: the report is in {folder.absolute()}",
+                now=now(),
+                phase="evaluate",
+                round=None if model is not None else round,
+                data_json=json.dumps({"report": str(folder.absolute())}),
+            )
+    except errors.StoreError as error:
+        say(f"the run's log does not take it: {error}")

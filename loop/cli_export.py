@@ -3,10 +3,14 @@
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from wizloop.loop.cli_common import FILE, in_workspace, now, reading, say, sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMATS = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
@@ -28,6 +32,13 @@ def export(round: int, form: str, to: Path, workspace: Path) -> None:
     wrong = sentences(FileExistsError, ValueError, failures=(BackendError, OSError))
     # Model libraries print to stdout, where only the folder's name goes.
     with wrong, Store.open(workspace, readonly=True) as store, redirect_stdout(sys.stderr):
-        using.export(using.context(store, workspace, recipe, "export", now()), model, form, to)
-    say(f"{model.name} as {form}:")
+        ctx = using.context(store, workspace, recipe, "export", now())
+        using.export(ctx, model, form, to, _parts(using.EXPORT_PARTS))
+    say(f"100 % {model.name} as {form}:")
     print(to)
+
+
+def _parts(n: int) -> "Callable[[str], None]":
+    """Says each of n parts as it begins, with the share of those before it: `25 % asking the exported one the same`."""
+    shares = iter(range(0, 100, 100 // n))
+    return lambda part: say(f"{next(shares)} % {part}")

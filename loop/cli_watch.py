@@ -1,5 +1,6 @@
 """`watch`: the terminal interface on a workspace, in a process that holds no key; any number, from anywhere."""
 
+import gc
 import getpass
 import os
 import re
@@ -36,7 +37,7 @@ def watch(
             _take(workspace, pictures)
         return
     if not on_terminal():
-        refuse("watch draws on a terminal: use `wizloop status` where there is none")
+        refuse("watch draws on a terminal that can be drawn on: use `wizloop status` where there is none (TERM=dumb)")
     if len(clean := without_keys(os.environ)) < len(os.environ):
         _begin_again(sys.argv[1:], clean)
     with sentences():
@@ -69,6 +70,8 @@ def _open(workspace: Path, read_only: bool, name: str | None, began: tuple[int, 
     if began is not None and (status := detached.begun(*began)):
         raise click.exceptions.Exit(status)
     with _app(workspace, read_only, name) as app:
+        # What was imported stays: looking through it for garbage would take longer than a key may.
+        gc.freeze()
         wanted = app.run()
     _tell(workspace, wanted, lock.is_held(workspace))
     if app.return_code:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,17 @@ def write_export(ctx: Context, model: models.Model, format: str, final: Path) ->
     return parity
 
 
-def compare(ctx: Context, model: models.Model, format: str, folder: Path) -> dict[str, Any]:
-    """Ask the exported model and the measured one about the same dev samples; see `agreement`."""
+def compare(
+    ctx: Context, model: models.Model, format: str, folder: Path, told: Callable[[str], None] = lambda part: None
+) -> dict[str, Any]:
+    """Ask the exported model and the measured one about the same dev samples, telling of each; see `agreement`."""
     frozen = list(usable(ctx.store, "dev"))[: ctx.recipe.export.parity_n]
     if not frozen:
         return {"n": 0, "agree": 0, "max_difference": 0.0}
     known = Calibration.from_json(model.calibration_json)
+    told("asking the model that was measured")
     ours = direct(ctx, model, frozen)
+    told("asking the exported one the same")
     whole = format != "adapter"
     base, adapter = (str(folder), None) if whole else (ctx.base(), folder)
     exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)

@@ -1,7 +1,7 @@
 """A run's guard outside of a night: on texts that somebody hands in, or written for others. It stores nothing."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -22,6 +22,8 @@ from wizloop.store.db import Connection, Store
 
 PIECE = 32
 """Texts that are read before the first is answered."""
+EXPORT_PARTS = 4
+"""So many parts of an export are told of, each as it begins; two fewer where there is no dev sample to ask."""
 
 
 class BadLine(ValueError):
@@ -90,8 +92,8 @@ def classify(ctx: Context, model: models.Model, asked: Iterable[Asked]) -> Itera
         yield from _answers(ctx, model, piece, ctx.seed("classify", number))
 
 
-def export(ctx: Context, model: models.Model, form: str, to: Path) -> None:
-    """Write a guard, its card and a check of its answers into the new folder `to`.
+def export(ctx: Context, model: models.Model, form: str, to: Path, told: Callable[[str], None]) -> None:
+    """Write a guard, its card and a check of its answers into the new folder `to`; `told` hears what begins.
 
     Unlike a night's own export it clears nothing away beside `to`, which is the person's folder. Raises BackendError,
     FileExistsError, ValueError.
@@ -101,8 +103,10 @@ def export(ctx: Context, model: models.Model, form: str, to: Path) -> None:
         raise ValueError(f"{model.name} is the base model itself: there is nothing to export")
     about = {"model": model.name, "sha256": model.sha256, "format": form, "recipe": recipe_hash(ctx.recipe)}
     with artifacts.writing(to.absolute(), about) as folder:
+        told("writing the weights")
         ctx.backend.export(form, ctx.base(), adapter, folder)
-        compared = compare(ctx, model, form, folder)
+        compared = compare(ctx, model, form, folder, told)
+        told("writing the card and the hashes")
         (folder / "README.md").write_text(card(facts(ctx, model, form, compared)), encoding="utf-8")
 
 

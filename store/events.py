@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select
 
 from wizloop.store import paging, rows, tables
 from wizloop.store.paging import Page
@@ -34,6 +34,8 @@ class EventFilter:
     round: int | None = None
 
 
+REPORTS = 8
+"""So many of the newest are listed."""
 _EVENT = rows.columns(tables.events, Event)
 
 
@@ -62,6 +64,18 @@ def last(db: Connection, n: int) -> list[Event]:
     """The last n events, oldest first."""
     newest = rows.every(db, Event, select(*_EVENT).order_by(tables.events.c.id.desc()).limit(n))
     return newest[::-1]
+
+
+def reports(db: Connection, round: int | None) -> list[Event]:
+    """Evaluations that left a report, newest first: those of a round's model, and those of no round's.
+
+    `data_json` holds the report's folder as `report`.
+    """
+    table = tables.events
+    query = select(*_EVENT).where(table.c.data_json.is_not(None), table.c.phase == "evaluate")
+    query = query.where(func.json_extract(table.c.data_json, "$.report").is_not(None))
+    query = query.where(or_(table.c.round == round, table.c.round.is_(None)))
+    return rows.every(db, Event, query.order_by(table.c.id.desc()).limit(REPORTS))
 
 
 def lines(db: Connection, wanted: EventFilter, page: Page) -> list[Event]:

@@ -56,10 +56,11 @@ def overview(db: Connection) -> Overview:
 
 def summaries(db: Connection) -> list[RoundSummary]:
     """Every round that has begun, in order."""
-    return [_summary(db, each) for each in steps.rounds(db)]
+    return [summary(db, each) for each in steps.rounds(db)]
 
 
-def _summary(db: Connection, round: steps.Round) -> RoundSummary:
+def summary(db: Connection, round: steps.Round) -> RoundSummary:
+    """What a round that has begun came to so far."""
     number = round.number
     challenger = _challenger(db, round)
     measured = [] if challenger is None else evaluations.of_model(db, challenger)

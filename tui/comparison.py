@@ -4,41 +4,58 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
 from wizloop.tui.dialogs import paragraphs
-from wizloop.tui.tables import figure, gate_word, plain
+from wizloop.tui.tables import aligned, figure, gate_word, plain
+from wizloop.tui.words import TASKS
 
-_TASKS = ("request", "completion", "response")
 
+def side_by_side(rounds: Sequence[RoundSummary], chosen: int, width: int) -> Text:
+    """F1 of each benchmark and task, a column a round: the figure, its 95 % interval and the change, as there is room.
 
-def side_by_side(rounds: Sequence[RoundSummary], chosen: int) -> Table:
-    """F1 of each benchmark and task, a column a round: the figure, and the change from the round before."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(plain("F1 on"))
-    for at, summary in enumerate(rounds):
-        name = f"round {summary.round.number}"
-        table.add_column(Text(f">{name}<" if at == chosen else f" {name} ", "reverse" if at == chosen else ""))
-    for benchmark, task in _measured(rounds):
-        values = [_f1(summary, benchmark, task) for summary in rounds]
-        cells = [_with_change(values[at], values[at - 1] if at else None) for at in range(len(values))]
-        table.add_row(*map(plain, (f"{benchmark} {task}", *cells)))
-    for name, of in (("gate", gate_word), ("picked", _picked), ("taught", _taught), ("spent", _spent)):
-        table.add_row(*map(plain, (name, *(of(summary) for summary in rounds))))
+    Where not every round fits into `width` cells, those around the chosen one are shown.
+    """
+    forms = [(len(rounds), True), *((n, False) for n in range(len(rounds), 0, -1))]
+    for n, wide in forms:
+        table = _columns(rounds, chosen, n, wide)
+        if max(line.cell_len for line in table.split()) <= width:
+            break
     return table
+
+
+def _columns(rounds: Sequence[RoundSummary], chosen: int, n: int, wide: bool) -> Text:
+    """So many rounds, with the intervals or without."""
+    first = min(max(chosen - n // 2, 0), len(rounds) - n)
+    seen = range(first, first + n)
+    lines = [[Text("F1 on", "bold"), Text("n", "bold"), *(_head(rounds, at, chosen, seen) for at in seen)]]
+    for benchmark, task, of in _measured(rounds):
+        rows = [_evaluation(summary, benchmark, task) for summary in rounds]
+        cells = [_cell(rows[at], rows[at - 1] if at else None, wide) for at in seen]
+        lines.append([*map(plain, (f"{benchmark} {task}", f"{of:,}", *cells))])
+    for name, said in _ALSO:
+        lines.append([*map(plain, (name, "", *(said(rounds[at]) for at in seen)))])
+    return aligned(lines, right=frozenset([1]))
+
+
+def _head(rounds: Sequence[RoundSummary], at: int, chosen: int, seen: range) -> Text:
+    """The name of a round, with a mark where there are more on that side."""
+    before = "…" if at == seen[0] > 0 else ""
+    after = "…" if at == seen[-1] < len(rounds) - 1 else ""
+    name = f"{before}round {rounds[at].round.number}{after}"
+    return Text(f">{name}<" if at == chosen else f" {name} ", "bold reverse" if at == chosen else "bold")
 
 
 def in_brief(summary: RoundSummary) -> Text:
     """One round: the gate's reason, the intervals, what was picked and exported."""
     reason = summary.round.gate_reason or "the round is not over yet"
-    intervals = [f"{row.benchmark} {row.task}: {figure(row)} of {row.n:,}" for row in _in_order(summary.evaluations)]
+    figures = [_measured_line(row) for row in _in_order(summary.evaluations)]
     picked = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),
-        ("F1 with 95 % intervals", "\n".join(intervals)),
+        ("F1 with 95 % intervals", "\n".join(figures)),
         ("Picked", picked),
         ("Exports", "\n".join(export.path for export in summary.exports)),
     )
@@ -57,40 +74,76 @@ def in_full(summary: RoundSummary, card: str) -> Text:
     return text
 
 
-def _measured(rounds: Sequence[RoundSummary]) -> list[tuple[str, str]]:
-    found = {(row.benchmark, row.task) for summary in rounds for row in summary.evaluations}
-    return sorted(found, key=lambda pair: (pair[0] != "dev", pair[0], _TASKS.index(pair[1])))
+def _measured_line(row: Evaluation) -> str:
+    """`test request: 82.1 (76-88) of 300; 5.9 % of the benign blocked, 2 unparsed`."""
+    blocked = json.loads(row.metrics_json).get("fpr")
+    benign = {"completion": "of the compliances taken for refusals"}.get(row.task, "of the benign blocked")
+    more = [] if blocked is None else [f"{100 * blocked:.1f} % {benign}"]
+    more += [f"{row.unparsed:,} unparsed"] if row.unparsed else []
+    return f"{row.benchmark} {row.task}: {figure(row)} of {row.n:,}" + (f"; {', '.join(more)}" if more else "")
+
+
+def _measured(rounds: Sequence[RoundSummary]) -> list[tuple[str, str, int]]:
+    """Benchmark, task and its most rows, dev first."""
+    found: dict[tuple[str, str], int] = {}
+    for summary in rounds:
+        for row in summary.evaluations:
+            found[row.benchmark, row.task] = max(row.n, found.get((row.benchmark, row.task), 0))
+    order = sorted(found, key=lambda pair: (pair[0] != "dev", pair[0], TASKS.index(pair[1])))
+    return [(*pair, found[pair]) for pair in order]
 
 
 def _in_order(rows: Sequence[Evaluation]) -> list[Evaluation]:
-    return sorted(rows, key=lambda row: (row.benchmark != "dev", row.benchmark, _TASKS.index(row.task)))
+    return sorted(rows, key=lambda row: (row.benchmark != "dev", row.benchmark, TASKS.index(row.task)))
 
 
-def _f1(summary: RoundSummary, benchmark: str, task: str) -> float | None:
-    for row in summary.evaluations:
-        if (row.benchmark, row.task) == (benchmark, task):
-            value: float | None = json.loads(row.metrics_json).get("f1")
-            return value
-    return None
+def _evaluation(summary: RoundSummary, benchmark: str, task: str) -> Evaluation | None:
+    rows = [row for row in summary.evaluations if (row.benchmark, row.task) == (benchmark, task)]
+    return rows[0] if rows else None
 
 
-def _with_change(value: float | None, before: float | None) -> str:
+def _cell(row: Evaluation | None, before: Evaluation | None, wide: bool) -> str:
+    """`82.1 (76-88) +2.7`, the interval only where there is room."""
+    value, last = _f1(row), _f1(before)
     if value is None:
         return "-"
-    change = "" if before is None else f" {100 * (value - before):+.1f}"
-    return f"{100 * value:.1f}{change}"
+    told = figure(row) if wide else f"{100 * value:.1f}"
+    return told if last is None else f"{told} {100 * (value - last):+.1f}"
+
+
+def _f1(row: Evaluation | None) -> float | None:
+    value: float | None = None if row is None else json.loads(row.metrics_json).get("f1")
+    return value
+
+
+def _blocked(summary: RoundSummary) -> str:
+    """Over-refusal on the benign of test, or of dev where nothing else was measured."""
+    of_request = {row.benchmark: row for row in summary.evaluations if row.task == "request"}
+    row = of_request.get("test") or of_request.get("dev")
+    share = None if row is None else json.loads(row.metrics_json).get("fpr")
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _unparsed(summary: RoundSummary) -> str:
+    return f"{sum(row.unparsed for row in summary.evaluations):,}" if summary.evaluations else "-"
 
 
 def _picked(summary: RoundSummary) -> str:
-    return f"{sum(summary.selected.values()):,}"
-
-
-def _taught(summary: RoundSummary) -> str:
-    return f"{summary.answers:,}"
+    return f"{sum(summary.selected.values()):,}, {summary.answers:,}"
 
 
 def _spent(summary: RoundSummary) -> str:
     return f"${summary.spent_micro / 1e6:.2f}"
+
+
+_ALSO = (
+    ("gate", gate_word),
+    ("over-refusal", _blocked),
+    ("unparsed", _unparsed),
+    ("picked, taught", _picked),
+    ("spent", _spent),
+)
+"""Below the figures, a row each."""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

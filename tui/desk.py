@@ -3,6 +3,7 @@
 Every reading is one short transaction, so that the log can be emptied, and every decision is one of its own.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,20 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews
+from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews, steps
 from wizloop.store.db import Connection, Store
-from wizloop.store.overview import Overview, RoundSummary, overview, summaries
+from wizloop.store.overview import Overview, RoundSummary, overview, summary
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
 
 BINS = 36
 EVENTS = 6
-CELLS = ("uncertain_pass", "uncertain_block", "confident_pass", "confident_block")
-"""The riskiest first: `uncertain_pass` is uncertain compliance."""
 _AT_ONCE = 4
 _PAUSE_SECONDS = 0.004
-_HISTOGRAM_SECONDS = 10.0
-"""Between two readings of the pool's confidence, which is a scan."""
+_OLD_SECONDS = 10.0
+"""So old may be what takes long to read and changes little: the pool's histogram, a scan, and rounds that ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +62,48 @@ class Desk:
     new_id: Callable[[], str]
     """A name for a decision that no other one has."""
     readonly: bool = False
+    _ended: dict[int, RoundSummary] = field(default_factory=dict, repr=False)
+    _ended_at: float = field(default=0.0, repr=False)
     _confidence: tuple[float, tuple[int, int], Confidence] | None = field(default=None, repr=False)
 
     def look(self) -> Look:
         """Where everything stands. Raises errors.StoreError."""
         at, alive = self.clock(), self.alive()
         with self.store.read() as db:
-            now, rounds, lately = overview(db), summaries(db), events.last(db, EVENTS)
+            now, rounds, lately = overview(db), self._summaries(db, at.timestamp()), events.last(db, EVENTS)
             judge = browsing.judge_of_pool(db)
             sure = None if judge is None else self._sure(db, judge, at.timestamp())
         return Look(at, alive, now, rounds, lately, sure)
+
+    def _summaries(self, db: Connection, at: float) -> list[RoundSummary]:
+        """Every round that has begun; one that has ended as it was up to ten seconds ago, for it hardly changes."""
+        if at - self._ended_at >= _OLD_SECONDS:
+            self._ended_at, self._ended = at, {}
+        found = []
+        for each in steps.rounds(db):
+            known = self._ended.get(each.number) or summary(db, each)
+            if each.ended_at is not None:
+                self._ended[each.number] = known
+            found.append(known)
+        return found
 
     def _sure(self, db: Connection, judge: browsing.Judge, at: float) -> Confidence:
         """The confidence of the pool, its histogram as old as ten seconds, or as long as nothing was added."""
         cells = predictions.cells(db, judge.model_id, "pool")
         key = (judge.model_id, sum(cells.values()))
         known = self._confidence
-        if known is not None and known[1][0] == key[0] and (known[1] == key or at - known[0] < _HISTOGRAM_SECONDS):
+        if known is not None and known[1][0] == key[0] and (known[1] == key or at - known[0] < _OLD_SECONDS):
             return Confidence(judge.name, judge.measure, judge.cut, known[2].histogram, cells)
         histogram = browsing.confidences(db, judge.model_id, "pool", BINS)
         made = Confidence(judge.name, judge.measure, judge.cut, histogram, cells)
         self._confidence = (at, key, made)
         return made
+
+    def reports(self, round: int) -> list[tuple[str, str]]:
+        """When and where `wizloop evaluate` wrote reports on a round, newest first. Raises errors.StoreError."""
+        with self.store.read() as db:
+            found = events.reports(db, round)
+        return [(f"{one.at.astimezone():%d %b %H:%M}", json.loads(one.data_json or "{}")["report"]) for one in found]
 
     def want(self, wanted: str) -> None:
         """Note what the person wants of the run: run, pause, stop or stop_now. Raises errors.StoreError."""

@@ -8,11 +8,14 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from wizloop.store.display import shown
 from wizloop.tui.tables import plain
+
+_TEXTUALS = ("tab", "shift+tab", "ctrl+c", "super+c")
+"""Keys that every screen of Textual has; the help has no room for them."""
 
 
 class Help(ModalScreen[None]):
@@ -29,11 +32,12 @@ class Help(ModalScreen[None]):
             yield Static(plain(f"{self._told}\n\nEscape closes this.\n\n{self._keys()}", 4000))
 
     def _keys(self) -> str:
-        """Each key once, with what it does."""
+        """Each of our keys once, with what it does: the screen's, then the app's, then those of a table."""
         told: dict[str, str] = {}
-        for found in self._keyed.values():
+        ours = [found for found in self._keyed.values() if type(found.node).__module__.startswith("wizloop.")]
+        for found in sorted(ours, key=lambda one: (not isinstance(one.node, Screen), one.node is not self.app)):
             binding = found.binding
-            if binding.description and found.enabled:
+            if binding.description and found.enabled and binding.key not in _TEXTUALS:
                 told.setdefault(self.app.get_key_display(binding), binding.description)
         return "\n".join(f"{key:>10}  {what}" for key, what in told.items())
 

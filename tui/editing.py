@@ -1,16 +1,17 @@
 """A trace as a file for the person's editor, and the file as an edit. What is hidden in a text stands as an escape."""
 
 import json
+import os
+import shlex
+import subprocess
+import tempfile
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 from wizloop.store.teaching import TeacherTrace
+from wizloop.tui.words import LABELS
 
-LABELS = {
-    "request": ("harmful", "unharmful"),
-    "completion": ("refusal", "compliance"),
-    "response": ("harmful", "unharmful"),
-}
 _FIELDS = ("verdict", "explanation", "trace", "steps")
 
 
@@ -36,6 +37,22 @@ def edit_of(trace: TeacherTrace, text: str) -> str | None:
     _check(given, before)
     changed = {field: value for field, value in given.items() if value != before[field]}
     return json.dumps(_stored(changed)) if changed else None
+
+
+def edited_in(text: str) -> str:
+    """The text as the person's editor leaves it. Raises OSError where there is no editor or it fails."""
+    named = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        editor = shlex.split(named)
+    except ValueError as error:
+        raise OSError(f"{named!r} is no command: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
+        path = Path(folder) / "trace.json"
+        path.write_text(text, encoding="utf-8")
+        status = subprocess.run([*editor, str(path)], check=False).returncode
+        if status:
+            raise OSError(f"{editor[0]} ended with status {status}")
+        return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _values(trace: TeacherTrace) -> dict[str, Any]:

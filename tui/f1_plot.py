@@ -3,26 +3,42 @@
 import json
 from collections.abc import Sequence
 
+from textual.app import RenderResult
 from textual_plotext import PlotextPlot
 
 from wizloop.store.display import shown
 from wizloop.store.overview import RoundSummary
+from wizloop.tui.words import TASKS
 
-_TASKS = {"request": "o", "completion": "x", "response": "+"}
+_MARKS = dict(zip(TASKS, "ox+", strict=True))
 """Each task with its mark, so that colour is not the only signal."""
-_COLOURS = {"request": "cyan", "completion": "orange", "response": "green"}
+_COLOURS = dict(zip(TASKS, ("cyan", "orange", "green"), strict=True))
 
 
 class F1Plot(PlotextPlot):
     """The plot: a mark for each task and round, and its 95 % interval as a line."""
 
+    _rounds: Sequence[RoundSummary] | None = None
+    _drawn: tuple[object, RenderResult] | None = None
+    """The picture, and what it was made for: building one takes longer than a key may."""
+
+    def render(self) -> RenderResult:
+        """The picture of before, unless the plot, its size or the theme is another."""
+        made_for = (self.size, self.app.theme)
+        if self._drawn is None or self._drawn[0] != made_for:
+            self._drawn = (made_for, super().render())
+        return self._drawn[1]
+
     def show(self, rounds: Sequence[RoundSummary]) -> None:
-        """Draw test, or dev where nothing else was measured."""
+        """Draw test, or dev where nothing else was measured; nothing where these rounds are drawn already."""
+        if rounds == self._rounds:
+            return
+        self._rounds, self._drawn = rounds, None
         plt = self.plt
         plt.clear_figure()
         benchmark = _benchmark(rounds)
         plt.title(f"F1 on {shown(benchmark, 40)}, 95 % intervals" if benchmark else "F1 by round: nothing measured yet")
-        for task, mark in _TASKS.items():
+        for task, mark in _MARKS.items():
             points = points_of(rounds, benchmark, task)
             if points:
                 xs, middles, spans = zip(*points, strict=True)

@@ -5,14 +5,15 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
-from textual.widgets import Static
 
 from wizloop.store import events
 from wizloop.store.paging import Page
 from wizloop.tui.desk import Look
-from wizloop.tui.dialogs import Line
+from wizloop.tui.dialogs import Line, paragraphs
 from wizloop.tui.filters import BadFilter, parsed
+from wizloop.tui.reading import Reading
 from wizloop.tui.room import Room
+from wizloop.tui.still import Still
 from wizloop.tui.tables import plain
 from wizloop.tui.window_table import Column, Row, WindowTable
 
@@ -24,7 +25,7 @@ class LogRoom(Room):
     """The events."""
 
     NAME = "log"
-    ABOUT = "What happened, oldest first. f follows what is new, / filters by words, level, phase and round."
+    ABOUT = "What happened, oldest first. f follows what is new, / filters by words, level, phase, round; Enter opens."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "Follow"),
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -35,8 +36,8 @@ class LogRoom(Room):
         self._wanted, self._asked = events.EventFilter(), ""
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="state")
-        columns = (Column("time", 14), Column("level", 5), Column("round", 5), Column("phase", 9), Column("what"))
+        yield Still(id="state")
+        columns = (Column("time", 15), Column("level", 5), Column("phase", 10), Column("what"))
         yield WindowTable(columns, empty="nothing has happened yet")
 
     def begin(self) -> None:
@@ -65,6 +66,13 @@ class LogRoom(Room):
     def action_filter(self) -> None:
         self.app.push_screen(Line(f"Which events?\n\n{_HELP}", self._asked), self._filtered)
 
+    def on_window_table_chosen(self, chosen: WindowTable.Chosen) -> None:
+        """Show the whole of one event, which is longer than a line perhaps."""
+        row = self.query_one(WindowTable).row
+        if row is not None:
+            time, level, phase, message = row.cells
+            self.app.push_screen(Reading(paragraphs((f"{time}  {level}  {phase}", message))))
+
     def _filtered(self, line: str | None) -> None:
         if line is None:
             return
@@ -79,10 +87,10 @@ class LogRoom(Room):
 
     def _tell(self) -> None:
         following = "following" if self.query_one(WindowTable).follows else "not following"
-        self.query_one("#state", Static).update(plain(f"{following}; filter: {self._asked or 'none'}"))
+        self.query_one("#state", Still).say(plain(f"{following}; filter: {self._asked or 'none'}"))
 
 
 def _row(event: events.Event) -> Row:
-    round = "" if event.round is None else str(event.round)
-    cells = (f"{event.at.astimezone():%d %b %H:%M:%S}"[:15], event.level, round, event.phase or "", event.message)
+    where = f"{event.phase or ''} {'' if event.round is None else event.round}".strip()
+    cells = (f"{event.at.astimezone():%d %b %H:%M:%S}"[:15], event.level, where, event.message)
     return Row(event.id, cells, _STYLES[event.level])

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from rich.text import Text
 from textual.containers import Horizontal
 from textual.widget import Widget
-from textual.widgets import Static
 
 from wizloop.tui import said
 from wizloop.tui.desk import Look
 from wizloop.tui.f1_plot import F1Plot
 from wizloop.tui.progress import event_line
 from wizloop.tui.room import Room
+from wizloop.tui.still import Still
 from wizloop.tui.tables import plain
 
 
@@ -27,28 +27,28 @@ class OverviewRoom(Room):
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="upper"):
-            yield Static(id="phases")
+            yield Still(id="phases")
             yield F1Plot(id="f1")
         with Horizontal(id="lower"):
-            yield Static(id="cells")
-            yield Static(id="histogram")
-        yield Static(id="lately")
+            yield Still(id="cells")
+            yield Still(id="histogram")
+        yield Still(id="lately")
 
     def show(self, look: Look) -> None:
-        """Draw everything anew; nothing here is more than some lines."""
-        phases = self.query_one("#phases", Static)
-        phases.update(said.phase_lines(look.now, look.at, phases.size.width))
+        """Say everything anew; nothing here is more than some lines, and what did not change is not drawn."""
+        phases = self.query_one("#phases", Still)
+        phases.say(said.phase_lines(look.now, look.at, phases.size.width))
         self.query_one("#f1", F1Plot).show(look.rounds)
         spent, left = said.money(look.now)
         below = plain(f"\n{spent}\n{left}; {look.now.to_review:,} to review")
-        self.query_one("#cells", Static).update(Text.assemble(said.cell_lines(look.confidence), below))
-        histogram = self.query_one("#histogram", Static)
-        histogram.update(said.histogram_lines(look.confidence, max(histogram.size.height - 2, 1)))
+        self.query_one("#cells", Still).say(Text.assemble(said.cell_lines(look.confidence), below))
+        histogram = self.query_one("#histogram", Still)
+        histogram.say(said.histogram_lines(look.confidence, max(histogram.size.height - 2, 1)))
         lines = [event_line(event) for event in look.lately]
-        lately = self.query_one("#lately", Static)
+        lately = self.query_one("#lately", Still)
         for line in lines:
             line.truncate(max(lately.size.width, 10), overflow="ellipsis")
-        lately.update(Text("\n").join(lines[-max(lately.size.height, 1) :]))
+        lately.say(Text("\n").join(lines[-max(lately.size.height, 1) :]))
 
     def on_resize(self) -> None:
         if self.wizloop.last is not None:

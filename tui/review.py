@@ -4,21 +4,16 @@ A key waits for the one before it, and what is shown as decided is durable. The 
 """
 
 import asyncio
-import os
-import shlex
-import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
 
 from wizloop.store import errors, review_queue
 from wizloop.store.paging import Page
@@ -28,6 +23,7 @@ from wizloop.tui.desk import Look
 from wizloop.tui.dialogs import Choice, Line
 from wizloop.tui.filters import BadFilter, parsed
 from wizloop.tui.room import Room
+from wizloop.tui.still import Still
 from wizloop.tui.tables import plain
 
 _FILTER = "Words of prompt, response or explanation, teacher:policy round:1 verdict:harmful confidence:low why:guard."
@@ -41,14 +37,8 @@ _REASONS = {
 _DECIDED = 1000
 """Of the newest decided texts, among which near neighbours are looked for."""
 _NEAR = 3
-
-
-class Near(Message):
-    """The near neighbours of a trace."""
-
-    def __init__(self, trace_id: int, found: Sequence[tuple[float, Decided]]) -> None:
-        super().__init__()
-        self.trace_id, self.found = trace_id, found
+_REST_SECONDS = 0.2
+"""A trace is shown so long before its neighbours are looked for: who leafs through must not wait for them."""
 
 
 class Approved(Message):
@@ -64,8 +54,9 @@ class ReviewRoom(Room):
 
     NAME = "review"
     ABOUT = (
-        "One trace at a time: the sample on top, the guard's side on the left, the teacher's on the right. An approved "
-        "trace is trained on in the next round, a rejected one never. Tab and the arrows scroll."
+        "One trace at a time: who says what of each task (≠ marks what differs from the teacher; P is the guard's "
+        "probability of harm, or of refusal), the sample, the guard's side on the left, the teacher's on the right. An "
+        "approved trace is trained on in the next round, a rejected one never. Tab and the arrows scroll."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "approve", "Approve"),
@@ -89,13 +80,14 @@ class ReviewRoom(Room):
         self._words: dict[int, frozenset[str]] = {}
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="state")
+        yield Still(id="state")
+        yield Still(id="verdicts")
         with VerticalScroll(id="sample"):
-            yield Static(id="sample-text")
+            yield Still(id="sample-text")
         with Horizontal(id="sides"):
             for side in ("guard", "teacher"):
                 with VerticalScroll(id=side):
-                    yield Static(id=f"{side}-text")
+                    yield Still(id=f"{side}-text")
 
     def begin(self) -> None:
         for name in ("sample", "guard", "teacher"):
@@ -140,34 +132,41 @@ class ReviewRoom(Room):
         if case is None:
             skipped = f" but {len(self._skipped)} that you skipped" if self._skipped else ""
             passes = "nothing that waits passes the filter" if self._asked else "nothing waits for a person"
-            self.query_one("#state", Static).update(plain(passes + skipped))
-            for name in ("sample", "guard", "teacher"):
-                self.query_one(f"#{name}-text", Static).update("")
+            self.query_one("#state", Still).say(plain(passes + skipped))
+            for name in ("verdicts", "sample-text", "guard-text", "teacher-text"):
+                self.query_one(f"#{name}", Still).say(Text())
             return
         place = f"filter: {self._asked}" if self._asked else f"{self._waiting:,} wait"
-        self.query_one("#state", Static).update(case_view.state_lines(case, place))
-        self.query_one("#sample-text", Static).update(case_view.sample_text(case))
-        self.query_one("#teacher-text", Static).update(case_view.teacher_text(case))
-        self.query_one("#guard-text", Static).update(case_view.guard_text(case, near))
+        self.query_one("#state", Still).say(case_view.state_lines(case, place))
+        self.query_one("#verdicts", Still).say(case_view.verdict_lines(case))
+        self.query_one("#sample-text", Still).say(case_view.sample_text(case))
+        self.query_one("#teacher-text", Still).say(case_view.teacher_text(case))
+        self.query_one("#guard-text", Still).say(case_view.guard_text(case, near))
         if not same:
             for name in ("sample", "guard", "teacher"):
                 self.query_one(f"#{name}", VerticalScroll).scroll_home(animate=False)
             self._look_around(case)
 
-    @work(thread=True, exclusive=True, group="near")
-    def _look_around(self, case: Case) -> None:
-        """Find what was decided on texts like this one."""
+    @work(exclusive=True, group="near")
+    async def _look_around(self, case: Case) -> None:
+        """Show what was decided on texts like this one, once the person rests on it."""
+        await asyncio.sleep(_REST_SECONDS)
+        try:
+            found = await asyncio.to_thread(self._near, case)
+        except errors.StoreError as error:
+            self.wizloop.say(str(error), "error")
+            return
+        if self._case is not None and self._case.trace.id == case.trace.id:
+            self.query_one("#guard-text", Still).say(case_view.guard_text(self._case, found))
+
+    def _near(self, case: Case) -> list[tuple[float, Decided]]:
+        """The nearest of the decided texts, each with how near it is."""
         with self.desk.store.read() as db:
             decided = review_queue.decided(db, _DECIDED)
-        # The words of a text are found once: the next key must not wait for those of a thousand.
         known = self._words
         self._words = {one.trace_id: known.get(one.trace_id) or neighbours.words_of(one.prompt) for one in decided}
         others = [(self._words[one.trace_id], one) for one in decided if one.trace_id != case.trace.id]
-        self.post_message(Near(case.trace.id, neighbours.nearest(case.sample.prompt, others, _NEAR)))
-
-    def on_near(self, message: Near) -> None:
-        if self._case is not None and self._case.trace.id == message.trace_id:
-            self.query_one("#guard-text", Static).update(case_view.guard_text(self._case, message.found))
+        return neighbours.nearest(case.sample.prompt, others, _NEAR)
 
     async def action_approve(self) -> None:
         await self._decide("approve")
@@ -288,14 +287,19 @@ class ReviewRoom(Room):
         case = self._case
         if case is None:
             return
+        edited: str | OSError
         try:
             with self.app.suspend():
-                edited = edited_in(text)
+                # An error that left this block would leave the terminal with it.
+                try:
+                    edited = editing.edited_in(text)
+                except OSError as error:
+                    edited = error
         except SuspendNotSupported:
             self.wizloop.say("no editor can be opened here: use `wizloop review --edit`", "warning")
             return
-        except OSError as error:
-            self.wizloop.say(f"the editor could not be opened: {error}: set EDITOR", "error")
+        if isinstance(edited, OSError):
+            self.wizloop.say(f"the editor failed: {edited}: set EDITOR", "error")
             return
         try:
             edit = editing.edit_of(case.trace, edited)
@@ -314,15 +318,3 @@ class ReviewRoom(Room):
 
         answers = {"e": ("again", "edit it again"), "x": ("", "drop the edit")}
         self.app.push_screen(Choice(f"This cannot be kept: {problem}.", answers), again)
-
-
-def edited_in(text: str) -> str:
-    """The text as the person's editor leaves it. Raises OSError where there is no editor or it fails."""
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-    with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
-        path = Path(folder) / "trace.json"
-        path.write_text(text, encoding="utf-8")
-        status = subprocess.run([*editor, str(path)], check=False).returncode
-        if status:
-            raise OSError(f"{editor[0]} ended with status {status}")
-        return path.read_text(encoding="utf-8", errors="replace")

@@ -8,10 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
 
 from wizloop.tui import said
 from wizloop.tui.desk import Desk, Look
+from wizloop.tui.still import Keys, Still
 from wizloop.tui.tables import plain
 from wizloop.tui.window_table import WindowTable
 
@@ -38,10 +38,10 @@ class Room(Screen[None]):
         return cast("WizloopApp", self.app)
 
     def compose(self) -> ComposeResult:
-        yield Static(id="rooms")
-        yield Static(id="headline")
+        yield Still(id="rooms")
+        yield Still(id="headline")
         yield from self.body()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def body(self) -> Iterable[Widget]:
         """The widgets between the sentence and the keys."""
@@ -64,8 +64,8 @@ class Room(Screen[None]):
 
     def looked(self, look: Look) -> None:
         """Show a new look: the top here, the rest by `show`."""
-        self.query_one("#rooms", Static).update(_rooms(self.NAME, look.now.to_review))
-        self.query_one("#headline", Static).update(plain(said.headline(look.now, look.alive)))
+        self.query_one("#rooms", Still).say(_rooms(self.NAME, look.now.to_review))
+        self.query_one("#headline", Still).say(plain(said.headline(look.now, look.alive)))
         self.show(look)
 
     def show(self, look: Look) -> None:

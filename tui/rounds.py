@@ -1,26 +1,29 @@
 """The fourth screen: the rounds side by side, the gate's reasons, and the model to take away.
 
-An export is a process of its own, the command line's, which goes on when the screen is left.
+An export is a process of its own, which goes on when the screen is left.
 """
 
-import subprocess
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import ProgressBar, Static
+from textual.widgets import ProgressBar
 
+from wizloop.store import errors
 from wizloop.store.overview import RoundSummary
 from wizloop.tui import comparison
-from wizloop.tui.desk import Look, command
-from wizloop.tui.dialogs import Choice, Line
+from wizloop.tui.desk import Look
+from wizloop.tui.dialogs import Choice, Line, paragraphs
+from wizloop.tui.exporting import Exporting
 from wizloop.tui.reading import Reading
 from wizloop.tui.room import Room
+from wizloop.tui.still import Still
 from wizloop.tui.tables import plain
 
 _FORMATS = {
@@ -29,14 +32,8 @@ _FORMATS = {
     "m": ("mlx-4bit", "mlx-4bit: a whole model in 4 bits, for MLX"),
 }
 _CARD = 20_000
-
-
-class Exported(Message):
-    """An export has ended: where the folder is, or why there is none."""
-
-    def __init__(self, ok: bool, said: str) -> None:
-        super().__init__()
-        self.ok, self.said = ok, said
+_SCROLLBAR = 2
+_LOOK_SECONDS = 0.2
 
 
 class RoundsRoom(Room):
@@ -45,7 +42,7 @@ class RoundsRoom(Room):
     NAME = "rounds"
     ABOUT = (
         "The rounds side by side: F1 and its change from the round before, the gate's decision. Left and right choose "
-        "a round, x exports the champion after it, o opens the round's whole report."
+        "a round, x exports the champion after it, o opens the round's whole report or one of `wizloop evaluate`."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "choose(-1)", "Round before", show=False),
@@ -62,11 +59,18 @@ class RoundsRoom(Room):
 
     def body(self) -> Iterable[Widget]:
         with VerticalScroll(id="rounds-table"):
-            yield Static(id="side-by-side")
+            yield Still(id="side-by-side")
         with VerticalScroll(id="round"):
-            yield Static(id="brief")
-        yield Static(id="exporting", classes="hidden")
-        yield ProgressBar(total=None, show_percentage=False, show_eta=False, classes="hidden")
+            yield Still(id="brief")
+        yield Still(id="exporting", classes="hidden")
+        yield ProgressBar(total=100, show_eta=False, classes="hidden")
+
+    def begin(self) -> None:
+        # Up and down read the chosen round; the table above has few lines.
+        self.query_one("#round").focus()
+
+    def on_resize(self) -> None:
+        self._draw()
 
     def show(self, look: Look) -> None:
         self._rounds = look.rounds
@@ -79,31 +83,57 @@ class RoundsRoom(Room):
         return last if self._chosen is None else min(self._chosen, last)
 
     def _draw(self) -> None:
-        table, brief = self.query_one("#side-by-side", Static), self.query_one("#brief", Static)
+        table, brief = self.query_one("#side-by-side", Still), self.query_one("#brief", Still)
         if not self._rounds:
-            table.update(plain("no round has begun yet"))
+            table.say(plain("no round has begun yet"))
             return
-        table.update(comparison.side_by_side(self._rounds, self._at))
-        brief.update(comparison.in_brief(self._rounds[self._at]))
+        table.say(comparison.side_by_side(self._rounds, self._at, self.size.width - _SCROLLBAR))
+        brief.say(comparison.in_brief(self._rounds[self._at]))
 
     def action_choose(self, by: int) -> None:
         if self._rounds:
             self._chosen = min(max(self._at + by, 0), len(self._rounds) - 1)
             self._draw()
 
-    def action_report(self) -> None:
-        if self._rounds:
-            summary = self._rounds[self._at]
-            self.app.push_screen(Reading(comparison.in_full(summary, self._card(summary))))
+    async def action_report(self) -> None:
+        """Open the round's own report; where `wizloop evaluate` wrote others, ask which."""
+        if not self._rounds:
+            return
+        summary = self._rounds[self._at]
+        try:
+            written = await asyncio.to_thread(self.desk.reports, summary.round.number)
+        except errors.StoreError as error:
+            self.wizloop.say(str(error), "error")
+            return
+        if not written:
+            self._open_own(summary)
+            return
+        answers = {"1": ("", "the round's own figures")}
+        for n, (at, folder) in enumerate(written, start=2):
+            answers[str(n)] = (folder, f"{at}  {Path(folder).parent.name}/{Path(folder).name}")
+
+        def chosen(folder: str | None) -> None:
+            if folder is not None:
+                self._open(Path(folder)) if folder else self._open_own(summary)
+
+        self.app.push_screen(Choice(f"Which report on round {summary.round.number}?", answers), chosen)
+
+    def _open_own(self, summary: RoundSummary) -> None:
+        self.app.push_screen(Reading(comparison.in_full(summary, self._card(summary))))
+
+    def _open(self, folder: Path) -> None:
+        try:
+            text = _head_of(folder / "report.md")
+        except OSError as error:
+            self.wizloop.say(f"{error.filename}: {error.strerror}: it was moved, perhaps", "warning")
+            return
+        self.app.push_screen(Reading(paragraphs((str(folder), text))))
 
     def _card(self, summary: RoundSummary) -> str:
         """The card of the round's last export, where there is one."""
         for export in reversed(summary.exports):
-            try:
-                with (self.desk.workspace / export.path / "README.md").open(encoding="utf-8", errors="replace") as card:
-                    return card.read(_CARD)
-            except OSError:
-                continue
+            with suppress(OSError):
+                return _head_of(self.desk.workspace / export.path / "README.md")
         return ""
 
     def action_export(self) -> None:
@@ -126,32 +156,36 @@ class RoundsRoom(Room):
         self.app.push_screen(Line("Into which new folder?", str(wanted)), begin)
 
     def _begin(self, number: int, form: str, folder: Path) -> None:
-        self._exporting = f"round {number} as {form}"
-        self.query_one("#exporting", Static).update(plain(f"exporting {self._exporting} into {folder}"))
-        self._show_bar(True)
-        self._export(number, form, folder)
-
-    def _show_bar(self, on: bool) -> None:
-        self.query_one("#exporting").remove_class("hidden")
-        self.query_one(ProgressBar).set_class(not on, "hidden")
-
-    @work(thread=True, group="export")
-    def _export(self, number: int, form: str, folder: Path) -> None:
         words = ("export", str(number), "--format", form, "--to", str(folder))
-        done = subprocess.run(
-            command(*words, "--workspace", str(self.desk.workspace)),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-        )
-        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-        self.post_message(Exported(done.returncode == 0, lines[-1] if lines else f"status {done.returncode}"))
+        try:
+            export = Exporting((*words, "--workspace", str(self.desk.workspace)))
+        except OSError as error:
+            self.wizloop.say(f"not exported: {error}", "error")
+            return
+        self._exporting = f"round {number} as {form}"
+        self.query_one("#exporting").remove_class("hidden")
+        self.query_one(ProgressBar).remove_class("hidden")
+        self._follow(export, f"exporting {self._exporting} into {folder}")
 
-    def on_exported(self, message: Exported) -> None:
-        told = f"exported {self._exporting}: {message.said}" if message.ok else f"not exported: {message.said}"
+    @work(group="export")
+    async def _follow(self, export: Exporting, told: str) -> None:
+        """Show how far it is until it has ended, and how."""
+        line, bar, shown = self.query_one("#exporting", Still), self.query_one(ProgressBar), None
+        while (end := export.ended()) is None:
+            if (part := export.part()) != shown:
+                shown = part
+                bar.update(progress=part[0])
+                line.say(plain(f"{told}: {part[1]}"))
+            await asyncio.sleep(_LOOK_SECONDS)
+        ok, why = end
+        said = f"exported {self._exporting}: {why}" if ok else f"not exported: {why}"
         self._exporting = ""
-        self.query_one("#exporting", Static).update(plain(told))
-        self._show_bar(False)
-        self.wizloop.say(told, "information" if message.ok else "error")
+        bar.add_class("hidden")
+        line.say(plain(said))
+        self.wizloop.say(said, "information" if ok else "error")
+
+
+def _head_of(path: Path) -> str:
+    """The beginning of a text file. Raises OSError."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(_CARD)

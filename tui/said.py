@@ -8,27 +8,14 @@ from rich.text import Text
 from wizloop.store.browsing import Histogram
 from wizloop.store.overview import Overview
 from wizloop.store.steps import Step
-from wizloop.tui.desk import CELLS, Confidence
+from wizloop.tui.desk import Confidence
 from wizloop.tui.progress import pace_of
 from wizloop.tui.tables import plain
+from wizloop.tui.words import CELL_NAMES, TASKS, phases_of
 
-PHASES = ("import", "prepare", "classify", "select", "teach", "review", "train", "evaluate", "gate", "export")
-CELL_NAMES = {
-    "uncertain_pass": "uncertain compliance",
-    "uncertain_block": "uncertain block",
-    "confident_pass": "confident pass",
-    "confident_block": "confident block",
-}
 _MARKS = {"done": "ok", "running": ">>", "failed": "!!", "to come": "  "}
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LIVE = ("created", "running", "paused")
-
-
-def phases_of(round: int | None) -> tuple[str, ...]:
-    """The phases of a round, in order, as the loop does them."""
-    if not round:
-        return tuple(phase for phase in PHASES if phase != "classify")
-    return PHASES[2:]
 
 
 def headline(now: Overview, alive: bool) -> str:
@@ -102,7 +89,8 @@ def cell_lines(sure: Confidence | None) -> Text:
         return plain("the guard has not read the pool yet")
     total = sum(sure.cells.values()) or 1
     lines = [
-        f"{CELL_NAMES[cell]:21}{sure.cells.get(cell, 0):>9,}{sure.cells.get(cell, 0) / total:>5.0%}" for cell in CELLS
+        f"{name:21}{sure.cells.get(cell, 0):>9,}{sure.cells.get(cell, 0) / total:>5.0%}"
+        for cell, name in CELL_NAMES.items()
     ]
     if unjudged := sure.cells.get("", 0):
         lines.append(f"{'not judged yet':21}{unjudged:>9,}{unjudged / total:>5.0%}")
@@ -144,7 +132,7 @@ def verdicts(verdict: Mapping[str, str | None] | None) -> str:
     """`request harmful, response unharmful`, or that there is none."""
     if verdict is None:
         return "unparsed"
-    return ", ".join(f"{task} {label}" for task, label in verdict.items() if label) or "no verdict"
+    return ", ".join(f"{task} {verdict[task]}" for task in TASKS if verdict.get(task)) or "no verdict"
 
 
 def money(now: Overview) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from textual import work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
 
 from wizloop.store import browsing
 from wizloop.store.browsing import Judge, SampleFilter, SampleLine, Story
@@ -17,6 +16,7 @@ from wizloop.tui.dialogs import Line
 from wizloop.tui.filters import BadFilter, parsed
 from wizloop.tui.reading import Reading
 from wizloop.tui.room import Room
+from wizloop.tui.still import Still
 from wizloop.tui.tables import plain
 from wizloop.tui.window_table import Column, Row, WindowTable
 
@@ -48,7 +48,7 @@ class SamplesRoom(Room):
         self._judge: Judge | None = None
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="state")
+        yield Still(id="state")
         yield WindowTable((*_COLUMNS, Column("prompt")), empty="no sample passes the filter")
 
     def begin(self) -> None:
@@ -57,7 +57,7 @@ class SamplesRoom(Room):
 
     def _show(self) -> None:
         self.query_one(WindowTable).show_rows(self._rows)
-        self.query_one("#state", Static).update(plain(f"search: {self._asked or 'none, / begins one'}; Enter opens"))
+        self.query_one("#state", Still).say(plain(f"search: {self._asked or 'none, / begins one'}; Enter opens"))
 
     def _rows(self, key: int | None, limit: int, back: bool) -> Sequence[Row]:
         with self.desk.store.read() as db:

@@ -7,7 +7,8 @@ from rich.text import Text
 from wizloop.store.browsing import Said, Story
 from wizloop.store.reviews import Review
 from wizloop.tui.dialogs import paragraphs
-from wizloop.tui.said import CELL_NAMES, verdicts
+from wizloop.tui.said import verdicts
+from wizloop.tui.words import CELL_NAMES
 
 
 def story_text(story: Story) -> Text:

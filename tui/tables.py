@@ -9,13 +9,12 @@ from rich.text import Text
 from wizloop.store.display import shown
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
-
-_TASKS = ("request", "completion", "response")
+from wizloop.tui.words import TASKS
 
 
 def rounds_table(found: Sequence[RoundSummary]) -> Table:
     """A row for each round and benchmark, dev first; a column for each task that was measured."""
-    tasks = [task for task in _TASKS if any(row.task == task for summary in found for row in summary.evaluations)]
+    tasks = [task for task in TASKS if any(row.task == task for summary in found for row in summary.evaluations)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("round", "F1 on", *tasks, "taught", "gate"):
         table.add_column(plain(head), justify="right" if head == "round" else "left")
@@ -56,6 +55,23 @@ def exports_of(found: Sequence[RoundSummary]) -> list[str]:
 def plain(text: str, limit: int = 400) -> Text:
     """Text that is content and never markup, with nothing in it that drives a terminal."""
     return Text(shown(text, limit))
+
+
+def aligned(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset()) -> Text:
+    """Rows of cells as one text with a column for each, two cells apart; the columns named in `right` end together.
+
+    Rich's own table, which is free to wrap and to fold, takes longer to lay out than a key may take.
+    """
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        line = Text()
+        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (width - cell.cell_len)
+            line.append_text(Text.assemble(gap, cell) if at in right else Text.assemble(cell, gap)).append("  ")
+        line.rstrip()
+        lines.append(line)
+    return Text("\n", no_wrap=True).join(lines)
 
 
 def _by_benchmark(summary: RoundSummary) -> list[tuple[str, dict[str, Evaluation]]]:

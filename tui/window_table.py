@@ -14,6 +14,7 @@ from rich.style import Style
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.events import Click
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -101,6 +102,7 @@ class WindowTable(Widget, can_focus=True):
         """Whether the cursor stays on the newest row as `poke` finds more."""
         self._empty = empty
         self._reader: Reader | None = None
+        self._base: Style | None = None
         self._turn = 0
         self._reading = False
         self._ends = {"earlier": True, "more": True}
@@ -110,6 +112,11 @@ class WindowTable(Widget, can_focus=True):
     def key(self) -> int | None:
         """The key under the cursor."""
         return self.rows[self.cursor].key if self.rows else None
+
+    @property
+    def row(self) -> Row | None:
+        """The row under the cursor."""
+        return self.rows[self.cursor] if self.rows else None
 
     def show_rows(self, reader: Reader, *, at: Literal["start", "end"] = "start") -> None:
         """Show what this reader reads, from its first or its last row."""
@@ -167,7 +174,7 @@ class WindowTable(Widget, can_focus=True):
 
     def _go(self, to: int) -> None:
         """Put the cursor on a row that is held, keep it in sight, and read ahead of it."""
-        before = self.key
+        before, drawn = self.key, (self.top, self.cursor, len(self.rows))
         self.cursor = max(min(to, len(self.rows) - 1), 0)
         lowest = max(self.cursor - self._height + 1, 0)
         self.top = min(max(self.top, lowest), self.cursor, max(len(self.rows) - self._height, 0))
@@ -177,7 +184,20 @@ class WindowTable(Widget, can_focus=True):
             self._read("more")
         elif self.cursor < 2 * self._height and not self._ends["earlier"]:
             self._read("earlier")
-        self.refresh()
+        self._draw_again(*drawn)
+
+    def _draw_again(self, top: int, cursor: int, rows: int) -> None:
+        """Draw the lines that changed: two where the cursor went and the rows stand as they did, else all."""
+        if (top, rows) == (self.top, len(self.rows)) and cursor != self.cursor:
+            lines = (at - top + 1 for at in (cursor, self.cursor))
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in lines))
+        else:
+            self.refresh()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """As any widget does; the style, which takes longer than a line, is worked out once for all of them."""
+        self._base = self.rich_style
+        return super().render_lines(crop)
 
     def _read(self, part: _Part) -> None:
         if self._reading and part in ("more", "earlier"):
@@ -239,7 +259,7 @@ class WindowTable(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line: the heading, a row, or nothing."""
-        base, width = self.rich_style, self.size.width
+        base, width = self._base or self.rich_style, self.size.width
         if y == 0:
             return self._strip(tuple(column.title for column in self.columns), "  ", base + Style(bold=True), width)
         at = self.top + y - 1

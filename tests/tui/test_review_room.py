@@ -29,7 +29,7 @@ def test_everything_to_decide_on_is_on_the_screen_and_does_nothing(
         assert "waits: the teacher doubts it" in said
         assert "kill ␛]52;c;aGk=␇ a [bold]process[/nope] ⟨U+202E⟩back" in said
         assert "picked at random (random)" in said
-        assert "request harmful" in said
+        assert ["request", "harmful", "-", "-"] in [line.split() for line in said.splitlines()]
 
     play(after_a_night, story, size=(100, 40))
 

@@ -54,7 +54,8 @@ def test_a_sample_tells_its_whole_story(after_a_night: Path, play: Callable[...,
 def test_rounds_stand_side_by_side_with_what_changed(after_a_night: Path, play: Callable[..., Any]) -> None:
     async def story(on: Any) -> None:
         said = await on.press("4")
-        assert ["dev", "request", "70.0", "75.0", "+5.0"] in [line.split() for line in said.splitlines()]
+        whole = ["dev", "request", "80", "70.0", "(65-75)", "75.0", "(70-80)", "+5.0"]
+        assert whole in [line.split() for line in said.splitlines()]
         assert "Round 1: passed" in said
         assert "Round 0: passed" in await on.press("left")
         assert "test request: f1 0.7, low 0.65, high 0.75" in await on.press("o")
