@@ -1,14 +1,15 @@
 """The terminal interface on a large workspace that is being written to: how soon it shows, answers and keeps.
 
-    python benchmarks/tui.py [--samples 100000]
+    python benchmarks/tui.py [--samples 100000] [--part keys]
 
 A writer adds 20,000 predictions a minute meanwhile, in a process of its own. Key to screen is from the app's queue
-to its next drawing. Textual's DataTable is the peer for the first paint of a table.
+to the first drawing that shows what the key does. Textual's DataTable is the peer for the first paint of a table.
 """
 
 import argparse
 import asyncio
 import fcntl
+import gc
 import inspect
 import os
 import pty
@@ -38,6 +39,7 @@ from wizloop.tui.desk import Desk
 from wizloop.tui.window_table import Column, Row, WindowTable
 
 NOW = datetime.now(UTC)
+PARTS = ("start", "keys", "approvals", "table", "writer")
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -163,27 +165,47 @@ def desk_of(store, workspace):
 
 
 class Timed(WizloopApp):
-    """The app, which tells when it has drawn."""
+    """The app, which tells when it has drawn something else than before."""
 
     CSS_PATH = str(Path(inspect.getfile(WizloopApp)).with_name("app.tcss"))
     drawn: asyncio.Event
+    before: object = None
+
+    @property
+    def shows(self):
+        """What a key changes: the screen, the cursor's row, the trace."""
+        name = getattr(self.screen, "NAME", "")
+        row = self.screen.query_one(WindowTable).key if name == "samples" else None
+        case = self.screen._case if name == "review" else None
+        return name, row, case and case.trace.id
 
     def _display(self, screen, renderable):
         super()._display(screen, renderable)
-        self.drawn.set()
+        if self.shows != self.before:
+            self.drawn.set()
+
+
+MOVES = (
+    ("samples", "3", ["pagedown", "down", "up"]),
+    ("review", "2", ["n", "n", "p"]),
+    ("screens", "1", ["3", "2", "4", "5", "1"]),
+)
 
 
 async def keys(workspace, presses):
-    """Milliseconds from a key in the app's queue to the next drawing: samples, review, and between screens."""
-    took = []
+    """Milliseconds from a key in the app's queue to the drawing of its effect, by screen."""
+    found = {}
+    gc.freeze()
     with Store.open(workspace) as store:
         app = Timed(desk_of(store, workspace))
         app.drawn = asyncio.Event()
         async with app.run_test(size=(120, 40)) as pilot:
-            for room, moves in (("3", ["pagedown", "down", "up"]), ("2", ["n", "p"]), ("1", ["3", "1"])):
+            for name, room, moves in MOVES:
                 await pilot.press(room)
                 await pilot.pause(1.0)
+                took = found.setdefault(name, [])
                 for at in range(presses):
+                    app.before = app.shows
                     app.drawn.clear()
                     began = time.perf_counter()
                     key = moves[at % len(moves)]
@@ -191,7 +213,7 @@ async def keys(workspace, presses):
                     await asyncio.wait_for(app.drawn.wait(), 30)
                     took.append(1000 * (time.perf_counter() - began))
                     await asyncio.sleep(0.02)
-    return took
+    return found
 
 
 class Ours(App[None]):
@@ -266,40 +288,58 @@ def throughput(workspace, tuis, model, seconds=6.0):
         return float(writer.communicate()[0])
 
 
+def tell_start(workspace):
+    starts, memory = [], 0.0
+    for _ in range(5):
+        with watching(workspace) as (pid, descriptor, took):
+            starts.append(took)
+            for key in (b"2", b"3", b"\x1b[6~", b"4", b"5"):
+                os.write(descriptor, key)
+                drain(descriptor, 0.5)
+            memory = max(memory, psutil.Process(pid).memory_info().rss / 1e6)
+    print(f"first screen from the command: {percentile(starts, 0.5):.2f} s (most {max(starts):.2f})")
+    print(f"memory: {memory:.0f} MB")
+
+
+def tell_keys(found):
+    print(f"key to screen: {told([one for took in found.values() for one in took])}")
+    for name, took in found.items():
+        print(f"  {name}: {told(took)}, most {max(took):.1f} ms")
+
+
+def tell_writer(workspace):
+    rates = {0: [], 2: []}
+    for model in range(3, 9):
+        tuis = 2 * (model % 2)
+        rates[tuis].append(throughput(workspace, tuis, model))
+    best = {tuis: max(found) for tuis, found in rates.items()}
+    print(f"writer: {best[0]:,.0f} a second alone, {best[2]:,.0f} with two watching: {best[2] / best[0]:.3f}")
+
+
 def main():
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--samples", type=int, default=100_000)
     asked.add_argument("--waiting", type=int, default=5000)
-    n, waiting = (given := asked.parse_args()).samples, given.waiting
+    asked.add_argument("--presses", type=int, default=200, help="keys on each screen")
+    asked.add_argument("--part", choices=PARTS, action="append", help="one or more; all without it")
+    given = asked.parse_args()
+    n, waiting, parts = given.samples, given.waiting, given.part or PARTS
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder) / "runs"
         make(workspace, n, waiting)
         print(f"{n:,} samples, {waiting:,} traces wait, load {os.getloadavg()[0]:.1f}")
         with writing(workspace):
-            starts, memory = [], 0.0
-            for _ in range(5):
-                with watching(workspace) as (pid, descriptor, took):
-                    starts.append(took)
-                    for key in (b"2", b"3", b"\x1b[6~", b"4", b"5"):
-                        os.write(descriptor, key)
-                        drain(descriptor, 0.5)
-                    memory = max(memory, psutil.Process(pid).memory_info().rss / 1e6)
-            print(f"first screen from the command: {percentile(starts, 0.5):.2f} s (most {max(starts):.2f})")
-            print(f"memory: {memory:.0f} MB")
-            took = asyncio.run(keys(workspace, 200))
-            print(
-                f"key to screen: median {percentile(took, 0.5):.1f} ms, 99th percentile {percentile(took, 0.99):.1f} ms"
-            )
-            took = approvals(workspace, 500)
-            print(f"approval: {told(took)}")
-        ours, peer = asyncio.run(first_paint(workspace, n))
-        print(f"first paint of the samples: {1000 * ours:.0f} ms; DataTable {peer:.2f} s: {peer / ours:.0f} times")
-        rates = {0: [], 2: []}
-        for model in range(3, 9):
-            tuis = 2 * (model % 2)
-            rates[tuis].append(throughput(workspace, tuis, model))
-        best = {tuis: max(found) for tuis, found in rates.items()}
-        print(f"writer: {best[0]:,.0f} a second alone, {best[2]:,.0f} with two watching: {best[2] / best[0]:.3f}")
+            if "start" in parts:
+                tell_start(workspace)
+            if "keys" in parts:
+                tell_keys(asyncio.run(keys(workspace, given.presses)))
+            if "approvals" in parts:
+                print(f"approval: {told(approvals(workspace, 500))}")
+        if "table" in parts:
+            ours, peer = asyncio.run(first_paint(workspace, n))
+            print(f"first paint of the samples: {1000 * ours:.0f} ms; DataTable {peer:.2f} s: {peer / ours:.0f} times")
+        if "writer" in parts:
+            tell_writer(workspace)
 
 
 if __name__ == "__main__":
