@@ -71,6 +71,8 @@ class Claude(RemoteTeacher):
             base_url=self.reach.base_url or self.base_url,
             max_retries=0,
             http_client=client,
+            # What is asked is not for a collector of traces that the environment may name.
+            open_telemetry=False,
         )
         return sdk, (anthropic.APIConnectionError,)
 

@@ -61,12 +61,16 @@ class Line:
 
 
 class _Transport(httpx2.BaseTransport):
-    """Sends a request to the one origin, and keeps the reply in this thread's exchange."""
+    """Sends a request to the one origin, and keeps the reply in this thread's exchange.
+
+    Each thread has a connection of its own: a pool of all would look through all of them at every request and reply.
+    """
 
     def __init__(self, base_url: httpx2.URL, here: threading.local) -> None:
         self._origin = _origin(base_url)
         self._here = here
-        self._pool = _pool(base_url, _Backend(here))
+        self._settings = _settings(base_url, _Backend(here))
+        self._pools: list[httpcore2.ConnectionPool] = []
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange: Exchange = self._here.exchange
@@ -93,7 +97,15 @@ class _Transport(httpx2.BaseTransport):
         return httpx2.Response(200, json={})
 
     def close(self) -> None:
-        self._pool.close()
+        while self._pools:
+            self._pools.pop().close()
+
+    def _pool(self) -> httpcore2.ConnectionPool:
+        pool: httpcore2.ConnectionPool | None = getattr(self._here, "pool", None)
+        if pool is None:
+            pool = self._here.pool = _pool_of(*self._settings)
+            self._pools.append(pool)
+        return pool
 
     def _fetch(self, request: httpx2.Request, exchange: Exchange) -> None:
         assert isinstance(request.stream, httpx2.SyncByteStream)
@@ -104,7 +116,7 @@ class _Transport(httpx2.BaseTransport):
             headers=request.headers.raw,
             content=request.stream,
         )
-        reply = self._pool.handle_request(sent)
+        reply = self._pool().handle_request(sent)
         exchange.status = reply.status
         exchange.headers = {name.decode("latin-1").casefold(): value.decode("latin-1") for name, value in reply.headers}
         assert isinstance(reply.stream, Iterable)
@@ -197,15 +209,19 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
-def _pool(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> httpcore2.ConnectionPool:
-    """Connections to the origin, through the proxy that the environment names for it."""
+def _settings(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> tuple[str | None, dict[str, Any]]:
+    """The proxy that the environment names for an origin, and how connections to it are made."""
     settings: dict[str, Any] = {
         "ssl_context": httpx2.create_ssl_context(),
-        "max_connections": None,
+        "max_connections": 1,
         "keepalive_expiry": KEPT_OPEN_S,
         "network_backend": backend,
     }
     proxy = urllib.request.getproxies().get(base_url.scheme)
     if proxy is None or urllib.request.proxy_bypass(base_url.host):
-        return httpcore2.ConnectionPool(**settings)
-    return httpcore2.HTTPProxy(proxy if "://" in proxy else f"http://{proxy}", **settings)
+        return None, settings
+    return proxy if "://" in proxy else f"http://{proxy}", settings
+
+
+def _pool_of(proxy: str | None, settings: dict[str, Any]) -> httpcore2.ConnectionPool:
+    return httpcore2.ConnectionPool(**settings) if proxy is None else httpcore2.HTTPProxy(proxy, **settings)

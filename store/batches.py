@@ -7,6 +7,8 @@ intent -> submitted -> collected      an intent is written before anything is se
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
@@ -148,9 +150,14 @@ def note_price(db: Connection, call_ids: Collection[int], price_json: str) -> No
     """Keep the price at which calls were reserved."""
     if not call_ids:
         return
-    new = upsert(db, tables.sendings)
-    kept = new.on_conflict_do_update(index_elements=["call_id"], set_={"price_json": new.excluded.price_json})
-    db.execute(kept, [{"call_id": call_id, "price_json": price_json} for call_id in call_ids])
+    priced = [{"call_id": call_id, "price_json": price_json} for call_id in call_ids]
+    db.execute(_note_price(db.dialect.name), priced)
+
+
+@cache
+def _note_price(dialect: str) -> Any:
+    new = upsert(dialect, tables.sendings)
+    return new.on_conflict_do_update(index_elements=["call_id"], set_={"price_json": new.excluded.price_json})
 
 
 def sending(db: Connection, call_id: int) -> Sending | None:

@@ -6,9 +6,10 @@ What the states mean, and a call by itself, is in teaching. A group is small: wh
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, select, update
+from sqlalchemy import Connection, Table, Update, bindparam, select, update
 
 from wizloop.store import errors, ledger, rows, tables
 from wizloop.store.engine import upsert
@@ -85,6 +86,12 @@ _BY_ID = _HELD.where(_CALLS.c.id.in_(bindparam("wanted", expanding=True)))
 _BY_KEY = _HELD.where(_CALLS.c.key.in_(bindparam("wanted", expanding=True)))
 
 
+@cache
+def _insert(dialect: str, table: Table, once: str) -> Any:
+    """An insert that leaves out what is there already, built once for each kind of database."""
+    return upsert(dialect, table).on_conflict_do_nothing(index_elements=[once])
+
+
 def _set(*changed: str) -> Update:
     """An update of one call, for as many calls as it is given; `of` is the call's id."""
     return update(_CALLS).where(_CALLS.c.id == bindparam("of")).values({name: bindparam(name) for name in changed})
@@ -117,8 +124,7 @@ def plan(db: Connection, new: Sequence[NewCall], now: datetime) -> dict[str, Hel
     """Write calls down before anything is sent; where they stand, by key. The same key is the same call."""
     fresh = {"state": "planned", "reserved_micro": 0, "created_at": now}
     if new:
-        insert = upsert(db, _CALLS).on_conflict_do_nothing(index_elements=["key"])
-        db.execute(insert, [{**rows.values(one), **fresh} for one in new])
+        db.execute(_insert(db.dialect.name, _CALLS, "key"), [{**rows.values(one), **fresh} for one in new])
     return {one.key: one for one in _found(db, _BY_KEY, [one.key for one in new])}
 
 
@@ -182,7 +188,7 @@ def add_traces(db: Connection, standing: Mapping[int, Held], new: Sequence[NewTr
         call = standing[one.call_id]
         about = {"sample_id": call.sample_id, "round": call.round, "teacher": call.teacher, "created_at": now}
         made.append({**rows.values(one), **about})
-    db.execute(upsert(db, tables.teacher_traces).on_conflict_do_nothing(index_elements=["call_id"]), made)
+    db.execute(_insert(db.dialect.name, tables.teacher_traces, "call_id"), made)
 
 
 def _found(db: Connection, query: Any, wanted: Sequence[Any]) -> list[Held]:

@@ -193,9 +193,9 @@ def insert_new(
     return int(db.exec_driver_sql(statement, list(rows)).rowcount)
 
 
-def upsert(db: Connection, table: Table) -> sqlite.Insert:
-    """An INSERT that takes an ON CONFLICT clause, in the words of the database in use."""
-    if db.dialect.name == "postgresql":
+def upsert(db: Connection | str, table: Table) -> sqlite.Insert:
+    """An INSERT that takes an ON CONFLICT clause, in the words of the database in use, or of the one that is named."""
+    if (db if isinstance(db, str) else db.dialect.name) == "postgresql":
         from sqlalchemy.dialects import postgresql
 
         return cast(sqlite.Insert, postgresql.insert(table))

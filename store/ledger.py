@@ -1,6 +1,8 @@
 """What has been spent and what is held back: the two sums, kept with the rows they sum. Micro-dollars."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -40,7 +42,13 @@ def change(db: Connection, *, settled: int = 0, reserved: int = 0) -> None:
     """Add to the two sums, in the transaction that changes the rows they sum."""
     if not settled and not reserved:
         return
+    db.execute(_change(db.dialect.name), {"id": 1, "settled_micro": settled, "reserved_micro": reserved})
+
+
+@cache
+def _change(dialect: str) -> Any:
+    """The one statement that every settlement makes, built once for each kind of database."""
     table = tables.budget
-    new = upsert(db, table).values(id=1, settled_micro=settled, reserved_micro=reserved)
-    raised = {"settled_micro": table.c.settled_micro + settled, "reserved_micro": table.c.reserved_micro + reserved}
-    db.execute(new.on_conflict_do_update(index_elements=["id"], set_=raised))
+    new = upsert(dialect, table)
+    sums = {name: table.c[name] + new.excluded[name] for name in ("settled_micro", "reserved_micro")}
+    return new.on_conflict_do_update(index_elements=["id"], set_=sums)

@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("POST")
 
     def _serve(self, method: str) -> None:
-        provider = self.server.provider
+        provider, began = self.server.provider, time.monotonic()
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         asked = _parsed(body)
         path, _, rest = self.path.partition("?")
@@ -192,10 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in BEFORE_WORK:
             self._send(self._worded(fault))
             return
-        time.sleep(provider.latency_s if kind == "ask" else 0)
         how = fault if fault in IN_THE_ANSWER else None
-        reply = provider.answer(method, path, query, asked)
-        self._deliver((200, {}, provider.work(asked, how)) if reply is None else reply, fault)
+        reply = provider.answer(method, path, query, asked) or (200, {}, provider.work(asked, how))
+        if kind == "ask":
+            # The latency is all that a question takes here, the work of this server with it.
+            time.sleep(max(0.0, began + provider.latency_s - time.monotonic()))
+        self._deliver(reply, fault)
 
     def _worded(self, fault: str) -> Reply:
         if fault == "echo":
