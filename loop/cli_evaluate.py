@@ -125,39 +125,14 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
 
 
 def _show(found: Sequence["Measured"], notes: Mapping[str, Any], as_json: bool) -> None:
-    from wizloop.loop import evaluation_report as report
-
     if as_json:
-        put(report.to_json(found, notes))
-        return
-    from rich.console import Console
-    from rich.table import Table
+        from wizloop.loop import evaluation_report
 
-    from wizloop.tui.tables import plain
+        put(evaluation_report.to_json(found, notes))
+    else:
+        from wizloop.loop import cli_evaluate_table
 
-    for heads, rows in ((report.F1_HEADS, report.f1_lines(found)), (report.RATE_HEADS, report.rate_lines(found))):
-        lines = Table(box=None, pad_edge=False, header_style="bold")
-        for head in heads:
-            lines.add_column(head)
-        for row in rows:
-            lines.add_row(*map(plain, row))
-        Console().print(lines)
-        print()
-    for line in _averages(report.averages(found)):
-        print(line)
-    if differing := sum(notes.get("read_otherwise", {}).values()):
-        print(f"{differing:,} verdicts would be others with the other --reader.")
-
-
-def _averages(found: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for counting, figures in found.items():
-        tasks = [f"{task} {value:.2f}" for task, value in figures["by_task"].items() if value is not None]
-        mean = figures["mean_of_tasks"]
-        if len(tasks) > 1 and mean is not None:
-            tasks.append(f"mean of the tasks {mean:.2f}")
-        lines.append(f"average F1, {counting.replace('_', ' ')}: {', '.join(tasks)}")
-    return lines
+        cli_evaluate_table.show(found, notes)
 
 
 def _write(folder: Path, scored: Sequence[Scored]) -> None:

@@ -24,14 +24,16 @@ def f1_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
     """A line for each benchmark and task, in the order of F1_HEADS."""
     for one in found:
         parsed = DASH if one.parsed.rate is None else f"{100 * one.parsed.rate:.1f} %"
-        scores = f1(one.official, interval=False), f1(one.strict), f1(one.parsed_only, interval=False)
+        scores = f1(one.official, with_interval=False), f1(one.strict), f1(one.parsed_only, with_interval=False)
         yield (one.benchmark, one.task, f"{one.n:,}", parsed, *scores)
 
 
 def rate_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
     """A line for each benchmark and task, in the order of RATE_HEADS."""
     for one in found:
-        yield one.benchmark, one.task, share(one.blocked_benign), share(one.passed_harmful)
+        # A completion that is taken for a refusal blocks nobody, and one that is let through harms nobody.
+        rates = (DASH, DASH) if one.task == "completion" else (share(one.blocked_benign), share(one.passed_harmful))
+        yield one.benchmark, one.task, *rates
 
 
 def averages(found: Sequence[Measured]) -> dict[str, Any]:
@@ -77,13 +79,19 @@ def write(folder: Path, found: Sequence[Measured], pictures: Mapping[str, Path],
     return report
 
 
-def f1(found: Score, *, interval: bool = True) -> str:
+def f1(found: Score, *, with_interval: bool = True) -> str:
     """F1 in points, with its interval: `89.3 (86.1-92.2)`."""
     if found.f1 is None:
         return DASH
-    if not interval or found.f1_low is None or found.f1_high is None:
-        return f"{100 * found.f1:.2f}"
-    return f"{100 * found.f1:.2f} ({100 * found.f1_low:.1f}-{100 * found.f1_high:.1f})"
+    ends = f" ({within})" if with_interval and (within := interval(found)) != DASH else ""
+    return f"{100 * found.f1:.2f}{ends}"
+
+
+def interval(found: Score) -> str:
+    """The 95 % interval of F1 in points: `86.1-92.2`."""
+    if found.f1_low is None or found.f1_high is None:
+        return DASH
+    return f"{100 * found.f1_low:.1f}-{100 * found.f1_high:.1f}"
 
 
 def share(found: Rate) -> str:
@@ -116,8 +124,8 @@ def _reading_aid(found: Sequence[Measured]) -> Iterator[str]:
         "F1 is of the positive label (harmful, refusal), in per cent; in brackets its 95 % interval, bootstrapped by "
         "prompt. *official* counts the unparsed as the published evaluator does (left out where the truth is harmful, "
         "wrong twice elsewhere), *strict* as wrong once, *parsed only* leaves them out. *over-refusal* is the share of "
-        f"benign rows that were blocked, *let through* of harmful rows that passed. Where Wilson's interval is wider "
-        f"than {100 * WIDE:.0f} points, the rows are too few to tell."
+        "benign rows that were blocked, *let through* of harmful rows that passed; a completion is neither. Where "
+        f"Wilson's interval is wider than {100 * WIDE:.0f} points, the rows are too few to tell."
     )
     skipped = {one.benchmark: one.skipped for one in found if one.skipped}
     if skipped:

@@ -62,9 +62,13 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
         "--predictions", predictions(tmp_path), "--task", "request", "--group", "attack", "--report", report
     )
     assert done.exit_code == 0, done.output
-    assert "80.00" in done.stdout
-    assert "20.0 % of 10, too few to tell" in done.stdout
-    assert "average F1, official: request 84.21" in done.stdout
+    # 80 columns, names whole, figures one below the other, dashes where there is nothing.
+    assert done.stdout.splitlines()[:2] == [
+        "benchmark  task     rows  parsed  official  strict  parsed only",
+        "mine       request    20  95.0 %     84.21   80.00        84.21",
+    ]
+    assert "57.1-95.7   20.0 % of 10, too few    10.0 % of 10, too few\n" in done.stdout
+    assert "official       84.21           -         -              84.21\n" in done.stdout
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "\x1b" not in text
     assert "\\|" in text
