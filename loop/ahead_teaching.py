@@ -1,12 +1,13 @@
 """How often a run would ask its teachers, and the most that this could cost. It asks nobody and reserves nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from wizloop.backends.teacher import Question
 from wizloop.loop import seats, teachers
 from wizloop.loop.ahead_data import Source, rows_of, sizes_of
+from wizloop.loop.calls import Seat
 from wizloop.recipes.schema import Recipe
 
 _SHOWN = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
@@ -50,7 +51,7 @@ def _asking(recipe: Recipe, name: str, found: Sequence[Source], rounds: int, now
     calls = None if questions is None else questions * (2 if recipe.teacher.second_ask else 1)
     known = tariff is not None or not seats.is_paid(recipe.teacher, name)
     sizes = _sizes(recipe, found, rounds)
-    usd = None if sizes is None or not known else _most(sizes, seat.worst_micro, recipe.teacher.second_ask) / 1e6
+    usd = None if sizes is None or not known else _most(sizes, seat, recipe.teacher.second_ask) / 1e6
     return Asking(name, seat.teacher.model, "batch" if seat.by_batch else "live", calls, usd)
 
 
@@ -62,11 +63,12 @@ def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int) -> list[int] | 
     return seed[:given] + pool[: rounds * recipe.select.budget]
 
 
-def _most(sizes: Sequence[int], worst_micro: Callable[[Question], int], second_ask: bool) -> int:
+def _most(sizes: Sequence[int], seat: Seat, second_ask: bool) -> int:
     known: dict[int, int] = {}
     for size in set(sizes):
         asked = [Question("0" * 64, "x" * size, "", _SHOWN)]
         if second_ask:
-            asked.append(Question("0" * 64, "x" * size, "", _SHOWN, complaint=_COMPLAINT))
-        known[size] = sum(worst_micro(one) for one in asked)
+            # The dearest second ask is for an answer that was cut off, which gets more room.
+            asked.append(Question("0" * 64, "x" * size, "", _SHOWN, _COMPLAINT, seat.more_room()))
+        known[size] = sum(seat.worst_micro(one) for one in asked)
     return sum(known[size] for size in sizes)
