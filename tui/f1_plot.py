@@ -43,7 +43,7 @@ class F1Plot(PlotextPlot):
             if points:
                 xs, middles, spans = zip(*points, strict=True)
                 plt.error(xs, middles, yerr=spans, color=_COLOURS[task])
-                plt.scatter(xs, middles, marker=mark, color=_COLOURS[task], label=f"{mark} {task}")
+                plt.scatter(xs, middles, marker=mark, color=_COLOURS[task], label=task)
         plt.xticks([summary.round.number for summary in rounds] or [0])
         plt.ylim(0, 100)
         self.refresh()

@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from wizloop.store import errors, review_queue
+from wizloop.store.db import Connection
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import Case, Decided, QueueFilter
 from wizloop.tui import case_view, editing, neighbours
@@ -103,23 +104,26 @@ class ReviewRoom(Room):
     async def _next_after(self, key: int | None, back: bool = False) -> None:
         """Show the next waiting trace after this one; from the other end where there is none."""
         try:
-            found = await asyncio.to_thread(self._find, key, back)
-            if found is None and key is not None:
-                found = await asyncio.to_thread(self._find, None, back)
-            case = None if found is None else await asyncio.to_thread(self._load, found)
+            case = await asyncio.to_thread(self._found, key, back)
         except errors.StoreError as error:
             self.wizloop.say(str(error), "error")
             return
         self._show_case(case)
 
-    def _find(self, key: int | None, back: bool) -> int | None:
-        """The nearest waiting trace that was not skipped."""
+    def _found(self, key: int | None, back: bool) -> Case | None:
+        """The nearest waiting trace that was not skipped, from the other end where there is none on this side."""
         with self.desk.store.read() as db:
-            while page := review_queue.waiting_ids(db, self._wanted, Page(100, key, back)):
-                left = [one for one in page if one not in self._skipped]
-                if left:
-                    return left[-1 if back else 0]
-                key = page[0 if back else -1]
+            for start in (key, None):
+                if (found := self._find(db, start, back)) is not None:
+                    return review_queue.case(db, found)
+        return None
+
+    def _find(self, db: Connection, key: int | None, back: bool) -> int | None:
+        while page := review_queue.waiting_ids(db, self._wanted, Page(len(self._skipped) + 1, key, back)):
+            left = [one for one in page if one not in self._skipped]
+            if left:
+                return left[-1 if back else 0]
+            key = page[0 if back else -1]
         return None
 
     def _load(self, trace_id: int) -> Case:

@@ -29,6 +29,13 @@ class Room(Screen[None]):
     """What the help says of the screen."""
     BINDINGS: ClassVar[list[BindingType]] = []
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Textual reads every style sheet anew, twice, for each new screen of a mode. The first look comes after the
+        # first screen has its styles, and with it all the others that ours have.
+        if self.wizloop.last is not None:
+            self._css_update_count = self.app._css_update_count
+
     @property
     def desk(self) -> Desk:
         return self.wizloop.desk
