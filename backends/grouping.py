@@ -9,12 +9,16 @@ from wizloop.backends.guard_types import Encoded
 _ENOUGH, _LONGER = 16, 1.2
 
 
-def groups(prompts: Sequence[Encoded], rows: int) -> Iterator[list[int]]:
-    """Indices of prompts with the same prefix and similar lengths, at most `rows` at a time."""
+def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> Iterator[list[int]]:
+    """Indices of prompts with the same prefix and similar lengths, at most `rows` at a time.
+
+    `tokens` is how many are enough to keep the device busy: a group with fewer takes in longer prompts too. None counts
+    rows instead.
+    """
     order = sorted(range(len(prompts)), key=lambda i: (prompts[i].shared, len(prompts[i].body), i))
     group: list[int] = []
     for i in order:
-        if group and (len(group) == rows or not _beside(prompts[i], prompts[group[0]], len(group))):
+        if group and (len(group) == rows or not _beside(prompts[i], prompts[group[0]], len(group), tokens)):
             yield group
             group = []
         group.append(i)
@@ -22,7 +26,8 @@ def groups(prompts: Sequence[Encoded], rows: int) -> Iterator[list[int]]:
         yield group
 
 
-def _beside(one: Encoded, shortest: Encoded, rows: int) -> bool:
+def _beside(one: Encoded, shortest: Encoded, rows: int, tokens: int | None) -> bool:
     if one.shared != shortest.shared:
         return False
-    return rows < _ENOUGH or len(one.body) <= _LONGER * len(shortest.body)
+    few = rows < _ENOUGH if tokens is None else rows * len(shortest.body) < tokens
+    return few or len(one.body) <= _LONGER * len(shortest.body)

@@ -22,6 +22,8 @@ from wizloop.backends.torch_sampling import TraceSampler
 
 # How many different instructions keep their cache: one, and one more while a caller changes from one to another.
 _PREFIXES = 2
+# Tokens that keep a CPU, or a card, busy.
+_ENOUGH_CPU, _ENOUGH_CUDA = 512, 16_384
 
 
 def load(
@@ -44,6 +46,7 @@ class Guard:
         text_config = loaded.model.config.get_text_config()
         self.vocab: int = int(text_config.vocab_size)
         self.end_text: str = self.tokens.decode([self.tokens.end])
+        self._enough = _ENOUGH_CPU if loaded.device == "cpu" else _ENOUGH_CUDA
         self._prefixes: dict[tuple[int, ...], KeysValues] = {}
         _refuse_other_caches(loaded.model.config)
 
@@ -64,7 +67,7 @@ class Guard:
         common, deciding = self.tokens.deciding(choice)
         result = np.empty((len(prompts), len(deciding)))
         with torch.inference_mode():
-            for group in groups(prompts, rows):
+            for group in groups(prompts, rows, self._enough):
                 bodies = [[*prompts[i].body, *common] for i in group]
                 states, _ = self._prefill(prompts[group[0]].shared, bodies)
                 last = states[range(len(bodies)), [len(body) - 1 for body in bodies]]
@@ -76,7 +79,7 @@ class Guard:
         """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
         caches: dict[int, KeysValues] = {}
         with torch.inference_mode():
-            for group in groups(prompts, sampling.rows):
+            for group in groups(prompts, sampling.rows, self._enough):
                 caches.update(self._row_caches(prompts, group))
             sampler = TraceSampler(self._loaded, self.tokens, self.vocab, sampling)
             return sampler.run(prompts, caches)

@@ -107,7 +107,7 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool) -> Any:
             folder,
             dtype=torch.float32 if device == "cpu" else "auto",
             quantization_config=_four_bits(base, device) if quantise else None,
-            device_map=None if device == "cpu" else {"": device},
+            device_map={"": device} if quantise or device != "cpu" else None,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -122,17 +122,17 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool) -> Any:
 
 
 def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
-    """QLoRA's format: NF4 with quantised constants, computed in bfloat16 (arXiv:2305.14314, section 3)."""
-    if device == "cpu" or importlib.util.find_spec("bitsandbytes") is None:
+    """QLoRA's format: NF4 with quantised constants, on a card computed in bfloat16 (arXiv:2305.14314, section 3)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise BackendError(
-            f"{base}: 4 bits need a CUDA card and bitsandbytes (pip install 'wizloop[cuda]'); "
+            f"{base}: 4 bits on torch need bitsandbytes (pip install 'wizloop[cuda]', on Linux); "
             'or set guard.quantise to "none"'
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.float32 if device == "cpu" else torch.bfloat16,
     )
 
 

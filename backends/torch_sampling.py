@@ -20,6 +20,9 @@ from wizloop.backends.torch_rows import KeysValues, Rows, Start
 # Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
 # sort.
 _NUCLEUS = 64
+# Tokens whose keys and values are held at once: past these a CPU reads more padding than it saves by another row, and a
+# card's memory fills (an 8 B model takes 128 KiB a token).
+_HELD_CPU, _HELD_CUDA = 8192, 131_072
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class TraceSampler:
         self._width = max(self._k, min(_NUCLEUS, vocab)) if sampling.temperature else self._k
         self._watch = {name: tokens.deciding(choice)[1] for name, choice in sampling.watch.items()}
         self._device = loaded.device
+        self._held = _HELD_CPU if loaded.device == "cpu" else _HELD_CUDA
         self._rows = Rows(loaded)
         self._writing: list[_Trace] = []
         """By row; one that has ended stays until rows are renewed."""
@@ -53,7 +57,8 @@ class TraceSampler:
     def run(self, prompts: Sequence[Encoded], caches: Mapping[int, KeysValues]) -> list[list[Sampled]]:
         """All traces of all prompts. `caches[i]` holds prompt i without its last token."""
         done: list[dict[int, Sampled]] = [{} for _ in prompts]
-        for prompt in range(len(prompts)):
+        # By length, so that rows of like lengths stand side by side.
+        for prompt in sorted(range(len(prompts)), key=lambda i: _length(prompts[i])):
             for number in range(self._sampling.least):
                 self._waiting.append(self._new_trace(prompt, number))
         while self._waiting or any(not trace.stop for trace in self._writing):
@@ -75,8 +80,7 @@ class TraceSampler:
         if 4 * ended < len(self._writing) and not self._rows.full:
             return
         kept = [row for row, trace in enumerate(self._writing) if not trace.stop]
-        room = self._sampling.rows - len(kept)
-        new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        new = self._let_in(prompts, [self._writing[row] for row in kept])
         self._writing = [self._writing[row] for row in kept] + new
         if not self._writing:
             return
@@ -85,6 +89,18 @@ class TraceSampler:
         self._rows.renew(kept, starts, left)
         noise = np.stack([trace.noise for trace in self._writing])
         self._noise = torch.from_numpy(noise).to(self._device)
+
+    def _let_in(self, prompts: Sequence[Encoded], kept: Sequence[_Trace]) -> list[_Trace]:
+        """The waiting traces for which there is room beside those that are kept; one at least."""
+        new: list[_Trace] = []
+        longest = max((_length(prompts[trace.prompt]) for trace in kept), default=0)
+        while self._waiting and len(kept) + len(new) < self._sampling.rows:
+            longest = max(longest, _length(prompts[self._waiting[0].prompt]))
+            rows = len(kept) + len(new) + 1
+            if rows > 1 and rows * (longest + self._sampling.max_tokens) > self._held:
+                break
+            new.append(self._waiting.popleft())
+        return new
 
     def _step(self) -> list[_Trace]:
         """One token for every row; the traces that ended with it."""
@@ -141,6 +157,10 @@ class TraceSampler:
             return
         if self._sampling.more(prompt, [done[number] for number in sorted(done)]):
             self._waiting.append(self._new_trace(prompt, asked))
+
+
+def _length(prompt: Encoded) -> int:
+    return len(prompt.shared) + len(prompt.body)
 
 
 def nucleus(top: torch.Tensor, noise: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """What only the torch backend must hold: other architectures, its own drawing, devices, what it refuses to load."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from wizloop.backends import artifacts, devices, torch_guard, torch_load
+from wizloop.backends import artifacts, devices, torch_adapter, torch_guard, torch_load
 from wizloop.backends.guard_types import (
     BackendError,
     BadArtifact,
     Choice,
     Encoded,
+    LoraShape,
     ModelMissing,
     Part,
     Prompt,
@@ -182,3 +184,27 @@ def test_weights_that_are_missing_or_changed_are_found(tiny_base: Path, tmp_path
     (tmp_path / "whole" / artifacts.MANIFEST).unlink()
     with pytest.raises(BadArtifact, match="2 weights are missing"):
         torch_guard.load(str(tmp_path / "whole"))
+
+
+def test_four_bits_without_bitsandbytes_are_refused_in_one_line(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(BackendError, match=r"need bitsandbytes \(pip install 'wizloop\[cuda\]'"):
+        torch_guard.load(str(tiny_base), quantise=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_four_bits_stay_near_and_take_an_adapter(tiny_base: Path, tmp_path: Path) -> None:
+    whole, small = torch_guard.load(str(tiny_base)), torch_guard.load(str(tiny_base), quantise=True)
+    assert np.abs(small.score(asked(whole), HARM) - whole.score(asked(whole), HARM)).max() < 0.1
+    model = torch_adapter.add_new_adapter(whole._loaded.model, LoraShape(4, 2.0, 0.0, -1), seed=1)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(each, 0.2)
+    torch_adapter.write(tmp_path, model)
+    taught = torch_guard.load(str(tiny_base), tmp_path).score(asked(small), HARM)
+    assert (
+        np.abs(torch_guard.load(str(tiny_base), tmp_path, quantise=True).score(asked(small), HARM) - taught).max() < 0.1
+    )
+    assert np.abs(small.score(asked(small), HARM) - taught).max() > 0.1
