@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from wizloop.backends.batches import BatchFault, BatchStatus, NotYetTold
 from wizloop.backends.claude import Claude
 from wizloop.backends.exchange import dig
+from wizloop.backends.remote import MOST_RESULT_BYTES
 from wizloop.backends.replies import count, dig_message, row_of
 from wizloop.backends.teacher import Answer, Question, Usage
 
@@ -101,7 +102,7 @@ class ClaudeBatches(Claude):
         They are fetched from the documented path: an address that a reply names could lead elsewhere.
         """
         path = f"/v1/messages/batches/{_safe(batch_id)}/results"
-        exchange = self.of_batches(lambda sdk: sdk.get(path, cast_to=object))
+        exchange = self.of_batches(lambda sdk: sdk.get(path, cast_to=object), most_bytes=MOST_RESULT_BYTES)
         fault = self.fault(exchange, lines=True)
         if fault is not None and exchange.status == 404:
             fault = replace(fault, outcome="overloaded")

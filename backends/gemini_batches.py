@@ -13,6 +13,7 @@ from typing import Any
 from wizloop.backends.batches import BatchFault, BatchStatus
 from wizloop.backends.exchange import dig
 from wizloop.backends.gemini import Gemini
+from wizloop.backends.remote import MOST_RESULT_BYTES
 from wizloop.backends.replies import dig_message, row_of
 from wizloop.backends.teacher import Answer, Question
 
@@ -88,7 +89,7 @@ class GeminiBatches(Gemini):
         return str(name)
 
     def _rows(self, file: str) -> tuple[list[dict[str, Any]], Answer | None]:
-        exchange = self.of_batches(partial(_download, file=file))
+        exchange = self.of_batches(partial(_download, file=file), most_bytes=MOST_RESULT_BYTES)
         fault = self.fault(exchange, lines=True)
         if fault is not None and exchange.status == 404:
             fault = replace(fault, outcome="overloaded")

@@ -104,8 +104,8 @@ class RemoteTeacher(ABC):
         return exchange
 
     def of_batches(self, do: Callable[[Any], object], **how: Any) -> Exchange:
-        """A request about batches: their results are longer and take longer than one answer."""
-        return self.call(do, self.reach.long_s, most_bytes=MOST_RESULT_BYTES, **how)
+        """A request about batches, which takes longer than one answer."""
+        return self.call(do, self.reach.long_s, **how)
 
     def told_of_batches(self, do: Callable[[Any], object]) -> dict[str, Any]:
         """The JSON of a reply about batches. Raises BatchFault, also for a batch that is not to be seen yet."""

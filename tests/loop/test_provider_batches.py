@@ -114,7 +114,7 @@ def test_refused_rows_and_cut_off_ones_have_their_words(both: tuple[Any, Any], t
 
 
 @pytest.mark.parametrize(
-    "fault", ["429", "429 retry-after", "529", "500", "html 503", "html 200", "redirect", "400", "404"]
+    "fault", ["429", "429 retry-after", "529", "500", "html 503", "html 200", "sse", "redirect", "400", "404"]
 )
 def test_a_submission_that_was_not_taken_is_made_again(both: tuple[Any, Any], tmp_path: Path, fault: str) -> None:
     server, asking = both
@@ -130,7 +130,11 @@ def test_a_submission_that_was_not_taken_is_made_again(both: tuple[Any, Any], tm
 
 
 @pytest.mark.parametrize(
-    "fault", ["timeout", "reset before the reply", "reset in mid-body", "truncated json", "slow drip", "slow head"]
+    "fault",
+    [
+        *("timeout", "reset before the reply", "reset in mid-body", "truncated json", "slow drip", "slow head"),
+        *("gzip bomb", "endless"),
+    ],
 )
 def test_a_submission_that_arrived_unseen_is_found_and_not_made_again(
     both: tuple[Any, Any], tmp_path: Path, fault: str
@@ -164,6 +168,26 @@ def test_looking_and_collecting_are_tried_again(both: tuple[Any, Any], tmp_path:
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
     assert money(ctx)[1] == 0
+
+
+@pytest.mark.parametrize("fault", ["gzip bomb", "endless", "sse"])
+def test_a_look_whose_reply_is_none_is_made_again(both: tuple[Any, Any], tmp_path: Path, fault: str) -> None:
+    server, asking = both
+    server.script = on("poll", fault)
+    ctx = context(tmp_path, 3)
+    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert (server.books.dealt[fault], server.books.paths["submit"]) == (1, 1)
+    paid_rightly(ctx, server)
+
+
+@pytest.mark.parametrize("fault", ["gzip bomb", "endless", "sse", "gzip"])
+def test_an_upload_is_made_again_unless_its_reply_was_only_packed(tmp_path: Path, fault: str) -> None:
+    with pair("gemini", script=on("upload", None, fault)) as (server, asking):
+        ctx = context(tmp_path, 3)
+        assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+        assert (server.books.dealt[fault], server.books.paths["submit"]) == (1, 1)
+        assert server.books.paths["upload"] == (2 if fault == "gzip" else 4)
+        paid_rightly(ctx, server)
 
 
 @pytest.mark.parametrize("state", ["EXPIRED", "FAILED", "PARTIALLY_SUCCEEDED"])
