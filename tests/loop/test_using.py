@@ -1,17 +1,20 @@
 """A guard used alone, on a real tiny guard that knows next to nothing: which texts it is given, and what it answers."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from wizloop.backends import artifacts, tiny_guard
 from wizloop.loop import evaluating, standing, using
+from wizloop.loop.cli_evaluate import evaluate
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.using import Asked, BadLine, read_lines
 from wizloop.recipes import schema
-from wizloop.store import control, errors, models, samples
+from wizloop.store import control, errors, events, models, samples
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -71,6 +74,20 @@ def test_a_guard_is_scored_on_a_test_set_and_on_a_file_for_the_tasks_that_are_la
     alone, same = evaluating.of_folder(ctx, Path(ctx.base()))
     ((again, _),) = evaluating.evaluate(alone, same, "test", found["test"])
     assert again.auroc == requests.auroc
+
+
+def test_a_report_is_noted_in_the_log_of_the_run(ctx: using.Alone, tmp_path: Path) -> None:
+    with ctx.store.write() as db:
+        samples.add(db, [samples.NewSample("test", "rob a bank", None, "mine", "1", request="harmful")], NOW)
+    words = ["--workspace", str(ctx.workspace), "--report", str(tmp_path / "report")]
+    done = CliRunner().invoke(evaluate, words)
+    assert done.exit_code == 0, done.output
+    with ctx.store.read() as db:
+        (noted,) = events.reports(db, 0)
+        assert events.reports(db, 1) == []
+    said = f"the champion after round 0 was evaluated on test: the report is in {tmp_path / 'report'}"
+    assert (noted.message, noted.round) == (said, 0)
+    assert json.loads(noted.data_json or "") == {"report": str(tmp_path / "report")}
 
 
 def test_a_benchmark_that_is_neither_a_test_set_nor_a_file_is_named(ctx: using.Alone) -> None:
