@@ -137,6 +137,16 @@ def calibrate(
     return _with_measure(known, rows, cut_below)
 
 
+def traces_agree(found: Values, calibration: Calibration, task: Task) -> bool | None:
+    """Whether a sample's traces and its direct answer come to the same verdict; None where it has no trace with one."""
+    p = {source: found.get(f"p_{source}_{task}") for source in ("direct", "traces")}
+    if p["direct"] is None or p["traces"] is None:
+        return None
+    return (p["direct"] >= calibration.threshold(task, "direct")) == (
+        p["traces"] >= calibration.threshold(task, "traces")
+    )
+
+
 def judge(
     signals: Values, calibration: Calibration, tasks: Sequence[Task], main: Task, *, alone: bool = False
 ) -> Judged:

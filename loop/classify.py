@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from wizloop.loop import standing
 from wizloop.loop.asking import Direct, Manner, Signals, Trace, ask_direct, ask_traces, signals
-from wizloop.loop.calibration import Calibration, judge, value_of
+from wizloop.loop.calibration import Calibration, judge, traces_agree, value_of
 from wizloop.loop.context import Context
 from wizloop.loop.pages import usable
 from wizloop.loop.rendering import main_task, tasks_of
@@ -30,7 +30,9 @@ def run(ctx: Context) -> str:
         predict_direct(ctx, member, pool, done=number * len(pool), work=work)
     traced = _champion(ctx, champion, members, pool, done=len(members) * len(pool), work=work)
     share = traced / len(pool) if pool else 0.0
-    record = {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name}
+    record = {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name} | _agreement(
+        ctx, champion, pool
+    )
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
     return f"{len(pool):,} pool samples read by {champion.name}, {traced:,} of them with traces"
@@ -174,6 +176,18 @@ def _champion(
             _write(ctx, champion, piece, answers, others, chosen, calibration, manner)
         done += len(piece)
     return len(chosen)
+
+
+def _agreement(ctx: Context, champion: models.Model, pool: Sequence[Sample]) -> dict[str, float | int | None]:
+    """What the traces changed: of the samples whose traces came to a verdict, the share with the direct answer's."""
+    calibration = Calibration.from_json(champion.calibration_json)
+    same: list[bool] = []
+    for piece in _in_pages(pool):
+        with ctx.store.read() as db:
+            found = {one.sample_id: one for one in predictions.for_samples(db, champion.id, [one.id for one in piece])}
+        told = [traces_agree(found[one.id].signals, calibration, main_task(one)) for one in piece if one.id in found]
+        same += [each for each in told if each is not None]
+    return {"traces_with_verdict": len(same), "traces_agree": sum(same) / len(same) if same else None}
 
 
 def _to_trace(

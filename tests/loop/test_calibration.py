@@ -2,7 +2,7 @@
 
 import pytest
 
-from wizloop.loop.calibration import Calibration, DevRow, calibrate, judge, value_of
+from wizloop.loop.calibration import Calibration, DevRow, calibrate, judge, traces_agree, value_of
 
 
 def row(label: str, direct: float, traces: float | None = None, **more: float) -> DevRow:
@@ -112,3 +112,13 @@ def test_a_calibration_survives_the_store() -> None:
 def test_an_unknown_measure_is_refused() -> None:
     with pytest.raises(ValueError, match="is no measure"):
         value_of("luck", {}, "request", Calibration())
+
+
+@pytest.mark.parametrize(
+    ("direct", "traces", "same"),
+    [(0.35, 0.65, True), (0.35, 0.55, False), (0.25, 0.55, True), (0.25, 0.65, False), (0.35, None, None)],
+)
+def test_traces_agree_by_the_threshold_of_each(direct: float, traces: float | None, same: bool | None) -> None:
+    known = Calibration(thresholds={"request": {"direct": 0.3, "traces": 0.6}})
+    assert traces_agree({"p_direct_request": direct, "p_traces_request": traces}, known, "request") is same
+    assert traces_agree({"p_direct_request": direct}, known, "request") is None
