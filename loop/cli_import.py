@@ -51,6 +51,8 @@ def import_(
     if (file is None) == (hub is None) or (hub is None) != (hub_split is None):
         refuse("name a FILE, or --hub NAME with --hub-split SPLIT")
     path = str(file or hub)
+    if hub is not None:
+        say(f"asking for {hub}, which takes half a minute where the network is gone")
     data = _data({**asked, "map": _mapping(asked["map"]), "path": path, "hub_split": hub_split})
     with sentences(ImportRefused):
         taken, leaks = _imported(workspace, data, dry_run)

@@ -28,6 +28,7 @@ def records(asked: str, split: str) -> Numbered:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    _quiet()
     dataset, config = _parts(asked)
     try:
         rows = datasets.load_dataset(dataset, config, split=split, streaming=True)
@@ -35,10 +36,23 @@ def records(asked: str, split: str) -> Numbered:
         for number, row in enumerate(rows, start=1):
             yield number, _named(row, named)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:200]
+        # What a person would write in Python is of no use here.
+        told = " ".join(str(error).partition("Example of usage")[0].split())[:200].rstrip(".")
         raise ImportRefused(
-            f"{asked}: its split {split!r} cannot be read: {told}; check name, config and split, and the network"
+            f"{asked}: its split {split!r} cannot be read: {told}; check name, config (NAME:CONFIG) and split, and the "
+            "network"
         ) from None
+
+
+def _quiet() -> None:
+    """Both libraries write names and paths of the dataset to the terminal as they are; what matters is in the error."""
+    from logging import CRITICAL
+
+    import datasets
+    import huggingface_hub.utils
+
+    datasets.logging.set_verbosity(CRITICAL)
+    huggingface_hub.utils.logging.set_verbosity(CRITICAL)
 
 
 def _parts(asked: str) -> tuple[str, str | None]:

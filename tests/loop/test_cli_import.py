@@ -256,19 +256,3 @@ def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, words: list[str], s
     said = run(lines(tmp_path / "a.jsonl", GOOD), *words, workspace=tmp_path / "runs")
     assert said.exit_code == 2
     assert sentence in said.stderr
-
-
-def test_a_dataset_comes_through_the_hub_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    folder = tmp_path / "set"
-    folder.mkdir()
-    lines(folder / "train.jsonl", GOOD, {"prompt": "b", "label": "unsafe"})
-    said = run("--hub", str(folder), "--hub-split", "train", "--json", workspace=tmp_path / "runs")
-    assert said.exit_code == 0, said.stderr
-    assert json.loads(said.stdout)["labels"] == {"request": {"harmful": 1, "unharmful": 1}}
-    with Store.open(tmp_path / "runs", readonly=True) as store, store.read() as db:
-        assert samples.page(db, "pool", 0, 9)[1].row_ref == "set:2"
-    refused = run("--hub", str(folder), "--hub-split", "nope", workspace=tmp_path / "runs")
-    assert refused.exit_code == 2
-    assert "its split 'nope' cannot be read" in refused.stderr
