@@ -43,6 +43,17 @@ class Tokens:
         starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
         self._bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
 
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """What this tokenizer puts in front of every text, if anything."""
+        return self._bos
+
+    def defused(self, text: str) -> str:
+        """The text with an invisible space in every special token that it spells, for a server that reads text."""
+        if self._spelled is None:
+            return text
+        return self._spelled.sub(lambda match: f"{match[0][0]}\u200b{match[0][1:]}", text)
+
     def encode(self, text: str) -> list[int]:
         """Ids of trusted text, with nothing added."""
         ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop import ahead_data, ahead_teaching, ahead_time, doctor, instructing, seats
+from wizloop.loop import ahead_data, ahead_teaching, ahead_time, doctor, instructing, keys, seats
 from wizloop.loop.ahead_data import SPLITS, Source
 from wizloop.loop.ahead_teaching import Asking
 from wizloop.loop.ahead_time import NOTHING_MEASURED, Duration
@@ -87,6 +87,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
             return Ahead([Check("recipe", False, str(error)), *place], None)
         found, bounds = ahead_data.sources(recipe, store), _bounds(recipe, store, limits)
         checks = [Check("recipe", True, recipe.name), doctor.runs_on(recipe), doctor.model(recipe), _prompt(recipe)]
+        checks += _server(recipe)
         checks += _data(found)
         checks += _teachers(recipe, capped=bounds.budget_usd is not None, now=now)
         askings: list[Asking] = []
@@ -131,6 +132,15 @@ def _prompt(recipe: Recipe) -> Check:
     if text is None:
         return Check("prompt", True, f"{setting}: of a dataset of the hub, read at the first start")
     return Check("prompt", True, f"{setting}: {len(text):,} characters in front of every sample")
+
+
+def _server(recipe: Recipe) -> list[Check]:
+    """Where the guard is asked, if not here. It is not asked now."""
+    if recipe.guard.server is None:
+        return []
+    key = keys.find("server")
+    how = f"with the key in {key.where}" if key else "without a key"
+    return [Check("server", True, f"{recipe.guard.server.base_url}: asked at the first start, {how}")]
 
 
 def _data(found: Sequence[Source]) -> list[Check]:

@@ -154,4 +154,8 @@ class Context:
             artifacts.verify(Path(self.base()))
         if adapter is not None:
             artifacts.verify(adapter)
+        if self.recipe.guard.server is not None:
+            from wizloop.loop import served
+
+            return served.load(self.recipe.guard.server, self.base(), adapter)
         return self.backend.load(self.base(), adapter, quantise=self.quantise)

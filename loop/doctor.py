@@ -46,7 +46,7 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
         of_recipe,
     ]
     if loaded is not None:
-        checks += [model(loaded), runs_on(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
+        checks += [model(loaded), runs_on(loaded), *_server(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
     return [*checks, _time(loaded)]
 
 
@@ -166,6 +166,20 @@ def runs_on(recipe: Any) -> Check:
     slow = picked.backend == "cuda" and picked.device == "cpu"
     advice = "torch without a card is for trying things out: MLX is faster on a CPU" if slow else None
     return Check("backend", True, picked.sentence(), advice)
+
+
+def _server(recipe: Any) -> list[Check]:
+    """One look at the server that answers for the guard, where there is one."""
+    if recipe.guard.server is None:
+        return []
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop import served
+
+    try:
+        has = ", ".join(served.listed(recipe.guard.server)) or "no model"
+    except BackendError as error:
+        return [Check("server", False, str(error))]
+    return [Check("server", True, f"{recipe.guard.server.base_url} has {has}")]
 
 
 def _teacher(recipe: Any) -> Check:

@@ -63,7 +63,7 @@ def _of_file(name: str, known: Sequence[str]) -> list[Row]:
 
 def of_folder(ctx: Context, folder: Path) -> tuple[Context, models.Model]:
     """A context and a model for a guard that lies in a folder: it was never measured on dev, and cuts at one half."""
-    guard = ctx.recipe.guard.model_copy(update={"base": str(folder)})
+    guard = ctx.recipe.guard.model_copy(update={"base": str(folder), "engine": "here", "server": None})
     alone = replace(ctx, recipe=ctx.recipe.model_copy(update={"guard": guard}))
     return alone, models.Model(
         id=0,

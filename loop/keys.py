@@ -18,8 +18,10 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     # Not OPENAI_API_KEY: a recipe names the address, and a key that was meant for another must not be sent there.
     "openai": ("WIZLOOP_OPENAI_KEY",),
+    # Of the server that answers for the guard, whose address a recipe names too.
+    "server": ("WIZLOOP_SERVER_KEY",),
 }
-"""The teachers that take a key, and the variables of the environment that may hold it, first looked at first."""
+"""The teachers that take a key, and the guard's server, with the variables that may hold it, first looked at first."""
 ADDRESSES: Mapping[str, str] = {"claude": "ANTHROPIC_BASE_URL", "gemini": "GOOGLE_GEMINI_BASE_URL"}
 """The variables that may name another address than the provider's own. No recipe may: the key is sent there."""
 

@@ -1,6 +1,7 @@
 """Phase prepare: the base model is there, and the words in which every guard of the run is asked are on record."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def run(ctx: Context) -> str:
     sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
     renderer = standing.renderer(ctx)
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
+    if ctx.recipe.guard.server is not None:
+        # HTTP is loaded where a server is asked, and nowhere else.
+        from wizloop.loop import served
+
+        with closing(served.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:
+            ctx.say(guard.sentence(), "info" if guard.whole else "warn")
     with ctx.store.write() as db:
         models.add(
             db,

@@ -37,6 +37,33 @@ class TinyGuard(Section):
     """Passes of language modelling over the pool's prompts after the start from co-occurrence. One helped most."""
 
 
+class Server(Section):
+    """A server of completions with log-probabilities that answers for the guard: vLLM, mlx_lm.server, llama.cpp.
+
+    A key that it wants comes from the environment (WIZLOOP_SERVER_KEY) or the keyring (`wizloop keys set server`).
+    """
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")]
+    """Where it listens, for example http://127.0.0.1:8000/v1."""
+    model: str | None = None
+    """The base's name there; None takes the first that it lists, or guard.base where adapters are paths."""
+    adapters: Literal["name", "path"] = "name"
+    """How it has an adapter: as a model of its own name, loaded into vLLM when it is first asked for, or as a path in
+    every request (mlx_lm.server)."""
+    topk: Annotated[int, Field(ge=2, le=20)] = 20
+    """Log-probabilities asked for at each token; it may give fewer (mlx_lm.server 11, OpenAI's own 5)."""
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Questions under way at once."""
+    deadline_s: Annotated[float, Field(gt=0)] = 300.0
+    """Wall-clock seconds for one question."""
+
+    @model_validator(mode="after")
+    def _adapter_is_not_ignored(self) -> "Server":
+        if self.adapters == "path" and self.model == "default_model":
+            raise ValueError("mlx_lm.server ignores an adapter's path for default_model: leave model out")
+        return self
+
+
 class Guard(Section):
     """The local model that is taught, and how it is asked."""
 
@@ -46,6 +73,11 @@ class Guard(Section):
     """What runs it: MLX, or torch for "cuda"; auto takes Metal, then a CUDA card, then MLX on the CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """On which device; "cpu" with backend "cuda" is torch without a card, much slower."""
+    engine: Literal["here", "vllm"] = "here"
+    """What answers when the guard is asked: the backend, or the server below. All questions go to one: what dev teaches
+    of one engine's probabilities does not hold for another's. Training stays with the backend."""
+    server: Server | None = None
+    """Needed by, and only by, the engine "vllm"."""
     quantise: Literal["none", "4bit"] = "none"
     """How the base is held in memory; 4bit pays on Metal, and on a CUDA card with bitsandbytes."""
     max_prompt_tokens: Annotated[int, Field(ge=32)] = 512
@@ -68,6 +100,12 @@ class Guard(Section):
     def _device_is_the_backends(self) -> "Guard":
         if self.backend == "mlx" and self.device == "cuda":
             raise ValueError('device "cuda" is torch\'s: set backend to "cuda" or "auto"')
+        return self
+
+    @model_validator(mode="after")
+    def _engine_and_server_go_together(self) -> "Guard":
+        if (self.engine == "vllm") != (self.server is not None):
+            raise ValueError('the engine "vllm" and the section guard.server go together: give both or neither')
         return self
 
 

@@ -45,7 +45,7 @@ def nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a dry run wants to connect")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    for name in ("ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "WIZLOOP_OPENAI_KEY"):
+    for name in ("ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "WIZLOOP_SERVER_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
 
@@ -159,6 +159,16 @@ def test_longer_texts_and_a_second_ask_cost_more() -> None:
     assert most(once, 0) * 2 + 0.03 < most(recipe, 0) < most(once, 0) * 2.2 + 0.03
     # The long text is 8,900 bytes, and so tokens, more: at $2.50 a million, the dearest rate that there is for one.
     assert most(once, 1) - 3 * most(once, 0) == pytest.approx(8900 * 2.5e-6, abs=1e-3)
+
+
+def test_a_server_is_named_and_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = written(tmp_path, '[guard]\nengine = "vllm"\n[guard.server]\nbase_url = "http://127.0.0.1:9/v1"')
+    said = dry(recipe, "-w", tmp_path / "runs").stdout
+    assert "http://127.0.0.1:9/v1: asked at the first start, without a key" in said
+    monkeypatch.setenv("WIZLOOP_SERVER_KEY", "sk-very-secret")
+    said = dry(recipe, "-w", tmp_path / "runs").stdout
+    assert "with the key in the environment (WIZLOOP_SERVER_KEY)" in said
+    assert "secret" not in said
 
 
 def test_a_hub_dataset_is_not_asked_for_and_its_size_is_bounded_by_the_recipe(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_key_goes_into_the_keyring_and_out_again_unseen(drawer: Drawer) -> Non
     assert said.exit_code == 0, said.output
     assert drawer.held == {("wizloop", "claude"): SECRET}
     found = run("keys", "list", "--json")
-    assert json.loads(found.stdout) == {"claude": "the keyring", "gemini": None, "openai": None}
+    assert json.loads(found.stdout) == {"claude": "the keyring", "gemini": None, "openai": None, "server": None}
     assert SECRET not in said.output + found.output + run("keys", "list").output
     assert run("keys", "delete", "claude").exit_code == 0
     assert drawer.held == {}

@@ -86,7 +86,7 @@ def test_the_parts_of_one_dataset_never_overlap(name: str) -> None:
 
 def test_the_paper_s_settings_are_those_of_the_largest_guardreasoner() -> None:
     recipe = load("guardreasoner-8b")
-    assert (recipe.train.lr, recipe.train.epochs) == (5e-5, 3)
+    assert (recipe.train.lr, recipe.train.epochs, recipe.train.batch, recipe.dpo.batch) == (5e-5, 3, 384, 256)
     assert (recipe.dpo.lr, recipe.dpo.epochs, recipe.dpo.beta, recipe.dpo.sft_weight) == (5e-6, 2, 0.01, 2.0)
     assert (recipe.dpo.k, recipe.dpo.gamma, recipe.classify.temperature, recipe.classify.top_p) == (4, 0.2, 0.7, 0.95)
     assert (recipe.guard.instruction, recipe.guard.opening) == ("column:instruction", "none")
