@@ -1,7 +1,8 @@
 """The rounds side by side, and one round in full, as text. It asks nothing and reads no file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.text import Text
@@ -35,7 +36,7 @@ def _columns(rounds: Sequence[RoundSummary], chosen: int, n: int, wide: bool) ->
         rows = [_evaluation(summary, benchmark, task) for summary in rounds]
         cells = [_cell(rows[at], rows[at - 1] if at else None, wide) for at in seen]
         lines.append([*map(plain, (f"{benchmark} {task}", f"{of:,}", *cells))])
-    for name, said in _ALSO:
+    for name, said in (*_over_refusal(rounds), *_ALSO):
         lines.append([*map(plain, (name, "", *(said(rounds[at]) for at in seen)))])
     return aligned(lines, right=frozenset([1]))
 
@@ -116,12 +117,17 @@ def _f1(row: Evaluation | None) -> float | None:
     return value
 
 
-def _blocked(summary: RoundSummary) -> str:
-    """Over-refusal on the benign of test, or of dev where nothing else was measured."""
-    of_request = {row.benchmark: row for row in summary.evaluations if row.task == "request"}
-    row = of_request.get("test") or of_request.get("dev")
-    share = None if row is None else json.loads(row.metrics_json).get("fpr")
-    return "-" if share is None else f"{100 * share:.1f} %"
+def _over_refusal(rounds: Sequence[RoundSummary]) -> Iterator[tuple[str, Callable[[RoundSummary], str]]]:
+    """A row for each of dev and test: the share of the benign requests that were blocked."""
+
+    def blocked(summary: RoundSummary, benchmark: str) -> str:
+        row = _evaluation(summary, benchmark, "request")
+        share = None if row is None else json.loads(row.metrics_json).get("fpr")
+        return "-" if share is None else f"{100 * share:.1f} %"
+
+    for benchmark, task, _ in _measured(rounds):
+        if task == "request" and benchmark in ("dev", "test"):
+            yield f"{benchmark} over-refusal", partial(blocked, benchmark=benchmark)
 
 
 def _unparsed(summary: RoundSummary) -> str:
@@ -138,7 +144,6 @@ def _spent(summary: RoundSummary) -> str:
 
 _ALSO = (
     ("gate", gate_word),
-    ("over-refusal", _blocked),
     ("unparsed", _unparsed),
     ("picked, taught", _picked),
     ("spent", _spent),

@@ -12,6 +12,8 @@ from wizloop.tui.words import TASKS
 
 _MARKS = dict(zip(TASKS, "ox+", strict=True))
 """Each task with its mark, so that colour is not the only signal."""
+_CELLS = 30
+"""About so many places lie between the first and the last round."""
 _COLOURS = dict(zip(TASKS, ("cyan", "orange", "green"), strict=True))
 
 
@@ -38,12 +40,17 @@ class F1Plot(PlotextPlot):
         plt.clear_figure()
         benchmark = _benchmark(rounds)
         plt.title(f"F1 on {shown(benchmark, 40)}, 95 % intervals" if benchmark else "F1 by round: nothing measured yet")
-        for task, mark in _MARKS.items():
+        # Side by side, so that without colour too an interval is seen to be one task's.
+        aside = max(len(rounds) - 1, 1) / _CELLS
+        for place, (task, mark) in enumerate(_MARKS.items(), start=-1):
             points = points_of(rounds, benchmark, task)
             if points:
-                xs, middles, spans = zip(*points, strict=True)
+                numbers, middles, spans = zip(*points, strict=True)
+                xs = [number + place * aside for number in numbers]
                 plt.error(xs, middles, yerr=spans, color=_COLOURS[task])
-                plt.scatter(xs, middles, marker=mark, color=_COLOURS[task], label=task)
+                plt.scatter(xs, middles, marker=mark, color=_COLOURS[task])
+        # Not a legend, which would stand on the first round.
+        plt.xlabel("  ".join(f"{mark} {task}" for task, mark in _MARKS.items()) if benchmark else "")
         plt.xticks([summary.round.number for summary in rounds] or [0])
         plt.ylim(0, 100)
         self.refresh()

@@ -15,39 +15,31 @@ from wizloop.store import control, events
 from wizloop.store.db import Store
 
 HERE = Path(__file__).parent
-NIGHT = """
-import sys
-from pathlib import Path
-from wizloop.loop.cli_start import night_of
-from wizloop.loop.starting import Limits
-sys.exit(night_of(Path(sys.argv[1]), None, Limits(rounds=0), live=sys.argv[2] == "live", phases="pretend_phases"))
-"""
-PLAIN = """
+START = """
 import sys
 from functools import partial
 from wizloop.loop import cli, cli_start
 cli_start.night_of = partial(cli_start.night_of, phases="pretend_phases")
-sys.argv[1:] = ["start", "--plain", "--rounds", "0", "--workspace", sys.argv[1]]
+sys.argv[1:] = ["start", sys.argv[2], "--rounds", "0", "--workspace", sys.argv[1]]
 cli.main()
 """
 TOLD = "the terminal went away: the run goes on; `wizloop watch` shows it, `wizloop stop` ends it"
 
 
-def begin(
-    workspace: Path, how: str, script: str = NIGHT, term: str = "xterm-256color", hup: signal.Handlers = signal.SIG_DFL
-) -> tuple[int, int]:
+def begin(workspace: Path, how: str, hup: signal.Handlers) -> tuple[int, int]:
     """A night on a terminal of its own, once it is at its first phase; its pid, and our end of the terminal."""
     workspace.mkdir()
     (workspace / "first.slow").write_text("0.1")
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGHUP, hup)
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "TERM": term}
-        os.execve(sys.executable, [sys.executable, "-P", "-c", script, str(workspace), how], environment)
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "TERM": "xterm-256color"}
+        os.execve(sys.executable, [sys.executable, "-P", "-c", START, str(workspace), how], environment)
     written = b""
     while b"first" not in written:
         assert select.select([terminal], [], [], 60)[0], written
         written += os.read(terminal, 65_536)
+    assert (b"\x1b[?25l" in written) == (how == "--plain")
     return pid, terminal
 
 
@@ -72,9 +64,9 @@ def told(workspace: Path) -> list[str]:
         return [event.message for event in events.page(db, 0, 1000)]
 
 
-@pytest.mark.parametrize(("how", "hup"), [("live", signal.SIG_DFL), ("lines", signal.SIG_IGN)])
+@pytest.mark.parametrize(("how", "hup"), [("--plain", signal.SIG_DFL), ("--headless", signal.SIG_IGN)])
 def test_the_run_goes_on_without_its_terminal_and_says_so(tmp_path: Path, how: str, hup: signal.Handlers) -> None:
-    pid, terminal = begin(tmp_path / "runs", how, hup=hup)
+    pid, terminal = begin(tmp_path / "runs", how, hup)
     os.close(terminal)
     assert end_of(pid) == 0
     assert told(tmp_path / "runs").count(TOLD) == 1
@@ -87,7 +79,7 @@ def test_the_run_goes_on_without_its_terminal_and_says_so(tmp_path: Path, how: s
 
 def test_a_reader_that_is_gone_ends_nothing(tmp_path: Path) -> None:
     workspace = tmp_path / "runs"
-    command = [sys.executable, "-P", "-c", NIGHT, str(workspace), "lines"]
+    command = [sys.executable, "-P", "-c", START, str(workspace), "--headless"]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as night:
         assert night.stderr is not None
@@ -98,15 +90,3 @@ def test_a_reader_that_is_gone_ends_nothing(tmp_path: Path) -> None:
     assert rounds.split()[:2] == ["round", "F1"]
     assert told(workspace).count(TOLD) <= 1
     assert "done: round 0 is done" in (workspace / "logs" / "controller.log").read_text()
-
-
-def test_plain_writes_lines_where_it_cannot_draw(tmp_path: Path) -> None:
-    pid, terminal = begin(tmp_path / "runs", "", PLAIN, "dumb")
-    written = b""
-    while b"done: round 0 is done" not in written:
-        assert select.select([terminal], [], [], 60)[0], written
-        written += os.read(terminal, 65_536)
-    assert end_of(pid) == 0
-    os.close(terminal)
-    assert b"second of round 0 is done" in written
-    assert b"\x1b" not in written

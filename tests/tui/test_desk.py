@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from wizloop.store import errors, events, review_queue, reviews, samples, teaching
+from wizloop.store import errors, review_queue, reviews, samples, teaching
 from wizloop.store.db import Store
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
@@ -37,10 +38,12 @@ def waiting(after_a_night: Path, desk_of: Callable[..., Desk]) -> Path:
 def write(workspace: Path, over: threading.Event, now: datetime) -> None:
     """What a controller does, with its pause between two transactions."""
     with Store.open(workspace) as store:
-        while not over.is_set():
+        for piece in count():
+            if over.is_set():
+                return
+            rows = [samples.NewSample("dev", f"text {n} of {piece}", None, "made", str(n)) for n in range(40)]
             with store.write() as db:
-                for n in range(40):
-                    events.add(db, level="info", message=f"piece {n}", now=now)
+                samples.add(db, rows, now)
             time.sleep(0.003)
 
 

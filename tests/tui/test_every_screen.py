@@ -101,36 +101,58 @@ WHOLE = {
         "It gives the address",
     ),
     "3": ("split", "prompt", "Quick question."),
-    "4": (">round 6<", "over-refusal", "unparsed", "macro-F1 on dev is 81.7"),
+    "4": (">round 6<", "test over-refusal", "unparsed", "macro-F1 on dev is 81.7"),
     "5": (":02:01 warn", "export 3", "The export 03-mlx-4bit"),
 }
 
 
+KEYS = {
+    "1": (),
+    "2": (
+        "a  Approve",
+        "r  Reject",
+        "e  Edit",
+        "l  Label wrong",
+        "s  Skip",
+        "u  Undo",
+        "/  Filter",
+        "n  Next",
+    ),
+    "3": ("/  Search", "⏎  Open"),
+    "4": ("x  Export", "o  Report"),
+    "5": ("f  Follow", "/  Filter"),
+}
+
+
 @pytest.mark.parametrize("size", SIZES)
-def test_every_screen_is_whole(rich: Path, play: Callable[..., Any], size: tuple[int, int]) -> None:
+def test_every_screen_is_whole_and_has_help(rich: Path, play: Callable[..., Any], size: tuple[int, int]) -> None:
     async def story(on: Any) -> None:
         for key, parts in WHOLE.items():
             said = await on.press(key)
             missing = [part for part in parts if part not in said]
             assert not missing, f"{missing} not on\n{said}"
             assert said.splitlines()[-1].rstrip().endswith("? Help"), said
+            said = await on.press("question_mark")
+            assert "Escape closes this" in said
+            missing = [one for one in (*KEYS[key], "q  Leave", "?  Help") if one not in said]
+            assert not missing or size == SIZES[0], f"{missing} not in\n{said}"
+            await on.press("escape")
 
     play(rich, story, size=size)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_review_shows_who_stands_against_the_teacher(
-    rich: Path, play: Callable[..., Any], size: tuple[int, int]
-) -> None:
+def test_the_review_shows_who_stands_against_the_teacher(rich: Path, play: Callable[..., Any]) -> None:
     async def story(on: Any) -> None:
-        said = await on.press("2")
-        lines = [line.split() for line in said.splitlines()]
+        lines = [line.split() for line in (await on.press("2")).splitlines()]
         assert ["teacher", "dataset", "r06,", "P", "members"] in lines
         assert ["request", "harmful", "harmful", "harmful", "0.93", "3", "harmful"] in lines
         response = ["response", "harmful", "≠unharmful", "≠unharmful", "0.12", "≠1", "harmful,", "2", "unharmful"]
-        assert response in lines, said
+        assert response in lines, on.text
+        await on.pilot.click(offset=(on.text.splitlines()[-1].index("Approve"), 23))
+        await on.settle()
+        assert "nothing waits for a person" in on.text
 
-    play(rich, story, size=size)
+    play(rich, story)
 
 
 def test_what_was_decided_on_a_text_like_this_one_is_shown_whole(rich: Path, play: Callable[..., Any]) -> None:
@@ -174,39 +196,6 @@ def test_a_whole_event_is_opened(rich: Path, play: Callable[..., Any]) -> None:
     play(rich, story)
 
 
-KEYS = {
-    "1": (),
-    "2": (
-        "a  Approve",
-        "r  Reject",
-        "e  Edit",
-        "l  Label wrong",
-        "s  Skip",
-        "u  Undo",
-        "/  Filter",
-        "n  Next",
-    ),
-    "3": ("/  Search", "⏎  Open"),
-    "4": ("x  Export", "o  Report"),
-    "5": ("f  Follow", "/  Filter"),
-}
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_help_names_every_key_of_the_screen(rich: Path, play: Callable[..., Any], size: tuple[int, int]) -> None:
-    async def story(on: Any) -> None:
-        for key, told in KEYS.items():
-            await on.press(key)
-            said = await on.press("question_mark")
-            if size == SIZES[1]:
-                missing = [one for one in (*told, "q  Leave", "?  Help") if one not in said]
-                assert not missing, f"{missing} not in\n{said}"
-            assert "Escape closes this" in said
-            await on.press("escape")
-
-    play(rich, story, size=size)
-
-
 def test_the_command_palette_goes_to_screens_and_tells_the_run(rich: Path, play: Callable[..., Any]) -> None:
     async def story(on: Any) -> None:
         await on.press("ctrl+p")
@@ -226,17 +215,6 @@ def test_the_command_palette_goes_to_screens_and_tells_the_run(rich: Path, play:
         run = control.get_run(db)
     assert run is not None
     assert run.wanted == "pause"
-
-
-def test_a_click_on_a_key_does_what_the_key_does(rich: Path, play: Callable[..., Any]) -> None:
-    async def story(on: Any) -> None:
-        await on.press("2")
-        keys = on.text.splitlines()[-1]
-        await on.pilot.click(offset=(keys.index("Approve"), 23))
-        await on.settle()
-        assert "nothing waits for a person" in on.text
-
-    play(rich, story)
 
 
 def test_a_report_of_evaluate_is_opened_from_its_round(rich: Path, play: Callable[..., Any], tmp_path: Path) -> None:
@@ -260,21 +238,16 @@ def test_a_report_of_evaluate_is_opened_from_its_round(rich: Path, play: Callabl
     play(rich, story, size=(120, 60))
 
 
-@pytest.mark.parametrize("key", [*WHOLE, "3 enter"])
-def test_what_is_copied_is_what_is_shown(after_a_night: Path, play: Callable[..., Any], key: str) -> None:
+def test_what_is_copied_or_pasted_is_what_is_shown(after_a_night: Path, play: Callable[..., Any]) -> None:
     async def story(on: Any) -> None:
-        await on.press(*key.split())
-        on.app.screen.text_select_all()
-        await on.press("ctrl+c")
-        assert "demo" in on.app.clipboard or "Sample" in on.app.clipboard
-        assert not {"\x1b", "\x07", "\u202e"} & set(on.app.clipboard)
-
-    play(after_a_night, story)
-
-
-def test_what_is_pasted_into_a_line_is_shown_and_does_nothing(after_a_night: Path, play: Callable[..., Any]) -> None:
-    async def story(on: Any) -> None:
-        await on.press("3", "slash")
+        for keys in (*WHOLE, "3 down enter"):
+            await on.press(*keys.split())
+            on.app.screen.text_select_all()
+            await on.press("ctrl+c")
+            assert len(on.app.clipboard) > 20
+            assert not {"\x1b", "\x07", "\u202e"} & set(on.app.clipboard)
+        assert "kill ␛]52;c;aGk=␇ a [bold]process[/nope] ⟨U+202E⟩back" in on.app.clipboard
+        await on.press("escape", "slash")
         on.app.screen.query_one(Input).post_message(Paste("knit\u202e\x1b[2J\nmore"))
         await on.settle()
         assert on.app.screen.query_one(Input).value == "knit⟨U+202E⟩␛[2J"

@@ -19,6 +19,7 @@ import pytest
 
 from wizloop.store import reviews
 from wizloop.store.db import Store
+from wizloop.tui.editing import edited_in
 
 CLI = ("-m", "wizloop.loop.cli")
 CRASH = """
@@ -143,7 +144,7 @@ def colours(written: bytes) -> set[tuple[int, ...]]:
 
 @pytest.mark.parametrize(
     ("given", "kinds"),
-    [({}, {5}), ({"COLORTERM": "truecolor"}, {2}), ({"COLORTERM": "truecolor", "NO_COLOR": "1"}, {2})],
+    [({}, {5}), ({"COLORTERM": "truecolor", "NO_COLOR": "1"}, {2})],
 )
 def test_every_screen_in_the_colours_that_the_terminal_has(
     after_a_night: Path, given: dict[str, str], kinds: set[int]
@@ -196,13 +197,12 @@ def test_an_edit_goes_through_the_persons_editor(after_a_night: Path, tmp_path: 
     assert second.decision == "wait"
 
 
-def test_an_editor_that_is_not_there_is_named(after_a_night: Path) -> None:
-    with terminal(*watching(after_a_night), given={"EDITOR": "no-such-editor"}) as program:
-        program.see("$0.50 spent")
-        program.press("2")
-        program.see("trace 1 of")
-        program.press("e")
-        program.see("no-such-editor", "trace 1 of")
+@pytest.mark.parametrize(("editor", "said"), [("no-such-editor", "no-such-editor"), ("vi 'x", "is no command")])
+def test_an_editor_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, editor: str, said: str) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", editor)
+    with pytest.raises(OSError, match=said):
+        edited_in("{}")
 
 
 def test_a_crash_tells_where_and_shows_no_values(after_a_night: Path) -> None:
