@@ -34,18 +34,17 @@ def export_nf4(base: str, adapter: Path | None, to: Path) -> None:
     """Merged weights, then 4-bit NF4 by bitsandbytes: merging into weights that are 4-bit already would round the
     adapter away.
 
-    Raises BackendError where there is no bitsandbytes or no CUDA card.
+    Raises BackendError where there is no bitsandbytes.
     """
-    device, _ = torch_load.choose_device("auto")
-    if device == "cpu" or importlib.util.find_spec("bitsandbytes") is None:
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise BackendError(
-            "the format nf4 needs a CUDA card and bitsandbytes (pip install 'wizloop[cuda]'); "
-            "export safetensors instead"
+            "the format nf4 needs bitsandbytes (pip install 'wizloop[cuda]', on Linux); export safetensors instead"
         )
     whole = to / "whole"
     whole.mkdir()
     try:
         export_safetensors(base, adapter, whole)
+        device, _ = torch_load.choose_device("auto")
         loaded = torch_load.load(str(whole), None, quantise=True, device=device)
     finally:
         shutil.rmtree(whole)

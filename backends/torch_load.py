@@ -102,11 +102,13 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool) -> Any:
     """The weights on the device. Raises BadArtifact where a file is damaged or a weight is missing."""
     # Its bars of progress would stand between the lines of a log.
     logging.disable_progress_bar()
+    # Left out and not None: None would hide what a folder that is 4-bit already says of itself.
+    asked = {"quantization_config": _four_bits(base, device)} if quantise else {}
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32 if device == "cpu" else "auto",
-            quantization_config=_four_bits(base, device) if quantise else None,
+            **asked,
             device_map={"": device} if quantise or device != "cpu" else None,
             local_files_only=True,
             trust_remote_code=False,

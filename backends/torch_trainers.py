@@ -207,6 +207,8 @@ def _options(settings: TrainSettings, folder: Path, device: str) -> dict[str, An
         "use_cpu": not cuda,
         "bf16": cuda,
         "activation_checkpointing": cuda,
+        # Every adapter takes part in every pass.
+        "ddp_find_unused_parameters": False,
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",

@@ -328,7 +328,7 @@ class Export(Section):
     """What is written when a round is done."""
 
     formats: tuple[Literal["adapter", "safetensors", "mlx-4bit", "nf4"], ...] = ("safetensors",)
-    """Folders to write; nf4, 4 bits for bitsandbytes, needs a CUDA card."""
+    """Folders to write; nf4 is 4 bits for bitsandbytes, by torch."""
     every_round: bool = True
     """Or only after the last round."""
     parity_n: Annotated[int, Field(ge=0)] = 16

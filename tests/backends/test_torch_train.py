@@ -2,6 +2,7 @@
 otherwise.
 """
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -16,8 +17,8 @@ pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 
 import torch
 
-from tests.backends.lessons import SETTINGS, examples, pairs
-from wizloop.backends import mlx_load, mlx_losses, torch_adapter, torch_export, torch_load
+from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs
+from wizloop.backends import artifacts, mlx_load, mlx_losses, torch_adapter, torch_export, torch_load
 from wizloop.backends import torch_train, training_rows
 from wizloop.backends.guard_types import BackendError, LoraShape
 from wizloop.backends.tokens import Tokens
@@ -325,9 +326,36 @@ def test_an_export_tells_its_rotary_base_where_mlx_looks_for_it(tiny_base: Path,
     np.testing.assert_allclose(np.array(exported.model(mx.array(probe.numpy()))), theirs.detach().numpy(), atol=1e-3)
 
 
-def test_four_bits_without_a_card_are_refused_in_a_sentence(tiny_base: Path, tmp_path: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a card")
-    with pytest.raises(BackendError, match="needs a CUDA card and bitsandbytes"):
+def test_four_bits_without_bitsandbytes_are_refused_in_a_sentence(tiny_base: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is there")
+    with pytest.raises(BackendError, match="needs bitsandbytes"):
         torch_export.export_nf4(str(tiny_base), None, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_four_bits_are_trained_over_and_exported(tiny_base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="4 bits on torch need bitsandbytes")
+    tokens = Tokens(torch_load.load(str(tiny_base), None, quantise=False, device="cpu").tokenizer)
+    taught, to = new(tmp_path / "taught"), new(tmp_path / "nf4")
+    result = torch_train.train_sft(
+        str(tiny_base),
+        None,
+        examples(tokens),
+        SETTINGS,
+        PLAIN,
+        to=taught,
+        checkpoint=tmp_path / "ck",
+        on_step=nothing,
+        quantise=True,
+    )
+    assert result.losses[-1][1] < result.losses[0][1]
+    torch_export.export_nf4(str(tiny_base), taught, to)
+    assert {path.suffix for path in to.iterdir()} <= artifacts.ALLOWED_SUFFIXES
+    exported = torch_load.load(str(to), None, quantise=False, device="cpu")
+    whole = torch_load.load(str(tiny_base), taught, quantise=False, device="cpu")
+    probe = torch.tensor([ids(rows_of(whole)[0])[0]])
+    with torch.no_grad():
+        four, full = (torch.softmax(each.model(input_ids=probe).logits[0, -1], -1) for each in (exported, whole))
+    assert float((four - full).abs().max()) < 0.2
+    assert "Linear4bit" in repr(exported.model)
