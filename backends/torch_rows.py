@@ -48,10 +48,8 @@ class Rows:
         self._used = self._slots = 0
         self._mask = torch.zeros((0, 0), dtype=torch.bool, device=loaded.device)
         self._lengths: list[int] = []
+        self._positions = torch.zeros(0, dtype=torch.long, device=loaded.device)
         self._last = torch.zeros(0, dtype=torch.long, device=loaded.device)
-
-    def __len__(self) -> int:
-        return len(self._lengths)
 
     @property
     def full(self) -> bool:
@@ -63,29 +61,32 @@ class Rows:
         lengths = [self._lengths[row] for row in kept] + [start.cache[0][0].shape[2] for start in new]
         used = max(lengths)
         slots = used + min(room, _ROOM)
-        layers = [
-            (self._moved(at, 0, kept, new, used, slots), self._moved(at, 1, kept, new, used, slots))
-            for at in range(len(new[0].cache) if new else len(self._layers()))
-        ]
-        begins = torch.tensor([used - length for length in lengths], device=self._loaded.device)
-        self._mask = torch.arange(slots, device=self._loaded.device)[None, :] >= begins[:, None]
+        made: list[Any] = []
+        for at in range(len(new[0].cache) if new else len(self._layers())):
+            keys, values = (self._moved(at, which, kept, new, used, slots) for which in (0, 1))
+            made.append(_Roomy(keys, values, used))
+            # Each old layer is let go before the next new one is made, or a card would hold everything twice.
+            self._layers()[at : at + 1] = [None]
+        self._positions = torch.tensor(lengths, device=self._loaded.device)
+        self._mask = torch.arange(slots, device=self._loaded.device)[None, :] >= used - self._positions[:, None]
         last = torch.tensor([start.last for start in new], dtype=torch.long, device=self._loaded.device)
         self._last = torch.cat([self._last[list(kept)], last])
         self._lengths, self._used, self._slots = lengths, used, slots
         self._cache = DynamicCache()
-        self._cache.layers = [_Roomy(keys, values, used) for keys, values in layers]
+        self._cache.layers = made
 
     def logits(self) -> torch.Tensor:
         """[rows, vocabulary], float32: what comes after each row's last token, which joins the keys and values."""
         states = self._loaded.hidden(
             input_ids=self._last[:, None],
             attention_mask=self._mask[:, : self._used + 1],
-            position_ids=torch.tensor(self._lengths, device=self._loaded.device)[:, None],
+            position_ids=self._positions[:, None],
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
         self._used += 1
         self._lengths = [length + 1 for length in self._lengths]
+        self._positions = self._positions + 1
         return self._loaded.head(states[:, -1]).float()
 
     def end_in(self, tokens: torch.Tensor) -> None:
@@ -93,7 +94,8 @@ class Rows:
         self._last = tokens
 
     def _layers(self) -> list[Any]:
-        return self._cache.layers if self._cache is not None else []
+        layers: list[Any] = self._cache.layers if self._cache is not None else []
+        return layers
 
     def _moved(
         self, at: int, which: int, kept: Sequence[int], new: Sequence[Start], used: int, slots: int
