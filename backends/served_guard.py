@@ -5,6 +5,7 @@ which no special token is spelled; where it gives no log-probabilities, `sentenc
 """
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -68,11 +69,11 @@ class ServedGuard:
         self._endpoint, self._extra = endpoint, extra
         # For as long as the guard: every thread has a connection of its own.
         self._threads = ThreadPoolExecutor(max_workers=concurrency)
+        self._end = weakref.finalize(self, _end, self._threads, endpoint)
 
     def close(self) -> None:
-        """End its threads and connections."""
-        self._threads.shutdown()
-        self._endpoint.close()
+        """End its threads and connections; a guard that is dropped does so by itself."""
+        self._end()
 
     @property
     def whole(self) -> bool:
@@ -170,10 +171,17 @@ class ServedGuard:
         return {"model": self.model, "prompt": prompt, **asked, **self.dialect.asking(), **self._extra}
 
 
+def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:
+    threads.shutdown()
+    endpoint.close()
+
+
 def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) -> tuple[str, dict[str, Any]]:
     """The model's name in a request, and what else a request says of it."""
     if server.adapters == "path":
-        return server.model or base, {} if adapter is None else {"adapters": str(adapter.absolute())}
+        # The server may run elsewhere in this machine's folders.
+        here = str(Path(base).absolute()) if Path(base).is_dir() else base
+        return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
     if adapter is not None:
         return _lora(endpoint, adapter.absolute()), {}
     listed = [server.model] if server.model is not None else endpoint.models()

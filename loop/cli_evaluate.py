@@ -29,6 +29,7 @@ Scored = tuple["Measured", Sequence["Judged"]]
 @click.option("--group", metavar="COLUMN", help="Report by this column too: a policy, or the attack.")
 @click.option("--round", type=int, help="Evaluate the champion after this round; without it, the one that stands.")
 @click.option("--model", type=FILE, help="Evaluate the model in this folder, asked as the run's recipe says.")
+@click.option("--recipe", metavar="RECIPE", help="Ask as this recipe says, with no run: a model, or the recipe's base.")
 @click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with pictures into this new folder.")
 @in_workspace
 @with_json
@@ -40,6 +41,7 @@ def evaluate(
     group: str | None,
     round: int | None,
     model: Path | None,
+    recipe: str | None,
     report: Path | None,
     workspace: Path,
     as_json: bool,
@@ -47,8 +49,10 @@ def evaluate(
     """How good recorded outputs, or a run's guard, are: three ways of counting, with 95 % intervals."""
     from wizloop.loop.containers import ImportRefused
 
-    if predictions and (round is not None or model is not None):
-        refuse("--predictions are recorded already: leave out --round and --model")
+    if predictions and (round is not None or model is not None or recipe is not None):
+        refuse("--predictions are recorded already: leave out --round, --model and --recipe")
+    if recipe is not None and round is not None:
+        refuse("--recipe asks with no run, which alone has rounds: leave out --round")
     if not predictions and (task or group):
         refuse("--task and --group speak about --predictions: a test set knows its labels and policies")
     if report is not None and report.exists():
@@ -57,12 +61,14 @@ def evaluate(
     with sentences(ImportRefused):
         if predictions:
             scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
+        elif recipe is not None:
+            scored = _without_a_run(recipe, benchmark, model)
         else:
             scored = _of_a_guard(workspace, benchmark, round, model)
     _show([one for one, _ in scored], notes, as_json)
     if report is not None:
         _write(report, scored)
-        if not predictions:
+        if not predictions and recipe is None:
             _note(workspace, report, [one for one, _ in scored], round, model)
 
 
@@ -121,6 +127,26 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
             assert folder is not None
             ctx, model = evaluating.of_folder(ctx, folder)
             say(f"{folder}: asked as the recipe {recipe.name} says; thresholds are one half, for it has none of dev")
+        return [scored for name, found in rows.items() for scored in evaluating.evaluate(ctx, model, name, found)]
+
+
+def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> list[Scored]:
+    """Ask a model about labelled files as a recipe says."""
+    import sys
+
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop import evaluating, evaluating_alone
+    from wizloop.recipes import schema
+
+    with (
+        sentences(schema.RecipeError, failures=(BackendError,)),
+        redirect_stdout(sys.stderr),
+        evaluating_alone.asking(schema.load(named), folder, files, now()) as (ctx, model),
+    ):
+        say(
+            f"{model.path}: asked as the recipe {ctx.recipe.name} says; thresholds are one half, for it has none of dev"
+        )
+        rows = evaluating.benchmarks(ctx, files)
         return [scored for name, found in rows.items() for scored in evaluating.evaluate(ctx, model, name, found)]
 
 

@@ -105,8 +105,8 @@ def _answers(
     guard, renderer, longest = ctx.guard(model), standing.renderer(ctx), ctx.recipe.guard.max_prompt_tokens
     how = ctx.recipe.classify
     known = Calibration.from_json(model.calibration_json)
-    if model.calibration_json is None and how.verdict == "traces":
-        # A published guard may never have learned to answer at once.
+    if model.calibration_json is None and (how.verdict == "traces" or ctx.recipe.guard.opening == "none"):
+        # A published guard never learned to answer at once.
         known = Calibration(source=dict.fromkeys(TASKS, "traces"))
     manner = Manner(
         how.most, how.most, how.temperature, how.top_p, ctx.recipe.guard.max_trace_tokens, standing.window(ctx, model)

@@ -1,5 +1,6 @@
 """The engine "vllm" in a run: one server answers for the guard, its key stays out of sight, what is lost is told."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.loop.stand_in import StandIn
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
@@ -14,6 +16,7 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.backends.served_guard import ServedGuard
 from wizloop.loop import evaluating, prepare, standing, using
 from wizloop.loop.asking import Manner, ask_direct, ask_traces
+from wizloop.loop.cli import app
 from wizloop.recipes import schema
 from wizloop.recipes.sections import Server
 from wizloop.store import control, events, models, steps
@@ -176,3 +179,38 @@ def test_engine_and_server_are_given_together(tmp_path: Path, text: str, says: s
     with pytest.raises(schema.RecipeError) as refused:
         schema.load(path)
     assert says in str(refused.value)
+
+
+def test_a_published_guard_is_measured_by_its_traces_with_the_instruction_of_the_file(
+    base: Path, model: Model, tmp_path: Path
+) -> None:
+    rows = [("a", "harmful"), ("b", "harmful"), ("c", "unharmful"), ("d", "harmful")]
+    shown = [{"prompt": prompt, "label": label, "told": "Judge as you learned.\n"} for prompt, label in rows]
+    (tmp_path / "bench.jsonl").write_text("\n".join(map(json.dumps, shown)), encoding="utf-8")
+    with CompletionsWire(model, "vllm") as wire:
+        guard = f'base = "{base}"\ninstruction = "column:told"\nengine = "vllm"\nmax_trace_tokens = 120'
+        server = f'[guard.server]\nbase_url = "{wire.url}/v1"\nconcurrency = 2'
+        how = '[classify]\nverdict = "traces"\nleast = 1\nmost = 1\ntemperature = 0.0'
+        recipe = tmp_path / "published.toml"
+        recipe.write_text(f'name = "x"\nsource = "imported"\n[guard]\n{guard}\n{server}\n{how}\n', encoding="utf-8")
+        words = ["evaluate", "--recipe", str(recipe), "--benchmark", str(tmp_path / "bench.jsonl"), "--json"]
+        before = sorted(tmp_path.iterdir())
+        result = CliRunner().invoke(app, [*words, "-w", str(tmp_path / "no-workspace")])
+        asked = [body["prompt"] for body in wire.books.bodies if body and body.get("max_tokens") == 120]
+    assert result.exit_code == 0, result.output
+    # Everything is called harmful: three of four are, which is a precision of 0.75 at a recall of 1.
+    assert json.loads(result.stdout)["strict"]["f1"] == pytest.approx(2 * 0.75 / 1.75)
+    assert len(asked) == 4
+    assert model.decode(asked[0]).startswith("Judge as you learned.\n\nHuman user:\n")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_without_a_run_a_model_and_a_file_must_be_named(tmp_path: Path) -> None:
+    for words, says in (
+        (["--recipe", "demo", "--benchmark", "x.jsonl"], "its guard is made from nothing in a run"),
+        (["--recipe", "guardreasoner-1b"], "only labelled files can be measured"),
+        (["--recipe", "demmo"], "did you mean 'demo'"),
+    ):
+        result = CliRunner().invoke(app, ["evaluate", *words, "-w", str(tmp_path / "none")])
+        assert result.exit_code == 2
+        assert says in result.output
