@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
@@ -38,11 +38,12 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[TextIO]:
-    if str(file) == "-":
-        yield sys.stdin
-        return
     try:
-        with file.open(encoding="utf-8") as lines:
-            yield lines
-    except (OSError, UnicodeDecodeError) as error:
+        given = nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8")
+    except OSError as error:
         refuse(f"{file}: cannot be read: {error}")
+    with given as lines:
+        try:
+            yield lines
+        except UnicodeDecodeError as error:
+            refuse(f"{file}: cannot be read: {error}")

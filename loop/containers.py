@@ -141,6 +141,8 @@ def _json_object(path: Path, stream: TextIO) -> Numbered:
     """The rows of a document that is no list: an object around the list."""
     stream.seek(0)
     text = stream.read(MAX_JSON + 1)
+    if not text.strip():
+        raise ImportRefused(f"{path}: there is no row in it")
     if len(text) > MAX_JSON:
         raise ImportRefused(f"{path}: more than {MAX_JSON:,} characters in one object; make it JSON Lines (.jsonl)")
     try:

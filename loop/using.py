@@ -111,11 +111,19 @@ def export(ctx: Context, model: models.Model, form: str, to: Path, told: Callabl
 
 
 def _asked(number: int, line: str) -> Asked:
-    if not line.lstrip().startswith("{"):
-        return Asked(line)
+    asked = _object(number, line) if line.lstrip().startswith("{") else Asked(line)
+    try:
+        f"{asked.prompt}{asked.response}".encode()
+    except UnicodeEncodeError:
+        raise BadLine(f"line {number}: half a character in it, or bytes that are not UTF-8: write it whole") from None
+    return asked
+
+
+def _object(number: int, line: str) -> Asked:
+    """The text that an object holds; what only looks like one is a text itself."""
     try:
         given = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Asked(line)
     prompt, response = given.get("prompt"), given.get("response")
     if not isinstance(prompt, str) or not (response is None or isinstance(response, str)):

@@ -108,6 +108,7 @@ def zipped(path: Path) -> Path:
     [
         pytest.param(lambda at: zipped(at / "a.jsonl.gz"), "damaged or cut short", id="a truncated gzip"),
         pytest.param(lambda at: lines(at / "a.jsonl"), "there is no row in it", id="an empty file"),
+        pytest.param(lambda at: lines(at / "a.json"), "there is no row in it", id="an empty list's file"),
         pytest.param(lambda at: at, "it is a folder", id="a folder"),
         pytest.param(lambda at: at / "none.csv", "no such file", id="no file"),
         pytest.param(

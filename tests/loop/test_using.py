@@ -122,3 +122,14 @@ def test_lines_are_texts_or_objects() -> None:
 def test_an_object_without_a_text_is_refused_with_its_line(line: str) -> None:
     with pytest.raises(BadLine, match="line 2: an object needs a text as its prompt"):
         list(read_lines(["knit\n", line]))
+
+
+@pytest.mark.parametrize("line", ['{"prompt": "a \\ud800 b"}\n', "bytes that are none \udcff\n"])
+def test_half_a_character_is_refused_with_its_line(line: str) -> None:
+    with pytest.raises(BadLine, match="line 2: half a character"):
+        list(read_lines(["knit\n", line]))
+
+
+def test_what_only_looks_like_an_object_is_a_text() -> None:
+    deep = '{"prompt":' * 100_000
+    assert list(read_lines([deep])) == [Asked(deep)]
