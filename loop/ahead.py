@@ -10,52 +10,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop import ahead_data, ahead_teaching, ahead_time, doctor, instructing, keys, seats
-from wizloop.loop.ahead_data import SPLITS, Source
+from wizloop.loop import ahead_data, ahead_teaching, doctor, instructing, keys, seats
+from wizloop.loop.ahead_data import Source
+from wizloop.loop.ahead_plan import Plan, bounds_of, plan_of
 from wizloop.loop.ahead_teaching import Asking
-from wizloop.loop.ahead_time import NOTHING_MEASURED, Duration
 from wizloop.loop.containers import ImportRefused
 from wizloop.loop.doctor import Check
-from wizloop.loop.phases import phases_of
 from wizloop.loop.prices import PriceError
 from wizloop.loop.starting import Limits, OtherRecipe, followed
 from wizloop.recipes import schema
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe, RecipeError
-from wizloop.store import control, errors, ledger
+from wizloop.store import errors
 from wizloop.store.db import Store
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do."""
-
-    recipe: str
-    rounds: int
-    """After round 0."""
-    phases: dict[str, tuple[str, ...]]
-    """Of round 0, and of the others."""
-    samples: dict[str, int | None]
-    """By split, at most; None where that is not known without the network."""
-    picked: int | None
-    """Samples that go to a teacher, at most."""
-    a_round: int
-    """Of these, in each round after round 0."""
-    teachers: list[Asking]
-    budget_usd: float | None
-    spent_usd: float
-    """By this workspace's run so far, with what is reserved."""
-    until: str | None
-    time: Duration
-
-    @property
-    def most_usd(self) -> float | None:
-        """What the run can still cost, or None where nothing bounds it."""
-        known = [one.usd for one in self.teachers if one.usd is not None]
-        worst = sum(known) if len(known) == len(self.teachers) else None
-        left = None if self.budget_usd is None else max(self.budget_usd - self.spent_usd, 0.0)
-        bounds = [bound for bound in (worst, left) if bound is not None]
-        return min(bounds, default=None)
 
 
 @dataclass(frozen=True)
@@ -85,7 +52,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
             recipe = _recipe(store, asked)
         except (RecipeError, OtherRecipe) as error:
             return Ahead([Check("recipe", False, str(error)), *place], None)
-        found, bounds = ahead_data.sources(recipe, store), _bounds(recipe, store, limits)
+        found, bounds = ahead_data.sources(recipe, store), bounds_of(recipe, store, limits)
         checks = [Check("recipe", True, recipe.name), doctor.runs_on(recipe), doctor.model(recipe), _prompt(recipe)]
         checks += _server(recipe)
         checks += _data(found)
@@ -95,7 +62,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
             askings = ahead_teaching.askings(recipe, found, bounds.rounds, now)
         except (PriceError, PolicyError) as error:
             checks.append(Check("teacher", False, str(error)))
-        return Ahead([*checks, *place], _plan(recipe, found, bounds, limits, askings))
+        return Ahead([*checks, *place], plan_of(recipe, found, bounds, limits, askings))
 
 
 @contextmanager
@@ -188,44 +155,3 @@ def _price(recipe: Recipe, name: str, *, capped: bool, now: datetime) -> Check:
         return Check("price", True, f"{name}: the price of {model} is not known", "set no budget, or give its price")
     first = tariff.tiers[0]
     return Check("price", True, f"{name}: {model}, ${first.input:g} in and ${first.output:g} out a million tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    """How far a run would go."""
-
-    rounds: int
-    budget_usd: float | None
-    spent_usd: float = 0.0
-    time: Duration = NOTHING_MEASURED
-
-
-def _bounds(recipe: Recipe, store: Store | None, limits: Limits) -> _Bounds:
-    """As the command line says, or the workspace's run, or the recipe."""
-    rounds, budget, spent, time = recipe.rounds, recipe.budget_usd, 0.0, NOTHING_MEASURED
-    if store is not None:
-        with store.read() as db:
-            if (run := control.get_run(db)) is not None:
-                money = ledger.budget(db)
-                rounds, budget = run.rounds_wanted, None if run.cap_micro is None else run.cap_micro / 1e6
-                spent = (money.settled_micro + money.reserved_micro) / 1e6
-            rounds = rounds if limits.rounds is None else limits.rounds
-            time = ahead_time.duration(db, rounds)
-    rounds = rounds if limits.rounds is None else limits.rounds
-    return _Bounds(rounds, budget if limits.budget_usd is None else limits.budget_usd, spent, time)
-
-
-def _plan(recipe: Recipe, found: Sequence[Source], bounds: _Bounds, limits: Limits, askings: list[Asking]) -> Plan:
-    return Plan(
-        recipe=recipe.name,
-        rounds=bounds.rounds,
-        phases={"round 0": phases_of(0), "each round": phases_of(1)},
-        samples={split: ahead_data.rows_of(found, split) for split in SPLITS},
-        picked=ahead_teaching.picked(recipe, found, bounds.rounds),
-        a_round=recipe.select.budget,
-        teachers=askings,
-        budget_usd=bounds.budget_usd,
-        spent_usd=bounds.spent_usd,
-        until=limits.until or recipe.until,
-        time=bounds.time,
-    )

@@ -22,7 +22,7 @@ class Asking:
     teacher: str
     model: str
     mode: str
-    """here, live or batch."""
+    """here, replay, live or batch."""
     calls: int | None
     """At most: every sample, and once more each where the recipe has a second ask; None where that is not known."""
     usd: float | None
@@ -46,6 +46,8 @@ def _asking(recipe: Recipe, name: str, found: Sequence[Source], rounds: int, now
     if name in seats.HERE:
         model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
         return Asking(name, model, "here", questions, 0.0)
+    if recipe.teacher.replay is not None:
+        return Asking(name, seats.remote_of(recipe.teacher, name).model, "replay", questions, 0.0)
     tariff = seats.tariff_of(recipe.teacher, name, now.date())
     seat = seats.seat_of(recipe, name, tariff, None)
     calls = None if questions is None else questions * (2 if recipe.teacher.second_ask else 1)

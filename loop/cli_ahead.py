@@ -8,7 +8,7 @@ import click
 from wizloop.loop.cli_common import BAD_INPUT, now, put, say
 
 if TYPE_CHECKING:
-    from wizloop.loop.ahead import Plan
+    from wizloop.loop.ahead_plan import Plan
     from wizloop.loop.ahead_teaching import Asking
     from wizloop.loop.starting import Limits
 
@@ -51,6 +51,8 @@ def _lines(plan: "Plan") -> list[str]:
 
 
 def _asking(one: "Asking") -> str:
+    if one.mode == "replay":
+        return f"{one.teacher} ({one.model}): answers again from what was kept, and costs nothing"
     if one.mode == "here":
         return f"{one.teacher} ({one.model}): runs here, is sent nothing and costs nothing"
     usd = "; their cost is not known before the samples and the price are" if one.usd is None else f", ${one.usd:.2f}"

@@ -142,6 +142,15 @@ def test_the_most_that_teachers_cost_is_bounded_by_the_budget(tmp_path: Path, mo
     assert told(recipe, "--budget", "1.5", "-w", tmp_path / "runs")["plan"]["most_usd"] == 1.5
 
 
+def test_a_replayed_teacher_costs_nothing_and_needs_its_file(tmp_path: Path) -> None:
+    recipe = written(tmp_path, f'[teacher]\nnames = ["claude"]\nreplay = "{tmp_path}/calls.jsonl"')
+    assert f"claude: {tmp_path}/calls.jsonl is not there" in dry(recipe, "-w", tmp_path / "runs", status=2).stderr
+    (tmp_path / "calls.jsonl").write_text("")
+    found = told(recipe, "-w", tmp_path / "runs")
+    assert (found["missing"], found["plan"]["most_usd"]) == ([], 0.0)
+    assert found["plan"]["teachers"][0]["mode"] == "replay"
+
+
 def test_longer_texts_and_a_second_ask_cost_more() -> None:
     texts = {"pool": [100, 9000], "seed": [100], "dev": [100]}
     recipe = schema.load("demo").model_copy(update={"teacher": Teachers(names=("claude",))})
