@@ -1,10 +1,10 @@
-"""A whole night with a teacher that costs: Claude's wire format on the loopback, under a cap, live and in batches."""
+"""A whole night with teachers that cost, on the loopback and under a cap: Claude in batches, and Gemini live for what
+Claude refuses."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from tests.servers.provider import Books
 from wizloop.loop.cli import app
 
 KEY = "sk-canary-9d31c0"
-CAP_USD = 3.0
 PRICES = """
 [[price]]
 provider = "claude"
@@ -28,6 +27,14 @@ output = 10.0
 cache_read = 0.1
 cache_write = 2.5
 cache_write_1h = 4.0
+[[price]]
+provider = "gemini"
+model = "gemini-3.8-flash"
+from = 2026-01-01
+input = 0.75
+output = 3.75
+cache_read = 0.075
+cache_write = 0.75
 """
 RECIPE = """
 name = "paid"
@@ -36,21 +43,27 @@ seed = 5
 rounds = 1
 budget_usd = 3.0
 [data_demo]
-pool = 40
-seed = 24
-dev = 24
-test = 16
+pool = 24
+seed = 16
+dev = 16
+test = 12
 [guard]
 instruction = "none"
-max_trace_tokens = 32
+max_trace_tokens = 48
 [guard.tiny]
 vocab = 1000
-width = 64
-mlp = 128
+layers = 1
+width = 32
+mlp = 32
+epochs = 0
+[classify]
+share = 0.1
+least = 1
+most = 1
 [members]
 count = 0
 [select]
-budget = 8
+budget = 6
 [train]
 epochs = 1
 least_steps = 1
@@ -60,23 +73,28 @@ enabled = false
 rule = "nothing"
 [gate]
 max_over_refusal_rise = 1.0
+max_unparsable = 1.0
 margin = 1.0
 [export]
 formats = ["adapter"]
+parity_n = 0
 [teacher]
-names = ["claude"]
+names = ["claude", "gemini"]
 prices = "prices.toml"
 [teacher.claude]
+mode = "batch"
 poll_s = 0.05
 """
-QUESTIONS = 24 + 8
+QUESTIONS = 16 + 6
+REFUSED = 7
+"""Every third row of a batch."""
 
 
 @dataclass(frozen=True)
 class Night:
-    mode: str
     folder: Path
-    books: Books
+    claude: Books
+    gemini: Books
     status: int
     said: bytes
 
@@ -86,16 +104,21 @@ class Night:
         return json.loads(found.stdout)
 
 
-@pytest.fixture(scope="module", params=["live", "batch"])
-def night(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "paid.toml").write_text(f'{RECIPE}mode = "{request.param}"\n', encoding="utf-8")
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    folder = tmp_path_factory.mktemp("paid")
+    (folder / "paid.toml").write_text(RECIPE, encoding="utf-8")
     (folder / "prices.toml").write_text(PRICES, encoding="utf-8")
-    with pairs.server("claude") as server:
-        around = os.environ | {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}
-        command = [sys.executable, "-P", "-m", "wizloop.loop.cli", "start", "paid.toml", "--headless", "-w", "ws"]
+    command = [sys.executable, "-P", "-m", "wizloop.loop.cli", "start", "paid.toml", "--headless", "-w", "ws"]
+    with pairs.server("claude", script=_third) as claude, pairs.server("gemini") as gemini:
+        addresses = {"ANTHROPIC_BASE_URL": claude.url, "GOOGLE_GEMINI_BASE_URL": gemini.url}
+        around = os.environ | addresses | {"ANTHROPIC_API_KEY": KEY, "GEMINI_API_KEY": KEY}
         done = subprocess.run(command, cwd=folder, env=around, capture_output=True, check=False)
-        yield Night(request.param, folder, server.books, done.returncode, done.stdout + done.stderr)
+        return Night(folder, claude.books, gemini.books, done.returncode, done.stdout + done.stderr)
+
+
+def _third(number: int, path: str) -> str | None:
+    return "refusal" if path == "row" and number % 3 == 0 else None
 
 
 def test_it_ends_with_a_champion_and_every_sample_taught(night: Night) -> None:
@@ -107,23 +130,27 @@ def test_it_ends_with_a_champion_and_every_sample_taught(night: Night) -> None:
     assert rounds[-1]["exports"]
 
 
+def test_what_is_refused_in_a_batch_is_asked_live_elsewhere(night: Night) -> None:
+    assert (night.claude.paths["submit"], night.claude.paths["ask"]) == (2, 0)
+    assert (night.gemini.paths["submit"], night.gemini.paths["ask"]) == (0, REFUSED)
+    assert set(night.claude.billed.values()) == set(night.gemini.billed.values()) == {1}
+    assert (len(night.claude.billed), len(night.gemini.billed)) == (QUESTIONS, REFUSED)
+
+
 def test_the_ledger_is_the_providers_bill(night: Night) -> None:
     found = night.told("costs")
-    assert set(night.books.billed.values()) == {1}
-    assert len(night.books.billed) == found["total"]["calls"] == found["total"]["answers"] == QUESTIONS
-    # The ledger keeps whole micro-dollars, and rounds each call up.
-    above = found["total"]["settled_usd"] * 1e6 - night.books.bill_micro
-    assert -1e-6 <= above < QUESTIONS
-    assert found["budget"] == {"cap": CAP_USD, "settled": found["total"]["settled_usd"], "reserved": 0.0}
-    assert night.books.bill_micro > QUESTIONS * 400 * 10 * (0.5 if night.mode == "batch" else 1.0)
+    assert (found["total"]["calls"], found["total"]["answers"]) == (QUESTIONS + REFUSED, QUESTIONS)
+    assert (found["total"]["refusals"], found["unanswered"]) == (REFUSED, 0)
+    for books, teacher in ((night.claude, "claude"), (night.gemini, "gemini")):
+        settled = sum(row["settled_usd"] for row in found["rows"] if row["teacher"] == teacher)
+        # The ledger keeps whole micro-dollars, and rounds each call up.
+        assert -1e-3 <= settled * 1e6 - books.bill_micro < len(books.billed)
+    # 400 tokens an answer: half of $10 a million in a batch, $3.75 live.
+    assert night.claude.bill_micro > (QUESTIONS - REFUSED) * 400 * 5
+    assert night.gemini.bill_micro > REFUSED * 400 * 3.75
+    assert found["budget"] == {"cap": 3.0, "settled": found["total"]["settled_usd"], "reserved": 0.0}
     assert sum(one["teacher"]["usd"] for one in night.told("rounds")) == pytest.approx(found["total"]["settled_usd"])
-    assert found["total"]["cached_tokens"] > 0
-
-
-def test_it_asked_in_the_way_that_the_recipe_names(night: Night) -> None:
-    batches = night.mode == "batch"
-    assert night.books.paths["ask"] == (0 if batches else QUESTIONS)
-    assert night.books.paths["submit"] == (2 if batches else 0)
+    assert all(row["cached_tokens"] > 0 for row in found["rows"] if row["teacher"] == "claude")
 
 
 def test_the_key_stands_nowhere(night: Night) -> None:
