@@ -4,7 +4,7 @@ It speaks OpenAI's completions as vLLM, llama.cpp and mlx_lm.server do. It knows
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from wizloop.backends.line import Line
 WAITS_S = (0.5, 2.0, 8.0)
 """Before the second try and those after it, of a request that broke off or met an overloaded server."""
 _TOKEN_ID = "token_id:"
+_LIMITED, _BUSY = 429, (503,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,9 @@ class Endpoint:
         for known in _KNOWN:
             tried = Dialect(known.ids, known.counts, min(known.k, topk))
             body = {"model": model, "prompt": list(prompt) if tried.ids else text, "max_tokens": 1, "temperature": 0.0}
-            exchange = self.post("/completions", {**body, **tried.asking(), **extra}, once=True)
+            exchange = self.post("/completions", {**body, **tried.asking(), **extra}, probing=True)
+            if exchange.fault is not None:
+                raise self._silent(exchange)
             if exchange.status != 200:
                 last = _told(exchange)
                 continue
@@ -115,27 +118,30 @@ class Endpoint:
 
     def models(self) -> list[str]:
         """The names that the server lists, adapters among them. Raises BackendError where it does not answer."""
-        exchange = self._sent(lambda: self._line.client.get(f"{self.base_url}/models", headers=self._headers), WAITS_S)
+        exchange = self._sent(lambda: self._line.client.get(f"{self.base_url}/models", headers=self._headers))
         if exchange.status != 200:
-            raise BackendError(
-                f"{self.base_url}: does not answer: {_told(exchange)}; start the server, or mend guard.server"
-            )
+            raise self._silent(exchange)
         return [str(dig(one, "id")) for one in dig(exchange.told(), "data") or []]
 
-    def post(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> Exchange:
-        """What came of a request, after all its tries."""
+    def post(self, path: str, body: Mapping[str, Any], *, probing: bool = False) -> Exchange:
+        """What came of a request, after all its tries. A probe that a server chokes on is not tried again."""
         url = f"{self.base_url}{path}"
-        waits_s = () if once else WAITS_S
-        return self._sent(lambda: self._line.client.post(url, json=dict(body), headers=self._headers), waits_s)
+        again = _BUSY if probing else range(500, 600)
+        return self._sent(lambda: self._line.client.post(url, json=dict(body), headers=self._headers), again)
 
-    def _sent(self, do: Callable[[], object], waits_s: Sequence[float]) -> Exchange:
-        for wait_s in (*waits_s, None):
+    def _sent(self, do: Callable[[], object], again: Container[int] = range(500, 600)) -> Exchange:
+        for wait_s in (*WAITS_S, None):
             exchange = self._line.call(do, self._deadline_s)
-            status = exchange.status or 503
-            if wait_s is None or (exchange.fault is None and status != 429 and status < 500):
+            lasting = exchange.fault is None and exchange.status != _LIMITED and exchange.status not in again
+            if wait_s is None or lasting:
                 return exchange
             time.sleep(wait_s)
         raise AssertionError("the last try returns")
+
+    def _silent(self, exchange: Exchange) -> BackendError:
+        return BackendError(
+            f"{self.base_url}: does not answer: {_told(exchange)}; start the server, or mend guard.server"
+        )
 
 
 def _reply(told: Mapping[str, Any], base_url: str) -> Reply:

@@ -209,6 +209,14 @@ def test_a_server_that_is_overloaded_is_asked_again_and_one_that_is_broken_is_no
         guard.score(encoded(guard)[:1], CHOICE)
 
 
+def test_a_server_that_is_busy_while_it_is_looked_at_keeps_its_dialect(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, "WAITS_S", (0.01, 0.01))
+    guard, _ = ask("vllm", each("html 503", "429"))
+    assert (guard.dialect.ids, guard.dialect.k) == (True, 20)
+
+
 def test_nothing_that_answers_is_said_by_its_address(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completions, "WAITS_S", (0.01,))
     with socket.socket() as free:
@@ -268,12 +276,14 @@ def mlx_server(tiny_base: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(tiny_base), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(300):
+        until, answers = time.monotonic() + 180, False
+        while not answers:
+            assert process.poll() is None
+            assert time.monotonic() < until
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
+                answers = True
             except OSError:
-                assert process.poll() is None
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
