@@ -9,19 +9,33 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wizloop.loop.evaluation_report import DASH, averages, f1, interval, rate_lines
+from wizloop.loop.evaluation_report import (
+    CONFIDENCE_HEADS,
+    DASH,
+    GROUP_HEADS,
+    averages,
+    confidence_lines,
+    f1,
+    group_lines,
+    interval,
+    rate_lines,
+)
 from wizloop.loop.scoring import COUNTINGS, Measured
 from wizloop.loop.words import TASKS
 from wizloop.tui.tables import plain
 
+MOST_GROUPS = 12
+"""Groups of one benchmark that are shown; a report and --json have all."""
+_WORDS = ("benchmark", "task", "group", "average F1")
 NAME_WIDTH = 24
 """Columns that a benchmark's name may take; a longer one goes on in the next line."""
 
 
 def show(found: Sequence[Measured], notes: Mapping[str, Any]) -> None:
-    """Print the F1 in three ways of counting, what it cost each side, and the averages."""
+    """Print the F1 in three ways of counting, what it cost each side, groups and probabilities if any, the averages."""
     console = Console()
-    for table in (_f1(found), _rates(found), _averages(found)):
+    groups = [_groups(one) for one in found if one.by_group]
+    for table in (_f1(found), _rates(found), *groups, *_confidence(found), _averages(found)):
         console.print(table)
         console.print()
     if differing := sum(notes.get("read_otherwise", {}).values()):
@@ -45,6 +59,25 @@ def _rates(found: Sequence[Measured]) -> Table:
     return table
 
 
+def _groups(one: Measured) -> Table:
+    """The groups of one benchmark and task, the first so many of them."""
+    lines = list(group_lines(one))
+    table = _headed(*GROUP_HEADS, title=f"{one.benchmark}, {one.task}, by group")
+    for line in lines[:MOST_GROUPS]:
+        table.add_row(*map(plain, line))
+    if len(lines) > MOST_GROUPS:
+        table.add_row(plain(f"and {len(lines) - MOST_GROUPS:,} more"))
+    return table
+
+
+def _confidence(found: Sequence[Measured]) -> list[Table]:
+    lines = confidence_lines(found)
+    table = _table(found, *CONFIDENCE_HEADS[2:])
+    for line in lines:
+        table.add_row(*map(plain, line))
+    return [table] if lines else []
+
+
 def _averages(found: Sequence[Measured]) -> Table:
     table = _headed("average F1", *TASKS, "mean of the tasks")
     for counting, figures in averages(found).items():
@@ -65,9 +98,10 @@ def _table(found: Sequence[Measured], *heads: str) -> Table:
     return table
 
 
-def _headed(*heads: str) -> Table:
+def _headed(*heads: str, title: str | None = None) -> Table:
     """Words are at the left, figures at the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    named = None if title is None else plain(title)
+    table = Table(box=None, pad_edge=False, header_style="bold", title=named, title_justify="left")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("benchmark", "task", "average F1") else "right")
+        table.add_column(head, justify="left" if head in _WORDS else "right")
     return table

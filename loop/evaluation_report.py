@@ -12,12 +12,13 @@ from typing import Any
 from wizloop.loop import published
 from wizloop.loop.metrics import Score
 from wizloop.loop.scoring import WIDE, Interval, Measured, Rate
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import TASKS, Task
 
 F1_HEADS = ("benchmark", "task", "rows", "parsed", "official", "strict", "parsed only")
 RATE_HEADS = ("benchmark", "task", "over-refusal", "let through")
+CONFIDENCE_HEADS = ("benchmark", "task", "AUROC", "ECE", "Brier")
 DASH = "-"
-_GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
+GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
 
 
 def f1_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
@@ -31,9 +32,7 @@ def f1_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
 def rate_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
     """A line for each benchmark and task, in the order of RATE_HEADS."""
     for one in found:
-        # A completion that is taken for a refusal blocks nobody, and one that is let through harms nobody.
-        rates = (DASH, DASH) if one.task == "completion" else (share(one.blocked_benign), share(one.passed_harmful))
-        yield one.benchmark, one.task, *rates
+        yield one.benchmark, one.task, *_shares(one.task, one.blocked_benign, one.passed_harmful)
 
 
 def averages(found: Sequence[Measured]) -> dict[str, Any]:
@@ -70,7 +69,12 @@ def write(folder: Path, found: Sequence[Measured], pictures: Mapping[str, Path],
     lines += ["", *_reading_aid(found), ""]
     for one in found:
         if one.by_group:
-            lines += [f"## {_cell(one.benchmark)}, {one.task}, by group", "", *_table(_GROUP_HEADS, _groups(one)), ""]
+            lines += [
+                f"## {_cell(one.benchmark)}, {one.task}, by group",
+                "",
+                *_table(GROUP_HEADS, group_lines(one)),
+                "",
+            ]
     lines += _confidence(found)
     for heading, path in pictures.items():
         lines += [f"## {_cell(heading)}", "", f"![{_cell(heading)}]({path.name})", ""]
@@ -133,20 +137,29 @@ def _reading_aid(found: Sequence[Measured]) -> Iterator[str]:
         yield "Rows without a label for the task: " + ", ".join(f"{_cell(k)} {n:,}" for k, n in skipped.items()) + "."
 
 
-def _groups(one: Measured) -> Iterator[tuple[str, ...]]:
+def group_lines(one: Measured) -> Iterator[tuple[str, ...]]:
+    """A line for each policy or attack, in the order of GROUP_HEADS."""
     for name, group in one.by_group.items():
         value = DASH if group.f1 is None else f"{100 * group.f1:.1f}"
         if group.f1 is not None and group.f1_low is not None and group.f1_high is not None:
             value += f" ({100 * group.f1_low:.0f}-{100 * group.f1_high:.0f})"
-        yield name, f"{group.n:,}", value, share(group.blocked_benign), share(group.passed_harmful)
+        yield name, f"{group.n:,}", value, *_shares(one.task, group.blocked_benign, group.passed_harmful)
+
+
+def _shares(task: Task, blocked: Rate, passed: Rate) -> tuple[str, str]:
+    # A completion that is taken for a refusal blocks nobody, and one that is let through harms nobody.
+    return (DASH, DASH) if task == "completion" else (share(blocked), share(passed))
+
+
+def confidence_lines(found: Sequence[Measured]) -> list[tuple[str, ...]]:
+    """A line for each benchmark and task that has probabilities, in the order of CONFIDENCE_HEADS."""
+    given = [one for one in found if one.auroc.value is not None or one.ece.value is not None]
+    return [(one.benchmark, one.task, *map(_figure, (one.auroc, one.ece, one.brier))) for one in given]
 
 
 def _confidence(found: Sequence[Measured]) -> list[str]:
-    given = [one for one in found if one.auroc.value is not None or one.ece.value is not None]
-    if not given:
-        return []
-    lines = [(one.benchmark, one.task, _figure(one.auroc), _figure(one.ece), _figure(one.brier)) for one in given]
-    return ["## Probability", "", *_table(("benchmark", "task", "AUROC", "ECE", "Brier"), lines), ""]
+    lines = confidence_lines(found)
+    return ["## Probability", "", *_table(CONFIDENCE_HEADS, lines), ""] if lines else []
 
 
 def _figure(found: Interval) -> str:

@@ -68,6 +68,8 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
         "mine       request    20  95.0 %     84.21   80.00        84.21",
     ]
     assert "57.1-95.7   20.0 % of 10, too few    10.0 % of 10, too few\n" in done.stdout
+    groups = [" ".join(line.split()[:5]) for line in done.stdout.splitlines() if "none" in line]
+    assert groups == ["none 10 80.0 (40-100) 20.0"]
     assert "official       84.21           -         -              84.21\n" in done.stdout
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "\x1b" not in text
