@@ -103,6 +103,8 @@ class WindowTable(Widget, can_focus=True):
         self._empty = empty
         self._reader: Reader | None = None
         self._base: Style | None = None
+        self._drawn: tuple[list[int], int] = ([], 0)
+        """The keys in sight and the cursor's place among them, as they are on the screen."""
         self._turn = 0
         self._reading = False
         self._ends = {"earlier": True, "more": True}
@@ -174,7 +176,7 @@ class WindowTable(Widget, can_focus=True):
 
     def _go(self, to: int) -> None:
         """Put the cursor on a row that is held, keep it in sight, and read ahead of it."""
-        before, drawn = self.key, (self.top, self.cursor, len(self.rows))
+        before = self.key
         self.cursor = max(min(to, len(self.rows) - 1), 0)
         lowest = max(self.cursor - self._height + 1, 0)
         self.top = min(max(self.top, lowest), self.cursor, max(len(self.rows) - self._height, 0))
@@ -184,15 +186,17 @@ class WindowTable(Widget, can_focus=True):
             self._read("more")
         elif self.cursor < 2 * self._height and not self._ends["earlier"]:
             self._read("earlier")
-        self._draw_again(*drawn)
+        self._draw_again()
 
-    def _draw_again(self, top: int, cursor: int, rows: int) -> None:
-        """Draw the lines that changed: two where the cursor went and the rows stand as they did, else all."""
-        if (top, rows) == (self.top, len(self.rows)) and cursor != self.cursor:
-            lines = (at - top + 1 for at in (cursor, self.cursor))
-            self.refresh(*(Region(0, y, self.size.width, 1) for y in lines))
-        else:
+    def _draw_again(self) -> None:
+        """Draw the two lines that the cursor left and came to, or all where other rows are in sight than before."""
+        sight = [row.key for row in self.rows[self.top : self.top + self._height]]
+        place = self.cursor - self.top
+        (before, left), self._drawn = self._drawn, (sight, place)
+        if not sight or sight != before:
             self.refresh()
+        elif place != left:
+            self.refresh(*(Region(0, y + 1, self.size.width, 1) for y in (left, place)))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """As any widget does; the style, which takes longer than a line, is worked out once for all of them."""
@@ -226,7 +230,7 @@ class WindowTable(Widget, can_focus=True):
         self._reading = False
         full = len(got.rows) == got.asked
         if got.part in ("start", "end"):
-            self.rows, self.top, self.cursor = list(got.rows), 0, 0
+            self.rows, self.top, self.cursor, self._drawn = list(got.rows), 0, 0, ([], 0)
             self._ends = {"earlier": got.part == "start" or not full, "more": got.part == "end" or not full}
             self._go(0 if got.part == "start" else len(self.rows) - 1)
         elif got.part == "more":

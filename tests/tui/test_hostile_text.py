@@ -96,7 +96,7 @@ def _teach(db: Connection, texts: list[str]) -> None:
     steps.end_round(db, 1, gate_reason="\n".join(texts)[:3000], now=NOW, **ended)  # type: ignore[arg-type]
 
 
-def markers(written: bytes) -> set[str]:
+def markers(written: bytes | bytearray) -> set[str]:
     """Which of the strings were drawn."""
     return {found.decode() for found in re.findall(rb"w\d{5}", written)}
 
@@ -105,31 +105,40 @@ class Terminal:
     """The program on a pty, and all that it wrote."""
 
     def __init__(self, pid: int, descriptor: int) -> None:
-        self.pid, self.descriptor, self.written = pid, descriptor, b""
+        self.pid, self.descriptor = pid, descriptor
+        # A terminal is read in thousands of small pieces: bytes would be copied whole for each.
+        self.written = bytearray()
 
-    def press(self, key: bytes, wanted: set[str] | None = None, most_s: float = 10.0) -> bytes:
-        """What it writes on a key, until it is quiet and one of the wanted strings, if any, was among it."""
-        begin, until, wanted = len(self.written), time.monotonic() + most_s, wanted or set()
+    def press(self, key: bytes, wanted: set[str] | None = None, enough: int = 1, most_s: float = 20.0) -> set[str]:
+        """Which strings it draws on a key, once so many of the wanted are among them and it is quiet.
+
+        Without any that are wanted, once anything was written; quiet for a second and a half ends it too.
+        """
+        begin, until, quiet = len(self.written), time.monotonic() + most_s, 0.0
         os.write(self.descriptor, key)
-        while time.monotonic() < until:
+        while time.monotonic() < until and quiet < 1.5:
             if select.select([self.descriptor], [], [], 0.06)[0]:
                 self.written += os.read(self.descriptor, 1 << 20)
-            elif wanted & markers(self.written[begin:]) or (not wanted and len(self.written) > begin):
+                quiet = 0.0
+                continue
+            quiet += 0.06
+            drawn = markers(self.written[begin:])
+            if len(self.written) > begin if wanted is None else len(wanted & drawn) >= enough:
                 break
-        return self.written[begin:]
+        return markers(self.written[begin:])
 
-    def all_of(self, begin: bytes, following: bytes, again: bytes, wanted: set[str]) -> int:
+    def all_of(self, begin: bytes, following: bytes, again: bytes, wanted: set[str], page: int) -> int:
         """How many of the wanted strings are not drawn on one key and then on another, pressed again and again.
 
-        Two pages that are asked for at once are drawn as one: what was missed is looked for from the start again.
+        A page has so many strings, and the next key waits for them: pages that are asked for at once are drawn as one.
         """
-        for start in (begin, again, again):
-            drawn = markers(self.press(start, wanted, most_s=5.0))
+        for start in (begin, again):
+            drawn = self.press(start, wanted, min(page, len(wanted)))
             for _ in range(60):
                 wanted = wanted - drawn
                 if not wanted or not drawn:
                     break
-                drawn = markers(self.press(following, most_s=2.0))
+                drawn = self.press(following, wanted, min(page, len(wanted)))
         return len(wanted)
 
 
@@ -157,17 +166,17 @@ def test_ten_thousand_strings_are_drawn_and_do_nothing(workspace: Path) -> None:
         terminal.press(b"?")
         terminal.press(b"?")
         lost = {
-            screen: terminal.all_of(*keys, {f"w{n:05d}" for n in numbers})
-            for screen, keys, numbers in (
-                ("samples", (b"3", b"\x1b[6~", b"\x1b[H"), range(6000)),
-                ("log", (b"5", b"\x1b[5~", b"\x1b[F"), range(6000, 9000)),
-                ("review", (b"2", b"n", b"n"), range(9000, 10_000)),
+            screen: terminal.all_of(*keys, {f"w{n:05d}" for n in numbers}, page)
+            for screen, keys, numbers, page in (
+                ("samples", (b"3", b"\x1b[6~", b"\x1b[H"), range(6000), 300),
+                ("log", (b"5", b"\x1b[5~", b"\x1b[F"), range(6000, 9000), 300),
+                ("review", (b"2", b"n", b"n"), range(9000, 10_000), PER_TRACE),
             )
         }
         taught = {f"w{n:05d}" for n in range(9000, 10_000)}
         terminal.press(b"3")
         terminal.press(b"\x1b[F")
-        others = {keys: markers(terminal.press(keys, taught)) & taught for keys in (b"\r", b"q4", b"o")}
+        others = {keys: terminal.press(keys, taught) & taught for keys in (b"\r", b"q4", b"o")}
         assert os.waitpid(terminal.pid, os.WNOHANG) == (0, 0), "the program died"
         written = terminal.written
     assert lost == {"samples": 0, "log": 0, "review": 0}

@@ -52,6 +52,30 @@ def test_every_row_is_reached_in_order(key: str, end: str, last: int) -> None:
     asyncio.run(play())
 
 
+@pytest.mark.parametrize(
+    "keys", ["down", "pagedown", "pagedown up", "end", "down home", "end pageup", "pagedown pageup"]
+)
+def test_what_is_drawn_is_what_is_held(keys: str) -> None:
+    async def play() -> None:
+        app = TableApp()
+        async with app.run_test(size=(40, 20)) as pilot:
+            table = app.query_one(WindowTable)
+            table.show_rows(reader)
+            table.focus()
+            await pilot.pause(0.05)
+            for key in keys.split():
+                await pilot.press(key)
+                await pilot.pause(0.05)
+            drawn = [strip.text for strip in app.screen._compositor.render_strips()[1:20]]
+            held = [
+                f"{'> ' if at == table.cursor else '  '}{table.rows[at].cells[0]:6} "
+                for at in range(table.top, table.top + 19)
+            ]
+            assert [line[:9] for line in drawn] == held
+
+    asyncio.run(play())
+
+
 def test_nothing_to_show_says_so() -> None:
     async def play() -> None:
         app = TableApp()
