@@ -110,7 +110,12 @@ def measure(
     for at, row in enumerate(rows, start=1):
         if row.label not in LABELS[task]:
             raise ValueError(f"{benchmark}, row {at}: {row.label!r} is no label of the task {task}")
-    scores = {counting: _score(counted(rows, counting), task, rng, resamples) for counting in COUNTINGS}
+    # The same draws for each way of counting: where they count the same rows they have the same interval.
+    seed = int(rng.integers(1 << 63))
+    scores = {
+        counting: _score(counted(rows, counting), task, np.random.default_rng(seed), resamples)
+        for counting in COUNTINGS
+    }
     groups = sorted({row.group for row in rows if row.group is not None})
     return Measured(
         benchmark=benchmark,

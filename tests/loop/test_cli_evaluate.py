@@ -50,6 +50,8 @@ def test_a_script_gets_every_figure(tmp_path: Path) -> None:
         "strict": 0.8,
         "parsed_only": 0.8421,
     }
+    # Both leave the one unparsed row out, so that neither figure can differ.
+    assert (one["official"]["low"], one["official"]["high"]) == (one["parsed_only"]["low"], one["parsed_only"]["high"])
     assert (one["blocked_benign"]["k"], one["blocked_benign"]["n"], one["passed_harmful"]["k"]) == (2, 10, 1)
     assert one["too_few_to_tell"] == ["blocked_benign", "passed_harmful", "parsed"]
     assert found["averages"]["strict"]["by_task"]["request"] == pytest.approx(80.0)
@@ -67,9 +69,10 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
         "benchmark  task     rows  parsed  official  strict  parsed only",
         "mine       request    20  95.0 %     84.21   80.00        84.21",
     ]
-    assert "57.1-95.7   20.0 % of 10, too few    10.0 % of 10, too few\n" in done.stdout
-    groups = [" ".join(line.split()[:5]) for line in done.stdout.splitlines() if "none" in line]
-    assert groups == ["none 10 80.0 (40-100) 20.0"]
+    assert "   20.0 % of 10, too few    10.0 % of 10, too few\n" in done.stdout
+    (group,) = [line.split() for line in done.stdout.splitlines() if line.startswith("none ")]
+    # Not its interval, which is drawn.
+    assert group[:3] + group[4:7] == ["none", "10", "80.0", "20.0", "%", "of"]
     assert "official       84.21           -         -              84.21\n" in done.stdout
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "\x1b" not in text
