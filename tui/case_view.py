@@ -134,5 +134,6 @@ def _trace(trace: tuple[str, dict[str, str | None] | None, float]) -> str:
 
 
 def _near(score: float, one: Decided) -> str:
-    prompt = " ".join(one.prompt.split())[:80]
+    prompt = " ".join(one.prompt.split())
+    prompt = prompt if len(prompt) <= 80 else f"{prompt[:79]}…"
     return f"{score:.0%} {one.decision}, {verdicts(one.verdict)}, by {one.by}: {prompt}"
