@@ -12,8 +12,8 @@ _ENOUGH, _LONGER = 16, 1.2
 def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> Iterator[list[int]]:
     """Indices of prompts with the same prefix and similar lengths, at most `rows` at a time.
 
-    `tokens` is how many are enough to keep the device busy: a group with fewer takes in longer prompts too. None counts
-    rows instead.
+    `tokens` is how many, padding included, are enough to keep the device busy: up to there a group takes in longer
+    prompts too. None counts rows instead.
     """
     order = sorted(range(len(prompts)), key=lambda i: (prompts[i].shared, len(prompts[i].body), i))
     group: list[int] = []
@@ -29,5 +29,5 @@ def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> 
 def _beside(one: Encoded, shortest: Encoded, rows: int, tokens: int | None) -> bool:
     if one.shared != shortest.shared:
         return False
-    few = rows < _ENOUGH if tokens is None else rows * len(shortest.body) < tokens
+    few = rows < _ENOUGH if tokens is None else (rows + 1) * len(one.body) <= tokens
     return few or len(one.body) <= _LONGER * len(shortest.body)

@@ -1,6 +1,6 @@
 """How fast the torch backend classifies, against transformers' own `generate`, on the same prompts in one process.
 
-    python benchmarks/torch_speed.py [--prompts 64] [--repeats 3] [--device cpu]
+    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--repeats 3] [--device cpu] [--processor-time]
 
 The model has random weights and Qwen3's architecture, about 30 M parameters; the prompts are real ones from
 ../shared/data behind the real instruction. Three things are measured, each as generate does it one prompt at a time and
@@ -8,11 +8,13 @@ The model has random weights and Qwen3's architecture, about 30 M parameters; th
 
 - label: generate writes the answer block, and its label is the likelier word of the first verdict; ours is one forward
   pass behind the shared instruction;
-- traces: greedy ones of 48 tokens; the label is the likelier word at the last token;
+- traces: greedy ones of `tokens` tokens, 250 as GuardReasoner's on average; the label is the likelier word at the last
+  one;
 - triage: what a night does: the label of every prompt, and 2 traces for the share of the least certain that the recipe
   names, against 2 traces for every prompt.
 
-The ratio is of the best times. `same_labels` is the share of prompts on which ours has generate's label.
+The ratio is of the best times; with --processor-time, of the processor's, for a CPU that has other work to do.
+`same_labels` is the share of prompts on which ours has generate's label.
 """
 
 import argparse
@@ -40,7 +42,9 @@ from wizloop.recipes.sections import Classify
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HARM = Choice((" harmful", " unharmful"))
 BLOCK = " harmful\nCompletion: None\nResponse: None"
-TRACE, TRACES = 48, 2
+TRACES = 2
+LOOP = 8
+"""Prompts that are also read one at a time."""
 SHAPE = {
     "hidden_size": 384,
     "intermediate_size": 1152,
@@ -128,23 +132,29 @@ def drawn_label(traces: list[Sampled]) -> int:
     return int(np.mean([trace.watched["harm"][-1] for trace in traces], axis=0).argmax())
 
 
-def ours_traces(guard: torch_guard.Guard, prompts: list[Encoded]) -> NDArray[np.int64]:
-    sampling = Sampling(1, 1, 0.0, 1.0, TRACE, seed=1, watch={"harm": HARM})
+def ours_traces(guard: torch_guard.Guard, prompts: list[Encoded], tokens: int) -> NDArray[np.int64]:
+    sampling = Sampling(1, 1, 0.0, 1.0, tokens, seed=1, watch={"harm": HARM})
     return np.array([drawn_label(traces) for traces in guard.sample(prompts, sampling)])
 
 
-def ours_triage(guard: torch_guard.Guard, direct: list[Encoded], traced: list[Encoded]) -> NDArray[np.int64]:
+def ours_triage(
+    guard: torch_guard.Guard, direct: list[Encoded], traced: list[Encoded], tokens: int
+) -> NDArray[np.int64]:
     """The direct label, and the traces' for the recipe's share of the least certain."""
     p = guard.score(direct, HARM)
     unsure = np.argsort(np.abs(p[:, 0] - 0.5))[: round(Classify().share * len(p))]
-    sampling = Sampling(TRACES, TRACES, 0.7, 0.95, TRACE, seed=1, watch={"harm": HARM})
+    sampling = Sampling(TRACES, TRACES, 0.7, 0.95, tokens, seed=1, watch={"harm": HARM})
     labels = p.argmax(axis=1)
     labels[unsure] = [drawn_label(each) for each in guard.sample([traced[i] for i in unsure], sampling)]
     return labels
 
 
 def measure(
-    repeats: int, few: list[int], contenders: dict[str, Callable[[list[int]], NDArray[np.int64]]], count: int
+    repeats: int,
+    clock: Callable[[], float],
+    few: list[int],
+    contenders: dict[str, Callable[[list[int]], NDArray[np.int64]]],
+    count: int,
 ) -> dict[str, Any]:
     """Best seconds a prompt of each contender, run in turn; the loop reads only `few` of the prompts."""
     best: dict[str, float] = dict.fromkeys(contenders, float("inf"))
@@ -152,9 +162,9 @@ def measure(
     for _ in range(repeats):
         for name, run in contenders.items():
             which = few if name == "generate 1" else list(range(count))
-            began = time.perf_counter()
+            began = clock()
             labels[name] = run(which)
-            best[name] = min(best[name], (time.perf_counter() - began) / len(which))
+            best[name] = min(best[name], (clock() - began) / len(which))
     return {
         "ms_per_prompt": {name: round(1000 * seconds, 2) for name, seconds in best.items()},
         "ours_vs_generate_1": round(best["generate 1"] / best["ours"], 1),
@@ -166,11 +176,13 @@ def measure(
     }
 
 
-def compare(guard: torch_guard.Guard, texts: list[str], repeats: int) -> dict[str, Any]:
+def compare(
+    guard: torch_guard.Guard, texts: list[str], tokens: int, repeats: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     """All three, on the same prompts."""
     direct, traced = rendered(guard, texts, "Answers:\nRequest:"), rendered(guard, texts, "Reasoning:\n")
     one, many, answer = Generate(guard, 1), Generate(guard, 16), guard.count(BLOCK)
-    count, few = len(texts), list(range(0, len(texts), max(1, len(texts) // 16)))
+    count, few = len(texts), list(range(0, len(texts), max(1, len(texts) // LOOP)))
 
     def some(prompts: list[Encoded], which: list[int]) -> list[Encoded]:
         return [prompts[i] for i in which]
@@ -181,31 +193,35 @@ def compare(guard: torch_guard.Guard, texts: list[str], repeats: int) -> dict[st
         "ours": lambda which: ours_label(guard, some(direct, which)),
     }
     traces = {
-        "generate 1": lambda which: one(some(traced, which), TRACE, TRACE - 1),
-        "generate 16": lambda which: many(some(traced, which), TRACE, TRACE - 1),
-        "ours": lambda which: ours_traces(guard, some(traced, which)),
+        "generate 1": lambda which: one(some(traced, which), tokens, tokens - 1),
+        "generate 16": lambda which: many(some(traced, which), tokens, tokens - 1),
+        "ours": lambda which: ours_traces(guard, some(traced, which), tokens),
     }
     triage = {
-        "generate 1": lambda which: one(some(traced, which), TRACE, TRACE - 1, TRACES),
-        "generate 16": lambda which: many(some(traced, which), TRACE, TRACE - 1, TRACES),
-        "ours": lambda which: ours_triage(guard, some(direct, which), some(traced, which)),
+        "generate 1": lambda which: one(some(traced, which), tokens, tokens - 1, TRACES),
+        "generate 16": lambda which: many(some(traced, which), tokens, tokens - 1, TRACES),
+        "ours": lambda which: ours_triage(guard, some(direct, which), some(traced, which), tokens),
     }
     return {
         "instruction_tokens": len(direct[0].shared),
         "answer_tokens": answer,
+        "trace_tokens": tokens,
         "mean_prompt_tokens": round(float(np.mean([len(each.body) for each in direct])), 1),
-        "label": measure(repeats, few, label, count),
-        "traces": measure(repeats, few, traces, count),
-        "triage": {"share": Classify().share, **measure(repeats, few, triage, count)},
+        "label": measure(repeats, clock, few, label, count),
+        "traces": measure(repeats, clock, few, traces, count),
+        "triage": {"share": Classify().share, **measure(repeats, clock, few, triage, count)},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=250)
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     given = parser.parse_args()
+    clock = time.process_time if given.processor_time else time.perf_counter
     device, _ = torch_load.choose_device(given.device)
     texts = real_texts()
     with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +234,8 @@ def main() -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "prompts": given.prompts,
-            **compare(guard, texts[: given.prompts], given.repeats),
+            "clock": clock.__name__,
+            **compare(guard, texts[: given.prompts], given.tokens, given.repeats, clock),
         }
     print(json.dumps(result, indent=2))
 
