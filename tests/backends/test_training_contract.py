@@ -178,7 +178,7 @@ def test_merged_weights_answer_like_the_adapter_on_both_backends(
     asked = prompts(tokens)[:4]
     kind.export.export_safetensors(str(tiny_base), taught, tmp_path)
     trained = kind.scores(tiny_base, taught, asked)
-    assert np.abs(trained - kind.scores(tiny_base, None, asked)).max() > 0.05
+    assert np.abs(trained - kind.scores(tiny_base, None, asked)).max() > 0.01
     for scores in (mlx_scores, torch_scores):
         np.testing.assert_allclose(scores(tmp_path, None, asked), trained, atol=1e-4)
 

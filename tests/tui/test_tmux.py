@@ -74,10 +74,10 @@ class Tmux:
         ]
         self.call(*new, *command, ";", "set", "-g", "remain-on-exit", "on")
 
-    def see(self, *parts: str, most_s: float = 60.0) -> str:
-        """The screen, once it shows all of these."""
+    def see(self, *parts: str, most_s: float = 60.0, above: int = 0) -> str:
+        """The screen and so many lines above it, once it shows all of these."""
         until = time.monotonic() + most_s
-        while not all(part in (screen := self.call("capture-pane", "-p")) for part in parts):
+        while not all(part in (screen := self.call("capture-pane", "-p", "-S", str(-above))) for part in parts):
             assert time.monotonic() < until, f"{parts} not on\n{screen}"
             time.sleep(0.1)
         return screen
@@ -144,7 +144,8 @@ def test_an_evening_and_a_morning(tmux: Tmux, tmp_path: Path) -> None:
     assert (tmp_path / "taken" / "adapters.safetensors").is_file()
     tmux.press("q")
     tmux.gone("[4 rounds]")
-    tmux.see("mini: done: round 0 is done")
+    # tmux moves a line up out of the screen to say that the program has ended.
+    tmux.see("mini: done: round 0 is done", above=2)
     tmux.end()
     tmux.begin("watch", "--read-only")
     tmux.see("[1 overview]", "2 review 1")
