@@ -30,6 +30,8 @@ def begin(workspace: Path, how: str, hup: signal.Handlers) -> tuple[int, int]:
     """A night on a terminal of its own, once it is at its first phase; its pid, and our end of the terminal."""
     workspace.mkdir()
     (workspace / "first.slow").write_text("0.1")
+    # Long enough that the view, which looks once a second at most, writes to the lost terminal before the end.
+    (workspace / "second.slow").write_text("0.2")
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGHUP, hup)
