@@ -1,6 +1,6 @@
 """Each kind of provider with the teacher that asks it, for tests that hold for all of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ KEY = "sk-canary-77aa"
 DEADLINE_S = 1.0
 KINDS = ("claude", "gemini", "openai")
 MODELS = {"claude": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash", "openai": "qwen3:4b"}
-_SERVERS = {"claude": ClaudeServer, "gemini": GeminiServer, "openai": OpenAIWire}
+_SERVERS: dict[str, Callable[..., Provider]] = {"claude": ClaudeServer, "gemini": GeminiServer, "openai": OpenAIWire}
 
 
 def server(kind: str, **how: Any) -> Provider:

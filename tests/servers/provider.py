@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Books:
     """Prefixes in the cache."""
 
 
-class Provider:
+class Provider(ABC):
     """A server on a free port; use it as a context. Subclasses word the wire."""
 
     rates: ClassVar[dict[str, float]] = {}
@@ -115,17 +116,17 @@ class Provider:
     def url(self) -> str:
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
+    @abstractmethod
     def answer(self, method: str, path: str, query: dict[str, str], asked: Any) -> Reply | None:
         """Everything but a live question; None for one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def message(self, asked: Any, how: str | None, batch: bool) -> tuple[Any, dict[str, int]]:
         """The reply to one question, and its usage by the names of `rates`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def error(self, fault: str) -> Reply:
         """How this provider words one of the faults of BEFORE_WORK."""
-        raise NotImplementedError
 
     def work(self, asked: Any, how: str | None, *, batch: bool = False) -> Any:
         """Do one question and bill it."""
