@@ -19,7 +19,7 @@ from pathlib import Path
 from nights import RANDOM, Round, always, night, read
 from scipy.stats import t as student
 
-from wizloop.loop.metrics import Score
+from wizloop.loop.measures.metrics import Score
 
 SHORT = {"rounds": 2, "select": {"budget": 60}}
 """Of the toxicchat recipe, so that ten nights fit an hour."""

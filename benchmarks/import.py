@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from wizloop.loop import import_file, leaks
+from wizloop.loop.data import import_file, leaks
 from wizloop.recipes.sections import Data
 from wizloop.store import engine, hashing, samples
 from wizloop.store.db import Store

@@ -32,10 +32,10 @@ from wizloop.backends.policy_reasoner import PolicyReasoner
 from wizloop.backends.recorded_teacher import explain
 from wizloop.backends.teacher import Question
 from wizloop.backends.tiny_guard import Shape, build
-from wizloop.loop.importing import Where, read_samples
-from wizloop.loop.prepare import fixed_texts
-from wizloop.loop.rendering import Renderer, choice
-from wizloop.loop.teachers import policies_of, sentences
+from wizloop.loop.data.importing import Where, read_samples
+from wizloop.loop.guard.rendering import Renderer, choice
+from wizloop.loop.phases.prepare import fixed_texts
+from wizloop.loop.teaching.teachers import policies_of, sentences
 from wizloop.recipes import schema
 from wizloop.recipes.demo_text import demo_samples
 

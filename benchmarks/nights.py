@@ -18,8 +18,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
-from wizloop.loop.metrics import Score, best_threshold, score
-from wizloop.loop.similarity import normalise
+from wizloop.loop.data.similarity import normalise
+from wizloop.loop.measures.metrics import Score, best_threshold, score
 from wizloop.recipes import schema
 from wizloop.store import models, predictions, reviews, samples, selections, steps, training
 from wizloop.store.db import Store

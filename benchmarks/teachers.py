@@ -28,9 +28,10 @@ from typing import Any
 from wizloop.backends import teacher_prompt
 from wizloop.backends.recorded_teacher import text_sha
 from wizloop.backends.teacher import Question, Usage
-from wizloop.loop import prices, teach, teachers
 from wizloop.loop.context import Context
-from wizloop.loop.importing import read_samples
+from wizloop.loop.data.importing import read_samples
+from wizloop.loop.phases import teach
+from wizloop.loop.teaching import prices, teachers
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.store import control, samples, selections, steps, teaching
 from wizloop.store.db import Store

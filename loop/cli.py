@@ -5,20 +5,20 @@ Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad inp
 
 import click
 
-from wizloop.loop import (
-    cli_audit,
-    cli_control,
-    cli_data,
-    cli_evaluate,
-    cli_export,
-    cli_import,
-    cli_money,
-    cli_review,
-    cli_show,
-    cli_start,
-    cli_teach,
-    cli_traces,
-    cli_watch,
+from wizloop.loop.commands import (
+    audit,
+    classify,
+    control,
+    evaluate,
+    export,
+    importing,
+    money,
+    review,
+    show,
+    start,
+    teach,
+    traces,
+    watch,
 )
 
 
@@ -28,26 +28,26 @@ def app() -> None:
 
 
 for command in (
-    cli_start.start,
-    cli_watch.watch,
-    cli_show.status,
-    cli_show.rounds,
-    cli_control.pause,
-    cli_control.resume,
-    cli_control.stop,
-    cli_review.review,
-    cli_export.export,
-    cli_data.classify,
-    cli_evaluate.evaluate,
-    cli_audit.audit,
-    cli_import.import_,
-    cli_import.leaks,
-    cli_teach.teach,
-    cli_traces.traces,
-    cli_money.costs,
-    cli_money.keys,
-    cli_show.recipes,
-    cli_show.doctor,
+    start.start,
+    watch.watch,
+    show.status,
+    show.rounds,
+    control.pause,
+    control.resume,
+    control.stop,
+    review.review,
+    export.export,
+    classify.classify,
+    evaluate.evaluate,
+    audit.audit,
+    importing.import_,
+    importing.leaks,
+    teach.teach,
+    traces.traces,
+    money.costs,
+    money.keys,
+    show.recipes,
+    show.doctor,
 ):
     app.add_command(command)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from wizloop.loop.backend import Backend, Guard, chosen
+from wizloop.loop.guard.backend import Backend, Guard, chosen
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, events, models, steps
 from wizloop.store.db import Store
@@ -155,7 +155,7 @@ class Context:
         if adapter is not None:
             artifacts.verify(adapter)
         if self.recipe.guard.server is not None:
-            from wizloop.loop import served
+            from wizloop.loop.guard import served
 
             return served.load(self.recipe.guard.server, self.base(), adapter)
         return self.backend.load(self.base(), adapter, quantise=self.quantise)

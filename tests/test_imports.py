@@ -43,10 +43,10 @@ def test_help_loads_no_library_that_takes_time() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "wizloop.loop.supervisor",
-        "wizloop.loop.worker",
-        "wizloop.loop.phases",
-        "wizloop.loop.backend",
+        "wizloop.loop.controller.supervisor",
+        "wizloop.loop.controller.worker",
+        "wizloop.loop.phases.order",
+        "wizloop.loop.guard.backend",
         "wizloop.backends.devices",
         "wizloop.tui.progress",
     ],
@@ -57,12 +57,12 @@ def test_what_outlives_a_model_loads_no_model_library(module: str) -> None:
 
 def test_the_choice_of_a_backend_loads_none() -> None:
     # Where a CUDA driver is, "auto" alone must ask torch.
-    script = "from wizloop.loop.backend import chosen; chosen('auto', 'cpu'); chosen('mlx', 'auto')"
+    script = "from wizloop.loop.guard.backend import chosen; chosen('auto', 'cpu'); chosen('mlx', 'auto')"
     assert loaded(script, MODELS) == []
 
 
 def test_status_loads_the_store_and_little_else() -> None:
-    script = "import wizloop.loop.cli, wizloop.loop.status, wizloop.store.db"
+    script = "import wizloop.loop.cli, wizloop.loop.commands.status, wizloop.store.db"
     assert loaded(script, [*MODELS, "pydantic", "numpy", "rich", "alembic"]) == []
 
 

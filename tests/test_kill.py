@@ -6,6 +6,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.where import ROOT
+
 RECIPE = """
 name = "small"
 source = "demo"
@@ -44,7 +46,7 @@ formats = ["adapter", "safetensors"]
 
 @pytest.fixture
 def kill() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "kill.py"
+    path = ROOT / "benchmarks" / "kill.py"
     spec = importlib.util.spec_from_file_location("kill", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,9 +1,9 @@
 """What lies on disk gets into the wheel: the package list is written by hand, and a new folder is easily forgotten."""
 
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.where import ROOT
+
 ROOMS = ("loop", "backends", "store", "tui", "recipes")
 
 

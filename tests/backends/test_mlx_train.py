@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
 from wizloop.backends import mlx_guard, mlx_load, mlx_losses, mlx_train, training_rows
 from wizloop.backends.guard_types import LoraShape
-from wizloop.loop.preference import hs_dpo_loss
+from wizloop.loop.measures.preference import hs_dpo_loss
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from wizloop.backends import torch_adapter, torch_load, torch_train
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.torch_batches import Part
-from wizloop.loop.backend import Mlx, chosen
+from wizloop.loop.guard.backend import Mlx, chosen
 
 
 def test_rows_are_shared_without_rest_and_a_process_without_one_counts_nothing() -> None:

@@ -21,7 +21,7 @@ from wizloop.backends.guard_types import (
     Sampled,
     Sampling,
 )
-from wizloop.loop.backend import Torch
+from wizloop.loop.guard.backend import Torch
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx

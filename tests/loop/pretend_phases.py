@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from wizloop.loop.containers import ImportRefused
 from wizloop.loop.context import Context
+from wizloop.loop.data.containers import ImportRefused
 from wizloop.store import samples
 from wizloop.store.errors import DiskFull
 

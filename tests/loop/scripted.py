@@ -13,9 +13,9 @@ from typing import Any
 from wizloop.backends.batches import BatchFault, BatchStatus
 from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
 from wizloop.backends.teacher import Answer, Question, Usage, answer_from_raw
-from wizloop.loop.calls import Seat
 from wizloop.loop.context import Context
-from wizloop.loop.prices import Price, Tariff
+from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.prices import Price, Tariff
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.teaching import Batching
 from wizloop.store import control, samples, selections, steps

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.where import NEEDS_SHARED_DATA, ROOT
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash, shipped
 from wizloop.recipes.sections import Section
 
@@ -51,6 +52,7 @@ def test_acceptance_hides_the_pool_and_keeps_its_parts_apart() -> None:
     assert not any("mega_train" in each.path for each in recipe.data)
 
 
+@NEEDS_SHARED_DATA
 @pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
 def test_dev_and_test_never_share_a_half(name: str) -> None:
     for one in load(name).data:
@@ -59,12 +61,10 @@ def test_dev_and_test_never_share_a_half(name: str) -> None:
                 assert one.half != other.half or (one.part and other.part)
 
 
+@NEEDS_SHARED_DATA
 @pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
 def test_the_files_that_a_shipped_recipe_names_are_there(name: str) -> None:
-    root = Path(__file__).parents[2]
-    if not (root / "../shared/data").is_dir():
-        pytest.skip("the shared data is not on this machine")
-    assert [each.path for each in load(name).data if not (root / each.path).is_file()] == []
+    assert [each.path for each in load(name).data if not (ROOT / each.path).is_file()] == []
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from tests.where import ROOT
 from wizloop.store import control, engine, errors, events, samples
 from wizloop.store.db import Connection, Store
 
-ROOT = Path(__file__).parents[2]
 NEW_SQLITE = engine.wal_is_safe(engine.driver().sqlite_version_info)
 
 

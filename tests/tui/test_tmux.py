@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.loop import lock
+from wizloop.loop.controller import lock
 from wizloop.store import reviews
 from wizloop.store.db import Store
 

@@ -4,8 +4,9 @@ from typing import get_args
 
 import pytest
 
-from wizloop.loop import phases, uncertainty
 from wizloop.loop import words as loops
+from wizloop.loop.measures import uncertainty
+from wizloop.loop.phases import order
 from wizloop.tui import words
 
 
@@ -21,9 +22,9 @@ def test_cells_are_the_loops_with_uncertain_compliance_first() -> None:
 
 @pytest.mark.parametrize("round", [0, 1, 7])
 def test_phases_are_the_loops(round: int) -> None:
-    assert words.PHASES == phases.PHASES
-    assert words.phases_of(round) == phases.phases_of(round)
+    assert words.PHASES == order.PHASES
+    assert words.phases_of(round) == order.phases_of(round)
 
 
 def test_before_the_first_round_its_phases_are_shown() -> None:
-    assert words.phases_of(None) == phases.phases_of(0)
+    assert words.phases_of(None) == order.phases_of(0)

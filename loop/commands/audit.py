@@ -1,0 +1,105 @@
+"""`audit`: labels that are likely wrong."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wizloop.loop.commands.common import FILE, in_workspace, new_file, now, put, reading, say, sentences, with_json
+
+if TYPE_CHECKING:
+    from wizloop.loop.evaluation.audit import Opinion
+
+SPLITS = ("pool", "seed", "dev", "test")
+
+
+@click.command
+@click.option("--split", type=click.Choice(SPLITS), multiple=True, help="Only these; without it, every labelled one.")
+@click.option("--round", type=int, help="Ask the champion after this round; without it, the one that stands.")
+@click.option("--traces", type=FILE, help="What a teacher wrote of these samples: `wizloop teach` writes such a file.")
+@click.option("--untaught", is_flag=True, help="List too what the guards alone are against: most of it is their error.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown.")
+@click.option("--out", type=FILE, help="Write all of them into this new file, as JSON Lines.")
+@in_workspace
+@with_json
+def audit(
+    split: tuple[str, ...],
+    round: int | None,
+    traces: Path | None,
+    untaught: bool,
+    limit: int,
+    out: Path | None,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """Labels against which a confident guard, its members and the teacher agree: likely errors, best first.
+
+    A policy reasoner is asked about what it never saw; of other teachers, give --traces. What the guard was
+    trained on it repeats: a seed row that is listed all the same is the more likely wrong.
+    """
+    new_file(out)
+    from wizloop.loop.evaluation import audit as auditing
+
+    asked = _opinions(workspace, split or SPLITS, round, traces)
+    found = auditing.suspects(asked, untaught=untaught)
+    if as_json:
+        put({"labels": len(asked), "suspects": [_row(one) for one in found]})
+    else:
+        _show(found, limit, len(asked))
+    if out is not None:
+        out.write_text("".join(json.dumps(_row(one), ensure_ascii=False) + "\n" for one in found), encoding="utf-8")
+        say(f"{len(found)} rows are in {out}")
+
+
+def _opinions(workspace: Path, splits: Sequence[str], round: int | None, traces: Path | None) -> "list[Opinion]":
+    """Ask the guards; model libraries print to stdout, where only answers go."""
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import audit as auditing
+    from wizloop.loop.evaluation import comparing
+    from wizloop.loop.phases import using
+    from wizloop.recipes.policies import PolicyError
+    from wizloop.store.db import Store
+
+    with sentences(comparing.NotTraces), reading(workspace) as db:
+        recipe, model = using.recipe_of(db), using.guard_of(db, round)
+        written = [] if traces is None else comparing.read(traces)
+    with (
+        sentences(PolicyError, failures=(BackendError,)),
+        Store.open(workspace, readonly=True) as store,
+        redirect_stdout(sys.stderr),
+    ):
+        ctx = using.context(store, workspace, recipe, "audit", now())
+        return auditing.opinions(ctx, model, splits, written)
+
+
+def _row(one: "Opinion") -> dict[str, Any]:
+    return {**asdict(one), "self_confidence": round(one.p, 6)}
+
+
+def _show(found: "Sequence[Opinion]", limit: int, asked: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from wizloop.tui.tables import plain
+
+    console = Console()
+    taught = sum(one.teacher is not None for one in found)
+    console.print(
+        plain(
+            f"{len(found):,} of {asked:,} known labels are suspect: against {taught:,} a teacher speaks too, against "
+            f"{len(found) - taught:,} the guards alone. The first {min(limit, len(found)):,}, likeliest first:"
+        )
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("row", "task", "label", "teacher", "P(label)", "text"):
+        table.add_column(head)
+    for one in found[:limit]:
+        text = one.prompt if one.response is None else f"{one.prompt} / {one.response}"
+        said = (one.row_ref, one.task, one.label, one.teacher or "-", f"{one.p:.3f}", text)
+        table.add_row(*(plain(" ".join(cell.split()), 80) for cell in said))
+    console.print(table)

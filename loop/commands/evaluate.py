@@ -1,0 +1,200 @@
+"""`evaluate`: recorded outputs, or a guard, against labels."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
+
+if TYPE_CHECKING:
+    from wizloop.loop.evaluation.scoring import Judged, Measured
+
+Scored = tuple["Measured", Sequence["Judged"]]
+
+
+@click.command
+@click.option("--predictions", type=FILE, multiple=True, help="Recorded outputs: JSON Lines of prompt, label, predict.")
+@click.option("--benchmark", multiple=True, metavar="NAME", help="Of the recorded outputs, or a test set, or a file.")
+@click.option("--task", type=click.Choice(["request", "completion", "response"]), help="Of the recorded outputs.")
+@click.option(
+    "--reader",
+    type=click.Choice(["published", "block"]),
+    default="published",
+    show_default=True,
+    help="How verdicts are read: as the published evaluator does, or from the answer block at the end.",
+)
+@click.option("--group", metavar="COLUMN", help="Report by this column too: a policy, or the attack.")
+@click.option("--round", type=int, help="Evaluate the champion after this round; without it, the one that stands.")
+@click.option("--model", type=FILE, help="Evaluate the model in this folder, asked as the run's recipe says.")
+@click.option("--recipe", metavar="RECIPE", help="Ask as this recipe says, with no run: a model, or the recipe's base.")
+@click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with pictures into this new folder.")
+@in_workspace
+@with_json
+def evaluate(
+    predictions: tuple[Path, ...],
+    benchmark: tuple[str, ...],
+    task: str | None,
+    reader: str,
+    group: str | None,
+    round: int | None,
+    model: Path | None,
+    recipe: str | None,
+    report: Path | None,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """How good recorded outputs, or a run's guard, are: three ways of counting, with 95 % intervals."""
+    from wizloop.loop.data.containers import ImportRefused
+
+    if predictions and (round is not None or model is not None or recipe is not None):
+        refuse("--predictions are recorded already: leave out --round, --model and --recipe")
+    if recipe is not None and round is not None:
+        refuse("--recipe asks with no run, which alone has rounds: leave out --round")
+    if not predictions and (task or group):
+        refuse("--task and --group speak about --predictions: a test set knows its labels and policies")
+    if report is not None and report.exists():
+        refuse(f"{report} is there already: name a new folder for the report")
+    notes: dict[str, Any] = {}
+    with sentences(ImportRefused):
+        if predictions:
+            scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
+        elif recipe is not None:
+            scored = _without_a_run(recipe, benchmark, model)
+        else:
+            scored = _of_a_guard(workspace, benchmark, round, model)
+    _show([one for one, _ in scored], notes, as_json)
+    if report is not None:
+        _write(report, scored)
+        if not predictions and recipe is None:
+            _note(workspace, report, [one for one, _ in scored], round, model)
+
+
+def _recorded(
+    files: Sequence[Path],
+    names: Sequence[str],
+    task: Any,
+    reader: Any,
+    group: str | None,
+    notes: dict[str, Any],
+) -> list[Scored]:
+    import numpy as np
+
+    from wizloop.loop.evaluation import published, recorded_predictions
+    from wizloop.loop.evaluation.scoring import measure
+
+    if names and len(names) != len(files):
+        refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark for each file, or none")
+    scored: list[Scored] = []
+    differing: dict[str, int] = {}
+    for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):
+        known = published.benchmark(name, task)
+        if task is None and known is None:
+            refuse(f"{name} is no published benchmark of one task: say what its label is about with --task")
+        about = task or known.task if known is not None else task
+        found = recorded_predictions.read(path, about, reader, group)
+        rng = np.random.default_rng(0)
+        shown = known.name if known is not None else name
+        scored.append((measure(shown, about, found.rows, rng=rng, skipped=found.skipped), found.rows))
+        differing[str(path)] = found.differing
+    notes |= {"reader": reader, "read_otherwise": differing}
+    return scored
+
+
+def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None) -> list[Scored]:
+    """Ask a guard; model libraries print to stdout, where only answers go."""
+    import sys
+
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import evaluating
+    from wizloop.loop.phases import using
+    from wizloop.store.db import Store
+
+    with reading(workspace) as db:
+        recipe = using.recipe_of(db)
+        model = using.guard_of(db, round) if folder is None else None
+    if folder is not None and not folder.is_dir():
+        refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
+    with (
+        sentences(failures=(BackendError,)),
+        Store.open(workspace, readonly=True) as store,
+        redirect_stdout(sys.stderr),
+    ):
+        ctx: Any = using.context(store, workspace, recipe, "evaluate", now())
+        rows = evaluating.benchmarks(ctx, names)
+        if model is None:
+            assert folder is not None
+            ctx, model = evaluating.of_folder(ctx, folder)
+            say(f"{folder}: asked as the recipe {recipe.name} says; thresholds are one half, for it has none of dev")
+        return [scored for name, found in rows.items() for scored in evaluating.evaluate(ctx, model, name, found)]
+
+
+def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> list[Scored]:
+    """Ask a model about labelled files as a recipe says."""
+    import sys
+
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import evaluating, evaluating_alone
+    from wizloop.recipes import schema
+
+    with (
+        sentences(schema.RecipeError, failures=(BackendError,)),
+        redirect_stdout(sys.stderr),
+        evaluating_alone.asking(schema.load(named), folder, files, now()) as (ctx, model),
+    ):
+        say(
+            f"{model.path}: asked as the recipe {ctx.recipe.name} says; thresholds are one half, for it has none of dev"
+        )
+        rows = evaluating.benchmarks(ctx, files)
+        return [scored for name, found in rows.items() for scored in evaluating.evaluate(ctx, model, name, found)]
+
+
+def _show(found: Sequence["Measured"], notes: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        from wizloop.loop.evaluation import report
+
+        put(report.to_json(found, notes))
+    else:
+        from wizloop.loop.commands import evaluate_table
+
+        evaluate_table.show(found, notes)
+
+
+def _write(folder: Path, scored: Sequence[Scored]) -> None:
+    from wizloop.loop.evaluation import plots, report
+
+    folder.mkdir(parents=True)
+    pictures: dict[str, Path] = {}
+    for number, (one, rows) in enumerate(scored, start=1):
+        pictures |= plots.draw(folder, number, one, rows)
+    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation")
+    say(f"the report is {path}")
+
+
+def _note(workspace: Path, folder: Path, scored: Sequence["Measured"], round: int | None, model: Path | None) -> None:
+    """Tell the run's log where the report is, so that the screen of the rounds can open it."""
+    import json
+
+    from wizloop.loop.phases import using
+    from wizloop.store import errors, events
+    from wizloop.store.db import Store
+
+    on = ", ".join(dict.fromkeys(one.benchmark for one in scored))
+    try:
+        with Store.open(workspace) as store, store.write() as db:
+            if model is None and round is None:
+                round = using.guard_of(db, None).round
+            who = str(model) if model is not None else f"the champion after round {round}"
+            events.add(
+                db,
+                level="info",
+                message=f"{who} was evaluated on {on}: the report is in {folder.absolute()}",
+                now=now(),
+                phase="evaluate",
+                round=None if model is not None else round,
+                data_json=json.dumps({"report": str(folder.absolute())}),
+            )
+    except errors.StoreError as error:
+        say(f"the run's log does not take it: {error}")

@@ -1,0 +1,44 @@
+"""`export`: a round's guard as a folder that other programs load."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wizloop.loop.commands.common import FILE, in_workspace, now, reading, say, sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMATS = ("adapter", "safetensors", "mlx-4bit", "nf4")
+
+
+@click.command
+@click.argument("round", type=int)
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--to", type=FILE, required=True, help="The folder to make; it must not be there.")
+@in_workspace
+def export(round: int, form: str, to: Path, workspace: Path) -> None:
+    """Write the champion after ROUND for others to load."""
+    with sentences(), reading(workspace) as db:
+        from wizloop.loop.phases import using
+
+        recipe, model = using.recipe_of(db), using.guard_of(db, round)
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.store.db import Store
+
+    wrong = sentences(FileExistsError, ValueError, failures=(BackendError, OSError))
+    # Model libraries print to stdout, where only the folder's name goes.
+    with wrong, Store.open(workspace, readonly=True) as store, redirect_stdout(sys.stderr):
+        ctx = using.context(store, workspace, recipe, "export", now())
+        using.export(ctx, model, form, to, _parts(using.EXPORT_PARTS))
+    say(f"100 % {model.name} as {form}:")
+    print(to)
+
+
+def _parts(n: int) -> "Callable[[str], None]":
+    """Says each of n parts as it begins, with the share of those before it: `25 % asking the exported one the same`."""
+    shares = iter(range(0, 100, 100 // n))
+    return lambda part: say(f"{next(shares)} % {part}")

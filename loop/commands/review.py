@@ -1,0 +1,138 @@
+"""`review` for scripts and quick decisions: what waits for a person, and a decision on one trace."""
+
+import getpass
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
+
+_PAGE = 200
+
+
+@click.command
+@click.option("--list", "listed", is_flag=True, help="What waits for a person.")
+@click.option("--approve", type=int, metavar="ID", help="Train on this trace.")
+@click.option("--reject", type=int, metavar="ID", help="Never train on it; needs --why.")
+@click.option("--why", metavar="TEXT", help="The reason of a decision.")
+@click.option(
+    "--edit", type=(int, FILE), metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."
+)
+@in_workspace
+@with_json
+def review(
+    listed: bool,
+    approve: int | None,
+    reject: int | None,
+    why: str | None,
+    edit: tuple[int, Path] | None,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """List what waits for review, or approve, reject or edit one trace."""
+    asked = [option for option in (approve, reject, edit) if option is not None]
+    if len(asked) + listed != 1:
+        refuse("say one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
+    with sentences():
+        if listed:
+            _list(workspace, as_json)
+        elif approve is not None:
+            _decide(workspace, approve, "approve", why, None)
+        elif reject is not None:
+            if not why:
+                refuse("a rejection needs its reason: --why TEXT")
+            _decide(workspace, reject, "reject", why, None)
+        elif edit is not None:
+            _decide(workspace, edit[0], "edit", why, _edited(edit[1]))
+
+
+def _list(workspace: Path, as_json: bool) -> None:
+    with reading(workspace) as db:
+        rows = list(_waiting(db))
+    if as_json:
+        put(rows)
+        return
+    for row in rows:
+        _show(row)
+    say(f"{len(rows)} waiting" if rows else "nothing waits for a person")
+
+
+def _waiting(db: Any) -> Iterator[dict[str, Any]]:
+    """Every trace that waits, with its sample and why it was picked, in the order of the traces."""
+    from wizloop.store import reviews, samples, selections
+
+    after = 0
+    while page := reviews.waiting(db, _PAGE, after):
+        ids = [each.trace.sample_id for each in page]
+        texts = {sample.id: sample for sample in samples.get(db, ids)}
+        picked = {selection.sample_id: selection for selection in selections.of_samples(db, ids)}
+        for each in page:
+            yield _row(each, texts[each.trace.sample_id], picked.get(each.trace.sample_id))
+        after = page[-1].trace.id
+
+
+def _row(waiting: Any, sample: Any, picked: Any) -> dict[str, Any]:
+    trace = waiting.trace
+    return {
+        "id": trace.id,
+        "round": trace.round,
+        "why_it_waits": waiting.reason,
+        "sample": {"id": sample.id, "prompt": sample.prompt, "response": sample.response},
+        "picked": None if picked is None else {"reason": picked.reason, "words": picked.words},
+        "teacher": trace.teacher,
+        "verdict": trace.verdict,
+        "confidence": trace.confidence_word,
+        "explanation": trace.explanation,
+    }
+
+
+def _show(row: dict[str, Any]) -> None:
+    from wizloop.store.display import shown
+
+    verdict = ", ".join(f"{task} {label}" for task, label in row["verdict"].items() if label)
+    lines = [
+        f"{row['id']}  {verdict} ({row['teacher']}, {row['confidence']} confidence); waits: {row['why_it_waits']}",
+        f"    prompt: {_one_line(row['sample']['prompt'])}",
+        f"    because: {_one_line(row['explanation'])}",
+    ]
+    if row["sample"]["response"] is not None:
+        lines.insert(2, f"    response: {_one_line(row['sample']['response'])}")
+    for line in lines:
+        print(shown(line, 400))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _edited(path: Path) -> str:
+    """The file's JSON, which the store checks further."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        json.loads(text)
+    except (OSError, ValueError) as error:
+        refuse(f"{path}: is not a JSON file that can be read: {error}")
+    return text
+
+
+def _decide(workspace: Path, trace_id: int, decision: str, why: str | None, edited_json: str | None) -> None:
+    from wizloop.store import reviews
+    from wizloop.store.db import Store
+
+    by, decision_id = f"person:{getpass.getuser()}", f"cli-{uuid.uuid4()}"
+    with Store.open(workspace) as store, store.write() as db:
+        reviews.review(
+            db,
+            trace_id=trace_id,
+            decision=decision,
+            by=by,
+            reason=why,
+            edited_json=edited_json,
+            now=now(),
+            decision_id=decision_id,
+        )
+    say(f"trace {trace_id}: {decision} by {by}")

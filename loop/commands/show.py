@@ -1,0 +1,110 @@
+"""`status`, `rounds`, `recipes`, `doctor`: what there is to see, for a person or, with --json, for a script."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wizloop.loop.commands.common import FAILED, in_workspace, put, reading, refuse, sentences, with_json
+
+
+@click.command
+@in_workspace
+@with_json
+def status(workspace: Path, as_json: bool) -> None:
+    """Where the run stands."""
+    from wizloop.loop.commands.status import status_of
+    from wizloop.store.overview import overview
+
+    with sentences(), reading(workspace) as db:
+        found = status_of(overview(db), workspace)
+    if as_json:
+        put(found)
+        return
+    for line in _lines(found):
+        _show(line)
+
+
+@click.command
+@in_workspace
+@with_json
+def rounds(workspace: Path, as_json: bool) -> None:
+    """What each round measured, spent and decided."""
+    from wizloop.loop.commands.status import round_of
+    from wizloop.store.overview import summaries
+
+    with sentences(), reading(workspace) as db:
+        found = summaries(db)
+    if as_json:
+        put([round_of(summary, workspace) for summary in found])
+        return
+    from rich.console import Console
+
+    from wizloop.tui.tables import rounds_table
+
+    Console().print(rounds_table(found))
+
+
+@click.command
+@click.argument("action", required=False, metavar="[show")
+@click.argument("name", required=False, metavar="NAME]")
+def recipes(action: str | None, name: str | None) -> None:
+    """The shipped recipes, or `recipes show NAME`: one with every default written out, as JSON."""
+    from wizloop.recipes import schema
+
+    if action is None:
+        for known, path in schema.shipped().items():
+            _show(f"{known:20} {_first_comment(path)}")
+        return
+    if action != "show" or name is None:
+        refuse("write `wizloop recipes` or `wizloop recipes show NAME`")
+    with sentences(schema.RecipeError):
+        _show(schema.load(name).model_dump_json(indent=2))
+
+
+@click.command
+@click.argument("recipe", required=False)
+@in_workspace
+@with_json
+def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
+    """Whether a night can start here, checked before it does: RECIPE, or the run's own, or demo."""
+    from wizloop.loop.ahead.doctor import examine
+
+    checks = examine(workspace, recipe)
+    if as_json:
+        put({"ok": all(check.ok for check in checks), "checks": [check.as_json() for check in checks]})
+    for check in [] if as_json else checks:
+        _show(f"{'ok  ' if check.ok else 'BAD '} {check.name:10} {check.found}")
+        if check.advice:
+            _show(f"     {'':10} -> {check.advice}")
+    if not all(check.ok for check in checks):
+        raise click.exceptions.Exit(FAILED)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """The status on one screen."""
+    budget = found["budget"]
+    cap = "no cap" if budget["cap"] is None else f"of ${budget['cap']:.2f}"
+    how_far = f", {found['done']:,} of {found['total']:,}" if found["total"] else ""
+    where = "not begun" if found["phase"] is None else f"round {found['round']}, {found['phase']}{how_far}"
+    lines = [
+        f"run      {found['run']}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""),
+        f"at       {where}; {found['rounds_wanted']} rounds after round 0",
+        f"money    ${budget['settled']:.2f} spent, ${budget['reserved']:.2f} reserved, {cap}",
+        f"review   {found['to_review']} waiting for a person",
+    ]
+    if found["alive"]:
+        doing = f"waits: {found['waiting']}" if found["waiting"] else found["doing"] or "starting"
+        lines.append(f"now      {doing} (process {found['pid']} on {found['host']})")
+    return lines
+
+
+def _first_comment(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
+
+
+def _show(text: str) -> None:
+    from wizloop.store.display import shown
+
+    print(shown(text, 20_000))

@@ -1,0 +1,1 @@
+"""Files into samples: containers, formats, near-duplicates, leaks."""

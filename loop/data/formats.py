@@ -1,0 +1,143 @@
+"""What a record says: prompt, response, labels. The labels' words, the plain formats, and the shape of a known one.
+
+A format turns one record into the text and labels of its samples, or refuses it with a reason. A label that it does
+not know is refused, never guessed. The known datasets are in `formats_known`; files are opened elsewhere.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from wizloop.loop.data.containers import Record, RowDamaged, RowRefused
+from wizloop.loop.words import LABELS, TASKS, Task
+
+HARM: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("safe", "benign", "unharmful", "harmless", "0", "false"), "unharmful"),
+        **dict.fromkeys(("unsafe", "harmful", "1", "true", "toxic"), "harmful"),
+    }
+)
+"""The words for harm that are understood, case-folded."""
+
+COMPLETION: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("refusal", "2_full_refusal"), "refusal"),
+        **dict.fromkeys(("compliance", "1_full_compliance"), "compliance"),
+    }
+)
+
+TEXT_COLUMNS = ("prompt", "text", "content")
+"""The first of these that a file's first record has is its prompt."""
+
+NO_LABELS: Mapping[Task, str] = MappingProxyType({})
+
+
+class Content(NamedTuple):
+    """What a record says of one sample, before its text is checked."""
+
+    prompt: Any
+    response: Any = None
+    labels: Mapping[Task, str] = NO_LABELS
+    source: str | None = None
+    policy: str | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A known shape of record."""
+
+    name: str
+    columns: frozenset[str]
+    """Every record must have these."""
+    read: Callable[[Record], Content | list[Content]]
+    """One sample, or several where a record holds several responses. Raises RowRefused."""
+    recognises: Callable[[Record, str], bool] = lambda _record, _name: True
+    """What a first record with these columns, in a file of this name, must show besides."""
+    note: str = ""
+    """What is to be known of such a file."""
+    ids: bool = False
+    """Whether one `id` stands for one text, so that two texts under it are a fault."""
+
+
+def label(value: Any, task: Task) -> str:
+    """A foreign label in the words of the task. Raises RowRefused for null, an empty one, or an unknown one."""
+    known = _words(task)
+    if isinstance(value, str) and value in known:
+        return known[value]
+    if value is None or value == "":
+        raise RowRefused(f"no {task} label")
+    word = str(value).strip().casefold()
+    if not isinstance(value, str | int) or word not in known:
+        positive, negative = LABELS[task]
+        raise RowRefused(f"unknown {task} label {str(value)[:40]!r}: write {positive} or {negative}")
+    return known[word]
+
+
+def _words(task: Task) -> Mapping[str, str]:
+    return COMPLETION if task == "completion" else HARM
+
+
+def known_labels(values: Mapping[Task, Any]) -> dict[Task, str]:
+    """The labels that are there; null and empty are no label. Raises RowRefused for an unknown one."""
+    return {task: label(value, task) for task, value in values.items() if value is not None and value != ""}
+
+
+def word(record: Record, column: str) -> str | None:
+    """The text in a column, or None where there is none."""
+    value = record.get(column)
+    return value if isinstance(value, str) and value else None
+
+
+def columns_format(task: Task, sample: Record) -> Format:
+    """The plain case: a text column, perhaps `response`, and perhaps `label`, which speaks about `task`.
+
+    What the first record `sample` has decides which columns every row must have.
+    """
+    prompt = next((name for name in TEXT_COLUMNS if name in sample), TEXT_COLUMNS[0])
+    labelled = "label" in sample
+    needed = frozenset((prompt, "label")) if labelled else frozenset((prompt,))
+    # One mapping for each word: a million rows need no million of them.
+    ready: dict[str, Mapping[Task, str]] = {written: {task: known} for written, known in _words(task).items()}
+
+    def read(record: Record) -> Content:
+        labels = NO_LABELS
+        if "label" in record:
+            given = record["label"]
+            found = ready.get(given) if isinstance(given, str) else None
+            labels = found if found is not None else {task: label(given, task)}
+        source = word(record, "source") if "source" in record else None
+        policy = word(record, "policy") if "policy" in record else None
+        return Content(record[prompt], record.get("response"), labels, source, policy)
+
+    return Format("columns", needed, read, ids=True)
+
+
+def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
+    """Columns as the mapping names them: {"prompt": "question", "response_label": "harmful?"}.
+
+    Keys are prompt, response, source, policy, label (which speaks about `task`) and request_label, completion_label,
+    response_label. A value that begins with "=" is not a column but the same word for every row. A null or empty
+    `label` refuses the row; one of the other three is no label for its task.
+    """
+
+    def value(record: Record, key: str) -> Any:
+        column = mapping.get(key, "")
+        return column[1:] if column.startswith("=") else record.get(column)
+
+    def read(record: Record) -> Content:
+        if missing := [column for column in mapping.values() if not column.startswith("=") and column not in record]:
+            raise RowDamaged(f"no column {missing[0]!r}, which the mapping names")
+        labels = known_labels({one: value(record, f"{one}_label") for one in TASKS})
+        if "label" in mapping:
+            labels[task] = label(value(record, "label"), task)
+        source, policy = value(record, "source"), value(record, "policy")
+        return Content(
+            value(record, "prompt"),
+            value(record, "response"),
+            labels,
+            source if isinstance(source, str) else None,
+            policy if isinstance(policy, str) else None,
+        )
+
+    return Format("mapped columns", frozenset(), read, ids=True)

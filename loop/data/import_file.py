@@ -1,0 +1,220 @@
+"""One file brought in: read, checked and hashed to its end first, and only then written.
+
+A file that cannot be used leaves no trace. In between the rows wait in a spool on disk, so that a million of them take
+no memory and hold nobody up.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wizloop.loop.data import leaks
+from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.importing import Asked, read_rows, stream_samples
+from wizloop.loop.data.incoming import Reading, Refused, SampleRow, Where
+from wizloop.recipes.sections import Data
+from wizloop.store import samples
+from wizloop.store.db import Connection, Store
+from wizloop.store.spool import Spool
+
+PIECE = 1000
+"""Rows that are checked together."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass
+class Taken:
+    """What became of the rows of one file: accepted + duplicates + conflicts + refused = rows, but for a `sample`."""
+
+    rows: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    elsewhere: int = 0
+    """Of the duplicates, those that were there in another split."""
+    refused: list[Refused] = field(default_factory=list)
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    format: str = ""
+    note: str = ""
+    """What is to be known of such a file."""
+
+    @property
+    def damaged(self) -> Refused | None:
+        """The first refused row that is broken, and not just of no use."""
+        return next((row for row in self.refused if row.damaged), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `wizloop import --json` prints it."""
+        return {
+            "rows": self.rows,
+            "accepted": self.accepted,
+            "duplicates": self.duplicates,
+            "conflicts": self.conflicts,
+            "elsewhere": self.elsewhere,
+            "refused": [{"row": row.row, "reason": row.reason} for row in self.refused],
+            "labels": self.labels,
+            "format": self.format,
+            "note": self.note,
+        }
+
+    def count(self, added: samples.Added) -> None:
+        """Add what became of some of its rows."""
+        self.accepted += added.added
+        self.duplicates += added.duplicates
+        self.conflicts += added.conflicts
+        self.elsewhere += added.elsewhere
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was read to its end; close its spool when it is written."""
+
+    spool: Spool
+    taken: Taken
+    chosen: frozenset[int] | None
+    """The places of the rows to take; None takes all."""
+
+    @property
+    def count(self) -> int:
+        """Rows to write."""
+        return self.spool.count if self.chosen is None else len(self.chosen)
+
+    def pieces(self) -> Iterator[Sequence[samples.Kept]]:
+        """The rows to write, in the file's order."""
+        at = 0
+        for piece in self.spool.pieces():
+            if self.chosen is None:
+                yield piece
+            else:
+                yield [row for place, row in enumerate(piece, start=at) if place in self.chosen]
+            at += len(piece)
+
+
+def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
+    """Read and hash a file as a recipe's [[data]] names it. Raises ImportRefused."""
+    reading = opened(data)
+    spool = Spool()
+    try:
+        taken = Taken(format=reading.format, note=reading.note)
+        labels = _fill(spool, reading, data, taken, progress)
+        if not spool.count:
+            raise ImportRefused(_of_no_use(data, taken))
+        chosen = None
+        if data.sample is not None:
+            chosen = _drawn(spool, data.sample, rng)
+            kinds = Checked(spool, taken, chosen).pieces()
+            labels = Counter(samples.kind_of(row) for piece in kinds for row in piece)
+        taken.labels = _counted(labels)
+        return Checked(spool, taken, chosen)
+    except BaseException:
+        spool.close()
+        raise
+
+
+def write(
+    store: Store, checked: Checked, now: datetime, *, keep: bool = True, progress: Progress = lambda _: None
+) -> int:
+    """Add the rows in one transaction, and undo it again where nothing is to be kept; the highest id before."""
+
+    def pieces() -> Iterator[Sequence[samples.Kept]]:
+        done = 0
+        for piece in checked.pieces():
+            yield piece
+            done += len(piece)
+            progress(done)
+
+    with store.write() as db:
+        before = samples.newest(db)
+        checked.taken.count(add(db, pieces(), now))
+        if not keep:
+            db.rollback()
+    return before
+
+
+def add(db: Connection, pieces: Iterable[Sequence[samples.Kept]], now: datetime) -> samples.Added:
+    """Add checked rows; of a text that is in another split already, what measures has it."""
+    return samples.add_kept(db, pieces, now, lambda rows: leaks.settle(db, rows, now))
+
+
+def opened(data: Data) -> Reading:
+    """The rows of a file as a recipe's [[data]] asks for them, read as they are taken. Raises ImportRefused."""
+    asked: Asked = {
+        "fmt": data.format,
+        "mapping": data.map or None,
+        "limit": data.limit,
+        "hide_labels": data.hide_labels,
+        "prompts_only": data.prompts_only,
+        "task": data.task,
+    }
+    if data.max_chars is not None or data.half is not None or data.part is not None:
+        asked["where"] = Where(data.max_chars, data.half, data.part)
+    if data.hub_split is None:
+        return stream_samples(Path(data.path), split=data.split, **asked)
+    from wizloop.loop.data import hub
+
+    return read_rows(hub.records(data.path, data.hub_split), data.path, hub.name(data.path), split=data.split, **asked)
+
+
+def _fill(
+    spool: Spool, reading: Reading, data: Data, taken: Taken, progress: Progress
+) -> Counter[tuple[str | None, ...]]:
+    """Put every accepted row into the spool and every other into `taken`; how often each kind of label is there."""
+    labels: Counter[tuple[str | None, ...]] = Counter()
+    reasons: dict[str, str] = {}
+    split, benchmark = data.split, data.benchmark if data.split == "test" else None
+    while read := list(islice(reading.rows, PIECE)):
+        kept: list[samples.Kept] = []
+        for row in read:
+            if isinstance(row, SampleRow):
+                prompt, response, given, source, ref, policy = row
+                known = given.get("request"), given.get("completion"), given.get("response")
+                kept.append(samples.kept(split, prompt, response, benchmark or source, ref, *known, policy))
+            else:
+                # A million rows may be refused for the same reason.
+                taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
+        labels.update(map(samples.kind_of, kept))
+        spool.put(kept)
+        taken.rows += len(read)
+        progress(taken.rows)
+    return labels
+
+
+def _of_no_use(data: Data, taken: Taken) -> str:
+    """Why nothing came in, with what is to be known of such a file."""
+    first = taken.refused[0] if taken.refused else None
+    why = f"; the first reason is in row {first.row}: {first.reason}" if first else ""
+    note = f" (a file of {taken.format}: {taken.note})" if taken.note else ""
+    return f"{data.path}: no row of it can be used for {data.split}{why}{note}"
+
+
+def _drawn(spool: Spool, wanted: int, rng: np.random.Generator) -> frozenset[int]:
+    """The places of so many different texts by chance."""
+    seen: set[bytes] = set()
+    different: list[int] = []
+    for at, row in enumerate(row for piece in spool.pieces() for row in piece):
+        digest = samples.digest_of(row)
+        if digest not in seen:
+            seen.add(digest)
+            different.append(at)
+    return frozenset(different[int(at)] for at in rng.permutation(len(different))[:wanted])
+
+
+def _counted(kinds: Mapping[tuple[str | None, ...], int]) -> dict[str, dict[str, int]]:
+    """How often each label of each task is given; a task without one is left out."""
+    counted: dict[str, dict[str, int]] = {}
+    for at, task in enumerate(samples.LABELS, start=1):
+        labels: Counter[str] = Counter()
+        for kind, n in kinds.items():
+            label = kind[at]
+            if label is not None:
+                labels[label] += n
+        if labels:
+            counted[task] = dict(sorted(labels.items()))
+    return counted

@@ -1,0 +1,1 @@
+"""Verdicts against labels: recorded outputs and guards, in the ways that they are counted."""

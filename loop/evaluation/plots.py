@@ -1,0 +1,84 @@
+"""The three pictures of an evaluation: reliability, risk against coverage, confusion. PNG, without a display."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wizloop.loop.evaluation.scoring import Judged, Measured
+from wizloop.loop.words import LABELS, Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BINS = 10
+
+
+def draw(folder: Path, number: int, one: Measured, rows: Sequence[Judged]) -> dict[str, Path]:
+    """Draw what can be drawn of one benchmark; the files by their headings.
+
+    Without probabilities there is no reliability and no coverage to show.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    given = [row for row in rows if row.probability is not None]
+    wanted = {"confusion": _confusion}
+    if given:
+        wanted |= {"reliability": _reliability, "risk-coverage": _risk_coverage}
+    made: dict[str, Path] = {}
+    for name, paint in wanted.items():
+        figure = Figure(figsize=(5, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        paint(figure.add_subplot(), rows if name == "confusion" else given, one.task)
+        path = folder / f"{number:02d}-{name}.png"
+        figure.savefig(path, dpi=120)
+        made[f"{one.benchmark}, {one.task}: {name}"] = path
+    return made
+
+
+def _confusion(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
+    labels = LABELS[task]
+    columns = [*labels, "unparsed"]
+    counts = np.array(
+        [
+            [sum(row.label == label and (row.verdict or "unparsed") == said for row in rows) for said in columns]
+            for label in labels
+        ]
+    )
+    axes.imshow(counts, cmap="Greys", vmin=0, vmax=max(int(counts.max()) * 2, 1))
+    for (y, x), count in np.ndenumerate(counts):
+        axes.text(x, y, f"{count:,}", ha="center", va="center")
+    axes.set_xticks(range(3), columns)
+    axes.set_yticks(range(2), labels)
+    axes.set_xlabel("verdict")
+    axes.set_ylabel("label")
+
+
+def _reliability(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
+    p = np.array([row.probability for row in rows], dtype=np.float64)
+    truth = np.array([row.label == LABELS[task][0] for row in rows], dtype=np.float64)
+    # The bins are those of the ECE: each holds its upper edge.
+    place = np.clip(np.ceil(p * _BINS).astype(int) - 1, 0, _BINS - 1)
+    held = np.bincount(place, minlength=_BINS)
+    used = held > 0
+    mean_p = np.bincount(place, weights=p, minlength=_BINS)[used] / held[used]
+    share = np.bincount(place, weights=truth, minlength=_BINS)[used] / held[used]
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    axes.plot(mean_p, share, marker="o", color="black")
+    for x, y, n in zip(mean_p, share, held[used], strict=True):
+        axes.annotate(f"{n:,}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axes.set_xlabel(f"P({LABELS[task][0]})")
+    axes.set_ylabel(f"share that is {LABELS[task][0]}")
+
+
+def _risk_coverage(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
+    p = np.array([row.probability for row in rows], dtype=np.float64)
+    wrong = np.array([row.verdict != row.label for row in rows], dtype=np.float64)
+    surest_first = np.argsort(-np.abs(p - 0.5), kind="stable")
+    kept = np.arange(1, len(rows) + 1)
+    axes.plot(kept / len(rows), np.cumsum(wrong[surest_first]) / kept, color="black")
+    axes.set_xlabel("coverage: share of rows answered, surest first")
+    axes.set_ylabel(f"risk: share of wrong {task} verdicts")
+    axes.set_ylim(bottom=0)

@@ -1,0 +1,1 @@
+"""How a guard is shown a sample, asked, and read; and what runs it."""

@@ -1,0 +1,1 @@
+"""The mathematics of the loop: pure functions, no store and no model."""

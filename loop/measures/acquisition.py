@@ -1,0 +1,175 @@
+"""Which samples go to the teacher: a batch mixed from strategies by shares, with no two near-duplicates in it.
+
+Pure: candidates in, picks out. How interesting a candidate is, is the scorers' matter (`strategies`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+
+from wizloop.loop.data.similarity import Fingerprint, NearDuplicates
+from wizloop.loop.measures.strategies import RANKED, Candidate, Explainer, Reason
+
+ORDER: tuple[Reason, ...] = get_args(Reason)
+"""Strategies pick in this order, so that the random share is drawn from all that the others left."""
+
+SHORTLIST = 8
+"""Diversity compares this many candidates for each one that it picks; the whole pool would take minutes."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One sample to be taught, and why."""
+
+    sample_id: int
+    reason: Reason
+    score: float
+    """By its own strategy: minus the confidence, the disagreement, one minus the similarity, or the propensity."""
+    rank: int
+    """1 is picked first."""
+    propensity: float | None
+    """The chance that it had, for the random share: its weight in an estimate of the pool is 1 / propensity. None for
+    the others, which stand for themselves alone."""
+    words: str
+    """A sentence for the reviewer."""
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    *,
+    budget: int,
+    shares: Mapping[str, float],
+    rng: np.random.Generator,
+    near_duplicate: float = 0.8,
+    policy_spread: bool = True,
+) -> list[Pick]:
+    """Pick at most `budget` candidates, in the order in which they should be taught.
+
+    `shares` maps strategies to their part of the batch (any positive numbers; they are scaled to one). A strategy that
+    runs out passes its rest on. Fewer than `budget` come back where no strategy finds more, or only near-duplicates
+    (Jaccard of word 3-shingles of `near_duplicate` or more). The order of `candidates` does not matter. A random draw
+    that nearly repeats a pick is drawn again: in a pool full of copies the propensity is a little too low.
+
+    Raises ValueError for an unknown strategy, no positive share, a negative number, or a sample that occurs twice.
+    """
+    quotas = split_budget(budget, shares)
+    batch = _Batch(candidates, near_duplicate)
+    rest = 0
+    # Twice round: what the last ones could not use goes back to the first.
+    for reason, quota in [*quotas.items(), *((reason, 0) for reason in quotas)]:
+        if not (want := quota + rest):
+            continue
+        left = batch.left()
+        if reason == "random":
+            order: Iterator[tuple[Candidate, float]] = ((left[int(at)], 0.0) for at in rng.permutation(len(left)))
+        elif reason == "diversity":
+            order = _unlike(batch, left, want, policy_spread, rng)
+        else:
+            order = _best_first(left, reason)
+        rest = want - batch.take(reason, order, want, len(left))
+    return batch.picks
+
+
+def split_budget(budget: int, shares: Mapping[str, float]) -> dict[Reason, int]:
+    """The budget over the strategies with a positive share, by largest remainder, in picking order."""
+    if unknown := sorted(set(shares) - set(ORDER)):
+        raise ValueError(f"unknown strategy {unknown[0]!r}: choose among {', '.join(ORDER)}")
+    if budget < 0 or any(share < 0 for share in shares.values()):
+        raise ValueError("the budget and the shares must not be negative")
+    named = [reason for reason in ORDER if shares.get(reason, 0) > 0]
+    if not named:
+        raise ValueError(f"no strategy has a share above 0: give one of {', '.join(ORDER)}")
+    total = sum(shares[reason] for reason in named)
+    exact = {reason: budget * shares[reason] / total for reason in named}
+    quotas = {reason: int(part) for reason, part in exact.items()}
+    by_remainder = sorted(named, key=lambda reason: (quotas[reason] - exact[reason], ORDER.index(reason)))
+    for reason in by_remainder[: budget - sum(quotas.values())]:
+        quotas[reason] += 1
+    return quotas
+
+
+class _Batch:
+    """The picks so far, and what can still be picked."""
+
+    def __init__(self, candidates: Sequence[Candidate], near_duplicate: float) -> None:
+        self._pool = sorted(candidates, key=lambda one: one.sample_id)
+        for one, following in zip(self._pool, self._pool[1:], strict=False):
+            if one.sample_id == following.sample_id:
+                raise ValueError(f"sample {one.sample_id} is twice among the candidates: give each once")
+        self._explainer = Explainer(self._pool)
+        self._gone: set[int] = set()
+        self.near = NearDuplicates(near_duplicate)
+        self.fingerprints: list[Fingerprint] = []
+        self.policies: Counter[str | None] = Counter()
+        self.picks: list[Pick] = []
+
+    def left(self) -> list[Candidate]:
+        """What is neither picked nor a near-duplicate of a pick that was met, by sample id."""
+        return [one for one in self._pool if one.sample_id not in self._gone]
+
+    def take(self, reason: Reason, order: Iterator[tuple[Candidate, float]], want: int, left: int) -> int:
+        """Pick from `order` until `want` are picked or it ends; returns how many were."""
+        before = len(self.picks)
+        while len(self.picks) - before < want and (ranked := next(order, None)) is not None:
+            self._try(reason, *ranked, left)
+        taken = len(self.picks) - before
+        if reason == "random":
+            chance = taken / left if left else 0.0
+            self.picks[before:] = [replace(pick, score=chance, propensity=chance) for pick in self.picks[before:]]
+        return taken
+
+    def _try(self, reason: Reason, one: Candidate, score: float, left: int) -> None:
+        """Pick the candidate unless it nearly repeats a pick; either way it is not met again."""
+        self._gone.add(one.sample_id)
+        fingerprint = self.near.fingerprint(one.text)
+        if self.near.find(fingerprint) is not None:
+            return
+        self.near.add(fingerprint)
+        self.fingerprints.append(fingerprint)
+        self.policies[one.policy] += 1
+        words = self._explainer.words(reason, one, score, left)
+        self.picks.append(Pick(one.sample_id, reason, score, len(self.picks) + 1, None, words))
+
+
+def _best_first(left: Sequence[Candidate], reason: Reason) -> Iterator[tuple[Candidate, float]]:
+    """The candidates that the strategy scores, the highest first, ties by sample id."""
+    scores = RANKED[reason](left)
+    for at in np.argsort(-scores, kind="stable"):
+        if np.isnan(scores[at]):
+            return
+        yield left[int(at)], float(scores[at])
+
+
+def _unlike(
+    batch: _Batch, left: Sequence[Candidate], want: int, policy_spread: bool, rng: np.random.Generator
+) -> Iterator[tuple[Candidate, float]]:
+    """Candidates of a random shortlist, always the one least like the picks so far, of the policy picked least."""
+    listed = _shortlist(left, SHORTLIST * want, policy_spread, rng)
+    if not listed:
+        return
+    values = np.stack([batch.near.fingerprint(one.text).values for one in listed])
+    likeness, seen, open_ = np.zeros(len(listed)), 0, np.ones(len(listed), dtype=bool)
+    while open_.any():
+        for fingerprint in batch.fingerprints[seen:]:
+            likeness = np.maximum(likeness, (values == fingerprint.values).mean(axis=1))
+        seen = len(batch.fingerprints)
+        picked = np.array([batch.policies[one.policy] if policy_spread else 0 for one in listed])
+        at = int(np.lexsort((likeness, picked, ~open_))[0])
+        open_[at] = False
+        yield listed[at], float(1 - likeness[at])
+
+
+def _shortlist(left: Sequence[Candidate], size: int, policy_spread: bool, rng: np.random.Generator) -> list[Candidate]:
+    """At most `size` candidates drawn by chance, by sample id; spread evenly over the policies where that is asked."""
+    shuffled = [left[int(at)] for at in rng.permutation(len(left))]
+    if policy_spread:
+        turn: Counter[str | None] = Counter()
+        turns = []
+        for one in shuffled:
+            turns.append(turn[one.policy])
+            turn[one.policy] += 1
+        shuffled = [shuffled[int(at)] for at in np.argsort(turns, kind="stable")]
+    return sorted(shuffled[:size], key=lambda one: one.sample_id)

@@ -1,0 +1,146 @@
+"""Phase export: the champion as folders that other programs load, each with a card and a check of its answers."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends import artifacts
+from wizloop.loop.context import Context
+from wizloop.loop.guard.asking import Direct, ask_direct
+from wizloop.loop.pages import usable
+from wizloop.loop.phases import card, standing
+from wizloop.loop.phases.calibration import Calibration
+from wizloop.loop.phases.classify import direct
+from wizloop.recipes.schema import recipe_hash
+from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teaching
+
+
+def run(ctx: Context) -> str:
+    """Export the champion in the recipe's formats, unless it was exported before."""
+    with ctx.store.read() as db:
+        champion, wanted = standing.champion(db), control.get_run(db)
+        before = [one for number in range(ctx.round + 1) for one in exports.of_round(db, number)]
+    if champion is None:
+        return "there is no champion to export"
+    last = wanted is None or ctx.round >= wanted.rounds_wanted
+    if not (ctx.recipe.export.every_round or last):
+        return "exported after the last round only"
+    done = {one.format for one in before if one.model_id == champion.id}
+    formats = [format for format in ctx.recipe.export.formats if format not in done]
+    for number, format in enumerate(formats):
+        ctx.between_pieces(number, len(formats))
+        _export(ctx, champion, format)
+    return f"{champion.name} as {', '.join(formats)}" if formats else f"{champion.name} is exported already"
+
+
+def write_export(ctx: Context, model: models.Model, format: str, final: Path) -> dict[str, Any]:
+    """Write a model into the new folder `final`, with its card; how the two compare. Raises FileExistsError."""
+    adapter = ctx.adapter(model)
+    if adapter is None:
+        raise ValueError(f"{model.name} is the base itself: there is nothing of ours to export")
+    artifacts.sweep(final.parent)
+    about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
+    with artifacts.writing(final, about) as folder:
+        ctx.backend.export(format, ctx.base(), adapter, folder)
+        parity = compare(ctx, model, format, folder)
+        (folder / "README.md").write_text(card.card(facts(ctx, model, format, parity)), encoding="utf-8")
+    return parity
+
+
+def compare(
+    ctx: Context, model: models.Model, format: str, folder: Path, told: Callable[[str], None] = lambda part: None
+) -> dict[str, Any]:
+    """Ask the exported model and the measured one about the same dev samples, telling of each; see `agreement`."""
+    frozen = list(usable(ctx.store, "dev"))[: ctx.recipe.export.parity_n]
+    if not frozen:
+        return {"n": 0, "agree": 0, "max_difference": 0.0}
+    known = Calibration.from_json(model.calibration_json)
+    told("asking the model that was measured")
+    ours = direct(ctx, model, frozen)
+    told("asking the exported one the same")
+    whole = format != "adapter"
+    base, adapter = (str(folder), None) if whole else (ctx.base(), folder)
+    exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
+    renderer = standing.renderer(ctx)
+    theirs = ask_direct(exported, renderer, frozen, max_tokens=ctx.recipe.guard.max_prompt_tokens)
+    return agreement(ours, theirs, known)
+
+
+def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibration) -> dict[str, Any]:
+    """Of all direct verdicts, how many are the same at the calibrated thresholds."""
+    n = agree = 0
+    largest = 0.0
+    for one, other in zip(ours, theirs, strict=True):
+        for task, p in one.p.items():
+            threshold = known.threshold(task, "direct")
+            n += 1
+            agree += (p >= threshold) == (other.p[task] >= threshold)
+            largest = max(largest, abs(p - other.p[task]))
+    return {"n": n, "agree": agree, "max_difference": largest}
+
+
+def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]) -> card.Facts:
+    """What the card tells of a model."""
+    with ctx.store.read() as db:
+        run = control.get_run(db)
+        first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
+        measured = evaluations.of_model(db, model.id)
+        counts = samples.counts(db)
+        calls = [one for number in range(model.round + 1) for one in teaching.calls(db, number)]
+        approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
+    known = Calibration.from_json(model.calibration_json)
+    outcomes = {
+        name: dict(Counter(one.outcome or one.state for one in calls if one.teacher == name))
+        for name in {one.teacher for one in calls}
+    }
+    return card.Facts(
+        model=model.name,
+        round=model.round,
+        format=format,
+        base=ctx.recipe.guard.base,
+        run=ctx.recipe.name if run is None else run.name,
+        recipe_hash=recipe_hash(ctx.recipe),
+        data_hash=data_hash(ctx),
+        rendering="" if first is None else str(first.record.get("rendering", "")),
+        samples=counts,
+        teachers=outcomes,
+        reviews={"approved": approved, "waiting": waiting},
+        gate="" if own is None else own.gate_reason or "",
+        measured=[_measured(one) for one in measured],
+        parity=parity,
+        thresholds=known.thresholds,
+        source=known.source,
+    )
+
+
+def data_hash(ctx: Context) -> str:
+    """SHA-256, in hex, over the hashes of every usable sample, split by split."""
+    digest = hashlib.sha256()
+    for split in samples.SPLITS:
+        for sample in usable(ctx.store, split):
+            digest.update(f"{split}:{sample.hash}\n".encode())
+    return digest.hexdigest()
+
+
+def _export(ctx: Context, model: models.Model, format: str) -> None:
+    final = ctx.workspace / "exports" / f"{ctx.round:02d}-{format}"
+    # A folder that is there was written, and not put on record, before a crash.
+    parity = compare(ctx, model, format, final) if final.exists() else write_export(ctx, model, format, final)
+    with ctx.store.write() as db:
+        path, sha256 = f"exports/{final.name}", artifacts.verify(final)
+        exports.add(db, ctx.round, model.id, format, path, json.dumps(parity), sha256, ctx.now())
+    if parity["agree"] < parity["n"]:
+        ctx.say(
+            f"The export {final.name} agrees with its model on {parity['agree']} of {parity['n']} verdicts; its "
+            f"probabilities differ by {parity['max_difference']:.4f} at most.",
+            "warn",
+            parity,
+        )
+
+
+def _measured(one: evaluations.Evaluation) -> card.Measured:
+    figures = json.loads(one.metrics_json)
+    return card.Measured(one.benchmark, one.task, one.n, one.unparsed, figures["f1"], figures["low"], figures["high"])

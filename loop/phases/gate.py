@@ -1,0 +1,57 @@
+"""Phase gate: the challenger becomes the champion, or stays out, in one transaction. The rule is in `promotion`."""
+
+import json
+from dataclasses import asdict
+
+from wizloop.loop.context import Context
+from wizloop.loop.measures.promotion import Decision, decide
+from wizloop.loop.pages import usable
+from wizloop.loop.phases import standing
+from wizloop.loop.phases.measured import answered
+from wizloop.store import control, models, steps
+
+
+def run(ctx: Context) -> str:
+    """Decide on the round's challenger, once. Nobody answering means no."""
+    with ctx.store.read() as db:
+        round = steps.get_round(db, ctx.round)
+        challenger, champion = standing.challenger(db, ctx.round), standing.champion(db)
+    if round is not None and round.gate_reason is not None:
+        return round.gate_reason
+    decision = _decide(ctx, champion, challenger) if challenger is not None else _nobody(ctx)
+    after = challenger if decision.passed else champion
+    record = {"gate": {name: asdict(difference) for name, difference in decision.differences.items()}}
+    with ctx.store.write() as db:
+        if challenger is not None and decision.passed:
+            control.set_champion(db, challenger.id)
+        steps.end_round(
+            db,
+            ctx.round,
+            champion_after=None if after is None else after.id,
+            challenger=None if challenger is None else challenger.id,
+            passed=decision.passed,
+            gate_reason=decision.reason,
+            record_json=json.dumps(record),
+            now=ctx.now(),
+        )
+    ctx.say(decision.reason)
+    return decision.reason
+
+
+def _decide(ctx: Context, champion: models.Model | None, challenger: models.Model) -> Decision:
+    dev, bounds = list(usable(ctx.store, "dev")), ctx.recipe.gate
+    return decide(
+        None if champion is None else answered(ctx, champion, dev),
+        answered(ctx, challenger, dev),
+        margin=bounds.margin,
+        max_unparsable=bounds.max_unparsable,
+        max_over_refusal_rise=bounds.max_over_refusal_rise,
+        rng=ctx.rng("gate"),
+    )
+
+
+def _nobody(ctx: Context) -> Decision:
+    with ctx.store.read() as db:
+        round = steps.get_round(db, ctx.round)
+    why = "nothing was trained" if round is None else round.record.get("no_challenger", "nothing was trained")
+    return Decision(False, f"There is no challenger: {why}. The champion stays.", {})

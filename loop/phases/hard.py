@@ -1,0 +1,93 @@
+"""Hard samples of a round: the new guard and its members write traces on what they were taught, and pairs are mined.
+
+The traces are kept as they come, so that a crash costs one piece; mining itself is `mining`'s.
+"""
+
+from collections.abc import Sequence
+
+from wizloop.backends.guard_types import DpoPair
+from wizloop.loop.context import Context
+from wizloop.loop.guard.asking import Manner
+from wizloop.loop.measures.mining import Generation, MinedPair, merge, mine, weigh
+from wizloop.loop.phases import standing
+from wizloop.loop.phases.classify import trace_rows, traces
+from wizloop.loop.phases.examples import Lesson
+from wizloop.loop.words import TASKS, Task
+from wizloop.store import models, predictions, training
+from wizloop.store.training import Pair
+
+
+def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson]) -> list[DpoPair]:
+    """The round's pairs, one a sample, the first miner's first; they are put on record."""
+    mined = [_mined(ctx, miner, lessons, at, len(miners)) for at, miner in enumerate(miners)]
+    names = {id(pair): miner.name for miner, found in zip(miners, mined, strict=True) for pair in found}
+    kept = sorted(merge(mined), key=lambda pair: pair.sample_id)
+    rows = [_row(ctx, pair, names[id(pair)]) for pair in kept]
+    for piece in ctx.pieces(rows, 250):
+        with ctx.store.write() as db:
+            training.add_pairs(db, ctx.round, piece)
+    prompts = {lesson.sample.id: lesson.by_trace.prompt for lesson in lessons}
+    return [DpoPair(row.sample_id, prompts[row.sample_id], row.chosen, row.rejected, row.weight) for row in rows]
+
+
+def _mined(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], at: int, miners: int) -> list[MinedPair]:
+    """One miner's pairs with their weights."""
+    _draw(ctx, miner, lessons, at, miners)
+    found: list[MinedPair] = []
+    for piece in ctx.pieces(lessons, ctx.recipe.classify.batch):
+        with ctx.store.read() as db:
+            rows = predictions.traces_of(db, miner.id, [lesson.sample.id for lesson in piece])
+        for lesson in piece:
+            generations = [
+                Generation(row.text, None if row.verdict is None else {task: row.verdict.get(task) for task in TASKS})
+                for row in rows
+                if row.sample_id == lesson.sample.id
+            ]
+            has_response = lesson.sample.response is not None
+            pair = mine(lesson.sample.id, _truth(lesson), has_response, generations)
+            if pair is not None:
+                found.append(pair)
+    return weigh(found, ctx.recipe.dpo.gamma)
+
+
+def _draw(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], at: int, miners: int) -> None:
+    """Let the miner write its traces on every lesson that it has none on, in pieces."""
+    how, done = ctx.recipe.classify, at * len(lessons)
+    manner = Manner(
+        ctx.recipe.dpo.k,
+        ctx.recipe.dpo.k,
+        how.temperature,
+        how.top_p,
+        ctx.recipe.guard.max_trace_tokens,
+        standing.window(ctx, miner),
+    )
+    for piece in ctx.pieces(lessons, how.batch):
+        ctx.between_pieces(done, miners * len(lessons))
+        asked = [lesson.sample for lesson in piece]
+        with ctx.store.read() as db:
+            there = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.id for one in asked])}
+        if len(there) < len(asked):
+            drawn = traces(ctx, miner, asked, manner)
+            rows = [row for one, of_one in zip(asked, drawn, strict=True) for row in trace_rows(miner, one, of_one)]
+            with ctx.store.write() as db:
+                predictions.add(db, [], rows)
+        done += len(piece)
+
+
+def _truth(lesson: Lesson) -> dict[Task, str | None]:
+    """The verdict that was approved."""
+    return {task: lesson.trace.verdict.get(task) for task in TASKS}
+
+
+def _row(ctx: Context, pair: MinedPair, miner: str) -> Pair:
+    return Pair(
+        round=ctx.round,
+        sample_id=int(pair.sample_id),
+        task=pair.task,
+        chosen=pair.chosen,
+        rejected=pair.rejected,
+        weight=pair.weight,
+        n_right=pair.n_right,
+        n_wrong=pair.n_wrong,
+        miner=miner,
+    )

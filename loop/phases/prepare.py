@@ -1,0 +1,95 @@
+"""Phase prepare: the base model is there, and the words in which every guard of the run is asked are on record."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice, product
+from pathlib import Path
+
+from wizloop.backends import artifacts, devices
+from wizloop.backends.tiny_guard import Shape
+from wizloop.loop.context import Context
+from wizloop.loop.guard import grammar, instructing
+from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
+from wizloop.loop.pages import usable
+from wizloop.loop.phases import standing
+from wizloop.loop.teaching.teachers import sentences
+from wizloop.loop.words import LABELS, NONE, Verdict
+from wizloop.store import models, steps
+
+SENTENCES = 400
+"""Reasons that a guard from nothing reads before it is taught any."""
+
+
+def run(ctx: Context) -> str:
+    """Build the tiny guard, or see that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
+    if ctx.given is None:
+        ctx.say(devices.pick(ctx.recipe.guard.backend, ctx.recipe.guard.device).sentence())
+    if instructing.shipped(ctx.recipe.guard.instruction) is None:
+        told = instructing.read(ctx.recipe)
+        with ctx.store.write() as db:
+            steps.merge_record(db, ctx.round, {"instruction": told})
+    tiny = ctx.recipe.guard.base == "tiny"
+    if tiny and not Path(ctx.base()).exists():
+        build(ctx)
+    sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
+    renderer = standing.renderer(ctx)
+    ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
+    if ctx.recipe.guard.server is not None:
+        # HTTP is loaded where a server is asked, and nowhere else.
+        from wizloop.loop.guard import served
+
+        with closing(served.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:
+            ctx.say(guard.sentence(), "info" if guard.whole else "warn")
+    with ctx.store.write() as db:
+        models.add(
+            db,
+            name=standing.BASE,
+            role="base",
+            round=0,
+            parent_id=None,
+            path="models/base" if tiny else ctx.base(),
+            sha256=sha256,
+            meta_json="{}",
+            now=ctx.now(),
+        )
+        steps.merge_record(db, ctx.round, {"rendering": renderer.hash, "base": ctx.recipe.guard.base})
+    return "the tiny guard is built" if tiny else f"{ctx.base()} loads"
+
+
+def build(ctx: Context) -> None:
+    """Make the tiny guard from the pool's prompts and the words of the answer. Raises ValueError for a tiny pool."""
+    pool = list(usable(ctx.store, "pool"))
+    wanted = ctx.recipe.guard.tiny
+    shape = Shape(wanted.vocab, wanted.layers, wanted.width, wanted.mlp)
+    reasons = list(sentences(ctx.recipe, list(islice(pool, SENTENCES))))
+    final = Path(ctx.base())
+    artifacts.sweep(final.parent)
+    with artifacts.writing(final, {"made_by": "wizloop", "seed": ctx.seed("tiny")}) as folder:
+        ctx.backend.build_tiny(
+            folder,
+            [sample.prompt for sample in pool],
+            shape=shape,
+            epochs=wanted.epochs,
+            seed=ctx.seed("tiny"),
+            progress=lambda _, done, total: ctx.between_pieces(done, total),
+            fixed_texts=fixed_texts(reasons, standing.renderer(ctx).instruction),
+        )
+
+
+def fixed_texts(reasons: Sequence[str], instruction: str) -> list[str]:
+    """What a guard reads beside the prompts: the instruction, every answer block, and reasons in front of one.
+
+    Blocks go with the reasons in turn, so that reading them tells no verdict.
+    """
+    blocks = [grammar.answer_block(verdict) for verdict in _verdicts()]
+    framed = [f"{instruction}\n\n{HUMAN}", f"{ASSISTANT}{NONE}\n\n", *blocks]
+    return framed + [f"{TRACE_OPENING}{reason}\n{blocks[at % len(blocks)]}" for at, reason in enumerate(reasons)]
+
+
+def _verdicts() -> list[Verdict]:
+    alone: list[Verdict] = [{"request": label} for label in LABELS["request"]]
+    pairs: list[Verdict] = [
+        {"request": request, "completion": completion, "response": response}
+        for request, completion, response in product(LABELS["request"], LABELS["completion"], LABELS["response"])
+    ]
+    return alone + pairs

@@ -1,0 +1,169 @@
+"""Phase teach: every picked sample is put to the teachers, through the ledger. The teachers are in backends.
+
+What one teacher refuses, blocks or cannot answer goes to the next of the recipe; what is left after the last is with a
+person (`wizloop teach --unanswered`). How a call is asked live or in a batch is in `live` and `batching`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+from wizloop.backends.teacher import Answer, Question
+from wizloop.loop.context import Context
+from wizloop.loop.teaching import bookkeeping, calls, teachers
+from wizloop.loop.teaching import seats as made_ready
+from wizloop.loop.teaching.batching import InBatches
+from wizloop.loop.teaching.calls import Job, Seat
+from wizloop.loop.teaching.live import Live
+from wizloop.store import batches, samples, selections, steps, teaching
+from wizloop.store.db import Connection
+from wizloop.store.samples import Sample
+
+TOGETHER = 16
+"""Questions to a teacher that runs here in one transaction."""
+
+
+def run(ctx: Context) -> str:
+    """Ask the recipe's teachers. Raises seats.NotReady, PriceError, PolicyError, ImportRefused, BadRecording."""
+    with ctx.store.read() as db:
+        capped = teaching.budget(db).cap_micro is not None
+    asked = made_ready.seats(ctx.recipe, ctx.now(), capped=capped)
+    try:
+        return teach(ctx, asked)
+    finally:
+        made_ready.close(asked)
+
+
+def teach(ctx: Context, asked: Sequence[Seat]) -> str:
+    """Ask the teachers, in this order, about what is not taught yet; what is left is told."""
+    _settle_in_flight(ctx, asked)
+    policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
+    for seat in asked:
+        why = _ask(ctx, seat, policies)
+        if why:
+            ctx.say(f"{seat.name} is not asked any more: {why}", "warn")
+    with ctx.store.read() as db:
+        picked, untaught = selections.of_round(db, ctx.round), selections.untaught(db, ctx.round)
+        made = teaching.calls(db, ctx.round)
+    outcomes = {name: Counter(_ended(one) for one in made if one.teacher == name) for name in _names(made)}
+    with ctx.store.write() as db:
+        steps.merge_record(db, ctx.round, {"teach": {"outcomes": outcomes, "untaught": len(untaught)}})
+    left = f"; {len(untaught)} without an answer" if untaught else ""
+    return f"{len(picked) - len(untaught)} of {len(picked)} taught{left}"
+
+
+def _settle_in_flight(ctx: Context, asked: Sequence[Seat]) -> None:
+    """Calls that were under way when a process died: a free teacher is asked again, of a paid one nobody knows.
+
+    A batch is neither: the provider is asked what became of it.
+    """
+    free = {seat.name for seat in asked if seat.teacher.free}
+    with ctx.store.write() as db:
+        flying = teaching.in_flight(db)
+        held = batches.in_a_batch(db, [call.id for call in flying])
+        lost = [call for call in flying if call.id not in held]
+        teaching.replan(db, [call.id for call in lost if call.teacher in free])
+        teaching.mark_ambiguous(db, [call.id for call in lost if call.teacher not in free])
+
+
+def _ask(ctx: Context, seat: Seat, policies: str) -> str | None:
+    """Ask one teacher; why it was given up before everything was asked, or None."""
+    if why := _patience(ctx, seat):
+        return why
+    _finish_received(ctx, seat)
+    if seat.batches is not None:
+        return InBatches(ctx, seat, *seat.batches, lambda: _jobs(ctx, seat, policies), partial(_asked, ctx)).ask()
+    if seat.live is not None:
+        pool = Live(ctx, seat, seat.live, lambda job: _job(ctx, seat, job.sample, policies))
+        return pool.ask(_jobs(ctx, seat, policies))
+    _ask_here(ctx, seat, policies)
+    return None
+
+
+def _patience(ctx: Context, seat: Seat) -> str | None:
+    """Why a provider is left alone in this round: it has asked for a longer wait than the recipe allows."""
+    with ctx.store.read() as db:
+        until = batches.retry_at(db, seat.name)
+    if until is None or until - ctx.now() <= timedelta(seconds=ctx.recipe.teacher.patience_s):
+        return None
+    return f"it has asked for patience until {until.astimezone():%H:%M}"
+
+
+def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
+    """Ask a teacher that runs in this process, in pieces of one transaction each."""
+    waiting = _jobs(ctx, seat, policies)
+    done = 0
+    for piece in ctx.pieces(waiting, TOGETHER):
+        ctx.between_pieces(done, len(waiting))
+        with ctx.store.write() as db:
+            planned = bookkeeping.plan(ctx, db, seat, piece)
+            teaching.mark_sent(db, list(planned.values()), ctx.now())
+        sent = [(planned[job.question.key], job) for job in piece if job.question.key in planned]
+        _record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
+        done += len(piece)
+    ctx.between_pieces(done, len(waiting))
+
+
+def _record(ctx: Context, seat: Seat, answered: Sequence[tuple[int, Answer]]) -> None:
+    with ctx.store.write() as db:
+        bookkeeping.keep(ctx, db, seat, answered)
+    with ctx.store.write() as db:
+        bookkeeping.end(ctx, db, [(call_id, answer, None) for call_id, answer in answered])
+
+
+def _finish_received(ctx: Context, seat: Seat) -> None:
+    """Read the answers that were stored, and not read, before a crash: they are not asked for again."""
+    with ctx.store.read() as db:
+        found = [call for call in teaching.received(db) if call.teacher == seat.name]
+        known = {one.id: one for one in samples.get(db, [call.sample_id for call in found])}
+    for call in found:
+        asked = calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
+        _record(ctx, seat, [(call.id, seat.teacher.read(call.raw or "", call.stop_reason, asked))])
+
+
+def _asked(ctx: Context, sent: Sequence[teaching.Call]) -> dict[str, Question]:
+    """The questions of calls that were sent, by key."""
+    with ctx.store.read() as db:
+        known = {one.id: one for one in samples.get(db, [call.sample_id for call in sent])}
+    return {
+        call.key: calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
+        for call in sent
+    }
+
+
+def _shows(ctx: Context, sample: Sample) -> bool:
+    return ctx.recipe.teacher.sees_label and sample.split == "seed"
+
+
+def _job(ctx: Context, seat: Seat, sample: Sample, policies: str) -> Job | None:
+    with ctx.store.read() as db:
+        return _next(ctx, db, seat, sample, teaching.calls_for(db, sample.id), policies)
+
+
+def _jobs(ctx: Context, seat: Seat, policies: str) -> list[Job]:
+    """What this teacher is to be asked now: picked samples without a trace, by rank, and what a person wants again."""
+    with ctx.store.read() as db:
+        picked = [one.sample_id for one in selections.untaught(db, ctx.round)]
+        planned = [call.sample_id for call in teaching.calls(db, ctx.round, ("planned",))]
+        picked = list(dict.fromkeys([*picked, *planned]))
+        known = {one.id: one for one in samples.get(db, picked)}
+        open_ = [known[sample_id] for sample_id in picked if known[sample_id].excluded is None]
+        past = teaching.calls_about(db, picked)
+        jobs = [_next(ctx, db, seat, one, past.get(one.id, []), policies) for one in open_]
+    return [job for job in jobs if job is not None]
+
+
+def _next(
+    ctx: Context, db: Connection, seat: Seat, sample: Sample, past: Sequence[teaching.Call], policies: str
+) -> Job | None:
+    shown = _shows(ctx, sample)
+    return calls.next_job(db, seat, sample, past, policies, ctx.recipe.teacher, shows_labels=shown)
+
+
+def _ended(call: teaching.Call) -> str:
+    return call.outcome or call.state
+
+
+def _names(made: Sequence[teaching.Call]) -> list[str]:
+    return sorted({one.teacher for one in made})

@@ -1,0 +1,80 @@
+"""What teaching would send, and the most that it would cost: nothing is sent, written or reserved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends.remote import RemoteTeacher
+from wizloop.backends.teacher import Question, Usage
+from wizloop.loop.data.importing import read_samples
+from wizloop.loop.teaching import calls, seats, teachers
+from wizloop.loop.teaching.calls import Seat
+from wizloop.recipes.schema import Recipe
+from wizloop.recipes.teaching import Batching
+from wizloop.store import samples, selections, steps
+from wizloop.store.db import Connection
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt, with a response or without, and the labels that may be shown."""
+
+    prompt: str
+    response: str | None
+    labels: dict[str, str | None] | None = None
+
+
+def of_file(path: Path, limit: int) -> list[Text]:
+    """The first rows of a file. Raises ImportRefused."""
+    return [Text(row.prompt, row.response) for row in read_samples(path, split="pool", limit=limit).rows]
+
+
+def of_run(db: Connection, recipe: Recipe, limit: int) -> list[Text]:
+    """What a run would ask next: the picked samples without a trace, then the seed, then the pool."""
+    newest = max((round.number for round in steps.rounds(db)), default=0)
+    picked = [one.sample_id for one in selections.untaught(db, newest)]
+    ids = list(dict.fromkeys([*picked, *samples.ids(db, "seed"), *samples.ids(db, "pool")]))[:limit]
+    known = {one.id: one for one in samples.get(db, ids)}
+    shown = recipe.teacher.sees_label
+    return [_text(known[one], shows=shown and known[one].split == "seed") for one in ids]
+
+
+def told(recipe: Recipe, texts: Sequence[Text], now: datetime) -> list[dict[str, Any]]:
+    """For each teacher: what it would be sent for each text, the most tokens and the most dollars.
+
+    `requests` is empty for a teacher that runs here. Raises PriceError, PolicyError.
+    """
+    asked = [Question(f"{number:064x}", one.prompt, one.response, one.labels) for number, one in enumerate(texts, 1)]
+    return [_teacher(recipe, name, asked, now) for name in recipe.teacher.names]
+
+
+def _teacher(recipe: Recipe, name: str, asked: Sequence[Question], now: datetime) -> dict[str, Any]:
+    if name in seats.HERE:
+        free = teachers.here(recipe, name)
+        return _row(name, free.model, "here", [], Usage(), 0.0)
+    tariff = seats.tariff_of(recipe.teacher, name, now.date())
+    seat = seats.seat_of(recipe, name, tariff, None)
+    assert isinstance(seat.teacher, RemoteTeacher)
+    bounds = [seat.teacher.worst_usage(one) for one in asked]
+    most = Usage(sum(one.input_tokens for one in bounds), sum(one.output_tokens for one in bounds))
+    known = tariff is not None or not seats.is_paid(recipe.teacher, name)
+    usd = sum(seat.worst_micro(one) for one in asked) / 1e6 if known else None
+    return _row(name, seat.teacher.model, _mode(seat), [seat.teacher.request(one) for one in asked], most, usd)
+
+
+def _row(
+    name: str, model: str, mode: str, requests: list[dict[str, Any]], most: Usage, usd: float | None
+) -> dict[str, Any]:
+    bound = {"input_tokens": most.input_tokens, "output_tokens": most.output_tokens, "usd": usd}
+    return {"teacher": name, "model": model, "mode": mode, "requests": requests, "at_most": bound}
+
+
+def _mode(seat: Seat) -> str:
+    settings = seat.batches[1] if seat.batches is not None else seat.live
+    return settings.mode if isinstance(settings, Batching) else "live"
+
+
+def _text(sample: samples.Sample, *, shows: bool) -> Text:
+    return Text(sample.prompt, sample.response, calls.labels_of(sample) if shows else None)

@@ -1,0 +1,74 @@
+"""Makes the teachers that a recipe names, in its order, and what they read. It asks them nothing."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+
+from wizloop.backends.policy_reasoner import PolicyReasoner
+from wizloop.backends.policy_scoring import Policy, score_all, top_score
+from wizloop.backends.recorded_teacher import RecordedTeacher, explain, text_sha
+from wizloop.backends.teacher import Question, Teacher
+from wizloop.loop.data.importing import read_samples
+from wizloop.loop.guard.rendering import Text
+from wizloop.loop.words import LABELS
+from wizloop.recipes import policies as texts
+from wizloop.recipes.schema import Recipe
+from wizloop.recipes.teaching import Recorded
+
+
+def policies_of(recipe: Recipe) -> tuple[Policy, ...]:
+    """The policies that the recipe names, or the shipped ones. Raises PolicyError."""
+    path = recipe.teacher.policies
+    return tuple(Policy(**text.model_dump()) for text in texts.load(None if path is None else Path(path)))
+
+
+def policies_hash(policies: tuple[Policy, ...]) -> str:
+    """SHA-256, in hex, of everything that the policies say."""
+    told = [[getattr(policy, name) for name in Policy.__dataclass_fields__] for policy in policies]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def here(recipe: Recipe, name: str) -> Teacher:
+    """A teacher that runs in this process: policy or recorded. Raises PolicyError, ImportRefused."""
+    if name == "policy":
+        return PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
+    assert recipe.teacher.recorded is not None
+    return RecordedTeacher(recorded_labels(recipe.teacher.recorded))
+
+
+def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
+    """Verdicts by text; a text that is there twice with different ones is left out: neither can be trusted."""
+    read = read_samples(Path(where.path), split="pool", fmt=where.format, mapping=where.map or None, task=where.task)
+    known: dict[str, Mapping[str, str | None]] = {}
+    doubtful: set[str] = set()
+    for row in read.rows:
+        given: dict[str, str | None] = {str(task): label for task, label in row.labels.items()}
+        forms = [(row.response, given)]
+        if row.response is not None and "request" in given:
+            forms.append((None, {"request": given["request"]}))
+        for response, labels in forms:
+            key = text_sha(row.prompt, response)
+            if known.setdefault(key, labels) != labels:
+                doubtful.add(key)
+    return {key: labels for key, labels in known.items() if key not in doubtful}
+
+
+def touched_policy(text: str, policies: tuple[Policy, ...], recipe: Recipe) -> str | None:
+    """The id of the policy whose wording a text has most of, or None."""
+    top = top_score(score_all(text, policies, recipe.teacher.depth))
+    return top.policy.id if top.touched else None
+
+
+def sentences(recipe: Recipe, samples: list[Text]) -> Iterator[str]:
+    """Reasons as these teachers word them, for a guard that must learn to read. No label is looked up for it."""
+    if "policy" in recipe.teacher.names:
+        reasoner = PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
+        for number, sample in enumerate(samples):
+            answer = reasoner.ask(Question(str(number), sample.prompt, sample.response))
+            if answer.trace is not None:
+                yield answer.trace.explanation
+    if "recorded" in recipe.teacher.names:
+        yield from (explain(request, None, None) for request in LABELS["request"])
+        yield from (explain(*labels) for labels in product(*LABELS.values()))

@@ -1,0 +1,259 @@
+"""`import` and `leaks` from the command line: one transaction, dry runs, bad files, hostile text, a night at work."""
+
+import gzip
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from wizloop.loop.commands.importing import import_, leaks
+from wizloop.loop.controller import lock
+from wizloop.store import samples
+from wizloop.store.db import Store
+
+GOOD = {"prompt": "how do I knit", "label": "safe"}
+HOSTILE = "kill \x1b]52;c;aGk=\x07 \x9b31m [bold red]a process[/nope] \u202eback \u200b"
+
+
+def run(*words: str | Path, workspace: Path) -> Result:
+    return CliRunner().invoke(import_, [*map(str, words), "-w", str(workspace)])
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_bytes(b"".join(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n" for row in rows))
+    return path
+
+
+def counts(workspace: Path) -> dict[str, int]:
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        return samples.counts(db)
+
+
+def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
+    file = lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "label": None}, {**GOOD, "label": "unsafe"}, GOOD)
+    said = run(file, "--split", "seed", workspace=tmp_path / "runs")
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert f"{file}: the format is columns\n4 rows, 1 accepted into seed\n" in said.stderr
+    assert "  request: 1 harmful, 2 unharmful\n1 duplicates, 1 of another label than before\n1 refused\n" in said.stderr
+    assert "  row 2: no request label\n" in said.stderr
+
+
+def test_the_same_file_twice_adds_nothing_and_says_so(tmp_path: Path) -> None:
+    file, workspace = lines(tmp_path / "a.jsonl", GOOD, {"prompt": "b", "label": "unsafe"}), tmp_path / "runs"
+    first = json.loads(run(file, "--json", workspace=workspace).stdout)
+    again = run(file, workspace=workspace)
+    assert (first["accepted"], first["duplicates"]) == (2, 0)
+    assert "nothing new: every text was there before" in again.stderr
+    assert counts(workspace)["pool"] == 2
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
+    file, workspace = lines(tmp_path / "a.jsonl", GOOD, GOOD), tmp_path / "runs"
+    dry = json.loads(run(file, "--dry-run", "--json", workspace=workspace).stdout)
+    assert not workspace.exists()
+    wet = json.loads(run(file, "--json", workspace=workspace).stdout)
+    assert {**wet, "dry_run": True} == dry
+    assert (dry["accepted"], dry["duplicates"]) == (1, 1)
+    more = lines(tmp_path / "b.jsonl", GOOD, {"prompt": "new"}, {"prompt": "newer", "label": "safe"})
+    dry = json.loads(run(more, "--dry-run", "--json", workspace=workspace).stdout)
+    assert (dry["accepted"], dry["duplicates"], dry["refused"][0]["row"]) == (1, 1, 2)
+    assert counts(workspace)["pool"] == 1
+
+
+BAD_ROWS = [
+    pytest.param(b'{"prompt": "caf\xe9", "label": "safe"}\n', "not UTF-8", id="bad UTF-8"),
+    pytest.param({"prompt": "a\0b", "label": "safe"}, "NUL", id="NUL"),
+    pytest.param({"prompt": "x" * 10_000_000, "label": "safe"}, "10,000,000 bytes, more than", id="10 MB"),
+    pytest.param({"question": "what", "label": "safe"}, "no column 'prompt'", id="mixed schemas"),
+    pytest.param({"prompt": "no label at all"}, "no column 'label'", id="a missing column"),
+    pytest.param(b'{"prompt": "a", "label": "safe"\n', "not JSON", id="a line that breaks off"),
+    pytest.param(b'{"prompt": "a", "prompt": "b", "label": "safe"}\n', "is there twice", id="a key twice"),
+    pytest.param(b'{"prompt": "\\ud800", "label": "safe"}\n', "lone surrogate", id="a lone surrogate"),
+    pytest.param(b'{"prompt": "a", "label": "safe", "n": NaN}\n', "NaN is no number", id="NaN"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_ROWS)
+def test_a_broken_row_is_a_sentence_and_status_2_and_leaves_no_trace(tmp_path: Path, bad: Any, reason: str) -> None:
+    file, workspace = lines(tmp_path / "a.jsonl", GOOD, bad), tmp_path / "runs"
+    said = run(file, "--json", workspace=workspace)
+    assert said.exit_code == 2
+    assert f"{file}: row 2: " in said.stderr
+    assert reason in said.stderr
+    assert [one["row"] for one in json.loads(said.stdout)["refused"]] == [2]
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        assert [one.prompt for one in samples.page(db, "pool", 0, 9)] == ["how do I knit"]
+
+
+def test_an_id_that_stands_for_two_texts_is_refused_and_one_that_is_repeated_is_not(tmp_path: Path) -> None:
+    rows = [{"id": 7, "prompt": text} for text in ("one", "two", "one")]
+    said = run(lines(tmp_path / "a.jsonl", *rows), "--json", workspace=tmp_path / "runs")
+    found = json.loads(said.stdout)
+    assert said.exit_code == 2
+    assert (found["accepted"], found["duplicates"]) == (1, 1)
+    assert found["refused"] == [{"row": 2, "reason": "the id '7' came before with another text"}]
+
+
+def zipped(path: Path) -> Path:
+    path.write_bytes(gzip.compress(b"".join(b'{"prompt": "row %d"}\n' % number for number in range(20_000)))[:-900])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        pytest.param(lambda at: zipped(at / "a.jsonl.gz"), "damaged or cut short", id="a truncated gzip"),
+        pytest.param(lambda at: lines(at / "a.jsonl"), "there is no row in it", id="an empty file"),
+        pytest.param(lambda at: lines(at / "a.json"), "there is no row in it", id="an empty list's file"),
+        pytest.param(lambda at: at, "it is a folder", id="a folder"),
+        pytest.param(lambda at: at / "none.csv", "no such file", id="no file"),
+        pytest.param(
+            lambda at: lines(at / "a.jsonl", {"x": 1}), "unknown columns (x), none of them prompt", id="columns"
+        ),
+        pytest.param(lambda at: lines(at / "a.jsonl", b"{", b"\xff\xff"), "no row in it can be read", id="no row"),
+        pytest.param(lambda at: lines(at / "a.parquet", b"PAR1 no"), "no Parquet that can be read", id="no Parquet"),
+        pytest.param(lambda at: lines(at / "a.csv", b'prompt\n"a\n'), "not CSV near line", id="an open quote"),
+    ],
+)
+def test_a_bad_file_makes_no_workspace_and_changes_none(tmp_path: Path, made: Any, sentence: str) -> None:
+    file, workspace = made(tmp_path), tmp_path / "runs"
+    said = run(file, workspace=workspace)
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert sentence in said.stderr
+    assert str(file) in said.stderr
+    assert not workspace.exists()
+    run(lines(tmp_path / "good.jsonl", GOOD), workspace=workspace)
+    assert run(file, workspace=workspace).exit_code == 2
+    assert counts(workspace)["pool"] == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    assert "it is no plain file" in run(tmp_path / "a.jsonl", workspace=tmp_path / "runs").stderr
+
+
+def test_hostile_text_is_kept_to_the_letter_and_shown_harmless(tmp_path: Path) -> None:
+    workspace = tmp_path / "runs"
+    assert run(lines(tmp_path / "t.jsonl", {**GOOD, "prompt": HOSTILE}), "--split", "test", workspace=workspace)
+    said = run(
+        lines(tmp_path / "p.jsonl", {**GOOD, "prompt": HOSTILE.upper()}, {"prompt": "b", "label": HOSTILE}),
+        workspace=workspace,
+    )
+    listed = CliRunner().invoke(leaks, ["-w", str(workspace)])
+    for shown in (said.stderr, listed.stdout, listed.stderr):
+        assert not set(shown) & set("\x1b\x07\x9b\u202e\u200b")
+    assert "⟨U+202E⟩" in listed.stdout
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        assert samples.page(db, "test", 0, 9)[0].prompt == HOSTILE
+
+
+def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
+    words = "please tell me in plain words how the old lighthouse keeper mended his broken lamp before the storm"
+    pool = [{"prompt": text, "label": "safe"} for text in (words.upper() + "!", words + " came", "nothing like it")]
+    workspace = tmp_path / "runs"
+    assert run(lines(tmp_path / "pool.jsonl", *pool), workspace=workspace).exit_code == 0
+    said = run(lines(tmp_path / "test.jsonl", {**GOOD, "prompt": words}), "--split", "test", workspace=workspace)
+    assert "2 rows are kept out of training because dev or test holds them" in said.stderr
+    found = json.loads(CliRunner().invoke(leaks, ["--json", "-w", str(workspace)]).stdout)["leaks"]
+    held = {"sample": 4, "split": "test", "row": "test.jsonl:1"}
+    assert [(one["row"], one["kind"], one["similarity"], one["held_out"]) for one in found] == [
+        ("pool.jsonl:1", "exact", 1.0, held),
+        ("pool.jsonl:2", "near", 0.9412, held),
+    ]
+    assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 1}
+    # The other way round: what measures is there first.
+    said = run(lines(tmp_path / "seed.jsonl", {**GOOD, "prompt": words + "??"}), "--split", "seed", workspace=workspace)
+    assert "1 rows are kept out" in said.stderr
+
+
+@pytest.mark.parametrize("first", ["pool", "test"])
+def test_one_text_in_both_is_measured_and_not_trained_on_whichever_came_first(tmp_path: Path, first: str) -> None:
+    workspace = tmp_path / "runs"
+    files = {
+        "pool": lines(tmp_path / "pool.jsonl", {"prompt": "same"}, {"prompt": "only in the pool"}),
+        "test": lines(tmp_path / "test.jsonl", {"prompt": "same", "label": "unsafe"}, {"prompt": "b", "label": "safe"}),
+    }
+    for split in (first, "test" if first == "pool" else "pool"):
+        assert run(files[split], "--split", split, workspace=workspace).exit_code == 0
+    assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 2}
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        assert samples.label_counts(db) == {"test": {"request": {"harmful": 1, "unharmful": 1}}}
+        measured = samples.page(db, "test", 0, 9)
+    (same,) = (one for one in measured if one.prompt == "same")
+    assert (same.row_ref, same.source, same.request) == ("test.jsonl:1", "test.jsonl", "harmful")
+    (leak,) = json.loads(CliRunner().invoke(leaks, ["--json", "-w", str(workspace)]).stdout)["leaks"]
+    assert leak == {
+        "split": "pool",
+        "source": "pool.jsonl",
+        "row": "pool.jsonl:1",
+        "sample": None,
+        "prompt": "same",
+        "kind": "exact",
+        "similarity": 1.0,
+        "held_out": {"sample": same.id, "split": "test", "row": "test.jsonl:1"},
+    }
+    # Again, in either order, nothing changes.
+    for split, file in files.items():
+        assert json.loads(run(file, "--split", split, "--json", workspace=workspace).stdout)["leaks"] == 0
+    assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 2}
+
+
+def test_two_files_are_compared(tmp_path: Path) -> None:
+    one = lines(tmp_path / "a.jsonl", {"prompt": "A  b"}, {"prompt": "a, b"}, {"prompt": "c"})
+    other = lines(tmp_path / "b.jsonl", {"prompt": "a b"}, {"prompt": "d"})
+    found = json.loads(CliRunner().invoke(leaks, [str(one), str(other), "--json"]).stdout)
+    assert (found["plain"], found["words"], found["near"]) == (1, 1, 0)
+    assert found["train"] == {
+        "format": "columns",
+        "rows": 3,
+        "refused": 0,
+        "plain": 3,
+        "words": 2,
+        "conflicts": 0,
+    }
+    assert "in both: 1 prompts" in CliRunner().invoke(leaks, [str(one), str(other)]).stdout
+    assert CliRunner().invoke(leaks, [str(one)]).exit_code == 2
+
+
+def test_a_night_at_work_is_not_held_up(tmp_path: Path) -> None:
+    workspace = tmp_path / "runs"
+    Store.create(workspace).close()
+    many = lines(tmp_path / "a.jsonl", *({"prompt": f"row {number}"} for number in range(1001)))
+    with lock.held(workspace, datetime.now(UTC)):
+        refused = run(many, workspace=workspace)
+        assert refused.exit_code == 2
+        assert "a night is at work" in refused.stderr
+        assert counts(workspace)["pool"] == 0
+        assert run(many, "--limit", "1000", workspace=workspace).exit_code == 0
+    assert run(many, workspace=workspace).exit_code == 0
+    assert counts(workspace)["pool"] == 1001
+
+
+@pytest.mark.parametrize(
+    "mapped", [("question=prompt", "bad=label"), ("prompt=question", "label=bad"), ("question=prompt", "label=bad")]
+)
+def test_a_mapping_is_understood_both_ways(tmp_path: Path, mapped: tuple[str, str]) -> None:
+    file = lines(tmp_path / "a.jsonl", {"question": "a", "bad": 1})
+    words = [word for pair in mapped for word in ("--map", pair)]
+    found = json.loads(run(file, *words, "--json", workspace=tmp_path / "runs").stdout)
+    assert (found["labels"], found["format"]) == ({"request": {"harmful": 1}}, "mapped columns")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--map", "prompt"], "--map prompt: write it as COLUMN=FIELD"),
+        (["--map", "a=prompt", "--map", "b=prompt"], "the field prompt has a column already"),
+        (["--hub", "x/y"], "name a FILE, or --hub NAME"),
+        (["--split", "train"], "split: Input should be 'pool', 'seed', 'dev' or 'test'"),
+        (["--format", "nope"], "there is no format 'nope'"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
+    said = run(lines(tmp_path / "a.jsonl", GOOD), *words, workspace=tmp_path / "runs")
+    assert said.exit_code == 2
+    assert sentence in said.stderr

@@ -1,0 +1,127 @@
+"""What the command line shows: the promised keys, sentences for bad input, exit statuses, nothing hostile."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from wizloop.loop.cli import app
+from wizloop.loop.controller import lock
+from wizloop.store import control
+from wizloop.store.db import Store
+
+DRIVES_A_TERMINAL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
+
+
+def run(*words: str, status: int = 0) -> Any:
+    """What a command printed, with its exit status checked."""
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == status, result.output
+    assert not DRIVES_A_TERMINAL.search(result.output)
+    return result
+
+
+def test_status_json_has_the_promised_keys(after_a_night: Path) -> None:
+    found = json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)
+    promised = {"run", "state", "round", "phase", "doing", "waiting", "reason", "budget"}
+    assert {key: found[key] for key in promised} == {
+        "run": "demo",
+        "state": "done",
+        "round": 1,
+        "phase": "evaluate",
+        "doing": None,
+        "waiting": None,
+        "reason": "the one round is done",
+        "budget": {"cap": 5.0, "settled": 0.5, "reserved": 0.0},
+    }
+
+
+def test_rounds_json_has_the_promised_keys(after_a_night: Path) -> None:
+    first, second = json.loads(run("rounds", "--json", "-w", str(after_a_night)).stdout)
+    assert first["round"] == 0
+    assert first["metrics"]["dev"]["request"]["f1"] == 0.7
+    assert second["gate"] == {"passed": True, "reason": "it is better"}
+    assert second["selected"] == {"random": 2}
+    assert second["teacher"] == {"answers": 2, "usd": 0.5}
+    assert second["exports"] == [str(after_a_night / "exports" / "1-safetensors")]
+    figures = second["metrics"]["test"]["request"]
+    assert (figures["low"], figures["high"], figures["n"], figures["unparsed"]) == (0.7, 0.8, 80, 1)
+
+
+def test_status_and_rounds_are_readable(after_a_night: Path) -> None:
+    status = run("status", "-w", str(after_a_night)).stdout
+    assert "demo: done (the one round is done)" in status
+    assert "$0.50 spent, $0.00 reserved, of $5.00" in status
+    assert "75.0 (70-80)" in run("rounds", "-w", str(after_a_night)).stdout
+
+
+def test_a_run_whose_controller_was_killed_is_not_called_running(after_a_night: Path) -> None:
+    with Store.open(after_a_night) as store, store.write() as db:
+        now = datetime.now(UTC)
+        control.set_state(db, "running", "", now)
+        control.claim_controller(db, pid=4711, host="here", boot_id="1", now=now)
+    dead = json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)
+    assert (dead["state"], dead["alive"], dead["pid"]) == ("stopped", False, None)
+    assert "controller 4711 is gone" in dead["reason"]
+    with lock.held(after_a_night, now):
+        alive = json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)
+    assert (alive["state"], alive["alive"], alive["pid"]) == ("running", True, 4711)
+
+
+@pytest.mark.parametrize("command", ["status", "rounds", "pause", "resume", "stop", "classify"])
+def test_without_a_workspace_there_is_one_sentence(tmp_path: Path, command: str) -> None:
+    result = run(command, "-w", str(tmp_path / "none"), status=2)
+    assert result.stdout == ""
+    assert result.stderr.startswith("wizloop: there is no workspace in ")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("command", "status"), [("pause", 2), ("resume", 2), ("stop", 0)])
+def test_nothing_is_wanted_of_a_run_that_nobody_works_on(after_a_night: Path, command: str, status: int) -> None:
+    assert "nothing runs in" in run(command, "-w", str(after_a_night), status=status).stderr
+    assert wanted(after_a_night) == "run"
+
+
+@pytest.mark.parametrize(
+    ("words", "noted"), [(["pause"], "pause"), (["resume"], "run"), (["stop"], "stop"), (["stop", "--now"], "stop_now")]
+)
+def test_what_the_person_wants_is_noted_for_the_controller(after_a_night: Path, words: list[str], noted: str) -> None:
+    with lock.held(after_a_night, datetime.now(UTC)):
+        run(*words, "-w", str(after_a_night))
+    assert wanted(after_a_night) == noted
+
+
+def wanted(workspace: Path) -> str:
+    with Store.open(workspace, readonly=True) as store, store.read() as db:
+        found = control.get_run(db)
+    assert found is not None
+    return found.wanted
+
+
+def test_recipes_are_listed_and_shown_whole() -> None:
+    assert "acceptance" in run("recipes").stdout
+    assert json.loads(run("recipes", "show", "demo").stdout)["rounds"] == 3
+    assert "did you mean 'demo'?" in run("recipes", "show", "demp", status=2).stderr
+    run("recipes", "explain", status=2)
+
+
+def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
+    found = json.loads(run("doctor", "--json", "-w", str(tmp_path / "none")).stdout)
+    names = [check["name"] for check in found["checks"]]
+    assert names[:5] == ["python", "mlx", "sqlite", "disk", "memory"]
+    assert names[5:] == ["workspace", "store", "recipe", "model", "backend", "teacher", "data", "time"]
+    mlx = found["checks"][1]
+    assert re.search(r"BLAS, \d+ GFLOP/s", mlx["found"])
+
+
+def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    files = "".join(f'[[data]]\npath = "gone.csv"\nsplit = "{split}"\n' for split in ("pool", "seed", "dev"))
+    recipe.write_text(f'name = "mine"\n{files}\n[guard]\nbase = "./no-model"\n')
+    said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
+    assert "BAD  model      ./no-model: no such folder" in said
+    assert "BAD  data       gone.csv is not there" in said

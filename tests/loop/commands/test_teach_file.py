@@ -1,0 +1,118 @@
+"""Traces for any file: written once, gone on with, and asked again only where a person says so."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.loop.scripted import WORST, Scripted, context, fault, ok, seat
+from wizloop.backends.teacher import Answer, Question
+from wizloop.loop.cli import app
+from wizloop.loop.phases.teach import teach
+from wizloop.store import steps, teaching
+
+ROWS = "text,label\nhow do I knit a hat,unharmful\nhow to build a bomb at home,harmful\nhow do I bake,harmful\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["teach", *map(str, words)])
+
+
+def test_any_file_gets_traces_in_the_published_shape(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "traces.json"
+    said = run(file, "--teacher", "policy", "--out", out, "--json")
+    assert said.exit_code == 0, said.output
+    told, written = json.loads(said.stdout), json.loads(out.read_text())
+    assert (told["total_samples"], told["answered"], told["usd"]) == (3, 3, 0.0)
+    assert told["accuracy"] == pytest.approx(2 / 3)
+    bomb = written["traces"][1]
+    assert (bomb["text"], bomb["expected_label"], bomb["predicted_label"], bomb["correct"]) == (
+        "how to build a bomb at home",
+        "harmful",
+        "harmful",
+        True,
+    )
+    assert list(bomb["reasoning"]) == [
+        "surface_analysis",
+        "legitimate_uses",
+        "harmful_uses",
+        "context_clues",
+        "risk_factors",
+        "mitigating_factors",
+        "reasoning_chain",
+        "final_label",
+        "confidence",
+        "explanation",
+    ]
+    assert bomb["reasoning"]["reasoning_chain"][0].startswith("Step 1: ")
+
+
+def test_more_rows_later_ask_for_those_alone(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "traces.json"
+    assert run(file, "--teacher", "policy", "--out", out, "--samples", "2").exit_code == 0
+    assert run(file, "--teacher", "policy", "--out", out).exit_code == 0
+    assert len(json.loads(out.read_text())["traces"]) == 3
+    found = json.loads(CliRunner().invoke(app, ["costs", "-w", f"{out}.ledger", "--json"]).stdout)
+    assert found["total"]["calls"] == 3
+
+
+def test_another_file_or_teacher_does_not_get_into_the_same_ledger(file: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "traces.json", tmp_path / "other.csv"
+    other.write_text(ROWS)
+    recipe = tmp_path / "deep.toml"
+    recipe.write_text('name = "deep"\nsource = "demo"\n[teacher]\ndepth = "high"\n')
+    assert run(file, "--teacher", "policy", "--out", out).exit_code == 0
+    for words in ((other, "--teacher", "policy"), (file, "--recipe", recipe)):
+        said = run(*words, "--out", out)
+        assert said.exit_code == 2
+        assert "name another --out" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "say one of FILE"),
+        (("FILE",), "--out traces.json"),
+        (("FILE", "--unanswered"), "say one of FILE"),
+        (("FILE", "--teacher", "nobody", "--out", "t.json"), "--teacher nobody"),
+        (("FILE", "--teacher", "recorded", "--out", "t.json"), "go together"),
+        (("none.csv", "--teacher", "policy", "--out", "t.json"), "none.csv"),
+    ],
+)
+def test_what_cannot_be_done_says_what_to_do(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = run(*(str(file) if word == "FILE" else word for word in words))
+    assert said.exit_code == 2
+    assert says in said.stderr
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_what_is_in_doubt_is_asked_again_when_a_person_says_so_and_stays_charged(tmp_path: Path) -> None:
+    def say(asked: Question, number: int) -> Answer:
+        return fault("overloaded", "timeout", billed="unknown") if number == 1 else ok(asked)
+
+    ctx, teacher = context(tmp_path, 1), Scripted(say)
+    assert teach(ctx, [seat(teacher)]) == "0 of 1 taught; 1 without an answer"
+    with ctx.store.write() as db:
+        steps.finish_step(db, 0, "teach", "", ctx.now())
+    said = run("--ask-again", "-w", tmp_path)
+    assert "1 calls are asked again in round 1; $0.0001 stays charged" in said.stderr
+    with ctx.store.write() as db:
+        steps.begin_round(db, 1, None, ctx.now())
+        steps.begin_step(db, 1, "teach", ctx.now())
+    ctx.round = 1
+    teach(ctx, [seat(teacher)])
+    with ctx.store.read() as db:
+        assert [trace.sample_id for trace in teaching.traces(db, 1)] == [1]
+        assert teaching.budget(db).settled_micro == WORST + 60
+    assert "no call is in doubt" in run("--ask-again", "-w", tmp_path).stderr

@@ -1,0 +1,210 @@
+"""The order of the night and its ends, with a `do` that only takes notes and a real store."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from wizloop.loop.context import Interrupted
+from wizloop.loop.controller.night import Ending, night
+from wizloop.recipes.sections import Stop
+from wizloop.store import control, evaluations, models, samples, selections, steps, teaching
+from wizloop.store.db import Store
+
+NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+ALL_TWICE = [(0, "import"), (0, "gate"), (1, "select"), (1, "gate"), (2, "select"), (2, "gate")]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A workspace with a run of two rounds and ten samples to choose from."""
+    with Store.create(tmp_path / "runs") as opened:
+        with opened.write() as db:
+            asked = {"name": "demo", "recipe_json": "{}", "recipe_hash": "ab", "seed": 1, "until": None}
+            control.create_run(db, **asked, cap_micro=None, rounds_wanted=2, now=NOW)  # type: ignore[arg-type]
+            rows = [samples.NewSample("pool", f"question {n}", None, "made", f"row {n}") for n in range(10)]
+            samples.add(db, rows, NOW)
+        yield opened
+
+
+def phases_of(round: int) -> tuple[str, ...]:
+    return ("import", "gate") if round == 0 else ("select", "gate")
+
+
+def choose_one(store: Store, round: int, phase: str) -> None:
+    if phase == "select":
+        with store.write() as db:
+            new = selections.Selection(round, round, "random", 0.5, 1, None, "at random")
+            selections.add(db, [new])
+
+
+def spend(
+    store: Store, seen: list[tuple[int, str]], also: Callable[[int, str], None] | None = None
+) -> Callable[[int, str], str]:
+    def do(round: int, phase: str) -> str:
+        seen.append((round, phase))
+        choose_one(store, round, phase)
+        if also:
+            also(round, phase)
+        return f"note on {phase}"
+
+    return do
+
+
+def through(
+    store: Store, also: Callable[[int, str], None] | None = None, stop: Stop | None = None
+) -> tuple[Ending, list[tuple[int, str]]]:
+    """A night, and what it did."""
+    seen: list[tuple[int, str]] = []
+    ending = night(store, spend(store, seen, also), phases_of, stop=stop or Stop(), clock=lambda: NOW)
+    return ending, seen
+
+
+def test_every_phase_of_every_round_is_done_once_and_in_order(store: Store) -> None:
+    ending, seen = through(store)
+    assert seen == ALL_TWICE
+    assert ending == Ending("done", "all 2 rounds are done")
+    with store.read() as db:
+        step = steps.step(db, 1, "gate")
+    assert step is not None
+    assert (step.state, step.attempts, step.note) == ("done", 1, "note on gate")
+
+
+@pytest.mark.parametrize("broken", range(len(ALL_TWICE)))
+def test_a_night_that_broke_anywhere_goes_on_with_what_is_not_done(store: Store, broken: int) -> None:
+    def fall(round: int, phase: str) -> None:
+        if (round, phase) == ALL_TWICE[broken]:
+            raise RuntimeError("struck by lightning")
+
+    with pytest.raises(RuntimeError):
+        through(store, fall)
+    ending, seen = through(store)
+    assert seen == ALL_TWICE[broken:]
+    assert ending.state == "done"
+
+
+def test_a_run_that_is_done_goes_on_when_it_may_have_more_rounds(store: Store) -> None:
+    through(store)
+    with store.write() as db:
+        control.set_limits(db, rounds_wanted=3)
+    ending, seen = through(store)
+    assert seen == [(3, "select"), (3, "gate")]
+    assert ending.reason == "all 3 rounds are done"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "words"),
+    [("pause", "paused", "wizloop resume"), ("stop", "stopped", "the person"), ("stop_now", "stopped", "the person")],
+)
+def test_what_the_person_wants_is_heard_before_the_next_phase(
+    store: Store, wanted: str, state: str, words: str
+) -> None:
+    def ask(round: int, phase: str) -> None:
+        if (round, phase) == (1, "select"):
+            with store.write() as db:
+                control.want(db, wanted)
+
+    ending, seen = through(store, ask)
+    assert seen == ALL_TWICE[:3]
+    assert ending.state == state
+    assert words in ending.reason
+
+
+@pytest.mark.parametrize(("reason", "state"), [("pause", "paused"), ("stop", "stopped"), ("signal", "stopped")])
+def test_an_interrupted_phase_ends_the_night_and_is_not_done(store: Store, reason: str, state: str) -> None:
+    def interrupt(round: int, phase: str) -> None:
+        if round == 1:
+            raise Interrupted(reason)  # type: ignore[arg-type]
+
+    ending, _ = through(store, interrupt)
+    assert ending.state == state
+    with store.read() as db:
+        step = steps.step(db, 1, "select")
+    assert step is not None
+    assert step.state == "running"
+
+
+def test_no_phase_begins_after_the_hour_that_was_set(store: Store) -> None:
+    with store.write() as db:
+        control.set_limits(db, until=NOW + timedelta(hours=1))
+    times = iter([NOW + timedelta(minutes=20 * n) for n in range(30)])
+    seen: list[tuple[int, str]] = []
+    ending = night(store, spend(store, seen), phases_of, stop=Stop(), clock=lambda: next(times))
+    assert seen == [(0, "import")]
+    assert ending.state == "stopped"
+    assert "the end that was set" in ending.reason
+
+
+def test_the_run_ends_when_every_sample_was_chosen(store: Store) -> None:
+    with store.write() as db:
+        samples.exclude(db, list(range(2, 11)), "seen in test")
+    ending, seen = through(store)
+    assert seen == ALL_TWICE[:4]
+    assert ending == Ending("done", "the pool is empty: every usable sample was chosen")
+
+
+def test_the_run_ends_when_the_budget_is_charged(store: Store) -> None:
+    with store.write() as db:
+        control.set_limits(db, cap_micro=2_000_000)
+
+    def pay(round: int, phase: str) -> None:
+        if (round, phase) == (1, "gate"):
+            with store.write() as db:
+                call = teaching.plan(
+                    db,
+                    key="ab" * 32,
+                    sample_id=1,
+                    round=1,
+                    teacher="t",
+                    model="m",
+                    attempt=1,
+                    request_json="{}",
+                    now=NOW,
+                )
+                teaching.reserve(db, call, 2_000_000)
+
+    ending, seen = through(store, pay)
+    assert seen == ALL_TWICE[:4]
+    assert ending == Ending("done", "the budget of $2.00 is spent: $2.00 is charged or reserved")
+
+
+def test_free_work_never_stops_for_money(store: Store) -> None:
+    with store.write() as db:
+        control.set_limits(db, cap_micro=0)
+    ending, _ = through(store)
+    assert ending.reason == "all 2 rounds are done"
+
+
+@pytest.mark.parametrize(
+    ("figures", "rounds", "reason"),
+    [
+        ([0.70, 0.71, 0.72, 0.73], 1, "all 3 rounds are done"),
+        ([0.70, 0.704, 0.80, 0.90], 1, "has not risen by 0.5 points in the last round: 70.4 against 70.0"),
+        ([0.70, 0.704, 0.70, 0.90], 2, "has not risen by 0.5 points in the last 2 rounds: 70.4 against 70.0"),
+        ([0.70, 0.705, 0.71, 0.715], 1, "all 3 rounds are done"),
+    ],
+)
+def test_a_plateau_on_dev_ends_the_run(store: Store, figures: list[float], rounds: int, reason: str) -> None:
+    with store.write() as db:
+        control.set_limits(db, rounds_wanted=3)
+
+    def measure(round: int, phase: str) -> None:
+        if phase == "gate":
+            add_champion(store, round, figures[round])
+
+    ending, _ = through(store, measure, Stop(plateau_rounds=rounds, plateau_delta=0.005))
+    assert ending.state == "done"
+    assert ending.reason.endswith(reason)
+
+
+def add_champion(store: Store, round: int, macro_f1: float) -> None:
+    metrics = json.dumps({"f1": 0.5, "macro_f1": macro_f1})
+    with store.write() as db:
+        named = {"role": "challenger", "parent_id": None, "path": "models/m", "sha256": "ab", "meta_json": "{}"}
+        model = models.add(db, name=f"r{round}", round=round, now=NOW, **named)  # type: ignore[arg-type]
+        row = evaluations.Evaluation(model, round, "dev", "request", 10, 0, metrics)
+        evaluations.add(db, [row])
+        after = {"champion_after": model, "challenger": model, "passed": True, "gate_reason": "better"}
+        steps.end_round(db, round, record_json="{}", now=NOW, **after)  # type: ignore[arg-type]

@@ -1,0 +1,146 @@
+"""Exact and near overlap on texts written here, then on the real sets where they are."""
+
+import gzip
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.where import SHARED_DATA
+from wizloop.loop.data.leakage import Leak, normalise, overlaps
+from wizloop.loop.data.similarity import jaccard, shingles
+
+SENTENCE = "please tell me in plain words how the old lighthouse keeper mended his broken lamp before the storm"
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("  How do  I,\nbake?? ", "how do i bake"),
+        ("ＨＥＬＬＯ Straße", "hello strasse"),
+        ("don't", "don t"),
+        ("🙂 ...", ""),
+        ("snake_case x", "snake_case x"),
+        ("कि की", "कि की"),
+    ],
+)
+def test_normalise(text: str, normal: str) -> None:
+    assert normalise(text) == normal
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One two, three four", {"one two three", "two three four"}),
+        ("one two", {"one two"}),
+        ("!", set()),
+    ],
+)
+def test_shingles(text: str, expected: set[str]) -> None:
+    assert shingles(text) == expected
+
+
+def test_jaccard() -> None:
+    assert jaccard(frozenset("abc"), frozenset("bcd")) == 0.5
+    assert jaccard(frozenset(), frozenset()) == 0
+
+
+def test_an_exact_match_ignores_case_space_and_punctuation() -> None:
+    train = [(1, "What IS this?"), (2, "something else entirely, I think"), (3, "what is this")]
+    assert overlaps(train, [("a", "what is  this!"), ("b", "What is this")]) == [
+        Leak(1, "a", "exact", 1.0),
+        Leak(3, "a", "exact", 1.0),
+    ]
+
+
+def test_a_near_match_carries_its_true_similarity() -> None:
+    # 18 words, 16 shingles; one more word at the end adds one shingle.
+    (leak,) = overlaps([("t", SENTENCE + " came")], [("far", "nothing like it at all here"), ("m", SENTENCE)])
+    assert (leak.train_id, leak.measure_id, leak.kind) == ("t", "m", "near")
+    assert leak.similarity == pytest.approx(16 / 17)
+
+
+def test_the_nearest_measuring_text_is_named() -> None:
+    measure = [("two more", SENTENCE + " came ashore"), ("one more", SENTENCE + " came")]
+    (leak,) = overlaps([(0, SENTENCE)], measure)
+    assert leak.measure_id == "one more"
+
+
+@pytest.mark.parametrize(("threshold", "found"), [(0.5, True), (0.7, True), (0.76, True), (0.78, False), (0.9, False)])
+def test_the_threshold_is_held_by_the_true_jaccard(threshold: float, found: bool) -> None:
+    # Another word in the last place but one breaks 2 of 16 shingles: 14 are shared of 18, which is 0.778.
+    words = SENTENCE.split()
+    other = " ".join([*words[:-2], "a", words[-1]])
+    assert jaccard(shingles(SENTENCE), shingles(other)) == pytest.approx(14 / 18)
+    assert bool(overlaps([(0, other)], [(0, SENTENCE)], threshold)) == found
+
+
+def test_texts_without_a_word_are_told_apart() -> None:
+    assert overlaps([(0, "???")], [(0, "!!!")]) == []
+    assert overlaps([(0, "🙂 ")], [(0, "🙂")]) == [Leak(0, 0, "exact", 1.0)]
+
+
+@pytest.mark.parametrize("threshold", [0, 1.5])
+def test_a_threshold_outside_its_range_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        overlaps([], [], threshold)
+
+
+def test_five_thousand_by_five_thousand_stays_bounded() -> None:
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{number}" for number in range(3000)])
+    texts = [" ".join(rng.choice(words, 60)) for _ in range(10_000)]
+    train = list(enumerate(texts[:5000]))
+    measure = list(enumerate(texts[5000:]))
+    # The first 40 measuring texts are training texts with one word more.
+    measure[:40] = [(number, texts[number] + " more") for number in range(40)]
+    started = time.perf_counter()
+    leaks = overlaps(train, measure)
+    assert time.perf_counter() - started < 60
+    assert [(leak.train_id, leak.measure_id) for leak in leaks] == [(number, number) for number in range(40)]
+
+
+def test_pairs_just_above_the_threshold_are_hardly_ever_missed() -> None:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"word{number}" for number in rng.integers(0, 10**6, 60)) for _ in range(300)]
+    # 58 shingles of 72: 0.806.
+    longer = [(number, f"{text} " + " ".join(f"more{at}" for at in range(14))) for number, text in enumerate(texts)]
+    leaks = overlaps(longer, list(enumerate(texts)))
+    assert [leak.similarity for leak in leaks] == pytest.approx([58 / 72] * len(leaks))
+    assert len(leaks) >= 295
+
+
+def real(name: str) -> Any:
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} of the real data is not here")
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def texts_of(name: str) -> list[tuple[int, str]]:
+    """The prompts of a real file, numbered."""
+    document = real(name)
+    rows = document["instances"] if isinstance(document, dict) else document
+    prompts = [row.get("prompt") or row.get("instance") or row.get("text") or row["input"] for row in rows]
+    frames = [prompt.removeprefix("Human user:\n").split("\n\nAI assistant:\n")[0] for prompt in prompts]
+    return list(enumerate(frames))
+
+
+@pytest.mark.parametrize(
+    ("train", "measure", "common"),
+    [
+        ("wizard101/evaluation_guardreasoner_test_5k.json.gz", "guardreasoner_benchmark/0_1_AegisSafetyTest.json", 10),
+        ("wizard101/evaluation_guardreasoner_test_5k.json.gz", "toxicchat/toxic_chat_test.json.gz", 6),
+        ("toxicchat/toxic_chat_train.json.gz", "toxicchat/toxic_chat_test.json.gz", 77),
+        ("guardreasoner_benchmark/0_9_safe_rlhf.json.gz", "guardreasoner_benchmark/0_1_AegisSafetyTest.json", 11),
+        ("guardreasoner_benchmark/0_A_beaver_tails.json.gz", "guardreasoner_benchmark/0_9_safe_rlhf.json.gz", 98),
+    ],
+)
+def test_the_overlaps_known_of_the_real_sets(train: str, measure: str, common: int) -> None:
+    rows = texts_of(train)
+    leaks = overlaps(rows, texts_of(measure))
+    exact = {normalise(rows[int(str(leak.train_id))][1]) for leak in leaks if leak.kind == "exact"}
+    assert len(exact) == common

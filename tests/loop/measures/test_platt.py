@@ -1,0 +1,45 @@
+"""Platt's scaling: what it learns, and what it leaves alone."""
+
+import math
+import random
+
+import pytest
+
+from wizloop.loop.measures.platt import AS_IT_IS, fit, scaled
+
+
+def test_it_finds_the_scale_that_the_labels_were_drawn_by() -> None:
+    rng = random.Random(3)
+    ps, labels = [], []
+    for _ in range(20_000):
+        z = rng.gauss(0, 3)
+        ps.append(1 / (1 + math.exp(-z)))
+        labels.append(int(rng.random() < 1 / (1 + math.exp(-(0.4 * z - 0.7)))))
+    slope, offset = fit(labels, ps)
+    assert slope == pytest.approx(0.4, abs=0.02)
+    assert offset == pytest.approx(-0.7, abs=0.05)
+
+
+def test_a_dev_that_is_told_apart_wholly_gives_no_certainty() -> None:
+    # Platt's targets for four of each: 5/6 and 1/6.
+    scale = fit([1, 1, 1, 1, 0, 0, 0, 0], [0.9] * 4 + [0.1] * 4)
+    assert scaled(0.9, scale) == pytest.approx(5 / 6, abs=0.001)
+    assert scaled(0.1, scale) == pytest.approx(1 / 6, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ps"),
+    [([], []), ([1, 1], [0.9, 0.2]), ([0], [0.5]), ([0, 0, 1, 1], [0.9, 0.8, 0.2, 0.1])],
+    ids=["nothing", "one class", "one row", "the wrong way round"],
+)
+def test_what_cannot_be_learned_changes_nothing(labels: list[int], ps: list[float]) -> None:
+    assert fit(labels, ps) == AS_IT_IS
+    assert scaled(0.123, AS_IT_IS) == 0.123
+
+
+@pytest.mark.parametrize("scale", [(0.2, -3.0), (1.0, 2.0), (90.0, 0.0)])
+def test_the_order_stays_and_it_stays_a_probability(scale: tuple[float, float]) -> None:
+    given = [0.0, 1e-9, 0.001, 0.3, 0.5, 0.9, 1 - 1e-9, 1.0]
+    made = [scaled(p, scale) for p in given]
+    assert made == sorted(made)
+    assert all(0 <= p <= 1 for p in made)

@@ -1,0 +1,124 @@
+"""What dev teaches: source, thresholds, the confidence; and verdicts that follow from it."""
+
+import pytest
+
+from wizloop.loop.phases.calibration import Calibration, DevRow, calibrate, judge, traces_agree, value_of
+
+
+def row(label: str, direct: float, traces: float | None = None, **more: float) -> DevRow:
+    signals: dict[str, float | None] = {"p_direct_request": direct, "p_traces_request": traces, **more}
+    return DevRow(signals, {"request": label}, "request")
+
+
+GOOD_DIRECT = [row("harmful", 0.4), row("harmful", 0.35), row("unharmful", 0.2), row("unharmful", 0.1)]
+
+
+def test_the_threshold_is_learned_and_used() -> None:
+    known = calibrate(GOOD_DIRECT, lowest_groups=[], window=8, keep_top_percent=90)
+    assert known.threshold("request", "direct") == pytest.approx(0.275)
+    judged = judge({"p_direct_request": 0.3}, known, ("request",), "request")
+    assert judged.verdict == {"request": "harmful"}
+    assert judge({"p_direct_request": 0.25}, known, ("request",), "request").verdict == {"request": "unharmful"}
+
+
+def test_a_guard_that_is_too_sure_is_believed_as_far_as_dev_bears_it_out() -> None:
+    # It says 0.99 and 0.01, and is right three times in four.
+    rows = [row("harmful", 0.99)] * 75 + [row("unharmful", 0.99)] * 25
+    rows += [row("unharmful", 0.01)] * 75 + [row("harmful", 0.01)] * 25
+    known = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90)
+    sure = judge({"p_direct_request": 0.99}, known, ("request",), "request")
+    assert sure.verdict == {"request": "harmful"}
+    assert sure.probability["request"] == pytest.approx(0.75, abs=0.01)
+    other = judge({"p_direct_request": 0.01}, known, ("request",), "request").probability["request"]
+    assert other == pytest.approx(0.25, abs=0.01)
+
+
+def traced(better: bool) -> list[DevRow]:
+    """Four samples; the direct order has one mistake in it, the traces' has none, or the other way round."""
+    poor, fine = (0.9, 0.3, 0.5, 0.1), (0.9, 0.8, 0.2, 0.1)
+    direct, traces = (poor, fine) if better else (fine, poor)
+    labels = ("harmful", "harmful", "unharmful", "unharmful")
+    return [row(label, d, t) for label, d, t in zip(labels, direct, traces, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("better", "asked", "expected"),
+    [(True, "auto", "traces"), (False, "auto", "direct"), (True, "direct", "direct"), (False, "traces", "traces")],
+)
+def test_the_source_is_the_better_one_unless_the_recipe_says(better: bool, asked: str, expected: str) -> None:
+    known = calibrate(traced(better), lowest_groups=[], window=8, keep_top_percent=90, verdict=asked)  # type: ignore[arg-type]
+    assert known.source_of("request") == expected
+    assert known.average_precision["request"]["direct"] == pytest.approx(5 / 6 if better else 1.0)
+
+
+def test_traces_that_often_cannot_be_read_are_not_the_source() -> None:
+    rows = [*traced(True), row("unharmful", 0.1, None)]
+    known = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, max_unparsable=0.1)
+    assert known.source_of("request") == "direct"
+
+
+def test_the_confidence_is_the_measure_that_tells_right_from_wrong() -> None:
+    # At the best threshold the second and the third cannot both be right; the members know which is not.
+    rows = [
+        row("harmful", 0.9, members_mean_request=0.95, members_disagreement_request=0.1),
+        row("unharmful", 0.8, members_mean_request=0.55, members_disagreement_request=1.0),
+        row("harmful", 0.7, members_mean_request=0.9, members_disagreement_request=0.2),
+        row("unharmful", 0.1, members_mean_request=0.1, members_disagreement_request=0.3),
+    ]
+    known = calibrate(rows, lowest_groups=[1.0, 2.0, 3.0], window=8, keep_top_percent=90)
+    assert known.measure == "members_margin"
+    assert known.auroc["members_margin"] == 1.0
+    assert known.n["votes"] == 0
+    assert known.own == "margin_direct"
+    assert known.cut == pytest.approx((0.8 + 0.8) / 2)
+    assert known.cut_below == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(("p", "value"), [(0.8, 0.0), (0.9, 0.5), (1.0, 1.0), (0.4, 0.5), (0.0, 1.0)])
+def test_the_margin_is_the_distance_from_the_threshold(p: float, value: float) -> None:
+    known = Calibration(thresholds={"request": {"direct": 0.8}})
+    assert value_of("margin_direct", {"p_direct_request": p}, "request", known) == pytest.approx(value)
+
+
+def test_a_guard_never_measured_uses_the_direct_answer_and_one_half() -> None:
+    judged = judge({"p_direct_request": 0.3}, Calibration(), ("request",), "request")
+    assert (judged.verdict, judged.cell) == ({"request": "unharmful"}, "uncertain_pass")
+    assert judged.confidence == pytest.approx(0.4)
+
+
+def test_an_unread_sample_is_unparsed_and_as_unsure_as_can_be() -> None:
+    known = Calibration(source={"request": "traces"}, measure="votes")
+    judged = judge({"p_direct_request": 0.9, "p_traces_request": None}, known, ("request",), "request")
+    assert (judged.verdict, judged.confidence, judged.cell) == ({"request": None}, 0.0, None)
+    assert known.needs_traces
+
+
+def test_one_class_on_dev_keeps_one_half() -> None:
+    known = calibrate([row("harmful", 0.9), row("harmful", 0.4)], lowest_groups=[], window=8, keep_top_percent=90)
+    assert known.threshold("request", "direct") == 0.5
+
+
+def test_nothing_on_dev_is_refused() -> None:
+    with pytest.raises(ValueError, match="no dev sample"):
+        calibrate([], lowest_groups=[], window=8, keep_top_percent=90)
+
+
+def test_a_calibration_survives_the_store() -> None:
+    known = calibrate(traced(True), lowest_groups=[1.0], window=8, keep_top_percent=90)
+    assert Calibration.from_json(known.to_json()) == known
+    assert Calibration.from_json(None) == Calibration()
+
+
+def test_an_unknown_measure_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no measure"):
+        value_of("luck", {}, "request", Calibration())
+
+
+@pytest.mark.parametrize(
+    ("direct", "traces", "same"),
+    [(0.35, 0.65, True), (0.35, 0.55, False), (0.25, 0.55, True), (0.25, 0.65, False), (0.35, None, None)],
+)
+def test_traces_agree_by_the_threshold_of_each(direct: float, traces: float | None, same: bool | None) -> None:
+    known = Calibration(thresholds={"request": {"direct": 0.3, "traces": 0.6}})
+    assert traces_agree({"p_direct_request": direct, "p_traces_request": traces}, known, "request") is same
+    assert traces_agree({"p_direct_request": direct}, known, "request") is None

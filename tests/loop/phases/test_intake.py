@@ -1,0 +1,93 @@
+"""Bringing samples in: labels that stay hidden, leaks that are found, pools that no run can be made of."""
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wizloop.loop.context import Context
+from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.phases import intake
+from wizloop.recipes.schema import Recipe
+from wizloop.store import samples, steps
+from wizloop.store.db import Store
+
+NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+SUBJECTS = ("bread", "locks", "rivers", "poems", "chess", "glass", "bees", "maps")
+
+
+def rows(words: str, labels: str = "01") -> list[tuple[str, str]]:
+    return [(f"{words} {subject} and nothing else?", labels[at % len(labels)]) for at, subject in enumerate(SUBJECTS)]
+
+
+def written(path: Path, lines: list[tuple[str, str]]) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *lines])
+    return str(path)
+
+
+def context(folder: Path, **lines: list[tuple[str, str]]) -> Context:
+    given = {"pool": rows("What about"), "seed": rows("Tell me of"), "dev": rows("Explain to me"), **lines}
+    data: list[dict[str, Any]] = [
+        {"path": written(folder / f"{split}.csv", kept), "split": split, "hide_labels": split == "pool"}
+        for split, kept in given.items()
+    ]
+    recipe = Recipe.model_validate_json(json.dumps({"name": "files", "data": data}))
+    store = Store.create(folder / "runs")
+    with store.write() as db:
+        steps.begin_round(db, 0, None, NOW)
+        steps.begin_step(db, 0, "import", NOW)
+    return Context(store, folder / "runs", recipe, 0, "import", lambda: NOW, lambda: False)
+
+
+def test_files_come_in_and_the_pools_labels_do_not(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+    with ctx.store.read() as db:
+        assert samples.label_counts(db) == {
+            "dev": {"request": {"harmful": 4, "unharmful": 4}},
+            "seed": {"request": {"harmful": 4, "unharmful": 4}},
+        }
+
+
+def test_a_pool_prompt_that_dev_holds_is_taken_out_of_use_with_its_twin(tmp_path: Path) -> None:
+    twins = [("EXPLAIN to me: bread, and nothing else", "1"), ("Explain to me bees and nothing else? Please", "1")]
+    ctx = context(tmp_path, pool=[*rows("What about"), *twins])
+    assert intake.run(ctx).endswith("; 2 left out because dev or test holds them")
+    with ctx.store.read() as db:
+        out = [one for one in samples.page(db, "pool", 0, 99, include_excluded=True) if one.excluded]
+        dev = {one.prompt: one.id for one in samples.page(db, "dev", 0, 99)}
+    bread, bees = dev["Explain to me bread and nothing else?"], dev["Explain to me bees and nothing else?"]
+    assert [one.excluded for one in out] == [
+        f"repeats the held-out sample {bread}",
+        f"nearly repeats (0.83) the held-out sample {bees}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ({"seed": rows("Tell me of", "1")}, "every labelled request of seed is harmful"),
+        ({"dev": rows("Explain to me", "0")}, "every labelled request of dev is unharmful"),
+        ({"pool": rows("Explain to me")}, "the split pool has no usable sample"),
+    ],
+)
+def test_what_no_run_can_be_made_of_is_refused(
+    tmp_path: Path, lines: dict[str, list[tuple[str, str]]], message: str
+) -> None:
+    with pytest.raises(ImportRefused, match=message):
+        intake.run(context(tmp_path, **lines))
+
+
+def test_the_demo_hides_its_pools_labels(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    demo = {"name": "demo", "source": "demo", "data_demo": {"pool": 30, "seed": 10, "dev": 10, "test": 10}}
+    ctx.recipe = Recipe.model_validate_json(json.dumps(demo))
+    intake.run(ctx)
+    with ctx.store.read() as db:
+        assert "pool" not in samples.label_counts(db)
+        assert {one.policy for one in samples.page(db, "pool", 0, 99)} == {None}

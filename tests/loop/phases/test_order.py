@@ -1,0 +1,237 @@
+"""All phases of two rounds on a small demo pool: what they leave behind, and that nothing is done twice."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.loop.stand_in import StandIn
+from wizloop.backends import artifacts
+from wizloop.loop.context import Context, Interrupted
+from wizloop.loop.phases import order
+from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
+from wizloop.store import (
+    control,
+    evaluations,
+    exports,
+    models,
+    predictions,
+    reviews,
+    selections,
+    steps,
+    teaching,
+    training,
+)
+from wizloop.store.db import Store
+
+ROUNDS = 1
+NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+
+
+def recipe(**changes: Any) -> Recipe:
+    given: dict[str, Any] = {
+        "name": "small",
+        "source": "demo",
+        "seed": 7,
+        "rounds": ROUNDS,
+        "data_demo": {"pool": 90, "seed": 30, "dev": 40, "test": 40},
+        "select": {"budget": 16},
+        "classify": {"batch": 16},
+        "review": {"rule": "nothing"},
+        "export": {"formats": ["safetensors", "mlx-4bit"], "parity_n": 8},
+        **changes,
+    }
+    return Recipe.model_validate_json(json.dumps(given))
+
+
+class Night:
+    """Runs phases in one process, one after the other, as the supervisor has its worker do."""
+
+    def __init__(self, folder: Path, asked: Recipe, **how: Any) -> None:
+        self.folder, self.recipe = folder, asked
+        self.backend = StandIn(**how)
+        self.store = Store.create(folder)
+        with self.store.write() as db:
+            control.create_run(
+                db,
+                name=asked.name,
+                recipe_json=canonical_json(asked),
+                recipe_hash=recipe_hash(asked),
+                seed=asked.seed,
+                cap_micro=None,
+                until=None,
+                rounds_wanted=asked.rounds,
+                now=NOW,
+            )
+
+    def phase(self, round: int, phase: str, stop_asked: Callable[[], bool] = lambda: False) -> str | None:
+        with self.store.write() as db:
+            run = control.get_run(db)
+            steps.begin_round(db, round, run.champion_id if run else None, NOW)
+            steps.begin_step(db, round, phase, NOW)
+        context = Context(
+            self.store, self.folder, self.recipe, round, phase, lambda: NOW, stop_asked, given=self.backend
+        )
+        return order.load(phase)(context)
+
+    def all(self) -> None:
+        for round in range(ROUNDS + 1):
+            for phase in order.phases_of(round):
+                self.phase(round, phase)
+
+    def rows(self) -> dict[str, Any]:
+        """Everything that must be the same whatever interrupted the night."""
+        with self.store.read() as db:
+            made = [model for round in range(ROUNDS + 1) for model in models.in_round(db, round)]
+            splits = ("pool", "dev", "test")
+            kept = range(ROUNDS + 1)
+            return {
+                "models": [(m.name, m.role, m.calibration_json, m.sha256) for m in made],
+                "predictions": [predictions.of_model(db, m.id, split) for m in made for split in splits],
+                "traces": [predictions.traces_of(db, m.id, list(range(1, 300))) for m in made],
+                "selections": [selections.of_round(db, round) for round in kept],
+                "teacher": [(c.key, c.state) for round in kept for c in teaching.calls(db, round)],
+                "reviews": [(t.sample_id, t.explanation) for t in reviews.approved(db, ROUNDS)],
+                "pairs": [training.pairs(db, round) for round in kept],
+                "uses": [training.uses(db, m.id) for m in made],
+                "losses": [training.log_of(db, m.id, kind) for m in made for kind in ("sft", "dpo")],
+                "evaluations": [evaluations.of_round(db, round) for round in kept],
+                "gate": [(r.passed, r.gate_reason, r.champion_after) for r in steps.rounds(db)],
+                "exports": [(e.path, e.parity_json) for round in kept for e in exports.of_round(db, round)],
+            }
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Night:
+    done = Night(tmp_path / "a", recipe())
+    done.all()
+    return done
+
+
+def test_round_zero_brings_everything_in_and_later_rounds_do_not() -> None:
+    assert order.phases_of(0)[:3] == ("import", "prepare", "select")
+    assert "classify" not in order.phases_of(0)
+    assert order.phases_of(3) == ("classify", "select", "teach", "review", "train", "evaluate", "gate", "export")
+
+
+def test_a_night_leaves_every_row_behind(night: Night) -> None:
+    rows = night.rows()
+    assert {name for name, *_ in rows["models"]} >= {"base", "r00-sft", "r00-m1", "r00-m2", "r00", "r01"}
+    assert [len(of_round) for of_round in rows["selections"]] == [30, 16]
+    assert {one.reason for one in rows["selections"][0]} == {"seed"}
+    assert len(rows["teacher"]) == 46
+    assert all(state == "parsed" for _, state in rows["teacher"])
+    assert len(rows["reviews"]) == 46
+    assert len(rows["pairs"][0]) > 0
+    assert [path for path, _ in rows["exports"]][:2] == ["exports/00-safetensors", "exports/00-mlx-4bit"]
+    assert {one.benchmark for one in rows["evaluations"][0]} == {"dev", "test"}
+    assert rows["gate"][0][0] is True
+
+
+def test_only_the_least_certain_share_of_the_pool_gets_traces(night: Night) -> None:
+    with night.store.read() as db:
+        record = steps.get_round(db, 1)
+        champion = models.by_name(db, "r00")
+        assert champion is not None
+        of_pool = predictions.of_model(db, champion.id, "pool")
+    assert record is not None
+    assert record.record["classify"]["pool_read"] == len(of_pool)
+    if not json.loads(champion.calibration_json or "{}")["measure"].startswith(("votes", "deepconf", "margin_traces")):
+        assert sum(one.n_traces > 0 for one in of_pool) == len(of_pool) // 4
+
+
+def test_an_export_has_a_card_and_whole_files(night: Night) -> None:
+    folder = night.folder / "exports" / "00-safetensors"
+    assert len(artifacts.verify(folder)) == 64
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| `dev` | request | 40 |" in text
+    assert "teacher `policy`: 30 ok" in text
+    assert "it agrees in" in text
+    assert "There is no champion yet and the challenger passes" in text
+
+
+def test_a_phase_that_is_done_again_changes_nothing(night: Night) -> None:
+    before, trained = night.rows(), list(night.backend.trained)
+    for round in range(ROUNDS + 1):
+        for phase in order.phases_of(round):
+            if (round, phase) != (0, "gate"):
+                night.phase(round, phase)
+    after = night.rows()
+    assert night.backend.trained == trained
+    for name, rows in before.items():
+        assert after[name] == rows, name
+
+
+def test_a_night_that_is_interrupted_everywhere_ends_with_the_same_rows(night: Night, tmp_path: Path) -> None:
+    again = Night(tmp_path / "b", recipe())
+    interruptions = 0
+    for round in range(ROUNDS + 1):
+        for phase in order.phases_of(round):
+            after = 1
+            while True:
+                left = iter(range(after))
+                try:
+                    again.phase(round, phase, lambda left=left: next(left, None) is None)  # type: ignore[misc]
+                    break
+                except Interrupted:
+                    interruptions += 1
+                    after += 3
+    assert interruptions > 20
+    ours, theirs = night.rows(), again.rows()
+    for name, rows in ours.items():
+        assert theirs[name] == rows, name
+
+
+def test_a_person_interrupts_between_pieces(tmp_path: Path) -> None:
+    fresh = Night(tmp_path / "a", recipe())
+    for wanted, reason in (("pause", "pause"), ("stop_now", "stop")):
+        with fresh.store.write() as db:
+            control.want(db, wanted)
+        with pytest.raises(Interrupted) as raised:
+            fresh.phase(0, "import")
+        assert raised.value.reason == reason
+    with fresh.store.write() as db:
+        control.want(db, "stop")
+    assert fresh.phase(0, "import") == "pool 90, seed 30, dev 40, test 40"
+
+
+def test_a_loss_that_is_not_finite_gives_the_round_up(tmp_path: Path) -> None:
+    broken = Night(tmp_path / "a", recipe(), breaks=True)
+    for phase in order.phases_of(0):
+        broken.phase(0, phase)
+    with broken.store.read() as db:
+        round = steps.get_round(db, 0)
+        run = control.get_run(db)
+    assert round is not None
+    assert run is not None
+    assert round.passed is False
+    assert round.gate_reason == (
+        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. The champion stays."
+    )
+    assert run.champion_id is None
+    assert broken.phase(1, "classify") == "90 pool samples read by base, 22 of them with traces"
+
+
+def test_without_hs_dpo_the_rsft_model_is_the_challenger(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", recipe(dpo={"enabled": False}))
+    for phase in order.phases_of(0):
+        night.phase(0, phase)
+    with night.store.read() as db:
+        sft, challenger = models.by_name(db, "r00-sft"), models.by_name(db, "r00")
+    assert sft is not None
+    assert challenger is not None
+    assert (challenger.path, challenger.role) == (sft.path, "challenger")
+
+
+def test_what_waits_for_a_person_is_not_trained_on(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", recipe(review={"rule": "everything"}))
+    for phase in order.phases_of(0):
+        night.phase(0, phase)
+    with night.store.read() as db:
+        round = steps.get_round(db, 0)
+    assert night.backend.trained == []
+    assert round is not None
+    assert round.gate_reason == "There is no challenger: no approved trace to learn from. The champion stays."
