@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from wizloop.backends import mlx_load
 from wizloop.backends.grouping import groups
 from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
-from wizloop.backends.mlx_sampling import TraceSampler
+from wizloop.backends.mlx_rows import Rows, wired
+from wizloop.backends.sampling import TraceSampler, reading_of
 from wizloop.backends.tokens import Tokens
 
 # After wizloop's own, which readies the BLAS.
@@ -76,8 +77,9 @@ class Guard:
         caches: dict[int, list[KVCache]] = {}
         for group in groups(prompts, sampling.rows):
             caches.update(self._row_caches(prompts, group))
-        sampler = TraceSampler(self._loaded, self.tokens, self.vocab, sampling)
-        return sampler.run(prompts, caches)
+        rows = Rows(self._loaded, reading_of(sampling, self.tokens, self.vocab))
+        with wired():
+            return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(range(len(prompts)))
 
     def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
         """Each prompt's cache without its last token, which starts the decoding."""

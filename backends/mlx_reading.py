@@ -4,51 +4,16 @@ Twice, for one reason: MLX computes exponentials and partitions on a CPU one num
 the same memory there, is three times as fast. A test holds the two to each other.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wizloop.backends import mlx_load
+from wizloop.backends.sampling import Reading, Step
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx
-
-# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
-# sort.
-_NUCLEUS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How logits are read: top k of the confidence, token ids of each watched choice, temperature (0 is greedy),
-    top-p.
-    """
-
-    k: int
-    watch: Mapping[str, Sequence[int]]
-    temperature: float
-    top_p: float
-
-    def width(self, vocab: int) -> int:
-        """Likeliest tokens that are looked at."""
-        return min(max(self.k, _NUCLEUS) if self.temperature else self.k, vocab)
-
-
-@dataclass(slots=True)
-class Step:
-    """One token for every row. `watched[name][row]` are the probabilities of the choice's words, of those alone."""
-
-    tokens: Any
-    confidences: Any
-    watched: dict[str, Any]
-
-    def map(self, change: Any) -> "Step":
-        return Step(
-            change(self.tokens), change(self.confidences), {name: change(of) for name, of in self.watched.items()}
-        )
 
 
 def read(logits: Any, noise: Any, how: Reading) -> Step:

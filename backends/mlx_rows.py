@@ -6,14 +6,13 @@ row out at once, which costs a third of the time and a copy of the cache each.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wizloop.backends.mlx_load import Loaded
-from wizloop.backends.mlx_reading import Reading, Step, read
+from wizloop.backends.mlx_reading import read
+from wizloop.backends.sampling import Reading, Start, Step
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx
@@ -21,31 +20,31 @@ from mlx_lm.models.cache import BatchKVCache, KVCache
 from mlx_lm.generate import maybe_set_recommended_wired_limit
 
 
-@dataclass(slots=True)
-class Start:
-    """A row to come: its cache, the token that it goes on from, and its random numbers, one for each token."""
-
-    cache: Sequence[Any]
-    token: int
-    noise: NDArray[np.float32]
-
-
 class Rows:
     """The rows that are being decoded. The next step is on its way while the last one is looked at."""
 
-    def __init__(self, loaded: Loaded, reading: Reading, room: int) -> None:
-        self._loaded, self._reading, self._room = loaded, reading, room
+    full = False
+    """A cache grows by itself."""
+
+    def __init__(self, loaded: Loaded, reading: Reading) -> None:
+        self._loaded, self._reading = loaded, reading
         self._caches: list[Any] = []
         self._noise: Any = None
         self._at: Any = None
         self._ahead: Step | None = None
 
-    def renew(self, kept: Sequence[int], starts: Sequence[Start]) -> None:
-        """Go on with the rows `kept`, in this order, and `starts` behind them. It copies the whole cache."""
+    def most(self, tokens: int) -> int | None:
+        """Any number: memory is shared with the machine, and the caller's rows bound it."""
+        return None
+
+    def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
+        """Go on with the rows `kept`, in this order, and `starts` behind them, for at most `left` tokens more. It
+        copies the whole cache.
+        """
         if self._ahead is not None:
             self._keep(kept)
         if starts:
-            self._add(starts)
+            self._add(starts, left)
         mx.clear_cache()
 
     def step(self, *, last: bool = False) -> Step:
@@ -70,8 +69,8 @@ class Rows:
         if self._ahead is not None:
             self._ahead = self._ahead.map(lambda array: array[rows])
 
-    def _add(self, starts: Sequence[Start]) -> None:
-        caches = [_merged(layers, self._room) for layers in zip(*(start.cache for start in starts), strict=True)]
+    def _add(self, starts: Sequence[Start], left: int) -> None:
+        caches = [_merged(layers, left) for layers in zip(*(start.cache for start in starts), strict=True)]
         tokens = mx.array([start.token for start in starts])
         noise, at = mx.array(np.stack([start.noise for start in starts])), mx.zeros(len(starts), dtype=mx.int32)
         first = self._forward(caches, tokens, noise, at)

@@ -16,9 +16,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from wizloop.backends import torch_load
 from wizloop.backends.grouping import groups
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt, Sampled, Sampling
+from wizloop.backends.sampling import TraceSampler, reading_of
 from wizloop.backends.tokens import Tokens
-from wizloop.backends.torch_rows import KeysValues, of_rows
-from wizloop.backends.torch_sampling import TraceSampler
+from wizloop.backends.torch_rows import KeysValues, Rows, of_rows
 
 # How many different instructions keep their cache: one, and one more while a caller changes from one to another.
 _PREFIXES = 2
@@ -81,8 +81,10 @@ class Guard:
         with torch.inference_mode():
             for group in groups(prompts, sampling.rows, self._enough):
                 caches.update(self._row_caches(prompts, group))
-            sampler = TraceSampler(self._loaded, self.tokens, self.vocab, sampling)
-            return sampler.run(prompts, caches)
+            rows = Rows(self._loaded, reading_of(sampling, self.tokens, self.vocab))
+            # By length, so that rows of like lengths stand side by side.
+            order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].shared) + len(prompts[i].body))
+            return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(order)
 
     def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, KeysValues]]:
         """Each prompt's keys and values without its last token, which starts the decoding, and without padding."""

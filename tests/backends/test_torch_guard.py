@@ -23,7 +23,7 @@ from wizloop.backends.guard_types import (
     Prompt,
     Sampling,
 )
-from wizloop.backends.torch_sampling import nucleus
+from wizloop.backends.torch_reading import nucleus
 
 HARM = Choice((" harmful", " unharmful"))
 TEXTS = ["the baker asks about bread", "a nurse", "our teacher is afraid of harmful mushrooms " * 4, "how engines work"]

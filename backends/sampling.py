@@ -1,0 +1,203 @@
+"""Draws traces, whatever runs the model: which rows are decoded, when they are renewed, and when a trace has ended.
+
+It asks `more` and `monitor` what to do with a trace and knows nothing of why. Each trace has its own random numbers,
+which follow from the seed, its prompt and its number: which rows it shares changes nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wizloop.backends.guard_types import Encoded, Monitor, Sampled, Sampling
+from wizloop.backends.tokens import Tokens
+
+# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
+# sort.
+_NUCLEUS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How logits are read: top k of the confidence, token ids of each watched choice, temperature (0 is greedy),
+    top-p.
+    """
+
+    k: int
+    watch: Mapping[str, Sequence[int]]
+    temperature: float
+    top_p: float
+
+    def width(self, vocab: int) -> int:
+        """Likeliest tokens that are looked at."""
+        return min(max(self.k, _NUCLEUS) if self.temperature else self.k, vocab)
+
+
+def reading_of(sampling: Sampling, tokens: Tokens, vocab: int) -> Reading:
+    """How the logits of a sampling are read."""
+    watch = {name: tokens.deciding(choice)[1] for name, choice in sampling.watch.items()}
+    return Reading(min(sampling.topk, vocab), watch, sampling.temperature, sampling.top_p)
+
+
+@dataclass(slots=True)
+class Step:
+    """One token for every row. `watched[name][row]` are the probabilities of the choice's words, of those alone."""
+
+    tokens: Any
+    confidences: Any
+    watched: dict[str, Any]
+
+    def map(self, change: Callable[[Any], Any]) -> "Step":
+        """The same of other arrays, e.g. of lists."""
+        return Step(
+            change(self.tokens), change(self.confidences), {name: change(of) for name, of in self.watched.items()}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A row to come: its prompt's cache without the last token, that token, and its random numbers in [0, 1), one for
+    each token that it may have.
+    """
+
+    cache: Any
+    token: int
+    noise: NDArray[np.float32]
+
+
+class Rows(Protocol):
+    """The rows that a backend decodes side by side."""
+
+    @property
+    def full(self) -> bool:
+        """Whether they must be renewed before the next step."""
+
+    def most(self, tokens: int) -> int | None:
+        """How many rows there is room for where the longest comes to so many tokens; None is any number."""
+
+    def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
+        """Go on with the rows `kept`, in this order, and `starts` behind them, each for at most `left` tokens more."""
+
+    def step(self, *, last: bool = False) -> Step:
+        """Every row's next token, as lists; `last` where no row goes on after it."""
+
+
+@dataclass(slots=True)
+class _Trace:
+    """A trace being written. `stop` is empty until it has ended."""
+
+    prompt: int
+    number: int
+    monitor: Monitor | None
+    noise: NDArray[np.float32]
+    ids: list[int] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    watched: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
+    stop: str = ""
+
+
+class TraceSampler:
+    """One call of Guard.sample. `caches[i]` holds prompt i without its last token."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        tokens: Tokens,
+        sampling: Sampling,
+        prompts: Sequence[Encoded],
+        caches: Mapping[int, Any],
+    ) -> None:
+        self._rows, self._tokens, self._sampling = rows, tokens, sampling
+        self._prompts, self._caches = prompts, caches
+        self._writing: list[_Trace] = []
+        """By row; one that has ended stays until rows are renewed."""
+        self._waiting: deque[_Trace] = deque()
+
+    def run(self, order: Iterable[int]) -> list[list[Sampled]]:
+        """All traces of all prompts, in the prompts' order; `order` is the one in which they begin."""
+        done: list[dict[int, Sampled]] = [{} for _ in self._prompts]
+        self._waiting.extend(
+            self._new_trace(prompt, number) for prompt in order for number in range(self._sampling.least)
+        )
+        while self._waiting or any(not trace.stop for trace in self._writing):
+            self._renew()
+            for trace in self._step():
+                done[trace.prompt][trace.number] = self._finished(trace)
+                self._ask_for_more(trace.prompt, done[trace.prompt])
+        return [[traces[number] for number in sorted(traces)] for traces in done]
+
+    def _new_trace(self, prompt: int, number: int) -> _Trace:
+        monitor = self._sampling.monitor() if self._sampling.monitor else None
+        drawn = np.random.default_rng([self._sampling.seed, prompt, number])
+        noise = drawn.random(self._sampling.max_tokens, dtype=np.float32)
+        return _Trace(prompt, number, monitor, noise, watched={name: [] for name in self._sampling.watch})
+
+    def _renew(self) -> None:
+        """Let waiting traces in and ended ones out. A quarter of the rows at a time: it copies the whole cache."""
+        ended = sum(bool(trace.stop) for trace in self._writing)
+        if 4 * ended < len(self._writing) and not self._rows.full:
+            return
+        kept = [row for row, trace in enumerate(self._writing) if not trace.stop]
+        going = [self._writing[row] for row in kept]
+        new = self._let_in(going)
+        self._writing = going + new
+        starts = [Start(self._caches[one.prompt], self._prompts[one.prompt].body[-1], one.noise) for one in new]
+        left = max(self._sampling.max_tokens - len(trace.ids) for trace in self._writing)
+        self._rows.renew(kept, starts, left)
+
+    def _let_in(self, going: Sequence[_Trace]) -> list[_Trace]:
+        """The waiting traces for which there is room beside those that go on; one at least."""
+        new: list[_Trace] = []
+        longest = max((self._length(trace) for trace in going), default=0)
+        while self._waiting and len(going) + len(new) < self._sampling.rows:
+            longest = max(longest, self._length(self._waiting[0]))
+            rows, most = len(going) + len(new) + 1, self._rows.most(longest)
+            if most is not None and rows > max(1, most):
+                break
+            new.append(self._waiting.popleft())
+        return new
+
+    def _length(self, trace: _Trace) -> int:
+        """Tokens that a trace comes to at most, prompt included."""
+        prompt = self._prompts[trace.prompt]
+        return len(prompt.shared) + len(prompt.body) + self._sampling.max_tokens
+
+    def _step(self) -> list[_Trace]:
+        """One token for every row; the traces that ended with it."""
+        most = self._sampling.max_tokens
+        said = self._rows.step(last=all(trace.stop or len(trace.ids) + 1 == most for trace in self._writing))
+        going = [(row, trace) for row, trace in enumerate(self._writing) if not trace.stop]
+        return [trace for row, trace in going if self._ends(trace, said, row)]
+
+    def _ends(self, trace: _Trace, said: Step, row: int) -> bool:
+        """Write a row's token down; whether the trace ends with it."""
+        token, confidence = said.tokens[row], said.confidences[row]
+        if token in self._tokens.ends:
+            trace.stop = "stop"
+            return True
+        trace.ids.append(token)
+        trace.confidences.append(confidence)
+        for name, of in said.watched.items():
+            trace.watched[name].append(tuple(of[row]))
+        if len(trace.ids) == self._sampling.max_tokens:
+            trace.stop = "length"
+        elif trace.monitor is not None and trace.monitor.push(confidence):
+            trace.stop = "cut"
+        return bool(trace.stop)
+
+    def _finished(self, trace: _Trace) -> Sampled:
+        text = self._tokens.decode(trace.ids)
+        return Sampled(text, trace.stop, self._tokens.starts(trace.ids, text), trace.confidences, trace.watched)
+
+    def _ask_for_more(self, prompt: int, done: Mapping[int, Sampled]) -> None:
+        """One more trace at a time, asked only when every earlier one is finished, so that the answer depends on no
+        race.
+        """
+        asked = len(done)
+        if asked < self._sampling.least or asked >= self._sampling.most or self._sampling.more is None:
+            return
+        if self._sampling.more(prompt, [done[number] for number in sorted(done)]):
+            self._waiting.append(self._new_trace(prompt, asked))
