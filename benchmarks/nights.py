@@ -54,7 +54,10 @@ def night(recipe: str, workspace: Path, changes: Mapping[str, Any]) -> float:
     workspace.mkdir(parents=True, exist_ok=True)
     path = workspace / "recipe.toml"
     path.write_text(tomli_w.dumps(table), encoding="utf-8")
-    command = [str(Path(sys.executable).parent / "wizloop"), "start", str(path), "--headless", "-w", str(workspace)]
+    program = str(Path(sys.executable).parent / "wizloop")
+    # A night that is there already may have been shorter.
+    limits = ["--rounds", str(table["rounds"])]
+    command = [program, "start", str(path), "--headless", "-w", str(workspace), *limits]
     began = time.monotonic()
     with (workspace / "night.log").open("a", encoding="utf-8") as log:
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode

@@ -52,7 +52,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
     with _store(workspace) as (store, of_store):
         place = [of_store, doctor.lock_of(workspace), doctor.disk(workspace)]
         try:
-            recipe = _recipe(store, asked)
+            recipe = _recipe(store, asked, limits)
         except (RecipeError, OtherRecipe) as error:
             return Ahead([Check("recipe", False, str(error)), *place], None)
         found, bounds = data.sources(recipe, store), bounds_of(recipe, store, limits)
@@ -84,12 +84,12 @@ def _store(workspace: Path) -> Iterator[tuple[Store | None, Check]]:
         yield store, Check("workspace", True, f"{workspace} is there")
 
 
-def _recipe(store: Store | None, asked: str | None) -> Recipe:
+def _recipe(store: Store | None, asked: str | None, limits: Limits) -> Recipe:
     named = None if asked is None else schema.load(asked)
     if store is None:
         return named or schema.load("demo")
     with store.read() as db:
-        return followed(db, named)
+        return followed(db, named, limits)
 
 
 def _prompt(recipe: Recipe) -> Check:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import Any
@@ -40,7 +40,7 @@ def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> 
     Raises OtherRecipe, schema.RecipeError.
     """
     with store.write() as db:
-        recipe, run = followed(db, asked), control.get_run(db)
+        recipe, run = followed(db, asked, limits), control.get_run(db)
         if run is None:
             _create(db, recipe, limits, now)
         else:
@@ -51,7 +51,7 @@ def begin(store: Store, asked: Recipe | None, limits: Limits, now: datetime) -> 
     return recipe
 
 
-def followed(db: Connection, asked: Recipe | None) -> Recipe:
+def followed(db: Connection, asked: Recipe | None, limits: Limits) -> Recipe:
     """The recipe that a start would follow: the one that is asked for, the run's own where it has begun, or a default.
 
     Raises OtherRecipe, schema.RecipeError.
@@ -63,7 +63,7 @@ def followed(db: Connection, asked: Recipe | None) -> Recipe:
         return asked
     recipe = Recipe.model_validate_json(run.recipe_json)
     if asked is not None:
-        _refuse_another(recipe, asked)
+        _refuse_another(recipe, asked, limits)
     return recipe
 
 
@@ -134,8 +134,12 @@ def _micro(usd: float) -> int:
     return round(usd * 1_000_000)
 
 
-def _refuse_another(run: Recipe, asked: Recipe) -> None:
-    different = [(key, ours, theirs) for key, ours, theirs in _compared(run, asked) if ours != theirs]
+def _refuse_another(run: Recipe, asked: Recipe, limits: Limits) -> None:
+    """A limit that the command line gives is no difference: it holds, whatever either recipe says."""
+    given = {f.name for f in fields(limits) if getattr(limits, f.name) is not None}
+    different = [
+        (key, ours, theirs) for key, ours, theirs in _compared(run, asked) if ours != theirs and key not in given
+    ]
     if not different:
         return
     key, ours, theirs = different[0]

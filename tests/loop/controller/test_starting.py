@@ -90,6 +90,8 @@ def test_the_same_recipe_goes_on_and_another_one_is_refused_by_its_key(store: St
         begin(store, demo.model_copy(update={"seed": 8}), Limits(), EVENING)
     with pytest.raises(OtherRecipe, match=r"rounds is 3 there and 9 here: give --rounds, or take"):
         begin(store, demo.model_copy(update={"rounds": 9}), Limits(), EVENING)
+    assert begin(store, demo.model_copy(update={"rounds": 9}), Limits(rounds=9), EVENING).seed == 7
+    assert run_of(store).rounds_wanted == 9
     with pytest.raises(OtherRecipe, match=r"seed is 7 there and 8 here \(and 1 more keys\)"):
         begin(store, demo.model_copy(update={"rounds": 9, "seed": 8}), Limits(), EVENING)
 
