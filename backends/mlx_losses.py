@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wizloop.backends import mlx_entropy
 from wizloop.backends.training_rows import PairRow, completions
 
 # After wizloop's own, which readies the BLAS.
@@ -135,4 +136,4 @@ def reference_logprobs(
 def _entropies(head: Head, hidden: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
     """[rows, learned]: cross-entropy in float32 of `targets` given the hidden states at `positions`."""
     logits = head(mx.take_along_axis(hidden, positions[:, :, None], axis=1))
-    return nn.losses.cross_entropy(logits.astype(mx.float32), targets)
+    return mlx_entropy.entropies(logits, targets)

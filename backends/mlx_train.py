@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import mlx_checkpoint, mlx_load, training_rows
+from wizloop.backends import mlx_checkpoint, mlx_entropy, mlx_load, training_rows
 from wizloop.backends.checkpoints import Checkpoints
 from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
 from wizloop.backends.mlx_losses import Shared, dpo_loss, reference_logprobs, sft_loss
@@ -216,5 +216,5 @@ class _Run:
             adapter_file=str(self._saved.folder / "unused.safetensors"),
         )
         # mlx-lm paints a progress bar on stdout.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), mlx_entropy.steps():
             train(self._model, optimiser, [()] * settings.batch, None, args, loss, batches, _Watch(report))

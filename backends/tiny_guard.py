@@ -126,6 +126,8 @@ def _write_model(
     from mlx.utils import tree_flatten
     from mlx_lm.models.llama import Model, ModelArgs
 
+    from wizloop.backends.mlx_entropy import entropies
+
     mx.random.seed(seed)
     model = Model(ModelArgs.from_dict(config))
     arrange(model, begin)
@@ -136,7 +138,7 @@ def _write_model(
 
     def loss(model: Any, tokens: Any, positions: Any, targets: Any, mask: Any) -> Any:
         hidden = mx.take_along_axis(model.model(tokens), positions[:, :, None], axis=1)
-        return (nn.losses.cross_entropy(model.lm_head(hidden), targets) * mask).sum() / mask.sum()
+        return (entropies(model.lm_head(hidden), targets) * mask).sum() / mask.sum()
 
     step = nn.value_and_grad(model, loss)
     for done, batch in enumerate(batches, start=1):
