@@ -53,14 +53,14 @@ def bare(path: Path, workspace: Path, clock: Clock) -> dict[str, float]:
     Store.create(workspace).close()
     labels = {"safe": "unharmful", "harmful": "harmful"}
 
-    def made(number: int, row: dict[str, str], digests: tuple[bytes, bytes]) -> tuple[Any, ...]:
+    def made(number: int, row: dict[str, str], digest: bytes) -> tuple[Any, ...]:
         ref, stamp = f"{path.name}:{number}", "2026-01-01T00:00:00.000000Z"
         label = labels[row["label"]]
-        return ("pool", row["prompt"], None, path.name, ref, label, None, None, None, *digests, stamp)
+        return ("pool", row["prompt"], None, path.name, ref, label, None, None, None, digest, stamp)
 
     with path.open() as file:
         prompts = (json.loads(line)["prompt"] for line in file)
-        digests = [(hashing.content_digest(one, None), hashing.normal_digest(one, None)) for one in prompts]
+        digests = [hashing.content_digest(one, None) for one in prompts]
     names = (*samples.KEPT, "added_at")
     statement = f"INSERT INTO samples ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     raw = engine.connect(workspace / engine.DB_NAME, "rw", engine.driver())
@@ -115,7 +115,6 @@ def _timed(store: Store, clock: Clock) -> Iterator[float]:
         began = clock()
         for _, prompt in page:
             hashing.content_digest(prompt, None)
-            hashing.normal_digest(prompt, None)
         yield clock() - began
         after = page[-1][0]
 

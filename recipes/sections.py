@@ -140,6 +140,8 @@ class Data(Section):
     """The name under which a test set is reported; None measures all unnamed test rows together."""
     hide_labels: bool = False
     """Whether the loop must not see the labels: only the recorded teacher may read them from the file."""
+    skip_bad: bool = False
+    """Leaves out rows that are broken (not UTF-8, no JSON, a column missing, ...), which else refuse the whole file."""
 
     @model_validator(mode="after")
     def _filters_agree(self) -> "Data":

@@ -20,16 +20,6 @@ def content_digest(prompt: str, response: str | None) -> bytes:
     return hashlib.sha256(len(first).to_bytes(8, "big") + first + second).digest()
 
 
-def normal_digest(prompt: str, response: str | None) -> bytes:
-    """The content digest of the normalised prompt and response."""
-    return content_digest(normalised(prompt), None if response is None else normalised(response))
-
-
-def normalised(text: str) -> str:
-    """The text's words, or the text as it is where it has none (emoji, punctuation)."""
-    return words(text) or text
-
-
 def words(text: str) -> str:
     """NFKC, case-folded, word characters only, single spaces; empty for a text without any.
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, MetaData, column, inspect, select, table
 from wizloop.store import errors
 from wizloop.store.columns import NAMES
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
 
 _VERSION = table("alembic_version", column("version_num"))
@@ -28,8 +28,8 @@ def refuse_newer(found: str | None, folder: Path) -> None:
         )
 
 
-def upgrade(db: Connection) -> None:
-    """Apply every migration that the database lacks, in the caller's transaction."""
+def upgrade(db: Connection, to: str = HEAD) -> None:
+    """Apply every migration up to `to` that the database lacks, in the caller's transaction."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -38,7 +38,7 @@ def upgrade(db: Connection) -> None:
     scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
     # A migration's tables get their constraint names as wizloop.store.tables does.
     context = MigrationContext.configure(db, opts={"target_metadata": MetaData(naming_convention=NAMES)})
-    missing = list(scripts.iterate_revisions("head", revision(db)))
+    missing = list(scripts.iterate_revisions(to, revision(db)))
     with Operations.context(context):
         for script in reversed(missing):
             script.module.upgrade()

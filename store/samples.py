@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
 
 from wizloop.store import errors, rows, tables
 from wizloop.store.engine import insert_new, upsert
-from wizloop.store.hashing import content_digest, normal_digest
+from wizloop.store.hashing import content_digest
 
 SPLITS = ("pool", "seed", "dev", "test")
 LABELS = {"request": "request", "completion": "completion", "response": "response_label"}
@@ -48,7 +48,6 @@ class Sample:
     response_label: str | None
     policy: str | None
     hash: str
-    norm_hash: str
     excluded: str | None
 
 
@@ -66,7 +65,7 @@ class Added:
 
 
 _SAMPLE = rows.columns(tables.samples, Sample)
-KEPT = (*NewSample._fields, "hash", "norm_hash")
+KEPT = (*NewSample._fields, "hash")
 """The columns of a checked row, in the order of what `kept` makes."""
 kind_of = itemgetter(*(KEPT.index(name) for name in ("split", *LABELS.values())))
 """The split and the label of each task of a checked row."""
@@ -96,7 +95,7 @@ def kept(
     response_label: str | None,
     policy: str | None,
 ) -> Kept:
-    """The values of a NewSample as the table keeps them, the digests with them.
+    """The values of a NewSample as the table keeps them, the digest with them.
 
     Raises errors.BadText, and ValueError for a split that is none.
     """
@@ -106,8 +105,7 @@ def kept(
         exact = content_digest(prompt, response)
     except UnicodeEncodeError as error:
         raise errors.BadText(f"{source} {row_ref}: the text is not valid Unicode ({error.reason})") from error
-    normal = normal_digest(prompt, response)
-    return split, prompt, response, source, row_ref, request, completion, response_label, policy, exact, normal
+    return split, prompt, response, source, row_ref, request, completion, response_label, policy, exact
 
 
 Take = Callable[[Sequence[tuple[Kept, int, str]]], set[int]]
@@ -312,22 +310,3 @@ def prompts(db: Connection, split: str, after_id: int, limit: int) -> list[tuple
         table.c.split == split, table.c.id > after_id, table.c.excluded.is_(None)
     )
     return [(row.id, row.prompt) for row in db.execute(query.order_by(table.c.id).limit(limit))]
-
-
-def leaked(db: Connection, learned: Sequence[str], held_out: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs (id in `learned` splits, id in `held_out` splits) of usable samples that are one text when normalised.
-
-    Of several held-out samples with that text the first is named. Reads every sample of these splits once.
-    """
-    held: dict[str, int] = {}
-    for row in _norm_hashes(db, held_out):
-        held.setdefault(row.norm_hash, row.id)
-    if not held:
-        return []
-    return [(row.id, held[row.norm_hash]) for row in _norm_hashes(db, learned) if row.norm_hash in held]
-
-
-def _norm_hashes(db: Connection, splits: Sequence[str]) -> Iterable[Row[Any]]:
-    table = tables.samples
-    query = select(table.c.id, table.c.norm_hash).where(table.c.split.in_(splits), table.c.excluded.is_(None))
-    return db.execute(query.order_by(table.c.id))

@@ -95,7 +95,6 @@ samples = sa.Table(
     sa.Column("response_label", sa.String(16)),
     sa.Column("policy", sa.Text),
     sa.Column("hash", Digest, nullable=False),
-    sa.Column("norm_hash", Digest, nullable=False),
     sa.Column("excluded", sa.Text),
     sa.Column("added_at", UtcTime, nullable=False),
     sa.UniqueConstraint("hash"),

@@ -15,6 +15,7 @@ from wizloop.loop.data import hub
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.import_file import opened
 from wizloop.loop.data.incoming import Refused, SampleRow, Split
+from wizloop.loop.data.taken import bad_rows
 from wizloop.loop.pages import usable
 from wizloop.loop.phases.intake import check_usable
 from wizloop.loop.words import TASKS, Task
@@ -100,6 +101,9 @@ def _of_file(data: Data) -> Source:
     if not sizes:
         why = f": the first reason is in row {refused[0].row}: {refused[0].reason}" if refused else ""
         return Source(data.path, data.split, False, f"no row can be used for {data.split}{why}", 0, array("q"))
+    if not data.skip_bad and (bad := [row for row in refused if row.bad]):
+        why = bad_rows(data.path, bad, len(sizes) + len(refused))
+        return Source(data.path, data.split, False, why, 0, array("q"))
     rows = len(sizes) if data.sample is None else min(data.sample, len(sizes))
     drawn = "" if rows == len(sizes) else f"{rows:,} drawn of "
     left = f"; {len(refused):,} refused, the first is row {refused[0].row}: {refused[0].reason}" if refused else ""

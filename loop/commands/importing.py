@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from wizloop.loop.commands.common import (
-    BAD_INPUT,
     FILE,
     in_workspace,
     now,
@@ -22,7 +21,6 @@ from wizloop.loop.commands.common import (
     with_json,
 )
 
-_SHOWN = 10
 _AT_ONCE = 1000
 """Rows that a night does not notice: some 20 ms of its writers' time."""
 _TOLD_EVERY = 100_000
@@ -40,6 +38,7 @@ _TOLD_EVERY = 100_000
 @click.option("--prompts-only", is_flag=True, help="Leave the responses out.")
 @click.option("--hide-labels", is_flag=True, help="Leave the labels unread.")
 @click.option("--benchmark", help="The name under which test rows are reported.")
+@click.option("--skip-bad", is_flag=True, help="Leave bad rows out and take the others, instead of nothing.")
 @click.option("--dry-run", is_flag=True, help="Say what would come in, and write nothing.")
 @in_workspace
 @with_json
@@ -54,10 +53,17 @@ def import_(
 ) -> None:
     """Import samples from FILE into a split of the workspace, in one transaction.
 
-    FILE is JSON, JSON Lines or CSV (each also gzipped) or Parquet. The same file twice adds nothing. A broken row is
-    left out and makes the exit status 2; a file that cannot be used leaves no trace.
+    FILE is JSON, JSON Lines or CSV (each also gzipped) or Parquet. The same file twice adds nothing.
+
+    A bad row refuses the whole file: nothing is written, and the exit status is 2. Bad is what such a file cannot hold:
+    bytes that are not UTF-8, a NUL, a text above 1,000,000 bytes, no JSON, a column that is missing or no text, one id
+    for two texts. With --skip-bad such rows are left out, and the status is 0.
+
+    A row that is whole and of no use to the split is left out either way, told and counted: a label that is null or
+    unknown, no label where the split needs one, an empty prompt.
     """
     from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.taken import RowsRefused
 
     if (file is None) == (hub is None) or (hub is None) != (hub_split is None):
         refuse("name a FILE, or --hub NAME with --hub-split SPLIT")
@@ -66,15 +72,18 @@ def import_(
         say(f"asking for {hub}, which takes half a minute where the network is gone")
     data = _data({**asked, "map": _mapping(asked["map"]), "path": path, "hub_split": hub_split})
     with sentences(ImportRefused):
-        taken, leaks = _imported(workspace, data, dry_run)
+        try:
+            taken, leaks = _imported(workspace, data, dry_run)
+        except RowsRefused as refused:
+            if as_json:
+                put({**refused.taken.to_json(), "leaks": 0, "dry_run": dry_run})
+            else:
+                _list_rows(refused.taken.bad or refused.taken.refused)
+            raise
     if as_json:
         put({**taken.to_json(), "leaks": leaks, "dry_run": dry_run})
     else:
         _tell(path, data.split, taken, leaks, dry_run)
-    if (broken := taken.damaged) is not None:
-        number = sum(row.damaged for row in taken.refused)
-        left = "it is left out" if number == 1 else f"it and {number - 1:,} more broken rows are left out"
-        refuse(f"{path}: row {broken.row}: {broken.reason}; {left}, the others are in", BAD_INPUT)
 
 
 @click.command
@@ -238,17 +247,21 @@ def _tell(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> None:
         say(f"  {task}: " + ", ".join(f"{n:,} {label}" for label, n in labels.items()))
     elsewhere = f" ({taken.elsewhere:,} of them in another split)" if taken.elsewhere else ""
     say(f"{taken.duplicates:,} duplicates{elsewhere}, {taken.conflicts:,} of another label than before")
-    say(f"{len(taken.refused):,} refused")
-    for refused in taken.refused[:_SHOWN]:
-        say(f"  row {refused.row}: {refused.reason}")
-    if len(taken.refused) > _SHOWN:
-        say(f"  and {len(taken.refused) - _SHOWN:,} more; --json has them all")
+    say(f"{len(taken.refused):,} refused" + (f", {len(taken.bad):,} of them bad rows" if taken.bad else ""))
+    _list_rows(taken.refused)
     if not taken.accepted and not taken.conflicts and taken.duplicates:
         say("nothing new: every text was there before")
     if leaks:
         say(f"{leaks:,} rows are kept out of training because dev or test holds them: `wizloop leaks` lists them")
     if dry_run:
         say("a dry run: nothing was written")
+
+
+def _list_rows(refused: Sequence[Any]) -> None:
+    from wizloop.loop.data.taken import named
+
+    for line in named(refused):
+        say(f"  {line}")
 
 
 def _shown(line: str) -> str:

@@ -28,7 +28,7 @@ from wizloop.store.db import Store
 LOG = Path("logs") / "worker.log"
 PHASES = "wizloop.loop.phases.order"
 _LEAST_SCALE = 1 / 64
-_BAD_INPUT = ("ImportRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording")
+_BAD_INPUT = ("ImportRefused", "RowsRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording")
 """The errors of a phase that are the fault of what the recipe names."""
 
 

@@ -36,14 +36,14 @@ class ImportRefused(ValueError):
 class RowRefused(ValueError):
     """One row cannot be imported; the message is the reason."""
 
-    damaged = False
+    bad = False
     """Whether the row is not what such a file should hold, and not just of no use."""
 
 
-class RowDamaged(RowRefused):
-    """One row that is broken: bytes, syntax, columns or size."""
+class BadRow(RowRefused):
+    """One row that is broken: bytes, syntax, columns, size, or an id that stood for another text."""
 
-    damaged = True
+    bad = True
 
 
 def records(path: Path) -> Numbered:
@@ -108,7 +108,7 @@ def _json_lines(path: Path, stream: TextIO) -> Numbered:
         number += 1
         if len(line) == MAX_LINE and not line.endswith("\n"):
             _skip_line(stream)
-            yield number, RowDamaged(f"the line is longer than {MAX_LINE:,} characters")
+            yield number, BadRow(f"the line is longer than {MAX_LINE:,} characters")
             continue
         text = line.strip(" \t\r\n")
         if not text:
@@ -117,7 +117,7 @@ def _json_lines(path: Path, stream: TextIO) -> Numbered:
             found = parser.whole(text)
             yield number, found if isinstance(found, dict) else _record(found)
         except Doubtful as doubtful:
-            yield number, RowDamaged(str(doubtful))
+            yield number, BadRow(str(doubtful))
         except RowRefused as refused:
             yield number, refused
 
@@ -196,14 +196,14 @@ def _csv(path: Path, stream: TextIO) -> Numbered:
             if len(cells) == len(header):
                 yield number, dict(zip(header, cells, strict=True))
             else:
-                yield number, RowDamaged(f"{len(cells)} cells under {len(header)} columns")
+                yield number, BadRow(f"{len(cells)} cells under {len(header)} columns")
     except csv.Error as error:
         raise ImportRefused(f"{path}: not CSV near line {reader.line_num}: {error}; check the quotes there") from None
 
 
 def _checked(value: Any) -> Record | RowRefused:
     if isinstance(value, Doubtful):
-        return RowDamaged(str(value))
+        return BadRow(str(value))
     try:
         return _record(value)
     except RowRefused as refused:
@@ -216,4 +216,4 @@ def _record(value: Any) -> Record:
         return value
     if isinstance(value, str):
         return {"prompt": value}
-    raise RowDamaged(f"a {type(value).__name__} where an object with columns should be")
+    raise BadRow(f"a {type(value).__name__} where an object with columns should be")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from wizloop.loop.data.containers import Record, RowDamaged, RowRefused
+from wizloop.loop.data.containers import BadRow, Record, RowRefused
 from wizloop.loop.words import LABELS, TASKS, Task
 
 HARM: Mapping[str, str] = MappingProxyType(
@@ -127,7 +127,7 @@ def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
 
     def read(record: Record) -> Content:
         if missing := [column for column in mapping.values() if not column.startswith("=") and column not in record]:
-            raise RowDamaged(f"no column {missing[0]!r}, which the mapping names")
+            raise BadRow(f"no column {missing[0]!r}, which the mapping names")
         labels = known_labels({one: value(record, f"{one}_label") for one in TASKS})
         if "label" in mapping:
             labels[task] = label(value(record, "label"), task)

@@ -5,7 +5,7 @@ So the file's name decides, and a file of the same columns under another name co
 
 from collections.abc import Callable, Mapping
 
-from wizloop.loop.data.containers import Record, RowDamaged
+from wizloop.loop.data.containers import BadRow, Record
 from wizloop.loop.data.formats import NO_LABELS, TEXT_COLUMNS, Content, Format, word
 from wizloop.loop.words import Task
 
@@ -28,10 +28,10 @@ def _answered(labels: Mapping[Task, str]) -> Callable[[Record], Content]:
 
 
 def _instruction(record: Record) -> str:
-    """The instruction with what it is about, if there is any, on the next line. Raises RowDamaged."""
+    """The instruction with what it is about, if there is any, on the next line. Raises BadRow."""
     given, about = record["instruction"], record.get("input")
     if not isinstance(given, str) or not isinstance(about, str | None):
-        raise RowDamaged("the instruction or its input is no text")
+        raise BadRow("the instruction or its input is no text")
     return f"{given}\n{about}" if about else given
 
 

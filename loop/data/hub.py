@@ -6,7 +6,7 @@ Rows come one at a time and no code of the dataset is run. What columns mean is 
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop.data.containers import ImportRefused, Numbered, RowDamaged
+from wizloop.loop.data.containers import BadRow, ImportRefused, Numbered
 from wizloop.recipes.sections import Data
 
 
@@ -65,12 +65,12 @@ def _class_names(features: Any) -> dict[str, list[str]]:
     return {column: list(kind.names) for column, kind in known.items() if hasattr(kind, "names")}
 
 
-def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any] | RowDamaged:
+def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any] | BadRow:
     """The row with names for class numbers; -1, which stands for no class, is no label."""
     found = dict(row)
     for column, names in classes.items():
         value = found.get(column)
         if value is not None and not -1 <= value < len(names):
-            return RowDamaged(f"the column {column!r} holds the class {value}, of {len(names)}")
+            return BadRow(f"the column {column!r} holds the class {value}, of {len(names)}")
         found[column] = None if value in (None, -1) else names[value]
     return found

@@ -6,18 +6,17 @@ no memory and hold nobody up.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wizloop.loop.data import leaks
-from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.importing import Asked, read_rows, stream_samples
-from wizloop.loop.data.incoming import Reading, Refused, SampleRow, Where
+from wizloop.loop.data.incoming import Reading, SampleRow, Where
+from wizloop.loop.data.taken import RowsRefused, Taken, bad_rows
 from wizloop.recipes.sections import Data
 from wizloop.store import samples
 from wizloop.store.db import Connection, Store
@@ -27,49 +26,6 @@ PIECE = 1000
 """Rows that are checked together."""
 
 Progress = Callable[[int], None]
-
-
-@dataclass
-class Taken:
-    """What became of the rows of one file: accepted + duplicates + conflicts + refused = rows, but for a `sample`."""
-
-    rows: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    elsewhere: int = 0
-    """Of the duplicates, those that were there in another split."""
-    refused: list[Refused] = field(default_factory=list)
-    labels: dict[str, dict[str, int]] = field(default_factory=dict)
-    format: str = ""
-    note: str = ""
-    """What is to be known of such a file."""
-
-    @property
-    def damaged(self) -> Refused | None:
-        """The first refused row that is broken, and not just of no use."""
-        return next((row for row in self.refused if row.damaged), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """As `wizloop import --json` prints it."""
-        return {
-            "rows": self.rows,
-            "accepted": self.accepted,
-            "duplicates": self.duplicates,
-            "conflicts": self.conflicts,
-            "elsewhere": self.elsewhere,
-            "refused": [{"row": row.row, "reason": row.reason} for row in self.refused],
-            "labels": self.labels,
-            "format": self.format,
-            "note": self.note,
-        }
-
-    def count(self, added: samples.Added) -> None:
-        """Add what became of some of its rows."""
-        self.accepted += added.added
-        self.duplicates += added.duplicates
-        self.conflicts += added.conflicts
-        self.elsewhere += added.elsewhere
 
 
 @dataclass(frozen=True)
@@ -98,14 +54,18 @@ class Checked:
 
 
 def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
-    """Read and hash a file as a recipe's [[data]] names it. Raises ImportRefused."""
+    """Read and hash a file as a recipe's [[data]] names it, to its end.
+
+    Raises ImportRefused, and of these RowsRefused where no row is of use, or a bad one is not to be left out.
+    """
     reading = opened(data)
     spool = Spool()
     try:
         taken = Taken(format=reading.format, note=reading.note)
         labels = _fill(spool, reading, data, taken, progress)
-        if not spool.count:
-            raise ImportRefused(_of_no_use(data, taken))
+        if (why := _refusal(data, taken, spool.count)) is not None:
+            taken.withheld = spool.count
+            raise RowsRefused(why, taken)
         chosen = None
         if data.sample is not None:
             chosen = _drawn(spool, data.sample, rng)
@@ -186,8 +146,10 @@ def _fill(
     return labels
 
 
-def _of_no_use(data: Data, taken: Taken) -> str:
-    """Why nothing came in, with what is to be known of such a file."""
+def _refusal(data: Data, taken: Taken, good: int) -> str | None:
+    """Why nothing of a file comes in that has so many good rows; None where it does."""
+    if good:
+        return None if data.skip_bad or not taken.bad else bad_rows(data.path, taken.bad, taken.rows)
     first = taken.refused[0] if taken.refused else None
     why = f"; the first reason is in row {first.row}: {first.reason}" if first else ""
     note = f" (a file of {taken.format}: {taken.note})" if taken.note else ""

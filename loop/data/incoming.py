@@ -31,7 +31,7 @@ class Refused(NamedTuple):
 
     row: int
     reason: str
-    damaged: bool = False
+    bad: bool = False
     """Whether the row is broken, and not just of no use."""
 
 

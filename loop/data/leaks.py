@@ -59,20 +59,14 @@ def find(store: Store, *, after: int = 0) -> list[Found]:
     if after:
         old = all_overlaps(lambda: _until(after, _texts(store, LEARNED)), _texts(store, MEASURED, after), NEAR)
         near = {**old, **near}
-    with store.read() as db:
-        same = samples.leaked(db, LEARNED, MEASURED)
-    found = {one: Found(one, held, 1.0) for one, held in same}
-    for leak in near.values():
-        found[_id(leak.train_id)] = Found(_id(leak.train_id), _id(leak.measure_id), leak.similarity)
-    return sorted(found.values(), key=lambda one: one.sample_id)
+    found = [Found(_id(leak.train_id), _id(leak.measure_id), leak.similarity) for leak in near.values()]
+    return sorted(found, key=lambda one: one.sample_id)
 
 
 def among(store: Store, learned: Sequence[samples.Sample]) -> set[int]:
     """Those of the samples to train on whose prompt stands, or nearly stands, in dev or test."""
     texts = [(one.id, one.prompt) for one in learned]
-    near = {_id(one) for one in all_overlaps(lambda: texts, _texts(store, MEASURED), NEAR)}
-    with store.read() as db:
-        return near | {one for one, _ in samples.leaked(db, LEARNED, MEASURED)}
+    return {_id(one) for one in all_overlaps(lambda: texts, _texts(store, MEASURED), NEAR)}
 
 
 def exclude(store: Store, found: Sequence[Found], now: datetime) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop.data.containers import MAX_LINE, ImportRefused, Numbered, RowDamaged
+from wizloop.loop.data.containers import MAX_LINE, BadRow, ImportRefused, Numbered
 
 ROWS = 256
 """Rows that are decoded together."""
@@ -42,18 +42,18 @@ def _rows(path: Path) -> Numbered:
                 yield number, row
 
 
-def _records(batch: Any) -> Iterator[dict[str, Any] | RowDamaged]:
+def _records(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     sizes = {name: size for name, column in columns.items() if (size := _sizes(column)) is not None}
     for at in range(batch.num_rows):
         long = next((name for name, size in sizes.items() if (size[at].as_py() or 0) > MAX_LINE), None)
         if long is not None:
-            yield RowDamaged(f"the column {long!r} holds more than {MAX_LINE:,} bytes")
+            yield BadRow(f"the column {long!r} holds more than {MAX_LINE:,} bytes")
             continue
         try:
             yield {name: column[at].as_py() for name, column in columns.items()}
         except UnicodeDecodeError:
-            yield RowDamaged("a text that is not UTF-8")
+            yield BadRow("a text that is not UTF-8")
 
 
 def _sizes(column: Any) -> Any:

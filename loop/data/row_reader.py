@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wizloop.loop.data.containers import Record, RowDamaged, RowRefused
+from wizloop.loop.data.containers import BadRow, Record, RowRefused
 from wizloop.loop.data.formats import NO_LABELS, Content, Format
 from wizloop.loop.data.incoming import Refused, SampleRow, Split
 from wizloop.loop.words import Task
@@ -36,14 +36,14 @@ class RowReader:
             if not isinstance(found, list):
                 return (self._accepted(found, f"{self.name}:{number}"),)
         except RowRefused as refused:
-            return (Refused(number, str(refused), refused.damaged),)
+            return (Refused(number, str(refused), refused.bad),)
         return [self._one_of_several(content, number, place) for place, content in enumerate(found, start=1)]
 
     def _one_of_several(self, content: Content, number: int, place: int) -> SampleRow | Refused:
         try:
             return self._accepted(content, f"{self.name}:{number}.{place}")
         except RowRefused as refused:
-            return Refused(number, str(refused), refused.damaged)
+            return Refused(number, str(refused), refused.bad)
 
     def _read(self, record: Record | RowRefused) -> Content | list[Content]:
         if isinstance(record, RowRefused):
@@ -52,22 +52,20 @@ class RowReader:
             record = {column: value for column, value in record.items() if column != "label"}
         wanted = self.format
         if not wanted.columns <= record.keys():
-            raise RowDamaged(
-                f"no column {min(wanted.columns - record.keys())!r}, which the format {wanted.name!r} needs"
-            )
+            raise BadRow(f"no column {min(wanted.columns - record.keys())!r}, which the format {wanted.name!r} needs")
         try:
             found = wanted.read(record)
         except (KeyError, TypeError, AttributeError) as error:
-            raise RowDamaged(f"not in the shape of the format {wanted.name!r} ({error})") from None
+            raise BadRow(f"not in the shape of the format {wanted.name!r} ({error})") from None
         if wanted.ids and "id" in record and not isinstance(found, list):
             self._one_text_an_id(record["id"], found)
         return found
 
     def _one_text_an_id(self, given: Any, content: Content) -> None:
-        """Raise RowDamaged for an id that stood for another text before."""
+        """Raise BadRow for an id that stood for another text before."""
         text = hash((str(content.prompt), str(content.response))) & 0x3FFFFFFF
         if self.ids.setdefault(hash(str(given)), text) != text:
-            raise RowDamaged(f"the id {str(given)[:40]!r} came before with another text")
+            raise BadRow(f"the id {str(given)[:40]!r} came before with another text")
 
     def _accepted(self, content: Content, row_ref: str) -> SampleRow:
         prompt, response, labels, source, policy = content
@@ -95,18 +93,18 @@ class RowReader:
 
 
 def _text(value: Any, name: str) -> str:
-    """The text, unchanged, if the store can hold it. Raises RowDamaged."""
+    """The text, unchanged, if the store can hold it. Raises BadRow."""
     if not isinstance(value, str):
-        raise RowDamaged(f"the {name} is a {type(value).__name__}, not a text")
+        raise BadRow(f"the {name} is a {type(value).__name__}, not a text")
     if "\0" in value:
-        raise RowDamaged(f"the {name} holds a NUL character")
+        raise BadRow(f"the {name} holds a NUL character")
     if value.isascii():
         size = len(value)
     else:
         try:
             size = len(value.encode())
         except UnicodeEncodeError:
-            raise RowDamaged(f"the {name} holds a lone surrogate, or bytes that are not UTF-8") from None
+            raise BadRow(f"the {name} holds a lone surrogate, or bytes that are not UTF-8") from None
     if size > MAX_TEXT:
-        raise RowDamaged(f"the {name} is {size:,} bytes, more than {MAX_TEXT:,}")
+        raise BadRow(f"the {name} is {size:,} bytes, more than {MAX_TEXT:,}")
     return value

@@ -12,8 +12,9 @@ from typing import Any
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.import_file import Checked, Taken, add, check
+from wizloop.loop.data.import_file import Checked, add, check
 from wizloop.loop.data.incoming import Split
+from wizloop.loop.data.taken import RowsRefused, Taken, named
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data
@@ -49,7 +50,12 @@ def import_file(ctx: Context, data: Data) -> Taken:
 
 
 def _checked(ctx: Context, data: Data) -> Checked:
-    return check(data, ctx.rng("sample", data.path, data.split))
+    try:
+        return check(data, ctx.rng("sample", data.path, data.split))
+    except RowsRefused as refused:
+        rows = refused.taken.bad or refused.taken.refused
+        ctx.say(f"{Path(data.path).name}: {'; '.join(named(rows))}", "error")
+        raise
 
 
 def _write(ctx: Context, data: Data, checked: Checked) -> Taken:
@@ -115,9 +121,11 @@ def _files(ctx: Context) -> list[dict[str, Any]]:
     ordered = sorted(ctx.recipe.data, key=lambda data: _MEASURING_FIRST.index(data.split))
     with ExitStack() as spools:
         # Every file is read to its end before the first row of any is written: a recipe may still be mended then.
-        read = [(data, _checked(ctx, data)) for data in ordered]
-        for _, checked in read:
+        read = []
+        for data in ordered:
+            checked = _checked(ctx, data)
             spools.enter_context(checked.spool)
+            read.append((data, checked))
         return [_told(Path(data.path).name, _write(ctx, data, checked)) for data, checked in read]
 
 

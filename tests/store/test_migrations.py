@@ -1,5 +1,6 @@
 """The migrations lead to the tables, on every database, and never backwards."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
-from wizloop.store import engine, errors, migrate, tables
+from wizloop.store import engine, errors, hashing, leaks, migrate, samples, tables
 from wizloop.store.db import Store
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
@@ -65,6 +66,35 @@ def test_a_migration_that_fails_halfway_leaves_nothing_behind(tmp_path: Path) ->
 def _upgrade_and_fail(db: Connection) -> None:
     migrate.upgrade(db)
     raise LookupError
+
+
+def test_a_filled_workspace_of_before_keeps_its_samples_and_what_refers_to_them(tmp_path: Path) -> None:
+    maker = engine.sqlite_engine(tmp_path / engine.DB_NAME, "rwc", engine.driver())
+    with maker.begin() as db:
+        migrate.upgrade(db, "0003")
+        for number, split in enumerate(("pool", "test", "pool"), start=1):
+            values = (number, split, f"text {number}", hashing.content_digest(f"text {number}", None), b"n" * 32)
+            db.exec_driver_sql(
+                "INSERT INTO samples (id, split, prompt, source, row_ref, hash, norm_hash, added_at) "
+                "VALUES (?, ?, ?, 'made', 'row', ?, ?, '2026-01-01T00:00:00.000000Z')",
+                values,
+            )
+        db.exec_driver_sql(
+            "INSERT INTO leaks (split, source, row_ref, sample_id, held_id, similarity, found_at) "
+            "VALUES ('pool', 'made', 'row', 1, 2, 0.9, '2026-01-01T00:00:00.000000Z')"
+        )
+    maker.dispose()
+    with Store.create(tmp_path / "new") as new, new.read() as db:
+        wanted = _schema(db)
+    with Store.create(tmp_path) as store, store.write() as db:
+        assert _schema(db) == wanted
+        assert [(one.id, one.prompt) for one in samples.page(db, "pool", 0, 9)] == [(1, "text 1"), (3, "text 3")]
+        assert samples.get(db, [2])[0].hash == hashing.content_digest("text 2", None).hex()
+        again = [samples.NewSample("pool", text, None, "made", "row") for text in ("text 3", "text 4")]
+        assert samples.add(db, again, datetime(2026, 1, 2, tzinfo=UTC)) == samples.Added(1, 1, 0, 0)
+        assert leaks.number(db) == 1
+        assert db.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert db.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 
 
 def test_the_tables_build_on_postgresql() -> None:

@@ -80,14 +80,6 @@ def test_an_excluded_sample_keeps_its_first_reason_and_leaves_the_counts(db: Con
     assert samples.excluded_counts(db)["pool"] == 1
 
 
-def test_a_text_that_is_held_out_is_found_among_the_learned(db: Connection, now: datetime) -> None:
-    new = [_new("How  do I?"), _new("how do i", "test"), _new("HOW DO I", "dev"), _new("other", "test"), _new("mine")]
-    samples.add(db, new, now)
-    assert samples.leaked(db, ["pool", "seed"], ["dev", "test"]) == [(1, 2)]
-    samples.exclude(db, [2], "wrong label")
-    assert samples.leaked(db, ["pool", "seed"], ["dev", "test"]) == [(1, 3)]
-
-
 @pytest.mark.parametrize(
     ("text", "normal"),
     [
@@ -98,12 +90,12 @@ def test_a_text_that_is_held_out_is_found_among_the_learned(db: Connection, now:
         ("a_b-c\td", "a_b c d"),
         ("क्षि, \u0301x", "क्षि x"),
         ("love ❤\ufe0f 1\ufe0f\u20e3!", "love 1\ufe0f\u20e3"),
-        ("!?", "!?"),
+        ("!?", ""),
         ("", ""),
     ],
 )
-def test_normalised(text: str, normal: str) -> None:
-    assert hashing.normalised(text) == normal
+def test_what_of_a_text_is_compared(text: str, normal: str) -> None:
+    assert hashing.words(text) == normal
 
 
 def test_the_content_hash_is_sha256_of_length_prompt_and_response() -> None:

@@ -108,6 +108,7 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
         ),
         ("", [{"prompt": "a", "label": "harmful"}], "data: every labelled request of seed is harmful"),
         ("", [{"colour": "red"}], "unknown columns (colour)"),
+        ("", [*ROWS, {"label": "harmful"}], "pool.jsonl: row 41: no column 'prompt', which the format 'columns' needs"),
         ('[[data]]\npath = "gone.csv"\nsplit = "test"', ROWS, "data: gone.csv: gone.csv: no such file"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     wet = json.loads(run(file, "--json", workspace=workspace).stdout)
     assert {**wet, "dry_run": True} == dry
     assert (dry["accepted"], dry["duplicates"]) == (1, 1)
-    more = lines(tmp_path / "b.jsonl", GOOD, {"prompt": "new"}, {"prompt": "newer", "label": "safe"})
+    more = lines(tmp_path / "b.jsonl", GOOD, {"prompt": "new", "label": None}, {"prompt": "newer", "label": "safe"})
     dry = json.loads(run(more, "--dry-run", "--json", workspace=workspace).stdout)
     assert (dry["accepted"], dry["duplicates"], dry["refused"][0]["row"]) == (1, 1, 2)
     assert counts(workspace)["pool"] == 1
@@ -78,24 +78,56 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_ROWS)
-def test_a_broken_row_is_a_sentence_and_status_2_and_leaves_no_trace(tmp_path: Path, bad: Any, reason: str) -> None:
-    file, workspace = lines(tmp_path / "a.jsonl", GOOD, bad), tmp_path / "runs"
+def test_a_bad_row_refuses_the_whole_file_and_leaves_no_trace_unless_it_is_to_be_skipped(
+    tmp_path: Path, bad: Any, reason: str
+) -> None:
+    file, workspace = lines(tmp_path / "a.jsonl", GOOD, bad, {**GOOD, "label": None}), tmp_path / "runs"
     said = run(file, "--json", workspace=workspace)
     assert said.exit_code == 2
     assert f"{file}: row 2: " in said.stderr
     assert reason in said.stderr
-    assert [one["row"] for one in json.loads(said.stdout)["refused"]] == [2]
+    assert "this bad row refuses the whole file, and nothing of its 3 rows is taken: mend it, or leave" in said.stderr
+    assert not workspace.exists()
+    refused = json.loads(said.stdout)
+    assert [(one["row"], one["bad"]) for one in refused["refused"]] == [(2, True), (3, False)]
+    assert (refused["rows"], refused["accepted"], refused["withheld"]) == (3, 0, 1)
+    said = run(file, "--skip-bad", "--json", workspace=workspace)
+    taken = json.loads(said.stdout)
+    assert said.exit_code == 0, said.stderr
+    assert (taken["accepted"], taken["withheld"], taken["refused"]) == (1, 0, refused["refused"])
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         assert [one.prompt for one in samples.page(db, "pool", 0, 9)] == ["how do I knit"]
 
 
-def test_an_id_that_stands_for_two_texts_is_refused_and_one_that_is_repeated_is_not(tmp_path: Path) -> None:
-    rows = [{"id": 7, "prompt": text} for text in ("one", "two", "one")]
-    said = run(lines(tmp_path / "a.jsonl", *rows), "--json", workspace=tmp_path / "runs")
-    found = json.loads(said.stdout)
+def test_bad_rows_are_named_up_to_ten_and_a_workspace_that_is_there_stays_as_it_was(tmp_path: Path) -> None:
+    workspace = tmp_path / "runs"
+    assert run(lines(tmp_path / "a.jsonl", GOOD), workspace=workspace).exit_code == 0
+    bad = [{"prompt": "a\0", "label": "safe"}] * 12
+    file = lines(tmp_path / "b.jsonl", {**GOOD, "prompt": "new"}, {**GOOD, "label": "?"}, *bad)
+    for words in ([], ["--dry-run"], ["--limit", "2"]):
+        said = run(file, *words, workspace=workspace)
+        assert said.exit_code == 2
+        listed = [line for line in said.stderr.splitlines() if line.startswith("  ")]
+        assert listed[:2] == [f"  row {row}: the prompt holds a NUL character" for row in (3, 4)]
+        assert listed[9:] == ["  row 12: the prompt holds a NUL character", "  and 2 more"]
+        assert "row 3: the prompt holds a NUL character; it and 11 more bad rows refuse the whole file" in said.stderr
+        assert counts(workspace)["pool"] == 1
+    # What lies behind the last row that is asked for is not looked at.
+    assert run(file, "--limit", "1", workspace=workspace).exit_code == 0
+    said = run(file, "--skip-bad", workspace=workspace)
+    assert (said.exit_code, counts(workspace)["pool"]) == (0, 2)
+    assert "13 refused, 12 of them bad rows\n  row 2: unknown request label '?'" in said.stderr
+
+
+def test_an_id_that_stands_for_two_texts_is_bad_and_one_that_is_repeated_is_not(tmp_path: Path) -> None:
+    file = lines(tmp_path / "a.jsonl", *({"id": 7, "prompt": text} for text in ("one", "two", "one")))
+    reason = "the id '7' came before with another text"
+    said = run(file, workspace=tmp_path / "runs")
     assert said.exit_code == 2
+    assert f"{file}: row 2: {reason}" in said.stderr
+    found = json.loads(run(file, "--skip-bad", "--json", workspace=tmp_path / "runs").stdout)
     assert (found["accepted"], found["duplicates"]) == (1, 1)
-    assert found["refused"] == [{"row": 2, "reason": "the id '7' came before with another text"}]
+    assert found["refused"] == [{"row": 2, "reason": reason, "bad": True}]
 
 
 def zipped(path: Path) -> Path:
@@ -115,6 +147,7 @@ def zipped(path: Path) -> Path:
             lambda at: lines(at / "a.jsonl", {"x": 1}), "unknown columns (x), none of them prompt", id="columns"
         ),
         pytest.param(lambda at: lines(at / "a.jsonl", b"{", b"\xff\xff"), "no row in it can be read", id="no row"),
+        pytest.param(lambda at: lines(at / "a.jsonl", {"text": 5}), "no row of it can be used for pool", id="no text"),
         pytest.param(lambda at: lines(at / "a.parquet", b"PAR1 no"), "no Parquet that can be read", id="no Parquet"),
         pytest.param(lambda at: lines(at / "a.csv", b'prompt\n"a\n'), "not CSV near line", id="an open quote"),
     ],

@@ -150,9 +150,15 @@ def test_a_seed_of_one_class_is_refused(folder: Path) -> None:
     assert "every labelled request of seed is unharmful: nothing can be learned from one class" in said
 
 
-def test_a_pool_of_one_class_and_a_text_of_ten_megabytes_are_read_and_a_damaged_adapter_is_not(folder: Path) -> None:
+def test_a_pool_of_one_class_is_read_a_text_of_ten_megabytes_left_out_if_so_asked_and_a_damaged_adapter_is_not(
+    folder: Path,
+) -> None:
     huge = {"prompt": "ten megabytes of this " * 460_000, "label": "unharmful"}
-    write(folder / "pool.jsonl", [*of_one_class(folder / "pool.jsonl"), huge])
+    write(folder / "pool.jsonl", [huge, *of_one_class(folder / "pool.jsonl")])
+    status, said = start(folder, "--rounds", "1")
+    assert status == 2
+    assert "pool.jsonl: row 1: the prompt is 10,120,000 bytes, more than 1,000,000; this bad row refuses" in said
+    mend(folder, "hide_labels = true\n", "hide_labels = true\nskip_bad = true\n")
     assert start(folder, "--rounds", "1")[0] == 0
     # The champion's is among them, whichever round it is of.
     whole = {path: path.read_bytes() for path in (folder / "runs" / "models").glob("r*/adapters.safetensors")}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from wizloop.loop.data import containers, json_rows
-from wizloop.loop.data.containers import ImportRefused, RowDamaged, RowRefused, records
+from wizloop.loop.data.containers import BadRow, ImportRefused, RowRefused, records
 
 
 def reasons(path: Path) -> dict[int, str]:
-    return {number: str(record) for number, record in records(path) if isinstance(record, RowDamaged)}
+    return {number: str(record) for number, record in records(path) if isinstance(record, BadRow)}
 
 
 @pytest.mark.parametrize("indent", [None, 1])

@@ -17,6 +17,7 @@ import pytest
 from wizloop.loop.data import import_file
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.incoming import Split
+from wizloop.loop.data.taken import RowsRefused
 from wizloop.recipes.sections import Data
 from wizloop.store import samples
 from wizloop.store.db import Store
@@ -133,12 +134,19 @@ def test_every_row_is_accounted_for_and_every_accepted_one_reads_back(tmp_path: 
     rng = random.Random(f"fuzz {kind}")
     path = tmp_path / f"rows.{kind}"
     rows = WRITERS[kind](path, rng, ROWS[kind])
-    checked = import_file.check(Data(path=str(path), split=split), np.random.default_rng(0))
+    with pytest.raises(RowsRefused, match=str(path)) as refusal:
+        import_file.check(Data(path=str(path), split=split), np.random.default_rng(0))
+    whole = refusal.value.taken
+    assert whole.rows == whole.withheld + len(whole.refused) == rows
+    assert 0 < len(whole.bad) < len(whole.refused)
+    checked = import_file.check(Data(path=str(path), split=split, skip_bad=True), np.random.default_rng(0))
     with Store.create(tmp_path / "runs") as store, checked.spool:
         import_file.write(store, checked, NOW)
         taken, spooled = checked.taken, {(row[1], row[2]) for piece in checked.pieces() for row in piece}
         assert taken.rows == rows
         assert taken.accepted + taken.duplicates + taken.conflicts + len(taken.refused) == rows
+        assert taken.accepted + taken.duplicates + taken.conflicts == whole.withheld
+        assert taken.refused == whole.refused
         assert all(refused.reason for refused in taken.refused)
         assert min(taken.accepted, len(taken.refused)) > rows // 20
         with store.read() as db:

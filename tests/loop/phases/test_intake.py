@@ -12,7 +12,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.phases import intake
 from wizloop.recipes.schema import Recipe
-from wizloop.store import samples, steps
+from wizloop.store import events, samples, steps
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -24,7 +24,7 @@ def rows(words: str, labels: str = "01") -> list[tuple[str, str]]:
 
 
 def written(path: Path, lines: list[tuple[str, str]]) -> str:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file).writerows([("text", "label"), *lines])
     return str(path)
 
@@ -81,6 +81,20 @@ def test_what_no_run_can_be_made_of_is_refused(
 ) -> None:
     with pytest.raises(ImportRefused, match=message):
         intake.run(context(tmp_path, **lines))
+
+
+def test_a_bad_row_refuses_the_file_before_anything_comes_in_unless_the_recipe_skips_it(tmp_path: Path) -> None:
+    ctx = context(tmp_path, pool=[*rows("What about"), ("a NUL\0", "0"), ("\udcff", "0")])
+    with pytest.raises(ImportRefused, match=r"pool\.csv: row 9: .* and 1 more bad rows refuse the whole file"):
+        intake.run(ctx)
+    with ctx.store.read() as db:
+        assert sum(samples.counts(db).values()) == 0
+        (said,) = [one.message for one in events.page(db, 0, 9)]
+    nul, broken = "the prompt holds a NUL character", "the prompt holds a lone surrogate, or bytes that are not UTF-8"
+    assert said == f"pool.csv: row 9: {nul}; row 10: {broken}"
+    files = [data.model_copy(update={"skip_bad": True}) for data in ctx.recipe.data]
+    ctx.recipe = ctx.recipe.model_copy(update={"data": tuple(files)})
+    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
 
 
 def test_the_demo_hides_its_pools_labels(tmp_path: Path) -> None:
