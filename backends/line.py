@@ -2,7 +2,7 @@
 
 The SDK builds and signs a request. What comes back is kept here, byte for byte, and read by the adapters: an SDK
 hides the bill of a reply that it cannot parse. So it is handed an empty object instead, unless it must see the reply.
-This is the one home of httpx2 and httpcore2.
+This and `connecting`, which makes the connections, are the home of httpx2 and httpcore2.
 """
 
 import threading
@@ -16,9 +16,9 @@ import httpcore2
 import httpx2
 from pydantic import SecretStr
 
+from wizloop.backends.connecting import Backend
 from wizloop.backends.exchange import Exchange
 
-CONNECT_S = 10.0
 KEPT_OPEN_S = 15.0
 MOST_BYTES = 8_000_000
 """Of a reply to one question; a batch's results may be longer."""
@@ -69,7 +69,7 @@ class _Transport(httpx2.BaseTransport):
     def __init__(self, base_url: httpx2.URL, here: threading.local) -> None:
         self._origin = _origin(base_url)
         self._here = here
-        self._settings = _settings(base_url, _Backend(here))
+        self._settings = _settings(base_url, Backend(here))
         self._pools: list[httpcore2.ConnectionPool] = []
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -137,51 +137,6 @@ class _TooLong(httpcore2.RemoteProtocolError):
     """More came than a reply may have."""
 
 
-class _Backend(httpcore2.NetworkBackend):
-    """TCP whose every wait ends with the exchange of the thread that waits."""
-
-    def __init__(self, here: threading.local) -> None:
-        self._here, self._plain = here, httpcore2.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Any = None,
-    ) -> httpcore2.NetworkStream:
-        left = min(CONNECT_S, _left(self._here.exchange))
-        try:
-            return _Stream(self._plain.connect_tcp(host, port, left, local_address, socket_options), self._here)
-        except UnicodeError as error:
-            raise httpcore2.ConnectError(f"{host[:80]!r} is not the name of a host") from error
-
-
-class _Stream(httpcore2.NetworkStream):
-    def __init__(self, plain: httpcore2.NetworkStream, here: threading.local) -> None:
-        self._plain, self._here = plain, here
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._plain.read(max_bytes, _left(self._here.exchange))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._here.exchange.sent = True
-        self._plain.write(buffer, _left(self._here.exchange))
-
-    def close(self) -> None:
-        self._plain.close()
-
-    def start_tls(
-        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        left = _left(self._here.exchange)
-        return _Stream(self._plain.start_tls(ssl_context, server_hostname, left), self._here)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._plain.get_extra_info(info)
-
-
 def _unpacked(body: bytes, most_bytes: int) -> bytes:
     """A body that came packed though it was asked for plain, or the body itself where it does not unpack.
 
@@ -195,14 +150,6 @@ def _unpacked(body: bytes, most_bytes: int) -> bytes:
     if unpacking.unconsumed_tail:
         raise _TooLong
     return whole
-
-
-def _left(exchange: Exchange) -> float:
-    """Seconds until the deadline. Raises httpcore2.ReadTimeout after it."""
-    left = exchange.until - time.monotonic()
-    if left <= 0:
-        raise httpcore2.ReadTimeout("the deadline has passed")
-    return left
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int]:

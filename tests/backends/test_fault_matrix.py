@@ -3,6 +3,7 @@ of Outcome, what is known of the bill, and nobody who waits beyond the deadline.
 
 import socket
 import ssl
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -151,6 +152,50 @@ def test_a_name_that_leads_nowhere_is_told_and_nothing_was_sent(kind: str, addre
     made.close()
     assert (answer.outcome, answer.billed) == ("overloaded", "no")
     assert says in (answer.category or "")
+
+
+@pytest.fixture
+def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A resolver that says nothing about one name until the test is over."""
+    known, over = socket.getaddrinfo, threading.Event()
+
+    def ask(host: Any, *more: Any, **how: Any) -> Any:
+        if host == "slow.invalid":
+            over.wait(60)
+        return known(host, *more, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    yield
+    over.set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_that_nobody_resolves_ends_at_the_deadline(kind: str, silent_resolver: None) -> None:
+    made = teacher(kind, "http://slow.invalid", deadline_s=0.5)
+    began = time.monotonic()
+    answer = made.ask(Question("key", "x"))
+    took = time.monotonic() - began
+    made.close()
+    assert 0.4 < took < 3
+    assert (answer.outcome, answer.billed) == ("overloaded", "no")
+    assert answer.category == "no connection: nobody says in time where 'slow.invalid' is"
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = socket.getaddrinfo
+
+    def ask(host: Any, port: Any, *more: Any, **how: Any) -> Any:
+        if host != "two.invalid":
+            return known(host, port, *more, **how)
+        return [known(one, port, type=socket.SOCK_STREAM)[0] for one in ("127.0.0.9", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    with server("claude") as running:
+        # Nothing listens on the first address, for the server is bound to the other.
+        made = teacher("claude", running.url.replace("127.0.0.1", "two.invalid"), deadline_s=20)
+        answer = made.ask(Question("key", "how do I bake bread"))
+        made.close()
+    assert answer.outcome == "ok"
 
 
 @pytest.mark.parametrize("kind", KINDS)
