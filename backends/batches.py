@@ -3,7 +3,7 @@
 No state is kept here: which batches there are is the loop's to remember.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -23,7 +23,7 @@ class BatchFault(Exception):
 
 
 class NotYetTold(Exception):
-    """The provider has a batch that may be the one that is looked for, and only its end will tell."""
+    """Only time will tell: a batch runs that may be the one that is looked for, or its results are not there yet."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,26 @@ class BatchTeacher(Teacher, Protocol):
     def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
         """Key and answer of every row, in any order, for the questions by key that are still without an answer.
 
-        A row that expired or failed is overloaded and not billed. What came before a fault is given first.
+        A row that expired or failed is overloaded and not billed. What came before a fault is given first. Raises
+        NotYetTold besides.
         """
 
     def cancel(self, batch_id: str) -> None:
         """Ask the provider to stop; what is finished by then can still be collected."""
+
+
+def absent(
+    keys: Iterable[str], model: str, *, rows: int, failed: int, failed_seen: int
+) -> Iterator[tuple[str, Answer]]:
+    """What became of questions that the results of an ended batch do not speak of, by what its provider counts.
+
+    `rows` came, `failed_seen` of them as failures, where the provider counts `failed`. Where every such question is
+    one of the failures, it was not answered, and is not billed. Of rows that are lost otherwise nothing is given.
+    Raises NotYetTold where none came at all: results hold a row for every request, so these are not there yet.
+    """
+    missing = sorted(keys)
+    if failed - failed_seen >= len(missing):
+        said = "not in the results, and counted as a failure"
+        yield from ((key, Answer("overloaded", "", model, category=said, billed="no")) for key in missing)
+    elif rows == 0:
+        raise NotYetTold(f"its results are empty, and {failed} of its rows count as failures")

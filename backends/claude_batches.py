@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
-from wizloop.backends.batches import BatchFault, BatchStatus, NotYetTold
+from wizloop.backends.batches import BatchFault, BatchStatus, NotYetTold, absent
 from wizloop.backends.claude import Claude
 from wizloop.backends.exchange import dig
 from wizloop.backends.remote import MOST_RESULT_BYTES
@@ -21,7 +21,8 @@ from wizloop.backends.teacher import Answer, Question, Usage
 
 CLOCKS_DIFFER = timedelta(hours=1)
 PAGE = 100
-_COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
+_FAILED = ("errored", "canceled", "expired")
+_COUNTS = ("processing", "succeeded", *_FAILED)
 
 
 class ClaudeBatches(Claude):
@@ -63,14 +64,21 @@ class ClaudeBatches(Claude):
         return BatchStatus(done, ended, counts, datetime.fromisoformat(ends) if isinstance(ends, str) else None)
 
     def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
-        """Every row that came, then BatchFault where the results broke off."""
+        """Every row that came, then BatchFault where the results broke off, or what the counts say of the others."""
         rows, fault = self._rows(batch_id)
+        missing = set(questions)
         for row in rows:
             question = questions.get(str(dig(row, "custom_id")))
             if question is not None:
+                missing.discard(question.key)
                 yield question.key, self._row(row, question)
         if fault is not None:
             raise BatchFault(fault)
+        if missing:
+            counts = self.poll(batch_id).counts
+            seen = sum(dig(row, "result", "type") != "succeeded" for row in rows)
+            failed = sum(counts[name] for name in _FAILED)
+            yield from absent(missing, self.model, rows=len(rows), failed=failed, failed_seen=seen)
 
     def cancel(self, batch_id: str) -> None:
         """Ask the provider to stop; what is finished by then can still be collected."""
@@ -92,9 +100,9 @@ class ClaudeBatches(Claude):
     def _first_key(self, batch_id: str) -> str:
         """The key of one row of a batch that ended. Raises BatchFault: what cannot be read is not ruled out."""
         rows, fault = self._rows(batch_id)
-        if not rows and fault is not None:
-            raise BatchFault(fault)
-        return str(dig(rows[0], "custom_id")) if rows else ""
+        if not rows:
+            raise BatchFault(fault or Answer("overloaded", "", self.model, category="empty results", billed="no"))
+        return str(dig(rows[0], "custom_id"))
 
     def _rows(self, batch_id: str) -> tuple[list[dict[str, Any]], Answer | None]:
         """The rows of the results that came whole, and what is wrong where they broke off.

@@ -10,9 +10,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from wizloop.backends.batches import BatchFault, BatchStatus
+from wizloop.backends.batches import BatchFault, BatchStatus, absent
 from wizloop.backends.exchange import dig
-from wizloop.backends.gemini import Gemini
+from wizloop.backends.gemini import Clients, Gemini
 from wizloop.backends.remote import MOST_RESULT_BYTES
 from wizloop.backends.replies import dig_message, row_of
 from wizloop.backends.teacher import Answer, Question
@@ -53,24 +53,27 @@ class GeminiBatches(Gemini):
         return BatchStatus(state == "SUCCEEDED", state not in _GOES_ON, counts)
 
     def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
-        """Every row of the answers' file; where the job has none, every question as overloaded, with the job's state.
+        """Every row of the answers' file; then, of a job that did not succeed, every other question as overloaded, with
+        the job's state, and of one that did, what its counts say of them: its file may be there later than its end.
 
         What came is given before a BatchFault is raised for what broke off.
         """
         told = self.told_of_batches(partial(_get, name=self._id(batch_id, "no")))
         file = _responses(told)
         rows, fault = ([], None) if file is None else self._rows(file)
-        came = set()
+        missing = set(questions)
         for row in rows:
             question = questions.get(str(dig(row, "key")))
             if question is not None:
-                came.add(question.key)
+                missing.discard(question.key)
                 yield question.key, self._row(row, question)
         if fault is not None:
             raise BatchFault(fault)
         if _state(told) != "SUCCEEDED":
-            for key in questions.keys() - came:
-                yield key, self._lost(told)
+            yield from ((key, self._lost(told)) for key in sorted(missing))
+        elif missing:
+            failed, seen = _int(dig(told, "metadata", "batchStats", "failedRequestCount")), sum(map(_failed, rows))
+            yield from absent(missing, self.model, rows=len(rows), failed=failed, failed_seen=seen)
 
     def cancel(self, batch_id: str) -> None:
         """Ask the provider to stop; what is finished by then can still be collected."""
@@ -122,36 +125,40 @@ class GeminiBatches(Gemini):
         raise BatchFault(Answer("overloaded", "", self.model, category=said, billed=billed))
 
 
-def _create(sdk: Any, *, model: str, file: str, tag: str) -> None:
-    sdk.batches.create(model=model, src=file, config={"display_name": tag})
+def _create(sdk: Clients, *, model: str, file: str, tag: str) -> None:
+    sdk.plain.batches.create(model=model, src=file, config={"display_name": tag})
 
 
-def _page(sdk: Any, *, token: str) -> None:
-    sdk.batches.list(config={"page_size": PAGE, "page_token": token} if token else {"page_size": PAGE})
+def _page(sdk: Clients, *, token: str) -> None:
+    sdk.plain.batches.list(config={"page_size": PAGE, "page_token": token} if token else {"page_size": PAGE})
 
 
-def _get(sdk: Any, *, name: str) -> None:
-    sdk.batches.get(name=name)
+def _get(sdk: Clients, *, name: str) -> None:
+    sdk.plain.batches.get(name=name)
 
 
-def _cancel(sdk: Any, *, name: str) -> None:
-    sdk.batches.cancel(name=name)
+def _cancel(sdk: Clients, *, name: str) -> None:
+    sdk.plain.batches.cancel(name=name)
 
 
-def _download(sdk: Any, *, file: str) -> None:
-    sdk.files.download(file=file)
+def _download(sdk: Clients, *, file: str) -> None:
+    sdk.plain.files.download(file=file)
 
 
-def _upload(sdk: Any, *, data: bytes, tag: str) -> None:
+def _upload(sdk: Clients, *, data: bytes, tag: str) -> None:
     from google.genai import errors
 
     # What went wrong is read from the reply itself.
     with contextlib.suppress(errors.APIError, KeyError, ValueError):
-        sdk.files.upload(file=io.BytesIO(data), config={"display_name": tag, "mime_type": "jsonl"})
+        sdk.plain.files.upload(file=io.BytesIO(data), config={"display_name": tag, "mime_type": "jsonl"})
 
 
 def _state(told: object) -> str:
     return str(dig(told, "metadata", "state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
+
+
+def _failed(row: object) -> bool:
+    return not isinstance(dig(row, "response"), dict)
 
 
 def _responses(told: object) -> str | None:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ from wizloop.store.teaching import Call
 
 TOGETHER = 16
 """Calls that are written down, or collected, in one transaction."""
+KEPT = timedelta(days=30)
+"""Since a batch was handed in; after so long no provider keeps its results."""
 LOOK_S = 0.2
 """How often the person's wish is read while a batch is waited for."""
 T = TypeVar("T")
@@ -147,10 +149,15 @@ class InBatches:
         with self.ctx.store.read() as db:
             under_way = batches.open_batches(db, self.seat.name, self.teacher.model)
         for batch in under_way:
-            found = batch.provider_id or self._find(batch)
-            if found is not None:
-                self._wait_for(batch, found)
-                self._insist(partial(self._collect, batch, found))
+            try:
+                found = batch.provider_id or self._find(batch)
+                if found is not None:
+                    self._wait_for(batch, found)
+                    self._fetch(batch, found)
+            except _GivenUp:
+                if batch.provider_id is None or self.ctx.now() - batch.created_at < KEPT:
+                    raise
+                self._write_off(batch)
 
     def _find(self, batch: Batch) -> str | None:
         """The provider's id of a batch that was perhaps handed in; None when it never was: its calls are free again."""
@@ -183,6 +190,26 @@ class InBatches:
             looks += 1
             told = f"{self.seat.name} works on a batch of {batch.size}, asked for {looks} times"
             self._wait(self.settings.poll_s, told)
+
+    def _fetch(self, batch: Batch, provider_id: str) -> None:
+        """Collect a batch that has ended, and whose results may be there later. Raises _GivenUp, Interrupted."""
+        looks = 0
+        while True:
+            try:
+                return self._insist(partial(self._collect, batch, provider_id))
+            except NotYetTold as why:
+                looks += 1
+                told = f"{self.seat.name} has ended batch {batch.tag}: {why}"
+            if looks == self.ctx.recipe.teacher.tries:
+                raise _GivenUp(f"{told}; it is looked for again in the next round, or after another start")
+            self._wait(self.settings.poll_s, told)
+
+    def _write_off(self, batch: Batch) -> None:
+        """Let what is left of a batch, which no provider keeps any more, be in doubt: a person may ask it again."""
+        with self.ctx.store.write() as db:
+            lost = [call.id for call in batches.calls_in(db, batch.id)]
+            teaching.mark_ambiguous(db, lost, outcome="overloaded", category="its batch's results were never told")
+            batches.collected(db, batch.id, self.ctx.now())
 
     def _wait(self, seconds: float, why: str) -> None:
         """Let time pass, in steps in which the person can end it. Raises Interrupted."""

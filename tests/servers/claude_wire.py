@@ -118,7 +118,8 @@ def _shown(batch: dict[str, Any]) -> dict[str, Any]:
     if ended:
         for row in batch["rows"]:
             counts[row["result"]["type"]] += 1
-        counts["errored"] += batch["size"] - len(batch["rows"])
+        # A row that is missing was answered.
+        counts["succeeded"] += batch["size"] - len(batch["rows"])
     else:
         counts["processing"] = batch["size"]
     return {

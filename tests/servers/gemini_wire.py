@@ -29,6 +29,8 @@ class GeminiServer(Provider):
     rates: ClassVar[dict[str, float]] = {"input": 0.75, "output": 3.75, "cached": 0.075}
     job_state = "SUCCEEDED"
     """How a job ends."""
+    late = 0
+    """So many looks at jobs that ended name no file with the answers yet."""
 
     def answer(self, method: str, path: str, query: dict[str, str], asked: Any) -> Reply | None:
         part = path.removeprefix("/v1beta/").removeprefix("/v1/")
@@ -105,6 +107,7 @@ class GeminiServer(Provider):
             "created": datetime.now(UTC).isoformat(),
             "ends": time.monotonic() + self.batch_s,
             "state": self.job_state,
+            "size": len(rows),
             "rows": [row for row in rows[::-1] if row is not None],
         }
         return 200, {}, self._shown(self.books.batches[name])
@@ -135,10 +138,16 @@ class GeminiServer(Provider):
             "displayName": job["tag"],
             "state": f"BATCH_STATE_{job['state'] if ended else 'RUNNING'}",
             "createTime": job["created"],
-            "batchStats": {"requestCount": str(len(job["rows"]))},
+            "batchStats": {"requestCount": str(job["size"])},
         }
         if ended and job["state"] not in ("EXPIRED", "FAILED"):
-            metadata["output"] = {"responsesFile": f"files/out-{job['name'].removeprefix('batches/')}"}
+            failed = sum("error" in row for row in job["rows"])
+            # As in all of its JSON, a count of zero is left out.
+            metadata["batchStats"] |= {"failedRequestCount": str(failed)} if failed else {}
+            if self.late > 0:
+                self.late -= 1
+            else:
+                metadata["output"] = {"responsesFile": f"files/out-{job['name'].removeprefix('batches/')}"}
         return {"name": job["name"], "metadata": metadata, "done": ended}
 
 

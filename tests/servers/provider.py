@@ -233,6 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "endless":
             self._flood()
             return
+        if fault == "empty":
+            whole = b""
         if fault == "truncated json":
             whole = whole[: len(whole) // 2]
         if fault not in ("reset in mid-body", "slow drip"):

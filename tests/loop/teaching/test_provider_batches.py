@@ -3,13 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.loop.scripted import context
+from tests.loop.scripted import NOW, context
 from tests.servers.pairs import pair, teacher
 from tests.servers.provider import Books, never
 from wizloop.backends.batches import BatchFault, NotYetTold
@@ -170,6 +171,58 @@ def test_looking_and_collecting_are_tried_again(both: tuple[Any, Any], tmp_path:
     assert money(ctx)[1] == 0
 
 
+def always_empty(number: int, path: str) -> str | None:
+    return "empty" if path == "collect" else None
+
+
+def test_results_that_are_there_a_little_later_are_waited_for(both: tuple[Any, Any], tmp_path: Path) -> None:
+    server, asking = both
+    server.script, server.late = on("collect", "empty", "empty"), 2
+    ctx = context(tmp_path, 3)
+    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert server.books.paths["submit"] == 1
+    paid_rightly(ctx, server)
+    assert money(ctx)[1] == 0
+
+
+def test_rows_that_all_failed_without_a_word_are_sent_again(both: tuple[Any, Any], tmp_path: Path) -> None:
+    server, asking = both
+    scripts = on("row", "errored", "errored"), on("collect", "empty")
+    server.script = lambda number, path: scripts[path == "collect"](number, path)
+    ctx = context(tmp_path, 2)
+    assert teach(ctx, [seat(asking)]) == "2 of 2 taught"
+    assert ended(ctx) == {("failed", "not in the results, and counted as a failure"): 2, ("parsed", None): 2}
+    assert server.books.paths["submit"] == 2
+    paid_rightly(ctx, server)
+    assert money(ctx)[1] == 0
+
+
+def test_results_that_stay_empty_keep_their_money_until_they_come(both: tuple[Any, Any], tmp_path: Path) -> None:
+    server, asking = both
+    server.script = always_empty
+    ctx = context(tmp_path, 3, tries=2)
+    assert teach(ctx, [seat(asking)]) == "0 of 3 taught; 3 without an answer"
+    assert ended(ctx) == {("sent", None): 3}
+    assert money(ctx)[0] == 0
+    assert money(ctx)[1] > server.books.bill_micro
+    server.script = never
+    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert server.books.paths["submit"] == 1
+    paid_rightly(ctx, server)
+
+
+def test_results_that_no_provider_keeps_so_long_are_in_doubt(both: tuple[Any, Any], tmp_path: Path) -> None:
+    server, asking = both
+    server.script = always_empty
+    ctx = context(tmp_path, 3, tries=1)
+    teach(ctx, [seat(asking)])
+    later = replace(ctx, now=lambda: NOW + timedelta(days=31))
+    assert teach(later, [seat(asking)]) == "0 of 3 taught; 3 without an answer"
+    assert ended(ctx) == {("ambiguous", "its batch's results were never told"): 3}
+    assert server.books.paths["submit"] == 1
+    paid_rightly(ctx, server)
+
+
 @pytest.mark.parametrize("fault", ["gzip bomb", "endless", "sse"])
 def test_a_look_whose_reply_is_none_is_made_again(both: tuple[Any, Any], tmp_path: Path, fault: str) -> None:
     server, asking = both
@@ -230,7 +283,7 @@ def test_another_batch_of_the_same_size_is_not_ours(tmp_path: Path) -> None:
         assert len(server.books.batches) == 2
 
 
-@pytest.mark.parametrize("fault", ["500", "404", "html 503", "reset before the reply"])
+@pytest.mark.parametrize("fault", ["500", "404", "html 503", "reset before the reply", "empty"])
 def test_a_batch_whose_results_cannot_be_read_is_not_ruled_out(fault: str) -> None:
     asked = [Question("a" * 63 + str(n), f"{n}?") for n in range(3)]
     with pair("claude", script=on("collect", fault)) as (_, asking):
