@@ -85,6 +85,15 @@ class Recipe(Section):
             raise ValueError(f"no [[data]] has the split {missing[0]!r}: a run needs pool, seed and dev")
         return self
 
+    @model_validator(mode="after")
+    def _shares_are_of_whole_numbers(self) -> "Recipe":
+        if self.train.sharding != "none" and self.guard.quantise != "none":
+            raise ValueError(
+                f'train.sharding "{self.train.sharding}" cannot divide weights that guard.quantise packs: set '
+                'guard.quantise to "none", or train.sharding to "none"'
+            )
+        return self
+
 
 def shipped() -> dict[str, Path]:
     """The names of the shipped recipes and their files, in order."""
@@ -107,6 +116,15 @@ def load(path_or_name: str | Path) -> Recipe:
         return Recipe.model_validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         raise RecipeError(f"{path}: {_explained(error)}") from error
+
+
+def stored(text: str) -> Recipe:
+    """A recipe that `canonical_json` wrote, perhaps in another version of wizloop. Raises RecipeError."""
+    try:
+        return Recipe.model_validate_json(text)
+    except ValidationError as error:
+        said = f"the run's recipe was written by another version of wizloop: {_explained(error)}"
+        raise RecipeError(f"{said}; install that version to go on with the run") from None
 
 
 def canonical_json(recipe: Recipe) -> str:

@@ -18,6 +18,10 @@ class SchemaTooNew(StoreError):
     """The workspace was written by a newer wizloop: install that version to open it."""
 
 
+class OtherVersion(StoreError):
+    """Another version of wizloop wrote this: install that version to use it."""
+
+
 class SchemaTooOld(StoreError):
     """The workspace was written by an older wizloop: `wizloop start` brings it up to date."""
 

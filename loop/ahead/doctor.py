@@ -46,7 +46,15 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
         of_recipe,
     ]
     if loaded is not None:
-        checks += [model(loaded), runs_on(loaded), *_server(loaded), _teacher(loaded), *_reached(loaded), _data(loaded)]
+        checks += [
+            model(loaded),
+            runs_on(loaded),
+            *trains_in(loaded),
+            *_server(loaded),
+            _teacher(loaded),
+            *_reached(loaded),
+            _data(loaded),
+        ]
     return [*checks, _time(loaded)]
 
 
@@ -127,10 +135,8 @@ def _recipe(workspace: Path, asked: str | None) -> tuple[Any, Check]:
     except errors.StoreError:
         pass  # What is wrong with the store is told by its own check.
     try:
-        if asked is None and run is not None:
-            recipe = schema.Recipe.model_validate_json(run.recipe_json)
-        else:
-            recipe = schema.load(asked or default)
+        kept = run.recipe_json if run is not None and asked is None else None
+        recipe = schema.load(asked or default) if kept is None else schema.stored(kept)
     except ValueError as error:
         return None, Check("recipe", False, str(error))
     return recipe, Check("recipe", True, f"{recipe.name}, {recipe.rounds} rounds after round 0")
@@ -166,6 +172,24 @@ def runs_on(recipe: Any) -> Check:
     slow = picked.backend == "cuda" and picked.device == "cpu"
     advice = "torch without a card is for trying things out: MLX is faster on a CPU" if slow else None
     return Check("backend", True, picked.sentence(), advice)
+
+
+def trains_in(recipe: Any) -> list[Check]:
+    """In how many processes the recipe would train, where it asks for more than one."""
+    if recipe.train.launch == "one":
+        return []
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.guard.backend import Torch, chosen
+
+    guard, sharded = recipe.guard, recipe.train.sharding == "fsdp"
+    try:
+        backend = chosen(guard.backend, guard.device, recipe.train.processes, sharded=sharded)
+        count = backend.count() if isinstance(backend, Torch) else 1
+    except BackendError as error:
+        return [Check("training", False, str(error), "or change [train] in the recipe")]
+    held = "a share of the base (FSDP)" if sharded else "the whole base"
+    several = "1 process" if count == 1 else f"{count} processes"
+    return [Check("training", True, f"{several} by accelerate, each with {held}")]
 
 
 def _server(recipe: Any) -> list[Check]:

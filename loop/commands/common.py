@@ -53,9 +53,10 @@ def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...]
     """
     from wizloop.store import errors
 
-    missing = (errors.NoWorkspace, errors.NoRun, errors.NotFound, errors.RunExists, errors.SchemaTooNew)
+    missing = (errors.NoWorkspace, errors.NoRun, errors.NotFound, errors.RunExists)
+    newer = (errors.SchemaTooNew, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
-    ours: tuple[type[Exception], ...] = (*missing, *refused, *bad_input)
+    ours: tuple[type[Exception], ...] = (*missing, *newer, *refused, *bad_input)
     theirs: tuple[type[Exception], ...] = (errors.StoreError, *failures)
     try:
         yield

@@ -15,9 +15,10 @@ def costs(workspace: Path, as_json: bool) -> None:
     """What the teachers have cost: by teacher, model, day and round, with their refusals."""
     with sentences(), reading(workspace) as db:
         from wizloop.loop.commands.costs import costs_of
-        from wizloop.loop.phases.using import recipe_of
 
-        found = costs_of(db, recipe_of(db))
+        found, left_out = costs_of(db)
+    if left_out is not None:
+        say(f"refusals are told without their policies: {left_out}")
     if as_json:
         put(found)
         return

@@ -61,7 +61,7 @@ def followed(db: Connection, asked: Recipe | None, limits: Limits) -> Recipe:
         return asked or schema.load(default_recipe(db))
     if asked is not None and _not_begun(db, run):
         return asked
-    recipe = Recipe.model_validate_json(run.recipe_json)
+    recipe = schema.stored(run.recipe_json)
     if asked is not None:
         _refuse_another(recipe, asked, limits)
     return recipe

@@ -16,7 +16,7 @@ from wizloop.loop.phases import standing
 from wizloop.loop.phases.calibration import Calibration, judge
 from wizloop.loop.phases.card import card
 from wizloop.loop.phases.export import compare, facts
-from wizloop.recipes.schema import Recipe, recipe_hash
+from wizloop.recipes.schema import Recipe, RecipeError, recipe_hash, stored
 from wizloop.store import control, errors, models, steps
 from wizloop.store.db import Connection, Store
 
@@ -52,11 +52,14 @@ def context(store: Store, workspace: Path, recipe: Recipe, what: str, now: datet
 
 
 def recipe_of(db: Connection) -> Recipe:
-    """The recipe of the workspace's run. Raises errors.NoRun."""
+    """The recipe of the workspace's run. Raises errors.NoRun, errors.OtherVersion."""
     run = control.get_run(db)
     if run is None:
         raise errors.NoRun
-    return Recipe.model_validate_json(run.recipe_json)
+    try:
+        return stored(run.recipe_json)
+    except RecipeError as error:
+        raise errors.OtherVersion(str(error)) from None
 
 
 def guard_of(db: Connection, round: int | None) -> models.Model:

@@ -14,6 +14,8 @@ from wizloop.backends.teacher import Answer, Question, Usage
 from wizloop.loop import keys
 from wizloop.loop.cli import app
 from wizloop.loop.phases.teach import teach
+from wizloop.store import control
+from wizloop.store.db import Store
 
 SECRET = "sk-canary-0123456789"
 VARIABLES = [variable for names in keys.VARIABLES.values() for variable in names]
@@ -136,6 +138,49 @@ def test_costs_are_summed_and_nothing_is_left_out(spent: Path) -> None:
     told = run("costs", "-w", str(spent))
     assert "5 calls, 2 answers, 1 refusals, 1 failures, 1 ambiguous" in told.stdout
     assert max(len(line) for line in told.stdout.splitlines()) <= 80
+
+
+def newer(workspace: Path) -> None:
+    """Let the run's recipe have a key that this version does not know."""
+    with Store.open(workspace) as store, store.write() as db:
+        run = control.get_run(db)
+        assert run is not None
+        text = json.dumps(json.loads(run.recipe_json) | {"moonlight": True})
+        control.set_recipe(db, run.name, text, "0" * 64, run.seed)
+
+
+def test_a_recipe_of_another_version_leaves_out_the_policies_and_nothing_else(spent: Path) -> None:
+    known = json.loads(run("costs", "-w", str(spent), "--json").stdout)
+    newer(spent)
+    told = run("costs", "-w", str(spent), "--json")
+    assert told.exit_code == 0
+    assert "refusals are told without their policies" in told.stderr
+    assert "unknown key moonlight" in told.stderr
+    known["refusals"][0]["policy"] = "not known"
+    assert json.loads(told.stdout) == known
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["status"], 0),
+        (["rounds"], 0),
+        (["costs"], 0),
+        (["review", "--list"], 0),
+        (["teach", "--unanswered"], 0),
+        (["teach", "--dry-run"], 2),
+        (["classify", "-"], 2),
+        (["audit"], 2),
+        (["export", "0", "--format", "adapter", "--to", "there"], 2),
+    ],
+)
+def test_what_needs_such_a_recipe_says_so_and_the_rest_answers(spent: Path, words: list[str], status: int) -> None:
+    newer(spent)
+    said = run(*words, "-w", str(spent))
+    assert said.exit_code == status, said.output
+    assert ("written by another version of wizloop: unknown key moonlight" in said.stderr) == (
+        status == 2 or words == ["costs"]
+    )
 
 
 def test_who_was_not_answered_is_listed_with_every_outcome(spent: Path) -> None:
