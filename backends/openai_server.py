@@ -60,6 +60,7 @@ class OpenAIServer(RemoteTeacher):
 
     def worst_usage(self, question: Question) -> Usage:
         """Every byte of the sample a token, and an answer of full length."""
+        # What a server of one's own counts is not built upon.
         return teacher_prompt.worst_usage(self._told, question, self.room(question))
 
     def request(self, question: Question) -> dict[str, Any]:

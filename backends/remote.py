@@ -36,6 +36,7 @@ class RemoteTeacher(ABC):
         self.reach = reach
         self.model = reach.model
         self.version = teacher_prompt.version(reach.told, reach.max_tokens, reach.effort)
+        self._seen: int | None = None
         self._opening = threading.Lock()
         self._opened: tuple[Any, Any, tuple[type[Exception], ...]] | None = None
 
@@ -45,8 +46,16 @@ class RemoteTeacher(ABC):
         return False
 
     def worst_usage(self, question: Question) -> Usage:
-        """Every byte of the sample a token, and an answer of full length."""
-        return teacher_prompt.worst_usage(self.reach.told, question, self.room(question))
+        """Every byte of the sample a token, and an answer of full length; less since an answer has told what the
+        instruction takes.
+        """
+        return teacher_prompt.worst_usage(self.reach.told, question, self.room(question), self._seen)
+
+    def learn(self, usage: Usage) -> None:
+        """Take note of what an answer was billed for that this version gave, now or before a restart."""
+        prompt = usage.input_tokens + usage.cached_tokens + usage.cache_write_tokens
+        if prompt:
+            self._seen = min(prompt, self._seen or prompt)
 
     def room(self, question: Question) -> int:
         """The most tokens that the answer to a question may have."""
@@ -81,7 +90,10 @@ class RemoteTeacher(ABC):
     def finish(self, raw: str, question: Question, reason: str | None, category: object = None, **known: Any) -> Answer:
         """The answer for a text and a stop reason; `known` are model, usage and request_id."""
         stop = self.stop(reason, category)
-        return replace(finished(self.json_in(raw), question, stop, stop_reason=reason, **known), raw=raw)
+        answer = replace(finished(self.json_in(raw), question, stop, stop_reason=reason, **known), raw=raw)
+        if answer.outcome == "ok":
+            self.learn(answer.usage)
+        return answer
 
     def json_in(self, raw: str) -> str:
         """Where in a text the answer's JSON stands: it is all of it, where the provider keeps to a schema."""

@@ -76,10 +76,16 @@ def fence(question: Question) -> str:
         number += 1
 
 
-def worst_usage(told: str, question: Question, max_tokens: int) -> Usage:
-    """The most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes."""
-    shared = _bound(told) + _bound(_schema_text())
-    return Usage(len(message(question).encode("utf-8", "surrogatepass")) + shared + OVERHEAD_TOKENS, max_tokens)
+def worst_usage(told: str, question: Question, max_tokens: int, seen: int | None = None) -> Usage:
+    """The most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes.
+
+    `seen` is the least that a provider counted for a whole prompt with this instruction: what all questions share takes
+    no more. A count that no tokenizer could come to is not believed.
+    """
+    shared = _bound(told) + _bound(_schema_text()) + OVERHEAD_TOKENS
+    if seen is not None:
+        shared = min(shared, max(seen, shared // 4))
+    return Usage(len(message(question).encode("utf-8", "surrogatepass")) + shared, max_tokens)
 
 
 @lru_cache(maxsize=8)

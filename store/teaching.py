@@ -177,6 +177,13 @@ def received(db: Connection) -> list[Call]:
     return _in(db, "received")
 
 
+def answered(db: Connection, teacher: str, model: str, limit: int) -> list[Call]:
+    """The newest calls that a teacher's model answered with a trace."""
+    table = tables.teacher_calls
+    query = select(*_CALL).where(table.c.state == "parsed", table.c.teacher == teacher, table.c.model == model)
+    return rows.every(db, Call, query.order_by(table.c.id.desc()).limit(limit))
+
+
 def ambiguous(db: Connection) -> list[Call]:
     """The calls of which nobody knows whether they were answered."""
     return _in(db, "ambiguous")

@@ -4,12 +4,14 @@ What one teacher refuses, blocks or cannot answer goes to the next of the recipe
 person (`wizloop teach --unanswered`). How a call is asked live or in a batch is in `live` and `batching`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from wizloop.backends.teacher import Answer, Question
+from wizloop.backends.remote import RemoteTeacher
+from wizloop.backends.teacher import Answer, Question, Usage
 from wizloop.loop.context import Context
 from wizloop.loop.teaching import bookkeeping, calls, teachers
 from wizloop.loop.teaching import seats as made_ready
@@ -22,6 +24,8 @@ from wizloop.store.samples import Sample
 
 TOGETHER = 16
 """Questions to a teacher that runs here in one transaction."""
+LOOKED_AT = 64
+"""Answers of before a restart that tell what a prompt takes."""
 
 
 def run(ctx: Context) -> str:
@@ -39,16 +43,19 @@ def teach(ctx: Context, asked: Sequence[Seat]) -> str:
     """Ask the teachers, in this order, about what is not taught yet; what is left is told."""
     _settle_in_flight(ctx, asked)
     policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
+    given_up: dict[str, str] = {}
     for seat in asked:
         why = _ask(ctx, seat, policies)
         if why:
+            given_up[seat.name] = why
             ctx.say(f"{seat.name} is not asked any more: {why}", "warn")
     with ctx.store.read() as db:
         picked, untaught = selections.of_round(db, ctx.round), selections.untaught(db, ctx.round)
         made = teaching.calls(db, ctx.round)
     outcomes = {name: Counter(_ended(one) for one in made if one.teacher == name) for name in _names(made)}
     with ctx.store.write() as db:
-        steps.merge_record(db, ctx.round, {"teach": {"outcomes": outcomes, "untaught": len(untaught)}})
+        told = {"outcomes": outcomes, "untaught": len(untaught), "given_up": given_up}
+        steps.merge_record(db, ctx.round, {"teach": told})
     left = f"; {len(untaught)} without an answer" if untaught else ""
     return f"{len(picked) - len(untaught)} of {len(picked)} taught{left}"
 
@@ -71,6 +78,7 @@ def _ask(ctx: Context, seat: Seat, policies: str) -> str | None:
     """Ask one teacher; why it was given up before everything was asked, or None."""
     if why := _patience(ctx, seat):
         return why
+    _recall(ctx, seat)
     _finish_received(ctx, seat)
     if seat.batches is not None:
         return InBatches(ctx, seat, *seat.batches, lambda: _jobs(ctx, seat, policies), partial(_asked, ctx)).ask()
@@ -88,6 +96,17 @@ def _patience(ctx: Context, seat: Seat) -> str | None:
     if until is None or until - ctx.now() <= timedelta(seconds=ctx.recipe.teacher.patience_s):
         return None
     return f"it has asked for patience until {until.astimezone():%H:%M}"
+
+
+def _recall(ctx: Context, seat: Seat) -> None:
+    """Let a teacher learn from its answers of before a restart what its prompts take, so that less money is held."""
+    if not isinstance(seat.teacher, RemoteTeacher):
+        return
+    with ctx.store.read() as db:
+        past = teaching.answered(db, seat.name, seat.teacher.model, LOOKED_AT)
+    for call in past:
+        if call.usage_json is not None and json.loads(call.request_json).get("version") == seat.teacher.version:
+            seat.teacher.learn(Usage(**json.loads(call.usage_json)))
 
 
 def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.servers.pairs import KINDS, pair
+from wizloop.backends import teacher_prompt
 from wizloop.backends.policy_reasoner import PolicyReasoner
 from wizloop.backends.policy_scoring import Policy
 from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
@@ -82,6 +83,26 @@ def test_the_bound_holds(teacher: Teacher) -> None:
     assert usage.output_tokens <= bound.output_tokens
     if teacher.free:
         assert bound == Usage()
+
+
+@pytest.mark.parametrize("kind", ["claude", "gemini"])
+def test_the_bound_comes_nearer_with_the_first_answer_and_still_holds(kind: str) -> None:
+    with pair(kind) as (_, made):
+        before = made.worst_usage(PAIR)
+        made.ask(ALONE)
+        bound, usage = made.worst_usage(PAIR), made.ask(PAIR).usage
+    took = usage.input_tokens + usage.cached_tokens + usage.cache_write_tokens
+    assert took <= bound.input_tokens < before.input_tokens - 500
+    assert bound.output_tokens == before.output_tokens
+
+
+@pytest.mark.parametrize(
+    ("seen", "least", "most"),
+    [(None, 101_000, 103_000), (300_000, 101_000, 103_000), (50_000, 50_100, 51_000), (10, 25_000, 26_500)],
+)
+def test_a_count_of_the_provider_is_taken_where_it_can_be_true(seen: int | None, least: int, most: int) -> None:
+    # Two letters to a token: 100,000 of the instruction, and some 1,500 of the schema and what a provider adds.
+    assert least < teacher_prompt.worst_usage(200_000 * "a", ALONE, 5, seen).input_tokens < most
 
 
 def test_what_was_kept_reads_as_it_was_answered(teacher: Teacher) -> None:
