@@ -98,6 +98,7 @@ class Gemini(RemoteTeacher):
             "systemInstruction": {"parts": [{"text": self.reach.told}], "role": "user"},
             "safetySettings": [{"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"} for name in _CATEGORIES],
             "generationConfig": generation,
+            **({"serviceTier": "flex"} if self.reach.flex else {}),
         }
 
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:

@@ -26,6 +26,8 @@ class Reach:
     """The same for a request about a batch, which may carry megabytes."""
     effort: Effort | None = None
     """How much the model thinks before it answers; None leaves it to the provider."""
+    flex: bool = False
+    """Whether to ask in the provider's tier that waits for spare machines, where it has one."""
 
 
 @dataclass(frozen=True)

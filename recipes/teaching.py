@@ -11,6 +11,8 @@ from wizloop.recipes.sections import Positive, Section, Task
 
 Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
 Seconds = Annotated[float, Field(gt=0)]
+FLEX_S = 900.0
+"""What the provider aims at, at most, for an answer in its tier flex."""
 
 
 class Recorded(Section):
@@ -44,7 +46,7 @@ class Batching(Remote):
 
     effort: Literal["minimal", "low", "medium", "high"] | None = None
     """How much the model thinks before it answers, which is billed as output; None leaves it to the provider."""
-    mode: Literal["live", "batch"] = "live"
+    mode: Literal["live", "batch", "flex"] = "live"
     """live asks side by side and goes on within minutes; batch hands all questions of a round in at once."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Questions in one batch at most."""
@@ -57,6 +59,8 @@ class Batching(Remote):
 class Claude(Batching):
     """Anthropic's models."""
 
+    mode: Literal["live", "batch"] = "live"
+    """live asks side by side and goes on within minutes; batch hands all questions of a round in at once."""
     model: Annotated[str, Field(pattern=r"^claude-")] = "claude-sonnet-5-5"
     """Which one; `wizloop doctor` checks that the provider still has it."""
 
@@ -66,8 +70,19 @@ class Gemini(Batching):
 
     model: Annotated[str, Field(pattern=r"^gemini-")] = "gemini-3.8-flash"
     """Which one, without an alias such as -latest: what answers must not change under a run."""
+    mode: Literal["live", "batch", "flex"] = "live"
+    """As for claude; flex asks as live does, at half the price, and may be kept waiting for minutes or turned away."""
     effort: Literal["minimal", "low", "medium", "high"] | None = "low"
     """As for claude; these models think at length unless they are told otherwise."""
+
+    @model_validator(mode="after")
+    def _waits_long_enough(self) -> "Gemini":
+        if self.mode == "flex" and self.deadline_s < FLEX_S:
+            raise ValueError(
+                f"in flex an answer may take {FLEX_S / 60:.0f} minutes, and one that is given up before may be billed: "
+                f"set deadline_s = {FLEX_S:.0f} or more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_no_alias(self) -> "Gemini":

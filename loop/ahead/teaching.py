@@ -54,7 +54,7 @@ def _asking(recipe: Recipe, name: str, found: Sequence[Source], rounds: int, now
     known = tariff is not None or not seats.is_paid(recipe.teacher, name)
     sizes = _sizes(recipe, found, rounds)
     usd = None if sizes is None or not known else _most(sizes, seat, recipe.teacher.second_ask) / 1e6
-    return Asking(name, seat.teacher.model, "batch" if seat.by_batch else "live", calls, usd)
+    return Asking(name, seat.teacher.model, seat.mode, calls, usd)
 
 
 def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int) -> list[int] | None:

@@ -85,7 +85,7 @@ def _cost(seat: Seat, answer: Answer, call: Held) -> int:
         return 0
     usage = answer.usage
     told = usage.input_tokens + usage.output_tokens + usage.cached_tokens + usage.cache_write_tokens
-    return seat.tariff.cost_micro(usage, batch=seat.by_batch) if told else call.reserved_micro
+    return seat.tariff.cost_micro(usage, batch=seat.reduced) if told else call.reserved_micro
 
 
 def _too_dear(call: Held, cost: int) -> str:

@@ -49,8 +49,16 @@ class Seat:
         return self.teacher.name
 
     @property
-    def by_batch(self) -> bool:
-        return self.batches is not None
+    def mode(self) -> str:
+        """live, batch or flex."""
+        if self.batches is not None:
+            return "batch"
+        return self.live.mode if isinstance(self.live, Batching) else "live"
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the provider's price for what may wait holds."""
+        return self.mode in ("batch", "flex")
 
     def more_room(self) -> int | None:
         """The tokens that an answer may have after one that was cut off: twice as many, as far as the model writes."""
@@ -70,7 +78,7 @@ class Seat:
         return (
             0
             if self.tariff is None
-            else self.tariff.worst_micro(self.teacher.worst_usage(question), batch=self.by_batch)
+            else self.tariff.worst_micro(self.teacher.worst_usage(question), batch=self.reduced)
         )
 
 

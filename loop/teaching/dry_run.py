@@ -10,9 +10,7 @@ from wizloop.backends.remote import RemoteTeacher
 from wizloop.backends.teacher import Question, Usage
 from wizloop.loop.data.importing import read_samples
 from wizloop.loop.teaching import calls, seats, teachers
-from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.schema import Recipe
-from wizloop.recipes.teaching import Batching
 from wizloop.store import samples, selections, steps
 from wizloop.store.db import Connection
 
@@ -61,7 +59,7 @@ def _teacher(recipe: Recipe, name: str, asked: Sequence[Question], now: datetime
     most = Usage(sum(one.input_tokens for one in bounds), sum(one.output_tokens for one in bounds))
     known = tariff is not None or not seats.is_paid(recipe.teacher, name)
     usd = sum(seat.worst_micro(one) for one in asked) / 1e6 if known else None
-    return _row(name, seat.teacher.model, _mode(seat), [seat.teacher.request(one) for one in asked], most, usd)
+    return _row(name, seat.teacher.model, seat.mode, [seat.teacher.request(one) for one in asked], most, usd)
 
 
 def _row(
@@ -69,11 +67,6 @@ def _row(
 ) -> dict[str, Any]:
     bound = {"input_tokens": most.input_tokens, "output_tokens": most.output_tokens, "usd": usd}
     return {"teacher": name, "model": model, "mode": mode, "requests": requests, "at_most": bound}
-
-
-def _mode(seat: Seat) -> str:
-    settings = seat.batches[1] if seat.batches is not None else seat.live
-    return settings.mode if isinstance(settings, Batching) else "live"
 
 
 def _text(sample: samples.Sample, *, shows: bool) -> Text:

@@ -15,7 +15,7 @@ from wizloop.loop import keys
 from wizloop.loop.teaching import prices, teachers
 from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.schema import Recipe
-from wizloop.recipes.teaching import Batching, Remote, Teachers
+from wizloop.recipes.teaching import Batching, Gemini, Remote, Teachers
 
 HERE = ("policy", "recorded")
 """The teachers that run in this process and take no key."""
@@ -72,6 +72,7 @@ def teacher_of(recipe: Recipe, name: str, key: keys.Key | None) -> RemoteTeacher
         max_tokens=settings.max_tokens,
         deadline_s=settings.deadline_s,
         effort=settings.effort if isinstance(settings, Batching) else None,
+        flex=isinstance(settings, Gemini) and settings.mode == "flex",
     )
     if name == "openai":
         return OpenAIServer(reach, paid=is_paid(recipe.teacher, name))

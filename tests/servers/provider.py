@@ -131,7 +131,8 @@ class Provider(ABC):
     def work(self, asked: Any, how: str | None, *, batch: bool = False) -> Any:
         """Do one question and bill it."""
         reply, usage = self.message(asked, how, batch)
-        cost = sum(self.rates[name] * tokens for name, tokens in usage.items()) * (0.5 if batch else 1)
+        reduced = batch or asked.get("serviceTier") == "flex"
+        cost = sum(self.rates[name] * tokens for name, tokens in usage.items()) * (0.5 if reduced else 1)
         with self.lock:
             self.books.billed[_hash(asked)] += 1
             self.books.bill_micro += cost
