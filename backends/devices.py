@@ -11,6 +11,8 @@ from wizloop.backends.guard_types import BackendError
 
 INSTALL = "pip install 'wizloop[cuda]'"
 _NEEDED = ("torch", "peft", "trl", "accelerate")
+# What torch says of a card and of the host, and MLX of either; no class of theirs tells it on all devices.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,23 @@ def pick(backend: str, device: str) -> Picked:
 def metal() -> bool:
     """Whether this is Apple silicon."""
     return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, a card's or the host's."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(each in said for each in _NO_MEMORY)
+    )
+
+
+def room_for_another() -> bool:
+    """Whether the card holds as much again as this process has on it, and once more for work; True without a card."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return True
+    free, held = int(torch.cuda.mem_get_info()[0]), int(torch.cuda.memory_allocated())
+    return free + int(torch.cuda.memory_reserved()) - held >= 2 * held
 
 
 def _mlx_device(device: str) -> str:

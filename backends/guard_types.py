@@ -163,6 +163,9 @@ class TrainSettings:
     """Share of the sample's tokens blanked out at random in R-SFT."""
     beta: float = 0.01
     sft_weight: float = 2.0
+    scale: float = field(default=1.0, repr=False)
+    """What the size of one pass is multiplied by, after memory ran out. It changes nothing of what is learned, and a
+    training goes on from a checkpoint of another scale: hence it is no part of the text that names the training."""
 
 
 @dataclass(frozen=True, slots=True)

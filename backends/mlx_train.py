@@ -55,10 +55,7 @@ def train_sft(
     """
     loaded, config = _student(base, start, lora, settings.seed, quantise)
     tokens = Tokens(loaded.tokenizer)
-    rows, dropped = training_rows.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
-    if not rows:
-        raise ValueError(training_rows.nothing_fits("examples", len(examples), settings))
-    plan = training_rows.Plan([len(row.ids) for row in rows], settings, repr((base, start, lora, rows)))
+    rows, dropped, plan = training_rows.planned_sft(examples, tokens, settings, (base, start, lora))
     shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
 
     def batch(step: int) -> tuple[Any, ...]:
@@ -89,12 +86,7 @@ def train_dpo(
     train_sft.
     """
     loaded, config = _student(base, start, lora, settings.seed, quantise)
-    tokens = Tokens(loaded.tokenizer)
-    rows, dropped = training_rows.dpo_rows(pairs, tokens, settings.max_tokens)
-    if not rows:
-        raise ValueError(training_rows.nothing_fits("pairs", len(pairs), settings))
-    lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
-    plan = training_rows.Plan(lengths, settings, repr((base, start, lora, rows)))
+    rows, dropped, plan = training_rows.planned_dpo(pairs, Tokens(loaded.tokenizer), settings, (base, start, lora))
     shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
     reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
 

@@ -38,16 +38,22 @@ def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
 
 def weights(model: Any) -> dict[str, Any]:
     """The adapter's tensors by the names that PEFT's files have."""
-    state: dict[str, Any] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # Its own alone are handed over: PEFT would put a divided base together, for which all processes would have to ask.
+    own = {name: each for name, each in model.named_parameters() if ".lora_" in name}
+    state: dict[str, Any] = get_peft_model_state_dict(model, state_dict=own, save_embedding_layers=False)
     return state
 
 
 def write(to: Path, model: Any) -> None:
     """The adapter as PEFT reads it, into the folder `to`."""
-    save_file({name: each.detach().contiguous().cpu() for name, each in weights(model).items()}, to / ADAPTER)
-    config = model.peft_config["default"].to_dict()
-    config |= {"base_model_name_or_path": None, "inference_mode": True}
-    text = json.dumps(config, indent=2, sort_keys=True, default=sorted)
+    save(to, model.peft_config["default"], weights(model))
+
+
+def save(to: Path, config: LoraConfig, tensors: dict[str, Any]) -> None:
+    """Like write, of tensors by the names that PEFT's files have."""
+    save_file({name: each.detach().contiguous().cpu() for name, each in tensors.items()}, to / ADAPTER)
+    said = config.to_dict() | {"base_model_name_or_path": None, "inference_mode": True}
+    text = json.dumps(said, indent=2, sort_keys=True, default=sorted)
     (to / CONFIG).write_text(text, encoding="utf-8")
 
 

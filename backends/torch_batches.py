@@ -33,8 +33,9 @@ ALONE = Part(0, 1)
 MOST_TOKENS, MOST_ON_A_CARD = 2048, 16384
 
 
-def most_tokens(device: str) -> int:
-    return MOST_TOKENS if device == "cpu" else MOST_ON_A_CARD
+def most_tokens(device: str, scale: float = 1.0) -> int:
+    """Tokens of one forward pass on a device, where memory allows for `scale` of what it should."""
+    return max(1, int((MOST_TOKENS if device == "cpu" else MOST_ON_A_CARD) * scale))
 
 
 def sft_batches(
@@ -45,9 +46,8 @@ def sft_batches(
         rows, settings, step, blank=blank
     )
     lengths = [len(row.shared) + len(row.ids) for row in rows]
-    mine, there = part.of(len(rows))
     batches = []
-    for group in _groups(mine, lengths, most):
+    for group, there in _passes(part, lengths, most):
         learned = max(len(rows[i].weights) for i in group)
         cut = [each[group, :learned] for each in (positions, targets, weights)]
         batch: Batch = {"weights": cut[2] * there, "whole": weights.sum()}
@@ -67,9 +67,8 @@ def dpo_batches(
     inputs, positions, targets, mask, reference, weights = training_rows.dpo_batch(rows, reference)
     sides = [(row.chosen, row.rejected) for row in rows]
     lengths = [2 * max(len(side.shared) + len(side.ids) for side in both) for both in sides]
-    mine, there = part.of(len(rows))
     batches = []
-    for group in _groups(mine, lengths, most):
+    for group, there in _passes(part, lengths, most):
         both = [*group, *(i + len(rows) for i in group)]
         learned = max(len(side.weights) for i in group for side in sides[i])
         batch: Batch = {"targets": targets[both, :learned], "mask": mask[both, :learned]}
@@ -79,6 +78,19 @@ def dpo_batches(
         shared = rows[0].chosen.shared
         batches.append(_tensors(batch | _behind(shared, inputs[both, :length], positions[both, :learned])))
     return batches
+
+
+def _passes(part: Part, lengths: Sequence[int], most: int) -> list[tuple[list[int], float]]:
+    """A part's rows by passes, each with what its weights are multiplied by.
+
+    Every part has as many passes, the last ones counting nothing where it needs fewer: processes that hold a model in
+    shares put it together in each pass, and would wait for one that is done for ever.
+    """
+    mine, there = part.of(len(lengths))
+    passes = [(group, there) for group in _groups(mine, lengths, most)]
+    others = [Part(rank, part.processes).of(len(lengths))[0] for rank in range(part.processes)]
+    wanted = max(len(_groups(rows, lengths, most)) for rows in others)
+    return passes + [(mine[:1], 0.0)] * (wanted - len(passes))
 
 
 def _groups(rows: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from wizloop.backends import devices
 from wizloop.backends.guard_types import (
     BackendError,
     DpoPair,
@@ -26,7 +27,7 @@ from wizloop.backends.guard_types import (
     TrainSettings,
 )
 
-_JOB, _STOP, _NOT_FINITE = "job.json", "stop", "not finite"
+_JOB, _STOP, _NO_MEMORY, _NOT_FINITE = "job.json", "stop", "out-of-memory", "not finite"
 
 
 def train(
@@ -43,18 +44,22 @@ def train(
     quantise: bool,
     device: str,
     processes: int,
+    sharded: bool = False,
 ) -> TrainResult:
-    """torch_train's train_sft or train_dpo (`kind` is "sft" or "dpo") in so many processes, with the same promises; 0
-    means one for each card.
+    """torch_train's train_sft or train_dpo (`kind` is "sft" or "dpo") in as many processes as `count` says, with the
+    same promises. With `sharded` each of them holds a share of the base.
 
-    Raises BackendError when a process fails; its own words are in the worker's log.
+    Raises MemoryError when a process runs out of memory, and BackendError when one fails otherwise; its own words are
+    in the worker's log.
     """
-    processes = processes or _cards()
+    processes = count(processes, sharded)
     checkpoint.mkdir(parents=True, exist_ok=True)
     job, stop = checkpoint / _JOB, checkpoint / _STOP
-    stop.unlink(missing_ok=True)
+    for said_before in (_STOP, _NO_MEMORY):
+        (checkpoint / said_before).unlink(missing_ok=True)
     paths = {"start": None if start is None else str(start), "to": str(to), "checkpoint": str(checkpoint)}
     said: dict[str, Any] = {"kind": kind, "base": base, "quantise": quantise, "device": device, **paths}
+    said["sharded"] = sharded
     said |= {"settings": asdict(settings), "lora": asdict(lora), "lessons": [asdict(each) for each in lessons]}
     job.write_text(json.dumps(said), encoding="utf-8")
     with _started(job, device, processes) as running:
@@ -65,7 +70,7 @@ def train(
             running.wait()
             raise
     if ended is None or running.returncode:
-        raise BackendError(f"training in {processes} processes ended with status {running.returncode}; see the log")
+        raise failure(checkpoint, f"training in {processes} processes ended with status {running.returncode}")
     if _NOT_FINITE in ended:
         raise NotFinite(ended[_NOT_FINITE])
     return TrainResult(
@@ -73,16 +78,37 @@ def train(
     )
 
 
-def _cards() -> int:
+def count(processes: int, sharded: bool) -> int:
+    """How many processes train where the recipe asks for so many; 0 means one for each card.
+
+    Raises BackendError where one would hold all shares of the base.
+    """
     import torch
 
-    return max(1, int(torch.cuda.device_count()))
+    wanted = processes or max(1, int(torch.cuda.device_count()))
+    if sharded and wanted == 1:
+        raise BackendError(
+            'train.sharding is "fsdp", and one process would train: set train.processes to 2 or more, '
+            'or train.sharding to "none"'
+        )
+    return wanted
+
+
+def failure(checkpoint: Path, what: str) -> Exception:
+    """What a training that failed raises: a process that ran out of memory has left word beside the job."""
+    word = checkpoint / _NO_MEMORY
+    if word.exists():
+        return MemoryError(f"{what}: {word.read_text(encoding='utf-8')}")
+    return BackendError(f"{what}; see the log")
 
 
 def _started(job: Path, device: str, processes: int) -> subprocess.Popen[str]:
     several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, "-P", "-m", *several, "-m", "wizloop.backends.torch_launch", str(job)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": str(device == "cpu").lower()}
+    if device == "cpu":
+        # Where the base is divided, a card that is seen would take its shares.
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     # The worker is spoken to on its stdin, and nobody else may read there.
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
     return subprocess.Popen(command, text=True, env=environment, **pipes)
@@ -121,12 +147,16 @@ def main(job: Path) -> None:
     lessons = [_lesson(said["kind"], each) for each in said["lessons"]]
     start = said["start"] and Path(said["start"])
     how = {"to": Path(said["to"]), "checkpoint": Path(said["checkpoint"]), "on_step": report}
-    how |= {"quantise": said["quantise"], "device": said["device"]}
+    how |= {each: said[each] for each in ("quantise", "device", "sharded")}
     settings, lora = TrainSettings(**said["settings"]), LoraShape(**said["lora"])
     try:
         ended = asdict(train(said["base"], start, lessons, settings, lora, **how))
     except NotFinite as error:
         ended = {_NOT_FINITE: str(error)}
+    except (MemoryError, RuntimeError) as error:
+        if devices.out_of_memory(error):
+            (job.parent / _NO_MEMORY).write_text(str(error), encoding="utf-8")
+        raise
     if os.environ["RANK"] == "0":
         _say(ended)
 

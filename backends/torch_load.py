@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
-from wizloop.backends import artifacts, model_folder
+from wizloop.backends import artifacts, devices, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
 from wizloop.backends.torch_layouts import add_adapter
 
@@ -47,12 +48,14 @@ def choose_device(wanted: str) -> tuple[str, str]:
     return "cpu", "guard.device asks for the CPU" if wanted == "cpu" else "torch sees no CUDA card"
 
 
-def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: bool = True) -> Loaded:
-    """The model at `base` with `adapter` over it, merged into its weights where `fuse` is set and the base is not
-    quantised.
+def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: bool = True, shares: int = 1) -> Loaded:
+    """The model at `base` with `adapter` over it, merged into its weights where `fuse` is set and these are not
+    quantised, or merging would round it away.
 
     On a CPU it computes in float32, on a card in the file's format. A folder with a manifest is checked against it.
-    Raises ModelMissing, BadArtifact, and BackendError where 4 bits are wanted and bitsandbytes is not there.
+    With `shares`, each of so many processes reads and holds a share of the weights (FSDP2), which are put together
+    layer by layer in every pass; all of them must make it. Raises ModelMissing, BadArtifact, and BackendError where
+    4 bits are wanted and bitsandbytes is not there.
     """
     folder = model_folder.find(base)
     for each in (folder, adapter):
@@ -60,15 +63,23 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
             artifacts.verify(each)
     config = model_folder.config_of(folder)
     _refuse_foreign(base, folder, config)
-    model = _model(base, folder, device, quantise=quantise)
+    model = _model(base, folder, device, quantise=quantise, shares=shares)
+    # Only adapters learn. Before the first pass: a divided base would take weights that are frozen later for trained.
+    model.requires_grad_(False)
     if adapter is not None:
+        exact = not quantised(model)
         model = add_adapter(model, adapter)
-        if fuse and not quantise:
+        if fuse and exact:
             model = model.merge_and_unload()
     model.eval()
     hidden, head = split(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return Loaded(model, tokenizer, config, hidden, head, _ends(model), device)
+
+
+def quantised(model: Any) -> bool:
+    """Whether the weights of a transformers model are held in fewer bits."""
+    return getattr(model, "hf_quantizer", None) is not None
 
 
 def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torch.Tensor]]:
@@ -79,7 +90,8 @@ def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torc
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     hidden, head = whole.base_model, _head(whole)
     probe = torch.tensor([_PROBE], device=whole.device)
-    with torch.inference_mode():
+    # Not inference_mode, whose tensors a divided model would keep and could not learn with.
+    with torch.no_grad():
         expected = whole(input_ids=probe, use_cache=False).logits
         apart = head(hidden(input_ids=probe, use_cache=False).last_hidden_state)
     if not torch.allclose(apart.float(), expected.float(), atol=1e-3, rtol=1e-3):
@@ -98,24 +110,28 @@ def _head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     return layer if scale == 1.0 else lambda states: layer(states) * scale
 
 
-def _model(base: str, folder: Path, device: str, *, quantise: bool) -> Any:
+def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int) -> Any:
     """The weights on the device. Raises BadArtifact where a file is damaged or a weight is missing."""
     # Its bars of progress would stand between the lines of a log.
     logging.disable_progress_bar()
     # Left out and not None: None would hide what a folder that is 4-bit already says of itself.
-    asked = {"quantization_config": _four_bits(base, device)} if quantise else {}
+    asked: dict[str, Any] = {"quantization_config": _four_bits(base, device)} if quantise else {}
+    if shares > 1:
+        asked["distributed_config"] = DistributedConfig(fsdp_size=shares)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32 if device == "cpu" else "auto",
             **asked,
-            device_map={"": device} if quantise or device != "cpu" else None,
+            device_map={"": device} if shares == 1 and (quantise or device != "cpu") else None,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if devices.out_of_memory(error):
+            raise
         raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
     if found["missing_keys"] or found["mismatched_keys"]:
         wrong = sorted(str(each) for each in (*found["missing_keys"], *found["mismatched_keys"]))

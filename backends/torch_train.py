@@ -42,28 +42,28 @@ def train_sft(
     on_step: OnStep,
     quantise: bool = False,
     device: str = "cpu",
+    sharded: bool = False,
 ) -> TrainResult:
     """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh
     ones.
 
     Writes adapter_model.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder
     holds an unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when
-    no example fits, and whatever `on_step` raises (after a checkpoint).
+    no example fits, and whatever `on_step` raises (after a checkpoint). Where several processes train, `sharded` lets
+    each hold a share of the base.
     """
-    loaded = torch_load.load(base, None, quantise=quantise, device=device)
+    loaded = _loaded(base, quantise, device, sharded)
     tokens = Tokens(loaded.tokenizer)
-    rows, dropped = training_rows.sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
-    if not rows:
-        raise ValueError(training_rows.nothing_fits("examples", len(examples), settings))
-    plan = training_rows.Plan([len(row.ids) for row in rows], settings, repr((base, start, lora, rows)))
+    rows, dropped, plan = training_rows.planned_sft(examples, tokens, settings, (base, start, lora))
     saved = _checkpoints(checkpoint, plan.fingerprint, device)
     model = _student(loaded, start, lora, settings.seed)
     trainer = sft_trainer(model, loaded, settings, saved.folder)
     part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
+    most = most_tokens(device, settings.scale)
 
     def batches(step: int) -> list[Batch]:
         several = [rows[i] for i in plan.indices(step)]
-        return sft_batches(several, settings, step, blank=tokens.end, part=part, most=most_tokens(device))
+        return sft_batches(several, settings, step, blank=tokens.end, part=part, most=most)
 
     result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, to)
     return replace(result, dropped=dropped)
@@ -81,6 +81,7 @@ def train_dpo(
     on_step: OnStep,
     quantise: bool = False,
     device: str = "cpu",
+    sharded: bool = False,
 ) -> TrainResult:
     """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the
     preference alone.
@@ -88,16 +89,12 @@ def train_dpo(
     The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like
     train_sft.
     """
-    loaded = torch_load.load(base, None, quantise=quantise, device=device)
-    rows, dropped = training_rows.dpo_rows(pairs, Tokens(loaded.tokenizer), settings.max_tokens)
-    if not rows:
-        raise ValueError(training_rows.nothing_fits("pairs", len(pairs), settings))
-    lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
-    plan = training_rows.Plan(lengths, settings, repr((base, start, lora, rows)))
+    loaded = _loaded(base, quantise, device, sharded)
+    rows, dropped, plan = training_rows.planned_dpo(pairs, Tokens(loaded.tokenizer), settings, (base, start, lora))
     saved = _checkpoints(checkpoint, plan.fingerprint, device)
     trainer = dpo_trainer(_student(loaded, start, lora, settings.seed), loaded, settings, saved.folder)
     part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
-    most = most_tokens(device)
+    most = most_tokens(device, settings.scale)
     reference = reference_logprobs(trainer.model, rows, most, trainer.accelerator)
 
     def batches(step: int) -> list[Batch]:
@@ -114,23 +111,29 @@ def reference_logprobs(model: Any, rows: Sequence[PairRow], most: int, accelerat
     """
     model.eval()
     result = torch.zeros(len(rows), 2)
-    device = next(model.parameters()).device
+    device = model.device
     part = ALONE if accelerator is None else Part(accelerator.process_index, accelerator.num_processes)
-    mine = [i for i in range(len(rows)) if i % part.processes == part.rank]
-    done = 0
-    # Like lengths lie side by side in no order of the caller's: a pass is as long as its longest row.
-    mine.sort(key=lambda i: len(rows[i].chosen.ids))
-    for batch in dpo_batches([rows[i] for i in mine], np.zeros((len(mine), 2), np.float32), most=most):
+    # Like lengths side by side: a pass is as long as its longest row.
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].chosen.ids))
+    mine, done = order[part.rank :: part.processes], 0
+    unknown = np.zeros((len(rows), 2), np.float32)
+    for batch in dpo_batches([rows[i] for i in order], unknown, part=part, most=most):
         # In the number format of the steps, or else the first preferences would be of rounding.
         with torch.no_grad(), nullcontext() if accelerator is None else accelerator.autocast():
             asked = {name: batch[name].to(device) for name in ("input_ids", "positions", "targets")}
             sides = logprobs(model(**asked), batch["mask"].to(device))
-        count = len(batch["reference"])
-        result[mine[done : done + count]] = torch.stack(sides, dim=1).cpu()
-        done += count
+        # A pass that only keeps step with the other processes has no row left.
+        asked_for = mine[done : done + len(batch["reference"])]
+        result[asked_for] = torch.stack(sides, dim=1).cpu()[: len(asked_for)]
+        done += len(asked_for)
     if part.processes > 1:
         result = accelerator.reduce(result.to(device), reduction="sum").cpu()
     return np.asarray(result, np.float32)
+
+
+def _loaded(base: str, quantise: bool, device: str, sharded: bool) -> torch_load.Loaded:
+    shares = PartialState(cpu=device == "cpu").num_processes if sharded else 1
+    return torch_load.load(base, None, quantise=quantise, device=device, shares=shares)
 
 
 def _student(loaded: torch_load.Loaded, start: Path | None, lora: LoraShape, seed: int) -> Any:

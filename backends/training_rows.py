@@ -104,8 +104,32 @@ def dpo_rows(pairs: Sequence[DpoPair], tokens: Tokens, most: int) -> tuple[list[
     return rows, dropped
 
 
-def nothing_fits(what: str, count: int, settings: TrainSettings) -> str:
-    """The sentence for a training in which every example or pair was too long."""
+def planned_sft(
+    examples: Sequence[SftExample], tokens: Tokens, settings: TrainSettings, about: tuple[object, ...]
+) -> tuple[list[Row], list[int], Plan]:
+    """R-SFT's rows that fit, the ids of examples that do not, and the plan of the steps.
+
+    `about` is what the training stands on beside its rows: base, start, shape of the adapters. Raises ValueError when
+    nothing fits.
+    """
+    rows, dropped = sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
+    if not rows:
+        raise ValueError(_nothing_fits("examples", len(examples), settings))
+    return rows, dropped, Plan([len(row.ids) for row in rows], settings, repr((*about, rows)))
+
+
+def planned_dpo(
+    pairs: Sequence[DpoPair], tokens: Tokens, settings: TrainSettings, about: tuple[object, ...]
+) -> tuple[list[PairRow], list[int], Plan]:
+    """Like planned_sft, of HS-DPO's pairs."""
+    rows, dropped = dpo_rows(pairs, tokens, settings.max_tokens)
+    if not rows:
+        raise ValueError(_nothing_fits("pairs", len(pairs), settings))
+    lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
+    return rows, dropped, Plan(lengths, settings, repr((*about, rows)))
+
+
+def _nothing_fits(what: str, count: int, settings: TrainSettings) -> str:
     limits = "guard.max_prompt_tokens or guard.max_trace_tokens"
     return f"none of {count} {what} fits in {settings.max_tokens} tokens: raise {limits}"
 

@@ -3,6 +3,7 @@
 It knows no phase and decides nothing of the run.
 """
 
+import gc
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from wizloop.backends import devices
 from wizloop.loop.guard.backend import Backend, Guard, chosen
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, events, models, steps
@@ -23,7 +25,7 @@ T = TypeVar("T")
 EVERY_SECONDS = 1.0
 """How often progress is written and the person's wish is read, at most."""
 LOADED = 2
-"""How many guards are kept in memory."""
+"""How many guards are kept in memory, where a card has room for them."""
 
 
 class Interrupted(Exception):
@@ -121,7 +123,8 @@ class Context:
         """What runs models. Raises BackendError where the recipe asks for one that is not there."""
         if self.given is None:
             guard, train = self.recipe.guard, self.recipe.train
-            self.given = chosen(guard.backend, guard.device, 1 if train.launch == "one" else train.processes)
+            processes = 1 if train.launch == "one" else train.processes
+            self.given = chosen(guard.backend, guard.device, processes, sharded=train.sharding == "fsdp")
         return self.given
 
     @property
@@ -140,11 +143,16 @@ class Context:
         """
         found = self._loaded.pop(model.name, None)
         if found is None:
-            while len(self._loaded) >= LOADED:
-                del self._loaded[next(iter(self._loaded))]
+            self._make_room()
             found = self._load(model)
         self._loaded[model.name] = found
         return found
+
+    def _make_room(self) -> None:
+        while len(self._loaded) >= (LOADED if devices.room_for_another() else 1):
+            del self._loaded[next(iter(self._loaded))]
+            # A model that is part of a cycle would stay on the card beside the next.
+            gc.collect()
 
     def _load(self, model: models.Model) -> Guard:
         from wizloop.backends import artifacts

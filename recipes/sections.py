@@ -283,6 +283,19 @@ class Train(Section):
     """Whether one process trains, or several that share every step's traces; accelerate is torch's alone."""
     processes: Annotated[int, Field(ge=0)] = 0
     """How many with launch = "accelerate"; 0 means one for each card."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """With launch = "accelerate": whether each process holds the whole base, or a share of it that is put together
+    layer by layer (torch's FSDP2), for a base that fills a card on which it must also be trained. Adapters are whole in
+    each. A guard that is asked stands whole on one card either way."""
+
+    @model_validator(mode="after")
+    def _shares_have_holders(self) -> "Train":
+        if self.sharding != "none" and (self.launch == "one" or self.processes == 1):
+            raise ValueError(
+                f'sharding "{self.sharding}" divides the base among processes: set launch to "accelerate" and '
+                "processes to 0 or to 2 and more"
+            )
+        return self
 
 
 class Dpo(Section):

@@ -21,6 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
+from wizloop.backends import devices
 from wizloop.loop.context import Context, Interrupted
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors
@@ -110,8 +111,10 @@ def _sentence(error: Exception) -> str:
 
 
 def _kind(error: Exception) -> str:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return errors.DiskFull.__name__ if full else type(error).__name__
+    """The error's class, or the one that a full disk or a full memory is known by to the supervisor."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.DiskFull.__name__
+    return MemoryError.__name__ if devices.out_of_memory(error) else type(error).__name__
 
 
 if __name__ == "__main__":

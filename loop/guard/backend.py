@@ -90,13 +90,13 @@ class Backend(Protocol):
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None: ...
 
 
-def chosen(backend: str, device: str, processes: int = 1) -> Backend:
+def chosen(backend: str, device: str, processes: int = 1, *, sharded: bool = False) -> Backend:
     """What guard.backend and guard.device come to on this machine, with so many processes that train (0: one for each
-    card). Raises BackendError.
+    card), each with the whole base or with a share. Raises BackendError.
     """
     picked = devices.pick(backend, device)
     if picked.backend == "cuda":
-        return Torch(picked.device, processes)
+        return Torch(picked.device, processes, sharded)
     if processes != 1:
         raise BackendError(
             f'train.launch is "accelerate", which is torch\'s, and {picked.sentence()}: set guard.backend to "cuda", '
@@ -193,6 +193,14 @@ class Torch:
     device: str
     processes: int = 1
     """That train together; 0 means one for each card."""
+    sharded: bool = False
+    """Whether each of them holds a share of the base."""
+
+    def count(self) -> int:
+        """How many train, on this machine. Raises BackendError where one would hold all shares."""
+        from wizloop.backends import torch_launch
+
+        return torch_launch.count(self.processes, self.sharded)
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Raises ModelMissing, BadArtifact, BackendError where 4 bits are not to be had.
@@ -237,7 +245,7 @@ class Torch:
 
         how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
         if self.processes != 1:
-            how["processes"] = self.processes
+            how |= {"processes": self.processes, "sharded": self.sharded}
             return torch_launch.train("sft", base, start, examples, settings, lora, to=to, **how)
         return torch_train.train_sft(base, start, examples, settings, lora, to=to, **how)
 
@@ -259,7 +267,7 @@ class Torch:
 
         how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
         if self.processes != 1:
-            how["processes"] = self.processes
+            how |= {"processes": self.processes, "sharded": self.sharded}
             return torch_launch.train("dpo", base, start, pairs, settings, lora, to=to, **how)
         return torch_train.train_dpo(base, start, pairs, settings, lora, to=to, **how)
 

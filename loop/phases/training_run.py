@@ -75,6 +75,7 @@ def sft_settings(ctx: Context, name: str, examples: int) -> TrainSettings:
         verdict_weight=how.verdict_weight,
         prompt_weight=how.prompt_weight,
         word_dropout=how.word_dropout,
+        scale=ctx.scale,
     )
 
 
@@ -90,6 +91,7 @@ def dpo_settings(ctx: Context, name: str) -> TrainSettings:
         max_tokens=_longest(ctx),
         beta=how.beta,
         sft_weight=how.sft_weight,
+        scale=ctx.scale,
     )
 
 

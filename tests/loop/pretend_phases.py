@@ -44,6 +44,7 @@ def _go_wrong(ctx: Context) -> None:
     faults: dict[str, Callable[[], Any]] = {
         "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "aborted": os.abort,
+        "card_full": _card_full,
         "full": _full,
         "full_store": _full_store,
         "wrong": _wrong,
@@ -59,6 +60,12 @@ def _go_wrong(ctx: Context) -> None:
 def _told(ctx: Context, name: str) -> str | None:
     path = ctx.workspace / f"{ctx.phase}.{name}"
     return path.read_text() if path.exists() else None
+
+
+def _card_full() -> None:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB")
 
 
 def _full() -> None:

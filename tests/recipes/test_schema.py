@@ -115,6 +115,23 @@ def test_filters_that_disagree_are_refused(tmp_path: Path, filters: str, says: s
         load(written(tmp_path, f'name = "x"\n[[data]]\npath = "a"\nsplit = "pool"\n{filters}'))
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ('[train]\nsharding = "fsdp"', 'set launch to "accelerate" and'),
+        ('[train]\nlaunch = "accelerate"\nprocesses = 1\nsharding = "fsdp"', "processes to 0 or to 2 and more"),
+        ('[train]\nlaunch = "accelerate"\nsharding = "deepspeed"', "Input should be 'none' or 'fsdp'"),
+        (
+            '[train]\nlaunch = "accelerate"\nsharding = "fsdp"\n[guard]\nquantise = "4bit"',
+            r"cannot divide weights that guard\.quantise packs",
+        ),
+    ],
+)
+def test_a_base_that_cannot_be_divided_is_refused(tmp_path: Path, more: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load(written(tmp_path, DEMO + more))
+
+
 def test_a_name_that_is_no_recipe_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'demo'"):
         load("demmo")

@@ -213,7 +213,8 @@ def test_stop_lets_the_phase_end_and_stop_now_does_not(workspace: Workspace) -> 
 
 
 def test_a_worker_that_runs_out_of_memory_gets_smaller_batches(workspace: Workspace) -> None:
-    workspace.tell("first.aborted", 2)
+    workspace.tell("first.aborted", 1)
+    workspace.tell("first.card_full", 1)
     assert workspace.run() == "done False the one round is done"
     with Store.open(workspace.path, readonly=True) as store, store.read() as db:
         step = steps.step(db, 0, "first")
