@@ -23,7 +23,12 @@ def trainable(model: Any) -> dict[str, mx.array]:
 
 def write_adapter(to: Path, model: Any, config: dict[str, Any]) -> None:
     """adapters.safetensors and adapter_config.json, as mlx-lm reads them."""
-    mx.save_safetensors(str(to / ADAPTER), trainable(model))
+    save_adapter(to, config, trainable(model))
+
+
+def save_adapter(to: Path, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
+    """Like write_adapter, of weights by mlx-lm's names."""
+    mx.save_safetensors(str(to / ADAPTER), weights)
     (to / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 

@@ -5,11 +5,10 @@ what was written answers like what was trained.
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import artifacts, mlx_load
+from wizloop.backends import artifacts, mlx_checkpoint, mlx_layouts, mlx_load
 from wizloop.backends.guard_types import BackendError
 
 # After wizloop's own, which readies the BLAS.
@@ -22,9 +21,11 @@ _GROUPS = (64, 32)
 
 
 def export_adapter(base: str, adapter: Path, to: Path) -> None:
-    """The LoRA adapter as mlx-lm reads it (`mlx_lm.generate --adapter-path`), with the name of its base beside it."""
-    for name in ("adapters.safetensors", "adapter_config.json"):
-        shutil.copyfile(adapter / name, to / name)
+    """The LoRA adapter, in either layout, as mlx-lm reads it (`mlx_lm.generate --adapter-path`), with the name of its
+    base beside it. Raises BadArtifact.
+    """
+    config, weights = mlx_layouts.read(adapter)
+    mlx_checkpoint.save_adapter(to, config, weights)
     artifacts.name_base(base, to)
 
 

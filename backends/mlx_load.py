@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import blas, model_folder
+from wizloop.backends import blas, mlx_layouts, model_folder
 from wizloop.backends.guard_types import BadArtifact, LoraShape
 
 # Must come before mlx.core: see blas.
@@ -89,10 +89,10 @@ def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
 
 
 def load_adapter_weights(model: Any, adapter: Path) -> None:
-    """Put the weights in `adapter` into a model that has LoRA layers already. Raises BadArtifact when they do not fit
-    exactly.
+    """Put the weights in `adapter`, in either layout, into a model that has LoRA layers already. Raises BadArtifact
+    when they do not fit exactly.
     """
-    weights: Any = mx.load(str(adapter / "adapters.safetensors"))
+    weights = mlx_layouts.weights(adapter)
     present = dict(tree_flatten(model.trainable_parameters()))
     if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in present.items()}:
         raise BadArtifact(
@@ -127,11 +127,23 @@ def _unchanged(logits: mx.array) -> mx.array:
 
 def _add_adapter(model: Any, adapter: Path) -> None:
     try:
-        load_adapters(model, str(adapter))
+        if mlx_layouts.is_peft(adapter):
+            _add_peft(model, adapter)
+        else:
+            load_adapters(model, str(adapter))
     except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
         raise BadArtifact(f"{adapter}: cannot be loaded as an adapter: {error}") from error
     if not all(bool(mx.isfinite(weight).all().item()) for weight in _adapter_weights(model)):
         raise BadArtifact(f"{adapter}: holds a weight that is not a finite number; remove the folder and start again")
+
+
+def _add_peft(model: Any, adapter: Path) -> None:
+    config, weights = mlx_layouts.read(adapter)
+    linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
+    there = {name for name, _ in tree_flatten(model.parameters()) if name.endswith((".lora_a", ".lora_b"))}
+    if there != set(weights):
+        raise BadArtifact(f"{adapter}: its weights do not fit this base; it belongs to another model")
+    model.load_weights(list(weights.items()), strict=False)
 
 
 def _adapter_weights(model: Any) -> list[mx.array]:

@@ -11,16 +11,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
-
-from wizloop.backends import artifacts, torch_adapter, torch_load
+from wizloop.backends import artifacts, torch_adapter, torch_layouts, torch_load
 from wizloop.backends.guard_types import BackendError
 
 
 def export_adapter(base: str, adapter: Path, to: Path) -> None:
-    """The LoRA adapter as PEFT reads it (`PeftModel.from_pretrained`), with the name of its base beside it."""
-    for name in (torch_adapter.ADAPTER, torch_adapter.CONFIG):
-        shutil.copyfile(adapter / name, to / name)
+    """The LoRA adapter, in either layout, as PEFT reads it (`PeftModel.from_pretrained`), with the name of its base
+    beside it. Raises BadArtifact.
+    """
+    config, weights = torch_layouts.read(adapter)
+    torch_adapter.save(to, config, weights)
     artifacts.name_base(base, to)
 
 
@@ -54,11 +54,11 @@ def export_nf4(base: str, adapter: Path | None, to: Path) -> None:
 def _merged(base: str, adapter: Path | None) -> tuple[Any, Any]:
     """The base with its adapter in its weights, never quantised, and the tokenizer."""
     loaded = torch_load.load(base, None, quantise=False, device="cpu")
-    if getattr(loaded.model, "is_quantized", False):
+    if torch_load.quantised(loaded.model):
         raise BackendError(f"{base}: is quantised, and merging would round the adapter away: export the adapter alone")
     if adapter is None:
         return loaded.model, loaded.tokenizer
-    return PeftModel.from_pretrained(loaded.model, str(adapter)).merge_and_unload(), loaded.tokenizer
+    return torch_layouts.add_adapter(loaded.model, adapter).merge_and_unload(), loaded.tokenizer
 
 
 def _save(model: Any, tokenizer: Any, to: Path) -> None:

@@ -1,0 +1,178 @@
+"""An adapter of either layout, on either backend: asked, exported, and trained on from where it stands."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trl", reason="training on torch needs the extra cuda")
+
+from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs, prompts
+from wizloop.backends import mlx_checkpoint, mlx_export, mlx_guard, mlx_load, mlx_train
+from wizloop.backends import torch_adapter, torch_export, torch_guard, torch_load, torch_train
+from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, LoraShape
+from wizloop.backends.tokens import Tokens
+
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+import torch
+from peft import PeftModel
+
+HARM = Choice((" harmful", " unharmful"))
+LORA = LoraShape(rank=4, scale=1.5, dropout=0.0, layers=-1)
+LAST = replace(LORA, layers=1)
+# One step that moves nothing to speak of: what comes out is what training began with.
+STILL = replace(SETTINGS, epochs=1, batch=24, lr=1e-9)
+LAYOUTS = ("mlx", "peft", "peft of the last block")
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_base: Path) -> Tokens:
+    return Tokens(torch_load.load(str(tiny_base), None, quantise=False, device="cpu").tokenizer)
+
+
+@pytest.fixture(scope="module")
+def asked(tokens: Tokens) -> list[Encoded]:
+    return prompts(tokens)[:6]
+
+
+def by_mlx(base: Path, folder: Path) -> Path:
+    loaded = mlx_load.load(str(base), None, quantise=False, fuse=False)
+    mx.random.seed(7)
+    config = mlx_load.add_new_adapter(loaded.model, LORA)
+    for _, layer in loaded.model.named_modules():
+        if "lora_b" in layer:
+            layer["lora_b"] = mx.random.normal(layer["lora_b"].shape) * 0.5
+    mlx_checkpoint.write_adapter(folder, loaded.model, config)
+    return folder
+
+
+def by_torch(base: Path, folder: Path, shape: LoraShape) -> Path:
+    loaded = torch_load.load(str(base), None, quantise=False, device="cpu")
+    model = torch_adapter.add_new_adapter(loaded.model, shape, seed=1)
+    draw = torch.Generator().manual_seed(2)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            each.data = 0.3 * torch.randn(each.shape, generator=draw)
+    torch_adapter.write(folder, model)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One in each layout."""
+    new_folder = tmp_path_factory.mktemp
+    return {
+        "mlx": by_mlx(tiny_base, new_folder("mlx")),
+        "peft": by_torch(tiny_base, new_folder("peft"), LORA),
+        "peft of the last block": by_torch(tiny_base, new_folder("last"), LAST),
+    }
+
+
+def logits(base: Path, adapter: Path, asked: list[Encoded]) -> tuple[Any, Any]:
+    """What comes next after each prompt, on MLX and on torch, [prompts, vocabulary] each."""
+    ours = mlx_load.load(str(base), adapter, quantise=False, fuse=True).model
+    theirs = torch_load.load(str(base), adapter, quantise=False, device="cpu").model
+    rows = [[[*one.shared, *one.body]] for one in asked]
+    with torch.no_grad():
+        on_torch = [theirs(torch.tensor(row)).logits[0, -1].numpy() for row in rows]
+    return np.array([np.array(ours(mx.array(row))[0, -1]) for row in rows]), np.array(on_torch)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_both_backends_give_the_same_logits(
+    tiny_base: Path, adapters: dict[str, Path], asked: list[Encoded], layout: str
+) -> None:
+    ours, theirs = logits(tiny_base, adapters[layout], asked)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    bare = mlx_guard.load(str(tiny_base)).score(asked, HARM)
+    assert np.abs(mlx_guard.load(str(tiny_base), adapters[layout]).score(asked, HARM) - bare).max() > 0.05
+
+
+def of_torch(base: Path, folder: Path, asked: list[Encoded]) -> Any:
+    model = PeftModel.from_pretrained(
+        torch_load.load(str(base), None, quantise=False, device="cpu").model, str(folder)
+    ).eval()
+    with torch.no_grad():
+        rows = [torch.tensor([[*one.shared, *one.body]]) for one in asked]
+        return np.array([model(row).logits[0, -1].numpy() for row in rows])
+
+
+def of_mlx(base: Path, folder: Path, asked: list[Encoded]) -> Any:
+    from mlx_lm.tuner.utils import load_adapters
+
+    model = load_adapters(mlx_load.load(str(base), None, quantise=False, fuse=False).model, str(folder))
+    model.eval()
+    return np.array([np.array(model(mx.array([[*one.shared, *one.body]]))[0, -1]) for one in asked])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("export", "read"), [(mlx_export, of_mlx), (torch_export, of_torch)])
+def test_what_is_exported_of_it_answers_alike(
+    tiny_base: Path,
+    adapters: dict[str, Path],
+    asked: list[Encoded],
+    tmp_path: Path,
+    export: Any,
+    read: Callable[..., Any],
+    layout: str,
+) -> None:
+    wanted = logits(tiny_base, adapters[layout], asked)[0]
+    whole, alone = new(tmp_path / "whole"), new(tmp_path / "alone")
+    export.export_safetensors(str(tiny_base), adapters[layout], whole)
+    merged = torch_guard.load(str(whole))._loaded.model
+    with torch.no_grad():
+        found = [merged(torch.tensor([[*one.shared, *one.body]])).logits[0, -1].numpy() for one in asked]
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    export.export_adapter(str(tiny_base), adapters[layout], alone)
+    np.testing.assert_allclose(read(tiny_base, alone, asked), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("train", "layout", "shape"), [(torch_train, "mlx", LORA), (mlx_train, "peft", LORA), (mlx_train, LAYOUTS[2], LAST)]
+)
+def test_training_goes_on_from_the_other_backends_adapter(
+    tiny_base: Path,
+    adapters: dict[str, Path],
+    tokens: Tokens,
+    asked: list[Encoded],
+    tmp_path: Path,
+    train: Any,
+    layout: str,
+    shape: LoraShape,
+    kind: str,
+) -> None:
+    how = {"to": new(tmp_path / "to"), "checkpoint": tmp_path / "ck", "on_step": nothing}
+    begin, lessons = (train.train_sft, examples(tokens)) if kind == "sft" else (train.train_dpo, pairs(tokens))
+    result = begin(str(tiny_base), adapters[layout], lessons, STILL, shape, **how)
+    if kind == "dpo":
+        # The start is the reference: beside the chosen completions' loss stands the preference of equals, log 2.
+        assert result.losses[0][1] > 0.6931 * 0.9
+    began = logits(tiny_base, adapters[layout], asked)[0]
+    for found in logits(tiny_base, tmp_path / "to", asked):
+        np.testing.assert_allclose(found, began, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"peft_type": "IA3"}, "is a IA3 adapter"),
+        ({"use_dora": True}, "mlx-lm has no use_dora"),
+        ({"rank_pattern": {"q_proj": 2}}, "mlx-lm has no rank_pattern"),
+    ],
+)
+def test_an_adapter_of_peft_that_mlx_lm_has_no_word_for_is_refused(
+    tiny_base: Path, adapters: dict[str, Path], tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(adapters["peft"], folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
+    with pytest.raises(BadArtifact, match=said):
+        mlx_guard.load(str(tiny_base), folder)
