@@ -4,9 +4,8 @@ The provider keeps the shared instruction in its cache by itself and says how ma
 filters are set off, for the samples are what they look for; blocks remain, and are no reason to ask again.
 """
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -61,16 +60,27 @@ class _Reply(BaseModel):
     response_id: str | None = None
 
 
-@dataclass(frozen=True)
 class Clients:
-    """The SDK's client for everything but questions; and one for questions, by the room that their answers have.
+    """The SDK's clients, each made once, for that takes a tenth of a second; `make` gets the room of the answers.
 
     A client adds to its requests what is sent alike for all of them. Given with each of them, the SDK would check, copy
     and convert it anew, which took half of a call's processor time.
     """
 
-    plain: Any
-    asking: Callable[[int], Any]
+    def __init__(self, make: Callable[[int | None], Any]) -> None:
+        self._make, self._made, self._making = make, dict[int | None, Any](), threading.Lock()
+
+    @property
+    def plain(self) -> Any:
+        """For everything but questions."""
+        return self.asking(None)
+
+    def asking(self, room: int | None) -> Any:
+        """For questions whose answers have so much room."""
+        with self._making:
+            if room not in self._made:
+                self._made[room] = self._make(room)
+            return self._made[room]
 
 
 class Gemini(RemoteTeacher):
@@ -109,14 +119,17 @@ class Gemini(RemoteTeacher):
         secret = (self.reach.secret or SecretStr("")).get_secret_value()
         address = self.reach.base_url or self.base_url
 
-        def made(seconds: float, alike: dict[str, Any] | None = None) -> Any:
+        def make(room: int | None) -> Any:
             # The time is told to the provider too, so that it does not work, and bill, for a caller that is gone.
+            seconds, alike = (self.reach.long_s, None) if room is None else (self.reach.deadline_s, self._alike(room))
             timeout = int(seconds * 1000)
             options = types.HttpOptions(base_url=address, httpx_client=client, timeout=timeout, extra_body=alike)
             return genai.Client(api_key=secret, http_options=options)
 
-        asking = cache(lambda room: made(self.reach.deadline_s, self._alike(room)))
-        return Clients(made(self.reach.long_s), asking), (errors.APIError,)
+        clients = Clients(make)
+        # Now, and not in the time of the first question.
+        clients.asking(self.reach.max_tokens)
+        return clients, (errors.APIError,)
 
     def send(self, sdk: Clients, question: Question) -> object:
         """Ask the question; what the SDK makes of the reply is not looked at."""
