@@ -4,9 +4,11 @@
     python benchmarks/teachers.py pace  [--provider claude] [--calls 1000] [--latency 0.2] [--concurrency 32]
     python benchmarks/teachers.py costs [--samples 200]
 
-`kills` compares what the provider billed with what the ledger charged; `pace` compares the wall time with calls x
-latency / concurrency; `costs` prices 1,000 traces by mode. The phase teach runs in a process of its own, on the real
-store, through the real SDKs; the providers are those of tests/servers. What else is on the market is in `peers.py`.
+`kills` compares what the provider billed with what the ledger charged, through all of its kills: where the money or the
+work is used up before the last of them, the caller is killed while it starts, looks and gives up again. `pace` compares
+the wall time with calls x latency / concurrency; `costs` prices 1,000 traces by mode. The phase teach runs in a process
+of its own, on the real store, through the real SDKs; the providers are those of tests/servers. What else is on the
+market is in `peers.py`.
 """
 
 import argparse
@@ -58,7 +60,8 @@ BATCH_FAULTS = {
     "upload": ("500", "reset before the reply"),
     "row": ("errored", "refusal", "wrong schema"),
 }
-LOST = "in flight at a kill"
+LOST, UNPAID = "in flight at a kill", "waits for budget"
+BEGUN, MOST_STARTS = "begun", 200
 PUBLISHED = {"claude": 3.00, "gemini": 0.23}
 """Dollars for 1,000 traces, as published for other pipelines with these providers' models."""
 
@@ -116,24 +119,33 @@ def work(workspace: Path) -> str:
 def kills(
     workspace: Path, kind: str, *, calls: int, times: int, mode: str, cap_share: float | None, seed: int = 1
 ) -> dict[str, Any]:
-    """Do the work through so many SIGKILLs; the books of both sides, and what is wrong with them."""
+    """Do the work through so many SIGKILLs; the books of both sides, and what is wrong with them.
+
+    A caller that has nothing more to ask, or no money for it, is started and killed again until all are done.
+    """
     rng = random.Random(seed)
     cap = None if cap_share is None else int(cap_share * calls * _each_micro(kind, mode))
     prepare(workspace, kind, calls, mode=mode, cap_micro=cap, concurrency=CONCURRENCY)
-    began, killed = time.monotonic(), 0
+    began, asking, idle, ended, lasted = time.monotonic(), 0, 0, False, 0.0
     expected = calls * (cap_share or 1.0) * 0.9 if mode == "live" else calls / 100 * 20
     with pairs.server(kind, script=script(seed), latency_s=0.02, batch_s=0.1) as server:
         server.deadline_s = DEADLINE_S
-        with (workspace / "child.log").open("ab") as log:
-            while True:
-                child = _child(workspace, server.url, log)
-                if killed < times:
-                    killed += _killed(child, server, rng.uniform(0.3, 1.3) * expected / times)
-                if child.wait() == 0:
-                    break
-                if child.returncode != -signal.SIGKILL:
-                    raise RuntimeError(f"the phase failed: {(workspace / 'child.log').read_text()[-2000:]}")
-        return _books(workspace, server, cap, killed, time.monotonic() - began)
+        for number in range(MOST_STARTS):
+            log = workspace / f"child-{number}.log"
+            with log.open("wb") as told:
+                child = _child(workspace, server.url, told)
+            wanted = asking + idle < times
+            if wanted and ended:
+                idle += _killed_idle(child, log, rng.uniform(0, lasted))
+            elif wanted:
+                asking += _killed(child, server, rng.uniform(0.3, 1.3) * expected / times)
+            if child.wait() == 0:
+                ended, lasted = True, json.loads(log.read_text().splitlines()[-1])["seconds"]
+            elif child.returncode != -signal.SIGKILL:
+                raise RuntimeError(f"the phase failed: {log.read_text()[-2000:]}")
+            if child.returncode == 0 and asking + idle >= times:
+                return _books(workspace, server, cap, asking, idle, time.monotonic() - began)
+    raise RuntimeError(f"after {MOST_STARTS} starts {asking + idle} kills of {times} came in time")
 
 
 def _each_micro(kind: str, mode: str) -> float:
@@ -168,29 +180,46 @@ def _killed(child: "subprocess.Popen[bytes]", server: Any, after: float) -> bool
     return True
 
 
-def _books(workspace: Path, server: Any, cap: int | None, killed: int, seconds: float) -> dict[str, Any]:
+def _killed_idle(child: "subprocess.Popen[bytes]", log: Path, after: float) -> bool:
+    """Kill it so many seconds after it has begun to work; False where it was done before."""
+    while child.poll() is None and BEGUN not in log.read_text():
+        time.sleep(0.002)
+    time.sleep(after)
+    if child.poll() is not None:
+        return False
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    return True
+
+
+def _books(workspace: Path, server: Any, cap: int | None, asking: int, idle: int, seconds: float) -> dict[str, Any]:
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        money, made = teaching.budget(db), teaching.calls(db, 0)
+        money, made, told = teaching.budget(db), teaching.calls(db, 0), steps.get_round(db, 0)
         picked = [one.sample_id for one in selections.of_round(db, 0)]
+    assert told is not None
+    waits = any("pass the budget" in why for why in told.record["teach"]["given_up"].values())
     last = {call.sample_id: call for call in made}
-    fates = Counter(_fate(last.get(sample_id)) for sample_id in picked)
+    fates = Counter(_fate(last.get(sample_id), waits) for sample_id in picked)
     in_doubt = sum(call.reserved_micro for call in made if call.state == "ambiguous")
     lost = sum(call.state == "ambiguous" and call.outcome is None for call in made)
     twice = sum(times > 1 for times in server.books.billed.values())
     bill = server.books.bill_micro
     charged = max(money.settled_micro + money.reserved_micro, bill)
     unended = fates.keys() & {"planned", "reserved", "sent", "received", "not asked"}
+    waiting = fates[UNPAID] > 0
     wrong = {
         "a question was billed twice": twice > 0,
         "the provider billed more than was charged": bill > money.settled_micro + money.reserved_micro + 1e-6,
         "the cap was passed": cap is not None and charged > cap,
-        "more was in flight than can have been": lost > killed * CONCURRENCY,
+        "more was in flight than can have been": lost > asking * CONCURRENCY,
         "something is still held": money.reserved_micro != in_doubt,
-        "a sample has no end": bool(unended) and cap is None,
+        "a sample has no end": bool(unended),
+        "a sample waits for money where there is no cap": waiting and cap is None,
         "the key was written down": key_found(workspace),
     }
     return {
-        "kills": killed,
+        "kills": asking + idle,
+        "kills_with_nothing_to_ask": idle,
         "seconds": round(seconds, 1),
         "requests": server.books.requests,
         "faults": dict(server.books.dealt),
@@ -212,9 +241,10 @@ def key_found(workspace: Path) -> bool:
     return any(mark in one.read_bytes() for one in workspace.rglob("*") if one.is_file() for mark in marks)
 
 
-def _fate(call: teaching.Call | None) -> str:
-    if call is None:
-        return "not asked"
+def _fate(call: teaching.Call | None, waits: bool) -> str:
+    """What became of a sample, by its last call; `waits`: one more call could have passed the cap."""
+    if call is None or call.state == "planned":
+        return UNPAID if waits else "not asked"
     if call.state == "ambiguous":
         return LOST if call.outcome is None else "broke off"
     return call.state
@@ -313,6 +343,7 @@ def _main() -> None:
     options = parser.parse_args()
     if options.part == "child":
         _load()
+        print(BEGUN, flush=True)
         began, cpu = time.monotonic(), time.process_time()
         work(Path(options.workspace))
         print(json.dumps({"seconds": time.monotonic() - began, "cpu": time.process_time() - cpu}))
