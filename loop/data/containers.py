@@ -8,7 +8,7 @@ import csv
 import gzip
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -59,8 +59,7 @@ def records(path: Path) -> Numbered:
 
         yield from parquet.records(path)
     elif kind in readers:
-        with _opened(path) as stream:
-            yield from readers[kind](path, stream)
+        yield from _texts(path, readers[kind])
     else:
         raise ImportRefused(
             f"{path}: not a kind of file that is known; name it .jsonl, .json or .csv (.gz if zipped) or .parquet"
@@ -84,21 +83,30 @@ def _looked_at(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """The file as text. Whatever keeps it from being read becomes an ImportRefused."""
+def _texts(path: Path, reader: Callable[[Path, TextIO], Numbered]) -> Numbered:
+    """The rows of a file of text. Whatever keeps it from being read becomes an ImportRefused."""
+    number = 0
     try:
-        # csv wants the line ends as they are, and JSON does not mind.
-        newline = "" if ".csv" in path.suffixes[-2:] else None
-        with (
-            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as binary,
-            TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline) as stream,
-        ):
-            yield stream
+        with _opened(path) as stream:
+            for number, record in reader(path, stream):
+                yield number, record
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise ImportRefused(f"{path}: the gzip data are damaged or cut short; fetch the file again") from None
+        raise ImportRefused(
+            f"{path}: row {number + 1}: the gzip data are damaged or cut short there; fetch the file again"
+        ) from None
     except OSError as error:
         raise ImportRefused(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    # csv wants the line ends as they are, and JSON does not mind.
+    newline = "" if ".csv" in path.suffixes[-2:] else None
+    with (
+        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as binary,
+        TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline) as stream,
+    ):
+        yield stream
 
 
 def _json_lines(path: Path, stream: TextIO) -> Numbered:

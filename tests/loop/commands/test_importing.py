@@ -138,7 +138,9 @@ def zipped(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("made", "sentence"),
     [
-        pytest.param(lambda at: zipped(at / "a.jsonl.gz"), "damaged or cut short", id="a truncated gzip"),
+        pytest.param(
+            lambda at: zipped(at / "a.jsonl.gz"), "the gzip data are damaged or cut short there", id="a truncated gzip"
+        ),
         pytest.param(lambda at: lines(at / "a.jsonl"), "there is no row in it", id="an empty file"),
         pytest.param(lambda at: lines(at / "a.json"), "there is no row in it", id="an empty list's file"),
         pytest.param(lambda at: at, "it is a folder", id="a folder"),
