@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def kills(
         for number in range(MOST_STARTS):
             log = workspace / f"child-{number}.log"
             with log.open("wb") as told:
-                child = _child(workspace, server.url, told)
+                child = _child(workspace, kind, server.url, told)
             wanted = asking + idle < times
             if wanted and ended:
                 idle += _killed_idle(child, log, rng.uniform(0, lasted))
@@ -163,8 +164,8 @@ def environment(url: str) -> dict[str, str]:
     return os.environ | addresses | {"ANTHROPIC_API_KEY": KEY, "GEMINI_API_KEY": KEY}
 
 
-def _child(workspace: Path, url: str, log: Any) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", str(Path(__file__)), "child", str(workspace)]
+def _child(workspace: Path, kind: str, url: str, log: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", str(Path(__file__)), "child", str(workspace), "--provider", kind]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(url))
 
 
@@ -257,7 +258,7 @@ def pace(workspace: Path, kind: str, *, calls: int, latency_s: float, concurrenc
         # In a process of its own, as a night has it: the provider must not take the caller's interpreter.
         began = time.monotonic()
         with (workspace / "child.log").open("ab") as log:
-            status = _child(workspace, server.url, log).wait()
+            status = _child(workspace, kind, server.url, log).wait()
         whole = time.monotonic() - began
     told = json.loads((workspace / "child.log").read_text().splitlines()[-1])
     ideal = calls * latency_s / concurrency
@@ -306,13 +307,9 @@ def costs(n: int, models: Mapping[str, str] = pairs.MODELS) -> list[dict[str, An
     return [{"samples": len(asked), "shared": round(shared), "own": round(sent), "out": round(written)}, *found]
 
 
-def _load() -> None:
-    """Load the SDKs, which a night does once, before the calls are timed."""
-    import anthropic
-    from google import genai
-
-    assert anthropic.__version__
-    assert genai.__version__
+def _load(kind: str) -> None:
+    """Load the provider's SDK, which a night does once, before the calls are timed."""
+    import_module("anthropic" if kind == "claude" else "google.genai")
 
 
 def _recorded_length() -> float:
@@ -327,9 +324,9 @@ def _recorded_length() -> float:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    parts.add_parser("child").add_argument("workspace")
-    fire, fast = parts.add_parser("kills"), parts.add_parser("pace")
-    for part in (fire, fast):
+    child, fire, fast = (parts.add_parser(name) for name in ("child", "kills", "pace"))
+    child.add_argument("workspace")
+    for part in (child, fire, fast):
         part.add_argument("--provider", choices=("claude", "gemini"), default="claude")
     fire.add_argument("--calls", type=int, default=500)
     fire.add_argument("--kills", type=int, default=20)
@@ -342,7 +339,7 @@ def _main() -> None:
     parts.add_parser("costs").add_argument("--samples", type=int, default=200)
     options = parser.parse_args()
     if options.part == "child":
-        _load()
+        _load(options.provider)
         print(BEGUN, flush=True)
         began, cpu = time.monotonic(), time.process_time()
         work(Path(options.workspace))

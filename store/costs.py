@@ -1,13 +1,13 @@
 """What teacher calls came to, summed by who answered, on which day and in which round. It knows no price."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, or_, select
 
-from wizloop.store import tables
+from wizloop.store import rows, steps, tables
 
 _DAY = 10
 """Characters of a date in ISO form."""
@@ -58,6 +58,8 @@ class Unanswered:
     response: str | None
     calls: Sequence[tuple[str, str, str | None]]
     """Teacher, outcome (or state) and category of every call, in order."""
+    given_up: Mapping[str, str]
+    """Why a teacher was asked no more in that round, by the teacher's name, where it had no say on this sample."""
 
 
 _TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
@@ -83,24 +85,37 @@ def refused(db: Connection) -> list[Refused]:
 
 
 def unanswered(db: Connection) -> list[Unanswered]:
-    """The samples that were picked, were put to a teacher, and have no trace; in the order of their rounds and ids.
+    """The samples that were picked and have no trace, in the order of their rounds and ids: those that were put to a
+    teacher, and those that a teacher was given up before, because the money was used up for example.
 
     A round whose teachers are still being asked lists what they have not come to an end with.
     """
+    left = {one.number: one.record.get("teach", {}).get("given_up", {}) for one in steps.rounds(db)}
+    early = [number for number, given_up in left.items() if given_up]
     picked, trace, call = tables.selections, tables.teacher_traces, tables.teacher_calls
     taught = exists().where(trace.c.sample_id == picked.c.sample_id)
     asked = exists().where(call.c.sample_id == picked.c.sample_id)
     query = select(picked.c.sample_id, picked.c.round, tables.samples.c.prompt, tables.samples.c.response)
-    query = query.join(tables.samples, tables.samples.c.id == picked.c.sample_id).where(~taught, asked)
+    query = query.join(tables.samples, tables.samples.c.id == picked.c.sample_id)
+    query = query.where(~taught, or_(asked, picked.c.round.in_(early)))
     found = db.execute(query.order_by(picked.c.round, picked.c.sample_id)).all()
-    return [Unanswered(*row, calls=_came_to(db, row.sample_id)) for row in found]
+    calls = _came_to(db, [row.sample_id for row in found])
+    return [_unanswered(row, calls.get(row.sample_id, []), left.get(row.round, {})) for row in found]
 
 
-def _came_to(db: Connection, sample_id: int) -> list[tuple[str, str, str | None]]:
-    table = tables.teacher_calls
-    query = select(table.c.teacher, table.c.outcome, table.c.state, table.c.category)
-    found = db.execute(query.where(table.c.sample_id == sample_id).order_by(table.c.id))
-    return [(row.teacher, row.outcome or row.state, row.category) for row in found]
+def _unanswered(row: Any, calls: Sequence[tuple[str, str, str | None]], given_up: Mapping[str, str]) -> Unanswered:
+    had_a_say = {teacher for teacher, outcome, _ in calls if outcome not in _NOT_SENT}
+    unheard = {name: why for name, why in given_up.items() if name not in had_a_say}
+    return Unanswered(row.sample_id, row.round, row.prompt, row.response, calls, unheard)
+
+
+def _came_to(db: Connection, sample_ids: Sequence[int]) -> dict[int, list[tuple[str, str, str | None]]]:
+    table, found = tables.teacher_calls, dict[int, list[tuple[str, str, str | None]]]()
+    query = select(table.c.sample_id, table.c.teacher, table.c.outcome, table.c.state, table.c.category)
+    for piece in rows.pieces(sample_ids, 500):
+        for row in db.execute(query.where(table.c.sample_id.in_(piece)).order_by(table.c.id)):
+            found.setdefault(row.sample_id, []).append((row.teacher, row.outcome or row.state, row.category))
+    return found
 
 
 def _calls(db: Connection) -> Iterator[Any]:

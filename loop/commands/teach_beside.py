@@ -48,8 +48,9 @@ def unanswered(workspace: Path, as_json: bool) -> None:
         put(found)
         return
     for row in found:
-        came_to = ", then ".join(_outcome(one) for one in row["calls"])
-        print(shown(f"{row['sample']['id']}  round {row['round']}: {came_to}"))
+        came_to = [", then ".join(_outcome(one) for one in row["calls"])] if row["calls"] else []
+        came_to += [f"{name} was not asked: {why}" for name, why in row["given_up"].items()]
+        print(shown(f"{row['sample']['id']}  round {row['round']}: {'; '.join(came_to)}", 400))
         print(shown(f"    prompt: {' '.join(row['sample']['prompt'].split())}", 400))
     say(f"{len(found)} samples that no teacher answered" if found else "every sample that was asked about is answered")
 
@@ -108,7 +109,7 @@ def _lines(text: str) -> None:
 def _row(one: Any) -> dict[str, Any]:
     calls = [{"teacher": teacher, "outcome": outcome, "category": category} for teacher, outcome, category in one.calls]
     sample = {"id": one.sample_id, "prompt": one.prompt, "response": one.response}
-    return {"sample": sample, "round": one.round, "calls": calls}
+    return {"sample": sample, "round": one.round, "calls": calls, "given_up": dict(one.given_up)}
 
 
 def _outcome(call: dict[str, Any]) -> str:

@@ -140,6 +140,19 @@ def test_costs_are_summed_and_nothing_is_left_out(spent: Path) -> None:
     assert max(len(line) for line in told.stdout.splitlines()) <= 80
 
 
+def test_who_waits_for_money_is_listed_with_the_reason(tmp_path: Path) -> None:
+    ctx = context(tmp_path, 6, cap_micro=WORST + 2 * COST)
+    told = teach(ctx, [seat(Scripted(lambda asked, number: ok(asked)), concurrency=1)])
+    ctx.store.close()
+    assert told == "3 of 6 taught; 3 without an answer"
+    rows = json.loads(run("teach", "--unanswered", "-w", str(tmp_path), "--json").stdout)
+    assert [row["sample"]["prompt"] for row in rows] == ["question 4", "question 5", "question 6"]
+    why = "one more call could pass the budget of $0.0002: $0.0002 is spent and $0.0000 reserved"
+    assert [row["given_up"] for row in rows] == [{"scripted": why}] * 3
+    assert f"scripted was not asked: {why}" in run("teach", "--unanswered", "-w", str(tmp_path)).stdout
+    assert json.loads(run("costs", "-w", str(tmp_path), "--json").stdout)["unanswered"] == 3
+
+
 def newer(workspace: Path) -> None:
     """Let the run's recipe have a key that this version does not know."""
     with Store.open(workspace) as store, store.write() as db:
