@@ -359,3 +359,7 @@ def test_four_bits_are_trained_over_and_exported(tiny_base: Path, tmp_path: Path
         four, full = (torch.softmax(each.model(input_ids=probe).logits[0, -1], -1) for each in (exported, whole))
     assert float((four - full).abs().max()) < 0.2
     assert "Linear4bit" in repr(exported.model)
+    # Over weights of 4 bits an adapter stays beside them, and nothing is merged.
+    assert "lora_A" in repr(torch_load.load(str(to), taught, quantise=False, device="cpu").model)
+    with pytest.raises(BackendError, match="is quantised, and merging would round the adapter away"):
+        torch_export.export_safetensors(str(to), taught, new(tmp_path / "merged"))
