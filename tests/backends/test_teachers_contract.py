@@ -1,11 +1,13 @@
 """What holds for every teacher, whether it runs here, is replayed, or stands behind a network."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.servers.pairs import KINDS, pair
+from tests.servers.pairs import KINDS, pair, server
+from tests.servers.pairs import teacher as teacher_of
 from wizloop.backends import teacher_prompt
 from wizloop.backends.policy_reasoner import PolicyReasoner
 from wizloop.backends.policy_scoring import Policy
@@ -117,6 +119,19 @@ def test_a_kept_refusal_stays_one_when_it_is_read_again(teacher: Teacher) -> Non
     if teacher.name not in reasons or isinstance(teacher, ReplayTeacher):
         return
     assert teacher.read("", reasons[teacher.name], ALONE).outcome in ("refused", "blocked")
+
+
+def test_gemini_is_told_how_long_its_caller_waits() -> None:
+    with server("gemini") as running:
+        asking = teacher_of("gemini", running.url, deadline_s=30)
+        patient = type(asking)(replace(asking.reach, long_s=90))
+        patient.ask(ALONE)
+        patient.ask(replace(ALONE, max_tokens=6000))
+        patient.look()
+        patient.close()
+    assert [header["x-server-timeout"] for header in running.books.headers] == ["30", "30", "90"]
+    rooms = [body["generationConfig"]["maxOutputTokens"] for body in running.books.bodies if body]
+    assert rooms == [3000, 6000]
 
 
 def test_it_says_which_one_it_is(teacher: Teacher) -> None:
