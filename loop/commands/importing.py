@@ -191,7 +191,9 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
             with _progress("written") as written:
                 before = import_file.write(store, checked, now(), keep=not dry_run, progress=written)
             if checked.taken.accepted and not dry_run:
-                leaking.exclude(store, leaking.find(store, after=before), now())
+                with _progress("compared with dev and test") as compared:
+                    found = leaking.find(store, after=before, progress=compared)
+                leaking.exclude(store, found, now())
             return checked.taken, _leaks(store) - known
 
 

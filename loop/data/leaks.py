@@ -1,8 +1,9 @@
 """Samples to train on that stand in dev or test: found in the store, taken out of use, and listed with their twins."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 from wizloop.loop.data.leakage import Text, all_overlaps
@@ -50,14 +51,22 @@ class Listed:
         }
 
 
-def find(store: Store, *, after: int = 0) -> list[Found]:
+def find(store: Store, *, after: int = 0, progress: Callable[[int], None] = lambda _: None) -> list[Found]:
     """Usable samples of pool and seed whose prompt stands, or nearly stands, in dev or test.
 
-    With `after`, only pairs of which one sample has a higher id than that: what an import can have added.
+    With `after`, only pairs of which one sample has a higher id than that: what an import can have added. `progress`
+    is told how many texts were looked at; each is looked at once for every few thousand of dev and test.
     """
-    near = all_overlaps(lambda: _texts(store, LEARNED, after), _texts(store, MEASURED), NEAR)
+    seen = count(1)
+
+    def watched(texts: Iterable[Text]) -> Iterator[Text]:
+        for text in texts:
+            progress(next(seen))
+            yield text
+
+    near = all_overlaps(lambda: watched(_texts(store, LEARNED, after)), _texts(store, MEASURED), NEAR)
     if after:
-        old = all_overlaps(lambda: _until(after, _texts(store, LEARNED)), _texts(store, MEASURED, after), NEAR)
+        old = all_overlaps(lambda: watched(_until(after, _texts(store, LEARNED))), _texts(store, MEASURED, after), NEAR)
         near = {**old, **near}
     found = [Found(_id(leak.train_id), _id(leak.measure_id), leak.similarity) for leak in near.values()]
     return sorted(found, key=lambda one: one.sample_id)

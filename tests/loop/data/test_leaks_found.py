@@ -31,7 +31,9 @@ def test_a_text_that_is_held_out_is_found_among_the_learned(tmp_path: Path) -> N
         with store.write() as db:
             samples.add(db, new, NOW)
             learned = samples.get(db, [1, 6, 7])
-        assert leaks.find(store) == [Found(1, 3, 1.0), Found(5, 4, 1.0), Found(7, 8, 1.0)]
+        seen: list[int] = []
+        assert leaks.find(store, progress=seen.append) == [Found(1, 3, 1.0), Found(5, 4, 1.0), Found(7, 8, 1.0)]
+        assert seen == [1, 2, 3, 4]
         assert leaks.find(store, after=4) == [Found(5, 4, 1.0), Found(7, 8, 1.0)]
         assert leaks.among(store, learned) == {1, 7}
         with store.write() as db:
