@@ -1,12 +1,31 @@
-"""Which prompts go through a model together: those with the same prefix, of similar lengths. It knows no model."""
+"""What prompts share, and which go through a model together: those with one prefix, of similar lengths.
+
+It knows no model.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
 
 from wizloop.backends.guard_types import Encoded
 
 # From so many rows on a group ends where a prompt is longer than the shortest by more than this share: the shorter ones
 # are padded to it.
 _ENOUGH, _LONGER = 16, 1.2
+
+
+def sharing_more(prompts: Sequence[Encoded]) -> list[Encoded]:
+    """The same prompts; what the bodies of all begin with, the markup in front of a sample, belongs to the prefix.
+
+    As they are where they have several prefixes. A token stays in each body.
+    """
+    bodies = [one.body for one in prompts]
+    if len(bodies) < 2 or len({one.shared for one in prompts}) > 1:
+        return list(prompts)
+    # Of all bodies in order, the first and the last differ soonest.
+    alike = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(min(bodies), max(bodies), strict=False)))
+    more = min(alike, min(map(len, bodies)) - 1)
+    return [replace(one, shared=one.shared + one.body[:more], body=one.body[more:]) for one in prompts]
 
 
 def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> Iterator[list[int]]:

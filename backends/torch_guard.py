@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from wizloop.backends import torch_load
-from wizloop.backends.grouping import groups
+from wizloop.backends.grouping import groups, sharing_more
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt, Sampled, Sampling
 from wizloop.backends.sampling import TraceSampler, reading_of
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch_rows import KeysValues, Rows, of_rows
 
-# How many different instructions keep their cache: one, and one more while a caller changes from one to another.
-_PREFIXES = 2
+# How many different prefixes keep their cache: an instruction, what samples share behind it, and these once more while
+# a caller changes from one to another.
+_PREFIXES = 4
 # Tokens that keep a CPU, or a card, busy.
-_ENOUGH_CPU, _ENOUGH_CUDA = 512, 16_384
+_ENOUGH_CPU, _ENOUGH_CUDA = 256, 16_384
 
 
 def load(
@@ -65,6 +66,7 @@ class Guard:
         prompt.
         """
         common, deciding = self.tokens.deciding(choice)
+        prompts = self._sharing_more(prompts)
         result = np.empty((len(prompts), len(deciding)))
         with torch.inference_mode():
             for group in groups(prompts, rows, self._enough):
@@ -77,6 +79,7 @@ class Guard:
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
+        prompts = self._sharing_more(prompts)
         caches: dict[int, KeysValues] = {}
         with torch.inference_mode():
             for group in groups(prompts, sampling.rows, self._enough):
@@ -109,14 +112,23 @@ class Guard:
         states = self._loaded.hidden(input_ids=given, past_key_values=cache, use_cache=True).last_hidden_state
         return states, cache
 
+    def _sharing_more(self, prompts: Sequence[Encoded]) -> list[Encoded]:
+        """Prompts whose prefix is as long as can be; what it grew from is there already, or soon wanted again."""
+        longer = sharing_more(prompts)
+        if longer and prompts[0].shared:
+            with torch.inference_mode():
+                self._prefix(prompts[0].shared)
+        return longer
+
     def _prefix(self, shared: tuple[int, ...]) -> KeysValues:
+        """Keys and values of a prefix, kept; a longer one goes on from the longest that is known."""
         if shared not in self._prefixes:
+            known = max((each for each in self._prefixes if each == shared[: len(each)]), key=len, default=())
+            cache = of_rows(self._prefixes[known], 1) if known else DynamicCache()
+            given = torch.tensor([shared[len(known) :]], device=self._loaded.device)
+            self._loaded.hidden(input_ids=given, past_key_values=cache, use_cache=True)
             while len(self._prefixes) >= _PREFIXES:
                 self._prefixes.pop(next(iter(self._prefixes)))
-            cache = DynamicCache()
-            self._loaded.hidden(
-                input_ids=torch.tensor([shared], device=self._loaded.device), past_key_values=cache, use_cache=True
-            )
             self._prefixes[shared] = _keys_values(cache)
         return self._prefixes[shared]
 

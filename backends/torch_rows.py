@@ -22,7 +22,7 @@ _ROOM = 64
 """Tokens that are made room for at once."""
 # Tokens whose keys and values are held at once: past these a CPU reads more padding than it saves by another row, and a
 # card's memory fills (an 8 B model takes 128 KiB a token).
-_HELD_CPU, _HELD_CUDA = 8192, 131_072
+_HELD_CPU, _HELD_CUDA = 16_384, 131_072
 
 
 def of_rows(layers: KeysValues, rows: int) -> DynamicCache:
