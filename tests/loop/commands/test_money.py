@@ -182,6 +182,7 @@ def test_a_recipe_of_another_version_leaves_out_the_policies_and_nothing_else(sp
         (["review", "--list"], 0),
         (["teach", "--unanswered"], 0),
         (["teach", "--dry-run"], 2),
+        (["start", "--headless"], 2),
         (["classify", "-"], 2),
         (["audit"], 2),
         (["export", "0", "--format", "adapter", "--to", "there"], 2),
