@@ -164,8 +164,9 @@ class TrainSettings:
     beta: float = 0.01
     sft_weight: float = 2.0
     scale: float = field(default=1.0, repr=False)
-    """What the size of one pass is multiplied by, after memory ran out. It changes nothing of what is learned, and a
-    training goes on from a checkpoint of another scale: hence it is no part of the text that names the training."""
+    """What the size of one pass is multiplied by, after memory ran out. Of what is learned it changes dropout's draws
+    alone, and a training goes on from a checkpoint of another scale: it is no part of the text that names a training.
+    """
 
 
 @dataclass(frozen=True, slots=True)
