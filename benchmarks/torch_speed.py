@@ -1,20 +1,25 @@
 """How fast the torch backend classifies, against transformers' own `generate`, on the same prompts in one process.
 
-    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--repeats 3] [--device cpu] [--processor-time]
+    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--repeats 2] [--device cpu] [--processor-time]
 
 The model has random weights and Qwen3's architecture, about 30 M parameters; the prompts are real ones from
-../shared/data behind the real instruction. Three things are measured, each as generate does it one prompt at a time and
-16 at a time, and as we do it:
+../shared/data behind the real instruction. generate reads one prompt at a time, and 16 at a time; a line is printed as
+soon as a part is measured:
 
-- label: generate writes the answer block, and its label is the likelier word of the first verdict; ours is one forward
-  pass behind the shared instruction;
-- traces: greedy ones of `tokens` tokens, 250 as GuardReasoner's on average; the label is the likelier word at the last
-  one;
-- triage: what a night does: the label of every prompt, and 2 traces for the share of the least certain that the recipe
-  names, against 2 traces for every prompt.
+- label: generate writes the answer block, and P(harmful) is read at its first verdict; ours is one forward pass behind
+  the shared instruction;
+- traces: a greedy one of `tokens` tokens for every prompt, 250 as GuardReasoner's on average; P(harmful) is read at the
+  last one;
+- triage: what a night does, against generate's trace for every prompt: P(harmful) of every prompt at once, and a trace
+  for the share of the least certain that the recipe names;
+- night: the same with the traces that the recipe draws for each of these, two, still against generate's one.
 
-The ratio is of the best times; with --processor-time, of the processor's, for a CPU that has other work to do.
-`same_labels` is the share of prompts on which ours has generate's label.
+A ratio is of the best times a prompt; with --processor-time, of the processor's, for a CPU that has other work to do.
+A label is P(harmful) above generate's median of its kind: random weights lean to one word, and all labels would be one.
+`same_labels` is the share of prompts on which ours has the label that generate gives to the same question: at once, or
+at the end of its trace. What triage itself changes stands beside it: `as_if_all_traced` is the share of prompts whose
+label is that of their trace, traced by us or not. For random weights that is chance; a night measures it on its guard
+(`traces_agree` in the record of classify).
 """
 
 import argparse
@@ -25,6 +30,8 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +41,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wizloop.backends import torch_guard, torch_load
-from wizloop.backends.guard_types import Choice, Encoded, Part, Prompt, Sampled, Sampling
+from wizloop.backends.guard_types import Choice, Encoded, Part, Prompt, Sampling
 from wizloop.backends.tiny_tokenizer import train_tokenizer, write_tokenizer
 from wizloop.recipes import policies
 from wizloop.recipes.sections import Classify
@@ -42,9 +49,8 @@ from wizloop.recipes.sections import Classify
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HARM = Choice((" harmful", " unharmful"))
 BLOCK = " harmful\nCompletion: None\nResponse: None"
-TRACES = 2
 LOOP = 8
-"""Prompts that are also read one at a time."""
+"""Prompts for which generate writes traces one at a time; their lengths are spread like those of all."""
 SHAPE = {
     "hidden_size": 384,
     "intermediate_size": 1152,
@@ -78,6 +84,13 @@ def make_model(folder: Path, texts: list[str]) -> int:
     return int(sum(each.numel() for each in model.parameters()))
 
 
+def spread(prompts: list[Encoded], count: int) -> list[int]:
+    """So many of the prompts, one from the middle of each of as many parts by length."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].body))
+    count = min(count, len(order))
+    return [order[(2 * part + 1) * len(order) // (2 * count)] for part in range(count)]
+
+
 def rendered(guard: torch_guard.Guard, texts: list[str], opening: str) -> list[Encoded]:
     shared = policies.instruction() + "\n\n"
     before, after = Part("Human user:\n"), Part("\n\nAI assistant:\nNone\n\n")
@@ -86,28 +99,33 @@ def rendered(guard: torch_guard.Guard, texts: list[str], opening: str) -> list[E
     ]
 
 
+Harm = NDArray[np.float64]
+"""P(harmful) of each prompt."""
+Reader = Callable[[list[int]], Harm]
+"""Reads the prompts of these numbers."""
+
+
 class Generate:
-    """transformers' generate on left-padded prompts, `rows` at a time."""
+    """transformers' greedy generate on left-padded prompts, `rows` at a time."""
 
     def __init__(self, guard: torch_guard.Guard, rows: int) -> None:
         self._model, self._device, self._rows = guard._loaded.model, guard._loaded.device, rows
         self._words = guard.tokens.deciding(HARM)[1]
 
-    def __call__(self, prompts: list[Encoded], tokens: int, at: int, traces: int = 1) -> NDArray[np.int64]:
-        """[prompts]: the likelier word after `at` of the `tokens` tokens; several traces vote by the mean."""
-        found = np.empty(len(prompts), np.int64)
+    def __call__(self, prompts: list[Encoded], tokens: int, at: int) -> Harm:
+        """P(harmful) after `at` of the `tokens` tokens."""
+        found = np.empty(len(prompts))
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].body))
         for start in range(0, len(order), self._rows):
             group = order[start : start + self._rows]
-            found[group] = self._some([prompts[i] for i in group], tokens, at, traces)
+            found[group] = self._some([prompts[i] for i in group], tokens, at)
         return found
 
-    def _some(self, prompts: list[Encoded], tokens: int, at: int, traces: int) -> NDArray[np.int64]:
+    def _some(self, prompts: list[Encoded], tokens: int, at: int) -> Harm:
         rows = [[*one.shared, *one.body] for one in prompts]
         longest = max(map(len, rows))
         ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=self._device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self._device)
-        drawn = {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "num_return_sequences": traces}
         with torch.inference_mode():
             made = self._model.generate(
                 input_ids=ids,
@@ -115,102 +133,160 @@ class Generate:
                 max_new_tokens=tokens,
                 # No end before the last token, so that both sides write the same number.
                 min_new_tokens=tokens,
+                do_sample=False,
                 pad_token_id=0,
                 return_dict_in_generate=True,
                 output_logits=True,
-                **(drawn if traces > 1 else {"do_sample": False}),
             )
-        p = torch.softmax(made.logits[at][:, self._words].float(), dim=-1)
-        return p.reshape(len(prompts), traces, -1).mean(dim=1).argmax(dim=-1).cpu().numpy()
+        return torch.softmax(made.logits[at][:, self._words].double(), dim=-1)[:, 0].cpu().numpy()
 
 
-def ours_label(guard: torch_guard.Guard, prompts: list[Encoded]) -> NDArray[np.int64]:
-    return guard.score(prompts, HARM).argmax(axis=1)
+def ours_label(guard: torch_guard.Guard, prompts: list[Encoded]) -> Harm:
+    return guard.score(prompts, HARM)[:, 0]
 
 
-def drawn_label(traces: list[Sampled]) -> int:
-    return int(np.mean([trace.watched["harm"][-1] for trace in traces], axis=0).argmax())
+def ours_traces(
+    guard: torch_guard.Guard, prompts: list[Encoded], tokens: int, traces: int = 1, temperature: float = 0.0
+) -> Harm:
+    """Of several traces the mean."""
+    sampling = Sampling(traces, traces, temperature, Classify().top_p, tokens, seed=1, watch={"harm": HARM})
+    drawn = guard.sample(prompts, sampling)
+    return np.array([np.mean([one.watched["harm"][-1][0] for one in each]) for each in drawn])
 
 
-def ours_traces(guard: torch_guard.Guard, prompts: list[Encoded], tokens: int) -> NDArray[np.int64]:
-    sampling = Sampling(1, 1, 0.0, 1.0, tokens, seed=1, watch={"harm": HARM})
-    return np.array([drawn_label(traces) for traces in guard.sample(prompts, sampling)])
+def least_certain(p: Harm, middle: float) -> list[int]:
+    """The recipe's share of the prompts."""
+    return [int(i) for i in np.argsort(np.abs(p - middle))[: round(Classify().share * len(p))]]
 
 
 def ours_triage(
-    guard: torch_guard.Guard, direct: list[Encoded], traced: list[Encoded], tokens: int
-) -> NDArray[np.int64]:
-    """The direct label, and the traces' for the recipe's share of the least certain."""
-    p = guard.score(direct, HARM)
-    unsure = np.argsort(np.abs(p[:, 0] - 0.5))[: round(Classify().share * len(p))]
-    sampling = Sampling(TRACES, TRACES, 0.7, 0.95, tokens, seed=1, watch={"harm": HARM})
-    labels = p.argmax(axis=1)
-    labels[unsure] = [drawn_label(each) for each in guard.sample([traced[i] for i in unsure], sampling)]
-    return labels
+    guard: torch_guard.Guard, direct: list[Encoded], traced: list[Encoded], middle: float, tokens: int, *how: Any
+) -> Harm:
+    """What is answered at once, and the traces' answer for the least certain."""
+    p = ours_label(guard, direct)
+    unsure = least_certain(p, middle)
+    p[unsure] = ours_traces(guard, [traced[i] for i in unsure], tokens, *how)
+    return p
 
 
-def measure(
-    repeats: int,
-    clock: Callable[[], float],
-    few: list[int],
-    contenders: dict[str, Callable[[list[int]], NDArray[np.int64]]],
-    count: int,
-) -> dict[str, Any]:
-    """Best seconds a prompt of each contender, run in turn; the loop reads only `few` of the prompts."""
-    best: dict[str, float] = dict.fromkeys(contenders, float("inf"))
-    labels: dict[str, NDArray[np.int64]] = {}
-    for _ in range(repeats):
-        for name, run in contenders.items():
-            which = few if name == "generate 1" else list(range(count))
-            began = clock()
-            labels[name] = run(which)
-            best[name] = min(best[name], (clock() - began) / len(which))
-    return {
-        "ms_per_prompt": {name: round(1000 * seconds, 2) for name, seconds in best.items()},
-        "ours_vs_generate_1": round(best["generate 1"] / best["ours"], 1),
-        "ours_vs_generate_16": round(best["generate 16"] / best["ours"], 1),
-        "same_labels": {
-            "generate 1": round(float((labels["ours"][few] == labels["generate 1"]).mean()), 4),
-            "generate 16": round(float((labels["ours"] == labels["generate 16"]).mean()), 4),
-        },
+class Compared:
+    """Best seconds a prompt and the answers of several contenders, of which each reads its own prompts."""
+
+    def __init__(self, repeats: int, clock: Callable[[], float]) -> None:
+        self._repeats, self._clock = repeats, clock
+        self.best: dict[str, float] = {}
+        self.harm: dict[str, Harm] = {}
+
+    def run(self, contenders: dict[str, tuple[Reader, list[int]]]) -> None:
+        """In turn, so that a busy moment spoils no side alone."""
+        for _ in range(self._repeats):
+            for name, (read, which) in contenders.items():
+                began = self._clock()
+                self.harm[name] = read(which)
+                seconds = (self._clock() - began) / len(which)
+                self.best[name] = min(self.best.get(name, seconds), seconds)
+
+    def against(self, ours: str, one: str, many: str) -> dict[str, float]:
+        """The ratios of generate's times to ours."""
+        return {
+            "ms_per_prompt": round(1000 * self.best[ours], 2),
+            "generate_1": round(self.best[one] / self.best[ours], 1),
+            "generate_16": round(self.best[many] / self.best[ours], 1),
+        }
+
+
+def same(ours: Harm, theirs: Harm, middle: float | Harm) -> float:
+    """The share of prompts on which both have the label."""
+    return round(float(((ours > middle) == (theirs > middle)).mean()), 4)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The same prompts to be answered at once and after reasoning, and what measures it."""
+
+    guard: torch_guard.Guard
+    direct: list[Encoded]
+    traced: list[Encoded]
+    tokens: int
+    found: Compared
+
+    def every(self) -> list[int]:
+        return list(range(len(self.direct)))
+
+    def few(self) -> list[int]:
+        """Of which generate writes traces one at a time."""
+        return spread(self.traced, LOOP)
+
+
+def some(prompts: list[Encoded], which: list[int]) -> list[Encoded]:
+    return [prompts[i] for i in which]
+
+
+def labels(task: Task, one: Generate, many: Generate, answer: int) -> float:
+    """The answers at once; generate's median P(harmful)."""
+    found, every = task.found, task.every()
+    found.run(
+        {
+            "label 1": (lambda which: one(some(task.direct, which), answer, 0), every),
+            "label 16": (lambda which: many(some(task.direct, which), answer, 0), every),
+            "label": (lambda which: ours_label(task.guard, some(task.direct, which)), every),
+        }
+    )
+    middle = float(np.median(found.harm["label 16"]))
+    agreed = {f"generate_{n}": same(found.harm["label"], found.harm[f"label {n}"], middle) for n in (1, 16)}
+    tell("label", found.against("label", "label 1", "label 16") | {"same_labels": agreed})
+    return middle
+
+
+def traces(task: Task, one: Generate, many: Generate) -> float:
+    """A trace for every prompt; generate's median P(harmful) at their ends."""
+    found, last = task.found, task.tokens - 1
+    found.run(
+        {
+            "traces 1": (lambda which: one(some(task.traced, which), task.tokens, last), task.few()),
+            "traces 16": (lambda which: many(some(task.traced, which), task.tokens, last), task.every()),
+            "traces": (lambda which: ours_traces(task.guard, some(task.traced, which), task.tokens), task.every()),
+        }
+    )
+    middle = float(np.median(found.harm["traces 16"]))
+    agreed = {
+        "generate_1": same(found.harm["traces"][task.few()], found.harm["traces 1"], middle),
+        "generate_16": same(found.harm["traces"], found.harm["traces 16"], middle),
     }
+    tell("traces", found.against("traces", "traces 1", "traces 16") | {"same_labels": agreed})
+    return middle
 
 
-def compare(
-    guard: torch_guard.Guard, texts: list[str], tokens: int, repeats: int, clock: Callable[[], float]
-) -> dict[str, Any]:
-    """All three, on the same prompts."""
-    direct, traced = rendered(guard, texts, "Answers:\nRequest:"), rendered(guard, texts, "Reasoning:\n")
-    one, many, answer = Generate(guard, 1), Generate(guard, 16), guard.count(BLOCK)
-    count, few = len(texts), list(range(0, len(texts), max(1, len(texts) // LOOP)))
+def triage(task: Task, direct_middle: float, traced_middle: float) -> None:
+    """Answers at once for all and traces for some, against generate's trace for each."""
+    found, how, every = task.found, Classify(), task.every()
+    read = partial(ours_triage, task.guard, task.direct, task.traced, direct_middle, task.tokens)
+    found.run({"triage": (lambda _: read(), every), "night": (lambda _: read(how.least, how.temperature), every)})
+    unsure = least_certain(found.harm["label"], direct_middle)
+    expected, middle = found.harm["label 1"].copy(), np.full(len(every), direct_middle)
+    expected[unsure], middle[unsure] = found.harm["traces 16"][unsure], traced_middle
+    told: dict[str, Any] = found.against("triage", "traces 1", "traces 16") | {"share": how.share}
+    told["same_labels"] = same(found.harm["triage"], expected, middle)
+    all_traced = found.harm["traces 16"] > traced_middle
+    told["as_if_all_traced"] = round(float(((found.harm["triage"] > middle) == all_traced).mean()), 4)
+    tell("triage", told)
+    tell("night", found.against("night", "traces 1", "traces 16") | {"traces": how.least})
 
-    def some(prompts: list[Encoded], which: list[int]) -> list[Encoded]:
-        return [prompts[i] for i in which]
 
-    label = {
-        "generate 1": lambda which: one(some(direct, which), answer, 0),
-        "generate 16": lambda which: many(some(direct, which), answer, 0),
-        "ours": lambda which: ours_label(guard, some(direct, which)),
-    }
-    traces = {
-        "generate 1": lambda which: one(some(traced, which), tokens, tokens - 1),
-        "generate 16": lambda which: many(some(traced, which), tokens, tokens - 1),
-        "ours": lambda which: ours_traces(guard, some(traced, which), tokens),
-    }
-    triage = {
-        "generate 1": lambda which: one(some(traced, which), tokens, tokens - 1, TRACES),
-        "generate 16": lambda which: many(some(traced, which), tokens, tokens - 1, TRACES),
-        "ours": lambda which: ours_triage(guard, some(direct, which), some(traced, which), tokens),
-    }
-    return {
-        "instruction_tokens": len(direct[0].shared),
-        "answer_tokens": answer,
-        "trace_tokens": tokens,
-        "mean_prompt_tokens": round(float(np.mean([len(each.body) for each in direct])), 1),
-        "label": measure(repeats, clock, few, label, count),
-        "traces": measure(repeats, clock, few, traces, count),
-        "triage": {"share": Classify().share, **measure(repeats, clock, few, triage, count)},
-    }
+def compare(task: Task) -> None:
+    """All parts; each is printed when it is done."""
+    guard, lengths = task.guard, [len(each.body) for each in task.direct]
+    answer = guard.count(BLOCK)
+    shape = {"instruction": len(task.direct[0].shared), "answer": answer, "trace": task.tokens}
+    shape |= {"mean_prompt": round(float(np.mean(lengths)), 1), "read_by_the_loop": [lengths[i] for i in task.few()]}
+    tell("tokens", shape)
+    one, many = Generate(guard, 1), Generate(guard, 16)
+    direct_middle = labels(task, one, many, answer)
+    triage(task, direct_middle, traces(task, one, many))
+
+
+def tell(part: str, said: dict[str, Any]) -> None:
+    print(json.dumps({part: said}), flush=True)
 
 
 def main() -> None:
@@ -218,7 +294,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=250)
     parser.add_argument("--processor-time", action="store_true")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     given = parser.parse_args()
     clock = time.process_time if given.processor_time else time.perf_counter
@@ -227,7 +303,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parameters = make_model(Path(folder), texts)
         guard = torch_guard.load(folder, device=device)
-        result = {
+        about = {
             "parameters_millions": round(parameters / 1e6, 1),
             "device": device,
             "threads": torch.get_num_threads(),
@@ -235,9 +311,11 @@ def main() -> None:
             "python": platform.python_version(),
             "prompts": given.prompts,
             "clock": clock.__name__,
-            **compare(guard, texts[: given.prompts], given.tokens, given.repeats, clock),
         }
-    print(json.dumps(result, indent=2))
+        tell("model", about)
+        texts = texts[: given.prompts]
+        direct, traced = rendered(guard, texts, "Answers:\nRequest:"), rendered(guard, texts, "Reasoning:\n")
+        compare(Task(guard, direct, traced, given.tokens, Compared(given.repeats, clock)))
 
 
 if __name__ == "__main__":
