@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers import certificate
 from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair, server, teacher
-from tests.servers.provider import each, never
+from tests.servers.provider import bomb, each, never
 from wizloop.backends.reaching import Model
 from wizloop.backends.teacher import Answer, Question
 
@@ -58,6 +58,8 @@ REFUSALS = [
 
 @pytest.fixture(scope="module", params=KINDS)
 def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    # Packed now: on a busy machine that takes longer than a reply may.
+    bomb()
     with pair(request.param) as made:
         yield made
 

@@ -228,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, said = reply
         whole = said if isinstance(said, bytes) else json.dumps(said).encode()
         if fault in ("gzip", "gzip bomb"):
-            packed = gzip.compress(whole) if fault == "gzip" else _bomb()
+            packed = gzip.compress(whole) if fault == "gzip" else bomb()
             self._send((status, headers | {"content-encoding": "gzip"}, packed))
             return
         if fault == "endless":
@@ -320,7 +320,7 @@ def trace(message: str, how: str | None, verdict: str) -> str:
 
 
 @functools.cache
-def _bomb() -> bytes:
+def bomb() -> bytes:
     """Some kilobytes that unpack to the length of a flood."""
     packing = zlib.compressobj(9, wbits=31)
     return b"".join(packing.compress(b" " * 1_000_000) for _ in range(0, FLOOD, 1_000_000)) + packing.flush()
