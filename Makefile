@@ -8,7 +8,7 @@ start: .venv/installed
 
 test: .venv/tested
 	$(MAKE) check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The whole gate but the tests: format, lint, import contracts, types.
 check: .venv/tested
