@@ -127,8 +127,9 @@ class Gemini(RemoteTeacher):
             return genai.Client(api_key=secret, http_options=options)
 
         clients = Clients(make)
-        # Now, and not in the time of the first question.
-        clients.asking(self.reach.max_tokens)
+        # Now, and not in the time of the first request.
+        for room in (None, self.reach.max_tokens):
+            clients.asking(room)
         return clients, (errors.APIError,)
 
     def send(self, sdk: Clients, question: Question) -> object:
