@@ -6,6 +6,7 @@ Plain data. A backend (mlx here; cuda beside it) takes and returns these, and kn
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 
@@ -167,6 +168,22 @@ class TrainSettings:
     """What the size of one pass is multiplied by, after memory ran out. Of what is learned it changes dropout's draws
     alone, and a training goes on from a checkpoint of another scale: it is no part of the text that names a training.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """One training: of which base (folder or hub name), from which adapter, how, and where to."""
+
+    base: str
+    start: Path | None
+    """The adapter to go on from, which is also HS-DPO's reference; None is a fresh one."""
+    settings: TrainSettings
+    lora: LoraShape
+    to: Path
+    """An empty folder for the adapter."""
+    checkpoint: Path
+    """Where an unfinished try at the same is kept, and gone on from."""
+    quantise: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from wizloop.backends import mlx_checkpoint, mlx_entropy, mlx_load, training_rows
 from wizloop.backends.checkpoints import Checkpoints
-from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
+from wizloop.backends.guard_types import DpoPair, NotFinite, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
 from wizloop.backends.mlx_losses import Shared, dpo_loss, reference_logprobs, sft_loss
 from wizloop.backends.tokens import Tokens
 
@@ -33,29 +33,17 @@ MOST_HALVINGS = 2
 _CLIP = 1.0
 
 
-def train_sft(
-    base: str,
-    start: Path | None,
-    examples: Sequence[SftExample],
-    settings: TrainSettings,
-    lora: LoraShape,
-    *,
-    to: Path,
-    checkpoint: Path,
-    on_step: OnStep,
-    quantise: bool = False,
-) -> TrainResult:
-    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh
-    ones.
+def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
-    Writes adapters.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder holds an
-    unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when no
-    example fits, and whatever
-    `on_step` raises (after a checkpoint).
+    Writes adapters.safetensors and adapter_config.json into `job.to`. Goes on from `job.checkpoint` where that folder
+    holds an unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when
+    no example fits, and whatever `on_step` raises (after a checkpoint).
     """
-    loaded, config = _student(base, start, lora, settings.seed, quantise)
+    loaded, config = _student(job)
+    settings = job.settings
     tokens = Tokens(loaded.tokenizer)
-    rows, dropped, plan = training_rows.planned_sft(examples, tokens, settings, (base, start, lora))
+    rows, dropped, plan = training_rows.planned_sft(job, examples, tokens)
     shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
 
     def batch(step: int) -> tuple[Any, ...]:
@@ -63,30 +51,20 @@ def train_sft(
         return _on_device(training_rows.sft_batch(several, settings, step, blank=tokens.end))
 
     loss = sft_loss(loaded.head, shared, settings.prompt_weight)
-    result = _Run(loaded.model, config, settings, plan, checkpoint, on_step).train(batch, loss, to)
+    result = _Run(loaded.model, config, settings, plan, job.checkpoint, on_step).train(batch, loss, job.to)
     return replace(result, dropped=dropped)
 
 
-def train_dpo(
-    base: str,
-    start: Path,
-    pairs: Sequence[DpoPair],
-    settings: TrainSettings,
-    lora: LoraShape,
-    *,
-    to: Path,
-    checkpoint: Path,
-    on_step: OnStep,
-    quantise: bool = False,
-) -> TrainResult:
-    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the
-    preference alone.
+def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference; weights scale
+    the preference alone.
 
     The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like
     train_sft.
     """
-    loaded, config = _student(base, start, lora, settings.seed, quantise)
-    rows, dropped, plan = training_rows.planned_dpo(pairs, Tokens(loaded.tokenizer), settings, (base, start, lora))
+    loaded, config = _student(job)
+    settings = job.settings
+    rows, dropped, plan = training_rows.planned_dpo(job, pairs, Tokens(loaded.tokenizer))
     shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
     reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
 
@@ -95,7 +73,7 @@ def train_dpo(
         return _on_device(training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen]))
 
     loss = dpo_loss(loaded.head, shared, beta=settings.beta, sft_weight=settings.sft_weight)
-    result = _Run(loaded.model, config, settings, plan, checkpoint, on_step).train(batch, loss, to)
+    result = _Run(loaded.model, config, settings, plan, job.checkpoint, on_step).train(batch, loss, job.to)
     return replace(result, dropped=dropped)
 
 
@@ -103,15 +81,13 @@ def _on_device(arrays: training_rows.Arrays) -> tuple[Any, ...]:
     return tuple(mx.array(each) for each in arrays)
 
 
-def _student(
-    base: str, start: Path | None, lora: LoraShape, seed: int, quantise: bool
-) -> tuple[mlx_load.Loaded, dict[str, Any]]:
-    """The base with trainable adapters: fresh ones, drawn from the seed, or those of `start`."""
-    loaded = mlx_load.load(base, None, quantise=quantise, fuse=False)
-    mx.random.seed(seed)
-    config = mlx_load.add_new_adapter(loaded.model, lora)
-    if start is not None:
-        mlx_load.load_adapter_weights(loaded.model, start)
+def _student(job: TrainJob) -> tuple[mlx_load.Loaded, dict[str, Any]]:
+    """The base with trainable adapters: fresh ones, drawn from the seed, or those that the job starts from."""
+    loaded = mlx_load.load(job.base, None, quantise=job.quantise, fuse=False)
+    mx.random.seed(job.settings.seed)
+    config = mlx_load.add_new_adapter(loaded.model, job.lora)
+    if job.start is not None:
+        mlx_load.load_adapter_weights(loaded.model, job.start)
     hidden, head = mlx_load.split(loaded.model)
     return replace(loaded, hidden=hidden, head=head), config
 

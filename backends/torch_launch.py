@@ -23,6 +23,7 @@ from wizloop.backends.guard_types import (
     NotFinite,
     OnStep,
     SftExample,
+    TrainJob,
     TrainResult,
     TrainSettings,
 )
@@ -32,16 +33,10 @@ _JOB, _STOP, _NO_MEMORY, _NOT_FINITE = "job.json", "stop", "out-of-memory", "not
 
 def train(
     kind: str,
-    base: str,
-    start: Path | None,
+    job: TrainJob,
     lessons: Sequence[SftExample] | Sequence[DpoPair],
-    settings: TrainSettings,
-    lora: LoraShape,
-    *,
-    to: Path,
-    checkpoint: Path,
     on_step: OnStep,
-    quantise: bool,
+    *,
     device: str,
     processes: int,
     sharded: bool = False,
@@ -53,16 +48,15 @@ def train(
     in the worker's log.
     """
     processes = count(processes, sharded)
+    checkpoint = job.checkpoint
     checkpoint.mkdir(parents=True, exist_ok=True)
-    job, stop = checkpoint / _JOB, checkpoint / _STOP
+    path, stop = checkpoint / _JOB, checkpoint / _STOP
     for said_before in (_STOP, _NO_MEMORY):
         (checkpoint / said_before).unlink(missing_ok=True)
-    paths = {"start": None if start is None else str(start), "to": str(to), "checkpoint": str(checkpoint)}
-    said: dict[str, Any] = {"kind": kind, "base": base, "quantise": quantise, "device": device, **paths}
-    said["sharded"] = sharded
-    said |= {"settings": asdict(settings), "lora": asdict(lora), "lessons": [asdict(each) for each in lessons]}
-    job.write_text(json.dumps(said), encoding="utf-8")
-    with _started(job, device, processes) as running:
+    said = {"kind": kind, "device": device, "sharded": sharded, "job": asdict(job)}
+    said["lessons"] = [asdict(each) for each in lessons]
+    path.write_text(json.dumps(said, default=str), encoding="utf-8")
+    with _started(path, device, processes) as running:
         try:
             ended = _follow(running, on_step)
         except BaseException:
@@ -127,38 +121,40 @@ def _follow(running: subprocess.Popen[str], on_step: OnStep) -> dict[str, Any] |
     return None
 
 
-def main(job: Path) -> None:
-    """One of the processes. The first of them speaks."""
+def main(path: Path) -> None:
+    """One of the processes that do the job in a file. The first of them speaks."""
     import torch
 
     from wizloop.backends import torch_train
 
-    said = json.loads(job.read_text(encoding="utf-8"))
+    said = json.loads(path.read_text(encoding="utf-8"))
     if said["device"] != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
     def report(step: int, steps: int, loss: float) -> None:
         _say({"step": step, "steps": steps, "loss": loss})
-        if (job.parent / _STOP).exists():
+        if (path.parent / _STOP).exists():
             # Not 0: the others wait for this one, and are ended when it fails.
             raise SystemExit(1)
 
     train: Any = torch_train.train_dpo if said["kind"] == "dpo" else torch_train.train_sft
     lessons = [_lesson(said["kind"], each) for each in said["lessons"]]
-    start = said["start"] and Path(said["start"])
-    how = {"to": Path(said["to"]), "checkpoint": Path(said["checkpoint"]), "on_step": report}
-    how |= {each: said[each] for each in ("quantise", "device", "sharded")}
-    settings, lora = TrainSettings(**said["settings"]), LoraShape(**said["lora"])
     try:
-        ended = asdict(train(said["base"], start, lessons, settings, lora, **how))
+        ended = asdict(train(_job(said["job"]), lessons, report, device=said["device"], sharded=said["sharded"]))
     except NotFinite as error:
         ended = {_NOT_FINITE: str(error)}
     except (MemoryError, RuntimeError) as error:
         if devices.out_of_memory(error):
-            (job.parent / _NO_MEMORY).write_text(str(error), encoding="utf-8")
+            (path.parent / _NO_MEMORY).write_text(str(error), encoding="utf-8")
         raise
     if os.environ["RANK"] == "0":
         _say(ended)
+
+
+def _job(said: dict[str, Any]) -> TrainJob:
+    paths = {each: said[each] and Path(said[each]) for each in ("start", "to", "checkpoint")}
+    how = {"settings": TrainSettings(**said["settings"]), "lora": LoraShape(**said["lora"])}
+    return TrainJob(**said | paths | how)
 
 
 def _lesson(kind: str, said: dict[str, Any]) -> SftExample | DpoPair:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wizloop.backends import torch_adapter, torch_checkpoint, torch_layouts, torch_load, training_rows
 from wizloop.backends.checkpoints import Checkpoints
-from wizloop.backends.guard_types import DpoPair, LoraShape, NotFinite, OnStep, SftExample, TrainResult, TrainSettings
+from wizloop.backends.guard_types import DpoPair, NotFinite, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch_batches import ALONE, Batch, Part, dpo_batches, most_tokens, sft_batches
 from wizloop.backends.torch_losses import logprobs
@@ -31,33 +31,25 @@ MOST_HALVINGS = 2
 
 
 def train_sft(
-    base: str,
-    start: Path | None,
+    job: TrainJob,
     examples: Sequence[SftExample],
-    settings: TrainSettings,
-    lora: LoraShape,
-    *,
-    to: Path,
-    checkpoint: Path,
     on_step: OnStep,
-    quantise: bool = False,
+    *,
     device: str = "cpu",
     sharded: bool = False,
 ) -> TrainResult:
-    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions, from adapter `start` or from fresh
-    ones.
+    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
-    Writes adapter_model.safetensors and adapter_config.json into `to`. Goes on from `checkpoint` where that folder
-    holds an unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when
-    no example fits, and whatever `on_step` raises (after a checkpoint). Where several processes train, `sharded` lets
-    each hold a share of the base.
+    Writes adapter_model.safetensors and adapter_config.json into `job.to`. Goes on from `job.checkpoint` where that
+    folder holds an unfinished try at the same data and settings, and removes it at the end. Raises NotFinite,
+    ValueError when no example fits, and whatever `on_step` raises (after a checkpoint). Where several processes train,
+    `sharded` lets each hold a share of the base.
     """
-    loaded = _loaded(base, quantise, device, sharded)
+    loaded, settings = _loaded(job, device, sharded), job.settings
     tokens = Tokens(loaded.tokenizer)
-    rows, dropped, plan = training_rows.planned_sft(examples, tokens, settings, (base, start, lora))
-    saved = _checkpoints(checkpoint, plan.fingerprint, device)
-    model = _student(loaded, start, lora, settings.seed)
-    trainer = sft_trainer(model, loaded, settings, saved.folder)
+    rows, dropped, plan = training_rows.planned_sft(job, examples, tokens)
+    saved = _checkpoints(job.checkpoint, plan.fingerprint, device)
+    trainer = sft_trainer(_student(loaded, job), loaded, settings, saved.folder)
     part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
     most = most_tokens(device, settings.scale)
 
@@ -65,34 +57,28 @@ def train_sft(
         several = [rows[i] for i in plan.indices(step)]
         return sft_batches(several, settings, step, blank=tokens.end, part=part, most=most)
 
-    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, to)
+    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, job.to)
     return replace(result, dropped=dropped)
 
 
 def train_dpo(
-    base: str,
-    start: Path,
+    job: TrainJob,
     pairs: Sequence[DpoPair],
-    settings: TrainSettings,
-    lora: LoraShape,
-    *,
-    to: Path,
-    checkpoint: Path,
     on_step: OnStep,
-    quantise: bool = False,
+    *,
     device: str = "cpu",
     sharded: bool = False,
 ) -> TrainResult:
-    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `start`, which is also the reference; weights scale the
-    preference alone.
+    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference; weights scale
+    the preference alone.
 
     The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like
     train_sft.
     """
-    loaded = _loaded(base, quantise, device, sharded)
-    rows, dropped, plan = training_rows.planned_dpo(pairs, Tokens(loaded.tokenizer), settings, (base, start, lora))
-    saved = _checkpoints(checkpoint, plan.fingerprint, device)
-    trainer = dpo_trainer(_student(loaded, start, lora, settings.seed), loaded, settings, saved.folder)
+    loaded, settings = _loaded(job, device, sharded), job.settings
+    rows, dropped, plan = training_rows.planned_dpo(job, pairs, Tokens(loaded.tokenizer))
+    saved = _checkpoints(job.checkpoint, plan.fingerprint, device)
+    trainer = dpo_trainer(_student(loaded, job), loaded, settings, saved.folder)
     part = Part(trainer.accelerator.process_index, trainer.accelerator.num_processes)
     most = most_tokens(device, settings.scale)
     reference = reference_logprobs(trainer.model, rows, most, trainer.accelerator)
@@ -101,7 +87,7 @@ def train_dpo(
         chosen = plan.indices(step)
         return dpo_batches([rows[i] for i in chosen], reference[chosen], part=part, most=most)
 
-    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, to)
+    result = _Run(trainer, settings, plan.steps, saved, on_step).train(batches, job.to)
     return replace(result, dropped=dropped)
 
 
@@ -131,17 +117,19 @@ def reference_logprobs(model: Any, rows: Sequence[PairRow], most: int, accelerat
     return np.asarray(result, np.float32)
 
 
-def _loaded(base: str, quantise: bool, device: str, sharded: bool) -> torch_load.Loaded:
+def _loaded(job: TrainJob, device: str, sharded: bool) -> torch_load.Loaded:
     shares = PartialState(cpu=device == "cpu").num_processes if sharded else 1
-    return torch_load.load(base, None, quantise=quantise, device=device, shares=shares)
+    return torch_load.load(job.base, None, quantise=job.quantise, device=device, shares=shares)
 
 
-def _student(loaded: torch_load.Loaded, start: Path | None, lora: LoraShape, seed: int) -> Any:
-    """The base with trainable adapters: fresh ones, drawn from the seed, or those of `start`, in either layout."""
-    model = torch_adapter.add_new_adapter(loaded.model, lora, seed=seed)
-    if start is not None:
-        _, weights = torch_layouts.read(start)
-        torch_adapter.put(weights, model, start)
+def _student(loaded: torch_load.Loaded, job: TrainJob) -> Any:
+    """The base with trainable adapters: fresh ones, drawn from the seed, or those that the job starts from, in either
+    layout.
+    """
+    model = torch_adapter.add_new_adapter(loaded.model, job.lora, seed=job.settings.seed)
+    if job.start is not None:
+        _, weights = torch_layouts.read(job.start)
+        torch_adapter.put(weights, model, job.start)
     return model
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.backends.guard_types import DpoPair, Encoded, SftExample, TrainSettings
+from wizloop.backends.guard_types import DpoPair, Encoded, SftExample, TrainJob, TrainSettings
 from wizloop.backends.tokens import Tokens
 
 Arrays = tuple[NDArray[Any], ...]
@@ -104,29 +104,30 @@ def dpo_rows(pairs: Sequence[DpoPair], tokens: Tokens, most: int) -> tuple[list[
     return rows, dropped
 
 
-def planned_sft(
-    examples: Sequence[SftExample], tokens: Tokens, settings: TrainSettings, about: tuple[object, ...]
-) -> tuple[list[Row], list[int], Plan]:
-    """R-SFT's rows that fit, the ids of examples that do not, and the plan of the steps.
-
-    `about` is what the training stands on beside its rows: base, start, shape of the adapters. Raises ValueError when
-    nothing fits.
+def planned_sft(job: TrainJob, examples: Sequence[SftExample], tokens: Tokens) -> tuple[list[Row], list[int], Plan]:
+    """R-SFT's rows that fit, the ids of examples that do not, and the plan of the steps. Raises ValueError
+    when nothing fits.
     """
+    settings = job.settings
     rows, dropped = sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
     if not rows:
         raise ValueError(_nothing_fits("examples", len(examples), settings))
-    return rows, dropped, Plan([len(row.ids) for row in rows], settings, repr((*about, rows)))
+    return rows, dropped, Plan([len(row.ids) for row in rows], settings, _fingerprint(job, rows))
 
 
-def planned_dpo(
-    pairs: Sequence[DpoPair], tokens: Tokens, settings: TrainSettings, about: tuple[object, ...]
-) -> tuple[list[PairRow], list[int], Plan]:
+def planned_dpo(job: TrainJob, pairs: Sequence[DpoPair], tokens: Tokens) -> tuple[list[PairRow], list[int], Plan]:
     """Like planned_sft, of HS-DPO's pairs."""
+    settings = job.settings
     rows, dropped = dpo_rows(pairs, tokens, settings.max_tokens)
     if not rows:
         raise ValueError(_nothing_fits("pairs", len(pairs), settings))
     lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
-    return rows, dropped, Plan(lengths, settings, repr((*about, rows)))
+    return rows, dropped, Plan(lengths, settings, _fingerprint(job, rows))
+
+
+def _fingerprint(job: TrainJob, rows: Sequence[Row] | Sequence[PairRow]) -> str:
+    """What a training stands on beside its settings, in words that a try at another one does not share."""
+    return repr((job.base, job.start, job.lora, rows))
 
 
 def _nothing_fits(what: str, count: int, settings: TrainSettings) -> str:

@@ -27,7 +27,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.pipeline import make_union
 
 from wizloop.backends import mlx_guard, mlx_train
-from wizloop.backends.guard_types import LoraShape, SftExample, TrainSettings
+from wizloop.backends.guard_types import LoraShape, SftExample, TrainJob, TrainSettings
 from wizloop.backends.policy_reasoner import PolicyReasoner
 from wizloop.backends.recorded_teacher import explain
 from wizloop.backends.teacher import Question
@@ -124,8 +124,8 @@ def train(
     )  # fmt: skip
     to.mkdir()
     begun, shape = time.perf_counter(), LoraShape(how.rank, how.scale, how.dropout, how.layers)
-    unfinished = to.with_suffix(".unfinished")
-    mlx_train.train_sft(base, start, examples, settings, shape, to=to, checkpoint=unfinished, on_step=lambda *_: None)
+    job = TrainJob(base, start, settings, shape, to, to.with_suffix(".unfinished"))
+    mlx_train.train_sft(job, examples, lambda *_: None)
     return time.perf_counter() - begun
 
 

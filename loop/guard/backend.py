@@ -18,14 +18,13 @@ from wizloop.backends.guard_types import (
     Choice,
     DpoPair,
     Encoded,
-    LoraShape,
     OnStep,
     Prompt,
     Sampled,
     Sampling,
     SftExample,
+    TrainJob,
     TrainResult,
-    TrainSettings,
 )
 from wizloop.backends.tiny_guard import Progress, Shape
 
@@ -47,33 +46,9 @@ class Backend(Protocol):
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard: ...
 
-    def train_sft(
-        self,
-        base: str,
-        start: Path | None,
-        examples: Sequence[SftExample],
-        settings: TrainSettings,
-        lora: LoraShape,
-        *,
-        to: Path,
-        checkpoint: Path,
-        on_step: OnStep,
-        quantise: bool,
-    ) -> TrainResult: ...
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult: ...
 
-    def train_dpo(
-        self,
-        base: str,
-        start: Path,
-        pairs: Sequence[DpoPair],
-        settings: TrainSettings,
-        lora: LoraShape,
-        *,
-        to: Path,
-        checkpoint: Path,
-        on_step: OnStep,
-        quantise: bool,
-    ) -> TrainResult: ...
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult: ...
 
     def build_tiny(
         self,
@@ -109,54 +84,8 @@ def chosen(backend: str, device: str, processes: int = 1, *, sharded: bool = Fal
     return Mlx()
 
 
-class Mlx:
-    """The MLX backend; its modules are imported when they are first used."""
-
-    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
-        """Raises ModelMissing, BadArtifact."""
-        from wizloop.backends import mlx_guard
-
-        return mlx_guard.load(base, adapter, quantise=quantise)
-
-    def train_sft(
-        self,
-        base: str,
-        start: Path | None,
-        examples: Sequence[SftExample],
-        settings: TrainSettings,
-        lora: LoraShape,
-        *,
-        to: Path,
-        checkpoint: Path,
-        on_step: OnStep,
-        quantise: bool,
-    ) -> TrainResult:
-        """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import mlx_train
-
-        return mlx_train.train_sft(
-            base, start, examples, settings, lora, to=to, checkpoint=checkpoint, on_step=on_step, quantise=quantise
-        )
-
-    def train_dpo(
-        self,
-        base: str,
-        start: Path,
-        pairs: Sequence[DpoPair],
-        settings: TrainSettings,
-        lora: LoraShape,
-        *,
-        to: Path,
-        checkpoint: Path,
-        on_step: OnStep,
-        quantise: bool,
-    ) -> TrainResult:
-        """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import mlx_train
-
-        return mlx_train.train_dpo(
-            base, start, pairs, settings, lora, to=to, checkpoint=checkpoint, on_step=on_step, quantise=quantise
-        )
+class _Builds:
+    """Whatever runs guards: the tiny one is made by MLX, on the CPU."""
 
     def build_tiny(
         self,
@@ -170,7 +99,34 @@ class Mlx:
         fixed_texts: Sequence[str],
     ) -> None:
         """Raises ValueError for too few texts."""
-        _build_tiny(folder, texts, shape, epochs, seed, progress, fixed_texts)
+        from wizloop.backends import blas, tiny_guard
+
+        # Before the first import of mlx, which is here in a worker that builds: see blas.
+        blas.preload()
+        how: Any = {"shape": shape, "epochs": epochs, "seed": seed, "progress": progress, "fixed_texts": fixed_texts}
+        tiny_guard.build(folder, texts, **how)
+
+
+class Mlx(_Builds):
+    """The MLX backend; its modules are imported when they are first used."""
+
+    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
+        """Raises ModelMissing, BadArtifact."""
+        from wizloop.backends import mlx_guard
+
+        return mlx_guard.load(base, adapter, quantise=quantise)
+
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        from wizloop.backends import mlx_train
+
+        return mlx_train.train_sft(job, examples, on_step)
+
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        from wizloop.backends import mlx_train
+
+        return mlx_train.train_dpo(job, pairs, on_step)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
         """Write one of the formats adapter, safetensors, mlx-4bit into the empty folder `to`."""
@@ -187,7 +143,7 @@ class Mlx:
 
 
 @dataclass(frozen=True, slots=True)
-class Torch:
+class Torch(_Builds):
     """The torch backend on one device of torch's; its modules are imported when they are first used."""
 
     device: str
@@ -213,63 +169,29 @@ class Torch:
             return Mlx().load(base, None, quantise=quantise)
         return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
 
-    def build_tiny(
-        self,
-        folder: Path,
-        texts: Sequence[str],
-        *,
-        shape: Shape,
-        epochs: int,
-        seed: int,
-        progress: Progress,
-        fixed_texts: Sequence[str],
-    ) -> None:
-        """The same tiny guard as MLX's, made by MLX on the CPU. Raises ValueError for too few texts."""
-        _build_tiny(folder, texts, shape, epochs, seed, progress, fixed_texts)
-
-    def train_sft(
-        self,
-        base: str,
-        start: Path | None,
-        examples: Sequence[SftExample],
-        settings: TrainSettings,
-        lora: LoraShape,
-        *,
-        to: Path,
-        checkpoint: Path,
-        on_step: OnStep,
-        quantise: bool,
-    ) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import torch_launch, torch_train
-
-        how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
         if self.processes != 1:
-            how |= {"processes": self.processes, "sharded": self.sharded}
-            return torch_launch.train("sft", base, start, examples, settings, lora, to=to, **how)
-        return torch_train.train_sft(base, start, examples, settings, lora, to=to, **how)
+            return self._launched("sft", job, examples, on_step)
+        from wizloop.backends import torch_train
 
-    def train_dpo(
-        self,
-        base: str,
-        start: Path,
-        pairs: Sequence[DpoPair],
-        settings: TrainSettings,
-        lora: LoraShape,
-        *,
-        to: Path,
-        checkpoint: Path,
-        on_step: OnStep,
-        quantise: bool,
-    ) -> TrainResult:
+        return torch_train.train_sft(job, examples, on_step, device=self.device)
+
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import torch_launch, torch_train
-
-        how: Any = {"checkpoint": checkpoint, "on_step": on_step, "quantise": quantise, "device": self.device}
         if self.processes != 1:
-            how |= {"processes": self.processes, "sharded": self.sharded}
-            return torch_launch.train("dpo", base, start, pairs, settings, lora, to=to, **how)
-        return torch_train.train_dpo(base, start, pairs, settings, lora, to=to, **how)
+            return self._launched("dpo", job, pairs, on_step)
+        from wizloop.backends import torch_train
+
+        return torch_train.train_dpo(job, pairs, on_step, device=self.device)
+
+    def _launched(
+        self, kind: str, job: TrainJob, lessons: Sequence[SftExample] | Sequence[DpoPair], on_step: OnStep
+    ) -> TrainResult:
+        from wizloop.backends import torch_launch
+
+        many: Any = {"device": self.device, "processes": self.processes, "sharded": self.sharded}
+        return torch_launch.train(kind, job, lessons, on_step, **many)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
         """Write one of the formats adapter (PEFT's), safetensors, mlx-4bit, nf4 into the empty folder `to`."""
@@ -293,19 +215,3 @@ def _export_for_mlx(base: str, adapter: Path, to: Path) -> None:
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
         torch_export.export_safetensors(base, adapter, Path(merged))
         mlx_export.export_mlx_4bit(merged, None, to)
-
-
-def _build_tiny(
-    folder: Path,
-    texts: Sequence[str],
-    shape: Shape,
-    epochs: int,
-    seed: int,
-    progress: Progress,
-    fixed_texts: Sequence[str],
-) -> None:
-    from wizloop.backends import blas, tiny_guard
-
-    # Before the first import of mlx, which is here in a worker that builds: see blas.
-    blas.preload()
-    tiny_guard.build(folder, texts, shape=shape, epochs=epochs, seed=seed, progress=progress, fixed_texts=fixed_texts)

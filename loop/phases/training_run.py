@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.backends import artifacts
-from wizloop.backends.guard_types import DpoPair, LoraShape, OnStep, SftExample, TrainResult, TrainSettings
+from wizloop.backends.guard_types import DpoPair, LoraShape, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
 from wizloop.loop.context import Context
 from wizloop.store import models, training
 
@@ -104,17 +104,9 @@ def sft(ctx: Context, name: str, start: Path | None, examples: Sequence[SftExamp
     """R-SFT of the base from an adapter, or from none."""
 
     def train(to: Path, checkpoint: Path, on_step: OnStep) -> TrainResult:
-        return ctx.backend.train_sft(
-            ctx.base(),
-            start,
-            examples,
-            sft_settings(ctx, name, len(examples)),
-            lora(ctx),
-            to=to,
-            checkpoint=checkpoint,
-            on_step=on_step,
-            quantise=ctx.quantise,
-        )
+        settings = sft_settings(ctx, name, len(examples))
+        job = TrainJob(ctx.base(), start, settings, lora(ctx), to, checkpoint, ctx.quantise)
+        return ctx.backend.train_sft(job, examples, on_step)
 
     return train
 
@@ -123,17 +115,8 @@ def dpo(ctx: Context, name: str, start: Path, pairs: Sequence[DpoPair]) -> Train
     """HS-DPO from an adapter, which is also the reference."""
 
     def train(to: Path, checkpoint: Path, on_step: OnStep) -> TrainResult:
-        return ctx.backend.train_dpo(
-            ctx.base(),
-            start,
-            pairs,
-            dpo_settings(ctx, name),
-            lora(ctx),
-            to=to,
-            checkpoint=checkpoint,
-            on_step=on_step,
-            quantise=ctx.quantise,
-        )
+        job = TrainJob(ctx.base(), start, dpo_settings(ctx, name), lora(ctx), to, checkpoint, ctx.quantise)
+        return ctx.backend.train_dpo(job, pairs, on_step)
 
     return train
 

@@ -15,7 +15,7 @@ pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs, prompts
 from wizloop.backends import mlx_checkpoint, mlx_export, mlx_guard, mlx_load, mlx_train
 from wizloop.backends import torch_adapter, torch_export, torch_guard, torch_load, torch_train
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, LoraShape
+from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, LoraShape, TrainJob
 from wizloop.backends.tokens import Tokens
 
 # After wizloop's own, which readies the BLAS.
@@ -146,9 +146,9 @@ def test_training_goes_on_from_the_other_backends_adapter(
     shape: LoraShape,
     kind: str,
 ) -> None:
-    how = {"to": new(tmp_path / "to"), "checkpoint": tmp_path / "ck", "on_step": nothing}
+    job = TrainJob(str(tiny_base), adapters[layout], STILL, shape, new(tmp_path / "to"), tmp_path / "ck")
     begin, lessons = (train.train_sft, examples(tokens)) if kind == "sft" else (train.train_dpo, pairs(tokens))
-    result = begin(str(tiny_base), adapters[layout], lessons, STILL, shape, **how)
+    result = begin(job, lessons, nothing)
     if kind == "dpo":
         # The start is the reference: beside the chosen completions' loss stands the preference of equals, log 2.
         assert result.losses[0][1] > 0.6931 * 0.9

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wizloop.backends import mlx_export, mlx_guard, mlx_train
-from wizloop.backends.guard_types import Choice, Encoded, LoraShape, Part, Prompt, SftExample, TrainSettings
+from wizloop.backends.guard_types import Choice, Encoded, LoraShape, Part, Prompt, SftExample, TrainJob, TrainSettings
 
 HARM = Choice((" harmful", " unharmful"))
 
@@ -29,16 +29,8 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     guard = mlx_guard.load(str(tiny_base))
     examples = [SftExample(i, each, [" harmful", " unharmful"][i % 3 // 2]) for i, each in enumerate(asked(guard) * 6)]
     settings = TrainSettings(epochs=4, batch=6, lr=3e-3, seed=1, checkpoint_every=100, max_tokens=90)
-    mlx_train.train_sft(
-        str(tiny_base),
-        None,
-        examples,
-        settings,
-        LoraShape(4, 2.0, 0.0, -1),
-        to=folder,
-        checkpoint=folder.parent / "ck",
-        on_step=lambda *_: None,
-    )
+    job = TrainJob(str(tiny_base), None, settings, LoraShape(4, 2.0, 0.0, -1), folder, folder.parent / "ck")
+    mlx_train.train_sft(job, examples, lambda *_: None)
     return folder
 
 

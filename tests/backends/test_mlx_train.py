@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
 from wizloop.backends import mlx_guard, mlx_load, mlx_losses, mlx_train, training_rows
-from wizloop.backends.guard_types import LoraShape
+from wizloop.backends.guard_types import LoraShape, TrainJob
 from wizloop.loop.measures.preference import hs_dpo_loss
 
 
@@ -25,9 +25,7 @@ def taught(guard: mlx_guard.Guard, tmp_path_factory: pytest.TempPathFactory) -> 
     """An R-SFT adapter."""
     folder = tmp_path_factory.mktemp("taught")
     rows = examples(guard.tokens)
-    mlx_train.train_sft(
-        guard.base, None, rows, SETTINGS, LORA, to=folder, checkpoint=folder.parent / "ck", on_step=nothing
-    )
+    mlx_train.train_sft(TrainJob(guard.base, None, SETTINGS, LORA, folder, folder.parent / "ck"), rows, nothing)
     return folder
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
 from wizloop.backends import devices, torch_adapter, torch_launch, torch_load, torch_train, training_rows
 from wizloop.backends.tokens import Tokens
-from wizloop.backends.guard_types import BackendError
+from wizloop.backends.guard_types import BackendError, TrainJob
 from wizloop.backends.torch_batches import Part, dpo_batches, most_tokens
 from wizloop.loop.guard.backend import Mlx, chosen
 
@@ -63,16 +63,11 @@ def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     tokens = Tokens(torch_load.load(str(tiny_base), None, quantise=False, device="cpu").tokenizer)
     # Steps of 5, 5 and 1 pairs: in one of them the second process has none of its own.
     rows, short = pairs(tokens)[:11], replace(SETTINGS, epochs=1, batch=5, lr=5e-4, scale=scale)
-    args = (str(tiny_base), start, rows, short, LORA)
-    one = torch_train.train_dpo(*args, to=new(tmp_path / "one"), checkpoint=tmp_path / "ck1", on_step=nothing)
+    job = TrainJob(str(tiny_base), start, short, LORA, new(tmp_path / "one"), tmp_path / "ck1")
+    one = torch_train.train_dpo(job, rows, nothing)
     seen: list[int] = []
-    two = chosen("cuda", "cpu", 2, sharded=sharded).train_dpo(
-        *args,
-        to=new(tmp_path / "two"),
-        checkpoint=tmp_path / "ck2",
-        on_step=lambda step, *_: seen.append(step),
-        quantise=False,
-    )
+    other = replace(job, to=new(tmp_path / "two"), checkpoint=tmp_path / "ck2")
+    two = chosen("cuda", "cpu", 2, sharded=sharded).train_dpo(other, rows, lambda step, *_: seen.append(step))
     assert seen == [1, 2, 3]
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
     ours, theirs = (load_file(tmp_path / name / torch_adapter.ADAPTER) for name in ("one", "two"))
@@ -115,18 +110,14 @@ def test_a_process_that_runs_out_of_memory_leaves_word_for_the_one_that_started_
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    settings = {"settings": asdict(SETTINGS), "lora": asdict(LORA), "lessons": []}
-    paths = {"start": None, "to": str(tmp_path), "checkpoint": str(tmp_path)}
-    job = tmp_path / "job.json"
-    job.write_text(
-        json.dumps(
-            {"kind": "sft", "base": "b", "quantise": False, "device": "cpu", "sharded": False, **paths, **settings}
-        )
-    )
+    job = asdict(TrainJob("b", None, SETTINGS, LORA, tmp_path, tmp_path))
+    path = tmp_path / "job.json"
+    said = {"kind": "sft", "device": "cpu", "sharded": False, "job": job, "lessons": []}
+    path.write_text(json.dumps(said, default=str))
     assert isinstance(torch_launch.failure(tmp_path, "it failed"), BackendError)
     monkeypatch.setattr(torch_train, "train_sft", full)
     with pytest.raises(torch.OutOfMemoryError):
-        torch_launch.main(job)
+        torch_launch.main(path)
     found = torch_launch.failure(tmp_path, "it failed")
     assert isinstance(found, MemoryError)
     assert str(found) == "it failed: CUDA out of memory. Tried to allocate 20.00 MiB."

@@ -20,7 +20,7 @@ import torch
 from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs
 from wizloop.backends import artifacts, mlx_load, mlx_losses, torch_adapter, torch_export, torch_load
 from wizloop.backends import torch_train, training_rows
-from wizloop.backends.guard_types import BackendError, LoraShape
+from wizloop.backends.guard_types import BackendError, LoraShape, TrainJob
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch_batches import dpo_batches, sft_batches
 from wizloop.backends.torch_trainers import HsDpo, RSft, dpo_trainer, sft_trainer
@@ -338,17 +338,8 @@ def test_four_bits_are_trained_over_and_exported(tiny_base: Path, tmp_path: Path
     pytest.importorskip("bitsandbytes", reason="4 bits on torch need bitsandbytes")
     tokens = Tokens(torch_load.load(str(tiny_base), None, quantise=False, device="cpu").tokenizer)
     taught, to = new(tmp_path / "taught"), new(tmp_path / "nf4")
-    result = torch_train.train_sft(
-        str(tiny_base),
-        None,
-        examples(tokens),
-        SETTINGS,
-        PLAIN,
-        to=taught,
-        checkpoint=tmp_path / "ck",
-        on_step=nothing,
-        quantise=True,
-    )
+    job = TrainJob(str(tiny_base), None, SETTINGS, PLAIN, taught, tmp_path / "ck", quantise=True)
+    result = torch_train.train_sft(job, examples(tokens), nothing)
     assert result.losses[-1][1] < result.losses[0][1]
     torch_export.export_nf4(str(tiny_base), taught, to)
     assert {path.suffix for path in to.iterdir()} <= artifacts.ALLOWED_SUFFIXES

@@ -25,7 +25,7 @@ from tests.backends.lessons import (
     pairs,
     prompts,
 )
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, NotFinite
+from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, NotFinite, OnStep, TrainJob, TrainResult
 from wizloop.backends.tokens import Tokens
 
 Scores = NDArray[np.float64]
@@ -89,8 +89,11 @@ def sft(kind: Kind, tiny_base: Path, tokens: Tokens) -> Callable[..., Any]:
     """R-SFT of the tiny guard on the examples, or on what is given instead."""
 
     def train(to: Path, **instead: Any) -> Any:
-        given = {"examples": examples(tokens), "settings": SETTINGS, "lora": LORA, "on_step": nothing} | instead
-        return kind.train.train_sft(str(tiny_base), None, to=new(to), **({"checkpoint": to.parent / "ck"} | given))
+        rows, on_step = instead.get("examples", examples(tokens)), instead.get("on_step", nothing)
+        settings = instead.get("settings", SETTINGS)
+        return kind.train.train_sft(
+            TrainJob(str(tiny_base), None, settings, LORA, new(to), to.parent / "ck"), rows, on_step
+        )
 
     return train
 
@@ -123,12 +126,16 @@ def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
 def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(
     kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
 ) -> None:
-    args = (str(tiny_base), taught, pairs(tokens), SETTINGS, LORA)
-    whole = kind.train.train_dpo(*args, to=new(tmp_path / "whole"), checkpoint=tmp_path / "ck1", on_step=nothing)
+    def train(to: str, checkpoint: str, on_step: OnStep) -> TrainResult:
+        job = TrainJob(str(tiny_base), taught, SETTINGS, LORA, new(tmp_path / to), tmp_path / checkpoint)
+        result: TrainResult = kind.train.train_dpo(job, pairs(tokens), on_step)
+        return result
+
+    whole = train("whole", "ck1", nothing)
     assert whole.losses[-1][1] < whole.losses[0][1]
     with pytest.raises(Killed):
-        kind.train.train_dpo(*args, to=new(tmp_path / "a"), checkpoint=tmp_path / "ck2", on_step=kill_at(4))
-    kind.train.train_dpo(*args, to=new(tmp_path / "b"), checkpoint=tmp_path / "ck2", on_step=nothing)
+        train("a", "ck2", kill_at(4))
+    train("b", "ck2", nothing)
     assert digest(tmp_path / "b") == digest(tmp_path / "whole") != digest(taught)
 
 
@@ -158,18 +165,9 @@ def test_a_rate_that_blows_up_is_halved_twice_and_then_given_up(sft: Callable[..
 def test_an_adapter_of_another_shape_is_refused(
     kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
 ) -> None:
-    other = replace(LORA, rank=4)
+    job = TrainJob(str(tiny_base), taught, SETTINGS, replace(LORA, rank=4), tmp_path, tmp_path / "ck")
     with pytest.raises(BadArtifact, match="another shape"):
-        kind.train.train_dpo(
-            str(tiny_base),
-            taught,
-            pairs(tokens),
-            SETTINGS,
-            other,
-            to=tmp_path,
-            checkpoint=tmp_path / "ck",
-            on_step=nothing,
-        )
+        kind.train.train_dpo(job, pairs(tokens), nothing)
 
 
 def test_merged_weights_answer_like_the_adapter_on_both_backends(

@@ -17,9 +17,11 @@ from wizloop.backends.guard_types import (
     Choice,
     Encoded,
     NotFinite,
+    OnStep,
     Prompt,
     Sampled,
     Sampling,
+    TrainJob,
     TrainResult,
 )
 
@@ -87,35 +89,30 @@ class StandIn:
         progress("reading", 1, 1)
         (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
 
-    def train_sft(
-        self, base: str, start: Path | None, examples: Sequence[Any], settings: Any, lora: Any, **how: Any
-    ) -> TrainResult:
-        return self._train(start, len(examples), settings.seed, **how)
+    def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep) -> TrainResult:
+        return self._train(job, len(examples), on_step)
 
-    def train_dpo(
-        self, base: str, start: Path, pairs: Sequence[Any], settings: Any, lora: Any, **how: Any
-    ) -> TrainResult:
-        return self._train(start, len(pairs), settings.seed, **how)
+    def train_dpo(self, job: TrainJob, pairs: Sequence[Any], on_step: OnStep) -> TrainResult:
+        return self._train(job, len(pairs), on_step)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
         shutil.copyfile(adapter / WEIGHTS, to / WEIGHTS)
 
-    def _train(
-        self, start: Path | None, n: int, seed: int, *, to: Path, on_step: Any, checkpoint: Path, **_: Any
-    ) -> TrainResult:
+    def _train(self, job: TrainJob, n: int, on_step: OnStep) -> TrainResult:
         if self.breaks:
             raise NotFinite("the loss is nan at step 3 of 12")
+        checkpoint = job.checkpoint
         checkpoint.mkdir(parents=True, exist_ok=True)
         kept = checkpoint / "step.json"
         done = json.loads(kept.read_text()) if kept.is_file() else 0
         for step in range(done + 1, STEPS + 1):
             kept.write_text(json.dumps(step))
             on_step(step, STEPS, 1.0 / step)
-        before = 0.0 if start is None else json.loads((start / WEIGHTS).read_text())["skill"]
+        before = 0.0 if job.start is None else json.loads((job.start / WEIGHTS).read_text())["skill"]
         skill = before + (0.8 - before) * n / (n + 60)
-        (to / WEIGHTS).write_text(json.dumps({"skill": skill, "seed": seed}))
+        (job.to / WEIGHTS).write_text(json.dumps({"skill": skill, "seed": job.settings.seed}))
         shutil.rmtree(checkpoint)
-        self.trained.append(to.name)
+        self.trained.append(job.to.name)
         return TrainResult(STEPS, [], [])
 
 
