@@ -8,7 +8,7 @@ start: .venv/installed
 
 test: .venv/tested
 	$(MAKE) check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The whole gate but the tests: format, lint, import contracts, types.
 check: .venv/tested

@@ -149,6 +149,9 @@ def main(path: Path) -> None:
         raise
     if os.environ["RANK"] == "0":
         _say(ended)
+    # Threads that still talk to the others would end a process with an abort.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _job(said: dict[str, Any]) -> TrainJob:

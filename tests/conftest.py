@@ -1,6 +1,10 @@
-"""A workspace in which a night has been: two rounds, a trace that waits, an export. No test may change it by hand."""
+"""A workspace in which a night has been: two rounds, a trace that waits, an export. No test may change it by hand.
+
+And the order of the files: the longest first, so that no process is left alone with one at the end.
+"""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +15,17 @@ from wizloop.store import control, evaluations, events, exports, models, reviews
 from wizloop.store.db import Connection, Store
 
 BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+LONGEST = ("test_kill.py", "test_paid_night.py", "test_torch_launch.py", "test_bad_input.py")
 HOSTILE = "kill \x1b]52;c;aGk=\x07 a [bold]process[/nope] \u202eback"
+
+
+# A test process of several has these, and a program on a pty would believe them instead of its terminal.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_rows_come_in_before_any_run_and_each_is_accounted_for(file: Path, tmp_p
         "accepted": 2,
         "duplicates": 0,
         "conflicts": 1,
-        "refused": [{"row": 4, "reason": "the prompt is empty"}],
+        "refused": [{"row": 4, "reason": "the prompt is empty", "bad": False}],
         "labels": {"request": {"harmful": 2, "unharmful": 1}},
     }
     with Store.open(workspace, readonly=True) as store, store.read() as db:
