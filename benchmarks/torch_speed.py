@@ -1,6 +1,6 @@
 """How fast the torch backend classifies, against transformers' own `generate`, on the same prompts in one process.
 
-    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--repeats 2] [--device cpu] [--processor-time]
+    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--repeats 1] [--device cpu] [--processor-time]
 
 The model has random weights and Qwen3's architecture, about 30 M parameters; the prompts are real ones from
 ../shared/data behind the real instruction. generate reads one prompt at a time, and 16 at a time; a line is printed as
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=250)
     parser.add_argument("--processor-time", action="store_true")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     given = parser.parse_args()
     clock = time.process_time if given.processor_time else time.perf_counter
