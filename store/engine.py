@@ -24,7 +24,6 @@ Mode = Literal["ro", "rw", "rwc"]
 _FULL, _IOERR, _BUSY, _CORRUPT, _NOTADB, _READONLY, _CANTOPEN = 13, 10, 5, 11, 26, 8, 14
 _NO_SPACE_BYTES = 1 << 20
 _PRAGMAS = (
-    "foreign_keys=ON",
     "synchronous=FULL",
     # Checkpoints are the controller's alone; see Store.checkpoint.
     "wal_autocheckpoint=0",
@@ -66,7 +65,7 @@ def journal_for(version: tuple[int, int, int]) -> tuple[Literal["wal", "delete"]
 
 
 def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SECONDS) -> Any:
-    """A raw connection in autocommit mode with every pragma set.
+    """A raw connection in autocommit mode with every pragma set; references are not enforced in mode `rwc`.
 
     Raises errors.JournalRefused when a writer does not get the journal mode that `journal_for` names.
     """
@@ -77,6 +76,8 @@ def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SE
     try:
         for pragma in _PRAGMAS:
             raw.execute(f"PRAGMA {pragma}")
+        # What makes a workspace and brings it up to date may write a table anew to which others refer.
+        raw.execute(f"PRAGMA foreign_keys={'OFF' if mode == 'rwc' else 'ON'}")
         if mode == "ro":
             raw.execute("PRAGMA query_only=ON")
         else:
