@@ -125,6 +125,17 @@ def add_kept(
     return Added(tally["added"], tally["duplicate"] + tally["elsewhere"], tally["conflict"], tally["elsewhere"])
 
 
+def append(db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime) -> int:
+    """Add rows whose texts are known to be new and different, piece after piece in one transaction; how many."""
+    kinds: Counter[tuple[str, ...]] = Counter()
+    with _splits_known(db):
+        for piece in pieces:
+            insert_new(db, tables.samples, (*KEPT, "added_at"), piece, now)
+            kinds.update(map(kind_of, piece))
+    _count(db, kinds, usable=1, excluded=0)
+    return kinds.total()
+
+
 @contextmanager
 def _splits_known(db: Connection) -> Iterator[None]:
     """Spares SQLite the CHECK of the split, which `kept` has held: it is a fifth of an insert."""
@@ -153,20 +164,18 @@ def _add_piece(
         tally["added"] += inserted
         kinds.update(map(kind_of, piece))
         return
-    there = {row.hash: row for row in _known(db, [digest_of(row) for row in piece])}
-    twins = [(row, there[digest_of(row).hex()]) for row in piece]
+    twins = _twins(db, piece)
     moved = take([(row, twin.id, twin.split) for row, twin in twins if twin.split != kind_of(row)[0]])
     met: set[int] = set()
-    for row, twin in twins:
+    for row, twin in _twins(db, piece) if moved else twins:
         again = twin.id in met
         met.add(twin.id)
-        if not again and twin.id > last:
-            tally["added"] += 1
-            kinds[kind_of(row)] += 1
-        elif twin.id in moved:
-            tally["duplicate" if again else "added"] += 1
-        else:
+        if again or (twin.id <= last and twin.id not in moved):
             tally[_verdict_on(kind_of(row), twin)] += 1
+            continue
+        tally["added"] += 1
+        if twin.id > last:
+            kinds[kind_of(row)] += 1
 
 
 def move(db: Connection, taken: Mapping[int, Kept]) -> None:
@@ -192,8 +201,11 @@ def newest(db: Connection) -> int:
     return int(db.scalar(select(func.max(tables.samples.c.id))) or 0)
 
 
-def _known(db: Connection, digests: list[bytes]) -> Iterable[Row[Any]]:
-    return db.execute(select(*_KNOWN).where(tables.samples.c.hash.in_([digest.hex() for digest in digests])))
+def _twins(db: Connection, piece: Sequence[Kept]) -> list[tuple[Kept, Row[Any]]]:
+    """Each row with what the table holds of its text."""
+    digests = [digest_of(row).hex() for row in piece]
+    there = {row.hash: row for row in db.execute(select(*_KNOWN).where(tables.samples.c.hash.in_(digests)))}
+    return [(row, there[digest]) for row, digest in zip(piece, digests, strict=True)]
 
 
 def _kind(row: Any) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from wizloop.loop.data.importing import Asked, read_rows, stream_samples
 from wizloop.loop.data.incoming import Reading, SampleRow, Where
 from wizloop.loop.data.taken import RowsRefused, Taken, bad_rows
 from wizloop.recipes.sections import Data
-from wizloop.store import samples
+from wizloop.store import loading, samples
 from wizloop.store.db import Connection, Store
 from wizloop.store.spool import Spool
 
@@ -36,6 +36,8 @@ class Checked:
     taken: Taken
     chosen: frozenset[int] | None
     """The places of the rows to take; None takes all."""
+    heads: loading.Heads
+    """Of all rows in the spool."""
 
     @property
     def count(self) -> int:
@@ -48,9 +50,13 @@ class Checked:
         for piece in self.spool.pieces():
             if self.chosen is None:
                 yield piece
-            else:
-                yield [row for place, row in enumerate(piece, start=at) if place in self.chosen]
+            elif wanted := [row for place, row in enumerate(piece, start=at) if place in self.chosen]:
+                yield wanted
             at += len(piece)
+
+    def heads_to_write(self) -> loading.Heads:
+        """The heads of the rows that `pieces` gives."""
+        return self.heads if self.chosen is None else self.heads[sorted(self.chosen)]
 
 
 def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
@@ -62,17 +68,17 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
     spool = Spool()
     try:
         taken = Taken(format=reading.format, note=reading.note)
-        labels = _fill(spool, reading, data, taken, progress)
+        labels, heads = _fill(spool, reading, data, taken, progress)
         if (why := _refusal(data, taken, spool.count)) is not None:
             taken.withheld = spool.count
             raise RowsRefused(why, taken)
         chosen = None
         if data.sample is not None:
             chosen = _drawn(spool, data.sample, rng)
-            kinds = Checked(spool, taken, chosen).pieces()
+            kinds = Checked(spool, taken, chosen, heads).pieces()
             labels = Counter(samples.kind_of(row) for piece in kinds for row in piece)
         taken.labels = _counted(labels)
-        return Checked(spool, taken, chosen)
+        return Checked(spool, taken, chosen, heads)
     except BaseException:
         spool.close()
         raise
@@ -92,7 +98,8 @@ def write(
 
     with store.write() as db:
         before = samples.newest(db)
-        checked.taken.count(add(db, pieces(), now))
+        heads = checked.heads_to_write()
+        checked.taken.count(loading.add_kept(db, pieces(), heads, now, lambda rows: leaks.settle(db, rows, now)))
         if not keep:
             db.rollback()
     return before
@@ -124,9 +131,13 @@ def opened(data: Data) -> Reading:
 
 def _fill(
     spool: Spool, reading: Reading, data: Data, taken: Taken, progress: Progress
-) -> Counter[tuple[str | None, ...]]:
-    """Put every accepted row into the spool and every other into `taken`; how often each kind of label is there."""
+) -> tuple[Counter[tuple[str | None, ...]], loading.Heads]:
+    """Put every accepted row into the spool and every other into `taken`.
+
+    How often each kind of label is there, and the heads of the rows in the spool.
+    """
     labels: Counter[tuple[str | None, ...]] = Counter()
+    heads = bytearray()
     reasons: dict[str, str] = {}
     split, benchmark = data.split, data.benchmark if data.split == "test" else None
     while read := list(islice(reading.rows, PIECE)):
@@ -141,9 +152,10 @@ def _fill(
                 taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
         labels.update(map(samples.kind_of, kept))
         spool.put(kept)
+        heads += loading.heads_of(kept)
         taken.rows += len(read)
         progress(taken.rows)
-    return labels
+    return labels, loading.as_heads(heads)
 
 
 def _refusal(data: Data, taken: Taken, good: int) -> str | None:
