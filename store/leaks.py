@@ -46,6 +46,17 @@ def number(db: Connection) -> int:
     return int(db.scalar(select(func.count()).select_from(tables.leaks)) or 0)
 
 
+def searched(db: Connection) -> int:
+    """The id of the last sample of those among which every leak is known; 0 at first."""
+    return int(db.scalar(select(tables.leak_search.c.up_to)) or 0)
+
+
+def set_searched(db: Connection, up_to: int) -> None:
+    """Note up to which sample leaks were looked for, or that those behind it must be looked at again."""
+    noted = upsert(db, tables.leak_search).values(id=1, up_to=up_to)
+    db.execute(noted.on_conflict_do_update(index_elements=["id"], set_={"up_to": up_to}))
+
+
 def begun(db: Connection) -> bool:
     """Whether a guard has read a sample, or one was selected: from then on none may change its split."""
     reading, picking = select(tables.predictions.c.model_id), select(tables.selections.c.sample_id)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, MetaData, column, inspect, select, table
 from wizloop.store import errors
 from wizloop.store.columns import NAMES
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
 
 _VERSION = table("alembic_version", column("version_num"))

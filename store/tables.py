@@ -10,6 +10,7 @@ from wizloop.store.columns import metadata as metadata
 from wizloop.store.columns import model as _model
 from wizloop.store.columns import one_of as _one_of
 from wizloop.store.columns import sample as _sample
+from wizloop.store.tables_leaks import leak_search as leak_search
 from wizloop.store.tables_leaks import leaks as leaks
 from wizloop.store.tables_sending import batches as batches
 from wizloop.store.tables_sending import sendings as sendings

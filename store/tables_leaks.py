@@ -1,4 +1,4 @@
-"""The table of what was kept out of training because dev or test holds it. Asked in leaks.py."""
+"""What was kept out of training because dev or test holds it, and how far that was looked for. Asked in leaks.py."""
 
 import sqlalchemy as sa
 
@@ -19,4 +19,13 @@ leaks = sa.Table(
     sa.Column("found_at", UtcTime, nullable=False),
     sa.UniqueConstraint("split", "source", "row_ref", "held_id"),
     sa.Index(None, "held_id"),
+)
+
+leak_search = sa.Table(
+    "leak_search",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    # The last sample of those among which every leak is known.
+    sa.Column("up_to", sa.Integer, nullable=False),
+    sa.CheckConstraint("id = 1", name="only_one"),
 )

@@ -26,7 +26,7 @@ _AT_ONCE = 1000
 _TOLD_EVERY = 100_000
 
 
-@click.command("import")
+@click.command("import", short_help="Samples from a file or the hub, into a split.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--hub", metavar="NAME[:config]", help="A dataset of the Hugging Face hub instead of a file.")
 @click.option("--hub-split", metavar="SPLIT", help="Which of its splits.")
@@ -86,7 +86,7 @@ def import_(
         _tell(path, data.split, taken, leaks, dry_run)
 
 
-@click.command
+@click.command(short_help="What training shares with dev or test, or two files.")
 @click.argument("files", type=FILE, nargs=-1, metavar="[TRAIN MEASURE]")
 @click.option("--format", help="The format of both files by name, where it is not recognised.")
 @in_workspace
@@ -189,11 +189,10 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
         with _store(workspace, dry_run) as store:
             known = _leaks(store)
             with _progress("written") as written:
-                before = import_file.write(store, checked, now(), keep=not dry_run, progress=written)
-            if checked.taken.accepted and not dry_run:
+                import_file.write(store, checked, now(), keep=not dry_run, progress=written)
+            if not dry_run:
                 with _progress("compared with dev and test") as compared:
-                    found = leaking.find(store, after=before, progress=compared)
-                leaking.exclude(store, found, now())
+                    leaking.sweep(store, now(), compared)
             return checked.taken, _leaks(store) - known
 
 

@@ -86,8 +86,8 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
 
 def write(
     store: Store, checked: Checked, now: datetime, *, keep: bool = True, progress: Progress = lambda _: None
-) -> int:
-    """Add the rows in one transaction, and undo it again where nothing is to be kept; the highest id before."""
+) -> None:
+    """Add the rows in one transaction, and undo it again where nothing is to be kept."""
 
     def pieces() -> Iterator[Sequence[samples.Kept]]:
         done = 0
@@ -96,13 +96,11 @@ def write(
             done += len(piece)
             progress(done)
 
+    heads = checked.heads_to_write()
     with store.write() as db:
-        before = samples.newest(db)
-        heads = checked.heads_to_write()
         checked.taken.count(loading.add_kept(db, pieces(), heads, now, lambda rows: leaks.settle(db, rows, now)))
         if not keep:
             db.rollback()
-    return before
 
 
 def add(db: Connection, pieces: Iterable[Sequence[samples.Kept]], now: datetime) -> samples.Added:

@@ -51,11 +51,28 @@ class Listed:
         }
 
 
+def sweep(store: Store, now: datetime, progress: Callable[[int], None] = lambda _: None) -> int:
+    """Take out of use what leaks because of the samples that came since the last sweep; how many were in use.
+
+    One that is cut short is made up for by the next, which begins where the last that came to its end did.
+    """
+    with store.read() as db:
+        after, last = leaks.searched(db), samples.newest(db)
+    if last <= after:
+        return 0
+    total = exclude(store, find(store, after=after, progress=progress), now)
+    with store.write() as db:
+        # Unless a sample was moved meanwhile, which is to be looked at again.
+        if leaks.searched(db) == after:
+            leaks.set_searched(db, last)
+    return total
+
+
 def find(store: Store, *, after: int = 0, progress: Callable[[int], None] = lambda _: None) -> list[Found]:
     """Usable samples of pool and seed whose prompt stands, or nearly stands, in dev or test.
 
-    With `after`, only pairs of which one sample has a higher id than that: what an import can have added. `progress`
-    is told how many texts were looked at; each is looked at once for every few thousand of dev and test.
+    With `after`, only pairs of which one sample has a higher id than that: what is new since then. `progress` is told
+    how many texts were looked at; each is looked at once for every few thousand of dev and test.
     """
     seen = count(1)
 
@@ -106,6 +123,9 @@ def settle(db: Connection, rows: Sequence[tuple[samples.Kept, int, str]], now: d
             taken.setdefault(there, row)
     noted += [leaks.Leak(one.split, one.source, one.row_ref, None, one.id, 1.0) for one in samples.get(db, [*taken])]
     samples.move(db, taken)
+    if taken:
+        # What is measured from here on may stand nearly in a sample to train on that was there before it.
+        leaks.set_searched(db, min(leaks.searched(db), min(taken) - 1))
     leaks.note(db, noted, now)
     return set(taken)
 

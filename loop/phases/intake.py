@@ -32,7 +32,7 @@ def run(ctx: Context) -> str:
     Raises ImportRefused, which names the file or split and says what to do.
     """
     taken = _SOURCES[ctx.recipe.source](ctx)
-    exclude_leaks(ctx)
+    leaks.sweep(ctx.store, ctx.now())
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
         kept_out = leak_rows.number(db)
@@ -71,11 +71,6 @@ def _write(ctx: Context, data: Data, checked: Checked) -> Taken:
         first, name = taken.refused[0], Path(data.path).name
         ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
     return taken
-
-
-def exclude_leaks(ctx: Context) -> int:
-    """Take pool and seed samples out of use whose prompt stands, or nearly stands, in dev or test; how many."""
-    return leaks.exclude(ctx.store, leaks.find(ctx.store), ctx.now())
 
 
 def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:

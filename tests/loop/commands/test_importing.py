@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from wizloop.loop.commands.importing import import_, leaks
 from wizloop.loop.controller import lock
+from wizloop.loop.data import import_file
+from wizloop.recipes.sections import Data
 from wizloop.store import samples
 from wizloop.store.db import Store
 
@@ -203,6 +206,20 @@ def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
     # The other way round: what measures is there first.
     said = run(lines(tmp_path / "seed.jsonl", {**GOOD, "prompt": words + "??"}), "--split", "seed", workspace=workspace)
     assert "1 rows are kept out" in said.stderr
+
+
+def test_leaks_of_an_import_that_was_killed_before_it_looked_for_them_are_found_by_the_next(tmp_path: Path) -> None:
+    workspace = tmp_path / "runs"
+    test = lines(tmp_path / "test.jsonl", {**GOOD, "prompt": "How do I?"})
+    pool = lines(tmp_path / "pool.jsonl", {"prompt": "how do i"}, {"prompt": "nothing like it"})
+    assert run(test, "--split", "test", workspace=workspace).exit_code == 0
+    checked = import_file.check(Data(path=str(pool), split="pool"), np.random.default_rng(0))
+    with checked.spool, Store.open(workspace) as store:
+        import_file.write(store, checked, datetime(2026, 1, 1, tzinfo=UTC))
+    assert counts(workspace)["pool"] == 2
+    said = json.loads(run(pool, "--json", workspace=workspace).stdout)
+    assert (said["accepted"], said["duplicates"], said["leaks"]) == (0, 2, 1)
+    assert counts(workspace)["pool"] == 1
 
 
 @pytest.mark.parametrize("first", ["pool", "test"])

@@ -104,7 +104,7 @@ def test_what_repeats_is_counted_and_ids_are_in_the_order_of_the_file(tmp_path: 
             assert [one.prompt for one in samples.page(db, "pool", 0, 5)] == [f"text {n}" for n in (0, 1, 2, 5, 6)]
             assert samples.ids(db, "pool") == list(range(3, 21))
             assert samples.label_counts(db)["pool"] == {"request": {"unharmful": 18}}
-        assert import_file.write(store, checked, NOW, progress=told.append) == 20
+        import_file.write(store, checked, NOW, progress=told.append)
         assert told == [7, 14, 21, 28, 35, 40]
 
 
