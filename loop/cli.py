@@ -13,6 +13,7 @@ from wizloop.loop.commands import (
     export,
     importing,
     money,
+    recipes,
     review,
     show,
     start,
@@ -22,7 +23,15 @@ from wizloop.loop.commands import (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrder(click.Group):
+    """Lists its commands as an evening needs them, and not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wizloop", message="wizloop %(version)s")
 def app() -> None:
     """Teach a small local safety guard overnight: it finds what it is unsure of, a teacher explains, it learns."""
 
@@ -36,18 +45,18 @@ for command in (
     control.resume,
     control.stop,
     review.review,
-    export.export,
+    recipes.recipes,
+    show.doctor,
+    importing.import_,
+    importing.leaks,
     classify.classify,
     evaluate.evaluate,
     audit.audit,
-    importing.import_,
-    importing.leaks,
+    export.export,
     teach.teach,
     traces.traces,
     money.costs,
     money.keys,
-    show.recipes,
-    show.doctor,
 ):
     app.add_command(command)
 

@@ -102,7 +102,7 @@ def shipped() -> dict[str, Path]:
 
 def load(path_or_name: str | Path) -> Recipe:
     """A shipped recipe by its name, or one of your own by its path. Raises RecipeError."""
-    path = _find(path_or_name)
+    path = find(path_or_name)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -137,7 +137,8 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(canonical_json(recipe).encode("utf-8")).hexdigest()
 
 
-def _find(path_or_name: str | Path) -> Path:
+def find(path_or_name: str | Path) -> Path:
+    """The file of a recipe: its own path, or a shipped one's by name. Raises RecipeError."""
     path, names = Path(path_or_name), shipped()
     if path.is_file():
         return path

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +11,9 @@ from wizloop.store.display import shown
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
 from wizloop.tui.words import TASKS
+
+LEAST_WIDTH = 80
+"""Columns in which a table keeps its words and figures whole."""
 
 
 def rounds_table(found: Sequence[RoundSummary]) -> Table:
@@ -25,6 +29,26 @@ def rounds_table(found: Sequence[RoundSummary]) -> Table:
             first = (str(summary.round.number), *ends) if at == 0 else ("", "", "")
             table.add_row(*map(plain, (first[0], benchmark, *figures, *first[1:])))
     return table
+
+
+def console_for_tables() -> Console:
+    """Stdout as wide as the terminal, and 80 columns at least: a line that wraps is better than half a figure."""
+    console = Console()
+    return console if console.width >= LEAST_WIDTH else Console(width=LEAST_WIDTH)
+
+
+def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
+    """What a reader of the table needs: what the figures are, and why a round made no champion."""
+    if not any(summary.evaluations for summary in found):
+        return ["no round has been measured yet: `wizloop status` tells how far the run is"]
+    return [
+        "F1 in per cent at the threshold that dev chose, with its 95 % interval; taught: the teacher's answers.",
+        *(
+            f"round {summary.round.number}, {gate_word(summary)}: {summary.round.gate_reason}"
+            for summary in found
+            if summary.round.ended_at is not None and not summary.round.passed and summary.round.gate_reason
+        ),
+    ]
 
 
 def figure(row: Evaluation | None) -> str:

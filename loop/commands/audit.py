@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPLITS = ("pool", "seed", "dev", "test")
 
 
-@click.command
+@click.command(short_help="Labels that are likely wrong, best first.")
 @click.option("--split", type=click.Choice(SPLITS), multiple=True, help="Only these; without it, every labelled one.")
 @click.option("--round", type=int, help="Ask the champion after this round; without it, the one that stands.")
 @click.option("--traces", type=FILE, help="What a teacher wrote of these samples: `wizloop teach` writes such a file.")
@@ -82,12 +82,11 @@ def _row(one: "Opinion") -> dict[str, Any]:
 
 
 def _show(found: "Sequence[Opinion]", limit: int, asked: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from wizloop.tui.tables import plain
+    from wizloop.tui.tables import console_for_tables, plain
 
-    console = Console()
+    console = console_for_tables()
     taught = sum(one.teacher is not None for one in found)
     console.print(
         plain(

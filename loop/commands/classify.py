@@ -41,7 +41,7 @@ def _opened(file: Path) -> Iterator[TextIO]:
     try:
         given = nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8")
     except OSError as error:
-        refuse(f"{file}: cannot be read: {error}")
+        refuse(f"{file}: cannot be read: {error.strerror}")
     with given as lines:
         try:
             yield lines

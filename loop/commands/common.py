@@ -19,7 +19,7 @@ HERE = Path("runs")
 in_workspace = click.option(
     "--workspace", "-w", type=FILE, default=HERE, show_default=True, help="The folder of the run."
 )
-with_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts, on one line.")
 
 
 def now() -> datetime:

@@ -7,7 +7,7 @@ import click
 from wizloop.loop.commands.common import in_workspace, refuse, say, sentences
 
 
-@click.command
+@click.command(short_help="Pause the run after the piece that it is at.")
 @in_workspace
 def pause(workspace: Path) -> None:
     """Pause the run after the piece that it is at; the controller stays and waits for `resume`."""
@@ -27,7 +27,7 @@ def resume(workspace: Path) -> None:
     say("the run goes on")
 
 
-@click.command
+@click.command(short_help="Stop the run after this phase; `start` goes on.")
 @click.option("--now", "at_once", is_flag=True, help="After this piece and not after this phase.")
 @in_workspace
 def stop(at_once: bool, workspace: Path) -> None:

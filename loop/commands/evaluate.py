@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Scored = tuple["Measured", Sequence["Judged"]]
 
 
-@click.command
+@click.command(short_help="How good recorded outputs or a guard are, with intervals.")
 @click.option("--predictions", type=FILE, multiple=True, help="Recorded outputs: JSON Lines of prompt, label, predict.")
 @click.option("--benchmark", multiple=True, metavar="NAME", help="Of the recorded outputs, or a test set, or a file.")
 @click.option("--task", type=click.Choice(["request", "completion", "response"]), help="Of the recorded outputs.")

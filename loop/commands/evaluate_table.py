@@ -6,7 +6,6 @@ What the figures are and how one is written is `evaluation_report`'s.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from wizloop.loop.evaluation.report import (
@@ -22,7 +21,7 @@ from wizloop.loop.evaluation.report import (
 )
 from wizloop.loop.evaluation.scoring import COUNTINGS, Measured
 from wizloop.loop.words import TASKS
-from wizloop.tui.tables import plain
+from wizloop.tui.tables import console_for_tables, plain
 
 MOST_GROUPS = 12
 """Groups of one benchmark that are shown; a report and --json have all."""
@@ -33,7 +32,7 @@ NAME_WIDTH = 24
 
 def show(found: Sequence[Measured], notes: Mapping[str, Any]) -> None:
     """Print the F1 in three ways of counting, what it cost each side, groups and probabilities if any, the averages."""
-    console = Console()
+    console = console_for_tables()
     groups = [_groups(one) for one in found if one.by_group]
     for table in (_f1(found), _rates(found), *groups, *_confidence(found), _averages(found)):
         console.print(table)

@@ -8,7 +8,7 @@ import click
 from wizloop.loop.commands.common import in_workspace, put, reading, refuse, say, sentences, with_json
 
 
-@click.command
+@click.command(short_help="What the teachers have cost.")
 @in_workspace
 @with_json
 def costs(workspace: Path, as_json: bool) -> None:
@@ -25,12 +25,12 @@ def costs(workspace: Path, as_json: bool) -> None:
     _print(found)
 
 
-@click.group
+@click.group(short_help="The keys that teachers are asked with.")
 def keys() -> None:
     """The keys of claude, gemini and openai: from the environment first, then from this machine's keyring."""
 
 
-@keys.command("set")
+@keys.command("set", short_help="Put a key into the keyring.")
 @click.argument("name")
 def set_(name: str) -> None:
     """Put the key of the teacher NAME into the keyring; it is asked for, or read from stdin, and never shown."""
@@ -48,7 +48,7 @@ def set_(name: str) -> None:
     say(f"the key for {name} is in the keyring")
 
 
-@keys.command("list")
+@keys.command("list", short_help="Which teachers have a key, and from where.")
 @with_json
 def list_(as_json: bool) -> None:
     """Which teachers have a key, and where it comes from. No key is shown."""
@@ -63,7 +63,7 @@ def list_(as_json: bool) -> None:
         print(f"{name:8} {f'from {key.where}' if key else f'none: set {wanted}, or `wizloop keys set {name}`'}")
 
 
-@keys.command("delete")
+@keys.command("delete", short_help="Take a key out of the keyring.")
 @click.argument("name")
 def delete(name: str) -> None:
     """Take the key of the teacher NAME out of the keyring."""

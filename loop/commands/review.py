@@ -12,9 +12,10 @@ import click
 from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
 
 _PAGE = 200
+_DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edited"}
 
 
-@click.command
+@click.command(short_help="List what waits for review; approve, reject or edit.")
 @click.option("--list", "listed", is_flag=True, help="What waits for a person.")
 @click.option("--approve", type=int, metavar="ID", help="Train on this trace.")
 @click.option("--reject", type=int, metavar="ID", help="Never train on it; needs --why.")
@@ -135,4 +136,4 @@ def _decide(workspace: Path, trace_id: int, decision: str, why: str | None, edit
             now=now(),
             decision_id=decision_id,
         )
-    say(f"trace {trace_id}: {decision} by {by}")
+    say(f"trace {trace_id}: {_DONE[decision]} by {by}")

@@ -1,11 +1,11 @@
-"""`status`, `rounds`, `recipes`, `doctor`: what there is to see, for a person or, with --json, for a script."""
+"""`status`, `rounds`, `doctor`: what there is to see, for a person or, with --json, for a script."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, in_workspace, put, reading, refuse, sentences, with_json
+from wizloop.loop.commands.common import FAILED, in_workspace, put, reading, sentences, with_json
 
 
 @click.command
@@ -38,31 +38,15 @@ def rounds(workspace: Path, as_json: bool) -> None:
     if as_json:
         put([round_of(summary, workspace) for summary in found])
         return
-    from rich.console import Console
+    from wizloop.tui.tables import console_for_tables, plain, rounds_notes, rounds_table
 
-    from wizloop.tui.tables import rounds_table
-
-    Console().print(rounds_table(found))
-
-
-@click.command
-@click.argument("action", required=False, metavar="[show")
-@click.argument("name", required=False, metavar="NAME]")
-def recipes(action: str | None, name: str | None) -> None:
-    """The shipped recipes, or `recipes show NAME`: one with every default written out, as JSON."""
-    from wizloop.recipes import schema
-
-    if action is None:
-        for known, path in schema.shipped().items():
-            _show(f"{known:20} {_first_comment(path)}")
-        return
-    if action != "show" or name is None:
-        refuse("write `wizloop recipes` or `wizloop recipes show NAME`")
-    with sentences(schema.RecipeError):
-        _show(schema.load(name).model_dump_json(indent=2))
+    console = console_for_tables()
+    console.print(rounds_table(found))
+    for note in rounds_notes(found):
+        console.print(plain(note, 2000))
 
 
-@click.command
+@click.command(short_help="Whether a night can start here.")
 @click.argument("recipe", required=False)
 @in_workspace
 @with_json
@@ -97,11 +81,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
         doing = f"waits: {found['waiting']}" if found["waiting"] else found["doing"] or "starting"
         lines.append(f"now      {doing} (process {found['pid']} on {found['host']})")
     return lines
-
-
-def _first_comment(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip()
 
 
 def _show(text: str) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--until", metavar="HH:MM", help="No phase begins after it.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that teachers may cost.")
 @click.option("--dry-run", is_flag=True, help="Check what it needs and show the plan; start nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for scripts, on one line.")
 @click.option("--told", type=int, hidden=True, help="Where to say that the run has begun.")
 def start(
     recipe: str | None,
@@ -143,16 +143,14 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
 
 def _tell(workspace: Path, ending: str) -> None:
     """The rounds and the exports on stdout, and the last sentence."""
-    from rich.console import Console
-
     from wizloop.loop.commands.common import reading
     from wizloop.store.overview import summaries
-    from wizloop.tui.tables import exports_of, rounds_table
+    from wizloop.tui.tables import console_for_tables, exports_of, rounds_table
 
     with reading(workspace) as db:
         found = summaries(db)
     if found:
-        Console().print(rounds_table(found))
+        console_for_tables().print(rounds_table(found))
     for path in exports_of(found):
         print(workspace / path)
     say(ending)

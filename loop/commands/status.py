@@ -31,7 +31,8 @@ def status_of(overview: Overview, workspace: Path) -> dict[str, Any]:
             "settled": usd(overview.budget.settled_micro),
             "reserved": usd(overview.budget.reserved_micro),
         },
-        "done": step.done if step else 0,
+        # A phase that is done has done all, wherever its last piece was counted.
+        "done": 0 if step is None else step.total if step.state == "done" else step.done,
         "total": step.total if step else 0,
         "rounds_wanted": run.rounds_wanted,
         "until": _time(run.until),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wizloop.recipes.schema import Recipe
 
 
-@click.command
+@click.command(short_help="A teacher's traces for any file, outside of a run.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--teacher", metavar="NAME", help="Who is asked; else those of the recipe.")
 @click.option("--out", type=FILE, metavar="TRACES.json", help="Where the traces of FILE are written.")

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@click.group
+@click.group(short_help="Two teachers' traces side by side.")
 def traces() -> None:
     """Teacher traces outside of a run."""
 
 
-@traces.command
+@traces.command(short_help="Right, calibrated, agreeing; and where they differ.")
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE)
 @click.option("--out", type=FILE, help="Write the disagreements into this new file, in the traces schema.")
@@ -48,12 +48,10 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
 
 
 def _show(found: "Comparison") -> None:
-    from rich.console import Console
-
     from wizloop.loop.evaluation.report import DASH, share
-    from wizloop.tui.tables import plain
+    from wizloop.tui.tables import console_for_tables, plain
 
-    console = Console()
+    console = console_for_tables()
     console.print(_table(["", found.a.name, found.b.name], zip(_HEADS, _of(found.a), _of(found.b), strict=True)))
     kappa = [f"{task} {DASH if one is None else f'{one:.2f}'}" for task, one in found.kappa.items()]
     console.print(plain(f"{found.shared:,} texts are in both: agreement {share(found.agreement)}."))

@@ -22,7 +22,7 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.
 """What names a variable of the environment that may hold a key."""
 
 
-@click.command
+@click.command(short_help="The screens on a run, and the review by keys.")
 @in_workspace
 @click.option("--read-only", is_flag=True, help="Look, and write nothing.")
 @click.option("--as", "name", metavar="NAME", help="Whose decisions these are; else the name of the account.")

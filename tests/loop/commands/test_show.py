@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from wizloop.loop.cli import app
 from wizloop.loop.controller import lock
-from wizloop.store import control
+from wizloop.store import control, steps
 from wizloop.store.db import Store
 
 DRIVES_A_TERMINAL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -104,9 +104,73 @@ def wanted(workspace: Path) -> str:
 
 def test_recipes_are_listed_and_shown_whole() -> None:
     assert "acceptance" in run("recipes").stdout
-    assert json.loads(run("recipes", "show", "demo").stdout)["rounds"] == 3
+    assert json.loads(run("recipes", "--json").stdout)["demo"].startswith("A whole run on any machine")
+    assert json.loads(run("recipes", "show", "demo", "--json").stdout)["classify"]["consensus"] == 0.95
     assert "did you mean 'demo'?" in run("recipes", "show", "demp", status=2).stderr
-    run("recipes", "explain", status=2)
+    assert "Did you mean 'show'?" in run("recipes", "shwo", status=2).stderr
+
+
+@pytest.mark.parametrize("name", ["demo", "imported", "acceptance", "guardreasoner-8b"])
+def test_a_recipe_that_is_shown_can_be_kept_and_started(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "my.toml"
+    mine.write_text(run("recipes", "show", name).stdout, encoding="utf-8")
+    assert run("recipes", "show", str(mine), "--json").stdout == run("recipes", "show", name, "--json").stdout
+
+
+def test_every_key_of_a_recipe_is_told_with_its_default_and_its_meaning() -> None:
+    said = run("recipes", "keys", "gate").stdout
+    assert "gate.margin = 0.01\n    Macro-F1 that a challenger may be below the champion." in said
+    assert "[train]" not in said
+    assert max(map(len, run("recipes", "keys").stdout.splitlines())) <= 100
+    told = {key["name"]: key for key in json.loads(run("recipes", "keys", "--json").stdout)["keys"]}
+    assert told["data.split"]["default"] == "needed"
+    assert told["data.split"]["words"] == ["pool", "seed", "dev", "test"]
+    assert told["until"]["default"] == "left out"
+    assert "no recipe has such a section or key" in run("recipes", "keys", "gatee", status=2).stderr
+
+
+def test_the_commands_are_told_whole_in_the_order_of_an_evening() -> None:
+    lines = run("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["start", "watch", "status", "rounds"]
+    assert not [line for line in lines if line.endswith("...")]
+    assert re.fullmatch(r"wizloop \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_a_phase_that_is_done_has_done_all_of_it(after_a_night: Path) -> None:
+    with Store.open(after_a_night) as store, store.write() as db:
+        now = datetime.now(UTC)
+        steps.begin_step(db, 1, "export", now + timedelta(seconds=1))
+        steps.progress(db, 1, "export", 0, 3)
+        steps.finish_step(db, 1, "export", "r01 as adapter", now)
+    found = json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)
+    assert (found["phase"], found["done"], found["total"]) == ("export", 3, 3)
+    assert "round 1, export, 3 of 3" in run("status", "-w", str(after_a_night)).stdout
+
+
+def test_the_rounds_say_what_the_figures_are_and_why_one_was_held(after_a_night: Path) -> None:
+    with Store.open(after_a_night) as store, store.write() as db:
+        now = datetime.now(UTC)
+        steps.begin_round(db, 2, None, now)
+        steps.end_round(
+            db,
+            2,
+            champion_after=None,
+            challenger=None,
+            passed=False,
+            gate_reason="it blocks more",
+            record_json="{}",
+            now=now,
+        )
+    said = run("rounds", "-w", str(after_a_night)).stdout.splitlines()
+    assert "F1 in per cent at the threshold that dev chose, with its 95 % interval; taught: " in said
+    assert said[-1] == "round 2, held: it blocks more"
+
+
+def test_no_figure_is_cut_where_the_terminal_is_narrow(after_a_night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    said = run("rounds", "-w", str(after_a_night)).stdout
+    assert "…" not in said
+    assert {"75.0", "(70-80)", "passed"} <= set(said.split())
 
 
 def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
