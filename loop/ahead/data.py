@@ -127,7 +127,7 @@ def _demo(recipe: Recipe) -> list[Source]:
     made = demo_samples(rng, pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test)
     by_split = {split: array("q", [_size(one) for one in made if one.split == split]) for split in SPLITS}
     return [
-        Source("demo", split, True, f"{len(texts):,} samples, made from the seed", len(texts), texts)
+        Source("demo", split, True, f"{len(texts):,} samples for {split}, made from the seed", len(texts), texts)
         for split, texts in by_split.items()
     ]
 
@@ -141,7 +141,7 @@ def _imported(store: Store | None) -> list[Source]:
             with store.read() as db:
                 given = samples.label_counts(db).get(split, {})
             labels = {task: given[task] for task in TASKS if task in given}
-        said = f"{len(sizes):,} samples, imported before"
+        said = f"{len(sizes):,} samples for {split}, imported before"
         found.append(Source("the workspace", split, True, said, len(sizes), sizes, labels))
     return found
 

@@ -7,8 +7,10 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
             *_server(loaded),
             _teacher(loaded),
             *_reached(loaded),
-            _data(loaded),
+            _data(loaded, workspace),
         ]
     return [*checks, _time(loaded)]
 
@@ -226,13 +228,28 @@ def _reached(recipe: Any) -> list[Check]:
     return [Check(f"teacher {one.name}", one.ok, one.found, one.advice) for one in found]
 
 
-def _data(recipe: Any) -> Check:
+def _data(recipe: Any, workspace: Path) -> Check:
     if recipe.source == "demo":
         return Check("data", True, "the demo pool, made from the seed")
+    if recipe.source == "imported":
+        return _tried("data", partial(_imported, workspace))
     missing = [data.path for data in recipe.data if data.hub_split is None and not Path(data.path).is_file()]
     if missing:
         return Check("data", False, f"{missing[0]} is not there", "paths are relative to the folder you start in")
     return Check("data", True, f"{len(recipe.data)} files are there")
+
+
+def _imported(workspace: Path) -> str:
+    """What `wizloop import` brought. Raises ImportRefused where no run can be made of it."""
+    from wizloop.loop.phases.intake import check_usable
+    from wizloop.store import errors, samples
+    from wizloop.store.db import Store
+
+    counts, labels = dict.fromkeys(samples.SPLITS, 0), {}
+    with suppress(errors.StoreError), Store.open(workspace, readonly=True) as store, store.read() as db:
+        counts, labels = samples.counts(db), samples.label_counts(db)
+    check_usable(counts, labels)
+    return "imported: " + ", ".join(f"{split} {n:,}" for split, n in counts.items())
 
 
 def _time(recipe: Any) -> Check:

@@ -87,6 +87,9 @@ def _recorded(
 
     if names and len(names) != len(files):
         refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark for each file, or none")
+    for path in files:
+        if not path.is_file():
+            refuse(f"{path}: " + ("it is a folder; name a file in it" if path.is_dir() else "no such file; check it"))
     scored: list[Scored] = []
     differing: dict[str, int] = {}
     for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):

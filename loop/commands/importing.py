@@ -24,17 +24,31 @@ from wizloop.loop.commands.common import (
 _AT_ONCE = 1000
 """Rows that a night does not notice: some 20 ms of its writers' time."""
 _TOLD_EVERY = 100_000
+_SPLITS = ("pool", "seed", "dev", "test")
+_TASKS = ("request", "completion", "response")
 
 
 @click.command("import", short_help="Samples from a file or the hub, into a split.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--hub", metavar="NAME[:config]", help="A dataset of the Hugging Face hub instead of a file.")
 @click.option("--hub-split", metavar="SPLIT", help="Which of its splits.")
-@click.option("--split", default="pool", show_default=True, help="pool, seed, dev or test.")
+@click.option("--split", type=click.Choice(_SPLITS), default="pool", show_default=True, help="Where the rows go.")
 @click.option("--map", multiple=True, metavar="COLUMN=FIELD", help="A column that is the prompt, response, label, ...")
 @click.option("--format", help="The file's format by name, where it is not recognised.")
-@click.option("--task", default="request", show_default=True, help="What a bare label column speaks about.")
+@click.option(
+    "--task",
+    type=click.Choice(_TASKS),
+    default="request",
+    show_default=True,
+    help="What a bare label column speaks about.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many rows.")
+@click.option(
+    "--part",
+    type=(float, float),
+    metavar="FROM TO",
+    help="The rows whose prompt falls there, of 0 to 1: parts of one file never overlap.",
+)
 @click.option("--prompts-only", is_flag=True, help="Leave the responses out.")
 @click.option("--hide-labels", is_flag=True, help="Leave the labels unread.")
 @click.option("--benchmark", help="The name under which test rows are reported.")
@@ -58,6 +72,9 @@ def import_(
     A bad row refuses the whole file: nothing is written, and the exit status is 2. Bad is what such a file cannot hold:
     bytes that are not UTF-8, a NUL, a text above 1,000,000 bytes, no JSON, a column that is missing or no text, one id
     for two texts. With --skip-bad such rows are left out, and the status is 0.
+
+    One labelled file for three splits: import it three times, as --split seed --part 0 0.2, --split dev --part 0.2 0.5
+    and --split test --part 0.5 1.
 
     A row that is whole and of no use to the split is left out either way, told and counted: a label that is null or
     unknown, no label where the split needs one, an empty prompt.
@@ -166,7 +183,8 @@ def _data(asked: dict[str, Any]) -> Any:
         return sections.Data.model_validate(asked)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        where = ".".join(map(str, first["loc"]))
+        refuse(f"{f'--{where}: ' if where else ''}{first['msg'].removeprefix('Value error, ')}")
 
 
 def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
@@ -244,8 +262,9 @@ def _tell(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> None:
     say(f"{path}: the format is {taken.format}" + (f"; {taken.note}" if taken.note else ""))
     would = "would be accepted" if dry_run else "accepted"
     say(f"{taken.rows:,} rows, {taken.accepted:,} {would} into {split}")
+    again = " (duplicates too)" if taken.duplicates or taken.conflicts else ""
     for task, labels in taken.labels.items():
-        say(f"  {task}: " + ", ".join(f"{n:,} {label}" for label, n in labels.items()))
+        say(f"  {task}: " + ", ".join(f"{n:,} {label}" for label, n in labels.items()) + again)
     elsewhere = f" ({taken.elsewhere:,} of them in another split)" if taken.elsewhere else ""
     say(f"{taken.duplicates:,} duplicates{elsewhere}, {taken.conflicts:,} of another label than before")
     say(f"{len(taken.refused):,} refused" + (f", {len(taken.bad):,} of them bad rows" if taken.bad else ""))

@@ -33,8 +33,9 @@ def read(path: Path, task: Task, reader: Reader = "published", group: str | None
 
     Raises ImportRefused, which names the file and the row, for a file that cannot be read or holds something else.
     """
-    found = Recorded()
+    found, grouped = Recorded(), group is None
     for number, record in _records(path):
+        grouped = grouped or group in record
         label, predict = _text(path, number, record, "label", null=True), _text(path, number, record, "predict")
         known = None if label is None else published.truth(label, task)
         if label is not None and known is None and label not in ("", "None") and ":" not in label:
@@ -50,6 +51,8 @@ def read(path: Path, task: Task, reader: Reader = "published", group: str | None
         prompt = _text(path, number, record, "prompt") or ""
         named = None if group is None else str(record.get(group))
         found.rows.append(Judged(prompt, known, theirs if reader == "published" else ours, group=named))
+    if not grouped:
+        raise ImportRefused(f"{path}: no row has a column {group!r} to report by: there are {', '.join(record)}")
     return found
 
 

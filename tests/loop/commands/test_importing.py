@@ -41,7 +41,10 @@ def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
     said = run(file, "--split", "seed", workspace=tmp_path / "runs")
     assert (said.exit_code, said.stdout) == (0, "")
     assert f"{file}: the format is columns\n4 rows, 1 accepted into seed\n" in said.stderr
-    assert "  request: 1 harmful, 2 unharmful\n1 duplicates, 1 of another label than before\n1 refused\n" in said.stderr
+    assert (
+        "  request: 1 harmful, 2 unharmful (duplicates too)\n1 duplicates, 1 of another label than before\n1 refused\n"
+        in said.stderr
+    )
     assert "  row 2: no request label\n" in said.stderr
 
 
@@ -285,6 +288,15 @@ def test_a_night_at_work_is_not_held_up(tmp_path: Path) -> None:
     assert counts(workspace)["pool"] == 1001
 
 
+def test_one_labelled_file_fills_three_splits_that_share_nothing(tmp_path: Path) -> None:
+    file = lines(tmp_path / "a.jsonl", *({"prompt": f"question {n}", "label": "safe"} for n in range(300)))
+    for split, *part in (("seed", "0", "0.2"), ("dev", "0.2", "0.5"), ("test", "0.5", "1")):
+        assert run(file, "--split", split, "--part", *part, workspace=tmp_path / "runs").exit_code == 0
+    found = counts(tmp_path / "runs")
+    assert sum(found.values()) == 300
+    assert 40 <= found["seed"] <= 80 <= found["dev"] <= 110 <= found["test"]
+
+
 @pytest.mark.parametrize(
     "mapped", [("question=prompt", "bad=label"), ("prompt=question", "label=bad"), ("question=prompt", "label=bad")]
 )
@@ -301,7 +313,9 @@ def test_a_mapping_is_understood_both_ways(tmp_path: Path, mapped: tuple[str, st
         (["--map", "prompt"], "--map prompt: write it as COLUMN=FIELD"),
         (["--map", "a=prompt", "--map", "b=prompt"], "the field prompt has a column already"),
         (["--hub", "x/y"], "name a FILE, or --hub NAME"),
-        (["--split", "train"], "split: Input should be 'pool', 'seed', 'dev' or 'test'"),
+        (["--split", "train"], "'train' is not one of 'pool', 'seed', 'dev', 'test'"),
+        (["--part", "0.5", "0.2"], "part must rise, for example [0.0, 0.8]"),
+        (["--part", "0", "2"], "--part.1: Input should be less than or equal to 1"),
         (["--format", "nope"], "there is no format 'nope'"),
     ],
 )

@@ -182,6 +182,18 @@ def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
     assert re.search(r"BLAS, \d+ GFLOP/s", mlx["found"])
 
 
+def test_doctor_looks_at_what_was_imported(tmp_path: Path) -> None:
+    rows, where = tmp_path / "mine.csv", ("-w", str(tmp_path / "w"))
+    rows.write_text("text,label\nhow to bake,unharmful\nhow to poison,harmful\n")
+    run("import", str(rows), *where)
+    said = run("doctor", *where, status=1).stdout
+    assert "BAD  data       the split seed has no usable sample" in said
+    for split, text in (("seed", "bread"), ("dev", "cake")):
+        rows.write_text(f"text,label\nhow to bake {text},unharmful\nhow to poison {text},harmful\n")
+        run("import", str(rows), "--split", split, *where)
+    assert "ok   data       imported: pool 2, seed 2, dev 2, test 0" in run("doctor", *where).stdout
+
+
 def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     files = "".join(f'[[data]]\npath = "gone.csv"\nsplit = "{split}"\n' for split in ("pool", "seed", "dev"))
