@@ -200,6 +200,11 @@ def insert_new(
     return int(db.exec_driver_sql(statement, list(rows)).rowcount)
 
 
+def reads_past_ddl(db: Connection) -> bool:
+    """Whether others go on reading a table while an index of it is dropped and made anew in an open transaction."""
+    return db.dialect.name == "sqlite"
+
+
 def upsert(db: Connection | str, table: Table) -> sqlite.Insert:
     """An INSERT that takes an ON CONFLICT clause, in the words of the database in use, or of the one that is named."""
     if (db if isinstance(db, str) else db.dialect.name) == "postgresql":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, LargeBinary, select, type_coerce
 
 from wizloop.store import samples, tables
+from wizloop.store.engine import reads_past_ddl
 from wizloop.store.samples import Added, Kept, Take
 from wizloop.store.spool import Spool
 
@@ -57,7 +58,7 @@ def _doubtful(db: Connection, heads: Heads) -> NDArray[np.bool_] | None:
     """Which rows may repeat a text of the store or of a row before; None where too few are new to touch the index."""
     there = samples.newest(db)
     least = max(LEAST, there)
-    if len(heads) < least:
+    if len(heads) < least or not reads_past_ddl(db):
         return None
     new = np.zeros(len(heads), np.bool_)
     new[np.unique(heads, return_index=True)[1]] = True
