@@ -3,6 +3,8 @@
 Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
+import errno
+
 import click
 
 from wizloop.loop.commands import (
@@ -21,13 +23,25 @@ from wizloop.loop.commands import (
     traces,
     watch,
 )
+from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse
 
 
 class _InOrder(click.Group):
-    """Lists its commands as an evening needs them, and not by the alphabet."""
+    """Lists its commands as an evening needs them, and ends them with a sentence where they foresaw nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            refuse("interrupted", INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            # A disk that is full, a folder that may not be written to: what it was about says more than where.
+            refuse(f"{error.filename or 'the output'}: {error.strerror or error}", FAILED)
 
 
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})

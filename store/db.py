@@ -10,7 +10,16 @@ from sqlalchemy import Connection, Engine, select
 from wizloop.store import engine, errors, migrate
 from wizloop.store.tables import controller
 
-__all__ = ["Connection", "Store"]
+__all__ = ["Connection", "Store", "make_folder"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a workspace's folder where there is none. Raises errors.NoPlace."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "it is a file" if folder.is_file() else error.strerror
+        raise errors.NoPlace(f"no workspace can be made in {folder}: {why}: name another folder") from error
 
 
 class Store:
@@ -33,9 +42,9 @@ class Store:
     def create(cls, folder: Path, *, driver: ModuleType | None = None) -> "Store":
         """Open the workspace in `folder`, made and brought to the newest schema where needed.
 
-        Raises errors.SchemaTooNew, errors.Damaged, errors.JournalRefused, errors.DiskFull.
+        Raises errors.NoPlace, errors.SchemaTooNew, errors.Damaged, errors.JournalRefused, errors.DiskFull.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         module = driver or engine.driver()
         maker = engine.sqlite_engine(folder / engine.DB_NAME, "rwc", module)
         try:

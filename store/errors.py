@@ -14,6 +14,10 @@ class NoWorkspace(StoreError):
     """There is no workspace in that folder: `wizloop start` makes one."""
 
 
+class NoPlace(StoreError):
+    """No workspace can be made in that folder: name another."""
+
+
 class SchemaTooNew(StoreError):
     """The workspace was written by a newer wizloop: install that version to open it."""
 

@@ -39,10 +39,11 @@ def console_for_tables() -> Console:
 
 def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
     """What a reader of the table needs: what the figures are, and why a round made no champion."""
-    if not any(summary.evaluations for summary in found):
-        return ["no round has been measured yet: `wizloop status` tells how far the run is"]
+    measured = any(summary.evaluations for summary in found)
+    figures = "F1 in per cent at the threshold that dev chose, with its 95 % interval; taught: the teacher's answers."
+    nothing = "no round has been measured yet: `wizloop status` tells how far the run is"
     return [
-        "F1 in per cent at the threshold that dev chose, with its 95 % interval; taught: the teacher's answers.",
+        figures if measured else nothing,
         *(
             f"round {summary.round.number}, {gate_word(summary)}: {summary.round.gate_reason}"
             for summary in found

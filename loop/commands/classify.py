@@ -27,13 +27,16 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
     from wizloop.backends.guard_types import BackendError
     from wizloop.store.db import Store
 
-    with sentences(using.BadLine, failures=(BackendError,)), Store.open(workspace, readonly=True) as store:
+    with sentences(failures=(BackendError,)), Store.open(workspace, readonly=True) as store:
         ctx = using.context(store, workspace, recipe, "classify", now())
         data = sys.stdout
         # Model libraries print to stdout, where only answers go.
         with _opened(file) as lines, redirect_stdout(sys.stderr):
-            for answer in using.classify(ctx, model, using.read_lines(lines)):
-                put(answer, data)
+            try:
+                for answer in using.classify(ctx, model, using.read_lines(lines)):
+                    put(answer, data)
+            except using.BadLine as error:
+                refuse(f"{'stdin' if str(file) == '-' else file}: {error}")
 
 
 @contextmanager

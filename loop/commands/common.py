@@ -53,7 +53,7 @@ def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...]
     """
     from wizloop.store import errors
 
-    missing = (errors.NoWorkspace, errors.NoRun, errors.NotFound, errors.RunExists)
+    missing = (errors.NoWorkspace, errors.NoPlace, errors.NoRun, errors.NotFound, errors.RunExists)
     newer = (errors.SchemaTooNew, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
     ours: tuple[type[Exception], ...] = (*missing, *newer, *refused, *bad_input)

@@ -7,6 +7,8 @@ import click
 
 from wizloop.loop.commands.common import FAILED, in_workspace, put, reading, sentences, with_json
 
+_REVIEW = "`wizloop watch`, or `wizloop review --list`"
+
 
 @click.command
 @in_workspace
@@ -75,7 +77,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"run      {found['run']}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""),
         f"at       {where}; {found['rounds_wanted']} rounds after round 0",
         f"money    ${budget['settled']:.2f} spent, ${budget['reserved']:.2f} reserved, {cap}",
-        f"review   {found['to_review']} waiting for a person",
+        f"review   {found['to_review']:,} waiting for a person" + (f": {_REVIEW}" if found["to_review"] else ""),
     ]
     if found["alive"]:
         doing = f"waits: {found['waiting']}" if found["waiting"] else found["doing"] or "starting"

@@ -145,12 +145,15 @@ def _tell(workspace: Path, ending: str) -> None:
     """The rounds and the exports on stdout, and the last sentence."""
     from wizloop.loop.commands.common import reading
     from wizloop.store.overview import summaries
+    from wizloop.store.reviews import waiting_count
     from wizloop.tui.tables import console_for_tables, exports_of, rounds_table
 
     with reading(workspace) as db:
-        found = summaries(db)
+        found, waiting = summaries(db), waiting_count(db)
     if found:
         console_for_tables().print(rounds_table(found))
     for path in exports_of(found):
         print(workspace / path)
+    if waiting:
+        say(f"{waiting:,} traces wait for a person: `wizloop watch` shows them, `wizloop review --list` lists them")
     say(ending)

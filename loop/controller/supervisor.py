@@ -23,7 +23,7 @@ from wizloop.loop.controller.worker_process import Died, WorkerProcess
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors, events, steps
-from wizloop.store.db import Store
+from wizloop.store.db import Store, make_folder
 
 LOG = Path("logs") / "worker.log"
 PHASES = "wizloop.loop.phases.order"
@@ -80,7 +80,7 @@ def controlling(
     starting.TeacherMissing, schema.RecipeError, errors.StoreError.
     """
     recipe = None if asked is None else schema.load(asked)
-    workspace.mkdir(parents=True, exist_ok=True)
+    make_folder(workspace)
     with lock.held(workspace, clock()) as holder:
         with Store.create(workspace) as store:
             recipe = starting.begin(store, recipe, limits, clock())

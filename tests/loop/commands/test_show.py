@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -171,6 +172,32 @@ def test_no_figure_is_cut_where_the_terminal_is_narrow(after_a_night: Path, monk
     said = run("rounds", "-w", str(after_a_night)).stdout
     assert "…" not in said
     assert {"75.0", "(70-80)", "passed"} <= set(said.split())
+
+
+def test_a_workspace_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\nhow to bake,unharmful\n")
+    for words in (["start", "demo", "--headless"], ["import", str(file)]):
+        said = run(*words, "-w", str(file), status=2).stderr
+        assert said == f"wizloop: no workspace can be made in {file}: it is a file: name another folder\n"
+
+
+@pytest.mark.parametrize(
+    ("met", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "wizloop: interrupted\n"),
+        (OSError(28, "No space left on device"), 1, "wizloop: the output: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/a/b"), 1, "wizloop: /a/b: Permission denied\n"),
+    ],
+)
+def test_what_no_command_foresaw_ends_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, met: BaseException, status: int, said: str
+) -> None:
+    def meet(ctx: click.Context) -> None:
+        raise met
+
+    monkeypatch.setattr(app.commands["status"], "invoke", meet)
+    assert run("status", status=status).stderr == said
 
 
 def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
