@@ -4,15 +4,14 @@ The provider keeps the shared instruction in its cache by itself and says how ma
 filters are set off, for the samples are what they look for; blocks remain, and are no reason to ask again.
 """
 
-import threading
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from wizloop.backends import teacher_prompt
 from wizloop.backends.exchange import dig
+from wizloop.backends.gemini_clients import Clients
 from wizloop.backends.reaching import Model
 from wizloop.backends.remote import RemoteTeacher, Stop
 from wizloop.backends.replies import Kind, Told, count, dig_message, duration_s, plain_status
@@ -60,29 +59,6 @@ class _Reply(BaseModel):
     response_id: str | None = None
 
 
-class Clients:
-    """The SDK's clients, each made once, for that takes a tenth of a second; `make` gets the room of the answers.
-
-    A client adds to its requests what is sent alike for all of them. Given with each of them, the SDK would check, copy
-    and convert it anew, which took half of a call's processor time.
-    """
-
-    def __init__(self, make: Callable[[int | None], Any]) -> None:
-        self._make, self._made, self._making = make, dict[int | None, Any](), threading.Lock()
-
-    @property
-    def plain(self) -> Any:
-        """For everything but questions."""
-        return self.asking(None)
-
-    def asking(self, room: int | None) -> Any:
-        """For questions whose answers have so much room."""
-        with self._making:
-            if room not in self._made:
-                self._made[room] = self._make(room)
-            return self._made[room]
-
-
 class Gemini(RemoteTeacher):
     """A Teacher."""
 
@@ -113,31 +89,13 @@ class Gemini(RemoteTeacher):
 
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
         """The SDK over this HTTP client, with no retries, and what it raises when a request breaks."""
-        from google import genai
-        from google.genai import errors, types
-
-        secret = (self.reach.secret or SecretStr("")).get_secret_value()
-        address = self.reach.base_url or self.base_url
-
-        def make(room: int | None) -> Any:
-            # The time is told to the provider too, so that it does not work, and bill, for a caller that is gone.
-            seconds, alike = (self.reach.long_s, None) if room is None else (self.reach.deadline_s, self._alike(room))
-            timeout = int(seconds * 1000)
-            options = types.HttpOptions(base_url=address, httpx_client=client, timeout=timeout, extra_body=alike)
-            return genai.Client(api_key=secret, http_options=options)
-
-        clients = Clients(make)
-        # Now, and not in the time of the first request.
-        for room in (None, self.reach.max_tokens):
-            clients.asking(room)
-        return clients, (errors.APIError,)
+        clients = Clients(client, self.reach, self.reach.base_url or self.base_url, self._alike)
+        return clients, clients.faults
 
     def send(self, sdk: Clients, question: Question) -> object:
         """Ask the question; what the SDK makes of the reply is not looked at."""
         # It sees no reply, and so none that it would continue with further requests, which the provider bills.
-        models = sdk.asking(self.room(question)).models
-        found: object = models.generate_content(model=self.model, contents=teacher_prompt.message(question))
-        return found
+        return sdk.ask(self.model, teacher_prompt.message(question), self.room(question))
 
     def answer(self, told: Told, question: Question) -> Answer | None:
         """The answer in a reply's JSON; None where it is no reply of this provider."""

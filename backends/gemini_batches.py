@@ -12,7 +12,8 @@ from typing import Any
 
 from wizloop.backends.batches import BatchFault, BatchStatus, absent
 from wizloop.backends.exchange import dig
-from wizloop.backends.gemini import Clients, Gemini
+from wizloop.backends.gemini import Gemini
+from wizloop.backends.gemini_clients import Clients
 from wizloop.backends.remote import MOST_RESULT_BYTES
 from wizloop.backends.replies import dig_message, row_of
 from wizloop.backends.teacher import Answer, Question

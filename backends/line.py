@@ -63,14 +63,14 @@ class Line:
 class _Transport(httpx2.BaseTransport):
     """Sends a request to the one origin, and keeps the reply in this thread's exchange.
 
-    Each thread has a connection of its own: a pool of all would look through all of them at every request and reply.
+    Each thread has a connection of its own: a pool looks through those it has at every request and reply.
     """
 
     def __init__(self, base_url: httpx2.URL, here: threading.local) -> None:
         self._origin = _origin(base_url)
         self._here = here
-        self._settings = _settings(base_url, Backend(here))
-        self._pools: list[httpcore2.ConnectionPool] = []
+        self._pool = _pool(base_url, Backend(here))
+        self._open: set[httpcore2.ConnectionInterface] = set()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange: Exchange = self._here.exchange
@@ -94,18 +94,23 @@ class _Transport(httpx2.BaseTransport):
         if exchange.hands_on:
             plain = {name: value for name, value in exchange.headers.items() if name != "content-encoding"}
             return httpx2.Response(exchange.status or 0, headers=plain, content=exchange.body)
-        return httpx2.Response(200, json={})
+        return httpx2.Response(200, content=b"{}")
 
     def close(self) -> None:
-        while self._pools:
-            self._pools.pop().close()
+        while self._open:
+            self._open.pop().close()
 
-    def _pool(self) -> httpcore2.ConnectionPool:
-        pool: httpcore2.ConnectionPool | None = getattr(self._here, "pool", None)
-        if pool is None:
-            pool = self._here.pool = _pool_of(*self._settings)
-            self._pools.append(pool)
-        return pool
+    def _connection(self, origin: httpcore2.Origin) -> httpcore2.ConnectionInterface:
+        """This thread's own, and a fresh one where that is not to be used again."""
+        found: httpcore2.ConnectionInterface | None = getattr(self._here, "connection", None)
+        if found is not None and (found.is_closed() or found.has_expired()):
+            self._open.discard(found)
+            found.close()
+            found = None
+        if found is None:
+            found = self._here.connection = self._pool.create_connection(origin)
+            self._open.add(found)
+        return found
 
     def _fetch(self, request: httpx2.Request, exchange: Exchange) -> None:
         assert isinstance(request.stream, httpx2.SyncByteStream)
@@ -116,7 +121,7 @@ class _Transport(httpx2.BaseTransport):
             headers=request.headers.raw,
             content=request.stream,
         )
-        reply = self._pool().handle_request(sent)
+        reply = self._connection(sent.url.origin).handle_request(sent)
         exchange.status = reply.status
         exchange.headers = {name.decode("latin-1").casefold(): value.decode("latin-1") for name, value in reply.headers}
         assert isinstance(reply.stream, Iterable)
@@ -156,19 +161,15 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
-def _settings(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> tuple[str | None, dict[str, Any]]:
-    """The proxy that the environment names for an origin, and how connections to it are made."""
+def _pool(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> httpcore2.ConnectionPool:
+    """What makes connections to an origin, through the proxy that the environment names for it."""
     settings: dict[str, Any] = {
-        "ssl_context": httpx2.create_ssl_context(),
-        "max_connections": 1,
+        # Reading the roots of trust takes 50 ms, which nobody needs for a server without TLS.
+        "ssl_context": httpx2.create_ssl_context() if base_url.scheme == "https" else None,
         "keepalive_expiry": KEPT_OPEN_S,
         "network_backend": backend,
     }
     proxy = urllib.request.getproxies().get(base_url.scheme)
     if proxy is None or urllib.request.proxy_bypass(base_url.host):
-        return None, settings
-    return proxy if "://" in proxy else f"http://{proxy}", settings
-
-
-def _pool_of(proxy: str | None, settings: dict[str, Any]) -> httpcore2.ConnectionPool:
-    return httpcore2.ConnectionPool(**settings) if proxy is None else httpcore2.HTTPProxy(proxy, **settings)
+        return httpcore2.ConnectionPool(**settings)
+    return httpcore2.HTTPProxy(proxy if "://" in proxy else f"http://{proxy}", **settings)

@@ -71,14 +71,19 @@ class Books:
     requests: int = 0
     paths: Counter[str] = field(default_factory=Counter)
     dealt: Counter[str] = field(default_factory=Counter)
-    billed: Counter[str] = field(default_factory=Counter)
-    """How often each question was billed, by the hash of what was asked."""
+    done: list[Any] = field(default_factory=list)
+    """What was asked and billed."""
     bill_micro: float = 0.0
     bodies: list[Any] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     """Prefixes in the cache."""
+
+    @property
+    def billed(self) -> Counter[str]:
+        """How often each question was billed, by the hash of what was asked: worked out when the calls are over."""
+        return Counter(map(_hash, self.done))
 
 
 class Provider(ABC):
@@ -134,7 +139,7 @@ class Provider(ABC):
         reduced = batch or asked.get("serviceTier") == "flex"
         cost = sum(self.rates[name] * tokens for name, tokens in usage.items()) * (0.5 if reduced else 1)
         with self.lock:
-            self.books.billed[_hash(asked)] += 1
+            self.books.done.append(asked)
             self.books.bill_micro += cost
         return reply
 
@@ -184,7 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
         provider, began = self.server.provider, time.monotonic()
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         asked = _parsed(body)
-        path, _, rest = self.path.partition("?")
+        # A proxy is asked for the whole address.
+        path, _, rest = re.sub(r"^http://[^/]+", "", self.path).partition("?")
         query = dict(part.partition("=")[::2] for part in rest.split("&") if part)
         with provider.lock:
             provider.books.bodies.append(asked)
