@@ -92,12 +92,19 @@ def _insert(dialect: str, table: Table, once: str) -> Any:
     return upsert(dialect, table).on_conflict_do_nothing(index_elements=[once])
 
 
+@cache
+def _insert_calls(dialect: str) -> Any:
+    """The same for calls; where those stand that are new."""
+    return _insert(dialect, _CALLS, "key").returning(*rows.columns(_CALLS, Held))
+
+
 def _set(*changed: str) -> Update:
     """An update of one call, for as many calls as it is given; `of` is the call's id."""
     return update(_CALLS).where(_CALLS.c.id == bindparam("of")).values({name: bindparam(name) for name in changed})
 
 
 _RESERVE = _set("state", "reserved_micro")
+_SEND = _set("state", "reserved_micro", "sent_at")
 _RECEIVE = _set(
     "state",
     "reserved_micro",
@@ -122,16 +129,22 @@ def held(db: Connection, call_ids: Collection[int]) -> dict[int, Held]:
 
 def plan(db: Connection, new: Sequence[NewCall], now: datetime) -> dict[str, Held]:
     """Write calls down before anything is sent; where they stand, by key. The same key is the same call."""
+    if not new:
+        return {}
     fresh = {"state": "planned", "reserved_micro": 0, "created_at": now}
-    if new:
-        db.execute(_insert(db.dialect.name, _CALLS, "key"), [{**rows.values(one), **fresh} for one in new])
-    return {one.key: one for one in _found(db, _BY_KEY, [one.key for one in new])}
+    made = db.execute(_insert_calls(db.dialect.name), [{**rows.values(one), **fresh} for one in new])
+    found = {one.key: one for one in (Held(*row) for row in made)}
+    there = [one.key for one in new if one.key not in found]
+    return found | {one.key: one for one in _found(db, _BY_KEY, there)}
 
 
-def reserve(db: Connection, standing: Mapping[int, Held], worst_micro: Mapping[int, int]) -> set[int]:
+def reserve(
+    db: Connection, standing: Mapping[int, Held], worst_micro: Mapping[int, int], *, sent_at: datetime | None = None
+) -> set[int]:
     """Hold the most that planned calls can cost, in their order, for as many as the cap allows; those it was held for.
 
-    Raises errors.WrongState, and ValueError for a cost below zero.
+    With `sent_at` they are noted as sent in the same step. Raises errors.WrongState, and ValueError for a cost below
+    zero.
     """
     money, holding, affordable = ledger.budget(db), 0, {}
     for call_id, worst in worst_micro.items():
@@ -141,7 +154,12 @@ def reserve(db: Connection, standing: Mapping[int, Held], worst_micro: Mapping[i
         if money.allows(holding + worst) or worst == 0:
             affordable[call_id] = worst
             holding += worst
-    _execute(db, _RESERVE, [_of(call_id, "reserved", held=worst) for call_id, worst in affordable.items()])
+    if sent_at is None:
+        changes = [_of(call_id, "reserved", held=worst) for call_id, worst in affordable.items()]
+    else:
+        leaving = {"sent_at": sent_at}
+        changes = [_of(call_id, "sent", held=worst) | leaving for call_id, worst in affordable.items()]
+    _execute(db, _RESERVE if sent_at is None else _SEND, changes)
     ledger.change(db, reserved=holding)
     return set(affordable)
 

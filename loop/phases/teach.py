@@ -116,8 +116,7 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
     for piece in ctx.pieces(waiting, TOGETHER):
         ctx.between_pieces(done, len(waiting))
         with ctx.store.write() as db:
-            planned = bookkeeping.plan(ctx, db, seat, piece)
-            teaching.mark_sent(db, list(planned.values()), ctx.now())
+            planned = bookkeeping.send(ctx, db, seat, piece)
         sent = [(planned[job.question.key], job) for job in piece if job.question.key in planned]
         _record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
         done += len(piece)

@@ -5,9 +5,9 @@ here, and what is asked again is decided in `calls`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from wizloop.backends.teacher import Answer
 from wizloop.loop.context import Context
@@ -16,6 +16,10 @@ from wizloop.store import batches, call_groups, events, ledger, teaching
 from wizloop.store.call_groups import Ended, Held, NewCall, NewTrace, Received
 from wizloop.store.db import Connection
 
+Came = tuple[int, Answer]
+"""A call's id, and its answer."""
+Kept = tuple[int, Answer, float | None]
+"""The same, and the seconds until the question may be asked again."""
 WARN_AT = 0.8
 """Share of the cap at which the person is warned."""
 
@@ -25,22 +29,55 @@ def plan(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[
 
     The others are planned only: there is too little money.
     """
-    standing = call_groups.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
-    fresh = {standing[job.question.key].id: job for job in jobs if standing[job.question.key].state == "planned"}
-    by_id = {one.id: one for one in standing.values()}
-    worst = {call_id: seat.worst_micro(job.question) for call_id, job in fresh.items()}
-    paid = call_groups.reserve(db, by_id, worst)
-    if seat.price_json is not None:
-        batches.note_price(db, paid, seat.price_json)
-    return {key: one.id for key, one in standing.items() if one.id in paid or one.id not in fresh}
+    return _plan(ctx, db, seat, jobs, None)[0]
 
 
-def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[tuple[int, Answer]]) -> str | None:
+def send(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[str, int]:
+    """The same for calls that leave as soon as this is committed: they are noted as sent."""
+    if not jobs:
+        return {}
+    left, reserved_before = _plan(ctx, db, seat, jobs, ctx.now())
+    teaching.mark_sent(db, reserved_before, ctx.now())
+    return left
+
+
+def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> str | None:
     """Store answers as they came and settle their costs, before anything is made of them.
 
     Returns why the teacher must not be asked any more, where one cost more than was thought possible.
     """
-    standing = call_groups.held(db, [call_id for call_id, _ in came])
+    return _keep(ctx, db, seat, came, call_groups.held(db, [call_id for call_id, _ in came]))
+
+
+def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
+    """End calls that were kept: with a trace, refused (or blocked), or failed; seconds until each is asked again."""
+    _end(ctx, db, kept, call_groups.held(db, [call_id for call_id, _, _ in kept]))
+
+
+def keep_and_end(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came], kept: Sequence[Kept]) -> str | None:
+    """Keep answers, and end other calls that were kept before; returns what `keep` returns."""
+    standing = call_groups.held(db, [*(call_id for call_id, _ in came), *(call_id for call_id, _, _ in kept)])
+    why = _keep(ctx, db, seat, came, standing)
+    _end(ctx, db, kept, standing)
+    return why
+
+
+def _plan(
+    ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job], sent_at: datetime | None
+) -> tuple[dict[str, int], list[int]]:
+    """The ids, by key, of the calls that may leave, and those of them that had left their plan before."""
+    standing = call_groups.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
+    fresh = {standing[job.question.key].id: job for job in jobs if standing[job.question.key].state == "planned"}
+    by_id = {one.id: one for one in standing.values()}
+    worst = {call_id: seat.worst_micro(job.question) for call_id, job in fresh.items()}
+    paid = call_groups.reserve(db, by_id, worst, sent_at=sent_at)
+    if seat.price_json is not None:
+        batches.note_price(db, paid, seat.price_json)
+    left = {key: one.id for key, one in standing.items() if one.id in paid or one.id not in fresh}
+    return left, [call_id for call_id in left.values() if call_id not in fresh]
+
+
+def _keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came], standing: Mapping[int, Held]) -> str | None:
     fresh = [(standing[call_id], answer) for call_id, answer in came if standing[call_id].state != "received"]
     received = [(call, answer, _cost(seat, answer, call)) for call, answer in fresh if answer.billed != "unknown"]
     for call, answer in fresh:
@@ -56,9 +93,7 @@ def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[tuple[int, Ans
     return next((_too_dear(call, cost) for call, cost in dear), None)
 
 
-def end(ctx: Context, db: Connection, kept: Sequence[tuple[int, Answer, float | None]]) -> None:
-    """End calls that were kept: with a trace, refused (or blocked), or failed; seconds until each is asked again."""
-    standing = call_groups.held(db, [call_id for call_id, _, _ in kept])
+def _end(ctx: Context, db: Connection, kept: Sequence[Kept], standing: Mapping[int, Held]) -> None:
     open_ = [one for one in kept if standing[one[0]].state == "received"]
     call_groups.finish(db, standing, [_ended(call_id, answer) for call_id, answer, _ in open_])
     traces = [found for call_id, answer, _ in open_ if (found := _trace(call_id, answer)) is not None]

@@ -17,7 +17,6 @@ from wizloop.loop.teaching import bookkeeping, calls
 from wizloop.loop.teaching.calls import Job, Seat
 from wizloop.loop.teaching.limiter import Limiter
 from wizloop.recipes.teaching import Remote
-from wizloop.store import teaching
 
 LOOK_S = 0.2
 """How often the person's wish is read while nothing happens."""
@@ -29,6 +28,8 @@ SHARE, MOST_S = 0.025, 0.01
 Sixteen cost the ledger little more work than one, and while that work is done nobody asks; waiting longer than 20 ms
 loses more than that.
 """
+LINGER_S = 0.05
+"""How long a call whose bill is kept waits to be ended together with the next bills."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class _Flight:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """An answer whose bill is in the ledger, and which has not been ended."""
+class _Landed:
+    """A call that is over, and the seconds until its question may be asked again."""
 
     flight: _Flight
     answer: Answer
@@ -62,8 +63,11 @@ class Live:
     """Why this teacher is not asked any more."""
     _due: list[tuple[float, int, int, Job]] = field(default_factory=list)
     _flying: dict[Future[Answer], _Flight] = field(default_factory=dict)
-    _landed: SimpleQueue[Future[Answer]] = field(default_factory=SimpleQueue)
-    _kept: list[_Kept] = field(default_factory=list)
+    _over: SimpleQueue[Future[Answer]] = field(default_factory=SimpleQueue)
+    _landed: list[_Landed] = field(default_factory=list)
+    """Calls whose bills are not in the ledger yet."""
+    _kept: list[_Landed] = field(default_factory=list)
+    """Calls whose bills are in the ledger, and which have not been ended."""
     _short: bool = False
     """Whether the money does not suffice for the next question before an answer settles what is held."""
     _order: int = 0
@@ -80,19 +84,16 @@ class Live:
             try:
                 self._ask_all(threads)
             finally:
-                while self._flying:
+                while self._flying or self._landed or self._kept:
                     self._gather(None)
-                self._end()
+                    self._write_down([])
         return self.stopped
 
     def _ask_all(self, threads: ThreadPoolExecutor) -> None:
         while self._flying or self._kept or (self._due and not self.stopped):
             self.ctx.between_pieces(self._done, self._total, self._waits_for())
-            if not self.stopped and not self._short:
-                self._launch(threads)
-            # What has come is paid for and in the ledger: it is read while the next questions are under way.
-            self._end()
             self._gather(self._pause())
+            self._launch(threads)
 
     def _push(self, job: Job) -> None:
         left = 0.0 if job.not_before is None else (job.not_before - self.ctx.now()).total_seconds()
@@ -115,10 +116,11 @@ class Live:
 
     def _pause(self) -> float:
         """Seconds until something can happen that is not an answer."""
+        most = LINGER_S if self._kept else LOOK_S
         full = self._short or len(self._flying) >= self.settings.concurrency
         if full or not self._due:
-            return LOOK_S if self._flying else 0.0
-        return min(LOOK_S, self._wait_s())
+            return most if self._flying else 0.0
+        return min(most, self._wait_s())
 
     def _waits_for(self) -> str:
         left = self.limiter.parked_until - self.clock()
@@ -127,15 +129,9 @@ class Live:
         return f"{self.seat.name} limits the rate: {len(self._due)} questions wait, {left / 60:.1f} minutes left"
 
     def _launch(self, threads: ThreadPoolExecutor) -> None:
-        ready: list[tuple[int, Job]] = []
-        room = min(TOGETHER, self.settings.concurrency - len(self._flying))
-        while self._due and len(ready) < room and self._wait_s() == 0:
-            _, _, tokens, job = heapq.heappop(self._due)
-            ready.append((tokens, job))
-            self.limiter.sent(tokens)
-        if not ready:
-            return
-        left = self._written_down([job for _, job in ready])
+        """Write down what has come and what leaves, and let it leave."""
+        ready = self._ready()
+        left = self._write_down([job for _, job in ready])
         for tokens, job in ready:
             call_id = left.get(job.question.key)
             if call_id is None:
@@ -144,61 +140,68 @@ class Live:
                 continue
             sent = threads.submit(self.seat.teacher.ask, job.question)
             self._flying[sent] = _Flight(call_id, job, tokens, self.clock())
-            sent.add_done_callback(self._landed.put)
-        self._short = len(left) < len(ready)
-        if self._short and not self._flying:
+            sent.add_done_callback(self._over.put)
+        if ready:
+            self._short = len(left) < len(ready)
+        if self._short and not self._flying and not self.stopped:
             self._stop(calls.over_budget(self.ctx))
 
-    def _written_down(self, ready: Sequence[Job]) -> dict[str, int]:
-        """Write down that these leave; the ids of those that may, by key: the money may not suffice for all."""
+    def _ready(self) -> list[tuple[int, Job]]:
+        """The questions that may leave now, each with its tokens."""
+        ready: list[tuple[int, Job]] = []
+        room = min(TOGETHER, self.settings.concurrency - len(self._flying))
+        held_back = self.stopped or (self._short and not self._landed)
+        while not held_back and self._due and len(ready) < room and self._wait_s() == 0:
+            _, _, tokens, job = heapq.heappop(self._due)
+            ready.append((tokens, job))
+            self.limiter.sent(tokens)
+        return ready
+
+    def _write_down(self, ready: Sequence[Job]) -> dict[str, int]:
+        """In one transaction: the bills of what has come, the ends of what was kept before, and what leaves.
+
+        Returns the ids, by key, of those that may leave: the money may not suffice for all.
+        """
+        if not (self._landed or self._kept or ready):
+            return {}
+        came = [(one.flight.call_id, one.answer) for one in self._landed]
+        kept = [(one.flight.call_id, one.answer, one.retry_in_s) for one in self._kept]
         with self.ctx.store.write() as db:
-            left = bookkeeping.plan(self.ctx, db, self.seat, ready)
-            teaching.mark_sent(db, list(left.values()), self.ctx.now())
+            self._stop(bookkeeping.keep_and_end(self.ctx, db, self.seat, came, kept))
+            left = {} if self.stopped else bookkeeping.send(self.ctx, db, self.seat, ready)
+        self._short = self._short and not self._landed
+        ended, self._kept, self._landed = self._kept, self._landed, []
+        for one in ended:
+            self._next(one)
         return left
 
     def _gather(self, timeout: float | None) -> None:
-        """Keep what comes within so many seconds; None waits for the next."""
+        """See what comes within so many seconds; None waits for the next."""
         if not self._flying:
             if timeout:
                 time.sleep(timeout)
             return
         came = [(self._flying.pop(one), one) for one in self._came(timeout)]
-        whole = [(flight, one.result()) for flight, one in came if one.exception() is None]
-        for start in range(0, len(whole), TOGETHER):
-            self._keep(whole[start : start + TOGETHER])
-        for _, one in came:
-            one.result()
+        for flight, one in came:
+            if one.exception() is None:
+                self._landed.append(_Landed(flight, one.result(), self._learn(flight, one.result())))
+        if any(one.exception() is not None for _, one in came):
+            self._write_down([])
+            for _, one in came:
+                one.result()
 
     def _came(self, timeout: float | None) -> list[Future[Answer]]:
         """The calls that are over: the next, and those that are over soon after it."""
         came: list[Future[Answer]] = []
         try:
-            came.append(self._landed.get(timeout=timeout))
+            came.append(self._over.get(timeout=timeout))
             now = self.clock()
             until = now + min(MOST_S, SHARE * (now - self._flying[came[0]].left_at))
             while len(came) < min(TOGETHER, len(self._flying)):
-                came.append(self._landed.get(timeout=max(0.0, until - self.clock())))
+                came.append(self._over.get(timeout=max(0.0, until - self.clock())))
         except Empty:
             pass
         return came
-
-    def _keep(self, came: Sequence[tuple[_Flight, Answer]]) -> None:
-        """Write the bills of these answers down, and learn what they say of the provider."""
-        with self.ctx.store.write() as db:
-            found = [(flight.call_id, answer) for flight, answer in came]
-            self._stop(bookkeeping.keep(self.ctx, db, self.seat, found))
-        self._short = False
-        self._kept += [_Kept(flight, answer, self._learn(flight, answer)) for flight, answer in came]
-
-    def _end(self) -> None:
-        """End what was kept, and see what is asked again."""
-        for start in range(0, len(self._kept), TOGETHER):
-            piece = self._kept[start : start + TOGETHER]
-            with self.ctx.store.write() as db:
-                bookkeeping.end(self.ctx, db, [(one.flight.call_id, one.answer, one.retry_in_s) for one in piece])
-        ended, self._kept = self._kept, []
-        for one in ended:
-            self._next(one)
 
     def _learn(self, flight: _Flight, answer: Answer) -> float | None:
         """What an answer says of the provider; seconds until the question may be tried again."""
@@ -220,7 +223,7 @@ class Live:
             self.limiter.overloaded(at, settings.backoff_s)
         return retry_in_s
 
-    def _next(self, kept: _Kept) -> None:
+    def _next(self, kept: _Landed) -> None:
         following = None if kept.answer.trace is not None else self.more(kept.flight.job)
         if following is None:
             self._done += 1

@@ -13,8 +13,9 @@ from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
 from wizloop.backends.teacher import Answer, Limits, Question, Usage
 from wizloop.loop.context import Context, Interrupted
 from wizloop.loop.phases.teach import teach
+from wizloop.loop.teaching import bookkeeping
 from wizloop.loop.teaching.calls import Seat
-from wizloop.store import batches, control, events, steps, teaching
+from wizloop.store import batches, control, errors, events, steps, teaching
 
 
 def rows(ctx: Context) -> list[tuple[str, str | None, int]]:
@@ -224,3 +225,37 @@ def test_what_it_waits_for_stands_with_the_phase(tmp_path: Path) -> None:
 
     teach(replace(ctx, stop_asked=looked), [seat(Scripted(say), concurrency=1)])
     assert any(note.startswith("scripted limits the rate: 1 questions wait") for note in notes)
+
+
+def test_a_question_is_asked_again_while_another_is_under_way(tmp_path: Path) -> None:
+    began, times = time.monotonic(), dict[tuple[str, int], float]()
+
+    def say(asked: Question, number: int) -> Answer:
+        times[asked.prompt, number] = time.monotonic() - began
+        if asked.prompt == "question 2":
+            time.sleep(1.5)
+        return fault("invalid") if (asked.prompt, number) == ("question 1", 1) else ok(asked)
+
+    assert teach(context(tmp_path, 2), [seat(Scripted(say), concurrency=2)]) == "2 of 2 taught"
+    assert times["question 1", 2] - times["question 1", 1] < 1.0
+
+
+def test_what_came_is_charged_also_where_what_leaves_next_cannot_be_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, teacher = context(tmp_path, 6), Scripted(lambda asked, _: ok(asked))
+    send, times = bookkeeping.send, 0
+
+    def fails_once(*given: Any) -> dict[str, int]:
+        nonlocal times
+        times += bool(given[-1])
+        if times == 2:
+            times += 1
+            raise errors.WrongState("somebody else has it")
+        return send(*given)
+
+    monkeypatch.setattr(bookkeeping, "send", fails_once)
+    with pytest.raises(errors.WrongState):
+        teach(ctx, [seat(teacher, concurrency=3)])
+    assert rows(ctx) == [("parsed", "ok", 1)] * 3
+    assert money(ctx) == (3 * COST, 0)
