@@ -54,11 +54,11 @@ def test_unknown_columns_are_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--split", "train"], "split: Input should be 'pool', 'seed', 'dev' or 'test'"),
+        (["--split", "train"], "'train' is not one of 'pool', 'seed', 'dev', 'test'"),
         (["--split", "dev", "--map", "prompt"], "--map prompt: write it as COLUMN=FIELD"),
         (["--split", "dev", "--map", "prompt=nope"], "no column 'nope'"),
         (["--split", "dev", "--format", "nope"], "there is no format 'nope'"),
-        (["--split", "dev", "--task", "reply"], "task: Input should be 'request', 'completion' or 'response'"),
+        (["--split", "dev", "--task", "reply"], "'reply' is not one of 'request', 'completion', 'response'"),
     ],
 )
 def test_what_cannot_be_imported_is_one_sentence(file: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
