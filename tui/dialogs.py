@@ -1,11 +1,12 @@
 """Small questions over a screen: help, leaving, yes or no, a reason by one key, a line of text."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
@@ -16,9 +17,23 @@ from wizloop.tui.tables import plain
 
 _TEXTUALS = ("tab", "shift+tab", "ctrl+c", "super+c")
 """Keys that every screen of Textual has; the help has no room for them."""
+Answer = TypeVar("Answer")
 
 
-class Help(ModalScreen[None]):
+class Once(ModalScreen[Answer]):
+    """A screen over the others, to be left once: keys that were typed before it went away find nobody."""
+
+    _left = False
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        """As Textual's, which takes the screen below away when it is asked again."""
+        if self._left:
+            return AwaitComplete.nothing()
+        self._left = True
+        return super().dismiss(result)
+
+
+class Help(Once[None]):
     """What the screen shows, and its keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "dismiss", "Close")]
@@ -42,7 +57,7 @@ class Help(ModalScreen[None]):
         return "\n".join(f"{key:>10}  {what}" for key, what in told.items())
 
 
-class Choice(ModalScreen[str]):
+class Choice(Once[str]):
     """A question that one key answers; Escape answers nothing, Enter the first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -80,7 +95,7 @@ class Leave(Choice):
         super().__init__("Leave the screen?", answers)
 
 
-class Line(ModalScreen[str]):
+class Line(Once[str]):
     """One line of text, asked for with a word on what it may be; Escape answers nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Back")]

@@ -1,10 +1,11 @@
 """The review screen by key: each decision is in the store when the next trace is shown, and undo is a new row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual import events as keys
 
 from wizloop.store import reviews
@@ -54,6 +55,26 @@ def test_keys_pressed_at_once_decide_one_trace_each(after_a_night: Path, play: C
 
     play(after_a_night, story)
     assert standing(after_a_night, 1)[0] == standing(after_a_night, 2)[0] == "approve"
+
+
+@pytest.mark.parametrize(
+    ("opening", "typed"),
+    [("r", "wrong"), ("r", "oo"), ("slash", ["enter", "enter"])],
+)
+def test_keys_that_are_typed_into_a_dialog_that_is_gone_do_nothing(
+    after_a_night: Path, play: Callable[..., Any], opening: str, typed: Sequence[str]
+) -> None:
+    async def story(on: Any) -> None:
+        await on.press("2", opening)
+        for key in typed:
+            on.app.post_message(keys.Key(key, key if len(key) == 1 else None))
+        await on.settle()
+        await on.settle()
+        await on.press("escape")
+        assert "[2 review" in await on.press("2")
+
+    play(after_a_night, story)
+    assert standing(after_a_night, 2)[0] == "wait"
 
 
 def test_undo_goes_back_as_far_as_there_are_decisions(after_a_night: Path, play: Callable[..., Any]) -> None:
