@@ -28,7 +28,7 @@ class Once(ModalScreen[Answer]):
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
         """As Textual's, which takes the screen below away when it is asked again."""
         if self._left:
-            return AwaitComplete.nothing()
+            return AwaitComplete()
         self._left = True
         return super().dismiss(result)
 
