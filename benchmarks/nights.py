@@ -19,7 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
 from wizloop.loop.data.similarity import normalise
-from wizloop.loop.measures.metrics import Score, best_threshold, score
+from wizloop.loop.measures.metrics import Score, score
+from wizloop.loop.measures.platt import threshold
 from wizloop.recipes import schema
 from wizloop.store import models, predictions, reviews, samples, selections, steps, training
 from wizloop.store.db import Store
@@ -139,8 +140,8 @@ def _linear(prompts: list[str], harmful: list[bool], held: Mapping[str, list[Sam
         return model.predict_proba([one.prompt for one in rows])[:, 1]
 
     # Its threshold is chosen on dev by the guard's own rule.
-    threshold = best_threshold([int(one.request == "harmful") for one in held["dev"]], p(held["dev"]).tolist())
-    return {name: _score(rows, p(rows), threshold) for name, rows in _sets(held).items()}
+    cut = threshold([int(one.request == "harmful") for one in held["dev"]], p(held["dev"]).tolist())
+    return {name: _score(rows, p(rows), cut) for name, rows in _sets(held).items()}
 
 
 def _score(rows: list[Sample], p: np.ndarray, threshold: float) -> Score:

@@ -182,14 +182,15 @@ def ece(labels01: Sequence[int], probabilities: Sequence[float], *, bins: int = 
     return float(np.abs(gaps).sum() / len(p))
 
 
-def best_threshold(labels01: Sequence[int], probabilities: Sequence[float]) -> float:
+def best_threshold(positive: Sequence[float], probabilities: Sequence[float]) -> float:
     """The threshold t in (0, 1) with the best macro-F1 of `probability >= t`: midway between neighbouring scores.
 
-    Macro-F1 is the mean F1 of both labels, as the gate compares it: the positive label's alone is at its best near
-    "always" where both labels are about as frequent. Of equally good cuts it takes the widest gap, then the one nearest
-    to 0.5, then the lower. Raises ValueError where a class is missing: nothing can be chosen from one class.
+    `positive` is 1 or 0 for each row, or how likely it is positive: then the sums are those to be expected. Macro-F1 is
+    the mean F1 of both labels, as the gate compares it: the positive label's alone is at its best near "always" where
+    both labels are about as frequent. Of equally good cuts it takes the widest gap, then the one nearest to 0.5, then
+    the lower. Raises ValueError where a class is missing: nothing can be chosen from one class.
     """
-    truth, p = _checked(labels01, probabilities)
+    truth, p = _checked(positive, probabilities)
     if not 0 < truth.sum() < len(truth):
         raise ValueError("a threshold needs rows of both classes: give dev samples of the missing one")
     edges = np.unique(np.concatenate([[0.0], p, [1.0]]))
@@ -200,9 +201,9 @@ def best_threshold(labels01: Sequence[int], probabilities: Sequence[float]) -> f
     order = np.argsort(p, kind="stable")
     below = np.searchsorted(p[order], cuts)
     hits_below = np.concatenate([[0], np.cumsum(truth[order])])[below]
-    positive = 2 * (truth.sum() - hits_below) / (len(p) - below + truth.sum())
-    negative = 2 * (below - hits_below) / (below + len(p) - truth.sum())
-    return float(cuts[np.lexsort((cuts, np.abs(cuts - 0.5), -gaps, -(positive + negative)))[0]])
+    of_positive = 2 * (truth.sum() - hits_below) / (len(p) - below + truth.sum())
+    of_negative = 2 * (below - hits_below) / (below + len(p) - truth.sum())
+    return float(cuts[np.lexsort((cuts, np.abs(cuts - 0.5), -gaps, -(of_positive + of_negative)))[0]])
 
 
 def _ranking(truth: Sequence[int], given: Sequence[float]) -> tuple[float | None, float | None, float | None]:
@@ -218,7 +219,7 @@ def _ranking(truth: Sequence[int], given: Sequence[float]) -> tuple[float | None
 
 
 def _checked(
-    labels01: Sequence[int], probabilities: Sequence[float]
+    labels01: Sequence[float], probabilities: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as arrays of floats. Raises ValueError for lengths that differ or a probability outside 0..1."""
     truth, p = np.asarray(labels01, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)

@@ -11,8 +11,7 @@ from statistics import median
 from typing import Final, Literal
 
 from wizloop.loop.measures.deepconf import stop_threshold
-from wizloop.loop.measures.metrics import best_threshold
-from wizloop.loop.measures.platt import AS_IT_IS, Scale, fit, scaled
+from wizloop.loop.measures.platt import AS_IT_IS, Scale, fit, scaled, threshold
 from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure, margin
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
 
@@ -242,9 +241,9 @@ def _average_precision(rows: Sequence[DevRow], task: Task, source: str) -> float
 
 
 def _threshold(rows: Sequence[DevRow], task: Task, source: str) -> float:
-    """The best threshold for macro-F1 on dev; one half where dev has one class only."""
+    """The best threshold for the macro-F1 that dev lets expect; one half where dev has one class only."""
     labels, ps = _known(rows, task, source)
-    return best_threshold(labels, ps) if 0 < sum(labels) < len(labels) else 0.5
+    return threshold(labels, ps) if 0 < sum(labels) < len(labels) else 0.5
 
 
 def _source(

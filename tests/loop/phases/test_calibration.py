@@ -58,19 +58,20 @@ def test_traces_that_often_cannot_be_read_are_not_the_source() -> None:
 
 
 def test_the_confidence_is_the_measure_that_tells_right_from_wrong() -> None:
-    # At the best threshold the second and the third cannot both be right; the members know which is not.
+    # At the best threshold the second and the third cannot both be right; the members know that it is not the second.
     rows = [
         row("harmful", 0.9, members_mean_request=0.95, members_disagreement_request=0.1),
         row("unharmful", 0.8, members_mean_request=0.55, members_disagreement_request=1.0),
         row("harmful", 0.7, members_mean_request=0.9, members_disagreement_request=0.2),
         row("unharmful", 0.1, members_mean_request=0.1, members_disagreement_request=0.3),
+        row("unharmful", 0.05, members_mean_request=0.05, members_disagreement_request=0.2),
     ]
     known = calibrate(rows, lowest_groups=[1.0, 2.0, 3.0], window=8, keep_top_percent=90)
     assert known.measure == "members_margin"
     assert known.auroc["members_margin"] == 1.0
     assert known.n["votes"] == 0
     assert known.own == "margin_direct"
-    assert known.cut == pytest.approx((0.8 + 0.8) / 2)
+    assert known.cut == pytest.approx(0.8)
     assert known.cut_below == pytest.approx(1.2)
 
 
