@@ -3,7 +3,7 @@
 import getpass
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edite
 
 @click.command(short_help="List what waits for review; approve, reject or edit.")
 @click.option("--list", "listed", is_flag=True, help="What waits for a person.")
-@click.option("--approve", type=int, metavar="ID", help="Train on this trace.")
-@click.option("--reject", type=int, metavar="ID", help="Never train on it; needs --why.")
+@click.option("--approve", type=int, multiple=True, metavar="ID", help="Train on this trace; any number of times.")
+@click.option("--reject", type=int, multiple=True, metavar="ID", help="Never train on it; needs --why.")
 @click.option("--why", metavar="TEXT", help="The reason of a decision.")
 @click.option(
     "--edit", type=(int, FILE), metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."
@@ -27,28 +27,25 @@ _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edite
 @with_json
 def review(
     listed: bool,
-    approve: int | None,
-    reject: int | None,
+    approve: tuple[int, ...],
+    reject: tuple[int, ...],
     why: str | None,
     edit: tuple[int, Path] | None,
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """List what waits for review, or approve, reject or edit one trace."""
-    asked = [option for option in (approve, reject, edit) if option is not None]
-    if len(asked) + listed != 1:
+    """List what waits for review, or approve, reject or edit traces. Of several, all are decided or none."""
+    if [listed, bool(approve), bool(reject), edit is not None].count(True) != 1:
         refuse("say one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
     with sentences():
         if listed:
             _list(workspace, as_json)
-        elif approve is not None:
-            _decide(workspace, approve, "approve", why, None)
-        elif reject is not None:
-            if not why:
-                refuse("a rejection needs its reason: --why TEXT")
-            _decide(workspace, reject, "reject", why, None)
         elif edit is not None:
-            _decide(workspace, edit[0], "edit", why, _edited(edit[1]))
+            _decide(workspace, edit[:1], "edit", why, _edited(edit[1]))
+        elif reject and not why:
+            refuse("a rejection needs its reason: --why TEXT")
+        else:
+            _decide(workspace, approve or reject, "approve" if approve else "reject", why, None)
 
 
 def _list(workspace: Path, as_json: bool) -> None:
@@ -120,20 +117,22 @@ def _edited(path: Path) -> str:
     return text
 
 
-def _decide(workspace: Path, trace_id: int, decision: str, why: str | None, edited_json: str | None) -> None:
+def _decide(workspace: Path, traces: Sequence[int], decision: str, why: str | None, edited_json: str | None) -> None:
     from wizloop.store import reviews
     from wizloop.store.db import Store
 
-    by, decision_id = f"person:{getpass.getuser()}", f"cli-{uuid.uuid4()}"
+    by = f"person:{getpass.getuser()}"
     with Store.open(workspace) as store, store.write() as db:
-        reviews.review(
-            db,
-            trace_id=trace_id,
-            decision=decision,
-            by=by,
-            reason=why,
-            edited_json=edited_json,
-            now=now(),
-            decision_id=decision_id,
-        )
-    say(f"trace {trace_id}: {_DONE[decision]} by {by}")
+        for trace_id in traces:
+            reviews.review(
+                db,
+                trace_id=trace_id,
+                decision=decision,
+                by=by,
+                reason=why,
+                edited_json=edited_json,
+                now=now(),
+                decision_id=f"cli-{uuid.uuid4()}",
+            )
+    for trace_id in traces:
+        say(f"trace {trace_id}: {_DONE[decision]} by {by}")

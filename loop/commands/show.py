@@ -75,7 +75,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     where = "not begun" if found["phase"] is None else f"round {found['round']}, {found['phase']}{how_far}"
     lines = [
         f"run      {found['run']}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""),
-        f"at       {where}; {found['rounds_wanted']} rounds after round 0",
+        f"at       {where}; {_rounds(found['rounds_wanted'])} after round 0",
         f"money    ${budget['settled']:.2f} spent, ${budget['reserved']:.2f} reserved, {cap}",
         f"review   {found['to_review']:,} waiting for a person" + (f": {_REVIEW}" if found["to_review"] else ""),
     ]
@@ -83,6 +83,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         doing = f"waits: {found['waiting']}" if found["waiting"] else found["doing"] or "starting"
         lines.append(f"now      {doing} (process {found['pid']} on {found['host']})")
     return lines
+
+
+def _rounds(n: int) -> str:
+    return "1 round" if n == 1 else f"{n} rounds"
 
 
 def _show(text: str) -> None:

@@ -71,6 +71,7 @@ def teach(
     elif file is not None:
         if out is None:
             refuse("name the file for the traces: --out traces.json")
+        _can_begin(file, out)
         _write(file, out, _recipe(recipe, teacher), samples, budget, as_json)
 
 
@@ -88,6 +89,16 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         refuse(f"--teacher {teacher}: {fault['msg'].removeprefix('Value error, ')}")
+
+
+def _can_begin(file: Path, out: Path) -> None:
+    """Refuse what would leave an empty ledger behind, or write over a file that no such command wrote."""
+    from wizloop.loop.commands.teach_file import ledger_of
+
+    if not file.is_file():
+        refuse(f"{file}: " + ("it is a folder; name a file in it" if file.is_dir() else "no such file; check the name"))
+    if out.exists() and not ledger_of(out).is_dir():
+        refuse(f"{out} is there already, without the ledger of an earlier {out.name}: name a new file")
 
 
 def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:

@@ -47,6 +47,18 @@ def test_approving_and_rejecting_take_a_trace_out_of_the_queue(after_a_night: Pa
     assert json.loads(review(after_a_night, "--list", "--json").stdout) == []
 
 
+def test_several_are_decided_together_or_not_at_all(after_a_night: Path) -> None:
+    said = review(after_a_night, "--approve", "1", "--approve", "99")
+    assert (said.exit_code, standing(after_a_night, 1).decision) == (2, "wait")
+    said = review(after_a_night, "--approve", "1", "--approve", "2")
+    assert said.exit_code == 0
+    assert [line.partition(" by ")[0] for line in said.stderr.splitlines()] == [
+        "trace 1: approved",
+        "trace 2: approved",
+    ]
+    assert json.loads(review(after_a_night, "--list", "--json").stdout) == []
+
+
 def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) -> None:
     edit = tmp_path / "edit.json"
     edit.write_text(json.dumps({"verdict": {"request": "unharmful"}, "explanation": "It is about wool."}))

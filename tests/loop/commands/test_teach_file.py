@@ -55,6 +55,16 @@ def test_any_file_gets_traces_in_the_published_shape(file: Path, tmp_path: Path)
     assert bomb["reasoning"]["reasoning_chain"][0].startswith("Step 1: ")
 
 
+def test_what_cannot_begin_leaves_nothing_behind_and_writes_over_nothing(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    said = run(tmp_path / "gone.csv", "--teacher", "policy", "--out", out)
+    assert (said.exit_code, said.stderr) == (2, f"wizloop: {tmp_path}/gone.csv: no such file; check the name\n")
+    said = run(file, "--teacher", "policy", "--out", file)
+    assert said.exit_code == 2
+    assert "rows.csv is there already, without the ledger of an earlier rows.csv" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
 def test_more_rows_later_ask_for_those_alone(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "traces.json"
     assert run(file, "--teacher", "policy", "--out", out, "--samples", "2").exit_code == 0
