@@ -1,6 +1,7 @@
 """Hard samples of a round: the new guard and its members write traces on what they were taught, and pairs are mined.
 
-The traces are kept as they come, so that a crash costs one piece; mining itself is `mining`'s.
+A sample has one pair, of the first miner that finds it hard: the others are not asked about it. The traces are kept as
+they come, so that a crash costs one piece; mining itself is `mining`'s.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,13 @@ from wizloop.store.training import Pair
 
 def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson]) -> list[DpoPair]:
     """The round's pairs, one a sample, the first miner's first; they are put on record."""
-    mined = [_mined(ctx, miner, lessons, at, len(miners)) for at, miner in enumerate(miners)]
+    mined: list[list[MinedPair]] = []
+    left, done = list(lessons), 0
+    for miner in miners:
+        mined.append(_mined(ctx, miner, left, done))
+        done += len(left)
+        hard = {pair.sample_id for pair in mined[-1]}
+        left = [lesson for lesson in left if lesson.sample.id not in hard]
     names = {id(pair): miner.name for miner, found in zip(miners, mined, strict=True) for pair in found}
     kept = sorted(merge(mined), key=lambda pair: pair.sample_id)
     rows = [_row(ctx, pair, names[id(pair)]) for pair in kept]
@@ -30,9 +37,9 @@ def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson
     return [DpoPair(row.sample_id, prompts[row.sample_id], row.chosen, row.rejected, row.weight) for row in rows]
 
 
-def _mined(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], at: int, miners: int) -> list[MinedPair]:
-    """One miner's pairs with their weights."""
-    _draw(ctx, miner, lessons, at, miners)
+def _mined(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> list[MinedPair]:
+    """One miner's pairs, with weights among themselves; `done` lessons were asked about before."""
+    _draw(ctx, miner, lessons, done)
     found: list[MinedPair] = []
     for piece in ctx.pieces(lessons, ctx.recipe.classify.batch):
         with ctx.store.read() as db:
@@ -50,9 +57,9 @@ def _mined(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], at: int
     return weigh(found, ctx.recipe.dpo.gamma)
 
 
-def _draw(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], at: int, miners: int) -> None:
+def _draw(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
     """Let the miner write its traces on every lesson that it has none on, in pieces."""
-    how, done = ctx.recipe.classify, at * len(lessons)
+    how, most = ctx.recipe.classify, done + len(lessons)
     manner = Manner(
         ctx.recipe.dpo.k,
         ctx.recipe.dpo.k,
@@ -62,7 +69,7 @@ def _draw(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], at: int,
         standing.window(ctx, miner),
     )
     for piece in ctx.pieces(lessons, how.batch):
-        ctx.between_pieces(done, miners * len(lessons))
+        ctx.between_pieces(done, most)
         asked = [lesson.sample for lesson in piece]
         with ctx.store.read() as db:
             there = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.id for one in asked])}

@@ -131,6 +131,23 @@ def test_a_night_leaves_every_row_behind(night: Night) -> None:
     assert rows["gate"][0][0] is True
 
 
+def test_a_member_is_asked_about_what_no_miner_before_it_found_hard(night: Night) -> None:
+    for round in range(ROUNDS + 1):
+        with night.store.read() as db:
+            found = {one.sample_id: one.miner for one in training.pairs(db, round)}
+            asked = []
+            for name in ("sft", "m1", "m2"):
+                miner = models.by_name(db, f"r{round:02}-{name}")
+                assert miner is not None
+                asked.append({one.sample_id for one in predictions.traces_of(db, miner.id, list(range(1, 300)))})
+        assert len(asked[0]) == 30 + 16 * round
+        for at, name in enumerate(("sft", "m1")):
+            theirs = {sample for sample, miner in found.items() if miner == f"r{round:02}-{name}"}
+            assert theirs <= asked[at]
+            assert asked[at + 1] == asked[at] - theirs
+        assert len(asked[2]) < len(asked[0])
+
+
 def test_only_the_least_certain_share_of_the_pool_gets_traces(night: Night) -> None:
     with night.store.read() as db:
         record = steps.get_round(db, 1)
