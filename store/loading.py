@@ -20,6 +20,8 @@ from wizloop.store.spool import Spool
 
 LEAST = 10_000
 """New samples from which on the index is made anew."""
+MOST = 3_000_000
+"""Samples up to which it is: SQLite sorts their digests in memory, in 100 bytes each."""
 _HEAD = 8
 _PIECE = 1000
 
@@ -55,10 +57,10 @@ def add_kept(db: Connection, pieces: Iterable[Sequence[Kept]], heads: Heads, now
 
 
 def _doubtful(db: Connection, heads: Heads) -> NDArray[np.bool_] | None:
-    """Which rows may repeat a text of the store or of a row before; None where too few are new to touch the index."""
+    """Which rows may repeat a text of the store or of a row before; None where the index had better stay."""
     there = samples.newest(db)
     least = max(LEAST, there)
-    if len(heads) < least or not reads_past_ddl(db):
+    if not least <= len(heads) <= MOST - there or not reads_past_ddl(db):
         return None
     new = np.zeros(len(heads), np.bool_)
     new[np.unique(heads, return_index=True)[1]] = True

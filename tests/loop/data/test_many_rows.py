@@ -28,6 +28,7 @@ TABLES = ("samples", "sample_counts", "label_counts")
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten rows are many, and seven are read together."""
     monkeypatch.setattr(loading, "LEAST", 10)
+    monkeypatch.setattr(loading, "MOST", 200)
     monkeypatch.setattr(import_file, "PIECE", 7)
 
 
@@ -119,8 +120,11 @@ def test_rows_whose_digests_begin_alike_all_come_in(tmp_path: Path, few: None) -
             assert {one.prompt for one in samples.page(db, "pool", 0, 99)} == {f"text {n}" for n in range(30)}
 
 
-@pytest.mark.parametrize(("there", "new", "dropped"), [(12, 12, True), (12, 11, False), (0, 9, False), (0, 10, True)])
-def test_the_index_stays_where_little_is_new_beside_the_store(
+@pytest.mark.parametrize(
+    ("there", "new", "dropped"),
+    [(12, 12, True), (12, 11, False), (0, 9, False), (0, 10, True), (0, 200, True), (0, 201, False)],
+)
+def test_the_index_stays_where_little_is_new_beside_the_store_or_too_much(
     tmp_path: Path, few: None, there: int, new: int, dropped: bool
 ) -> None:
     made = [samples.kept("pool", f"text {n}", None, "made", "row", None, None, None, None) for n in range(there + new)]
