@@ -206,7 +206,7 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
             )
         with _store(workspace, dry_run) as store:
             known = _leaks(store)
-            with _progress("written") as written:
+            with _progress("written", checked.count, ", now indexed and committed") as written:
                 import_file.write(store, checked, now(), keep=not dry_run, progress=written)
             if not dry_run:
                 with _progress("compared with dev and test") as compared:
@@ -240,17 +240,16 @@ def _store(workspace: Path, dry_run: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """Says every so many rows how far it is; on a terminal in one line."""
+def _progress(what: str, last: int = 0, then: str = "") -> Iterator[Callable[[int], None]]:
+    """Says every so many rows how far it is, and what comes after the last; on a terminal in one line."""
     on_terminal, told = sys.stderr.isatty(), 0
 
     def tell(done: int) -> None:
         nonlocal told
-        if done - told >= _TOLD_EVERY:
+        if done - told >= _TOLD_EVERY or (told and done == last):
             told = done
-            click.echo(
-                f"\r{done:,} rows {what}" if on_terminal else f"{done:,} rows {what}", err=True, nl=not on_terminal
-            )
+            line = f"{done:,} rows {what}" + (then if done == last else "")
+            click.echo(f"\r{line}" if on_terminal else line, err=True, nl=not on_terminal)
 
     yield tell
     if told and on_terminal:

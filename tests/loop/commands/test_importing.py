@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from wizloop.loop.commands import importing
 from wizloop.loop.commands.importing import import_, leaks
 from wizloop.loop.controller import lock
 from wizloop.loop.data import import_file
@@ -209,6 +210,23 @@ def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
     # The other way round: what measures is there first.
     said = run(lines(tmp_path / "seed.jsonl", {**GOOD, "prompt": words + "??"}), "--split", "seed", workspace=workspace)
     assert "1 rows are kept out" in said.stderr
+
+
+def test_a_long_import_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_TOLD_EVERY", 2000)
+    workspace = tmp_path / "runs"
+    pool = lines(tmp_path / "pool.jsonl", *({"prompt": f"text {n}"} for n in range(4500)))
+    assert run(lines(tmp_path / "test.jsonl", GOOD), "--split", "test", workspace=workspace).exit_code == 0
+    said = run(pool, workspace=workspace)
+    assert [line for line in said.stderr.splitlines() if " rows " in line][:7] == [
+        "2,000 rows read",
+        "4,000 rows read",
+        "2,000 rows written",
+        "4,000 rows written",
+        "4,500 rows written, now indexed and committed",
+        "2,000 rows compared with dev and test",
+        "4,000 rows compared with dev and test",
+    ]
 
 
 def test_leaks_of_an_import_that_was_killed_before_it_looked_for_them_are_found_by_the_next(tmp_path: Path) -> None:
