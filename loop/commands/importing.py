@@ -206,7 +206,8 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
             )
         with _store(workspace, dry_run) as store:
             known = _leaks(store)
-            with _progress("written", checked.count, ", now indexed and committed") as written:
+            then = "" if dry_run else ", now indexed and committed"
+            with _progress("written", checked.count, then) as written:
                 import_file.write(store, checked, now(), keep=not dry_run, progress=written)
             if not dry_run:
                 with _progress("compared with dev and test") as compared:
