@@ -74,7 +74,7 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
             raise RowsRefused(why, taken)
         chosen = None
         if data.sample is not None:
-            chosen = _drawn(spool, data.sample, rng)
+            chosen = _drawn(heads, data.sample, rng)
             kinds = Checked(spool, taken, chosen, heads).pieces()
             labels = Counter(samples.kind_of(row) for piece in kinds for row in piece)
         taken.labels = _counted(labels)
@@ -166,16 +166,10 @@ def _refusal(data: Data, taken: Taken, good: int) -> str | None:
     return f"{data.path}: no row of it can be used for {data.split}{why}{note}"
 
 
-def _drawn(spool: Spool, wanted: int, rng: np.random.Generator) -> frozenset[int]:
+def _drawn(heads: loading.Heads, wanted: int, rng: np.random.Generator) -> frozenset[int]:
     """The places of so many different texts by chance."""
-    seen: set[bytes] = set()
-    different: list[int] = []
-    for at, row in enumerate(row for piece in spool.pieces() for row in piece):
-        digest = samples.digest_of(row)
-        if digest not in seen:
-            seen.add(digest)
-            different.append(at)
-    return frozenset(different[int(at)] for at in rng.permutation(len(different))[:wanted])
+    different = np.sort(np.unique(heads, return_index=True)[1])
+    return frozenset(different[rng.permutation(len(different))[:wanted]].tolist())
 
 
 def _counted(kinds: Mapping[tuple[str | None, ...], int]) -> dict[str, dict[str, int]]:
