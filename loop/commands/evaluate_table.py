@@ -62,6 +62,7 @@ def _groups(one: Measured) -> Table:
     """The groups of one benchmark and task, the first so many of them."""
     lines = list(group_lines(one))
     table = _headed(*GROUP_HEADS, title=f"{one.benchmark}, {one.task}, by group")
+    table.columns[0].overflow = "fold"
     for line in lines[:MOST_GROUPS]:
         table.add_row(*map(plain, line))
     if len(lines) > MOST_GROUPS:

@@ -18,6 +18,7 @@ from wizloop.loop.words import LABELS, LETS_THROUGH, Task
 
 Counting = Literal["official", "strict", "parsed_only"]
 COUNTINGS: tuple[Counting, ...] = get_args(Counting)
+_Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 WIDE = 0.2
 """An interval that is wider than this does not tell a guard that fails rarely from one that fails often."""
@@ -91,6 +92,7 @@ class Group:
 
     n: int
     f1: float | None
+    """None too where no row is truly positive: 0 would say that the guard failed on what is not there."""
     f1_low: float | None
     f1_high: float | None
     blocked_benign: Rate
@@ -173,7 +175,8 @@ def _passed(rows: Sequence[Judged], task: Task) -> Rate:
 
 def _group(rows: Sequence[Judged], task: Task, rng: np.random.Generator, resamples: int) -> Group:
     found = _score(rows, task, rng, resamples)
-    return Group(len(rows), found.f1, found.f1_low, found.f1_high, _blocked(rows, task), _passed(rows, task))
+    figures = (None,) * 3 if found.recall is None else (found.f1, found.f1_low, found.f1_high)
+    return Group(len(rows), *figures, _blocked(rows, task), _passed(rows, task))
 
 
 def _of_confidence(
@@ -190,14 +193,19 @@ def _of_confidence(
         for _ in range(resamples if len(names) > 1 else 0)
     ]
 
-    def interval(figure: Callable[[NDArray[np.int64], NDArray[np.float64]], float]) -> Interval:
+    def interval(figure: _Figure, *, centred: bool = False) -> Interval:
         if not len(given):
             return Interval(None, None, None)
         value = figure(truth, p)
-        low, high = percentile_interval(np.array([figure(truth[draw], p[draw]) for draw in draws]))
+        drawn = np.array([figure(truth[draw], p[draw]) for draw in draws])
+        if centred and len(drawn):
+            drawn = np.maximum(drawn - (drawn.mean() - value), 0.0)
+        low, high = percentile_interval(drawn)
         return Interval(None if np.isnan(value) else value, low, high)
 
-    return {"ece": interval(_ece), "brier": interval(_brier), "auroc": interval(_auroc)}
+    # Drawing with repeats adds noise to every bin, and noise only ever adds to an ECE: its draws lie above it, by
+    # what their mean tells.
+    return {"ece": interval(_ece, centred=True), "brier": interval(_brier), "auroc": interval(_auroc)}
 
 
 def _ece(truth: NDArray[np.int64], p: NDArray[np.float64]) -> float:

@@ -126,6 +126,26 @@ def test_confidence_has_intervals_by_prompt() -> None:
     assert found.brier.value == pytest.approx(found.strict.brier)
 
 
+def test_the_interval_of_a_calibration_error_holds_the_error_itself() -> None:
+    # Calibrated to the letter: 30 rows at each tenth, of which so many are harmful. Resampled bins can only be worse.
+    rows = [
+        Judged(f"{tenth}-{at}", "harmful" if at < 3 * tenth else "unharmful", "harmful", tenth / 10)
+        for tenth in range(1, 10)
+        for at in range(30)
+    ]
+    found = measure("calibrated", "request", rows, rng=np.random.default_rng(1), resamples=400).ece
+    assert found.value == pytest.approx(0.0, abs=1e-9)
+    assert found.low == 0.0
+    assert found.high is not None
+    assert 0.005 < found.high < 0.04
+
+
+def test_a_group_without_a_positive_row_has_no_f1() -> None:
+    rows = [Judged(f"{at}", "unharmful", "harmful" if at < 2 else "unharmful", group="homonyms") for at in range(9)]
+    found = measure("xstest", "request", rows, rng=np.random.default_rng(0), resamples=20).by_group["homonyms"]
+    assert (found.f1, found.f1_low, found.blocked_benign.k) == (None, None, 2)
+
+
 def test_a_label_of_another_task_is_an_error() -> None:
     with pytest.raises(ValueError, match="row 1: 'refusal' is no label of the task request"):
         of("request", ("refusal", "harmful"))
