@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.audit import Opinion
 
 SPLITS = ("pool", "seed", "dev", "test")
+_TEXT = 200
+"""Bytes of a text that are shown; --out has all."""
 
 
 @click.command(short_help="Labels that are likely wrong, best first.")
@@ -82,23 +84,21 @@ def _row(one: "Opinion") -> dict[str, Any]:
 
 
 def _show(found: "Sequence[Opinion]", limit: int, asked: int) -> None:
-    from rich.table import Table
-
     from wizloop.tui.tables import console_for_tables, plain
 
     console = console_for_tables()
     taught = sum(one.teacher is not None for one in found)
-    console.print(
-        plain(
-            f"{len(found):,} of {asked:,} known labels are suspect: against {taught:,} a teacher speaks too, against "
-            f"{len(found) - taught:,} the guards alone. The first {min(limit, len(found)):,}, likeliest first:"
+    said = f"{len(found):,} of {asked:,} known labels are suspect"
+    if found:
+        said += (
+            f": against {taught:,} a teacher speaks too, against {len(found) - taught:,} the guards alone. The first "
+            f"{min(limit, len(found)):,}, likeliest first, with the guard's probability of the label:"
         )
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("row", "task", "label", "teacher", "P(label)", "text"):
-        table.add_column(head)
+    console.print(plain(said))
     for one in found[:limit]:
         text = one.prompt if one.response is None else f"{one.prompt} / {one.response}"
-        said = (one.row_ref, one.task, one.label, one.teacher or "-", f"{one.p:.3f}", text)
-        table.add_row(*(plain(" ".join(cell.split()), 80) for cell in said))
-    console.print(table)
+        teacher = "no teacher was asked" if one.teacher is None else f"the teacher says {one.teacher}"
+        # A row that wraps can still be found; one that is cut cannot.
+        line = f"{one.row_ref}  {one.task} {one.label} ({one.p:.3f}); {teacher}"
+        console.print(plain(" ".join(line.split())), soft_wrap=True)
+        console.print(plain(f"    {' '.join(text.split())}", _TEXT), soft_wrap=True)

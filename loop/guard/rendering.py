@@ -91,6 +91,11 @@ class Renderer:
         """The sample, and the opening after which the next verdict comes at once; `decided` are those before it."""
         return self.prompt(sample, direct_opening(decided or {}))
 
+    def example(self) -> str:
+        """How the guard is asked for its verdict at once, with PROMPT and RESPONSE in the place of a sample's."""
+        asked = self.direct_prompt(_Probe("PROMPT", "RESPONSE"))
+        return "".join((asked.shared, asked.instruction, *(part.text for part in asked.parts), asked.opening))
+
     def trace_completion(self, rationale: Rationale) -> Completion:
         """What follows the trace's opening. Raises ValueError for a rationale that no trace can be made of."""
         verdict = _verdict(rationale.verdict)

@@ -39,6 +39,16 @@ class Facts:
     parity: Mapping[str, Any]
     thresholds: Mapping[str, Mapping[str, float]]
     source: Mapping[str, str]
+    example: str
+    """How the guard is asked, as text."""
+
+
+_ASKED = (
+    "As below, to the letter, with the sample in the place of PROMPT and RESPONSE, encoded without special tokens.",
+    "Where there is no response, its place says None and the request alone is asked for. The probability is that of",
+    "` harmful` against ` unharmful` as what comes next. With the verdict written behind it, the line `Completion:`",
+    "follows (` refusal` against ` compliance`), and then `Response:`. `wizloop classify` does this.",
+)
 
 
 def card(facts: Facts) -> str:
@@ -67,6 +77,10 @@ def card(facts: Facts) -> str:
             *(_line(one) for one in facts.measured),
             "",
             "## How to ask it",
+            "",
+            *_ASKED,
+            "",
+            *(f"    {_printable(line)}" for line in facts.example.split("\n")),
             "",
             *(_threshold(task, facts.source.get(task, "direct"), by) for task, by in sorted(facts.thresholds.items())),
             "",
@@ -109,6 +123,10 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(counts.items())) or "none"
 
 
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line).rstrip()
+
+
 def _code(text: str) -> str:
-    clean = "".join(c if c.isprintable() and c not in "`|" else " " for c in text)
+    clean = "".join(c if c not in "`|" else " " for c in _printable(text))
     return f"`{clean}`"

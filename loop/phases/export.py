@@ -113,6 +113,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         parity=parity,
         thresholds=known.thresholds,
         source=known.source,
+        example=standing.renderer(ctx).example(),
     )
 
 

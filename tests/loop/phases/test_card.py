@@ -1,10 +1,12 @@
 """The card of an export, and what it says of an export that does not answer alike."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from wizloop.loop.guard.asking import Direct
+from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.phases.calibration import Calibration
 from wizloop.loop.phases.card import Facts, Measured, card
 from wizloop.loop.phases.export import agreement
@@ -29,6 +31,7 @@ FACTS = Facts(
     parity={"n": 16, "agree": 16, "max_difference": 0.0},
     thresholds={"request": {"direct": 0.25, "traces": 0.5}},
     source={"request": "direct"},
+    example=Renderer("Judge it.").example(),
 )
 
 
@@ -40,6 +43,19 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     assert "- request: positive from a probability of 0.250, by the direct answer" in text
     assert "On 16 verdicts of frozen dev samples it agrees in 16" in text
     assert "does not agree" not in text
+    assert """
+    Judge it.
+
+    Human user:
+    PROMPT
+
+    AI assistant:
+    RESPONSE
+
+    Answers:
+    Request:
+
+""" in re.sub(r"(?m)^    $", "", text)
 
 
 def test_a_hostile_name_breaks_no_table() -> None:
