@@ -104,7 +104,7 @@ def set_limits(
 
 
 def set_recipe(db: Connection, name: str, recipe_json: str, recipe_hash: str, seed: int) -> None:
-    """Give a run that has not begun another recipe."""
+    """Give a run that has not begun another recipe. Raises errors.NoRun."""
     _change_run(db, name=name, recipe_json=recipe_json, recipe_hash=recipe_hash, seed=seed)
 
 

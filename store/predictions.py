@@ -34,9 +34,6 @@ class Prediction:
     """How many tokens of a long sample the model did not see."""
 
 
-NewPrediction = Prediction
-
-
 @dataclass(frozen=True, slots=True)
 class GuardTrace:
     """One sampled trace of a guard, with DeepConf's measures of it (nats, higher is surer)."""

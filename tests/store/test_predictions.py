@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from wizloop.store import models, predictions, samples, selections
 from wizloop.store.db import Connection, Store
-from wizloop.store.predictions import GuardTrace, NewPrediction
+from wizloop.store.predictions import GuardTrace, Prediction
 from wizloop.store.selections import NewSelection
 
 
-def _said(model: int, sample: int, cell: str | None = None) -> NewPrediction:
-    return NewPrediction(
+def _said(model: int, sample: int, cell: str | None = None) -> Prediction:
+    return Prediction(
         model_id=model,
         sample_id=sample,
         round=1,
