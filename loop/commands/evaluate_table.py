@@ -1,6 +1,6 @@
 """What an evaluation came to, on a terminal: tables that fit 80 columns and never cut a benchmark's name.
 
-What the figures are and how one is written is `evaluation_report`'s.
+What the figures are and how one is written is `evaluation.report`'s.
 """
 
 from collections.abc import Mapping, Sequence
