@@ -70,7 +70,8 @@ def label(value: Any, task: Task) -> str:
     word = str(value).strip().casefold()
     if not isinstance(value, str | int) or word not in known:
         positive, negative = LABELS[task]
-        raise RowRefused(f"unknown {task} label {str(value)[:40]!r}: write {positive} or {negative}")
+        named = (f"; if it speaks about the {other}, say --task {other}" for other in TASKS if word in LABELS[other])
+        raise RowRefused(f"unknown {task} label {str(value)[:40]!r}: write {positive} or {negative}{next(named, '')}")
     return known[word]
 
 

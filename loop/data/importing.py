@@ -105,6 +105,9 @@ def _format(
         return asked
     found = recognised(sample, name, task)
     if found is None:
+        if len(sample) == 1 and (mark := next((mark for mark in ("\t", ";") if mark in next(iter(sample))), None)):
+            between = "tabs" if mark == "\t" else "semicolons"
+            raise ImportRefused(f"{shown}: its columns stand between {between}: write it with commas")
         listed = ", ".join(" ".join(column.split()) for column in list(sample)[:20])
         raise ImportRefused(
             f"{shown}: unknown columns ({listed}), none of them {', '.join(TEXT_COLUMNS)}; say in a mapping which one "

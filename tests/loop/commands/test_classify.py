@@ -68,6 +68,14 @@ def test_what_cannot_be_imported_is_one_sentence(file: Path, tmp_path: Path, wor
     assert said.stdout == ""
 
 
+def test_a_label_of_another_task_says_which_task(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,response,label\nhow do I knit,I cannot say,refusal\n")
+    said = import_(file, tmp_path / "runs", "--split", "seed")
+    assert "write harmful or unharmful; if it speaks about the completion, say --task completion" in said.stderr
+    assert import_(file, tmp_path / "runs", "--split", "seed", "--task", "completion").exit_code == 0
+
+
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     said = import_(tmp_path / "none.csv", tmp_path / "runs", "--split", "pool")
     assert said.exit_code == 2

@@ -141,6 +141,8 @@ def test_a_csv_row_with_other_cells_than_the_header_is_refused(tmp_path: Path) -
         ("a.jsonl", "not json\nneither", "the last is row 2: not JSON"),
         ("a.csv", 'prompt\n"never closed\n', "not CSV near line 2"),
         ("a.csv", "prompt,prompt\na,b\n", "'prompt' is there twice"),
+        ("a.csv", "prompt;label\na;harmful\n", "its columns stand between semicolons: write it with commas"),
+        ("a.csv", "prompt\tlabel\na\tharmful\n", "its columns stand between tabs: write it with commas"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, name: str, content: Any, message: str) -> None:
