@@ -18,8 +18,8 @@ from wizloop.store.engine import reads_past_ddl
 from wizloop.store.samples import Added, Kept, Take
 from wizloop.store.spool import Spool
 
-LEAST = 10_000
-"""New samples from which on the index is made anew."""
+LEAST = 30_000
+"""New samples from which on the index is made anew: the walk through a smaller one costs no more than sorting."""
 MOST = 3_000_000
 """Samples up to which it is: SQLite sorts their digests in memory, in 100 bytes each."""
 _HEAD = 8
