@@ -18,7 +18,7 @@ def run(ctx: Context) -> str:
         challenger, champion = standing.challenger(db, ctx.round), standing.champion(db)
     if round is not None and round.gate_reason is not None:
         return round.gate_reason
-    decision = _decide(ctx, champion, challenger) if challenger is not None else _nobody(ctx)
+    decision = _decide(ctx, champion, challenger) if challenger is not None else _nobody(ctx, champion)
     after = challenger if decision.passed else champion
     record = {"gate": {name: asdict(difference) for name, difference in decision.differences.items()}}
     with ctx.store.write() as db:
@@ -50,8 +50,9 @@ def _decide(ctx: Context, champion: models.Model | None, challenger: models.Mode
     )
 
 
-def _nobody(ctx: Context) -> Decision:
+def _nobody(ctx: Context, champion: models.Model | None) -> Decision:
     with ctx.store.read() as db:
         round = steps.get_round(db, ctx.round)
     why = "nothing was trained" if round is None else round.record.get("no_challenger", "nothing was trained")
-    return Decision(False, f"There is no challenger: {why}. The champion stays.", {})
+    stays = "There is no champion yet." if champion is None else "The champion stays."
+    return Decision(False, f"There is no challenger: {why}. {stays}", {})

@@ -10,18 +10,20 @@ from wizloop.loop.context import Context
 from wizloop.loop.phases import hard, standing, training_run
 from wizloop.loop.phases.examples import Lesson, Lessons, collect, kept_by_member, sft_examples
 from wizloop.loop.phases.training_run import Wanted
-from wizloop.store import models, steps
+from wizloop.store import models, reviews, steps
 
 
 def run(ctx: Context) -> str:
     """Make the round's challenger and members, unless there is nothing to learn."""
     with ctx.store.read() as db:
         base, there = standing.base(db), standing.challenger(db, ctx.round)
+        waiting = reviews.waiting_count(db)
     if there is not None:
         return f"{there.name} is trained"
     lessons = collect(ctx, ctx.guard(base))
     if not lessons.lessons:
-        return _give_up(ctx, "no approved trace to learn from")
+        wait = f", {waiting:,} wait for a person" if waiting else ""
+        return _give_up(ctx, f"no approved trace to learn from{wait}")
     try:
         return _train(ctx, lessons)
     except NotFinite as error:

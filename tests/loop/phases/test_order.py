@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_finite_gives_the_round_up(tmp_path: Path) -> None:
     assert run is not None
     assert round.passed is False
     assert round.gate_reason == (
-        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. The champion stays."
+        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. There is no champion yet."
     )
     assert run.champion_id is None
     assert broken.phase(1, "classify") == "90 pool samples read by base, 22 of them with traces"
@@ -251,4 +251,6 @@ def test_what_waits_for_a_person_is_not_trained_on(tmp_path: Path) -> None:
         round = steps.get_round(db, 0)
     assert night.backend.trained == []
     assert round is not None
-    assert round.gate_reason == "There is no challenger: no approved trace to learn from. The champion stays."
+    assert round.gate_reason == (
+        "There is no challenger: no approved trace to learn from, 30 wait for a person. There is no champion yet."
+    )
