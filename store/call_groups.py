@@ -4,18 +4,21 @@ What the states mean, and a call by itself, is in teaching. A group is small: wh
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, Update, bindparam, select, update
+from sqlalchemy import Connection, Table, Update, bindparam, or_, select, update
 
 from wizloop.store import errors, ledger, rows, tables
 from wizloop.store.engine import upsert
 
 ENDS = ("parsed", "refused", "failed")
 _OPEN = ("planned", "reserved", "sent", "received")
+_NOT_SENT: dict[str, Any] = {"state": "planned", "reserved_micro": 0, "sent_at": None}
+_UNDER_WAY = ("sent", "ambiguous")
+"""An ambiguous call may still be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +101,14 @@ def _insert_calls(dialect: str) -> Any:
     return _insert(dialect, _CALLS, "key").returning(*rows.columns(_CALLS, Held))
 
 
-def _set(*changed: str) -> Update:
-    """An update of one call, for as many calls as it is given; `of` is the call's id."""
-    return update(_CALLS).where(_CALLS.c.id == bindparam("of")).values({name: bindparam(name) for name in changed})
+def _set(*changed: str, of: Sequence[str]) -> Update:
+    """An update of one call, for as many calls as it is given, that are in one of the states `of`; `at` is its id."""
+    # Not `in_`, whose length would be looked at for each call.
+    one = update(_CALLS).where(_CALLS.c.id == bindparam("at"), or_(*(_CALLS.c.state == state for state in of)))
+    return one.values({name: bindparam(name) for name in changed})
 
 
-_RESERVE = _set("state", "reserved_micro")
-_SEND = _set("state", "reserved_micro", "sent_at")
+_RESERVE = _set("state", "reserved_micro", of=("planned",))
 _RECEIVE = _set(
     "state",
     "reserved_micro",
@@ -114,8 +118,9 @@ _RECEIVE = _set(
     "request_id",
     "stop_reason",
     "received_at",
+    of=_UNDER_WAY,
 )
-_END = _set("state", "reserved_micro", "cost_micro", "outcome", "category")
+_END = _set("state", "reserved_micro", "cost_micro", "outcome", "category", of=_OPEN)
 
 
 def held(db: Connection, call_ids: Collection[int]) -> dict[int, Held]:
@@ -129,62 +134,73 @@ def held(db: Connection, call_ids: Collection[int]) -> dict[int, Held]:
 
 def plan(db: Connection, new: Sequence[NewCall], now: datetime) -> dict[str, Held]:
     """Write calls down before anything is sent; where they stand, by key. The same key is the same call."""
-    if not new:
-        return {}
     fresh = {"state": "planned", "reserved_micro": 0, "created_at": now}
-    made = db.execute(_insert_calls(db.dialect.name), [{**rows.values(one), **fresh} for one in new])
-    found = {one.key: one for one in (Held(*row) for row in made)}
-    there = [one.key for one in new if one.key not in found]
-    return found | {one.key: one for one in _found(db, _BY_KEY, there)}
+    made = _made(db, [{**rows.values(one), **fresh} for one in new])
+    return made | _there(db, new, made)
 
 
-def reserve(
-    db: Connection, standing: Mapping[int, Held], worst_micro: Mapping[int, int], *, sent_at: datetime | None = None
-) -> set[int]:
+def send(
+    db: Connection, new: Sequence[NewCall], worst_micro: Mapping[str, int], now: datetime
+) -> tuple[dict[str, Held], dict[str, Held]]:
+    """Write calls down that leave when this is committed, and hold the most that they can cost, in their order, for as
+    many as the cap allows: the others are planned.
+
+    Returns where the new calls stand, by key, and where those stand that were there before, which are left alone.
+    Raises ValueError for a cost below zero.
+    """
+    money, holding, fresh = ledger.budget(db), 0, []
+    for one in new:
+        worst = _cost(worst_micro[one.key])
+        fits = money.allows(holding + worst) or worst == 0
+        holding += worst if fits else 0
+        told = {"state": "sent", "reserved_micro": worst, "sent_at": now} if fits else _NOT_SENT
+        fresh.append({**rows.values(one), **told, "created_at": now})
+    made = _made(db, fresh)
+    ledger.change(db, reserved=sum(one.reserved_micro for one in made.values()))
+    return made, _there(db, new, made)
+
+
+def reserve(db: Connection, standing: Mapping[int, Held], worst_micro: Mapping[int, int]) -> set[int]:
     """Hold the most that planned calls can cost, in their order, for as many as the cap allows; those it was held for.
 
-    With `sent_at` they are noted as sent in the same step. Raises errors.WrongState, and ValueError for a cost below
-    zero.
+    Raises errors.WrongState, and ValueError for a cost below zero.
     """
     money, holding, affordable = ledger.budget(db), 0, {}
     for call_id, worst in worst_micro.items():
-        if worst < 0:
-            raise ValueError(f"a call cannot cost {worst} micro-dollars")
         _demand(standing[call_id], "planned")
-        if money.allows(holding + worst) or worst == 0:
+        if money.allows(holding + _cost(worst)) or worst == 0:
             affordable[call_id] = worst
             holding += worst
-    if sent_at is None:
-        changes = [_of(call_id, "reserved", held=worst) for call_id, worst in affordable.items()]
-    else:
-        leaving = {"sent_at": sent_at}
-        changes = [_of(call_id, "sent", held=worst) | leaving for call_id, worst in affordable.items()]
-    _execute(db, _RESERVE if sent_at is None else _SEND, changes)
+    _execute(db, _RESERVE, [_of(call_id, "reserved", held=worst) for call_id, worst in affordable.items()])
     ledger.change(db, reserved=holding)
     return set(affordable)
 
 
-def receive(db: Connection, standing: Mapping[int, Held], came: Sequence[Received], now: datetime) -> None:
-    """Keep answers as they came and settle their costs; an ambiguous call may still be answered.
+def receive(db: Connection, standing: Mapping[int, Held], came: Sequence[Received], now: datetime) -> dict[int, Held]:
+    """Keep answers as they came and settle their costs; where the calls stand now, by id.
 
-    Raises errors.WrongState.
+    Raises errors.WrongState, also where a call does not stand any more where it is said to.
     """
-    changes = []
+    changes, received = [], {}
     for one in came:
-        before = _demand(standing[one.call_id], "sent", "ambiguous")
-        changed = _of(one.call_id, "received", cost=_plus(before, one.cost_micro))
+        before = _demand(standing[one.call_id], *_UNDER_WAY)
+        cost = _plus(before, one.cost_micro)
+        received[one.call_id] = replace(before, state="received", reserved_micro=0, cost_micro=cost)
+        changed = _of(one.call_id, "received", cost=cost)
         for name in ("raw", "usage_json", "request_id", "stop_reason"):
             changed[name] = getattr(one, name)
         changes.append({**changed, "received_at": now})
     _execute(db, _RECEIVE, changes)
     freed = sum(standing[one.call_id].reserved_micro for one in came)
     ledger.change(db, settled=sum(one.cost_micro for one in came), reserved=-freed)
+    return received
 
 
 def finish(db: Connection, standing: Mapping[int, Held], ended: Sequence[Ended]) -> None:
     """End calls as parsed, refused or failed; what was still held for them is free again.
 
-    A call that was sent and is known not to have been billed ends so too. Raises errors.WrongState.
+    A call that was sent and is known not to have been billed ends so too. Raises errors.WrongState, also where a call
+    does not stand any more where it is said to.
     """
     changes = []
     for one in ended:
@@ -209,6 +225,18 @@ def add_traces(db: Connection, standing: Mapping[int, Held], new: Sequence[NewTr
     db.execute(_insert(db.dialect.name, tables.teacher_traces, "call_id"), made)
 
 
+def _made(db: Connection, fresh: list[dict[str, Any]]) -> dict[str, Held]:
+    """Insert calls; where those stand that were not there, by key."""
+    if not fresh:
+        return {}
+    return {one.key: one for one in (Held(*row) for row in db.execute(_insert_calls(db.dialect.name), fresh))}
+
+
+def _there(db: Connection, new: Sequence[NewCall], made: Mapping[str, Held]) -> dict[str, Held]:
+    """Where those stand that were there before, by key."""
+    return {one.key: one for one in _found(db, _BY_KEY, [one.key for one in new if one.key not in made])}
+
+
 def _found(db: Connection, query: Any, wanted: Sequence[Any]) -> list[Held]:
     return [Held(*row) for piece in rows.pieces(wanted, 500) for row in db.execute(query, {"wanted": list(piece)})]
 
@@ -221,7 +249,7 @@ def _demand(call: Held, *allowed: str) -> Held:
 
 def _of(call_id: int, state: str, **money: int) -> dict[str, Any]:
     """The parameters of a change; what is not held any more is 0."""
-    changed: dict[str, Any] = {"of": call_id, "state": state, "reserved_micro": money.get("held", 0)}
+    changed: dict[str, Any] = {"at": call_id, "state": state, "reserved_micro": money.get("held", 0)}
     return changed | ({"cost_micro": money["cost"]} if "cost" in money else {})
 
 
@@ -229,6 +257,16 @@ def _plus(before: Held, cost_micro: int) -> int:
     return (before.cost_micro or 0) + cost_micro
 
 
+def _cost(micro: int) -> int:
+    if micro < 0:
+        raise ValueError(f"a call cannot cost {micro} micro-dollars")
+    return micro
+
+
 def _execute(db: Connection, change: Update, rows_: list[dict[str, Any]]) -> None:
-    if rows_:
-        db.execute(change, rows_)
+    if not rows_:
+        return
+    done = db.execute(change, rows_)
+    if done.supports_sane_multi_rowcount() and done.rowcount != len(rows_):
+        ids = ", ".join(str(one["at"]) for one in rows_)
+        raise errors.WrongState(f"somebody else has changed one of the teacher calls {ids}: nothing was written")

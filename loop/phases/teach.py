@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 
 from wizloop.backends.remote import RemoteTeacher
-from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.backends.teacher import Question, Usage
 from wizloop.loop.context import Context
 from wizloop.loop.teaching import bookkeeping, calls, teachers
 from wizloop.loop.teaching import seats as made_ready
@@ -116,18 +116,11 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
     for piece in ctx.pieces(waiting, TOGETHER):
         ctx.between_pieces(done, len(waiting))
         with ctx.store.write() as db:
-            planned = bookkeeping.send(ctx, db, seat, piece)
-        sent = [(planned[job.question.key], job) for job in piece if job.question.key in planned]
-        _record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
+            left = bookkeeping.send(ctx, db, seat, piece)
+        sent = [(left[job.question.key].id, job) for job in piece if job.question.key in left]
+        bookkeeping.record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
         done += len(piece)
     ctx.between_pieces(done, len(waiting))
-
-
-def _record(ctx: Context, seat: Seat, answered: Sequence[tuple[int, Answer]]) -> None:
-    with ctx.store.write() as db:
-        bookkeeping.keep(ctx, db, seat, answered)
-    with ctx.store.write() as db:
-        bookkeeping.end(ctx, db, [(call_id, answer, None) for call_id, answer in answered])
 
 
 def _finish_received(ctx: Context, seat: Seat) -> None:
@@ -137,7 +130,7 @@ def _finish_received(ctx: Context, seat: Seat) -> None:
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in found])}
     for call in found:
         asked = calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
-        _record(ctx, seat, [(call.id, seat.teacher.read(call.raw or "", call.stop_reason, asked))])
+        bookkeeping.record(ctx, seat, [(call.id, seat.teacher.read(call.raw or "", call.stop_reason, asked))])
 
 
 def _asked(ctx: Context, sent: Sequence[teaching.Call]) -> dict[str, Question]:

@@ -240,10 +240,7 @@ class InBatches:
             batches.collected(db, batch.id, self.ctx.now())
 
     def _record(self, came: Sequence[tuple[int, Answer]]) -> None:
-        with self.ctx.store.write() as db:
-            self.stopped = bookkeeping.keep(self.ctx, db, self.seat, came) or self.stopped
-        with self.ctx.store.write() as db:
-            bookkeeping.end(self.ctx, db, [(call_id, answer, None) for call_id, answer in came])
+        self.stopped = bookkeeping.record(self.ctx, self.seat, came) or self.stopped
         self._done += len(came)
 
 

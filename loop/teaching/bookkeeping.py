@@ -5,9 +5,9 @@ here, and what is asked again is decided in `calls`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from wizloop.backends.teacher import Answer
 from wizloop.loop.context import Context
@@ -16,10 +16,10 @@ from wizloop.store import batches, call_groups, events, ledger, teaching
 from wizloop.store.call_groups import Ended, Held, NewCall, NewTrace, Received
 from wizloop.store.db import Connection
 
-Came = tuple[int, Answer]
-"""A call's id, and its answer."""
-Kept = tuple[int, Answer, float | None]
-"""The same, and the seconds until the question may be asked again."""
+Came = tuple[Held, Answer]
+"""A call as it stands, and its answer."""
+Kept = tuple[Held, Answer, float | None]
+"""The same of an answer that is kept, and the seconds until the question may be asked again."""
 WARN_AT = 0.8
 """Share of the cap at which the person is warned."""
 
@@ -29,78 +29,86 @@ def plan(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[
 
     The others are planned only: there is too little money.
     """
-    return _plan(ctx, db, seat, jobs, None)[0]
+    standing = call_groups.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
+    paid = _reserve(db, seat, jobs, standing)
+    return {key: one.id for key, one in standing.items() if one.id in paid or one.state != "planned"}
 
 
-def send(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[str, int]:
-    """The same for calls that leave as soon as this is committed: they are noted as sent."""
+def send(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[str, Held]:
+    """The same for calls that leave as soon as this is committed; how those stand that do, by key."""
     if not jobs:
         return {}
-    left, reserved_before = _plan(ctx, db, seat, jobs, ctx.now())
-    teaching.mark_sent(db, reserved_before, ctx.now())
+    worst = {job.question.key: seat.worst_micro(job.question) for job in jobs}
+    made, there = call_groups.send(db, [_new(ctx, seat, job) for job in jobs], worst, ctx.now())
+    left = {key: one for key, one in made.items() if one.state == "sent"}
+    _note_price(db, seat, [one.id for one in left.values()])
+    if there:
+        paid = _reserve(db, seat, [job for job in jobs if job.question.key in there], there)
+        again = [one.id for one in there.values() if one.id in paid or one.state != "planned"]
+        teaching.mark_sent(db, again, ctx.now())
+        left |= {one.key: one for one in call_groups.held(db, again).values()}
     return left
 
 
-def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> str | None:
-    """Store answers as they came and settle their costs, before anything is made of them.
-
-    Returns why the teacher must not be asked any more, where one cost more than was thought possible.
-    """
-    return _keep(ctx, db, seat, came, call_groups.held(db, [call_id for call_id, _ in came]))
-
-
-def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
-    """End calls that were kept: with a trace, refused (or blocked), or failed; seconds until each is asked again."""
-    _end(ctx, db, kept, call_groups.held(db, [call_id for call_id, _, _ in kept]))
-
-
-def keep_and_end(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came], kept: Sequence[Kept]) -> str | None:
-    """Keep answers, and end other calls that were kept before; returns what `keep` returns."""
-    standing = call_groups.held(db, [*(call_id for call_id, _ in came), *(call_id for call_id, _, _ in kept)])
-    why = _keep(ctx, db, seat, came, standing)
-    _end(ctx, db, kept, standing)
+def record(ctx: Context, seat: Seat, came: Sequence[tuple[int, Answer]]) -> str | None:
+    """Keep answers, by the ids of their calls, and end the calls after it; returns what `keep` returns."""
+    ids = [call_id for call_id, _ in came]
+    with ctx.store.write() as db:
+        standing = call_groups.held(db, ids)
+        now_there, why = keep(ctx, db, seat, [(standing[call_id], answer) for call_id, answer in came])
+    with ctx.store.write() as db:
+        end(ctx, db, [(now_there[call_id], answer, None) for call_id, answer in came])
     return why
 
 
-def _plan(
-    ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job], sent_at: datetime | None
-) -> tuple[dict[str, int], list[int]]:
-    """The ids, by key, of the calls that may leave, and those of them that had left their plan before."""
-    standing = call_groups.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
-    fresh = {standing[job.question.key].id: job for job in jobs if standing[job.question.key].state == "planned"}
-    by_id = {one.id: one for one in standing.values()}
-    worst = {call_id: seat.worst_micro(job.question) for call_id, job in fresh.items()}
-    paid = call_groups.reserve(db, by_id, worst, sent_at=sent_at)
-    if seat.price_json is not None:
-        batches.note_price(db, paid, seat.price_json)
-    left = {key: one.id for key, one in standing.items() if one.id in paid or one.id not in fresh}
-    return left, [call_id for call_id in left.values() if call_id not in fresh]
+def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> tuple[dict[int, Held], str | None]:
+    """Store answers as they came and settle their costs, before anything is made of them.
 
-
-def _keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came], standing: Mapping[int, Held]) -> str | None:
-    fresh = [(standing[call_id], answer) for call_id, answer in came if standing[call_id].state != "received"]
-    received = [(call, answer, _cost(seat, answer, call)) for call, answer in fresh if answer.billed != "unknown"]
+    Returns how the calls stand now, by id, and why the teacher must not be asked any more, where one cost more than was
+    thought possible.
+    """
+    standing = {call.id: call for call, _ in came}
+    fresh = [(call, answer) for call, answer in came if call.state != "received"]
     for call, answer in fresh:
         if answer.model not in ("", seat.teacher.model):
             batches.note(db, call.id, answered_by=answer.model)
         if answer.billed == "unknown":
             seen = {"outcome": answer.outcome, "category": answer.category, "raw": answer.raw or None}
             teaching.mark_ambiguous(db, [call.id], **seen)
+            standing[call.id] = replace(call, state="ambiguous")
+    received = [(call, answer, _cost(seat, answer, call)) for call, answer in fresh if answer.billed != "unknown"]
     before, spent = ledger.budget(db), sum(cost for _, _, cost in received)
-    call_groups.receive(db, standing, [_received(call.id, answer, cost) for call, answer, cost in received], ctx.now())
+    new = [_received(call.id, answer, cost) for call, answer, cost in received]
+    standing |= call_groups.receive(db, standing, new, ctx.now())
     _warn(ctx, db, before, replace(before, settled_micro=before.settled_micro + spent))
     dear = ((call, cost) for call, _, cost in received if seat.tariff is not None and cost > call.reserved_micro)
-    return next((_too_dear(call, cost) for call, cost in dear), None)
+    return standing, next((_too_dear(call, cost) for call, cost in dear), None)
 
 
-def _end(ctx: Context, db: Connection, kept: Sequence[Kept], standing: Mapping[int, Held]) -> None:
-    open_ = [one for one in kept if standing[one[0]].state == "received"]
+def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
+    """End calls that were kept: with a trace, refused (or blocked), or failed; seconds until each is asked again."""
+    standing = {call.id: call for call, _, _ in kept}
+    open_ = [(call.id, answer, retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"]
     call_groups.finish(db, standing, [_ended(call_id, answer) for call_id, answer, _ in open_])
     traces = [found for call_id, answer, _ in open_ if (found := _trace(call_id, answer)) is not None]
     call_groups.add_traces(db, standing, traces, ctx.now())
     for call_id, answer, retry_in_s in open_:
         if answer.trace is None and retry_in_s is not None:
             batches.note(db, call_id, retry_at=ctx.now() + timedelta(seconds=retry_in_s))
+
+
+def _reserve(db: Connection, seat: Seat, jobs: Sequence[Job], standing: Mapping[str, Held]) -> set[int]:
+    """Hold the money of those that are planned, as far as it suffices; their ids."""
+    asked = [(standing[job.question.key], job) for job in jobs]
+    worst = {one.id: seat.worst_micro(job.question) for one, job in asked if one.state == "planned"}
+    paid = call_groups.reserve(db, {one.id: one for one in standing.values()}, worst)
+    _note_price(db, seat, paid)
+    return paid
+
+
+def _note_price(db: Connection, seat: Seat, call_ids: Collection[int]) -> None:
+    if seat.price_json is not None:
+        batches.note_price(db, call_ids, seat.price_json)
 
 
 def _new(ctx: Context, seat: Seat, job: Job) -> NewCall:

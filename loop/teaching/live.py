@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from wizloop.backends.teacher import Answer
@@ -17,6 +17,7 @@ from wizloop.loop.teaching import bookkeeping, calls
 from wizloop.loop.teaching.calls import Job, Seat
 from wizloop.loop.teaching.limiter import Limiter
 from wizloop.recipes.teaching import Remote
+from wizloop.store.call_groups import Held
 
 LOOK_S = 0.2
 """How often the person's wish is read while nothing happens."""
@@ -34,7 +35,7 @@ LINGER_S = 0.05
 
 @dataclass(frozen=True)
 class _Flight:
-    call_id: int
+    call: Held
     job: Job
     tokens: int
     left_at: float
@@ -42,8 +43,9 @@ class _Flight:
 
 @dataclass(frozen=True)
 class _Landed:
-    """A call that is over, and the seconds until its question may be asked again."""
+    """A call that is over, as it stands, and the seconds until its question may be asked again."""
 
+    call: Held
     flight: _Flight
     answer: Answer
     retry_in_s: float | None
@@ -118,7 +120,7 @@ class Live:
         """Seconds until something can happen that is not an answer."""
         most = LINGER_S if self._kept else LOOK_S
         full = self._short or len(self._flying) >= self.settings.concurrency
-        if full or not self._due:
+        if full or self.stopped or not self._due:
             return most if self._flying else 0.0
         return min(most, self._wait_s())
 
@@ -133,13 +135,13 @@ class Live:
         ready = self._ready()
         left = self._write_down([job for _, job in ready])
         for tokens, job in ready:
-            call_id = left.get(job.question.key)
-            if call_id is None:
+            call = left.get(job.question.key)
+            if call is None:
                 self.limiter.came(tokens)
                 self._push_at(job, self.clock())
                 continue
             sent = threads.submit(self.seat.teacher.ask, job.question)
-            self._flying[sent] = _Flight(call_id, job, tokens, self.clock())
+            self._flying[sent] = _Flight(call, job, tokens, self.clock())
             sent.add_done_callback(self._over.put)
         if ready:
             self._short = len(left) < len(ready)
@@ -157,20 +159,22 @@ class Live:
             self.limiter.sent(tokens)
         return ready
 
-    def _write_down(self, ready: Sequence[Job]) -> dict[str, int]:
+    def _write_down(self, ready: Sequence[Job]) -> dict[str, Held]:
         """In one transaction: the bills of what has come, the ends of what was kept before, and what leaves.
 
-        Returns the ids, by key, of those that may leave: the money may not suffice for all.
+        Returns how those stand, by key, that may leave: the money may not suffice for all.
         """
         if not (self._landed or self._kept or ready):
             return {}
-        came = [(one.flight.call_id, one.answer) for one in self._landed]
-        kept = [(one.flight.call_id, one.answer, one.retry_in_s) for one in self._kept]
         with self.ctx.store.write() as db:
-            self._stop(bookkeeping.keep_and_end(self.ctx, db, self.seat, came, kept))
+            bookkeeping.end(self.ctx, db, [(one.call, one.answer, one.retry_in_s) for one in self._kept])
+            came = [(one.call, one.answer) for one in self._landed]
+            standing, why = bookkeeping.keep(self.ctx, db, self.seat, came)
+            self._stop(why)
             left = {} if self.stopped else bookkeeping.send(self.ctx, db, self.seat, ready)
         self._short = self._short and not self._landed
-        ended, self._kept, self._landed = self._kept, self._landed, []
+        ended, self._kept = self._kept, [replace(one, call=standing[one.call.id]) for one in self._landed]
+        self._landed = []
         for one in ended:
             self._next(one)
         return left
@@ -184,7 +188,7 @@ class Live:
         came = [(self._flying.pop(one), one) for one in self._came(timeout)]
         for flight, one in came:
             if one.exception() is None:
-                self._landed.append(_Landed(flight, one.result(), self._learn(flight, one.result())))
+                self._landed.append(_Landed(flight.call, flight, one.result(), self._learn(flight, one.result())))
         if any(one.exception() is not None for _, one in came):
             self._write_down([])
             for _, one in came:

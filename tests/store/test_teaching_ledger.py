@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wizloop.store import control, errors, samples, selections, teaching
+from wizloop.store import call_groups, control, errors, samples, selections, teaching
+from wizloop.store.call_groups import Ended, NewCall, Received
 from wizloop.store.db import Connection, Store
 from wizloop.store.teaching import Budget
 
@@ -221,3 +222,32 @@ def test_what_is_picked_and_has_no_trace_is_untaught(db: Connection, taught: Ask
     taught(1)
     teaching.finish(db, ask(2), "refused", "refused", "violence")
     assert [row.sample_id for row in selections.untaught(db, 1)] == [pool[2], pool[0]]
+
+
+def test_calls_that_leave_together_hold_their_money_as_far_as_it_goes(db: Connection, ask: Ask, now: datetime) -> None:
+    there = ask(9)
+    _capped(db, 250, now)
+    key = teaching.call(db, there).key
+    asked = {name: getattr(teaching.call(db, there), name) for name in ("sample_id", "round", "teacher", "model")}
+    new = [NewCall(one, attempt=1, request_json="{}", **asked) for one in ("1" * 64, key, "2" * 64, "3" * 64)]
+    worst = {"1" * 64: 100, key: 100, "2" * 64: 100, "3" * 64: 0}
+    made, before = call_groups.send(db, new, worst, now)
+    states = [(made[one.key].state, made[one.key].reserved_micro) for one in new if one.key in made]
+    assert states == [("sent", 100), ("planned", 0), ("sent", 0)]
+    assert [(one.id, one.state) for one in before.values()] == [(there, "planned")]
+    assert teaching.budget(db) == Budget(250, 0, 100)
+    assert [call.sent_at for call in teaching.in_flight(db)] == [now, now]
+
+
+def test_what_stands_otherwise_than_it_is_said_to_is_not_touched(db: Connection, ask: Ask, now: datetime) -> None:
+    call = ask(0)
+    _send(db, call, 70, now)
+    as_sent = call_groups.held(db, [call])
+    _answer(db, call, 30, now)
+    late = [Received(call, "late", None, None, None, 30)]
+    with pytest.raises(errors.WrongState, match=f"somebody else has changed one of the teacher calls {call}"):
+        call_groups.receive(db, as_sent, late, now)
+    teaching.finish(db, call, "parsed", "ok")
+    with pytest.raises(errors.WrongState, match="somebody else"):
+        call_groups.finish(db, as_sent, [Ended(call, "failed", "invalid")])
+    assert teaching.call(db, call).raw == "{}"

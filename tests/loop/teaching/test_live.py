@@ -129,6 +129,25 @@ def test_what_concerns_the_account_stops_its_teacher_and_no_other(tmp_path: Path
     assert warnings(ctx)[0].startswith("scripted is not asked any more: it")
 
 
+def test_what_is_under_way_at_a_teacher_given_up_is_waited_for_without_haste(tmp_path: Path) -> None:
+    looks = 0
+
+    def say(asked: Question, number: int) -> Answer:
+        if asked.prompt == "question 1":
+            return fault("unauthorised")
+        time.sleep(0.6)
+        return ok(asked)
+
+    def looked() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    ctx = replace(context(tmp_path, 6), stop_asked=looked)
+    assert teach(ctx, [seat(Scripted(say), concurrency=2)]) == "1 of 6 taught; 5 without an answer"
+    assert looks < 30
+
+
 def test_a_rate_limit_holds_every_call_until_its_time(tmp_path: Path) -> None:
     limited = fault("rate_limited", retry_after_s=0.4)
     times: list[float] = []
