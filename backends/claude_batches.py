@@ -7,7 +7,6 @@ a running batch of the same size can neither be taken nor ruled out: NotYetTold 
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -15,8 +14,7 @@ from typing import Any, ClassVar
 from wizloop.backends.batches import BatchFault, BatchStatus, NotYetTold, absent
 from wizloop.backends.claude import Claude
 from wizloop.backends.exchange import dig
-from wizloop.backends.remote import MOST_RESULT_BYTES
-from wizloop.backends.replies import count, dig_message, row_of
+from wizloop.backends.replies import count, dig_message
 from wizloop.backends.teacher import Answer, Question, Usage
 
 CLOCKS_DIFFER = timedelta(hours=1)
@@ -110,15 +108,7 @@ class ClaudeBatches(Claude):
         They are fetched from the documented path: an address that a reply names could lead elsewhere.
         """
         path = f"/v1/messages/batches/{_safe(batch_id)}/results"
-        exchange = self.of_batches(lambda sdk: sdk.get(path, cast_to=object), most_bytes=MOST_RESULT_BYTES)
-        fault = self.fault(exchange, lines=True)
-        if fault is not None and exchange.status == 404:
-            fault = replace(fault, outcome="overloaded")
-        lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
-        rows = [row for row in map(row_of, lines) if row is not None]
-        if fault is None and len(rows) < len(lines):
-            fault = Answer("overloaded", "", self.model, category="results that break off", billed="no")
-        return rows, fault
+        return self.rows_of_batches(lambda sdk: sdk.get(path, cast_to=object))
 
     def _listed(self, since: datetime) -> Iterator[dict[str, Any]]:
         """The provider's batches that are not older, newest first."""

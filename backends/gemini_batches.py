@@ -14,8 +14,7 @@ from wizloop.backends.batches import BatchFault, BatchStatus, absent
 from wizloop.backends.exchange import dig
 from wizloop.backends.gemini import Gemini
 from wizloop.backends.gemini_clients import Clients
-from wizloop.backends.remote import MOST_RESULT_BYTES
-from wizloop.backends.replies import dig_message, row_of
+from wizloop.backends.replies import dig_message
 from wizloop.backends.teacher import Answer, Question
 
 PAGE, MOST_PAGES = 100, 200
@@ -61,7 +60,7 @@ class GeminiBatches(Gemini):
         """
         told = self.told_of_batches(partial(_get, name=self._id(batch_id, "no")))
         file = _responses(told)
-        rows, fault = ([], None) if file is None else self._rows(file)
+        rows, fault = ([], None) if file is None else self.rows_of_batches(partial(_download, file=file))
         missing = set(questions)
         for row in rows:
             question = questions.get(str(dig(row, "key")))
@@ -91,17 +90,6 @@ class GeminiBatches(Gemini):
         if fault is not None:
             raise BatchFault(replace(fault, billed="no"))
         return str(name)
-
-    def _rows(self, file: str) -> tuple[list[dict[str, Any]], Answer | None]:
-        exchange = self.of_batches(partial(_download, file=file), most_bytes=MOST_RESULT_BYTES)
-        fault = self.fault(exchange, lines=True)
-        if fault is not None and exchange.status == 404:
-            fault = replace(fault, outcome="overloaded")
-        lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
-        rows = [row for row in map(row_of, lines) if row is not None]
-        if fault is None and len(rows) < len(lines):
-            fault = Answer("overloaded", "", self.model, category="answers that break off", billed="no")
-        return rows, fault
 
     def _row(self, row: dict[str, Any], question: Question) -> Answer:
         told, error = dig(row, "response"), dig(row, "error") or dig(row, "status")

@@ -13,7 +13,7 @@ from wizloop.backends import teacher_prompt
 from wizloop.backends.batches import BatchFault
 from wizloop.backends.exchange import Exchange
 from wizloop.backends.reaching import Model, Reach
-from wizloop.backends.replies import Kind, Told, bad_frame, fault_of, finished, limits
+from wizloop.backends.replies import Kind, Told, bad_frame, fault_of, finished, limits, row_of
 from wizloop.backends.teacher import Answer, Outcome, Question, Usage
 
 MOST_RESULT_BYTES = 400_000_000
@@ -120,14 +120,27 @@ class RemoteTeacher(ABC):
         return self.call(do, self.reach.long_s, **how)
 
     def told_of_batches(self, do: Callable[[Any], object]) -> dict[str, Any]:
-        """The JSON of a reply about batches. Raises BatchFault, also for a batch that is not to be seen yet."""
+        """The JSON of a reply about batches. Raises BatchFault."""
         exchange = self.of_batches(do)
-        fault = self.fault(exchange)
-        if fault is not None and exchange.status == 404:
-            fault = replace(fault, outcome="overloaded")
+        fault = self._fault_of_batches(exchange)
         if fault is not None:
             raise BatchFault(fault)
         return exchange.told() or {}
+
+    def rows_of_batches(self, do: Callable[[Any], object]) -> tuple[list[dict[str, Any]], Answer | None]:
+        """The rows of a batch's results that came whole, and what is wrong where they broke off."""
+        exchange = self.of_batches(do, most_bytes=MOST_RESULT_BYTES)
+        fault = self._fault_of_batches(exchange, lines=True)
+        lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
+        rows = [row for row in map(row_of, lines) if row is not None]
+        if fault is None and len(rows) < len(lines):
+            fault = Answer("overloaded", "", self.model, category="results that break off", billed="no")
+        return rows, fault
+
+    def _fault_of_batches(self, exchange: Exchange, *, lines: bool = False) -> Answer | None:
+        """The same as `fault`; a batch or a file that is not to be seen may be there a little later."""
+        fault = self.fault(exchange, lines=lines)
+        return replace(fault, outcome="overloaded") if fault is not None and exchange.status == 404 else fault
 
     def close(self) -> None:
         """Close the connections; the next question opens them again."""

@@ -200,4 +200,5 @@ def over_budget(ctx: Context) -> str:
     with ctx.store.read() as db:
         money = ledger.budget(db)
     spent, held, cap = (micro / 1e6 for micro in (money.settled_micro, money.reserved_micro, money.cap_micro or 0))
-    return f"one more call could pass the budget of ${cap:.4f}: ${spent:.4f} is spent and ${held:.4f} reserved"
+    told = f"one more call could pass the budget of ${cap:.4f}: ${spent:.4f} is spent and ${held:.4f} reserved"
+    return f"{told}; `wizloop start --budget` raises it"

@@ -147,7 +147,8 @@ def test_who_waits_for_money_is_listed_with_the_reason(tmp_path: Path) -> None:
     assert told == "3 of 6 taught; 3 without an answer"
     rows = json.loads(run("teach", "--unanswered", "-w", str(tmp_path), "--json").stdout)
     assert [row["sample"]["prompt"] for row in rows] == ["question 4", "question 5", "question 6"]
-    why = "one more call could pass the budget of $0.0002: $0.0002 is spent and $0.0000 reserved"
+    why = "one more call could pass the budget of $0.0002: $0.0002 is spent and $0.0000 reserved; "
+    why += "`wizloop start --budget` raises it"
     assert [row["given_up"] for row in rows] == [{"scripted": why}] * 3
     assert f"scripted was not asked: {why}" in run("teach", "--unanswered", "-w", str(tmp_path)).stdout
     assert json.loads(run("costs", "-w", str(tmp_path), "--json").stdout)["unanswered"] == 3
