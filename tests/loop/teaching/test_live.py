@@ -16,6 +16,7 @@ from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping
 from wizloop.loop.teaching.calls import Seat
 from wizloop.store import batches, control, errors, events, steps, teaching
+from wizloop.store.call_groups import Held
 
 
 def rows(ctx: Context) -> list[tuple[str, str | None, int]]:
@@ -265,7 +266,7 @@ def test_what_came_is_charged_also_where_what_leaves_next_cannot_be_written_down
     ctx, teacher = context(tmp_path, 6), Scripted(lambda asked, _: ok(asked))
     send, times = bookkeeping.send, 0
 
-    def fails_once(*given: Any) -> dict[str, int]:
+    def fails_once(*given: Any) -> dict[str, Held]:
         nonlocal times
         times += bool(given[-1])
         if times == 2:
