@@ -10,6 +10,9 @@ import click
 
 from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, sentences
 
+_TABLES = (".csv", ".gz", ".parquet")
+"""Files of which no line is a text."""
+
 
 @click.command
 @click.argument("file", type=FILE, default=Path("-"))
@@ -20,6 +23,8 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
 
     FILE has one text a line, plain or {"prompt", "response"}; - is stdin.
     """
+    if file.suffix in _TABLES:
+        refuse(f"{file}: a table, and not one text a line: `wizloop evaluate --benchmark` reads it, with its labels")
     with sentences(), reading(workspace) as db:
         from wizloop.loop.phases import using
 

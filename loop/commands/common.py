@@ -54,9 +54,9 @@ def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...]
     from wizloop.store import errors
 
     missing = (errors.NoWorkspace, errors.NoPlace, errors.NoRun, errors.NotFound, errors.RunExists)
-    newer = (errors.SchemaTooNew, errors.OtherVersion)
+    versions = (errors.SchemaTooNew, errors.SchemaTooOld, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
-    ours: tuple[type[Exception], ...] = (*missing, *newer, *refused, *bad_input)
+    ours: tuple[type[Exception], ...] = (*missing, *versions, *refused, *bad_input)
     theirs: tuple[type[Exception], ...] = (errors.StoreError, *failures)
     try:
         yield

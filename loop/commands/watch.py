@@ -33,7 +33,7 @@ def watch(
 ) -> None:
     """Watch a run, and review: the run goes on whatever becomes of this."""
     if pictures is not None:
-        with sentences(failures=(OSError,)):
+        with sentences():
             _take(workspace, pictures)
         return
     if not on_terminal():

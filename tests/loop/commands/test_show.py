@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,19 @@ def test_without_a_workspace_there_is_one_sentence(tmp_path: Path, command: str)
     assert result.stdout == ""
     assert result.stderr.startswith("wizloop: there is no workspace in ")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_workspace_of_an_older_version_is_bad_input_and_says_what_to_do(after_a_night: Path) -> None:
+    with sqlite3.connect(after_a_night / "wizloop.db") as db:
+        db.execute("UPDATE alembic_version SET version_num = '0003'")
+    assert "`wizloop start` brings it up to date" in run("status", "-w", str(after_a_night), status=2).stderr
+
+
+def test_a_table_is_not_classified_line_by_line(after_a_night: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\nhow to bake,unharmful\n")
+    said = run("classify", str(rows), "-w", str(after_a_night), status=2)
+    assert (said.stdout, "`wizloop evaluate --benchmark` reads it" in said.stderr) == ("", True)
 
 
 @pytest.mark.parametrize(("command", "status"), [("pause", 2), ("resume", 2), ("stop", 0)])
