@@ -1,6 +1,6 @@
 """What a night costs beside its work: start-up, the supervisor's and the store's share of the wall time, peak memory.
 
-    python benchmarks/overhead.py [RECIPE]
+    python benchmarks/overhead.py [RECIPE] [--keep DIR]
 
 The store's time is all that the worker spends between asking for a connection and giving it back, commits and waiting
 for the lock included. It is counted by a hook that lives in this file alone and is loaded into the night's processes.
@@ -98,9 +98,11 @@ def night(recipe: str, folder: Path) -> dict[str, float]:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("recipe", nargs="?", default="demo")
+    ask.add_argument("--keep", metavar="DIR", help="leave the night's workspace in this new folder, as DIR/runs")
     given = ask.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = Path(given.keep or scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         found = night(given.recipe, folder)
         found["help_s"] = seconds("--help")
         found["status_s"] = seconds("status", "-w", str(folder / "runs"))
