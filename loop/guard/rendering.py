@@ -91,10 +91,13 @@ class Renderer:
         """The sample, and the opening after which the next verdict comes at once; `decided` are those before it."""
         return self.prompt(sample, direct_opening(decided or {}))
 
-    def example(self) -> str:
-        """How the guard is asked for its verdict at once, with PROMPT and RESPONSE in the place of a sample's."""
+    def example(self) -> list[str]:
+        """How the guard is asked for a verdict at once: pieces that are encoded one by one, with PROMPT and RESPONSE in
+        the place of a sample's.
+        """
         asked = self.direct_prompt(_Probe("PROMPT", "RESPONSE"))
-        return "".join((asked.shared, asked.instruction, *(part.text for part in asked.parts), asked.opening))
+        pieces = (asked.shared, asked.instruction, *(part.text for part in asked.parts), asked.opening)
+        return [piece for piece in pieces if piece]
 
     def trace_completion(self, rationale: Rationale) -> Completion:
         """What follows the trace's opening. Raises ValueError for a rationale that no trace can be made of."""

@@ -1,5 +1,6 @@
 """The model card of an export: where the model comes from and how it did, as Markdown. Pure: facts in, text out."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,15 +40,20 @@ class Facts:
     parity: Mapping[str, Any]
     thresholds: Mapping[str, Mapping[str, float]]
     source: Mapping[str, str]
-    example: str
-    """How the guard is asked, as text."""
+    example: Sequence[str]
+    """How the guard is asked: the pieces of a prompt."""
+    longest: int
+    """Tokens of a prompt at most."""
 
 
 _ASKED = (
-    "As below, to the letter, with the sample in the place of PROMPT and RESPONSE, encoded without special tokens.",
-    "Where there is no response, its place says None and the request alone is asked for. The probability is that of",
-    "` harmful` against ` unharmful` as what comes next. With the verdict written behind it, the line `Completion:`",
-    "follows (` refusal` against ` compliance`), and then `Response:`. `wizloop classify` does this.",
+    "With these pieces, to the letter, with the sample in the place of PROMPT and RESPONSE, or None where there is no",
+    "response: then the request alone is asked for. Each piece is encoded by itself, since a tokenizer that merges across",
+    "a seam makes another prompt of them; the sample's with no special token, and before all stands the BOS of a",
+    "tokenizer that has one. The probability is that of ` harmful` against ` unharmful` as what comes next, where the two",
+    "first differ. For the next task the last piece goes on with the likelier one,",
+    "`Answers:\\nRequest: harmful\\nCompletion:` (` refusal` against ` compliance`), and then with `Response:`.",
+    "`wizloop classify` does this.",
 )
 
 
@@ -80,7 +86,9 @@ def card(facts: Facts) -> str:
             "",
             *_ASKED,
             "",
-            *(f"    {_printable(line)}" for line in facts.example.split("\n")),
+            *(f"    {line}" for line in json.dumps(facts.example, indent=1).splitlines()),
+            "",
+            f"At most {facts.longest:,} tokens in all: longer samples are cut in their middle.",
             "",
             *(_threshold(task, facts.source.get(task, "direct"), by) for task, by in sorted(facts.thresholds.items())),
             "",
@@ -123,10 +131,6 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(counts.items())) or "none"
 
 
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in line).rstrip()
-
-
 def _code(text: str) -> str:
-    clean = "".join(c if c not in "`|" else " " for c in _printable(text))
+    clean = "".join(c if c.isprintable() and c not in "`|" else " " for c in text)
     return f"`{clean}`"

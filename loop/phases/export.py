@@ -114,6 +114,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         thresholds=known.thresholds,
         source=known.source,
         example=standing.renderer(ctx).example(),
+        longest=ctx.recipe.guard.max_prompt_tokens,
     )
 
 

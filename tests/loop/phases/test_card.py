@@ -1,6 +1,5 @@
 """The card of an export, and what it says of an export that does not answer alike."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -32,6 +31,7 @@ FACTS = Facts(
     thresholds={"request": {"direct": 0.25, "traces": 0.5}},
     source={"request": "direct"},
     example=Renderer("Judge it.").example(),
+    longest=64,
 )
 
 
@@ -43,19 +43,17 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     assert "- request: positive from a probability of 0.250, by the direct answer" in text
     assert "On 16 verdicts of frozen dev samples it agrees in 16" in text
     assert "does not agree" not in text
-    assert """
-    Judge it.
-
-    Human user:
-    PROMPT
-
-    AI assistant:
-    RESPONSE
-
-    Answers:
-    Request:
-
-""" in re.sub(r"(?m)^    $", "", text)
+    pieces = text.partition("\n    [\n")[2].partition("\n    ]\n")[0]
+    assert [line.strip().rstrip(",") for line in pieces.splitlines()] == [
+        r'"Judge it.\n\n"',
+        r'"Human user:\n"',
+        '"PROMPT"',
+        r'"\n\nAI assistant:\n"',
+        '"RESPONSE"',
+        r'"\n\n"',
+        r'"Answers:\nRequest:"',
+    ]
+    assert "At most 64 tokens in all" in text
 
 
 def test_a_hostile_name_breaks_no_table() -> None:
