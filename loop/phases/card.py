@@ -50,8 +50,8 @@ _ASKED = (
     "With these pieces, to the letter, with the sample in the place of PROMPT and RESPONSE, or None where there is no",
     "response: then the request alone is asked for. Each piece is encoded by itself, since a tokenizer that merges",
     "across a seam makes another prompt of them; the sample's with no special token, and before all stands the BOS of",
-    "a tokenizer that has one. The probability is that of ` harmful` against ` unharmful` as what comes next, where the",
-    "two first differ. For the next task the last piece goes on with the likelier one,",
+    "a tokenizer that has one. The probability is that of ` harmful` against ` unharmful` as what comes next, where",
+    "the two first differ. For the next task the last piece goes on with the likelier one,",
     "`Answers:\\nRequest: harmful\\nCompletion:` (` refusal` against ` compliance`), and then with `Response:`.",
     "`wizloop classify` does this.",
 )
