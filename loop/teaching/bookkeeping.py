@@ -1,7 +1,7 @@
 """A group of calls in the ledger: planned and reserved before they are sent, kept as they came, then ended.
 
-Each step is one transaction of its caller's, with as many statements for sixteen calls as for one. Nothing is sent
-here, and what is asked again is decided in `calls`.
+Each step takes as many statements for sixteen calls as for one, in a transaction of its caller's; only `record` makes
+its own. Nothing is sent here, and what is asked again is decided in `calls`.
 """
 
 import json
