@@ -205,6 +205,14 @@ def reads_past_ddl(db: Connection) -> bool:
     return db.dialect.name == "sqlite"
 
 
+def keep_schema_in_cache(db: Connection) -> None:
+    """Look at the schema, so that its pages are not among those that leave a full cache for the log.
+
+    One that was changed, has left and is changed again makes SQLite sum the whole log up once more when it commits.
+    """
+    db.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = ''")
+
+
 def upsert(db: Connection | str, table: Table) -> sqlite.Insert:
     """An INSERT that takes an ON CONFLICT clause, in the words of the database in use, or of the one that is named."""
     if (db if isinstance(db, str) else db.dialect.name) == "postgresql":

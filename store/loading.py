@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, LargeBinary, select, type_coerce
 
 from wizloop.store import samples, tables
-from wizloop.store.engine import reads_past_ddl
+from wizloop.store.engine import keep_schema_in_cache, reads_past_ddl
 from wizloop.store.samples import Added, Kept, Take
 from wizloop.store.spool import Spool
 
@@ -24,6 +24,7 @@ MOST = 3_000_000
 """Samples up to which it is: SQLite sorts their digests in memory, in 100 bytes each."""
 _HEAD = 8
 _PIECE = 1000
+_LOOK_EVERY = 10
 
 Heads = NDArray[np.uint64]
 """The first 8 bytes of the digests of rows, in the order of the rows."""
@@ -50,7 +51,7 @@ def add_kept(db: Connection, pieces: Iterable[Sequence[Kept]], heads: Heads, now
     (index,) = (index for index in tables.samples.indexes if index.unique)
     with Spool() as later:
         index.drop(db)
-        new = samples.append(db, _new(pieces, doubtful, later), now)
+        new = samples.append(db, _new(_attended(db, pieces), doubtful, later), now)
         index.create(db)
         rest = samples.add_kept(db, _together(later), now, take)
     return Added(new + rest.added, rest.duplicates, rest.conflicts, rest.elsewhere)
@@ -72,6 +73,14 @@ def _doubtful(db: Connection, heads: Heads) -> NDArray[np.bool_] | None:
 def _heads_there(db: Connection) -> Heads:
     digests = db.scalars(select(type_coerce(tables.samples.c.hash, LargeBinary)))
     return as_heads(b"".join(bytes(digest)[:_HEAD] for digest in digests))
+
+
+def _attended(db: Connection, pieces: Iterable[Sequence[Kept]]) -> Iterator[Sequence[Kept]]:
+    """The same pieces. The schema, which has lost an index and gets it back, stays in the cache meanwhile."""
+    for number, piece in enumerate(pieces):
+        if number % _LOOK_EVERY == 0:
+            keep_schema_in_cache(db)
+        yield piece
 
 
 def _new(pieces: Iterable[Sequence[Kept]], doubtful: NDArray[np.bool_], later: Spool) -> Iterator[Sequence[Kept]]:
