@@ -21,7 +21,7 @@ def rounds_table(found: Sequence[RoundSummary]) -> Table:
     tasks = [task for task in TASKS if any(row.task == task for summary in found for row in summary.evaluations)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("round", "F1 on", *tasks, "taught", "gate"):
-        table.add_column(plain(head), justify="right" if head == "round" else "left")
+        table.add_column(plain(head), justify="right" if head == "round" else "left", overflow="fold")
     for summary in found:
         ends = (_taught(summary), gate_word(summary))
         for at, (benchmark, by_task) in enumerate(_by_benchmark(summary)):

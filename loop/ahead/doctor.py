@@ -3,6 +3,7 @@
 It changes nothing and starts nothing. A check that is not ok says what to do; one that is may still have advice.
 """
 
+import os
 import platform
 import shutil
 import sys
@@ -86,8 +87,14 @@ def _sqlite() -> Check:
 
 
 def disk(workspace: Path) -> Check:
-    """Whether there is room where the workspace is, or would be made."""
+    """Whether there is room where the workspace is, or would be made, and whether anything may be written there."""
     there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        return Check("disk", False, f"{there} is a file", "name a folder: --workspace")
+    if not os.access(there, os.W_OK):
+        return Check(
+            "disk", False, f"{there} may not be written to", "see its permissions, or name another --workspace"
+        )
     free = shutil.disk_usage(there).free
     advice = None if free >= _LEAST_DISK else f"make room: a night writes models and exports into {workspace}"
     return Check("disk", advice is None, f"{free / 1e9:.1f} GB free at {there}", advice)

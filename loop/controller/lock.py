@@ -52,7 +52,7 @@ def is_held(workspace: Path) -> bool:
     """Whether a controller is alive on the workspace."""
     try:
         descriptor = os.open(workspace / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return not _locked(descriptor, fcntl.LOCK_SH)

@@ -235,6 +235,16 @@ def test_doctor_looks_at_what_was_imported(tmp_path: Path) -> None:
     assert "ok   data       imported: pool 2, seed 2, dev 2, test 0" in run("doctor", *where).stdout
 
 
+def test_doctor_sees_where_no_workspace_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n")
+    assert f"BAD  disk       {file} is a file" in run("doctor", "-w", str(file), status=1).stdout
+    # Whoever runs the tests may be root, whom the bits of a folder do not stop.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    said = run("start", "demo", "--dry-run", "-w", str(tmp_path / "w"), status=2)
+    assert f"missing: disk: {tmp_path} may not be written to" in said.stderr
+
+
 def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     files = "".join(f'[[data]]\npath = "gone.csv"\nsplit = "{split}"\n' for split in ("pool", "seed", "dev"))
