@@ -3,7 +3,7 @@
 import getpass
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def review(
         if listed:
             _list(workspace, as_json)
         elif edit is not None:
-            _decide(workspace, edit[:1], "edit", why, _edited(edit[1]))
+            _decide(workspace, edit[:1], "edit", why, _edited(workspace, *edit))
         elif reject and not why:
             refuse("a rejection needs its reason: --why TEXT")
         else:
@@ -107,14 +107,37 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _edited(path: Path) -> str:
-    """The file's JSON, which the store checks further."""
+def _edited(workspace: Path, trace_id: int, path: Path) -> str:
+    """The file's JSON, with a verdict on all tasks that the trace has one on; the store checks the rest."""
     try:
-        text = path.read_text(encoding="utf-8")
-        json.loads(text)
-    except (OSError, ValueError) as error:
-        refuse(f"{path}: is not a JSON file that can be read: {error}")
-    return text
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        refuse(f"{path}: cannot be read: {error.strerror}")
+    except ValueError as error:
+        refuse(f"{path}: is not JSON: {error}")
+    if isinstance(given, dict) and isinstance(given.get("verdict"), dict):
+        from wizloop.store import teaching
+
+        with reading(workspace) as db:
+            before = teaching.trace(db, trace_id).verdict
+        given["verdict"] = _verdict(path, dict.fromkeys(before) | given["verdict"], before)
+    return json.dumps(given)
+
+
+def _verdict(path: Path, given: dict[str, Any], before: Mapping[str, str | None]) -> dict[str, Any]:
+    """The verdict, if it has a label where the trace had one and none elsewhere. Refuses it otherwise."""
+    from wizloop.loop.words import LABELS
+
+    words = {str(task): labels for task, labels in LABELS.items()}
+    for task, label in given.items():
+        if task not in words:
+            refuse(f"{path}: verdict.{task} is no task: there are {', '.join(words)}")
+        if before.get(task) is None and label is not None:
+            refuse(f"{path}: verdict.{task}: the sample has nothing to judge there: leave it out")
+        if before.get(task) is not None and label not in words[task]:
+            said = "left out" if label is None else json.dumps(label)
+            refuse(f"{path}: verdict.{task} is {said}: it must be {' or '.join(words[task])}")
+    return given
 
 
 def _decide(workspace: Path, traces: Sequence[int], decision: str, why: str | None, edited_json: str | None) -> None:

@@ -69,13 +69,36 @@ def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        ({"verdict": {"request": "bad"}}, 'verdict.request is "bad": it must be harmful or unharmful'),
+        ({"verdict": {}}, "verdict.request is left out: it must be harmful or unharmful"),
+        (
+            {"verdict": {"request": "harmful", "response": "harmful"}},
+            "verdict.response: the sample has nothing to judge",
+        ),
+        ({"verdict": {"request": "harmful", "reply": None}}, "verdict.reply is no task: there are request, completion"),
+        ({"why": "x"}, "'why' cannot be edited so"),
+    ],
+)
+def test_an_edit_that_nobody_could_learn_from_is_refused(
+    after_a_night: Path, tmp_path: Path, edit: dict[str, object], sentence: str
+) -> None:
+    file = tmp_path / "edit.json"
+    file.write_text(json.dumps(edit))
+    said = review(after_a_night, "--edit", "1", str(file))
+    assert (said.exit_code, sentence in said.stderr) == (2, True), said.stderr
+    assert standing(after_a_night, 1).decision == "wait"
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ([], "say one of --list"),
         (["--list", "--approve", "1"], "say one of --list"),
         (["--reject", "1"], "needs its reason: --why TEXT"),
         (["--approve", "99"], "there is no teacher's trace with the id 99"),
-        (["--edit", "1", "none.json"], "none.json: is not a JSON file that can be read"),
+        (["--edit", "1", "none.json"], "none.json: cannot be read: No such file or directory"),
     ],
 )
 def test_what_cannot_be_decided_is_one_sentence(after_a_night: Path, words: list[str], sentence: str) -> None:
