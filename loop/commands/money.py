@@ -27,7 +27,7 @@ def costs(workspace: Path, as_json: bool) -> None:
 
 @click.group(short_help="The keys that teachers are asked with.")
 def keys() -> None:
-    """The keys of claude, gemini and openai: from the environment first, then from this machine's keyring."""
+    """The keys of claude, gemini, openai and a guard's server: from the environment first, then from the keyring."""
 
 
 @keys.command("set", short_help="Put a key into the keyring.")
