@@ -239,14 +239,14 @@ def _data(recipe: Any, workspace: Path) -> Check:
     if recipe.source == "demo":
         return Check("data", True, "the demo pool, made from the seed")
     if recipe.source == "imported":
-        return _tried("data", partial(_imported, workspace))
+        return _tried("data", partial(imported, workspace))
     missing = [data.path for data in recipe.data if data.hub_split is None and not Path(data.path).is_file()]
     if missing:
         return Check("data", False, f"{missing[0]} is not there", "paths are relative to the folder you start in")
     return Check("data", True, f"{len(recipe.data)} files are there")
 
 
-def _imported(workspace: Path) -> str:
+def imported(workspace: Path) -> str:
     """What `wizloop import` brought. Raises ImportRefused where no run can be made of it."""
     from wizloop.loop.phases.intake import check_usable
     from wizloop.store import errors, samples

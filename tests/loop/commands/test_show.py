@@ -11,8 +11,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from wizloop.loop.ahead.doctor import imported
 from wizloop.loop.cli import app
 from wizloop.loop.controller import lock
+from wizloop.loop.data.containers import ImportRefused
 from wizloop.store import control, steps
 from wizloop.store.db import Store
 
@@ -227,12 +229,14 @@ def test_doctor_looks_at_what_was_imported(tmp_path: Path) -> None:
     rows, where = tmp_path / "mine.csv", ("-w", str(tmp_path / "w"))
     rows.write_text("text,label\nhow to bake,unharmful\nhow to poison,harmful\n")
     run("import", str(rows), *where)
-    said = run("doctor", *where, status=1).stdout
-    assert "BAD  data       the split seed has no usable sample" in said
-    for split, text in (("seed", "bread"), ("dev", "cake")):
-        rows.write_text(f"text,label\nhow to bake {text},unharmful\nhow to poison {text},harmful\n")
-        run("import", str(rows), "--split", split, *where)
-    assert "ok   data       imported: pool 2, seed 2, dev 2, test 0" in run("doctor", *where).stdout
+    assert "BAD  data       the split seed has no usable sample" in run("doctor", *where, status=1).stdout
+    rows.write_text("text,label\nhow to bake bread,unharmful\nhow to poison bread,harmful\n")
+    run("import", str(rows), "--split", "seed", *where)
+    with pytest.raises(ImportRefused, match="the split dev has no usable sample"):
+        imported(tmp_path / "w")
+    rows.write_text("text,label\nhow to bake cake,unharmful\nhow to poison cake,harmful\n")
+    run("import", str(rows), "--split", "dev", *where)
+    assert imported(tmp_path / "w") == "imported: pool 2, seed 2, dev 2, test 0"
 
 
 def test_doctor_sees_where_no_workspace_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
