@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import mlx_guard, mlx_load, mlx_losses, training_rows
+from wizloop.backends import mlx_entropy, mlx_guard, mlx_load, mlx_losses, training_rows
 from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
 from wizloop.backends.mlx_load import mx
 from wizloop.backends.tiny_guard import Shape, build
@@ -150,7 +150,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     plan = training_rows.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
     shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
     optimiser = optimizers.AdamW(learning_rate=1e-5)
-    step = _compiled(loaded.model, optimiser, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
+    step = _step(loaded.model, optimiser, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
 
     def ours() -> float:
         def run() -> None:
@@ -162,7 +162,8 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
                 batch = training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen])
                 step(tuple(mx.array(each) for each in batch))
 
-        return timed(plan.steps, run)
+        with mlx_entropy.steps():
+            return timed(plan.steps, run)
 
     contenders = {"mlx-lm-lora": theirs, "ours": ours}
     for run in contenders.values():
@@ -174,8 +175,8 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     }
 
 
-def _compiled(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
-    """mlx-lm's training step, which is what train_dpo runs."""
+def _step(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
+    """mlx-lm's training step, which is what train_dpo runs; in `mlx_entropy.steps` it is compiled where that one is."""
     from functools import partial
 
     from mlx import nn
@@ -260,16 +261,16 @@ def main() -> None:
             make_model(Path(folder), name)
             guard = mlx_guard.load(folder)
             prompts = make_prompts(guard, given.prompts)
-            result = {
+            about = {
                 "model": name,
                 "device": mlx_load.device_name(),
                 "python": platform.python_version(),
                 "instruction_tokens": len(prompts[0].shared),
                 "prompts": len(prompts),
-                "classify": classify(guard, prompts, given.repeats),
-                "dpo": dpo(folder, guard, prompts, given.repeats),
             }
-        print(json.dumps(result, indent=2), flush=True)
+            print(json.dumps(about, indent=2), flush=True)
+            print(json.dumps({"classify": classify(guard, prompts, given.repeats)}, indent=2), flush=True)
+            print(json.dumps({"dpo": dpo(folder, guard, prompts, given.repeats)}, indent=2), flush=True)
 
 
 if __name__ == "__main__":
