@@ -21,8 +21,8 @@ from scipy.stats import t as student
 
 from wizloop.loop.measures.metrics import Score
 
-SHORT = {"rounds": 2, "select": {"budget": 60}}
-"""Of the toxicchat recipe, so that ten nights fit an hour."""
+SHORT = {"rounds": 4, "select": {"budget": 60}}
+"""Of the toxicchat recipe: ten nights of about a quarter of an hour each."""
 
 
 def acceptance(folder: Path) -> None:
