@@ -22,7 +22,7 @@ from scipy.stats import t as student
 from wizloop.loop.measures.metrics import Score
 
 SHORT = {"rounds": 4, "select": {"budget": 60}}
-"""Of the toxicchat recipe: ten nights of about a quarter of an hour each."""
+"""Of the toxicchat recipe, because ten nights are run: fewer answers a round."""
 
 
 def acceptance(folder: Path) -> None:
