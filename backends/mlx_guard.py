@@ -5,7 +5,6 @@ verdict probabilities are read on the device from raw log-probabilities, before 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wizloop.backends import mlx_load
-from wizloop.backends.grouping import groups
+from wizloop.backends.grouping import groups, sharing_more
 from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
+from wizloop.backends.mlx_caches import Behind, Kept
 from wizloop.backends.mlx_rows import Rows, wired
 from wizloop.backends.sampling import TraceSampler, reading_of
 from wizloop.backends.tokens import Tokens
@@ -23,8 +23,12 @@ from wizloop.backends.tokens import Tokens
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-# How many different instructions keep their cache: one, and one more while a caller changes from one to another.
-_PREFIXES = 2
+# How many prefixes keep their cache: an instruction and what all samples begin with behind it, and two more while a
+# caller changes from one instruction to another.
+_PREFIXES = 4
+
+# Tokens, padding included, that keep a CPU busy: more rows in one pass are only more padding there.
+_BUSY = 384
 
 
 def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse: bool = True) -> "Guard":
@@ -41,9 +45,11 @@ class Guard:
         self.tokens = Tokens(loaded.tokenizer)
         self.vocab: int = int(loaded.config["vocab_size"])
         self.end_text: str = self.tokens.decode([self.tokens.end])
-        self._prefixes: dict[tuple[int, ...], list[KVCache]] = {}
-        # A prefix can be copied to every row only where the cache is a plain list of keys and values.
-        self._plain_cache = all(type(cache) is KVCache for cache in make_prompt_cache(loaded.model))
+        self._prefixes: dict[tuple[int, ...], list[Kept]] = {}
+        caches = make_prompt_cache(loaded.model)
+        self._layers = len(caches)
+        # A prefix can be repeated for every row only where the cache is a plain list of keys and values.
+        self._plain_cache = all(type(cache) is KVCache for cache in caches)
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
         """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
@@ -60,8 +66,9 @@ class Guard:
         prompt.
         """
         common, deciding = self.tokens.deciding(choice)
+        prompts = self._sharing_more(prompts)
         result = np.empty((len(prompts), len(deciding)))
-        for group in groups(prompts, rows):
+        for group in self._groups(prompts, rows):
             bodies = [[*prompts[i].body, *common] for i in group]
             hidden, _ = self._prefill(prompts[group[0]].shared, bodies)
             last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
@@ -74,12 +81,16 @@ class Guard:
         """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
         # Every sample is prefilled at once: the caller's piece bounds the memory, and no order of arrival can change
         # the draw.
+        prompts = self._sharing_more(prompts)
         caches: dict[int, list[KVCache]] = {}
-        for group in groups(prompts, sampling.rows):
+        for group in self._groups(prompts, sampling.rows):
             caches.update(self._row_caches(prompts, group))
         rows = Rows(self._loaded, reading_of(sampling, self.tokens, self.vocab))
         with wired():
             return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(range(len(prompts)))
+
+    def _groups(self, prompts: Sequence[Encoded], rows: int) -> Iterator[list[int]]:
+        return groups(prompts, rows, _BUSY if mlx_load.on_cpu() else None)
 
     def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
         """Each prompt's cache without its last token, which starts the decoding."""
@@ -88,11 +99,11 @@ class Guard:
         shared = prompts[group[0]].shared
         bodies = [list(prompts[i].body) for i in group]
         _, batch = self._prefill(shared, bodies)
-        mx.eval([layer.state[:2] for layer in batch])
+        mx.eval([(layer.keys, layer.values) for layer in batch])
         for row, i in enumerate(group):
             yield i, [_row(layer, row, len(shared) + len(bodies[row]) - 1) for layer in batch]
 
-    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[Any, list[KVCache]]:
+    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[Any, list[Kept]]:
         """Hidden states [rows, longest body, width] of right-padded bodies behind the shared prefix, and the caches."""
         longest = max(len(body) for body in bodies)
         padded = np.zeros((len(bodies), longest), np.int32)
@@ -102,36 +113,38 @@ class Guard:
             whole = np.concatenate([np.tile(np.array(shared, np.int32), (len(bodies), 1)), padded], axis=1)
             hidden = self._loaded.hidden(mx.array(whole))
             return hidden[:, len(shared) :], []
-        caches = [_repeat(layer, len(bodies)) for layer in self._prefix(shared)]
+        caches = self._empty()
+        if shared:
+            caches = [Behind(layer, len(bodies)) for layer in self._prefix(shared)]
         return self._loaded.hidden(mx.array(padded), cache=caches), caches
 
-    def _prefix(self, shared: tuple[int, ...]) -> list[KVCache]:
-        if shared not in self._prefixes:
-            while len(self._prefixes) >= _PREFIXES:
-                self._prefixes.pop(next(iter(self._prefixes)))
-            caches = make_prompt_cache(self._loaded.model)
+    def _sharing_more(self, prompts: Sequence[Encoded]) -> list[Encoded]:
+        """Prompts whose prefix is as long as can be."""
+        longer = sharing_more(prompts)
+        if longer and self._plain_cache:
+            self._prefix(longer[0].shared, known=len(prompts[0].shared))
+        return longer
+
+    def _prefix(self, shared: tuple[int, ...], known: int = 0) -> list[Kept]:
+        """Keys and values of a prefix. They are computed in two steps where its first `known` tokens are one too."""
+        caches = self._prefixes.pop(shared, None)
+        if caches is None:
+            # Behind nothing but that, whatever else is kept: the same pieces give the same bits in a new process.
+            first = self._prefix(shared[:known]) if 0 < known < len(shared) else []
+            caches = [Behind(layer, 1) for layer in first] if first else self._empty()
             if shared:
-                self._loaded.hidden(mx.array([shared]), cache=caches)
-                mx.eval([layer.state[:2] for layer in caches])
-            self._prefixes[shared] = caches
-        return self._prefixes[shared]
+                self._loaded.hidden(mx.array([shared[known if first else 0 :]]), cache=caches)
+                mx.eval([(layer.keys, layer.values) for layer in caches])
+        self._prefixes[shared] = caches
+        while len(self._prefixes) > _PREFIXES:
+            self._prefixes.pop(next(iter(self._prefixes)))
+        return caches
+
+    def _empty(self) -> list[Kept]:
+        return [Kept() for _ in range(self._layers)]
 
 
-def _repeat(layer: KVCache, rows: int) -> KVCache:
-    """The one-row cache for `rows` rows. Nothing is copied until keys are added behind it."""
-    copy = KVCache()
-    if layer.keys is not None:
-        keys, values = layer.keys_and_values()
-        spread = partial(_spread, rows=rows)
-        copy.state = (spread(keys), spread(values), layer.offset)
-    return copy
-
-
-def _spread(array: Any, rows: int) -> Any:
-    return mx.broadcast_to(array, (rows, *array.shape[1:]))
-
-
-def _row(layer: KVCache, row: int, length: int) -> KVCache:
+def _row(layer: Kept, row: int, length: int) -> KVCache:
     """One row's cache, cut to its first `length` positions: what was computed on padding stays behind."""
     one = KVCache()
     one.state = (layer.keys[row : row + 1, :, :length], layer.values[row : row + 1, :, :length], length)

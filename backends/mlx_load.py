@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import blas, mlx_layouts, model_folder
+from wizloop.backends import blas, mlx_layouts, mlx_on_cpu, model_folder
 from wizloop.backends.guard_types import BadArtifact, LoraShape
 
 # Must come before mlx.core: see blas.
@@ -105,8 +105,13 @@ def split(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.
     """The model as (hidden states, output head), so that logits are computed only where they are read.
 
     Models that scale or cap their logits after the head do not come apart this way: a probe finds them, and then
-    `hidden` gives the logits themselves and `head` changes nothing.
+    `hidden` gives the logits themselves and `head` changes nothing. On a CPU neither can be compiled (mlx_on_cpu).
     """
+    hidden, head = _apart(model)
+    return (mlx_on_cpu.faster(model, hidden) if on_cpu() else hidden), head
+
+
+def _apart(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.array]]:
     inner = getattr(model, "model", None)
     embedding = getattr(inner, "embed_tokens", None)
     head = getattr(model, "lm_head", None) or getattr(embedding, "as_linear", None)

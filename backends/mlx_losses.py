@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wizloop.backends import mlx_entropy
+from wizloop.backends.mlx_caches import Behind, Kept
 from wizloop.backends.training_rows import PairRow, completions
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.cache import create_attention_mask
 
 Head = Callable[[mx.array], mx.array]
 
@@ -30,41 +30,9 @@ class Shared:
     def __call__(self, inputs: mx.array) -> mx.array:
         if not self._prefix:
             return self._hidden(inputs)
-        kept = [_Kept() for _ in range(self._layers)]
+        kept = [Kept() for _ in range(self._layers)]
         self._hidden(mx.array([self._prefix]), cache=kept)
-        return self._hidden(inputs, cache=[_Behind(layer.keys, layer.values, inputs.shape[0]) for layer in kept])
-
-
-class _Kept:
-    """A cache that keeps the keys and values of one pass, gradients included."""
-
-    offset = 0
-    keys: Any = None
-    values: Any = None
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.keys, self.values = keys, values
-        return keys, values
-
-    def make_mask(self, length: int, **options: Any) -> Any:
-        return create_attention_mask(length, 0, options.get("return_array", False), options.get("window_size"))
-
-
-class _Behind:
-    """A cache in which every row stands behind the same keys and values."""
-
-    def __init__(self, keys: mx.array, values: mx.array, rows: int) -> None:
-        self._keys = mx.broadcast_to(keys, (rows, *keys.shape[1:]))
-        self._values = mx.broadcast_to(values, (rows, *values.shape[1:]))
-        self.offset = keys.shape[2]
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        return mx.concatenate([self._keys, keys], axis=2), mx.concatenate([self._values, values], axis=2)
-
-    def make_mask(self, length: int, **options: Any) -> Any:
-        return create_attention_mask(
-            length, self.offset, options.get("return_array", False), options.get("window_size")
-        )
+        return self._hidden(inputs, cache=[Behind(layer, inputs.shape[0]) for layer in kept])
 
 
 def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Callable[..., tuple[mx.array, mx.array]]:

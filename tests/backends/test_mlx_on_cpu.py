@@ -1,0 +1,125 @@
+"""Attention and SwiGLU by NumPy have MLX's own values and gradients, and stand in only where they are asked to."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wizloop.backends import mlx_guard, mlx_load, mlx_on_cpu
+
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models import activations, llama
+
+ROWS, HEADS, ASKED, KNOWN, SIZE = 3, 4, 5, 9, 8
+
+THEIRS = mx.fast.scaled_dot_product_attention
+
+
+def normal(*shape: int, seed: int, scale: float = 1.0) -> mx.array:
+    return mx.array(np.random.default_rng(seed).normal(scale=scale, size=shape).astype(np.float32))
+
+
+def same(ours: Callable[..., Any], theirs: Callable[..., Any], *inputs: mx.array) -> None:
+    """Values and gradients, under weights that differ from place to place."""
+    shape = theirs(*inputs).shape
+    weights = normal(*shape, seed=99)
+
+    def weighed(run: Callable[..., Any]) -> tuple[Any, Any]:
+        return mx.value_and_grad(lambda *given: (run(*given) * weights).sum(), tuple(range(len(inputs))))(*inputs)
+
+    np.testing.assert_allclose(np.array(ours(*inputs)), np.array(theirs(*inputs)), atol=2e-6, rtol=2e-5)
+    for mine, other in zip(weighed(ours)[1], weighed(theirs)[1], strict=True):
+        np.testing.assert_allclose(np.array(mine), np.array(other), atol=1e-5, rtol=1e-4)
+
+
+def masks() -> dict[str, Any]:
+    seen = np.random.default_rng(3).random((ROWS, 1, ASKED, KNOWN)) < 0.7
+    seen[..., 0] = True
+    return {
+        "none": None,
+        "causal": "causal",
+        "of all": mx.array(seen[0, 0]),
+        "of each row": mx.array(seen),
+        "added": normal(ASKED, KNOWN, seed=4),
+    }
+
+
+@pytest.mark.parametrize("heads", [1, 2, HEADS])
+@pytest.mark.parametrize("mask", masks())
+@pytest.mark.parametrize("scale", [1.0, 40.0])
+def test_attention(heads: int, mask: str, scale: float) -> None:
+    options = {"scale": SIZE**-0.5, "mask": masks()[mask]}
+    same(
+        lambda *given: mlx_on_cpu.attention(*given, **options),
+        lambda *given: THEIRS(*given, **options),
+        normal(ROWS, HEADS, ASKED, SIZE, seed=1, scale=scale),
+        normal(ROWS, heads, KNOWN, SIZE, seed=2),
+        normal(ROWS, heads, KNOWN, SIZE, seed=3),
+    )
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 11), (3, 20_000)])
+@pytest.mark.parametrize("scale", [1.0, 90.0])
+def test_swiglu(shape: tuple[int, ...], scale: float) -> None:
+    same(
+        mlx_on_cpu.swiglu,
+        lambda gate, x: nn.silu(gate) * x,
+        normal(*shape, seed=1, scale=scale),
+        normal(*shape, seed=2),
+    )
+
+
+def test_softmax_of_rows_longer_than_one_pass() -> None:
+    scores = normal(2, 40_000, seed=1)
+    same(mlx_on_cpu.softmax, lambda one: mx.softmax(one, axis=-1), scores)
+    assert np.array(mlx_on_cpu.softmax(mx.array([[0.0, np.log(3.0)]]))) == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def test_other_numbers_than_float32_are_left_to_mlx() -> None:
+    gate, x = normal(4, seed=1).astype(mx.float16), normal(4, seed=2).astype(mx.float16)
+    assert mlx_on_cpu.swiglu(gate, x).dtype == mx.float16
+    queries = normal(1, 1, 2, SIZE, seed=1).astype(mx.bfloat16)
+    assert mlx_on_cpu.attention(queries, queries, queries, scale=1.0).dtype == mx.bfloat16
+
+
+def test_attention_sinks_are_left_to_mlx() -> None:
+    queries, sinks = normal(1, 1, 2, SIZE, seed=1), mx.array([5.0])
+    ours = mlx_on_cpu.attention(queries, queries, queries, scale=1.0, sinks=sinks)
+    assert np.array_equal(ours, THEIRS(queries, queries, queries, scale=1.0, sinks=sinks))
+
+
+def test_mlx_lm_s_own_are_back_after_a_call_that_fails() -> None:
+    seen: list[Any] = []
+
+    def fails() -> mx.array:
+        seen.extend([mx.fast.scaled_dot_product_attention, llama.swiglu])
+        raise RuntimeError("stopped")
+
+    args = llama.ModelArgs("llama", 16, 1, 32, 2, 1e-5, 20)
+    with pytest.raises(RuntimeError, match="stopped"):
+        mlx_on_cpu.faster(llama.Model(args), fails)()
+    assert seen == [mlx_on_cpu.attention, mlx_on_cpu.swiglu]
+    assert (mx.fast.scaled_dot_product_attention, llama.swiglu) == (THEIRS, activations.swiglu)
+
+
+@pytest.mark.skipif(not mlx_load.on_cpu(), reason="MLX computes on a GPU here")
+def test_a_guard_on_a_cpu_computes_by_numpy_what_its_model_computes_by_mlx(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = mlx_guard.load(str(tiny_base))._loaded
+    tokens = mx.array([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
+    by_mlx = np.array(loaded.model(tokens))
+    called: list[Any] = []
+    numpys = mlx_on_cpu.softmax
+
+    def counted(scores: mx.array) -> mx.array:
+        called.append(scores.shape)
+        return numpys(scores)
+
+    monkeypatch.setattr(mlx_on_cpu, "softmax", counted)
+    np.testing.assert_allclose(np.array(loaded.head(loaded.hidden(tokens))), by_mlx, atol=1e-4)
+    assert len(called) == len(loaded.model.layers)
