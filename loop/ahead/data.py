@@ -6,7 +6,7 @@ A dataset of the hub is not asked for: of it is known only what the recipe says.
 import random
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +52,18 @@ class Source:
     sizes: "array[int] | None" = None
     """UTF-8 bytes of each text that may be taken, prompt and response together; None where they are not known."""
     labels: Mapping[Task, Mapping[str, int]] = field(default_factory=dict)
+    usual: "Usual | None" = None
+    """What its texts are like; None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The mean text of a source."""
+
+    text_bytes: float
+    """In UTF-8, prompt and response together."""
+    pairs: float
+    """The share of texts that have a response."""
 
 
 def sources(recipe: Recipe, store: Store | None) -> list[Source]:
@@ -77,6 +89,21 @@ def sizes_of(found: Iterable[Source], split: Split) -> list[int] | None:
     return sorted((size for each in sizes if each is not None for size in each), reverse=True)
 
 
+def usual_of(found: Iterable[Source], split: Split) -> Usual | None:
+    """The mean text of a split, or None where one of its sources does not tell."""
+    own = [one for one in found if one.split == split and one.rows != 0]
+    rows = sum(one.rows or 0 for one in own)
+    if any(one.usual is None or one.rows is None for one in own):
+        return None
+    told = [(one.usual, (one.rows or 0) / rows) for one in own if one.usual is not None]
+    return Usual(sum(u.text_bytes * part for u, part in told), sum(u.pairs * part for u, part in told))
+
+
+def mean_text(texts: Sequence[_Text]) -> Usual | None:
+    """The mean of some texts; None of none."""
+    return _mean(array("q", map(_size, texts)), sum(one.response is not None for one in texts))
+
+
 def fault(found: Iterable[Source]) -> str | None:
     """Why no run could be made of what these sources give together, as far as it is known; or None."""
     whole = list(found)
@@ -95,7 +122,7 @@ def fault(found: Iterable[Source]) -> str | None:
 def _of_file(data: Data) -> Source:
     try:
         reading = opened(data)
-        sizes, labels, refused = _counted(reading.rows)
+        sizes, labels, refused, pairs = _counted(reading.rows)
     except ImportRefused as error:
         return Source(data.path, data.split, False, str(error), 0, array("q"))
     if not sizes:
@@ -108,57 +135,70 @@ def _of_file(data: Data) -> Source:
     drawn = "" if rows == len(sizes) else f"{rows:,} drawn of "
     left = f"; {len(refused):,} refused, the first is row {refused[0].row}: {refused[0].reason}" if refused else ""
     found = f"{reading.format}, {drawn}{len(sizes):,} rows for {data.split}{left}"
-    return Source(data.path, data.split, True, found, rows, sizes, labels)
+    return Source(data.path, data.split, True, found, rows, sizes, labels, _mean(sizes, pairs))
 
 
 def _of_hub(data: Data) -> Source:
     rows = data.sample or data.limit
-    sizes = None
+    sizes = usual = None
     if rows is not None and data.max_chars is not None:
         sizes = array("q", [data.max_chars * _BYTES_OF_A_CHARACTER]) * rows
+        # Nobody has read it: halfway between what its texts may be. The instruction and the answer cost far more.
+        usual = Usual(data.max_chars / 2, 0.0 if data.prompts_only else 0.5)
     most = "as many rows as it has" if rows is None else f"{rows:,} rows at most"
     found = f"the hub's split {data.hub_split}, read over the network at the first start: {most} for {data.split}"
-    return Source(data.path, data.split, True, found, rows, sizes)
+    return Source(data.path, data.split, True, found, rows, sizes, usual=usual)
 
 
 def _demo(recipe: Recipe) -> list[Source]:
     sizes = recipe.data_demo
     rng = random.Random(seed_of(recipe.seed, 0, "import", "demo"))
     made = demo_samples(rng, pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test)
-    by_split = {split: array("q", [_size(one) for one in made if one.split == split]) for split in SPLITS}
-    return [
-        Source("demo", split, True, f"{len(texts):,} samples for {split}, made from the seed", len(texts), texts)
-        for split, texts in by_split.items()
-    ]
+    return [_demo_split(split, [one for one in made if one.split == split]) for split in SPLITS]
+
+
+def _demo_split(split: Split, made: Sequence[_Text]) -> Source:
+    sizes = array("q", map(_size, made))
+    said = f"{len(made):,} samples for {split}, made from the seed"
+    return Source("demo", split, True, said, len(made), sizes, usual=mean_text(made))
 
 
 def _imported(store: Store | None) -> list[Source]:
     found = []
     for split in SPLITS:
-        sizes = array("q", [] if store is None else [_size(one) for one in usable(store, split)])
+        sizes, pairs = array("q"), 0
+        for one in [] if store is None else usable(store, split):
+            sizes.append(_size(one))
+            pairs += one.response is not None
         labels: Mapping[Task, Mapping[str, int]] = {}
         if store is not None:
             with store.read() as db:
                 given = samples.label_counts(db).get(split, {})
             labels = {task: given[task] for task in TASKS if task in given}
         said = f"{len(sizes):,} samples for {split}, imported before"
-        found.append(Source("the workspace", split, True, said, len(sizes), sizes, labels))
+        found.append(Source("the workspace", split, True, said, len(sizes), sizes, labels, _mean(sizes, pairs)))
     return found
 
 
 def _counted(
     rows: Iterable[SampleRow | Refused],
-) -> tuple["array[int]", Mapping[Task, Mapping[str, int]], list[Refused]]:
-    sizes, refused = array("q"), list[Refused]()
+) -> tuple["array[int]", Mapping[Task, Mapping[str, int]], list[Refused], int]:
+    """The sizes, the labels, what was refused, and how many have a response."""
+    sizes, refused, pairs = array("q"), list[Refused](), 0
     labels: dict[Task, Counter[str]] = {}
     for row in rows:
         if isinstance(row, Refused):
             refused.append(row)
             continue
         sizes.append(_size(row))
+        pairs += row.response is not None
         for task, label in row.labels.items():
             labels.setdefault(task, Counter())[label] += 1
-    return sizes, labels, refused
+    return sizes, labels, refused, pairs
+
+
+def _mean(sizes: "array[int]", pairs: int) -> Usual | None:
+    return Usual(sum(sizes) / len(sizes), pairs / len(sizes)) if sizes else None
 
 
 def _labels(found: Iterable[Source]) -> dict[str, dict[str, int]]:

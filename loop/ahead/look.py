@@ -4,7 +4,7 @@ It makes no workspace, writes nothing and sends nothing: of what lies behind a n
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +43,9 @@ class Ahead:
     def as_json(self) -> dict[str, Any]:
         """As `wizloop start --dry-run --json` prints it."""
         missing = [f"{check.name}: {check.found}" for check in self.missing]
-        plan = None if self.plan is None else asdict(self.plan) | {"most_usd": self.plan.most_usd}
+        plan = None
+        if self.plan is not None:
+            plan = asdict(self.plan) | {"expected_usd": self.plan.expected_usd, "most_usd": self.plan.most_usd}
         return {"ok": not missing, "missing": missing, "checks": [one.as_json() for one in self.checks], "plan": plan}
 
 
@@ -62,7 +64,8 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
         checks += _teachers(recipe, capped=bounds.budget_usd is not None, now=now)
         askings: list[Asking] = []
         try:
-            askings = teaching.askings(recipe, found, bounds.rounds, now)
+            with nullcontext() if store is None else store.read() as db:
+                askings = teaching.askings(recipe, found, bounds.rounds, now, db)
         except (PriceError, PolicyError) as error:
             checks.append(Check("teacher", False, str(error)))
         return Ahead([*checks, *place], plan_of(recipe, found, bounds, limits, askings))

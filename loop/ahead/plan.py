@@ -1,4 +1,4 @@
-"""What a run would do: rounds, phases, samples, calls, the most that they cost, the time.
+"""What a run would do: rounds, phases, samples, calls, what they cost about and at most, the time.
 
 Worked out, and not looked for: what is there and what is missing is found in `ahead`.
 """
@@ -40,12 +40,27 @@ class Plan:
     time: Duration
 
     @property
+    def left_usd(self) -> float | None:
+        """What the budget leaves, or None without one."""
+        return None if self.budget_usd is None else max(self.budget_usd - self.spent_usd, 0.0)
+
+    @property
+    def expected_usd(self) -> float | None:
+        """What the run will still cost, about, were there no budget, or None where that is not known.
+
+        What is left to later teachers counts as far as it was measured.
+        """
+        told = [one.expected for one in self.teachers]
+        if not told or told[0] is None or any(one is not None and one.usd is None for one in told):
+            return None
+        return sum(one.usd or 0.0 for one in told if one is not None)
+
+    @property
     def most_usd(self) -> float | None:
         """What the run can still cost, or None where nothing bounds it."""
         known = [one.usd for one in self.teachers if one.usd is not None]
         worst = sum(known) if len(known) == len(self.teachers) else None
-        left = None if self.budget_usd is None else max(self.budget_usd - self.spent_usd, 0.0)
-        bounds = [bound for bound in (worst, left) if bound is not None]
+        bounds = [bound for bound in (worst, self.left_usd) if bound is not None]
         return min(bounds, default=None)
 
 

@@ -1,14 +1,21 @@
-"""How often a run would ask its teachers, and the most that this could cost. It asks nobody and reserves nothing."""
+"""How often a run would ask its teachers, and what this would cost, about and at most.
 
-from collections.abc import Sequence
+It asks nobody and reserves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from wizloop.backends.teacher import Question
 from wizloop.loop.ahead.data import Source, rows_of, sizes_of
+from wizloop.loop.ahead.left import left
 from wizloop.loop.teaching import seats, teachers
 from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.expecting import Expected, Load, expected, nothing
 from wizloop.recipes.schema import Recipe
+from wizloop.store import bills
+from wizloop.store.db import Connection
 
 _SHOWN = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
 _COMPLAINT = "\U0001f642" * 300
@@ -27,6 +34,10 @@ class Asking:
     """At most: every sample, and once more each where the recipe has a second ask; None where that is not known."""
     usd: float | None
     """At most; None where the price or the samples are not known."""
+    expected: Expected | None
+    """About, from now on; None where the samples, or how many are left to this teacher, are not known."""
+    each_usd: float | None
+    """About, for one question; None where the price or the samples are not known."""
 
 
 def picked(recipe: Recipe, found: Sequence[Source], rounds: int) -> int | None:
@@ -36,25 +47,63 @@ def picked(recipe: Recipe, found: Sequence[Source], rounds: int) -> int | None:
     return None if seed is None else seed + (batches if pool is None else min(batches, pool))
 
 
-def askings(recipe: Recipe, found: Sequence[Source], rounds: int, now: datetime) -> list[Asking]:
-    """One for each teacher, as if all the others had refused everything. Raises PriceError, PolicyError."""
-    return [_asking(recipe, name, found, rounds, now) for name in recipe.teacher.names]
+def askings(
+    recipe: Recipe, found: Sequence[Source], rounds: int, now: datetime, db: Connection | None = None
+) -> list[Asking]:
+    """One for each teacher; at most, as if all the others had refused everything. Raises PriceError, PolicyError.
+
+    `db` is the run's, where there is one: what it has asked before is the measure of what it will.
+    """
+    load = left(recipe, found, rounds, db)
+    return [_asking(recipe, name, found, rounds, now, load, db) for name in recipe.teacher.names]
 
 
-def _asking(recipe: Recipe, name: str, found: Sequence[Source], rounds: int, now: datetime) -> Asking:
-    questions = picked(recipe, found, rounds)
+def _asking(
+    recipe: Recipe,
+    name: str,
+    found: Sequence[Source],
+    rounds: int,
+    now: datetime,
+    load: Load | None,
+    db: Connection | None,
+) -> Asking:
+    questions, free = picked(recipe, found, rounds), nothing(0 if load is None else round(load.questions))
     if name in seats.HERE:
         model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
-        return Asking(name, model, "here", questions, 0.0)
+        return Asking(name, model, "here", questions, 0.0, free, 0.0)
     if recipe.teacher.replay is not None:
-        return Asking(name, seats.remote_of(recipe.teacher, name).model, "replay", questions, 0.0)
+        return Asking(name, seats.remote_of(recipe.teacher, name).model, "replay", questions, 0.0, free, 0.0)
     tariff = seats.tariff_of(recipe.teacher, name, now.date())
     seat = seats.seat_of(recipe, name, tariff, None)
     calls = None if questions is None else questions * (2 if recipe.teacher.second_ask else 1)
-    known = tariff is not None or not seats.is_paid(recipe.teacher, name)
+    paid = seats.is_paid(recipe.teacher, name)
     sizes = _sizes(recipe, found, rounds)
-    usd = None if sizes is None or not known else _most(sizes, seat, recipe.teacher.second_ask) / 1e6
-    return Asking(name, seat.teacher.model, seat.mode, calls, usd)
+    usd = None
+    if sizes is not None and (tariff is not None or not paid):
+        usd = _most(sizes, seat, recipe.teacher.second_ask) / 1e6
+    return Asking(name, seat.teacher.model, seat.mode, calls, usd, *_about(recipe, seat, load, db))
+
+
+def _about(
+    recipe: Recipe, seat: Seat, load: Load | None, db: Connection | None
+) -> tuple[Expected | None, float | None]:
+    """What a teacher is expected to take, in all and, in dollars, for one question."""
+    if load is None:
+        return None, None
+    paid = seats.is_paid(recipe.teacher, seat.name)
+    past = None if db is None else bills.billed(db, seat.name, seat.teacher.model, seat.teacher.version)
+    whole = expected(seat, load, past, paid=paid)
+    each = None if whole.usd is None or not load.questions else whole.usd / load.questions
+    part = _part(recipe, seat.name, {} if db is None else bills.put_to(db))
+    return (None if part is None else expected(seat, load.share(part), past, paid=paid)), each
+
+
+def _part(recipe: Recipe, name: str, put_to: Mapping[str, int]) -> float | None:
+    """The share of the samples that comes to a teacher: all to the first; of the others only what is measured."""
+    first = recipe.teacher.names[0]
+    if name == first:
+        return 1.0
+    return put_to.get(name, 0) / put_to[first] if put_to.get(first) else None
 
 
 def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int) -> list[int] | None:

@@ -1,5 +1,6 @@
 """`start --dry-run`: what a start would need and do, told to a person or a script. Nothing is made, written or sent."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def _lines(plan: "Plan") -> list[str]:
     splits = ", ".join(f"{split} {_number(n)}" for split, n in plan.samples.items())
     lines.append(f"samples        {splits} (at most: before doubles and leaks are taken out)")
     lines.append(f"to a teacher   {_number(plan.picked)} at most: the seed, then {plan.a_round:,} a round")
-    lines += [f"teacher        {_asking(one)}" for one in plan.teachers]
+    for at, one in enumerate(plan.teachers):
+        lines += [f"teacher        {_asking(one)}", *(f"{'':14} {line}" for line in _about(one, plan.teachers[:at]))]
     lines.append(f"money          {_money(plan)}")
     lines.append(f"time           {_time(plan)}")
     return lines
@@ -59,8 +61,24 @@ def _asking(one: "Asking") -> str:
     return f"{one.teacher} ({one.model}, {one.mode}): at most {_number(one.calls)} calls{usd}"
 
 
+def _about(one: "Asking", before: Sequence["Asking"]) -> list[str]:
+    """What a teacher is expected to cost, and what that rests on."""
+    if one.mode in ("here", "replay"):
+        return []
+    if one.expected is not None and one.expected.usd is not None:
+        asked = f"{one.expected.questions:,} questions"
+        return [f"about ${one.expected.usd:.2f} for {asked}, {one.expected.rests_on}"]
+    if one.expected is None and one.each_usd is not None:
+        others = " and ".join(other.teacher for other in before)
+        return [f"about ${one.each_usd:.4f} for each sample that {others} does not answer: how many is not known yet"]
+    return []
+
+
 def _money(plan: "Plan") -> str:
     most = "nothing bounds it: set a budget" if plan.most_usd is None else f"${plan.most_usd:.2f} at most"
+    if plan.expected_usd:
+        over = plan.left_usd is not None and plan.expected_usd > plan.left_usd
+        most = f"about ${plan.expected_usd:.2f}{', more than the budget leaves' if over else ''}; {most}"
     cap = "no budget" if plan.budget_usd is None else f"the budget is ${plan.budget_usd:.2f}"
     return f"{most}; {cap}" + (f", of which ${plan.spent_usd:.2f} is used" if plan.spent_usd else "")
 

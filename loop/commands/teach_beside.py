@@ -1,5 +1,7 @@
 """What `teach` does beside asking: show what would be sent, list what no teacher answered, keep what was answered."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ SHOWN = 2000
 
 
 def dry_run(file: Path | None, recipe: "Recipe | None", limit: int, workspace: Path, as_json: bool) -> None:
-    """Show what would be sent about the first rows of a file, or of a run, and the most that it would cost."""
+    """Show what would be sent about the first rows of a file, or of a run, and the cost of it, about and at most."""
     from wizloop.loop.data.containers import ImportRefused
     from wizloop.loop.phases.using import recipe_of
     from wizloop.loop.teaching import dry_run as dry
@@ -22,18 +24,34 @@ def dry_run(file: Path | None, recipe: "Recipe | None", limit: int, workspace: P
 
     with sentences(ImportRefused, PriceError, PolicyError):
         if file is not None and recipe is not None:
-            found = dry.told(recipe, dry.of_file(file, limit), now())
+            texts = dry.of_file(file, limit)
+            with _calls_of_before(workspace) as db:
+                found = dry.told(recipe, texts, now(), db)
         else:
             with reading(workspace) as db:
                 asked = recipe or recipe_of(db)
-                texts = dry.of_run(db, asked, limit)
-            found = dry.told(asked, texts, now())
+                found = dry.told(asked, dry.of_run(db, asked, limit), now(), db)
     if as_json:
         put(found)
         return
     for one in found:
         _print(one)
     say("nothing was sent")
+
+
+@contextmanager
+def _calls_of_before(workspace: Path) -> Iterator[Any]:
+    """A view of the workspace to measure by, or None where there is none that can be read."""
+    from wizloop.store.db import Store
+    from wizloop.store.errors import StoreError
+
+    try:
+        store = Store.open(workspace, readonly=True)
+    except StoreError:
+        yield None
+        return
+    with store, store.read() as db:
+        yield db
 
 
 def unanswered(workspace: Path, as_json: bool) -> None:
@@ -79,13 +97,14 @@ def _print(one: dict[str, Any]) -> None:
             _lines(told)
         print(shown(f"--- {one['teacher']}: request {number}"))
         _lines(message)
-    cost = "of a price that is not known" if most["usd"] is None else f"${most['usd']:.4f} at most"
-    tokens = f"{most['input_tokens']:,} tokens in and {most['output_tokens']:,} out at most"
-    print(
-        shown(
-            f"--- {one['teacher']} ({one['model']}, {one['mode']}): {len(one['requests'])} requests, {tokens}, {cost}"
-        )
-    )
+    requests = len(one["requests"])
+    print(shown(f"--- {one['teacher']} ({one['model']}, {one['mode']}): {requests} requests, {_taken(most)} at most"))
+    print(shown(f"    about {_taken(one['expected'])}: {one['expected']['rests_on']}"))
+
+
+def _taken(sums: dict[str, Any]) -> str:
+    cost = "of a price that is not known" if sums["usd"] is None else f"${sums['usd']:.4f}"
+    return f"{sums['input_tokens']:,} tokens in and {sums['output_tokens']:,} out, {cost}"
 
 
 def _texts(request: dict[str, Any]) -> tuple[str, str]:

@@ -1,7 +1,7 @@
-"""What teaching would send, and the most that it would cost: nothing is sent, written or reserved."""
+"""What teaching would send, what that would cost, about, and at most: nothing is sent, written or reserved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from wizloop.backends.remote import RemoteTeacher
 from wizloop.backends.teacher import Question, Usage
 from wizloop.loop.data.importing import read_samples
 from wizloop.loop.teaching import calls, seats, teachers
+from wizloop.loop.teaching.expecting import Expected, expected, load_of, nothing
 from wizloop.recipes.schema import Recipe
-from wizloop.store import samples, selections, steps
+from wizloop.store import bills, samples, selections, steps
 from wizloop.store.db import Connection
 
 
@@ -39,34 +40,44 @@ def of_run(db: Connection, recipe: Recipe, limit: int) -> list[Text]:
     return [_text(known[one], shows=shown and known[one].split == "seed") for one in ids]
 
 
-def told(recipe: Recipe, texts: Sequence[Text], now: datetime) -> list[dict[str, Any]]:
-    """For each teacher: what it would be sent for each text, the most tokens and the most dollars.
+def told(recipe: Recipe, texts: Sequence[Text], now: datetime, db: Connection | None = None) -> list[dict[str, Any]]:
+    """For each teacher: what it would be sent for each text, the most tokens and dollars, and about how many.
 
-    `requests` is empty for a teacher that runs here. Raises PriceError, PolicyError.
+    `requests` is empty for a teacher that runs here. `db` holds calls of before, to measure by. Raises PriceError,
+    PolicyError.
     """
     asked = [Question(f"{number:064x}", one.prompt, one.response, one.labels) for number, one in enumerate(texts, 1)]
-    return [_teacher(recipe, name, asked, now) for name in recipe.teacher.names]
+    return [_teacher(recipe, name, asked, now, db) for name in recipe.teacher.names]
 
 
-def _teacher(recipe: Recipe, name: str, asked: Sequence[Question], now: datetime) -> dict[str, Any]:
+def _teacher(recipe: Recipe, name: str, asked: list[Question], now: datetime, db: Connection | None) -> dict[str, Any]:
     if name in seats.HERE:
         free = teachers.here(recipe, name)
-        return _row(name, free.model, "here", [], Usage(), 0.0)
+        return _row(name, free.model, "here", [], Usage(), 0.0, nothing(len(asked)))
     tariff = seats.tariff_of(recipe.teacher, name, now.date())
     seat = seats.seat_of(recipe, name, tariff, None)
     assert isinstance(seat.teacher, RemoteTeacher)
     bounds = [seat.teacher.worst_usage(one) for one in asked]
     most = Usage(sum(one.input_tokens for one in bounds), sum(one.output_tokens for one in bounds))
-    known = tariff is not None or not seats.is_paid(recipe.teacher, name)
-    usd = sum(seat.worst_micro(one) for one in asked) / 1e6 if known else None
-    return _row(name, seat.teacher.model, seat.mode, [seat.teacher.request(one) for one in asked], most, usd)
+    paid = seats.is_paid(recipe.teacher, name)
+    usd = None if paid and tariff is None else sum(seat.worst_micro(one) for one in asked) / 1e6
+    past = None if db is None else bills.billed(db, name, seat.teacher.model, seat.teacher.version)
+    about = expected(seat, load_of(asked), past, paid=paid)
+    return _row(name, seat.teacher.model, seat.mode, [seat.teacher.request(one) for one in asked], most, usd, about)
 
 
 def _row(
-    name: str, model: str, mode: str, requests: list[dict[str, Any]], most: Usage, usd: float | None
+    name: str,
+    model: str,
+    mode: str,
+    requests: list[dict[str, Any]],
+    most: Usage,
+    usd: float | None,
+    about: Expected,
 ) -> dict[str, Any]:
     bound = {"input_tokens": most.input_tokens, "output_tokens": most.output_tokens, "usd": usd}
-    return {"teacher": name, "model": model, "mode": mode, "requests": requests, "at_most": bound}
+    sums = {"at_most": bound, "expected": asdict(about)}
+    return {"teacher": name, "model": model, "mode": mode, "requests": requests, **sums}
 
 
 def _text(sample: samples.Sample, *, shows: bool) -> Text:

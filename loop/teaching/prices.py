@@ -42,6 +42,7 @@ class Price(BaseModel):
     batch: Annotated[float, Field(gt=0, le=1)] = 0.5
     above_tokens: Annotated[int, Field(ge=0)] = 0
     most_output: Annotated[int, Field(ge=1)] | None = None
+    cache_from: Annotated[int, Field(ge=0)] = 0
 
     def micro(self, usage: Usage, *, batch: bool) -> float:
         """Micro-dollars for these tokens."""
@@ -75,6 +76,10 @@ class Tariff:
         """What these tokens cost, in micro-dollars, rounded up."""
         return _up(self._tier(_prompt(usage)).micro(usage, batch=batch))
 
+    def total_micro(self, usage: Usage, calls: float, *, batch: bool) -> float:
+        """What so many calls cost that take these tokens together, each about as many, in micro-dollars."""
+        return self._tier(math.ceil(_prompt(usage) / max(calls, 1))).micro(usage, batch=batch)
+
     def worst_micro(self, usage: Usage, *, batch: bool) -> int:
         """The most that a call can cost whose tokens are bounded by `usage`, in micro-dollars, rounded up."""
         reached = [tier for tier in self.tiers if tier.above_tokens < max(_prompt(usage), 1)]
@@ -85,9 +90,15 @@ class Tariff:
         """The most tokens that the model writes in one answer; None where the table does not say."""
         return min((tier.most_output for tier in self.tiers if tier.most_output is not None), default=None)
 
+    @property
+    def cache_from(self) -> int:
+        """The least tokens of a prompt's beginning that the provider keeps in its cache."""
+        return self.tiers[0].cache_from
+
     def as_json(self) -> list[dict[str, Any]]:
         """As it is kept with a call."""
-        return [tier.model_dump(mode="json", by_alias=True, exclude={"most_output"}) for tier in self.tiers]
+        no_price = {"most_output", "cache_from"}
+        return [tier.model_dump(mode="json", by_alias=True, exclude=no_price) for tier in self.tiers]
 
     def _tier(self, prompt_tokens: int) -> Price:
         return [tier for tier in self.tiers if tier.above_tokens < max(prompt_tokens, 1)][-1]
