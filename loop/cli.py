@@ -21,6 +21,7 @@ from wizloop.loop.commands import (
     start,
     teach,
     traces,
+    upgrade,
     watch,
 )
 from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse
@@ -61,6 +62,7 @@ for command in (
     review.review,
     recipes.recipes,
     show.doctor,
+    upgrade.upgrade,
     importing.import_,
     importing.leaks,
     classify.classify,

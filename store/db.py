@@ -89,7 +89,7 @@ class Store:
         if found < migrate.HEAD:
             raise errors.SchemaTooOld(
                 f"{self.folder} was written by an older wizloop (schema {found}, this one needs {migrate.HEAD}): "
-                "`wizloop start` brings it up to date"
+                "`wizloop upgrade` brings it up to date and starts nothing, `wizloop start` goes on with its run too"
             )
 
     @contextmanager

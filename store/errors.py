@@ -27,7 +27,7 @@ class OtherVersion(StoreError):
 
 
 class SchemaTooOld(StoreError):
-    """The workspace was written by an older wizloop: `wizloop start` brings it up to date."""
+    """The workspace was written by an older wizloop: `wizloop upgrade` brings it up to date."""
 
 
 class Damaged(StoreError):
