@@ -63,11 +63,10 @@ def _asking(one: "Asking") -> str:
 
 def _about(one: "Asking", before: Sequence["Asking"]) -> list[str]:
     """What a teacher is expected to cost, and what that rests on."""
-    if one.mode in ("here", "replay"):
+    if one.usd == 0:
         return []
     if one.expected is not None and one.expected.usd is not None:
-        asked = f"{one.expected.questions:,} questions"
-        return [f"about ${one.expected.usd:.2f} for {asked}, {one.expected.rests_on}"]
+        return [f"about ${one.expected.usd:.2f} for {one.expected.questions:,} questions,", one.expected.rests_on]
     if one.expected is None and one.each_usd is not None:
         others = " and ".join(other.teacher for other in before)
         return [f"about ${one.each_usd:.4f} for each sample that {others} does not answer: how many is not known yet"]

@@ -61,7 +61,7 @@ def teach(
         refuse("say one of FILE, --dry-run, --unanswered, --ask-again, --keep")
     if dry_run:
         named = file is not None or teacher is not None or recipe is not None
-        beside.dry_run(file, _recipe(recipe, teacher) if named else None, samples or 10, workspace, as_json)
+        beside.dry_run(file, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)
     elif unanswered:
         beside.unanswered(workspace, as_json)
     elif keep is not None:

@@ -14,7 +14,9 @@ SHOWN = 2000
 """Characters of a message that a person is shown."""
 
 
-def dry_run(file: Path | None, recipe: "Recipe | None", limit: int, workspace: Path, as_json: bool) -> None:
+def dry_run(
+    file: Path | None, recipe: "Recipe | None", limit: int, out: Path | None, workspace: Path, as_json: bool
+) -> None:
     """Show what would be sent about the first rows of a file, or of a run, and the cost of it, about and at most."""
     from wizloop.loop.data.containers import ImportRefused
     from wizloop.loop.phases.using import recipe_of
@@ -25,7 +27,7 @@ def dry_run(file: Path | None, recipe: "Recipe | None", limit: int, workspace: P
     with sentences(ImportRefused, PriceError, PolicyError):
         if file is not None and recipe is not None:
             texts = dry.of_file(file, limit)
-            with _calls_of_before(workspace) as db:
+            with _calls_of_before(out, workspace) as db:
                 found = dry.told(recipe, texts, now(), db)
         else:
             with reading(workspace) as db:
@@ -40,13 +42,15 @@ def dry_run(file: Path | None, recipe: "Recipe | None", limit: int, workspace: P
 
 
 @contextmanager
-def _calls_of_before(workspace: Path) -> Iterator[Any]:
-    """A view of the workspace to measure by, or None where there is none that can be read."""
+def _calls_of_before(out: Path | None, workspace: Path) -> Iterator[Any]:
+    """The ledger beside the output, or else the workspace, to measure by; None where neither can be read."""
+    from wizloop.loop.commands.teach_file import ledger_of
     from wizloop.store.db import Store
     from wizloop.store.errors import StoreError
 
+    ledger = workspace if out is None or not ledger_of(out).is_dir() else ledger_of(out)
     try:
-        store = Store.open(workspace, readonly=True)
+        store = Store.open(ledger, readonly=True)
     except StoreError:
         yield None
         return

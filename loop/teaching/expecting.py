@@ -81,13 +81,15 @@ def expected(seat: Seat, load: Load, past: Billed | None, *, paid: bool) -> Expe
         usd = seat.tariff.total_micro(usage, calls, batch=seat.reduced) / 1e6
     prompts = usage.input_tokens + usage.cached_tokens + usage.cache_write_tokens
     measured = 0 if past is None else past.questions
-    return Expected(round(load.questions), prompts, usage.output_tokens, usd, measured, _rests_on(measured))
+    rests_on = _rests_on(measured, cached=usage.cached_tokens > 0)
+    return Expected(round(load.questions), prompts, usage.output_tokens, usd, measured, rests_on)
 
 
-def _rests_on(measured: int) -> str:
+def _rests_on(measured: int, *, cached: bool) -> str:
     if measured:
         return f"by what {measured:,} questions took here before"
-    return "by usual lengths: nothing is measured here yet, and what a model thinks first is not in it"
+    once = ", the instruction from the cache" if cached else ""
+    return f"by usual lengths{once}: none was measured here yet, and thinking is not counted"
 
 
 def _as_before(seat: Seat, load: Load, past: Billed) -> tuple[Usage, float]:

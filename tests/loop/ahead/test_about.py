@@ -43,6 +43,9 @@ names = ["claude", "gemini"]
 """
 
 
+USUAL = "by usual lengths, the instruction from the cache: none was measured here yet, and thinking is not counted"
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -121,13 +124,13 @@ def test_calls_with_other_settings_are_no_measure(folder: Path, monkeypatch: pyt
     with server("claude") as running:
         reach(monkeypatch, running, "claude")
         run("teach", "first.jsonl", "--teacher", "claude", "--out", "first.json")
-    words = ("teach", "first.jsonl", "--dry-run", "-w", "first.json.ledger")
+    words = ("teach", "first.jsonl", "--dry-run", "--out", "first.json")
     assert run(*words, "--teacher", "claude")[0]["expected"]["measured"] == 3
     room = '[teacher]\nnames = ["claude"]\n[teacher.claude]\nmax_tokens = 2000\n'
     (folder / "room.toml").write_text(f'name = "room"\nsource = "demo"\n{room}', encoding="utf-8")
     (found,) = run(*words, "--recipe", "room.toml")
     assert found["expected"]["measured"] == 0
-    assert found["expected"]["rests_on"].startswith("by usual lengths: nothing is measured here yet")
+    assert found["expected"]["rests_on"] == USUAL
     assert run(*words, "--teacher", "policy")[0]["expected"]["usd"] == 0.0
 
 
@@ -185,7 +188,7 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         assert (first["expected"]["questions"], second["expected"]) == (50, None)
         assert plan["expected_usd"] == first["expected"]["usd"]
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs"]).stdout
-        assert f"about ${first['expected']['usd']:.2f} for 50 questions, by usual lengths" in said
+        assert f"about ${first['expected']['usd']:.2f} for 50 questions,\n{'':15}{USUAL}\n" in said
         assert f"about ${second['each_usd']:.4f} for each sample that claude does not answer" in said
         night = Night(folder)
         night.pick(0, night.ids("seed"))

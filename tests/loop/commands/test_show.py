@@ -87,7 +87,7 @@ def test_without_a_workspace_there_is_one_sentence(tmp_path: Path, command: str)
 def test_a_workspace_of_an_older_version_is_bad_input_and_says_what_to_do(after_a_night: Path) -> None:
     with sqlite3.connect(after_a_night / "wizloop.db") as db:
         db.execute("UPDATE alembic_version SET version_num = '0003'")
-    assert "`wizloop start` brings it up to date" in run("status", "-w", str(after_a_night), status=2).stderr
+    assert "`wizloop upgrade` brings it up to date" in run("status", "-w", str(after_a_night), status=2).stderr
 
 
 def test_a_table_is_not_classified_line_by_line(after_a_night: Path, tmp_path: Path) -> None:
