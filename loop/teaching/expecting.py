@@ -1,7 +1,7 @@
 """What questions to a teacher will cost, about: by what it was billed before, or by usual lengths. It is no bound.
 
 What is held for a call is the most that it can cost, and is worked out elsewhere (`calls.Seat.worst_micro`): nothing
-here is ever reserved, or compared with a budget.
+here is ever reserved, and no call is kept back for it.
 """
 
 import json
