@@ -46,14 +46,13 @@ class Plan:
 
     @property
     def expected_usd(self) -> float | None:
-        """What the run will still cost, about, were there no budget, or None where that is not known.
-
-        What is left to later teachers counts as far as it was measured.
+        """What the run will still cost, about, were there no budget; None where that of the first teacher that costs
+        is not known. What it leaves to others counts as far as it was measured.
         """
-        told = [one.expected for one in self.teachers]
-        if not told or told[0] is None or any(one is not None and one.usd is None for one in told):
-            return None
-        return sum(one.usd or 0.0 for one in told if one is not None)
+        paid = [one.expected for one in self.teachers if one.usd != 0]
+        told = [None if one is None else one.usd for at, one in enumerate(paid) if at == 0 or one is not None]
+        known = [usd for usd in told if usd is not None]
+        return sum(known) if len(known) == len(told) else None
 
     @property
     def most_usd(self) -> float | None:

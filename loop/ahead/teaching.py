@@ -3,7 +3,7 @@
 It asks nobody and reserves nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,7 +67,8 @@ def _asking(
     load: Load | None,
     db: Connection | None,
 ) -> Asking:
-    questions, free = picked(recipe, found, rounds), nothing(0 if load is None else round(load.questions))
+    questions, own = picked(recipe, found, rounds), _own(recipe, name, load, db)
+    free = None if own is None else nothing(round(own.questions))
     if name in seats.HERE:
         model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
         return Asking(name, model, "here", questions, 0.0, free, 0.0)
@@ -81,29 +82,26 @@ def _asking(
     usd = None
     if sizes is not None and (tariff is not None or not paid):
         usd = _most(sizes, seat, recipe.teacher.second_ask) / 1e6
-    return Asking(name, seat.teacher.model, seat.mode, calls, usd, *_about(recipe, seat, load, db))
+    past = None if db is None else bills.billed(db, name, seat.teacher.model, seat.teacher.version)
+    about = None if own is None else expected(seat, own, past, paid=paid)
+    return Asking(name, seat.teacher.model, seat.mode, calls, usd, about, _each(seat, load, past, paid=paid))
 
 
-def _about(
-    recipe: Recipe, seat: Seat, load: Load | None, db: Connection | None
-) -> tuple[Expected | None, float | None]:
-    """What a teacher is expected to take, in all and, in dollars, for one question."""
-    if load is None:
-        return None, None
-    paid = seats.is_paid(recipe.teacher, seat.name)
-    past = None if db is None else bills.billed(db, seat.name, seat.teacher.model, seat.teacher.version)
-    whole = expected(seat, load, past, paid=paid)
-    each = None if whole.usd is None or not load.questions else whole.usd / load.questions
-    part = _part(recipe, seat.name, {} if db is None else bills.put_to(db))
-    return (None if part is None else expected(seat, load.share(part), past, paid=paid)), each
-
-
-def _part(recipe: Recipe, name: str, put_to: Mapping[str, int]) -> float | None:
-    """The share of the samples that comes to a teacher: all to the first; of the others only what is measured."""
+def _own(recipe: Recipe, name: str, load: Load | None, db: Connection | None) -> Load | None:
+    """What comes to a teacher: all to the first; to the others what came to them before, where there was anything."""
     first = recipe.teacher.names[0]
-    if name == first:
-        return 1.0
-    return put_to.get(name, 0) / put_to[first] if put_to.get(first) else None
+    if load is None or name == first:
+        return load
+    put_to = {} if db is None else bills.put_to(db)
+    return load.share(put_to.get(name, 0) / put_to[first]) if put_to.get(first) else None
+
+
+def _each(seat: Seat, load: Load | None, past: bills.Billed | None, *, paid: bool) -> float | None:
+    """Dollars for one of these questions, about."""
+    if load is None or not load.questions:
+        return None
+    usd = expected(seat, load, past, paid=paid).usd
+    return None if usd is None else usd / load.questions
 
 
 def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int) -> list[int] | None:

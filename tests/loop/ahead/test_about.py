@@ -12,6 +12,8 @@ from tests.loop.scripted import NOW
 from tests.servers.pairs import KEY, server
 from tests.servers.provider import Provider
 from tests.where import NEEDS_SHARED_DATA, SHARED_DATA
+from wizloop.loop.ahead.data import Usual, sources, usual_of
+from wizloop.loop.ahead.teaching import askings
 from wizloop.loop.cli import app
 from wizloop.loop.context import Context
 from wizloop.loop.data.importing import read_samples
@@ -21,9 +23,16 @@ from wizloop.store import control, samples, selections, steps
 from wizloop.store.db import Store
 
 WAYS = [("claude", "live"), ("claude", "batch"), ("gemini", "live")]
-ASKED = (
-    'name = "asked"\nsource = "demo"\n[teacher]\nnames = ["{kind}"]\n[teacher.{kind}]\nmode = "{mode}"\npoll_s = 0.05\n'
-)
+ASKED = """
+name = "asked"
+source = "demo"
+[teacher]
+names = ["{kind}"]
+prices = "prices.toml"
+[teacher.{kind}]
+mode = "{mode}"
+poll_s = 0.05
+"""
 NIGHT = """
 name = "night"
 rounds = 2
@@ -40,9 +49,28 @@ split = "dev"
 budget = 15
 [teacher]
 names = ["claude", "gemini"]
+prices = "prices.toml"
 """
-
-
+PRICES = """
+[[price]]
+provider = "claude"
+model = "claude-sonnet-5-5"
+from = 2026-01-01
+input = 2.0
+output = 10.0
+cache_read = 0.1
+cache_write = 2.5
+cache_write_1h = 4.0
+[[price]]
+provider = "gemini"
+model = "gemini-3.8-flash"
+from = 2026-01-01
+input = 0.75
+output = 3.75
+cache_read = 0.075
+cache_write = 0.75
+"""
+"""Those of the providers on the loopback, on every day."""
 USUAL = "by usual lengths, the instruction from the cache: none was measured here yet, and thinking is not counted"
 
 
@@ -51,6 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.setenv(name, KEY)
+    (tmp_path / "prices.toml").write_text(PRICES, encoding="utf-8")
     return tmp_path
 
 
@@ -134,6 +163,51 @@ def test_calls_with_other_settings_are_no_measure(folder: Path, monkeypatch: pyt
     assert run(*words, "--teacher", "policy")[0]["expected"]["usd"] == 0.0
 
 
+def test_an_answer_about_a_response_is_longer_by_two_tasks(folder: Path) -> None:
+    rows(folder / "alone.jsonl", made(10, 10, answered=False))
+    rows(folder / "pairs.jsonl", made(10, 10, answered=True))
+    alone, pairs = (
+        run("teach", name, "--teacher", "claude", "--dry-run")[0] for name in ("alone.jsonl", "pairs.jsonl")
+    )
+    # 1,450 bytes each, and 720 more with a response, of which 3.5 are a token.
+    assert alone["expected"]["output_tokens"] == pytest.approx(4143, abs=1)
+    assert pairs["expected"]["output_tokens"] == pytest.approx(6200, abs=1)
+
+
+def test_an_instruction_that_is_too_short_for_the_cache_is_paid_each_time(folder: Path) -> None:
+    rows(folder / "rows.jsonl", made(10, 40, answered=False))
+    model = '[teacher]\nnames = ["claude"]\n[teacher.claude]\nmodel = "claude-haiku-4-5"\n'
+    (folder / "haiku.toml").write_text(f'name = "haiku"\nsource = "demo"\n{model}', encoding="utf-8")
+    found = run("teach", "rows.jsonl", "--recipe", "haiku.toml", "--dry-run", "--samples", "40")[0]["expected"]
+    # 2,300 tokens in at $1 a million, and 414 out at $5, each time; with the cache it would be a tenth of a dollar.
+    assert 0.14 < found["usd"] < 0.20
+    assert "cache" not in found["rests_on"]
+
+
+@pytest.mark.parametrize(
+    ("more", "usual"),
+    [
+        ("sample = 100\nmax_chars = 2000\nprompts_only = true", Usual(1000.0, 0.0)),
+        ("sample = 100\nmax_chars = 2000", Usual(1000.0, 0.5)),
+        ("sample = 100", None),
+        ("max_chars = 2000", None),
+    ],
+)
+def test_a_dataset_that_nobody_has_read_is_halfway_between_what_it_may_be(
+    folder: Path, more: str, usual: Usual | None
+) -> None:
+    rows(folder / "seed.jsonl", made(10, 4, answered=False))
+    rows(folder / "dev.jsonl", made(10, 4, answered=False))
+    told = NIGHT.replace('path = "pool.jsonl"', f'path = "owner/set"\nhub_split = "train"\n{more}')
+    (folder / "night.toml").write_text(told, encoding="utf-8")
+    recipe = schema.load(str(folder / "night.toml"))
+    found = sources(recipe, None)
+    assert usual_of(found, "pool") == usual
+    first, second = askings(recipe, found, 2, NOW)
+    assert (first.expected is None, first.each_usd is None) == (usual is None, usual is None)
+    assert second.expected is None
+
+
 class Night:
     """A run whose teachers are asked round by round, with nothing trained in between."""
 
@@ -190,6 +264,8 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs"]).stdout
         assert f"about ${first['expected']['usd']:.2f} for 50 questions,\n{'':15}{USUAL}\n" in said
         assert f"about ${second['each_usd']:.4f} for each sample that claude does not answer" in said
+        said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs", "--budget", "0.05"]).stdout
+        assert ", more than the budget leaves; $0.05 at most" in said
         night = Night(folder)
         night.pick(0, night.ids("seed"))
         assert run("start", "--dry-run", "-w", "runs")["plan"]["teachers"][0]["expected"]["questions"] == 50
