@@ -262,7 +262,7 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         assert (first["expected"]["questions"], second["expected"]) == (50, None)
         assert plan["expected_usd"] == first["expected"]["usd"]
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs"]).stdout
-        assert f"about ${first['expected']['usd']:.2f} for 50 questions,\n{'':15}{USUAL}\n" in said
+        assert f"about ${first['expected']['usd']:.2f} for 50 questions to come,\n{'':15}{USUAL}\n" in said
         assert f"about ${second['each_usd']:.4f} for each sample that claude does not answer" in said
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs", "--budget", "0.05"]).stdout
         assert ", more than the budget leaves; $0.05 at most" in said
