@@ -5,13 +5,14 @@ verdict probabilities are read on the device from raw log-probabilities, before 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.backends import mlx_load
+from wizloop.backends import mlx_load, mlx_on_cpu
 from wizloop.backends.grouping import groups, sharing_more
 from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
 from wizloop.backends.mlx_caches import Behind, Kept
@@ -41,7 +42,7 @@ class Guard:
 
     def __init__(self, base: str, adapter: Path | None, loaded: mlx_load.Loaded) -> None:
         self.base, self.adapter = base, adapter
-        self._loaded = loaded
+        self._loaded = _reading(loaded)
         self.tokens = Tokens(loaded.tokenizer)
         self.vocab: int = int(loaded.config["vocab_size"])
         self.end_text: str = self.tokens.decode([self.tokens.end])
@@ -142,6 +143,11 @@ class Guard:
 
     def _empty(self) -> list[Kept]:
         return [Kept() for _ in range(self._layers)]
+
+
+def _reading(loaded: mlx_load.Loaded) -> mlx_load.Loaded:
+    """The same for reading only, which is faster on a CPU."""
+    return replace(loaded, hidden=mlx_on_cpu.faster(loaded.model, loaded.hidden)) if mlx_load.on_cpu() else loaded
 
 
 def _row(layer: Kept, row: int, length: int) -> KVCache:

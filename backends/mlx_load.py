@@ -51,6 +51,8 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     On a CPU it computes in float32, the only format with a fast product there. Raises ModelMissing, BadArtifact.
     """
     folder = model_folder.find(base)
+    if on_cpu():
+        mlx_on_cpu.keep_memory()
     try:
         model, config = load_model(folder)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
@@ -105,13 +107,8 @@ def split(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.
     """The model as (hidden states, output head), so that logits are computed only where they are read.
 
     Models that scale or cap their logits after the head do not come apart this way: a probe finds them, and then
-    `hidden` gives the logits themselves and `head` changes nothing. On a CPU neither can be compiled (mlx_on_cpu).
+    `hidden` gives the logits themselves and `head` changes nothing.
     """
-    hidden, head = _apart(model)
-    return (mlx_on_cpu.faster(model, hidden) if on_cpu() else hidden), head
-
-
-def _apart(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.array]]:
     inner = getattr(model, "model", None)
     embedding = getattr(inner, "embed_tokens", None)
     head = getattr(model, "lm_head", None) or getattr(embedding, "as_linear", None)

@@ -1,8 +1,10 @@
-"""Attention and SwiGLU on a CPU, where MLX computes exponentials one number at a time.
+"""What is faster on a CPU while a guard reads and writes: attention and SwiGLU by NumPy, and memory that is kept.
 
-NumPy, which reads the same memory there, is several times as fast. A test holds results and gradients to MLX's own.
+MLX computes exponentials there one number at a time; NumPy, which reads the same memory, is several times as fast. A
+test holds the results to MLX's own. Training keeps MLX's own: ours would hold on to every intermediate array.
 """
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +24,27 @@ from mlx_lm.models import activations
 # Numbers at a time: what is between two of NumPy's passes stays in the processor's cache.
 _AT_ONCE = 16_384
 
+# Of glibc's malloc.h, and what free memory a process keeps, in bytes.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT = -1, -3, 1 << 30
+
 _fast: Any = mx.fast
 _their_attention = mx.fast.scaled_dot_product_attention
+
+
+def keep_memory() -> None:
+    """Have glibc keep up to 1 GB of freed memory, which it gives back to the system after every large array otherwise.
+
+    A fifth of a training step went into getting the same pages again. Nothing happens on another C library.
+    """
+    if sys.platform == "linux" and hasattr(process := ctypes.CDLL(None), "mallopt"):
+        for threshold in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            process.mallopt(threshold, _KEPT)
 
 
 def faster(model: Any, forward: Callable[..., mx.array]) -> Callable[..., mx.array]:
     """`forward`, a call of `model` or of a part of it, with these in the place of mlx-lm's own while it runs.
 
-    What it gives can be differentiated, but not compiled: a compiled step cannot call NumPy.
+    What it gives can be neither differentiated nor compiled: NumPy takes no part in either.
     """
     homes = {sys.modules[type(each).__module__] for each in model.modules()}
     gated = [home for home in homes if getattr(home, "swiglu", None) is activations.swiglu]
@@ -80,63 +95,28 @@ def _masked(scores: mx.array, mask: Any) -> mx.array:
 
 
 def softmax(scores: mx.array) -> mx.array:
-    """Softmax of float32 over the last axis; it can be differentiated."""
-    return cast(mx.array, _softmax(scores))
+    """Softmax of float32 over the last axis, in the memory of `scores` itself where that is contiguous."""
+    result = mx.contiguous(scores)
+    values = np.asarray(result).reshape(-1, result.shape[-1])
+    for some in _slices(len(values), values.shape[1]):
+        each = values[some]
+        each -= each.max(axis=-1, keepdims=True)
+        np.exp(each, out=each)
+        each /= each.sum(axis=-1, keepdims=True)
+    return result
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    """silu(gate) * x."""
-    return cast(mx.array, _swiglu(gate, x) if gate.dtype == x.dtype == mx.float32 else activations.swiglu(gate, x))
-
-
-@mx.custom_function
-def _softmax(scores: mx.array) -> mx.array:
-    values = _rows(scores)
-    result = np.empty_like(values)
-    for some in _slices(len(values), values.shape[1]):
-        each = np.subtract(values[some], values[some].max(axis=-1, keepdims=True), out=result[some])
-        np.exp(each, out=each)
-        each /= each.sum(axis=-1, keepdims=True)
-    return mx.array(result.reshape(scores.shape))
-
-
-@_softmax.vjp
-def _softmax_back(_: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    shares, above = _rows(output), _rows(cotangent)
-    result = np.empty_like(shares)
-    for some in _slices(len(shares), shares.shape[1]):
-        each = np.multiply(shares[some], above[some], out=result[some])
-        each -= shares[some] * each.sum(axis=-1, keepdims=True)
-    return mx.array(result.reshape(output.shape))
-
-
-@mx.custom_function
-def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    gates, values = _flat(gate), _flat(x)
+    """silu(gate) * x; MLX's own where numbers are not float32."""
+    if not gate.dtype == x.dtype == mx.float32:
+        return cast(mx.array, activations.swiglu(gate, x))
+    gates, values = np.asarray(gate).reshape(-1), np.asarray(x).reshape(-1)
     result = np.empty_like(gates)
     for some in _slices(len(gates)):
         each = _sigmoid(gates[some], result[some])
         each *= gates[some]
         each *= values[some]
     return mx.array(result.reshape(gate.shape))
-
-
-@_swiglu.vjp
-def _swiglu_back(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
-    """s + silu * (1 - s) times x for the gate, silu for x, where s is the sigmoid; times what comes from above."""
-    gates, values, above = _flat(primals[0]), _flat(primals[1]), _flat(cotangent)
-    for_gate, for_x = np.empty_like(gates), np.empty_like(gates)
-    room = np.empty(min(_AT_ONCE, len(gates)), np.float32)
-    for some in _slices(len(gates)):
-        sigmoid = _sigmoid(gates[some], room[: len(gates[some])])
-        silu = np.multiply(gates[some], sigmoid, out=for_x[some])
-        slope = np.subtract(1, sigmoid, out=for_gate[some])
-        slope *= silu
-        slope += sigmoid
-        slope *= values[some]
-        slope *= above[some]
-        silu *= above[some]
-    return mx.array(for_gate.reshape(primals[0].shape)), mx.array(for_x.reshape(primals[1].shape))
 
 
 def _sigmoid(values: NDArray[np.float32], room: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -146,14 +126,6 @@ def _sigmoid(values: NDArray[np.float32], room: NDArray[np.float32]) -> NDArray[
         np.exp(room, out=room)
     room += 1
     return np.reciprocal(room, out=room)
-
-
-def _rows(array: mx.array) -> NDArray[np.float32]:
-    return np.asarray(array).reshape(-1, array.shape[-1])
-
-
-def _flat(array: mx.array) -> NDArray[np.float32]:
-    return np.asarray(array).reshape(-1)
 
 
 def _slices(count: int, width: int = 1) -> Iterator[slice]:
