@@ -98,10 +98,12 @@ def _splits(db: Connection, sample_ids: Sequence[int]) -> dict[int, str]:
 
 
 def _raise(db: Connection, by: Mapping[tuple[int, str, str], int]) -> None:
+    if not by:
+        return
     table = tables.prediction_counts
-    for (model_id, split, cell), n in by.items():
-        new = upsert(db, table).values(model_id=model_id, split=split, cell=cell, n=n)
-        db.execute(new.on_conflict_do_update(index_elements=list(table.primary_key), set_={"n": table.c.n + n}))
+    new = upsert(db, table)
+    more = new.on_conflict_do_update(index_elements=list(table.primary_key), set_={"n": table.c.n + new.excluded.n})
+    db.execute(more, [dict(zip(table.primary_key.columns.keys(), key, strict=True), n=n) for key, n in by.items()])
 
 
 def unpredicted(

@@ -5,7 +5,7 @@ latest decision of the same reviewer that is not cancelled yet. The table `stand
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -89,6 +89,33 @@ def review(
     db.execute(new)
     _keep_standing(db, trace_id)
     return int(db.scalars(select(tables.reviews.c.id).where(tables.reviews.c.decision_id == decision_id)).one())
+
+
+def rule_all(db: Connection, rule: str, against: Mapping[int, str | None], now: datetime) -> None:
+    """Write a rule's word on many traces down: by their ids what speaks against each, or None to approve it.
+
+    One on which somebody decided before goes through `review`, which knows who outranks whom.
+    """
+    by, table = f"rule:{rule}", tables.reviews
+    spoken = set(db.scalars(select(table.c.trace_id).where(table.c.trace_id.in_(against))))
+    stands: list[dict[str, Any]] = []
+    for trace_id, reason in against.items():
+        decision = "approve" if reason is None else "wait"
+        if trace_id in spoken:
+            review(
+                db,
+                trace_id=trace_id,
+                decision=decision,
+                by=by,
+                reason=reason,
+                now=now,
+                decision_id=f"{by}:{trace_id}",
+            )
+        else:
+            stands.append(rows.values(Standing(decision, by, reason, None, now)) | {"trace_id": trace_id})
+    if stands:
+        db.execute(table.insert(), [one | {"decision_id": f"{by}:{one['trace_id']}"} for one in stands])
+        db.execute(tables.standings.insert(), stands)
 
 
 def log(db: Connection, trace_id: int) -> list[Review]:

@@ -21,7 +21,7 @@ from wizloop.store.overview import Overview, RoundSummary, overview, summaries
 from wizloop.store.steps import Step
 from wizloop.tui.tables import plain, rounds_table
 
-EVERY_SECONDS = 0.5
+EVERY_SECONDS = 1.0
 _EVENTS = 6
 _PAGE = 200
 _MARKS = {"done": "ok", "running": ">>", "failed": "!!"}

@@ -37,7 +37,7 @@ class Pace:
     """How often the supervisor looks at things, in seconds."""
 
     poll_s: float = 0.2
-    beat_s: float = 2.0
+    beat_s: float = 4.0
     disk_s: float = 30.0
     """After a full disk, until the next try."""
     beats_missed: float = 60

@@ -29,25 +29,19 @@ def run(ctx: Context) -> str:
             known = {one.id: one for one in samples.get(db, ids)}
             seen = predictions.for_samples(db, champion.id, ids) if champion else []
         guard = {one.sample_id: one.probability for one in seen}
+        against = {
+            trace.id: doubt(
+                ctx.recipe.review.rule,
+                trace,
+                _labels(known[trace.sample_id]),
+                guard.get(trace.sample_id, {}),
+                ctx.recipe.review.confident_at,
+            )
+            for trace in piece
+        }
         with ctx.store.write() as db:
-            for trace in piece:
-                reason = doubt(
-                    ctx.recipe.review.rule,
-                    trace,
-                    _labels(known[trace.sample_id]),
-                    guard.get(trace.sample_id, {}),
-                    ctx.recipe.review.confident_at,
-                )
-                waiting += reason is not None
-                reviews.review(
-                    db,
-                    trace_id=trace.id,
-                    decision="approve" if reason is None else "wait",
-                    by=f"rule:{ctx.recipe.review.rule}",
-                    reason=reason,
-                    now=ctx.now(),
-                    decision_id=f"rule:{ctx.recipe.review.rule}:{trace.id}",
-                )
+            reviews.rule_all(db, ctx.recipe.review.rule, against, ctx.now())
+        waiting += sum(reason is not None for reason in against.values())
         done += len(piece)
     return f"{done - waiting} approved, {waiting} wait for a person"
 

@@ -136,6 +136,33 @@ def test_the_rule_the_person_and_the_training_each_see_their_own(
     assert [trace.id for trace in reviews.approved(db, 2)] == [*traces[:2], traces[4]]
 
 
+def test_a_rule_that_speaks_of_many_says_what_it_would_of_each(
+    db: Connection, taught: Taught, decide: Decide, now: datetime
+) -> None:
+    traces = [taught(n) for n in range(5)]
+    decide(traces[2], "reject")
+    decide(traces[3], "approve")
+    decide(traces[3], "undo")
+    against = dict.fromkeys(traces) | {traces[1]: "It is short.", traces[3]: "It is long."}
+    for _ in range(2):
+        reviews.rule_all(db, "doubt", against, now)
+        assert [_stands(db, trace) for trace in traces] == [
+            ("approve", "rule:doubt"),
+            ("wait", "rule:doubt"),
+            ("reject", "person:ann"),
+            ("wait", "rule:doubt"),
+            ("approve", "rule:doubt"),
+        ]
+        assert [len(reviews.log(db, trace)) for trace in traces] == [1, 1, 2, 3, 1]
+    assert [(row.trace.id, row.reason) for row in reviews.waiting(db, 10)] == [
+        (traces[1], "It is short."),
+        (traces[3], "It is long."),
+    ]
+    [row] = reviews.log(db, traces[1])
+    assert (row.decision, row.decided_at, row.decision_id) == ("wait", now, f"rule:doubt:{traces[1]}")
+    reviews.rule_all(db, "doubt", {}, now)
+
+
 def test_an_edit_approves_the_edited_text(db: Connection, taught: Taught, decide: Decide) -> None:
     trace = taught()
     decide(trace, "edit", edited='{"explanation": "Better said.", "verdict": {"request": "unharmful"}}')
