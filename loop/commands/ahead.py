@@ -66,7 +66,8 @@ def _about(one: "Asking", before: Sequence["Asking"]) -> list[str]:
     if one.usd == 0:
         return []
     if one.expected is not None and one.expected.usd is not None:
-        return [f"about ${one.expected.usd:.2f} for {one.expected.questions:,} questions to come,", one.expected.rests_on]
+        to_come = f"{one.expected.questions:,} questions to come"
+        return [f"about ${one.expected.usd:.2f} for {to_come},", one.expected.rests_on]
     if one.expected is None and one.each_usd is not None:
         others = " and ".join(other.teacher for other in before)
         return [f"about ${one.each_usd:.4f} for each sample that {others} does not answer: how many is not known yet"]
