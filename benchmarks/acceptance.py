@@ -1,7 +1,7 @@
 """The acceptance runs on real data, as tables: the loop beside random selection, a linear model and "always harmful".
 
-    python benchmarks/acceptance.py acceptance [--keep DIR]
-    python benchmarks/acceptance.py toxicchat [--seeds 1 2 3 4 5] [--keep DIR] [--at-once 2]
+    python benchmarks/acceptance.py acceptance [--keep DIR [--read]] [--changes TOML]
+    python benchmarks/acceptance.py toxicchat [--seeds 1 2 3 4 5] [--at-once 2] [--keep DIR [--read]] [--changes TOML]
 
 `acceptance` runs recipes/acceptance.toml twice, as it is and with every sample chosen at random. `toxicchat` runs a
 shorter recipes/toxicchat.toml twice for each seed and gives the differences with a 95 % interval over the seeds
@@ -10,31 +10,38 @@ Start it in the repository's root: the recipes read ../shared/data.
 """
 
 import argparse
+import math
 import statistics
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from nights import RANDOM, Round, always, night, read
+from nights import RANDOM, Nights, Round, add_options, always, asked, read
 from scipy.stats import t as student
 
 from wizloop.loop.measures.metrics import Score
 
+SELECTIONS: Mapping[str, Mapping[str, Any]] = {"chosen": {}, "random": {"select": {"shares": RANDOM}}}
 SHORT = {"rounds": 4, "select": {"budget": 60}}
 """Of the toxicchat recipe, because ten nights are run: fewer answers a round."""
 
 
-def acceptance(folder: Path) -> None:
-    for name, changes in (("chosen", {}), ("random", {"select": {"shares": RANDOM}})):
-        seconds = night("acceptance", folder / name, changes)
-        found = read(folder / name)
-        print(f"\n### Selection: {name} ({seconds / 60:.1f} min)\n")
-        for line in _table(found, always(folder / name)):
-            print(line)
-        print()
-        for one in found:
-            print(_story(one))
+def acceptance(nights: Nights, at_once: int) -> None:
+    with ThreadPoolExecutor(at_once) as pool:
+        took = pool.map(lambda name: nights.run("acceptance", name, {}, SELECTIONS[name]), SELECTIONS)
+        for name, how_long in zip(SELECTIONS, took, strict=True):
+            print(f"\n### Selection: {name} ({how_long})\n")
+            _tell(nights.folder / name)
+
+
+def _tell(workspace: Path) -> None:
+    found = read(workspace)
+    for line in _table(found, always(workspace)):
+        print(line)
+    print()
+    for one in found:
+        print(_story(one), flush=True)
 
 
 def _table(found: Sequence[Round], harmful: dict[str, Score]) -> Iterator[str]:
@@ -49,6 +56,8 @@ def _table(found: Sequence[Round], harmful: dict[str, Score]) -> Iterator[str]:
 
 
 def _figures_of(scores: dict[str, Score], benchmarks: Sequence[str]) -> list[str]:
+    if not scores:
+        return ["-"] * (len(benchmarks) + 2)
     return [
         *(_f1(scores[name]) for name in benchmarks),
         _number(scores["all test"].auroc),
@@ -56,17 +65,16 @@ def _figures_of(scores: dict[str, Score], benchmarks: Sequence[str]) -> list[str
     ]
 
 
-def toxicchat(folder: Path, seeds: Sequence[int], at_once: int) -> None:
-    jobs = [(seed, name) for seed in seeds for name in ("chosen", "random")]
+def toxicchat(nights: Nights, seeds: Sequence[int], at_once: int) -> None:
+    jobs = [(seed, name) for seed in seeds for name in SELECTIONS]
 
     def run(job: tuple[int, str]) -> None:
         seed, name = job
-        shares = {"select": {**SHORT["select"], "shares": RANDOM}} if name == "random" else {}
-        night("toxicchat", folder / f"{name}-{seed}", {**SHORT, "seed": seed, **shares})
+        nights.run("toxicchat", f"{name}-{seed}", SHORT, {"seed": seed, **SELECTIONS[name]})
 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(run, jobs))
-    figures = {job: _figures(read(folder / f"{job[1]}-{job[0]}")) for job in jobs}
+    figures = {job: _figures(read(nights.folder / f"{job[1]}-{job[0]}")) for job in jobs}
     names = list(next(iter(figures.values())))
     print(_row(["seed", "selection", *names]))
     print(_row(["---"] * (len(names) + 2)))
@@ -74,8 +82,14 @@ def toxicchat(folder: Path, seeds: Sequence[int], at_once: int) -> None:
         print(_row([str(seed), name, *(f"{values[each]:.3f}" for each in names)]))
     for name in names:
         gains = [figures[seed, "chosen"][name] - figures[seed, "random"][name] for seed in seeds]
-        low, high = interval(gains)
-        print(f"\n{name}: chosen minus random {statistics.mean(gains):+.3f} (95 % interval {low:+.3f} to {high:+.3f})")
+        print(f"\n{name}: chosen minus random {statistics.mean(gains):+.3f} ({_interval(gains)})")
+
+
+def _interval(gains: Sequence[float]) -> str:
+    if len(gains) < 2:
+        return "one seed: no interval"
+    low, high = interval(gains)
+    return f"95 % interval {low:+.3f} to {high:+.3f}"
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -86,16 +100,22 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _figures(found: list[Round]) -> dict[str, float]:
-    """Of one night: its last challenger on test, and what was chosen in all rounds after the seed's."""
+    """Of one night: its last challenger on test, and what was chosen in all rounds after the seed's; nan where there is
+    nothing to tell."""
     last, chosen = found[-1], [one for one in found if one.number > 0]
     shares = [one.harmful_selected for one in chosen if one.harmful_selected is not None]
+    guard, linear = last.guard["all test"], last.linear.get("all test")
     return {
-        "harmful among the chosen": statistics.mean(shares),
-        "average precision": last.guard["all test"].average_precision or 0.0,
-        "F1 at dev's threshold": last.guard["all test"].f1 or 0.0,
-        "TF-IDF average precision": last.linear["all test"].average_precision or 0.0,
-        "TF-IDF F1": last.linear["all test"].f1 or 0.0,
+        "harmful among the chosen": statistics.mean(shares) if shares else math.nan,
+        "average precision": _or_nan(guard.average_precision),
+        "F1 at dev's threshold": _or_nan(guard.f1),
+        "TF-IDF average precision": _or_nan(linear and linear.average_precision),
+        "TF-IDF F1": _or_nan(linear and linear.f1),
     }
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _story(one: Round) -> str:
@@ -129,15 +149,13 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("run", choices=["acceptance", "toxicchat"])
     ask.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    ask.add_argument("--at-once", type=int, default=1)
-    ask.add_argument("--keep", type=Path)
+    add_options(ask)
     given = ask.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = given.keep or Path(scratch)
+    with asked(ask, given) as nights:
         if given.run == "acceptance":
-            acceptance(folder)
+            acceptance(nights, given.at_once)
         else:
-            toxicchat(folder, given.seeds, given.at_once)
+            toxicchat(nights, given.seeds, given.at_once)
 
 
 if __name__ == "__main__":

@@ -90,8 +90,9 @@ def bare(path: Path, workspace: Path, clock: Clock) -> dict[str, float]:
             at += len(lines)
     raw.execute("COMMIT")
     seconds = clock() - began
+    kept = raw.execute("SELECT count(*) FROM samples").fetchone()[0]
     raw.close()
-    return {"seconds": seconds, "insert": seconds - loading}
+    return {"seconds": seconds, "insert": seconds - loading, "kept": kept}
 
 
 def ours(path: Path, workspace: Path, held_out: Path, clock: Clock) -> dict[str, float]:
@@ -100,12 +101,14 @@ def ours(path: Path, workspace: Path, held_out: Path, clock: Clock) -> dict[str,
         _imported(store, held_out, "test", clock)
         leaks.sweep(store, NOW)
         check, write = _imported(store, path, "pool", clock)
+        with store.read() as db:
+            kept = samples.counts(db)["pool"]
         began = clock()
         leaks.sweep(store, NOW)
         near = clock() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         hashing_alone = sum(_timed(store, clock))
-    return {"check": check, "write": write, "near": near, "hashing": hashing_alone, "peak": peak}
+    return {"check": check, "write": write, "near": near, "hashing": hashing_alone, "peak": peak, "kept": kept}
 
 
 def _imported(store: Store, path: Path, split: str, clock: Clock) -> tuple[float, float]:
@@ -149,6 +152,8 @@ def measured(rows: int, repeats: int, held_out: int, clock: str) -> dict[str, fl
         for _ in range(repeats):
             theirs.append(alone("bare", path, test, clock))
             mine.append(alone("ours", path, test, clock))
+    if odd := [one["kept"] for one in (*theirs, *mine) if one["kept"] != rows]:
+        raise SystemExit(f"of {rows} rows a side kept {odd[0]}: its time says nothing")
 
     def middle(pick: Callable[[dict[str, float]], float], among: list[dict[str, float]]) -> float:
         return statistics.median(map(pick, among))

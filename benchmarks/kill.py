@@ -74,15 +74,20 @@ def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[
 def start(recipe: str, workspace: Path) -> subprocess.Popen[bytes]:
     wizloop = str(Path(sys.executable).parent / "wizloop")
     command = [wizloop, "start", recipe, "--workspace", str(workspace), "--headless"]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+    with log_of(workspace).open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def log_of(workspace: Path) -> Path:
+    """What a night's commands said, beside its workspace."""
+    return workspace.with_suffix(".log")
 
 
 def undisturbed(recipe: str, workspace: Path) -> float:
     """Seconds of a run that nobody kills."""
     began = time.monotonic()
     if code := start(recipe, workspace).wait():
-        raise SystemExit(f"the undisturbed run ended with {code}: see `wizloop status --workspace {workspace}`")
+        raise SystemExit(f"the undisturbed run ended with {code}:\n{log_of(workspace).read_text()[-2000:]}")
     return time.monotonic() - began
 
 
@@ -107,7 +112,8 @@ def killed(
         if process.returncode == 0:
             return hit
         if process.returncode != -signal.SIGKILL:
-            raise SystemExit(f"a run that goes on after a kill ended with {process.returncode}: see {workspace}/logs")
+            said = log_of(workspace).read_text()[-2000:]
+            raise SystemExit(f"a run that goes on after a kill ended with {process.returncode}:\n{said}")
 
 
 def durations_of(workspace: Path) -> dict[tuple[int, str], float]:

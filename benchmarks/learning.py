@@ -76,9 +76,7 @@ def rows_of(recipe: schema.Recipe, rng: random.Random) -> tuple[list[Row], list[
 
 def read(recipe: schema.Recipe, split: str) -> list[Row]:
     data = next(one for one in recipe.data if one.split == split)
-    found = read_samples(
-        Path(data.path), split=data.split, where=Where(data.max_chars or 0 or None, data.half, data.part)
-    )
+    found = read_samples(Path(data.path), split=data.split, where=Where(data.max_chars, data.half, data.part))
     return [Row(one.prompt, None, {"request": one.labels["request"]}) for one in found.rows if one.labels["request"]]
 
 

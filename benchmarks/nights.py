@@ -1,13 +1,16 @@
 """Nights as a benchmark runs and reads them: a recipe with a few keys changed, and each round's figures beside peers.
 
-Not a command: acceptance.py is.
+Not a command: acceptance.py and parts.py are.
 """
 
+import argparse
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,8 @@ class Round:
     guard: dict[str, Score]
     """By `dev`, each benchmark, and `all test`."""
     linear: dict[str, Score]
-    """TF-IDF of words and characters with logistic regression, on the verdicts that this round's guard learned."""
+    """TF-IDF of words and characters with logistic regression, on the verdicts that this round's guard learned; empty
+    where these were all the same."""
     record: dict[str, Any]
     passed: bool | None
     gate: str
@@ -47,11 +51,37 @@ class Round:
     """Share of the round's selection that the teacher called harmful."""
 
 
-def night(recipe: str, workspace: Path, changes: Mapping[str, Any]) -> float:
-    """Run a shipped recipe headless with `changes` (a section's name to its keys) in place. Seconds."""
+def changed(recipe: str, *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A shipped recipe's table with each of `changes` in place, in turn: a key, or a section's name to its keys."""
     table = tomllib.loads(schema.shipped()[recipe].read_text(encoding="utf-8"))
-    for name, value in changes.items():
-        table[name] = table.get(name, {}) | value if isinstance(value, Mapping) else value
+    for each in changes:
+        for name, value in each.items():
+            table[name] = table.get(name, {}) | value if isinstance(value, Mapping) else value
+    return table
+
+
+@dataclass(frozen=True)
+class Nights:
+    """A benchmark's nights, each in a workspace of its own."""
+
+    folder: Path
+    changes: Mapping[str, Any]
+    """What the person wants otherwise than the shipped recipes have it."""
+    only_read: bool
+    """No night is begun or gone on with."""
+
+    def run(self, recipe: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        """Run a shipped recipe headless, with `before`, the person's changes and `after` in place; how long it took."""
+        workspace = self.folder / name
+        if self.only_read:
+            return "read again"
+        went_on = "went on for " if (workspace / "wizloop.db").exists() else ""
+        seconds = _night(changed(recipe, before, self.changes, after), workspace)
+        return f"{went_on}{seconds / 60:.1f} min"
+
+
+def _night(table: Mapping[str, Any], workspace: Path) -> float:
+    """Seconds."""
     workspace.mkdir(parents=True, exist_ok=True)
     path = workspace / "recipe.toml"
     path.write_text(tomli_w.dumps(table), encoding="utf-8")
@@ -63,15 +93,34 @@ def night(recipe: str, workspace: Path, changes: Mapping[str, Any]) -> float:
     with (workspace / "night.log").open("a", encoding="utf-8") as log:
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
     if code:
-        raise SystemExit(f"the night ended with {code}: see {workspace / 'night.log'}")
+        said = (workspace / "night.log").read_text(encoding="utf-8")[-2000:]
+        raise SystemExit(f"the night in {workspace} ended with {code}:\n{said}")
     return time.monotonic() - began
+
+
+def add_options(ask: argparse.ArgumentParser) -> None:
+    """The options that every benchmark of nights has."""
+    ask.add_argument("--at-once", type=int, default=1, help="how many nights run beside each other")
+    ask.add_argument("--changes", type=Path, metavar="TOML", help="keys in place of the recipe's: a shorter night, say")
+    ask.add_argument("--keep", type=Path, metavar="DIR", help="leave the workspaces in this folder, or go on with them")
+    ask.add_argument("--read", action="store_true", help="begin no night: read the workspaces that --keep names")
+
+
+@contextmanager
+def asked(ask: argparse.ArgumentParser, given: argparse.Namespace) -> Iterator[Nights]:
+    """The nights that the options speak of."""
+    if given.read and given.keep is None:
+        ask.error("--read wants --keep DIR, the folder of the workspaces to read")
+    changes = tomllib.loads(given.changes.read_text(encoding="utf-8")) if given.changes else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Nights(given.keep or Path(scratch), changes, given.read)
 
 
 def read(workspace: Path) -> list[Round]:
     """Every round that made a challenger."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
-        return [_round(db, each, held) for each in steps.rounds(db) if _challenger(db, each.number) is not None]
+        return [_round(db, each, held) for each in steps.rounds(db) if challenger(db, each.number) is not None]
 
 
 def always(workspace: Path) -> dict[str, Score]:
@@ -81,16 +130,17 @@ def always(workspace: Path) -> dict[str, Score]:
     return {name: _score(rows, np.ones(len(rows)), 0.5) for name, rows in _sets(held).items()}
 
 
-def _challenger(db: Any, number: int) -> models.Model | None:
+def challenger(db: Any, number: int) -> models.Model | None:
+    """The model that a round put before the gate."""
     return next((one for one in models.in_round(db, number) if one.role == "challenger"), None)
 
 
 def _round(db: Any, each: steps.Round, held: Mapping[str, list[Sample]]) -> Round:
-    challenger = _challenger(db, each.number)
-    assert challenger is not None
+    model = challenger(db, each.number)
+    assert model is not None
     traces = {one.sample_id: one.verdict["request"] for one in reviews.approved(db, each.number)}
     learned = samples.get(db, sorted({one.sample_id for one in training.uses(db, _taught(db, each.number).id)}))
-    said = {one.sample_id: one for split in held for one in predictions.of_model(db, challenger.id, split)}
+    said = {one.sample_id: one for split in held for one in predictions.of_model(db, model.id, split)}
 
     def guard(rows: list[Sample]) -> Score:
         answers = [said[one.id] for one in rows]

@@ -1,6 +1,6 @@
 """What a night costs beside its work: start-up, the supervisor's and the store's share of the wall time, peak memory.
 
-    python benchmarks/overhead.py [RECIPE] [--keep DIR]
+    python benchmarks/overhead.py [RECIPE] [--rounds N] [--times 5] [--keep DIR]
 
 The store's time is all that the worker spends between asking for a connection and giving it back, commits and waiting
 for the lock included. It is counted by a hook that lives in this file alone and is loaded into the night's processes.
@@ -13,16 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 HOOK = """
-import json, os, sys, time
+import atexit, json, os, sys, time
 from contextlib import contextmanager
 from wizloop.store.db import Store
 
 spent, written = [0.0, 0], [0.0]
+
+def tell():
+    written[0] = time.perf_counter()
+    with open(os.path.join(os.environ["WIZLOOP_OVERHEAD"], str(os.getpid())), "w") as file:
+        json.dump(spent, file)
 
 def timed(method):
     @contextmanager
@@ -36,19 +42,17 @@ def timed(method):
             spent[0] += now - begun
             spent[1] += 1
             if now - written[0] > 0.5:
-                written[0] = now
-                path = os.path.join(os.environ["WIZLOOP_OVERHEAD"], str(os.getpid()))
-                with open(path, "w") as file:
-                    json.dump(spent, file)
+                tell()
     return inner
 
 if sys.argv[:1] and "wizloop" in " ".join(sys.orig_argv):
     Store.read, Store.write = timed(Store.read), timed(Store.write)
+    atexit.register(tell)
 """
 WIZLOOP = str(Path(sys.executable).parent / "wizloop")
 
 
-def seconds(*words: str, times: int = 5) -> float:
+def seconds(times: int, *words: str) -> float:
     """The least wall time of a command."""
     taken = []
     for _ in range(times):
@@ -58,16 +62,16 @@ def seconds(*words: str, times: int = 5) -> float:
     return min(taken)
 
 
-def night(recipe: str, folder: Path) -> dict[str, float]:
+def night(recipe: str, folder: Path, limits: Sequence[str]) -> dict[str, float]:
     """Run a recipe with the hook and watch its processes."""
     (folder / "hook").mkdir()
     (folder / "times").mkdir()
     (folder / "hook" / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(folder / "hook"), "WIZLOOP_OVERHEAD": str(folder / "times")}
-    command = [WIZLOOP, "start", recipe, "--headless", "-w", str(folder / "runs")]
-    quiet = subprocess.DEVNULL
+    command = [WIZLOOP, "start", recipe, "--headless", "-w", str(folder / "runs"), *limits]
     begun = time.perf_counter()
-    process = psutil.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
+    with (folder / "night.log").open("wb") as log:
+        process = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     peak, supervisor, workers = 0, 0.0, set()
     while process.poll() is None:
         try:
@@ -82,7 +86,8 @@ def night(recipe: str, folder: Path) -> dict[str, float]:
         time.sleep(0.1)
     wall = time.perf_counter() - begun
     if process.returncode:
-        raise SystemExit(f"the night ended with {process.returncode}")
+        said = (folder / "night.log").read_text(encoding="utf-8")[-2000:]
+        raise SystemExit(f"the night ended with {process.returncode}:\n{said}")
     told = {int(path.name): json.loads(path.read_text()) for path in (folder / "times").iterdir()}
     store = sum(spent for pid, (spent, _) in told.items() if pid in workers)
     return {
@@ -98,14 +103,16 @@ def night(recipe: str, folder: Path) -> dict[str, float]:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("recipe", nargs="?", default="demo")
+    ask.add_argument("--rounds", metavar="N", help="rounds after the seed's; the recipe's without it")
+    ask.add_argument("--times", type=int, default=5, help="how often the commands are begun of which the least is told")
     ask.add_argument("--keep", metavar="DIR", help="leave the night's workspace in this new folder, as DIR/runs")
     given = ask.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.keep or scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        found = night(given.recipe, folder)
-        found["help_s"] = seconds("--help")
-        found["status_s"] = seconds("status", "-w", str(folder / "runs"))
+        found = night(given.recipe, folder, ["--rounds", given.rounds] if given.rounds else [])
+        found["help_s"] = seconds(given.times, "--help")
+        found["status_s"] = seconds(given.times, "status", "-w", str(folder / "runs"))
     print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=2))
 
 

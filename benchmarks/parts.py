@@ -1,6 +1,6 @@
 """What each part of the loop gives: the demo as shipped, and the demo with one part changed, as a table.
 
-    python benchmarks/parts.py [--seeds 7] [--at-once 1] [--keep DIR]
+    python benchmarks/parts.py [--part "as shipped"] [--seeds 7] [--at-once 1] [--keep DIR [--read]] [--changes TOML]
 
 Request F1 on test by round with completion F1 in brackets, in per cent; a round that the gate held is marked. A night
 is six to eight minutes on two cores. A workspace that is there already (--keep) goes on instead of beginning again.
@@ -8,15 +8,14 @@ is six to eight minutes on two cores. A workspace that is there already (--keep)
 
 import argparse
 import json
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nights import RANDOM, night
+from nights import RANDOM, add_options, asked, challenger
 
-from wizloop.store import evaluations, models, steps
+from wizloop.store import evaluations, steps
 from wizloop.store.db import Store
 
 PARTS: dict[str, Mapping[str, Any]] = {
@@ -30,20 +29,16 @@ PARTS: dict[str, Mapping[str, Any]] = {
 def cells(workspace: Path) -> list[str]:
     """One cell for each round of a night."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        return [_cell(db, each) for each in steps.rounds(db) if _challenger(db, each.number) is not None]
-
-
-def _challenger(db: Any, number: int) -> models.Model | None:
-    return next((one for one in models.in_round(db, number) if one.role == "challenger"), None)
+        return [_cell(db, each) for each in steps.rounds(db) if challenger(db, each.number) is not None]
 
 
 def _cell(db: Any, each: steps.Round) -> str:
-    challenger = _challenger(db, each.number)
-    assert challenger is not None
+    model = challenger(db, each.number)
+    assert model is not None
     f1 = {
         one.task: json.loads(one.metrics_json)["f1"]
         for one in evaluations.of_round(db, each.number)
-        if one.benchmark != "dev" and one.model_id == challenger.id
+        if one.benchmark != "dev" and one.model_id == model.id
     }
     request, completion = (_per_cent(f1.get(task)) for task in ("request", "completion"))
     return f"{request} ({completion})" + ("" if each.passed else ", held")
@@ -55,19 +50,18 @@ def _per_cent(value: float | None) -> str:
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--part", choices=PARTS, action="append", help="one or more; all without it")
     ask.add_argument("--seeds", type=int, nargs="+", default=[7])
-    ask.add_argument("--at-once", type=int, default=1)
-    ask.add_argument("--keep", type=Path)
+    add_options(ask)
     given = ask.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = given.keep or Path(scratch)
-        jobs = [(seed, name) for seed in given.seeds for name in PARTS]
+    jobs = [(seed, name) for seed in given.seeds for name in given.part or PARTS]
+    with asked(ask, given) as nights:
 
         def run(job: tuple[int, str]) -> list[str]:
             seed, name = job
-            workspace = folder / f"{seed}-{name.replace(' ', '-')}"
-            night("demo", workspace, {"seed": seed, **PARTS[name]})
-            return cells(workspace)
+            workspace = f"{seed}-{name.replace(' ', '-')}"
+            nights.run("demo", workspace, {}, {"seed": seed, **PARTS[name]})
+            return cells(nights.folder / workspace)
 
         with ThreadPoolExecutor(given.at_once) as pool:
             found = dict(zip(jobs, pool.map(run, jobs), strict=True))

@@ -1,7 +1,7 @@
 """What else there is, under the faults and kills that `teachers.py` deals out: how often one question is paid for.
 
-    python benchmarks/peers.py sdk  [--calls 300]               # the SDKs' own retries, no kill
-    python benchmarks/peers.py dbos [--calls 300] [--kills 10]  # DBOS steps on SQLite; wants `pip install dbos`
+    python benchmarks/peers.py sdk  [--calls 300] [--seed 1]               # the SDKs' own retries, no kill
+    python benchmarks/peers.py dbos [--calls 300] [--seed 1] [--kills 10]  # DBOS on SQLite; wants `pip install dbos`
 
 The provider is tests/servers' Claude for both, and Gemini for the SDKs; it bills by the hash of what was asked.
 """
@@ -55,9 +55,10 @@ def question(n: int) -> dict[str, Any]:
     }
 
 
-def sdk(calls: int) -> list[dict[str, Any]]:
+def sdk(calls: int, seed: int) -> list[dict[str, Any]]:
     """Both SDKs with the retries that they bring: anthropic as it comes, google-genai with its retry options set."""
     import anthropic
+    import httpx2
     from google import genai
     from google.genai import errors, types
 
@@ -74,17 +75,17 @@ def sdk(calls: int) -> list[dict[str, Any]]:
         except (errors.APIError, ValueError, OSError, httpx2.HTTPError):
             return
 
-    import httpx2
-
     found = []
-    with ClaudeServer(script(1), latency_s=0.02, deadline_s=DEADLINE_S) as server:
-        claude = anthropic.Anthropic(api_key=KEY, base_url=server.url)
+    with (
+        ClaudeServer(script(seed), latency_s=0.02, deadline_s=DEADLINE_S) as server,
+        anthropic.Anthropic(api_key=KEY, base_url=server.url) as claude,
+    ):
         found.append(_all("anthropic, its own retries", server, ask_claude, calls))
-    with GeminiServer(script(1), latency_s=0.02, deadline_s=DEADLINE_S) as server:
+    with GeminiServer(script(seed), latency_s=0.02, deadline_s=DEADLINE_S) as server:
         retries = types.HttpRetryOptions(attempts=5, initial_delay=0.05, max_delay=0.5)
         options = types.HttpOptions(base_url=server.url, timeout=int(DEADLINE_S * 1000), retry_options=retries)
-        gemini = genai.Client(api_key=KEY, http_options=options)
-        found.append(_all("google-genai, retry_options of five attempts", server, ask_gemini, calls))
+        with genai.Client(api_key=KEY, http_options=options) as gemini:
+            found.append(_all("google-genai, retry_options of five attempts", server, ask_gemini, calls))
     return found
 
 
@@ -109,12 +110,12 @@ def _books(name: str, server: Provider, calls: int, kills: int, seconds: float) 
     }
 
 
-def dbos(folder: Path, calls: int, kills: int) -> dict[str, Any]:
+def dbos(folder: Path, calls: int, kills: int, seed: int) -> dict[str, Any]:
     """One DBOS workflow with a step for each question, killed and recovered."""
     if importlib.util.find_spec("dbos") is None:
         raise SystemExit("this part wants `pip install dbos` in the environment that runs it")
-    rng, killed, began = random.Random(1), 0, time.monotonic()
-    with ClaudeServer(script(1), latency_s=0.02, deadline_s=DEADLINE_S) as server:
+    rng, killed, began = random.Random(seed), 0, time.monotonic()
+    with ClaudeServer(script(seed), latency_s=0.02, deadline_s=DEADLINE_S) as server:
         with (folder / "child.log").open("ab") as log:
             while True:
                 command = [sys.executable, str(Path(__file__)), "child", str(folder), server.url, str(calls)]
@@ -171,7 +172,9 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     for name in ("sdk", "dbos"):
-        parts.add_parser(name).add_argument("--calls", type=int, default=300)
+        part = parts.add_parser(name)
+        part.add_argument("--calls", type=int, default=300)
+        part.add_argument("--seed", type=int, default=1, help="of the faults")
     parts.choices["dbos"].add_argument("--kills", type=int, default=10)
     child = parts.add_parser("child")
     for name in ("folder", "url", "calls"):
@@ -181,10 +184,10 @@ def _main() -> None:
         _child(options.folder, options.url, int(options.calls))
         return
     if options.part == "sdk":
-        print(json.dumps(sdk(options.calls), indent=1))
+        print(json.dumps(sdk(options.calls, options.seed), indent=1))
         return
     with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
-        print(json.dumps(dbos(Path(folder), options.calls, options.kills), indent=1))
+        print(json.dumps(dbos(Path(folder), options.calls, options.kills, options.seed), indent=1))
 
 
 if __name__ == "__main__":

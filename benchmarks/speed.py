@@ -1,7 +1,7 @@
 """How fast the MLX backend is, against mlx-lm and mlx-lm-lora in the same process, on the same prompts and token
 counts.
 
-    python benchmarks/speed.py [--model tiny|wide] [--prompts 64] [--repeats 3]
+    python benchmarks/speed.py [--model tiny|wide] [--prompts 64] [--tokens 24] [--repeats 3]
 
 `tiny` is the embedded guard's shape, `wide` a random-weight Llama of 4 layers, 512 wide. Both read the real instruction
 in front of each demo prompt. Every contender is run in turn, `repeats` times; the ratio is of the best times. Sampling
@@ -27,8 +27,8 @@ from wizloop.backends.tiny_guard import Shape, build
 from wizloop.recipes import policies
 from wizloop.recipes.demo_text import pretraining_text
 
-TOKENS = 24
 TRACES = 4
+BATCH = 8
 HARM = Choice((" harmful", " unharmful"))
 SHAPES = {"tiny": Shape(), "wide": Shape(layers=4, width=512, mlp=1024, heads=8)}
 
@@ -67,7 +67,7 @@ def timed(units: int, run: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / units
 
 
-def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[str, Any]:
+def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: int) -> dict[str, Any]:
     """Seconds per trace of the loop, of batch_generate and of ours; seconds per sample of the label alone."""
     from mlx_lm import generate
     from mlx_lm.generate import batch_generate
@@ -82,7 +82,7 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[s
     def loop() -> float:
         def run() -> None:
             for ids in whole:
-                generate(model, tokenizer, prompt=ids, max_tokens=TOKENS, sampler=sampler)
+                generate(model, tokenizer, prompt=ids, max_tokens=tokens, sampler=sampler)
 
         return timed(len(whole), run)
 
@@ -93,7 +93,7 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[s
                     model,
                     tokenizer,
                     traced,
-                    max_tokens=TOKENS,
+                    max_tokens=tokens,
                     sampler=sampler,
                     completion_batch_size=rows,
                     prefill_batch_size=rows,
@@ -107,7 +107,7 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[s
 
     def ours() -> float:
         def run() -> None:
-            sampling = Sampling(TRACES, TRACES, 0.7, 0.95, TOKENS, seed=1, watch={"harm": HARM}, rows=128)
+            sampling = Sampling(TRACES, TRACES, 0.7, 0.95, tokens, seed=1, watch={"harm": HARM}, rows=128)
             traces = guard.sample(prompts, sampling)
             drawn["ours"] = sum(trace.tokens for each in traces for trace in each) / len(traced)
 
@@ -131,21 +131,23 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[s
 
 
 def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[str, Any]:
-    """Seconds per HS-DPO step of mlx-lm-lora (reference run at every step) and of ours, on the same 64 pairs in steps
-    of 8.
+    """Seconds per HS-DPO step of mlx-lm-lora (reference run at every step) and of ours, on the same pairs, 64 at most,
+    in steps of 8.
     """
     from mlx import optimizers
 
     reason = "The words ask for help with a plan that would hurt somebody who is named in it.\nAnswers:\nRequest:"
     right, wrong = (reason + word + "\nCompletion: None\nResponse: None" for word in HARM.words)
-    pairs = [DpoPair(i, prompt, right, wrong, 1.0) for i, prompt in enumerate(prompts[:64])]
+    # Whole steps alone: the peer leaves out what is over.
+    asked = prompts[: min(64, len(prompts) // BATCH * BATCH)]
+    pairs = [DpoPair(i, prompt, right, wrong, 1.0) for i, prompt in enumerate(asked)]
     lora = LoraShape(16, 2.0, 0.0, -1)
     theirs = _mlx_lm_lora(base, guard, pairs, lora)
 
     loaded = mlx_load.load(base, None, quantise=False, fuse=False)
     mlx_load.add_new_adapter(loaded.model, lora)
     hidden, head = mlx_load.split(loaded.model)
-    settings = TrainSettings(epochs=1, batch=8, lr=1e-5, seed=1, checkpoint_every=1000, max_tokens=1024)
+    settings = TrainSettings(epochs=1, batch=BATCH, lr=1e-5, seed=1, checkpoint_every=1000, max_tokens=1024)
     rows, _ = training_rows.dpo_rows(pairs, guard.tokens, settings.max_tokens)
     plan = training_rows.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
     shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
@@ -221,7 +223,7 @@ def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: 
                 "rejected_prompt_length": length,
             }
         )
-    steps = len(rows) // 8
+    steps = len(rows) // BATCH
 
     def run() -> float:
         with (
@@ -230,7 +232,7 @@ def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: 
             contextlib.redirect_stderr(io.StringIO()),
         ):
             args = DPOTrainingArgs(
-                batch_size=8,
+                batch_size=BATCH,
                 iters=steps,
                 steps_per_report=steps,
                 steps_per_eval=10_000,
@@ -254,8 +256,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(SHAPES), action="append")
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=24, help="of a trace")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+    if given.prompts < BATCH:
+        parser.error(f"--prompts: a step of HS-DPO wants {BATCH} or more")
     for name in given.model or list(SHAPES):
         with tempfile.TemporaryDirectory() as folder:
             make_model(Path(folder), name)
@@ -269,7 +274,8 @@ def main() -> None:
                 "prompts": len(prompts),
             }
             print(json.dumps(about, indent=2), flush=True)
-            print(json.dumps({"classify": classify(guard, prompts, given.repeats)}, indent=2), flush=True)
+            read = classify(guard, prompts, given.tokens, given.repeats)
+            print(json.dumps({"classify": read}, indent=2), flush=True)
             print(json.dumps({"dpo": dpo(folder, guard, prompts, given.repeats)}, indent=2), flush=True)
 
 

@@ -1,16 +1,18 @@
 """How fast HS-DPO on torch is, and what memory it takes, against TRL's DPOTrainer as it comes, on the same pairs.
 
-    python benchmarks/torch_dpo.py [--pairs 48] [--repeats 2]
+    python benchmarks/torch_dpo.py [--pairs 48] [--batch 8] [--layers 14] [--longest 4000] [--repeats 2] [--here]
 
-The model has random weights and Qwen3's architecture, about 30 M parameters. Prompts and answers are recorded ones of
-../shared/data: the 8B guard's answer is the chosen one, the 1B guard's the rejected one. Both sides train the same LoRA
-adapter, whose start is the reference, 8 pairs a step; TRL runs the reference beside every step. Each side runs in a
-process of its own, in turn. A step's time is processor time, which other work on the machine does not lengthen, and the
-mean after the first step; the reference's pass of ours is added to an epoch's steps, and a run of two epochs pays it
-once. Memory is the process's peak, and what of it came after loading.
+The model has random weights and Qwen3's architecture, about 30 M parameters with 14 layers. Prompts and answers are
+recorded ones of ../shared/data: the 8B guard's answer is the chosen one, the 1B guard's the rejected one. Both sides
+train the same LoRA adapter, whose start is the reference, 8 pairs a step; TRL runs the reference beside every step.
+Each side runs in a process of its own, in turn; with --here both in this one, which is quicker and tells nothing of
+memory. A step's time is processor time, which other work on the machine does not lengthen, and the mean after the first
+step; the reference's pass of ours is added to an epoch's steps, and a run of two epochs pays it once. Memory is the
+process's peak, and what of it came after loading.
 """
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -23,12 +25,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch_speed import DATA, make_model
+from torch_speed import DATA, LAYERS, make_model
 
 from wizloop.backends.guard_types import DpoPair, Encoded, LoraShape, TrainSettings
 
-BATCH, RANK = 8, 16
-LORA = LoraShape(RANK, 2.0, 0.0, -1)
+LORA = LoraShape(16, 2.0, 0.0, -1)
+Rows = list[tuple[str, str, str]]
+"""(prompt, chosen, rejected)."""
 
 
 def recorded(size: str) -> list[dict[str, str]]:
@@ -37,17 +40,17 @@ def recorded(size: str) -> list[dict[str, str]]:
         return [json.loads(line) for line in file]
 
 
-def texts(count: int) -> list[tuple[str, str, str]]:
-    """(prompt, chosen, rejected) whose answers differ, evenly from the file, none longer than 4,000 characters."""
+def texts(count: int, longest: int) -> Rows:
+    """Those whose answers differ, evenly from the file, with fewer characters than `longest` in all."""
     rows = [
         (good["prompt"], good["predict"], bad["predict"])
         for good, bad in zip(recorded("8B"), recorded("1B"), strict=True)
-        if good["predict"] != bad["predict"] and len(good["prompt"]) + len(good["predict"] + bad["predict"]) < 4_000
+        if good["predict"] != bad["predict"] and len(good["prompt"]) + len(good["predict"] + bad["predict"]) < longest
     ]
     return rows[:: max(1, len(rows) // count)][:count]
 
 
-def ours(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
+def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
     from wizloop.backends import torch_adapter, torch_load, torch_train, training_rows
     from wizloop.backends.tokens import Tokens
     from wizloop.backends.torch_batches import MOST_TOKENS, dpo_batches
@@ -60,7 +63,7 @@ def ours(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
         DpoPair(i, Encoded((), tuple(tokens.encode_data(asked))), good, bad, 1.0)
         for i, (asked, good, bad) in enumerate(rows)
     ]
-    settings = TrainSettings(epochs=1, batch=BATCH, lr=1e-6, seed=1, checkpoint_every=10_000, max_tokens=4096, beta=0.1)
+    settings = TrainSettings(epochs=1, batch=batch, lr=1e-6, seed=1, checkpoint_every=10_000, max_tokens=4096, beta=0.1)
     known, _ = training_rows.dpo_rows(pairs, tokens, settings.max_tokens)
     plan = training_rows.Plan([len(row.chosen.ids) for row in known], settings, "benchmark")
     before = memory()
@@ -79,12 +82,16 @@ def ours(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
     return {"reference_s": pass_s, "steps": plan.steps, **told(ends, before)}
 
 
-def trl(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
+def trl(base: str, rows: Rows, batch: int) -> dict[str, float]:
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
     from wizloop.backends import torch_adapter, torch_load
+
+    class Peer(DPOTrainer):
+        def _send_telemetry(self) -> None:
+            """As it comes, but that it does not tell its makers."""
 
     loaded = torch_load.load(base, None, quantise=False, device="cpu")
     model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=1)
@@ -100,7 +107,7 @@ def trl(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
         # What is not named is TRL's own default, gradient checkpointing among it; nothing is cut.
         args = DPOConfig(
             folder,
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=batch,
             num_train_epochs=1,
             max_length=None,
             use_cpu=True,
@@ -109,7 +116,7 @@ def trl(base: str, rows: list[tuple[str, str, str]]) -> dict[str, float]:
             save_strategy="no",
             disable_tqdm=True,
         )
-        trainer = DPOTrainer(model, args=args, processing_class=loaded.tokenizer, train_dataset=data)
+        trainer = Peer(model, args=args, processing_class=loaded.tokenizer, train_dataset=data)
         trainer.add_callback(Watch())
         trainer.train()
     return {"reference_s": 0.0, "steps": len(ends), **told(ends, before)}
@@ -120,51 +127,67 @@ def told(ends: list[float], before: float) -> dict[str, float]:
 
 
 def memory() -> float:
-    """The process's peak so far, in MB; Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The process's peak so far, in MiB; Linux counts in KiB, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-SIDES: dict[str, Callable[[str, list[tuple[str, str, str]]], dict[str, float]]] = {"trl": trl, "ours": ours}
+SIDES: dict[str, Callable[[str, Rows, int], dict[str, float]]] = {"trl": trl, "ours": ours}
 
 
-def in_turn(folder: str, pairs: int, repeats: int) -> dict[str, list[dict[str, float]]]:
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
-    for _ in range(repeats):
-        for name in SIDES:
-            command = [sys.executable, __file__, "--side", name, "--base", folder, "--pairs", str(pairs)]
-            quiet = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
-            results[name].append(json.loads(done.stdout.splitlines()[-1]))
-    return results
+def apart(name: str, folder: str, given: argparse.Namespace) -> dict[str, float]:
+    """A side in a process of its own."""
+    same = [word for key in ("pairs", "batch", "longest") for word in (f"--{key}", str(getattr(given, key)))]
+    command = [sys.executable, __file__, "--side", name, "--base", folder, *same]
+    quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def here(name: str, folder: str, rows: Rows, batch: int) -> dict[str, float]:
+    """A side in this process."""
+    # TRL prints its own table.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = SIDES[name](folder, rows, batch)
+    return {key: value for key, value in found.items() if not key.endswith("_mb")}
 
 
 def compared(results: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     best = {name: min(runs, key=lambda run: run["step_s"]) for name, runs in results.items()}
     one, other = best["ours"], best["trl"]
     whole = one["step_s"] + one["reference_s"] / one["steps"]
+    kinds = [kind for kind in ("peak", "grown") if f"{kind}_mb" in one]
     return {
         **best,
         "step_ratio": round(other["step_s"] / one["step_s"], 2),
         "step_ratio_with_the_reference_pass": round(other["step_s"] / whole, 2),
-        "peak_ratio": round(one["peak_mb"] / other["peak_mb"], 2),
-        "grown_ratio": round(one["grown_mb"] / other["grown_mb"], 2),
+        **{f"{kind}_ratio": round(one[f"{kind}_mb"] / other[f"{kind}_mb"], 2) for kind in kinds},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=8, help="pairs a step")
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--longest", type=int, default=4000, help="characters of a prompt and both its answers")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--here", action="store_true", help="both sides in this process")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--base", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    rows = texts(given.pairs)
+    rows = texts(given.pairs, given.longest)
+    if len(rows) <= given.batch:
+        parser.error(f"{len(rows)} pairs at {given.batch} a step are one step, and the first is not counted")
     if given.side:
-        print(json.dumps(SIDES[given.side](given.base, rows)))
+        print(json.dumps(SIDES[given.side](given.base, rows, given.batch)))
         return
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
     with tempfile.TemporaryDirectory() as folder:
-        parameters = make_model(Path(folder), [text for row in rows for text in row])
-        results = in_turn(folder, given.pairs, given.repeats)
+        parameters = make_model(Path(folder), [text for row in rows for text in row], given.layers)
+        for name in [*SIDES] * given.repeats:
+            found = here(name, folder, rows, given.batch) if given.here else apart(name, folder, given)
+            results[name].append(found)
     print(json.dumps({"parameters": parameters, "pairs": len(rows), **compared(results)}, indent=2))
 
 

@@ -1,10 +1,11 @@
 """How fast the torch backend classifies, against transformers' own `generate`, on the same prompts in one process.
 
-    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--repeats 1] [--device cpu] [--processor-time]
+    python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--layers 14] [--repeats 1] [--device cpu]
+                                     [--processor-time]
 
-The model has random weights and Qwen3's architecture, about 30 M parameters; the prompts are real ones from
-../shared/data behind the real instruction. generate reads one prompt at a time, and 16 at a time; a line is printed as
-soon as a part is measured:
+The model has random weights and Qwen3's architecture, about 30 M parameters with 14 layers; the prompts are real ones
+from ../shared/data behind the real instruction. generate reads one prompt at a time, and 16 at a time; a line is
+printed as soon as a part is measured:
 
 - label: generate writes the answer block, and P(harmful) is read at its first verdict; ours is one forward pass behind
   the shared instruction;
@@ -54,13 +55,13 @@ LOOP = 8
 SHAPE = {
     "hidden_size": 384,
     "intermediate_size": 1152,
-    "num_hidden_layers": 14,
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "head_dim": 64,
     "tie_word_embeddings": True,
     "eos_token_id": 0,
 }
+LAYERS = 14
 
 
 def real_texts() -> list[str]:
@@ -72,14 +73,15 @@ def real_texts() -> list[str]:
     return [text for both in zip(harmful, traffic, strict=False) for text in both]
 
 
-def make_model(folder: Path, texts: list[str]) -> int:
+def make_model(folder: Path, texts: list[str], layers: int) -> int:
     """Write the random model and a tokenizer learned from the texts; its parameters."""
     # The instruction is no fixed text here, which would be one token a sentence: a published model has no such tokens.
     fixed = [f"Answers:\nRequest:{word}" for word in HARM.words]
     tokenizer = train_tokenizer(texts, fixed, 16_384)
     write_tokenizer(folder, tokenizer, 4096)
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", vocab_size=16_384, **SHAPE))
+    shape = AutoConfig.for_model("qwen3", vocab_size=16_384, num_hidden_layers=layers, **SHAPE)
+    model = AutoModelForCausalLM.from_config(shape)
     model.save_pretrained(folder)
     return int(sum(each.numel() for each in model.parameters()))
 
@@ -293,6 +295,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=250)
+    parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
@@ -301,7 +304,7 @@ def main() -> None:
     device, _ = torch_load.choose_device(given.device)
     texts = real_texts()
     with tempfile.TemporaryDirectory() as folder:
-        parameters = make_model(Path(folder), texts)
+        parameters = make_model(Path(folder), texts, given.layers)
         guard = torch_guard.load(folder, device=device)
         about = {
             "parameters_millions": round(parameters / 1e6, 1),

@@ -1,6 +1,7 @@
 """The terminal interface on a large workspace that is being written to: how soon it shows, answers and keeps.
 
-    python benchmarks/tui.py [--samples 100000] [--part keys]
+    python benchmarks/tui.py [--samples 100000] [--waiting 5000] [--presses 200] [--starts 5] [--turns 3] [--seconds 6]
+                             [--part keys]
 
 A writer adds 20,000 predictions a minute meanwhile, in a process of its own. Key to screen is from the app's queue
 to the first drawing that shows what the key does. Textual's DataTable is the peer for the first paint of a table.
@@ -71,15 +72,18 @@ def prediction(model_id, sample_id):
     )
 
 
-def make(workspace, n, waiting):
-    """A workspace with so many samples, each judged by model 1, and traces that wait."""
+def make(workspace, n, waiting, turns):
+    """A workspace with so many samples, each judged by model 1, and traces that wait.
+
+    Model 2 is for the writer beside, and of the others one for each measurement of a writer.
+    """
     with Store.create(workspace) as store:
         with store.write() as db:
             control.create_run(
                 db, name="bench", recipe_json="{}", recipe_hash="", seed=1, cap_micro=None, until=None, rounds_wanted=3,
                 now=NOW,
             )  # fmt: skip
-            for name in ("r00", *(f"m{k}" for k in range(1, 8))):
+            for name in ("r00", "beside", *(f"m{k}" for k in range(2 * turns))):
                 role = "challenger" if name == "r00" else "member"
                 models.add(
                     db, name=name, role=role, round=0, parent_id=None, path="m", sha256="", meta_json="{}", now=NOW
@@ -90,10 +94,10 @@ def make(workspace, n, waiting):
             with store.write() as db:
                 rows = [
                     samples.NewSample("pool", f"How do I do the thing number {k}? " * 6, None, "made", str(k))
-                    for k in range(start, start + 10_000)
+                    for k in range(start, min(n, start + 10_000))
                 ]
                 samples.add(db, rows, NOW)
-                predictions.add(db, [prediction(1, k + 1) for k in range(start, start + 10_000)])
+                predictions.add(db, [prediction(1, start + k) for k in range(1, len(rows) + 1)])
         with store.write() as db:
             for k in range(1, waiting + 1):
                 call = teaching.plan(
@@ -278,7 +282,7 @@ def approvals(workspace, n):
     return took
 
 
-def throughput(workspace, tuis, model, seconds=6.0):
+def throughput(workspace, tuis, model, seconds):
     """Predictions a second of a writer at full speed, with so many watching."""
     if tuis:
         with watching(workspace) as (_, descriptor, _):
@@ -288,9 +292,9 @@ def throughput(workspace, tuis, model, seconds=6.0):
         return float(writer.communicate()[0])
 
 
-def tell_start(workspace):
+def tell_start(workspace, times):
     starts, memory = [], 0.0
-    for _ in range(5):
+    for _ in range(times):
         with watching(workspace) as (pid, descriptor, took):
             starts.append(took)
             for key in (b"2", b"3", b"\x1b[6~", b"4", b"5"):
@@ -307,11 +311,11 @@ def tell_keys(found):
         print(f"  {name}: {told(took)}, most {max(took):.1f} ms")
 
 
-def tell_writer(workspace):
+def tell_writer(workspace, turns, seconds):
     rates = {0: [], 2: []}
-    for model in range(3, 9):
+    for model in range(3, 3 + 2 * turns):
         tuis = 2 * (model % 2)
-        rates[tuis].append(throughput(workspace, tuis, model))
+        rates[tuis].append(throughput(workspace, tuis, model, seconds))
     best = {tuis: max(found) for tuis, found in rates.items()}
     print(f"writer: {best[0]:,.0f} a second alone, {best[2]:,.0f} with two watching: {best[2] / best[0]:.3f}")
 
@@ -321,16 +325,19 @@ def main():
     asked.add_argument("--samples", type=int, default=100_000)
     asked.add_argument("--waiting", type=int, default=5000)
     asked.add_argument("--presses", type=int, default=200, help="keys on each screen")
+    asked.add_argument("--starts", type=int, default=5, help="of the command on a terminal")
+    asked.add_argument("--turns", type=int, default=3, help="of the writer, alone and watched")
+    asked.add_argument("--seconds", type=float, default=6.0, help="of each of these")
     asked.add_argument("--part", choices=PARTS, action="append", help="one or more; all without it")
     given = asked.parse_args()
     n, waiting, parts = given.samples, given.waiting, given.part or PARTS
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder) / "runs"
-        make(workspace, n, waiting)
+        make(workspace, n, waiting, given.turns)
         print(f"{n:,} samples, {waiting:,} traces wait, load {os.getloadavg()[0]:.1f}")
         with writing(workspace):
             if "start" in parts:
-                tell_start(workspace)
+                tell_start(workspace, given.starts)
             if "keys" in parts:
                 tell_keys(asyncio.run(keys(workspace, given.presses)))
             if "approvals" in parts:
@@ -339,7 +346,7 @@ def main():
             ours, peer = asyncio.run(first_paint(workspace, n))
             print(f"first paint of the samples: {1000 * ours:.0f} ms; DataTable {peer:.2f} s: {peer / ours:.0f} times")
         if "writer" in parts:
-            tell_writer(workspace)
+            tell_writer(workspace, given.turns, given.seconds)
 
 
 if __name__ == "__main__":

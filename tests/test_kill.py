@@ -1,12 +1,10 @@
-"""A night killed at random ends with the rows of one left alone; the full version is benchmarks/kill.py."""
+"""A night killed at random ends with the rows of one left alone: benchmarks/kill.py on a small recipe."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.where import ROOT
+from tests.benchmarks.running import objects, printed
 
 RECIPE = """
 name = "small"
@@ -44,22 +42,11 @@ formats = ["adapter", "safetensors"]
 """
 
 
-@pytest.fixture
-def kill() -> ModuleType:
-    path = ROOT / "benchmarks" / "kill.py"
-    spec = importlib.util.spec_from_file_location("kill", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.timeout(900)
-def test_a_night_killed_five_times_ends_with_the_same_rows(kill: ModuleType, tmp_path: Path) -> None:
+def test_a_night_killed_five_times_ends_with_the_same_rows(tmp_path: Path) -> None:
     recipe = tmp_path / "small.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    report = kill.run(str(recipe), 5, 3, tmp_path)
+    (report,) = objects(printed("kill.py", str(recipe), "--kills", "5", "--seed", "3"))
     assert report["kills"] == 5
     assert report["rows"] > 400
     assert report["differences"] == {}
