@@ -1,7 +1,7 @@
 """The terminal interface on a large workspace that is being written to: how soon it shows, answers and keeps.
 
     python benchmarks/tui.py [--samples 100000] [--waiting 5000] [--presses 200] [--starts 5] [--turns 3] [--seconds 6]
-                             [--part keys]
+                             [--rest 1] [--part keys]
 
 A writer adds 20,000 predictions a minute meanwhile, in a process of its own. Key to screen is from the app's queue
 to the first drawing that shows what the key does. Textual's DataTable is the peer for the first paint of a table.
@@ -196,7 +196,7 @@ MOVES = (
 )
 
 
-async def keys(workspace, presses):
+async def keys(workspace, presses, rest):
     """Milliseconds from a key in the app's queue to the drawing of its effect, by screen."""
     found = {}
     gc.freeze()
@@ -206,7 +206,7 @@ async def keys(workspace, presses):
         async with app.run_test(size=(120, 40)) as pilot:
             for name, room, moves in MOVES:
                 await pilot.press(room)
-                await pilot.pause(1.0)
+                await pilot.pause(rest)
                 took = found.setdefault(name, [])
                 for at in range(presses):
                     app.before = app.shows
@@ -282,24 +282,24 @@ def approvals(workspace, n):
     return took
 
 
-def throughput(workspace, tuis, model, seconds):
+def throughput(workspace, tuis, model, seconds, rest):
     """Predictions a second of a writer at full speed, with so many watching."""
     if tuis:
         with watching(workspace) as (_, descriptor, _):
-            drain(descriptor, 1.0)
-            return throughput(workspace, tuis - 1, model, seconds)
+            drain(descriptor, rest)
+            return throughput(workspace, tuis - 1, model, seconds, rest)
     with writing(workspace, 200, 0.003, seconds, model) as writer:
         return float(writer.communicate()[0])
 
 
-def tell_start(workspace, times):
+def tell_start(workspace, times, rest):
     starts, memory = [], 0.0
     for _ in range(times):
         with watching(workspace) as (pid, descriptor, took):
             starts.append(took)
             for key in (b"2", b"3", b"\x1b[6~", b"4", b"5"):
                 os.write(descriptor, key)
-                drain(descriptor, 0.5)
+                drain(descriptor, rest / 2)
             memory = max(memory, psutil.Process(pid).memory_info().rss / 1e6)
     print(f"first screen from the command: {percentile(starts, 0.5):.2f} s (most {max(starts):.2f})")
     print(f"memory: {memory:.0f} MB")
@@ -311,11 +311,11 @@ def tell_keys(found):
         print(f"  {name}: {told(took)}, most {max(took):.1f} ms")
 
 
-def tell_writer(workspace, turns, seconds):
+def tell_writer(workspace, turns, seconds, rest):
     rates = {0: [], 2: []}
     for model in range(3, 3 + 2 * turns):
         tuis = 2 * (model % 2)
-        rates[tuis].append(throughput(workspace, tuis, model, seconds))
+        rates[tuis].append(throughput(workspace, tuis, model, seconds, rest))
     best = {tuis: max(found) for tuis, found in rates.items()}
     print(f"writer: {best[0]:,.0f} a second alone, {best[2]:,.0f} with two watching: {best[2] / best[0]:.3f}")
 
@@ -328,6 +328,7 @@ def main():
     asked.add_argument("--starts", type=int, default=5, help="of the command on a terminal")
     asked.add_argument("--turns", type=int, default=3, help="of the writer, alone and watched")
     asked.add_argument("--seconds", type=float, default=6.0, help="of each of these")
+    asked.add_argument("--rest", type=float, default=1.0, help="seconds that a screen has before it is measured")
     asked.add_argument("--part", choices=PARTS, action="append", help="one or more; all without it")
     given = asked.parse_args()
     n, waiting, parts = given.samples, given.waiting, given.part or PARTS
@@ -337,16 +338,16 @@ def main():
         print(f"{n:,} samples, {waiting:,} traces wait, load {os.getloadavg()[0]:.1f}")
         with writing(workspace):
             if "start" in parts:
-                tell_start(workspace, given.starts)
+                tell_start(workspace, given.starts, given.rest)
             if "keys" in parts:
-                tell_keys(asyncio.run(keys(workspace, given.presses)))
+                tell_keys(asyncio.run(keys(workspace, given.presses, given.rest)))
             if "approvals" in parts:
                 print(f"approval: {told(approvals(workspace, 500))}")
         if "table" in parts:
             ours, peer = asyncio.run(first_paint(workspace, n))
             print(f"first paint of the samples: {1000 * ours:.0f} ms; DataTable {peer:.2f} s: {peer / ours:.0f} times")
         if "writer" in parts:
-            tell_writer(workspace, given.turns, given.seconds)
+            tell_writer(workspace, given.turns, given.seconds, given.rest)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def test_import_measures_both_sides_on_the_same_rows() -> None:
 
 
 def test_tui_goes_through_all_its_parts() -> None:
-    small = ("--samples", "400", "--waiting", "30", "--presses", "3")
-    lines = printed_apart("tui.py", *small, "--starts", "1", "--turns", "1", "--seconds", "0.3").splitlines()
+    small = ("--samples", "400", "--waiting", "30", "--presses", "3", "--starts", "1", "--turns", "1")
+    lines = printed_apart("tui.py", *small, "--seconds", "0.3", "--rest", "0.3").splitlines()
     assert lines[0].startswith("400 samples, 30 traces wait, load ")
     assert [line.partition(":")[0] for line in lines[1:]] == [
         "first screen from the command",
