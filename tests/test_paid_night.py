@@ -13,30 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from tests.servers import pairs
+from tests.servers.prices import PRICES
 from tests.servers.provider import Books
+from tests.shortest import SHORTEST
 from wizloop.loop.cli import app
 
 KEY = "sk-canary-9d31c0"
-PRICES = """
-[[price]]
-provider = "claude"
-model = "claude-sonnet-5-5"
-from = 2026-01-01
-input = 2.0
-output = 10.0
-cache_read = 0.1
-cache_write = 2.5
-cache_write_1h = 4.0
-[[price]]
-provider = "gemini"
-model = "gemini-3.8-flash"
-from = 2026-01-01
-input = 0.75
-output = 3.75
-cache_read = 0.075
-cache_write = 0.75
-"""
-RECIPE = """
+RECIPE = (
+    """
 name = "paid"
 source = "demo"
 seed = 5
@@ -56,25 +40,8 @@ layers = 1
 width = 32
 mlp = 32
 epochs = 0
-[classify]
-share = 0.1
-least = 1
-most = 1
-[members]
-count = 0
 [select]
 budget = 6
-[train]
-epochs = 1
-least_steps = 1
-[dpo]
-enabled = false
-[review]
-rule = "nothing"
-[gate]
-max_over_refusal_rise = 1.0
-max_unparsable = 1.0
-margin = 1.0
 [export]
 formats = ["adapter"]
 parity_n = 0
@@ -85,6 +52,8 @@ prices = "prices.toml"
 mode = "batch"
 poll_s = 0.05
 """
+    + SHORTEST
+)
 QUESTIONS = 16 + 6
 REFUSED = 7
 """Every third row of a batch."""

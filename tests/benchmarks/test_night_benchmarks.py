@@ -15,9 +15,11 @@ import pytest
 import tomli_w
 
 from tests.benchmarks.running import module, objects, printed
+from tests.shortest import SHORTEST
 from wizloop.recipes import schema
 
-SHORT = """
+SHORT = (
+    """
 rounds = 1
 [data_demo]
 pool = 60
@@ -32,30 +34,15 @@ layers = 1
 width = 32
 mlp = 32
 epochs = 0
-[classify]
-share = 0.1
-least = 1
-most = 1
-[members]
-count = 0
 [select]
 budget = 12
-[train]
-epochs = 1
-least_steps = 1
-[dpo]
-enabled = false
-[review]
-rule = "nothing"
-[gate]
-max_over_refusal_rise = 1.0
-max_unparsable = 1.0
-margin = 1.0
 [export]
 every_round = false
 formats = ["adapter"]
 parity_n = 0
 """
+    + SHORTEST
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from tests.loop.scripted import NOW
 from tests.servers.pairs import KEY, server
+from tests.servers.prices import PRICES
 from tests.servers.provider import Provider
 from tests.where import NEEDS_SHARED_DATA, SHARED_DATA
 from wizloop.loop.ahead.data import Usual, sources, usual_of
@@ -51,26 +52,6 @@ budget = 15
 names = ["claude", "gemini"]
 prices = "prices.toml"
 """
-PRICES = """
-[[price]]
-provider = "claude"
-model = "claude-sonnet-5-5"
-from = 2026-01-01
-input = 2.0
-output = 10.0
-cache_read = 0.1
-cache_write = 2.5
-cache_write_1h = 4.0
-[[price]]
-provider = "gemini"
-model = "gemini-3.8-flash"
-from = 2026-01-01
-input = 0.75
-output = 3.75
-cache_read = 0.075
-cache_write = 0.75
-"""
-"""Those of the providers on the loopback, on every day."""
 USUAL = "by usual lengths, the instruction from the cache: none was measured here yet, and thinking is not counted"
 
 
