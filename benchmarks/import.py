@@ -5,7 +5,7 @@
 Every measurement is a process of its own. `bare` reads the same JSON Lines with json.loads and hands them to the same
 SQLite, into the same table, in one transaction, with digests that were made before its clock starts: its connection has
 the settings of ours (WAL, synchronous FULL, 64 MB of cache, no checkpoint), its driver is as it comes, without the
-adapters that `engine.driver` gives to ours. `ours` is what `wizloop import` does: read, check, hash, spool, write.
+adapters that `sqlite.driver` gives to ours. `ours` is what `wizloop import` does: read, check, hash, spool, write.
 `hashing` is timed alone on the same rows and taken off; `near` is the search for near-duplicates of a test set, which
 runs after the import. The two sides take turns. The processor's clock leaves out what waits for the disk and for other
 work, so that a busy machine can be judged too.
@@ -33,7 +33,7 @@ import numpy as np
 
 from wizloop.loop.data import import_file, leaks
 from wizloop.recipes.sections import Data
-from wizloop.store import engine, hashing, samples
+from wizloop.store import hashing, samples, sqlite
 from wizloop.store.db import Store
 
 LENGTH = 300
@@ -53,7 +53,7 @@ def written(path: Path, rows: int, seed: int) -> Path:
 
 
 def driver_as_it_comes() -> ModuleType:
-    """The module that `engine.driver` takes, with nothing told to it."""
+    """The module that `sqlite.driver` takes, with nothing told to it."""
     try:
         return importlib.import_module("pysqlite3.dbapi2")
     except ImportError:
@@ -76,7 +76,7 @@ def bare(path: Path, workspace: Path, clock: Clock) -> dict[str, float]:
         digests = [hashing.content_digest(one, None) for one in prompts]
     names = (*samples.KEPT, "added_at")
     statement = f"INSERT INTO samples ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-    raw = engine.connect(workspace / engine.DB_NAME, "rw", module)
+    raw = sqlite.connect(workspace / sqlite.DB_NAME, "rw", module)
     began = clock()
     loading = 0.0
     raw.execute("BEGIN IMMEDIATE")
@@ -189,7 +189,7 @@ def main() -> None:
             found = bare(at, workspace, clock) if side == "bare" else ours(at, workspace, Path(test), clock)
         print(json.dumps(found))
         return
-    driver = engine.driver()
+    driver = sqlite.driver()
     where = f"SQLite {driver.sqlite_version} of {driver.__name__}, load {os.getloadavg()[0]:.2f}"
     print(f"{where}; rows per second, {given.clock} clock")
     names = ("rows", "bare", "bare_insert", "ours", "ours_without_hashing", "ratio", "ratio_writing", "hashing", "near")

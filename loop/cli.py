@@ -1,37 +1,55 @@
-"""The command `wizloop`: its commands by name. Each lives in a module by theme and imports what it needs when it runs.
+"""The command `wizloop`: its commands by name. Each lives in a module by theme, which is imported when it is asked for.
 
 Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
 import errno
+from importlib import import_module
 
 import click
 
-from wizloop.loop.commands import (
-    audit,
-    classify,
-    control,
-    evaluate,
-    export,
-    importing,
-    money,
-    recipes,
-    review,
-    show,
-    start,
-    teach,
-    traces,
-    upgrade,
-    watch,
-)
 from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse
 
+_MODULES = {
+    "start": "start",
+    "watch": "watch",
+    "status": "show",
+    "rounds": "show",
+    "pause": "control",
+    "resume": "control",
+    "stop": "control",
+    "review": "review",
+    "recipes": "recipes",
+    "doctor": "show",
+    "upgrade": "upgrade",
+    "import": "importing",
+    "leaks": "importing",
+    "classify": "classify",
+    "evaluate": "evaluate",
+    "audit": "audit",
+    "export": "export",
+    "teach": "teach",
+    "traces": "traces",
+    "costs": "money",
+    "keys": "money",
+}
+"""The module in loop/commands that holds each command, in the order in which an evening needs them."""
 
-class _InOrder(click.Group):
-    """Lists its commands as an evening needs them, and ends them with a sentence where they foresaw nothing."""
+
+class _ByName(click.Group):
+    """Imports the command that is asked for and no other, and ends with a sentence where none was foreseen."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"wizloop.loop.commands.{_MODULES[cmd_name]}")
+        # A word of Python's own cannot name a function: `import` is import_.
+        found = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
+        assert isinstance(found, click.Command)
+        return found
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -45,36 +63,10 @@ class _InOrder(click.Group):
             refuse(f"{error.filename or 'the output'}: {error.strerror or error}", FAILED)
 
 
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_ByName, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wizloop", message="wizloop %(version)s")
 def app() -> None:
     """Teach a small local safety guard overnight: it finds what it is unsure of, a teacher explains, it learns."""
-
-
-for command in (
-    start.start,
-    watch.watch,
-    show.status,
-    show.rounds,
-    control.pause,
-    control.resume,
-    control.stop,
-    review.review,
-    recipes.recipes,
-    show.doctor,
-    upgrade.upgrade,
-    importing.import_,
-    importing.leaks,
-    classify.classify,
-    evaluate.evaluate,
-    audit.audit,
-    export.export,
-    teach.teach,
-    traces.traces,
-    money.costs,
-    money.keys,
-):
-    app.add_command(command)
 
 
 def main() -> None:

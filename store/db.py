@@ -7,7 +7,7 @@ from types import ModuleType, TracebackType
 
 from sqlalchemy import Connection, Engine, select
 
-from wizloop.store import engine, errors, migrate
+from wizloop.store import engine, errors, migrate, sqlite, versions
 from wizloop.store.tables import controller
 
 __all__ = ["Connection", "Store", "make_folder"]
@@ -31,12 +31,12 @@ class Store:
 
     def __init__(self, folder: Path, writable: bool, generation: int | None, driver: ModuleType) -> None:
         self.folder = folder
-        self._path = folder / engine.DB_NAME
+        self._path = folder / sqlite.DB_NAME
         self._driver = driver
         self._generation = generation
         self._reader = engine.sqlite_engine(self._path, "ro", driver)
         self._writer: Engine | None = engine.sqlite_engine(self._path, "rw", driver) if writable else None
-        self.warning: str | None = engine.journal_for(driver.sqlite_version_info)[1]
+        self.warning: str | None = sqlite.journal_for(driver.sqlite_version_info)[1]
 
     @classmethod
     def create(cls, folder: Path, *, driver: ModuleType | None = None) -> "Store":
@@ -45,13 +45,13 @@ class Store:
         Raises errors.NoPlace, errors.SchemaTooNew, errors.Damaged, errors.JournalRefused, errors.DiskFull.
         """
         make_folder(folder)
-        module = driver or engine.driver()
-        maker = engine.sqlite_engine(folder / engine.DB_NAME, "rwc", module)
+        module = driver or sqlite.driver()
+        maker = engine.sqlite_engine(folder / sqlite.DB_NAME, "rwc", module)
         try:
             with maker.begin() as db:
                 found = migrate.revision(db)
-                migrate.refuse_newer(found, folder)
-                if found != migrate.HEAD:
+                versions.refuse_newer(found, folder)
+                if found != versions.HEAD:
                     migrate.upgrade(db)
         finally:
             maker.dispose()
@@ -70,9 +70,8 @@ class Store:
 
         Raises errors.NoWorkspace, errors.SchemaTooNew, errors.SchemaTooOld, errors.Damaged.
         """
-        if not (folder / engine.DB_NAME).is_file():
-            raise errors.NoWorkspace(f"there is no workspace in {folder}: `wizloop start` makes one")
-        store = cls(folder, not readonly, generation, driver or engine.driver())
+        sqlite.workspace_file(folder)
+        store = cls(folder, not readonly, generation, driver or sqlite.driver())
         try:
             store._check_schema()
         except BaseException:
@@ -83,14 +82,7 @@ class Store:
     def _check_schema(self) -> None:
         with self.read() as db:
             found = migrate.revision(db)
-        migrate.refuse_newer(found, self.folder)
-        if found is None:
-            raise errors.NoWorkspace(f"the workspace in {self.folder} was never finished: `wizloop start` makes it")
-        if found < migrate.HEAD:
-            raise errors.SchemaTooOld(
-                f"{self.folder} was written by an older wizloop (schema {found}, this one needs {migrate.HEAD}): "
-                "`wizloop upgrade` brings it up to date and starts nothing, `wizloop start` goes on with its run too"
-            )
+        versions.refuse_other(found, self.folder)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -129,13 +121,13 @@ class Store:
             raise errors.NotController(f"only the controller of {self.folder} may checkpoint")
         with self.read() as db:
             self._check_generation(db)
-        return engine.checkpoint(self._path, self._driver)
+        return sqlite.checkpoint(self._path, self._driver)
 
     def backup(self, to: Path) -> None:
         """Write a complete copy of the database to the file `to`, while others go on. Raises FileExistsError."""
         if to.exists():
             raise FileExistsError(f"{to} exists already: name a new file for the backup")
-        engine.backup(self._path, to, self._driver)
+        sqlite.backup(self._path, to, self._driver)
 
     def close(self) -> None:
         """Close every connection; the last writable one of all processes moves the log into the database."""

@@ -1,14 +1,11 @@
-"""Which schema a database has, and how it gets the newest one: forward only. Alembic loads only when there is work."""
+"""How a database gets the newest schema: forward only. Alembic loads only when there is work."""
 
 from pathlib import Path
 
 from sqlalchemy import Connection, MetaData, column, inspect, select, table
 
-from wizloop.store import errors
 from wizloop.store.columns import NAMES
-
-HEAD = "0006"
-"""The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
+from wizloop.store.versions import HEAD
 
 _VERSION = table("alembic_version", column("version_num"))
 
@@ -18,14 +15,6 @@ def revision(db: Connection) -> str | None:
     if not inspect(db).has_table("alembic_version"):
         return None
     return db.scalar(select(_VERSION.c.version_num))
-
-
-def refuse_newer(found: str | None, folder: Path) -> None:
-    """Raises errors.SchemaTooNew when the database is ahead of this code."""
-    if found is not None and found > HEAD:
-        raise errors.SchemaTooNew(
-            f"{folder} was written by a newer wizloop (schema {found}, this one knows {HEAD}): install that version"
-        )
 
 
 def upgrade(db: Connection, to: str = HEAD) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,17 +28,19 @@ def loaded(script: str, names: list[str]) -> list[str]:
     return done.stdout.splitlines()[-1].split() if done.stdout.strip() else []
 
 
-HELP = """
+def command(*words: str) -> str:
+    """A script that runs one command, which must end well."""
+    return f"""
 from wizloop.loop.cli import app
 try:
-    app(["--help"])
-except SystemExit:
-    pass
+    app({words!r})
+except SystemExit as ended:
+    assert not ended.code, ended.code
 """
 
 
 def test_help_loads_no_library_that_takes_time() -> None:
-    assert loaded(HELP, [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "alembic", "psutil"]) == []
+    assert loaded(command("--help"), [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "alembic", "psutil"]) == []
 
 
 @pytest.mark.parametrize(
@@ -61,9 +64,23 @@ def test_the_choice_of_a_backend_loads_none() -> None:
     assert loaded(script, MODELS) == []
 
 
-def test_status_loads_the_store_and_little_else() -> None:
-    script = "import wizloop.loop.cli, wizloop.loop.commands.status, wizloop.store.db"
-    assert loaded(script, [*MODELS, "pydantic", "numpy", "rich", "alembic"]) == []
+def test_status_loads_sqlite_and_little_else(after_a_night: Path) -> None:
+    heavy = [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "alembic"]
+    assert loaded(command("status", "-w", str(after_a_night)), [*heavy, "wizloop.store.sqlite"]) == [
+        "wizloop.store.sqlite"
+    ]
+
+
+def test_reading_the_store_loads_sqlalchemy_and_little_else() -> None:
+    assert (
+        loaded("import wizloop.store.db, wizloop.store.overview", [*MODELS, "pydantic", "numpy", "rich", "alembic"])
+        == []
+    )
+
+
+def test_a_command_loads_no_other() -> None:
+    others = [f"wizloop.loop.commands.{name}" for name in ("start", "watch", "importing", "evaluate", "teach")]
+    assert loaded(command("keys", "--help"), others) == []
 
 
 @pytest.mark.parametrize("leaf", ["backends.teacher", "backends.blas", "store.db", "recipes.schema"])

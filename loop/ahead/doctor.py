@@ -79,10 +79,10 @@ def _mlx() -> Check:
 
 
 def _sqlite() -> Check:
-    from wizloop.store import engine
+    from wizloop.store import sqlite
 
-    driver = engine.driver()
-    journal, warning = engine.journal_for(driver.sqlite_version_info)
+    driver = sqlite.driver()
+    journal, warning = sqlite.journal_for(driver.sqlite_version_info)
     return Check("sqlite", True, f"{driver.sqlite_version} of {driver.__name__}, journal mode {journal}", warning)
 
 

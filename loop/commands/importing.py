@@ -227,7 +227,7 @@ def _leaks(store: Any) -> int:
 def _store(workspace: Path, dry_run: bool) -> Iterator[Any]:
     """The workspace's store, made where there is none; for a dry run that one is made aside and thrown away."""
     from wizloop.store.db import Store
-    from wizloop.store.engine import DB_NAME
+    from wizloop.store.sqlite import DB_NAME
 
     if not dry_run:
         with Store.create(workspace) as store:

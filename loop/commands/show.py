@@ -16,10 +16,10 @@ _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 def status(workspace: Path, as_json: bool) -> None:
     """Where the run stands."""
     from wizloop.loop.commands.status import status_of
-    from wizloop.store.overview import overview
+    from wizloop.store.glance import glance
 
-    with sentences(), reading(workspace) as db:
-        found = status_of(overview(db), workspace)
+    with sentences():
+        found = status_of(glance(workspace), workspace)
     if as_json:
         put(found)
         return

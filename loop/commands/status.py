@@ -4,48 +4,50 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.controller import lock
-from wizloop.store.evaluations import Evaluation
-from wizloop.store.overview import Overview, RoundSummary
+from wizloop.store.glance import Glance
+
+if TYPE_CHECKING:
+    from wizloop.store.evaluations import Evaluation
+    from wizloop.store.overview import RoundSummary
 
 _LIVE = ("created", "running", "paused")
 
 
-def status_of(overview: Overview, workspace: Path) -> dict[str, Any]:
+def status_of(seen: Glance, workspace: Path) -> dict[str, Any]:
     """Where the run stands, as one object. `alive` tells whether a controller works on it now."""
-    run, step, alive = overview.run, overview.step, lock.is_held(workspace)
-    controller = overview.controller if alive else None
-    state, reason = _state(overview, alive)
+    alive = lock.is_held(workspace)
+    state, reason = _state(seen, alive)
     return {
-        "run": run.name,
+        "run": seen.run,
         "state": state,
-        "round": overview.round,
-        "phase": step.phase if step else None,
-        "doing": (controller.doing or None) if controller else None,
-        "waiting": controller.waiting if controller else None,
+        "round": seen.round,
+        "phase": seen.phase,
+        "doing": (seen.doing or None) if alive else None,
+        "waiting": seen.waiting if alive else None,
         "reason": reason,
         "budget": {
-            "cap": usd(overview.budget.cap_micro),
-            "settled": usd(overview.budget.settled_micro),
-            "reserved": usd(overview.budget.reserved_micro),
+            "cap": usd(seen.cap_micro),
+            "settled": usd(seen.settled_micro),
+            "reserved": usd(seen.reserved_micro),
         },
         # A phase that is done has done all, wherever its last piece was counted.
-        "done": 0 if step is None else step.total if step.state == "done" else step.done,
-        "total": step.total if step else 0,
-        "rounds_wanted": run.rounds_wanted,
-        "until": _time(run.until),
-        "to_review": overview.to_review,
+        "done": (seen.total if seen.phase_state == "done" else seen.done) or 0,
+        "total": seen.total or 0,
+        "rounds_wanted": seen.rounds_wanted,
+        "until": _time(seen.until),
+        "to_review": seen.to_review,
         "alive": alive,
-        "pid": controller.pid if controller else None,
-        "host": controller.host if controller else None,
-        "heartbeat_at": _time(controller.heartbeat_at) if controller else None,
+        "pid": seen.pid if alive else None,
+        "host": seen.host if alive else None,
+        "heartbeat_at": _time(seen.heartbeat_at) if alive else None,
         "workspace": str(workspace),
     }
 
 
-def round_of(summary: RoundSummary, workspace: Path) -> dict[str, Any]:
+def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
     """What one round measured, spent and decided, as one object."""
     made = summary.round
     return {
@@ -63,7 +65,7 @@ def round_of(summary: RoundSummary, workspace: Path) -> dict[str, Any]:
     }
 
 
-def metrics_of(measured: Sequence[Evaluation]) -> dict[str, dict[str, dict[str, Any]]]:
+def metrics_of(measured: Sequence["Evaluation"]) -> dict[str, dict[str, dict[str, Any]]]:
     """{benchmark: {task: figures}}: whatever was measured, with at least f1, low, high and n."""
     figures: dict[str, dict[str, dict[str, Any]]] = {}
     for row in measured:
@@ -77,14 +79,13 @@ def usd(micro: int | None) -> float | None:
     return None if micro is None else micro / 1_000_000
 
 
-def _state(overview: Overview, alive: bool) -> tuple[str, str]:
+def _state(seen: Glance, alive: bool) -> tuple[str, str]:
     """The run's state. Without a controller nothing runs or waits, whatever its last words were."""
-    run = overview.run
-    if alive or run.state not in _LIVE:
-        return run.state, run.reason
-    if run.state == "created":
+    if alive or seen.state not in _LIVE:
+        return seen.state, seen.reason
+    if seen.state == "created":
         return "created", "not started yet: `wizloop start` begins"
-    who = f"controller {overview.controller.pid}" if overview.controller else "the controller"
+    who = "the controller" if seen.pid is None else f"controller {seen.pid}"
     return "stopped", f"{who} is gone without a word, killed perhaps: `wizloop start` goes on"
 
 

@@ -20,7 +20,7 @@ def upgrade(workspace: Path) -> None:
     from wizloop.loop.controller import lock
     from wizloop.store.db import Store
     from wizloop.store.errors import SchemaTooOld
-    from wizloop.store.migrate import HEAD
+    from wizloop.store.versions import HEAD
 
     with sentences(lock.Held):
         try:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
-from wizloop.store import engine, errors, hashing, leaks, migrate, samples, tables
+from wizloop.store import engine, errors, hashing, leaks, migrate, samples, sqlite, tables, versions
 from wizloop.store.db import Store
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
@@ -32,7 +32,7 @@ def test_the_migrations_make_exactly_the_tables(store: Store) -> None:
 
 
 def test_head_is_the_last_migration() -> None:
-    assert ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)]).get_heads() == [migrate.HEAD]
+    assert ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)]).get_heads() == [versions.HEAD]
 
 
 def _set_revision(folder: Path, revision: str) -> None:
@@ -54,7 +54,7 @@ def test_an_older_workspace_is_not_read_as_if_it_were_new(tmp_path: Path) -> Non
 
 
 def test_a_migration_that_fails_halfway_leaves_nothing_behind(tmp_path: Path) -> None:
-    maker = engine.sqlite_engine(tmp_path / engine.DB_NAME, "rwc", engine.driver())
+    maker = engine.sqlite_engine(tmp_path / sqlite.DB_NAME, "rwc", sqlite.driver())
     with pytest.raises(LookupError), maker.begin() as db:
         _upgrade_and_fail(db)
     with maker.begin() as db:
@@ -69,7 +69,7 @@ def _upgrade_and_fail(db: Connection) -> None:
 
 
 def test_a_filled_workspace_of_before_keeps_its_samples_and_what_refers_to_them(tmp_path: Path) -> None:
-    maker = engine.sqlite_engine(tmp_path / engine.DB_NAME, "rwc", engine.driver())
+    maker = engine.sqlite_engine(tmp_path / sqlite.DB_NAME, "rwc", sqlite.driver())
     with maker.begin() as db:
         migrate.upgrade(db, "0003")
         for number, split in enumerate(("pool", "test", "pool"), start=1):

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tests.where import ROOT
-from wizloop.store import control, engine, errors, events, samples
+from wizloop.store import control, errors, events, samples, sqlite
 from wizloop.store.db import Connection, Store
 
-NEW_SQLITE = engine.wal_is_safe(engine.driver().sqlite_version_info)
+NEW_SQLITE = sqlite.wal_is_safe(sqlite.driver().sqlite_version_info)
 
 
 def _say(store: Store, message: str, now: datetime) -> None:
@@ -44,7 +44,7 @@ def _messages(store: Store) -> list[str]:
     ],
 )
 def test_wal_is_used_only_where_it_cannot_destroy_the_database(version: tuple[int, int, int], journal: str) -> None:
-    mode, warning = engine.journal_for(version)
+    mode, warning = sqlite.journal_for(version)
     assert mode == journal
     assert (warning is None) == (journal == "wal")
 
@@ -68,7 +68,7 @@ def test_a_good_sqlite_uses_the_write_ahead_log_and_warns_of_nothing(store: Stor
     assert store.warning is None
 
 
-@pytest.mark.skipif(engine.wal_is_safe(sqlite3.sqlite_version_info), reason="Python's own SQLite is not affected here")
+@pytest.mark.skipif(sqlite.wal_is_safe(sqlite3.sqlite_version_info), reason="Python's own SQLite is not affected here")
 def test_an_affected_sqlite_uses_the_rollback_journal_and_says_so(tmp_path: Path, now: datetime) -> None:
     with Store.create(tmp_path, driver=sqlite3) as store:
         assert _pragma(store, "journal_mode", write=True) == "delete"
@@ -81,20 +81,20 @@ def test_an_affected_sqlite_uses_the_rollback_journal_and_says_so(tmp_path: Path
 JOIN = """
 import sqlite3, sys
 from pathlib import Path
-from wizloop.store import engine, errors
+from wizloop.store import errors, sqlite
 try:
-    engine.connect(Path(sys.argv[1]), "rw", sqlite3, timeout=0.2).close()
+    sqlite.connect(Path(sys.argv[1]), "rw", sqlite3, timeout=0.2).close()
 except (errors.JournalRefused, sqlite3.OperationalError) as error:
     print(type(error).__name__, error)
 """
 
 
 @pytest.mark.skipif(
-    engine.wal_is_safe(sqlite3.sqlite_version_info) or not NEW_SQLITE, reason="needs an affected and a good SQLite"
+    sqlite.wal_is_safe(sqlite3.sqlite_version_info) or not NEW_SQLITE, reason="needs an affected and a good SQLite"
 )
 def test_an_affected_sqlite_does_not_join_a_log_in_use(store: Store, now: datetime) -> None:
     _say(store, "held open", now)
-    command = [sys.executable, "-c", JOIN, str(store.folder / engine.DB_NAME)]
+    command = [sys.executable, "-c", JOIN, str(store.folder / sqlite.DB_NAME)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "locked" in said or "JournalRefused" in said
     assert _pragma(store, "journal_mode", write=True) == "wal"
@@ -109,19 +109,9 @@ def test_what_is_written_is_read_and_survives_closing(tmp_path: Path, now: datet
         assert _messages(store) == ["first", "second"]
 
 
-def test_a_folder_without_a_workspace_is_said_to_be_so(tmp_path: Path) -> None:
-    with pytest.raises(errors.NoWorkspace, match=r"wizloop start"):
-        Store.open(tmp_path)
-    (tmp_path / engine.DB_NAME).touch()
-    with pytest.raises(errors.NoWorkspace, match="never finished"):
-        Store.open(tmp_path)
-
-
-def test_a_file_that_is_no_database_is_said_to_be_so(tmp_path: Path) -> None:
-    (tmp_path / engine.DB_NAME).write_bytes(b"not a database, but long enough to look like a header" * 9)
+def test_no_workspace_is_made_over_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / sqlite.DB_NAME).write_bytes(b"not a database, but long enough to look like a header" * 9)
     with pytest.raises(errors.Damaged, match=r"wizloop\.db"):
-        Store.open(tmp_path)
-    with pytest.raises(errors.Damaged):
         Store.create(tmp_path)
 
 
@@ -129,7 +119,7 @@ def test_an_odd_folder_name_is_no_part_of_the_uri(tmp_path: Path, now: datetime)
     folder = tmp_path / "what? 100% #1 &mode=memory"
     with Store.create(folder) as store:
         _say(store, "here", now)
-    assert (folder / engine.DB_NAME).is_file()
+    assert (folder / sqlite.DB_NAME).is_file()
 
 
 def test_a_reader_cannot_write(store: Store, now: datetime) -> None:
@@ -183,7 +173,7 @@ def test_an_older_controller_is_fenced_off(store: Store, now: datetime) -> None:
 def test_only_the_controller_empties_the_log(store: Store, now: datetime) -> None:
     with store.write() as db:
         generation = control.claim_controller(db, pid=1, host="h", boot_id="b", now=now)
-    log = store.folder / f"{engine.DB_NAME}-wal"
+    log = store.folder / f"{sqlite.DB_NAME}-wal"
     with pytest.raises(errors.NotController):
         store.checkpoint()
     assert log.stat().st_size > 0
@@ -194,9 +184,9 @@ def test_only_the_controller_empties_the_log(store: Store, now: datetime) -> Non
 
 def test_a_backup_is_whole_and_never_overwrites(store: Store, tmp_path: Path, now: datetime) -> None:
     _say(store, "saved", now)
-    copy = tmp_path / "copy" / engine.DB_NAME
+    copy = tmp_path / "copy" / sqlite.DB_NAME
     copy.parent.mkdir()
-    (copy.parent / f"{engine.DB_NAME}.part").write_bytes(b"left by a kill")
+    (copy.parent / f"{sqlite.DB_NAME}.part").write_bytes(b"left by a kill")
     store.backup(copy)
     _say(store, "after", now)
     with Store.open(copy.parent, readonly=True) as restored:
@@ -332,7 +322,7 @@ def test_text_that_is_not_unicode_is_refused_by_its_row(store: Store, now: datet
 
 OPENERS = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "copy", "copy2", "copyfile", "copytree"}
 OPENERS |= {"move", "unlink", "rename", "replace", "remove", "connect"}
-ALLOWED = {("store/engine.py", "connect")}
+ALLOWED = {("store/sqlite.py", "connect")}
 
 
 def test_nothing_but_sqlite_opens_the_database() -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from wizloop.loop.ahead.doctor import imported
 from wizloop.loop.cli import app
+from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.store import control, steps
@@ -212,7 +213,7 @@ def test_what_no_command_foresaw_ends_with_a_sentence(
     def meet(ctx: click.Context) -> None:
         raise met
 
-    monkeypatch.setattr(app.commands["status"], "invoke", meet)
+    monkeypatch.setattr(show.status, "invoke", meet)
     assert run("status", status=status).stderr == said
 
 

@@ -11,7 +11,7 @@ from tests.loop.scripted import NOW
 from wizloop.loop.cli import app
 from wizloop.loop.controller import lock
 from wizloop.recipes import schema
-from wizloop.store import control, engine, migrate
+from wizloop.store import control, engine, migrate, sqlite
 from wizloop.store.db import Store
 
 
@@ -28,7 +28,7 @@ def older(tmp_path: Path) -> Path:
     folder.mkdir()
     text, digest = schema.canonical_json(recipe), schema.recipe_hash(recipe)
     limits: dict[str, Any] = {"cap_micro": 3_000_000, "until": None, "rounds_wanted": 2}
-    maker = engine.sqlite_engine(folder / engine.DB_NAME, "rwc", engine.driver())
+    maker = engine.sqlite_engine(folder / sqlite.DB_NAME, "rwc", sqlite.driver())
     with maker.begin() as db:
         migrate.upgrade(db, "0004")
         control.create_run(db, name="demo", seed=1, now=NOW, recipe_json=text, recipe_hash=digest, **limits)
@@ -37,7 +37,7 @@ def older(tmp_path: Path) -> Path:
 
 
 def revision(folder: Path) -> str | None:
-    reader = engine.sqlite_engine(folder / engine.DB_NAME, "ro", engine.driver())
+    reader = engine.sqlite_engine(folder / sqlite.DB_NAME, "ro", sqlite.driver())
     with reader.begin() as db:
         found = migrate.revision(db)
     reader.dispose()
