@@ -126,6 +126,7 @@ def test_recipes_are_listed_and_shown_whole() -> None:
     assert json.loads(run("recipes", "show", "demo", "--json").stdout)["classify"]["consensus"] == 0.95
     assert "did you mean 'demo'?" in run("recipes", "show", "demp", status=2).stderr
     assert "Did you mean 'show'?" in run("recipes", "shwo", status=2).stderr
+    assert "Did you mean 'rounds'?" in run("ruonds", status=2).stderr
 
 
 @pytest.mark.parametrize("name", ["demo", "imported", "acceptance", "guardreasoner-8b"])
