@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from wizloop.backends import devices
 from wizloop.loop.guard.backend import Backend, Guard, chosen
+from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, events, models, steps
 from wizloop.store.db import Store
@@ -26,14 +27,6 @@ EVERY_SECONDS = 1.0
 """How often progress is written and the person's wish is read, at most."""
 LOADED = 2
 """How many guards are kept in memory, where a card has room for them."""
-
-
-class Interrupted(Exception):
-    """The phase ended between two pieces, because somebody asked for it; started again, it goes on there."""
-
-    def __init__(self, reason: Literal["pause", "stop", "signal"]) -> None:
-        super().__init__(reason)
-        self.reason: Literal["pause", "stop", "signal"] = reason
 
 
 def seed_of(*parts: str | int) -> int:

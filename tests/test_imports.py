@@ -58,6 +58,12 @@ def test_what_outlives_a_model_loads_no_model_library(module: str) -> None:
     assert loaded(f"import {module}", MODELS) == []
 
 
+def test_the_supervisor_loads_nothing_that_computes() -> None:
+    script = "import wizloop.loop.controller.supervisor, wizloop.loop.phases.order, wizloop.tui.progress"
+    computes = ["numpy", "wizloop.loop.context", "wizloop.loop.guard.backend", "wizloop.backends.devices"]
+    assert loaded(script, computes) == []
+
+
 def test_the_choice_of_a_backend_loads_none() -> None:
     # Where a CUDA driver is, "auto" alone must ask torch.
     script = "from wizloop.loop.guard.backend import chosen; chosen('auto', 'cpu'); chosen('mlx', 'auto')"

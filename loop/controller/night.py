@@ -10,8 +10,8 @@ from datetime import datetime
 from itertools import count
 from typing import Literal
 
-from wizloop.loop.context import Interrupted
 from wizloop.loop.controller.stopping import rounds_are_enough
+from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.sections import Stop
 from wizloop.store import control, errors, steps
 from wizloop.store.db import Store

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import psutil
 
-from wizloop.loop.context import Interrupted
 from wizloop.loop.controller import lock, starting
 from wizloop.loop.controller.night import Ending, night
 from wizloop.loop.controller.notify import Notifier
 from wizloop.loop.controller.worker_process import Died, WorkerProcess
+from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors, events, steps

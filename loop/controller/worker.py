@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from wizloop.backends import devices
-from wizloop.loop.context import Context, Interrupted
+from wizloop.loop.context import Context
+from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors
 from wizloop.store.db import Store

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from wizloop.loop.context import Context
+if TYPE_CHECKING:
+    from wizloop.loop.context import Context
 
-Phase = Callable[[Context], str | None]
+Phase = Callable[["Context"], str | None]
 """Does what is not done yet of one phase; returns a note for the step."""
 
 PHASES: Final = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.loop.context import Interrupted
 from wizloop.loop.controller.night import Ending, night
+from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.sections import Stop
 from wizloop.store import control, evaluations, models, samples, selections, steps, teaching
 from wizloop.store.db import Store

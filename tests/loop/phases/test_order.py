@@ -10,7 +10,8 @@ import pytest
 
 from tests.loop.stand_in import StandIn
 from wizloop.backends import artifacts
-from wizloop.loop.context import Context, Interrupted
+from wizloop.loop.context import Context
+from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases import order
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.store import (

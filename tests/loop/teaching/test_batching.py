@@ -11,7 +11,8 @@ from tests.loop.scripted import COST, NOW, ScriptedBatches, context, fault, ok, 
 from wizloop.backends.batches import BatchFault
 from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
 from wizloop.backends.teacher import Answer, Question
-from wizloop.loop.context import Context, Interrupted
+from wizloop.loop.context import Context
+from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching.calls import Seat
 from wizloop.store import batches, control, teaching

@@ -11,7 +11,8 @@ import pytest
 from tests.loop.scripted import COST, NOW, WORST, Scripted, context, fault, ok, seat
 from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
 from wizloop.backends.teacher import Answer, Limits, Question, Usage
-from wizloop.loop.context import Context, Interrupted
+from wizloop.loop.context import Context
+from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping
 from wizloop.loop.teaching.calls import Seat
