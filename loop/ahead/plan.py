@@ -29,7 +29,7 @@ class Plan:
     samples: dict[str, int | None]
     """By split, at most; None where that is not known without the network."""
     picked: int | None
-    """Samples that go to a teacher, at most."""
+    """Samples that go to a teacher in the whole run, at most."""
     a_round: int
     """Of these, in each round after round 0."""
     teachers: list[Asking]

@@ -3,6 +3,7 @@
 It asks nobody and reserves nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,9 +32,10 @@ class Asking:
     mode: str
     """here, replay, live or batch."""
     calls: int | None
-    """At most: every sample, and once more each where the recipe has a second ask; None where that is not known."""
+    """At most, from now on: every sample that is to come, and once more each where the recipe has a second ask; None
+    where that is not known."""
     usd: float | None
-    """At most; None where the price or the samples are not known."""
+    """At most, from now on; None where the price or the samples are not known."""
     expected: Expected | None
     """About, from now on; None where the samples, or how many are left to this teacher, are not known."""
     each_usd: float | None
@@ -41,7 +43,7 @@ class Asking:
 
 
 def picked(recipe: Recipe, found: Sequence[Source], rounds: int) -> int | None:
-    """The samples that go to a teacher at most: the seed, and a batch a round as long as the pool lasts."""
+    """The samples that go to a teacher at most in the whole run: the seed, and a batch a round as the pool lasts."""
     seed, pool = rows_of(found, "seed"), rows_of(found, "pool")
     batches = rounds * recipe.select.budget
     return None if seed is None else seed + (batches if pool is None else min(batches, pool))
@@ -67,7 +69,7 @@ def _asking(
     load: Load | None,
     db: Connection | None,
 ) -> Asking:
-    questions, own = picked(recipe, found, rounds), _own(recipe, name, load, db)
+    questions, own = _to_come(recipe, found, rounds, load), _own(recipe, name, load, db)
     free = None if own is None else nothing(round(own.questions))
     if name in seats.HERE:
         model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
@@ -78,7 +80,7 @@ def _asking(
     seat = seats.seat_of(recipe, name, tariff, None)
     calls = None if questions is None else questions * (2 if recipe.teacher.second_ask else 1)
     paid = seats.is_paid(recipe.teacher, name)
-    sizes = _sizes(recipe, found, rounds)
+    sizes = _sizes(recipe, found, rounds, questions)
     usd = None
     if sizes is not None and (tariff is not None or not paid):
         usd = _most(sizes, seat, recipe.teacher.second_ask) / 1e6
@@ -104,12 +106,18 @@ def _each(seat: Seat, load: Load | None, past: bills.Billed | None, *, paid: boo
     return None if usd is None else usd / load.questions
 
 
-def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int) -> list[int] | None:
-    """The bytes of the longest texts that may be picked."""
+def _to_come(recipe: Recipe, found: Sequence[Source], rounds: int, load: Load | None) -> int | None:
+    """The samples that a teacher may still be asked about, at most: of a run that has begun, what is left of it."""
+    most = picked(recipe, found, rounds)
+    return most if most is None or load is None else min(most, math.ceil(load.questions))
+
+
+def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int, questions: int | None) -> list[int] | None:
+    """The bytes of the longest texts that may be asked about, of so many."""
     seed, pool, given = sizes_of(found, "seed"), sizes_of(found, "pool"), rows_of(found, "seed")
     if seed is None or pool is None:
         return None
-    return seed[:given] + pool[: rounds * recipe.select.budget]
+    return sorted(seed[:given] + pool[: rounds * recipe.select.budget], reverse=True)[:questions]
 
 
 def _most(sizes: Sequence[int], seat: Seat, second_ask: bool) -> int:

@@ -58,7 +58,7 @@ def _asking(one: "Asking") -> str:
     if one.mode == "here":
         return f"{one.teacher} ({one.model}): runs here, is sent nothing and costs nothing"
     usd = "; their cost is not known before the samples and the price are" if one.usd is None else f", ${one.usd:.2f}"
-    return f"{one.teacher} ({one.model}, {one.mode}): at most {_number(one.calls)} calls{usd}"
+    return f"{one.teacher} ({one.model}, {one.mode}): at most {_number(one.calls)} calls to come{usd}"
 
 
 def _about(one: "Asking", before: Sequence["Asking"]) -> list[str]:

@@ -242,6 +242,8 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         first, second = plan["teachers"]
         assert (first["expected"]["questions"], second["expected"]) == (50, None)
         assert plan["expected_usd"] == first["expected"]["usd"]
+        whole = first["usd"]
+        assert first["calls"] == 2 * 50
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs"]).stdout
         assert f"about ${first['expected']['usd']:.2f} for 50 questions to come,\n{'':15}{USUAL}\n" in said
         assert f"about ${second['each_usd']:.4f} for each sample that claude does not answer" in said
@@ -259,13 +261,15 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         # Of 35 every third was refused.
         assert (first["expected"]["questions"], second["expected"]["questions"]) == (15, 5)
         assert first["expected"]["measured"] == 35
+        assert (plan["picked"], first["calls"], second["calls"]) == (50, 2 * 15, 2 * 15)
+        assert 0.25 * whole < first["usd"] < 0.35 * whole
         night.pick(2, night.ids("pool")[15:30])
         night.teach(2)
         last = (claude.books.bill_micro + gemini.books.bill_micro - bill) / 1e6
     assert 0.7 * last < plan["expected_usd"] < 1.3 * last
     ended = run("start", "--dry-run", "-w", "runs")["plan"]
     assert [one["expected"]["questions"] for one in ended["teachers"]] == [0, 0]
-    assert ended["expected_usd"] == 0.0
+    assert (ended["expected_usd"], ended["most_usd"]) == (0.0, 0.0)
 
 
 def _third(number: int, path: str) -> str | None:
