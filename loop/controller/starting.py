@@ -83,10 +83,12 @@ def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
 
 
 def next_time(clock: str, now: datetime) -> datetime:
-    """The next moment at which the wall clock of `now`'s zone shows HH:MM."""
+    """The next moment at which this machine's wall clock shows HH:MM, in a night when clocks change too."""
     hour, minute = map(int, clock.split(":"))
-    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return today if today > now else today + timedelta(days=1)
+    today = now.astimezone().replace(tzinfo=None, hour=hour, minute=minute, second=0, microsecond=0)
+    # A time of the wall without a zone is read in this machine's zone, as it is at that time.
+    moments = (day.astimezone() for day in (today, today + timedelta(days=1), today + timedelta(days=2)))
+    return next(moment for moment in moments if moment > now)
 
 
 def default_recipe(db: Connection) -> str:

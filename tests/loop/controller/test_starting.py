@@ -1,7 +1,8 @@
 """Which run a workspace gets, with which limits, and what happens to another recipe."""
 
+import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ from wizloop.store.samples import NewSample
 
 HERE = timezone(timedelta(hours=2))
 EVENING = datetime(2026, 5, 4, 22, 30, tzinfo=HERE)
+
+
+@pytest.fixture(autouse=True)
+def in_the_middle_of_europe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock goes forward on the last Sunday of March and back on that of October."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture
@@ -106,3 +117,10 @@ def test_the_same_recipe_goes_on_and_another_one_is_refused_by_its_key(store: St
 )
 def test_a_time_of_day_is_the_next_one(clock: str, expected: datetime) -> None:
     assert next_time(clock, EVENING) == expected
+
+
+@pytest.mark.parametrize(("month", "day"), [(3, 27), (10, 24)])
+def test_the_end_is_what_the_wall_shows_in_a_night_when_clocks_change(month: int, day: int) -> None:
+    evening = datetime(2027 if month == 3 else 2026, month, day, 20, 0, tzinfo=UTC).astimezone()
+    until = next_time("07:00", evening)
+    assert (until.astimezone(UTC).astimezone().strftime("%d %H:%M")) == f"{day + 1} 07:00"
