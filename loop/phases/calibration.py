@@ -41,7 +41,7 @@ class Calibration:
     cut: float = 0.5
     """The confidence from which a verdict is confident: the median on dev."""
     own: str = "margin_direct"
-    """The best measure that needs no member, for a guard that is used alone."""
+    """The best measure of what a guard has that is used alone: no members, traces only where they are a verdict."""
     own_cut: float = 0.5
     auroc: Mapping[str, float | None] = field(default_factory=dict)
     """Of being right on dev, by candidate."""
@@ -193,7 +193,9 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow], cut_below: float |
     candidates = {name: [value_of(name, row.signals, row.main, known) for row, _ in judged] for name in MEASURES}
     least = max(1, len(judged) // 2)
     best = choose_measure(candidates, right, least=least)
-    own = choose_measure({name: candidates[name] for name in MEASURES if name not in OF_MEMBERS}, right, least=least)
+    # Alone a guard has no members, and draws traces only where they are the verdict.
+    lacking = OF_MEMBERS if "traces" in known.source.values() else (*OF_MEMBERS, *OF_TRACES)
+    own = choose_measure({name: candidates[name] for name in MEASURES if name not in lacking}, right, least=least)
     measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
     return replace(
         known,

@@ -4,6 +4,7 @@ Every pool sample gets a direct answer; those of which the champion is least cer
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wizloop.loop.context import Context
 from wizloop.loop.guard.asking import Direct, Manner, Signals, Trace, ask_direct, ask_traces, signals
@@ -23,16 +24,16 @@ def run(ctx: Context) -> str:
     """Predict what the champion has not: its members first, at once only, then itself."""
     with ctx.store.read() as db:
         champion = standing.champion(db) or standing.base(db)
-        members = [] if champion.role == "base" else list(standing.last_members(db, ctx.round))
+        # Those that were made with it: its calibration was learned beside them. After a failed gate there are newer.
+        members = [] if champion.role == "base" else list(models.members(db, champion.round))
     pool = unselected(ctx)
     work = len(pool) * (len(members) + 2)
     for number, member in enumerate(members):
         predict_direct(ctx, member, pool, done=number * len(pool), work=work)
-    traced = _champion(ctx, champion, members, pool, done=len(members) * len(pool), work=work)
+    _champion(ctx, champion, members, pool, done=len(members) * len(pool), work=work)
+    traced, record = _of_traces(ctx, champion, pool)
     share = traced / len(pool) if pool else 0.0
-    record = {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name} | _agreement(
-        ctx, champion, pool
-    )
+    record |= {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
     return f"{len(pool):,} pool samples read by {champion.name}, {traced:,} of them with traces"
@@ -56,9 +57,7 @@ def predict_direct(
     calibration = Calibration.from_json(model.calibration_json)
     for piece in ctx.pieces(asked, ctx.recipe.classify.batch):
         ctx.between_pieces(done, work or len(asked))
-        with ctx.store.read() as db:
-            there = {one.sample_id for one in predictions.for_samples(db, model.id, [one.id for one in piece])}
-        if len(there) < len(piece):
+        if len(_there(ctx, model, piece)) < len(piece):
             answers = direct(ctx, model, piece)
             new = [
                 prediction(ctx, model, sample, signals(sample, answer), calibration, answer.cut)
@@ -153,12 +152,14 @@ def _champion(
     *,
     done: int,
     work: int,
-) -> int:
-    """Write the champion's predictions; how many have traces.
+) -> None:
+    """Write the champion's predictions, unless an earlier round has: its challenger failed then, and it read them all.
 
     The direct pass over all of the pool is done again after an interruption: which samples are the least certain must
     not depend on where it fell.
     """
+    if all(len(_there(ctx, champion, piece)) == len(piece) for piece in _in_pages(pool)):
+        return
     calibration = Calibration.from_json(champion.calibration_json)
     answers: dict[int, Direct] = {}
     for piece in ctx.pieces(pool, ctx.recipe.classify.batch):
@@ -170,24 +171,30 @@ def _champion(
     manner = _manner(ctx, champion, calibration)
     for piece in ctx.pieces(pool, ctx.recipe.classify.batch):
         ctx.between_pieces(done, work)
-        with ctx.store.read() as db:
-            there = {one.sample_id for one in predictions.for_samples(db, champion.id, [one.id for one in piece])}
-        if len(there) < len(piece):
+        if len(_there(ctx, champion, piece)) < len(piece):
             _write(ctx, champion, piece, answers, others, chosen, calibration, manner)
         done += len(piece)
-    return len(chosen)
 
 
-def _agreement(ctx: Context, champion: models.Model, pool: Sequence[Sample]) -> dict[str, float | int | None]:
-    """What the traces changed: of the samples whose traces came to a verdict, the share with the direct answer's."""
+def _there(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[int, Prediction]:
+    """What a model has said of samples, by sample."""
+    with ctx.store.read() as db:
+        found = predictions.for_samples(db, model.id, [one.id for one in samples])
+    return {one.sample_id: one for one in found}
+
+
+def _of_traces(ctx: Context, champion: models.Model, pool: Sequence[Sample]) -> tuple[int, dict[str, Any]]:
+    """How many samples have traces, and what these changed: of the samples whose traces came to a verdict, the share
+    with the direct answer's.
+    """
     calibration = Calibration.from_json(champion.calibration_json)
-    same: list[bool] = []
+    traced, same = 0, []
     for piece in _in_pages(pool):
-        with ctx.store.read() as db:
-            found = {one.sample_id: one for one in predictions.for_samples(db, champion.id, [one.id for one in piece])}
+        found = _there(ctx, champion, piece)
+        traced += sum(one.n_traces > 0 for one in found.values())
         told = [traces_agree(found[one.id].signals, calibration, main_task(one)) for one in piece if one.id in found]
         same += [each for each in told if each is not None]
-    return {"traces_with_verdict": len(same), "traces_agree": sum(same) / len(same) if same else None}
+    return traced, {"traces_with_verdict": len(same), "traces_agree": sum(same) / len(same) if same else None}
 
 
 def _to_trace(

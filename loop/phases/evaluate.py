@@ -35,8 +35,8 @@ def run(ctx: Context) -> str:
         predict_direct(ctx, member, dev)
     known = on_dev(ctx, challenger, members, dev)
     if champion is not None:
-        # The champion answered dev when it was the challenger; what was imported since is new to it.
-        answer(ctx, champion, dev, Calibration.from_json(champion.calibration_json))
+        # The champion answered dev when it was the challenger; what was imported since is new to it, and to no member.
+        answer(ctx, champion, dev, Calibration.from_json(champion.calibration_json), alone=True)
     answer(ctx, challenger, test, known, alone=True)
     measured = evaluations_of(ctx, challenger, {"dev": dev, **by_benchmark(ctx, test)})
     record = _record(ctx, challenger, known, dev)

@@ -4,6 +4,7 @@ It reads the store and encodes; it trains nothing.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from wizloop.store import reviews, samples, training
 from wizloop.store.samples import Sample
 from wizloop.store.teaching import TeacherTrace
 
+LEAKED = "its text stands in dev or test"
 KIND = "sft"
 """Under which left-out samples are counted."""
 
@@ -37,12 +39,21 @@ class Lessons:
     """All that a round trains on."""
 
     lessons: list[Lesson]
-    leaked: int
-    """Left out because dev or test holds their text."""
-    dropped: int
-    """Left out for another reason: no trace can be made of them, or it is too long."""
+    left_out: dict[str, int]
+    """How many approved traces are not learned from, by reason: dev or test holds their text, no trace can be made of
+    them, or it is too long."""
     window: int
     """DeepConf's group for traces of this length, in tokens."""
+
+    @property
+    def leaked(self) -> int:
+        """Left out because dev or test holds their text."""
+        return self.left_out.get(LEAKED, 0)
+
+    @property
+    def dropped(self) -> int:
+        """Left out for another reason."""
+        return sum(self.left_out.values()) - self.leaked
 
 
 def collect(ctx: Context, guard: Guard) -> Lessons:
@@ -56,7 +67,7 @@ def collect(ctx: Context, guard: Guard) -> Lessons:
     refused: dict[int, str] = {}
     for sample in known:
         if sample.id in leaking or sample.excluded is not None:
-            refused[sample.id] = "its text stands in dev or test"
+            refused[sample.id] = LEAKED
             continue
         made = _lesson(ctx, guard, renderer, sample, approved[sample.id])
         if isinstance(made, str):
@@ -66,8 +77,7 @@ def collect(ctx: Context, guard: Guard) -> Lessons:
     _note(ctx, refused)
     lengths = [guard.count(one.by_trace.completion) for one in lessons[:200]]
     window = window_for(sum(lengths) / len(lengths)) if lengths else window_for(ctx.recipe.guard.max_trace_tokens / 2)
-    leaked = sum(reason.startswith("its text stands") for reason in refused.values())
-    return Lessons(lessons, leaked, len(refused) - leaked, window)
+    return Lessons(lessons, dict(Counter(refused.values()).most_common()), window)
 
 
 def kept_by_member(seed: int, member: int, sample_id: int, share: float) -> bool:

@@ -1,7 +1,6 @@
 """Which model is which in a round: names, base, champion, members, challenger. It loads none of them."""
 
 import json
-from collections.abc import Sequence
 
 from wizloop.loop.context import Context
 from wizloop.loop.guard import instructing
@@ -42,14 +41,6 @@ def champion(db: Connection) -> models.Model | None:
 def challenger(db: Connection, round: int) -> models.Model | None:
     """The round's challenger, or None where there is none (yet)."""
     return models.by_name(db, challenger_name(round))
-
-
-def last_members(db: Connection, before: int) -> Sequence[models.Model]:
-    """The members of the latest round before this one that made any."""
-    for round in range(before - 1, -1, -1):
-        if found := models.members(db, round):
-            return found
-    return ()
 
 
 def last_member(db: Connection, before: int, number: int) -> models.Model | None:

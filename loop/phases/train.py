@@ -21,9 +21,13 @@ def run(ctx: Context) -> str:
     if there is not None:
         return f"{there.name} is trained"
     lessons = collect(ctx, ctx.guard(base))
+    left_out = "; ".join(f"{n:,}: {reason}" for reason, n in lessons.left_out.items())
     if not lessons.lessons:
         wait = f", {waiting:,} wait for a person" if waiting else ""
-        return _give_up(ctx, f"no approved trace to learn from{wait}")
+        none = f"none of {sum(lessons.left_out.values()):,} approved traces can be learned from ({left_out})"
+        return _give_up(ctx, f"{none if left_out else 'no approved trace to learn from'}{wait}")
+    if left_out:
+        ctx.say(f"Approved traces that are not learned from: {left_out}.", "warn")
     try:
         return _train(ctx, lessons)
     except NotFinite as error:
@@ -35,13 +39,6 @@ def _train(ctx: Context, lessons: Lessons) -> str:
     sft = _sft(ctx, lessons.lessons, meta)
     members = [_member(ctx, number, lessons.lessons, meta) for number in range(1, ctx.recipe.members.count + 1)]
     pairs = hard.pairs(ctx, [sft, *members], lessons.lessons) if ctx.recipe.dpo.enabled else []
-    if pairs:
-        name = standing.challenger_name(ctx.round)
-        wanted = Wanted(name, "challenger", sft.id, "dpo", meta)
-        train = training_run.dpo(ctx, name, ctx.folder(sft), pairs)
-        training_run.made(ctx, wanted, train, [(pair.id, None, "dpo") for pair in pairs])
-    else:
-        _same_as(ctx, sft)
     record = {
         "examples": len(lessons.lessons),
         "left_out_leaking": lessons.leaked,
@@ -49,8 +46,16 @@ def _train(ctx: Context, lessons: Lessons) -> str:
         "pairs": len(pairs),
         "members": len(members),
     }
+    # Before the challenger, which ends the phase: whoever finds it there does nothing more.
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"train": record})
+    if pairs:
+        name = standing.challenger_name(ctx.round)
+        wanted = Wanted(name, "challenger", sft.id, "dpo", meta)
+        train = training_run.dpo(ctx, name, ctx.folder(sft), pairs)
+        training_run.made(ctx, wanted, train, [(pair.id, None, "dpo") for pair in pairs])
+    else:
+        _same_as(ctx, sft)
     return f"{len(lessons.lessons)} samples, {len(pairs)} pairs, {len(members)} members"
 
 

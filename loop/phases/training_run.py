@@ -5,6 +5,7 @@ Which data and which start it has is decided in `train`.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from wizloop.backends import artifacts
 from wizloop.backends.guard_types import DpoPair, LoraShape, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
 from wizloop.loop.context import Context
 from wizloop.store import models, training
+from wizloop.store.db import Connection
+from wizloop.store.rows import pieces
 
 Train = Callable[[Path, Path, OnStep], TrainResult]
 """Trains into an empty folder, with a folder for checkpoints."""
@@ -56,9 +59,9 @@ def made(ctx: Context, wanted: Wanted, train: Train, used: Sequence[tuple[int, i
             meta_json=json.dumps(about, sort_keys=True),
             now=ctx.now(),
         )
-        model = models.get(db, model_id)
-    _record(ctx, model, wanted.kind, about, used)
-    return model
+        # With the row and not after it: a model that is there is never looked at again.
+        _record(db, ctx.round, model_id, wanted, about, used)
+        return models.get(db, model_id)
 
 
 def sft_settings(ctx: Context, name: str, examples: int) -> TrainSettings:
@@ -131,39 +134,42 @@ def _train(ctx: Context, wanted: Wanted, train: Train, final: Path) -> None:
     def on_step(step: int, total: int, loss: float) -> None:
         if step % LOG_EVERY == 0 or step == total:
             with losses.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([step, loss]) + "\n")
+                # Before it and not behind it: a line that a full disk or a power cut tore stays by itself.
+                file.write("\n" + json.dumps([step, loss]))
         ctx.between_pieces(step, total)
 
     with artifacts.writing(final, about) as folder:
         result = train(folder, checkpoints / wanted.name, on_step)
-        # A step that was done again after a crash is there twice: the last line stands.
-        logged = (
-            dict(json.loads(line) for line in losses.read_text(encoding="utf-8").splitlines())
-            if losses.exists()
-            else {}
-        )
         about |= {"steps": result.steps, "halvings": result.halvings, "dropped": result.dropped}
-        about["losses"] = sorted(logged.items())
+        about["losses"] = sorted(_logged(losses).items())
     losses.unlink(missing_ok=True)
 
 
+def _logged(losses: Path) -> dict[int, float]:
+    """Losses by step, of a step that was done again the last; a line that is not whole is not counted."""
+    logged: dict[int, float] = {}
+    for line in losses.read_text(encoding="utf-8", errors="replace").splitlines() if losses.exists() else ():
+        with suppress(ValueError):
+            step, loss = json.loads(line)
+            logged[step] = loss
+    return logged
+
+
 def _record(
-    ctx: Context, model: models.Model, kind: str, about: dict[str, Any], used: Sequence[tuple[int, int | None, str]]
+    db: Connection,
+    round: int,
+    model_id: int,
+    wanted: Wanted,
+    about: dict[str, Any],
+    used: Sequence[tuple[int, int | None, str]],
 ) -> None:
-    """Note what the model was trained on, its losses, and what was too long. Noting it again changes nothing."""
-    for piece in ctx.pieces(used, 250):
-        with ctx.store.write() as db:
-            training.use(db, model.id, piece)
-    for logged in ctx.pieces(about["losses"], 250):
-        with ctx.store.write() as db:
-            for step, loss in logged:
-                training.log(db, model.id, kind, step, loss, "{}")
-    for too_long in ctx.pieces(sorted(set(about["dropped"])), 250):
-        with ctx.store.write() as db:
-            for sample_id in too_long:
-                training.dropped(
-                    db, ctx.round, sample_id, f"{model.role}-{kind}", "prompt and trace are too long together"
-                )
+    """Note what the model was trained on, its losses, and what was too long."""
+    for piece in pieces(used):
+        training.use(db, model_id, piece)
+    for step, loss in about["losses"]:
+        training.log(db, model_id, wanted.kind, step, loss, "{}")
+    for sample_id in sorted(set(about["dropped"])):
+        training.dropped(db, round, sample_id, f"{wanted.role}-{wanted.kind}", _TOO_LONG)
 
 
 def _longest(ctx: Context) -> int:

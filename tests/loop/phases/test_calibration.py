@@ -75,6 +75,17 @@ def test_the_confidence_is_the_measure_that_tells_right_from_wrong() -> None:
     assert known.cut_below == pytest.approx(1.2)
 
 
+def test_a_guard_alone_has_the_measures_of_traces_only_where_they_are_its_verdict() -> None:
+    rows = [
+        row("harmful" if right else "unharmful", 0.9, deepconf_bottom=8.0 if right else 1.0, p_traces_request=0.9)
+        for right in (True, True, False, True)
+    ]
+    known = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, verdict="direct")
+    assert (known.measure, known.own) == ("deepconf_bottom", "margin_direct")
+    by_traces = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, verdict="traces")
+    assert (by_traces.measure, by_traces.own) == ("deepconf_bottom", "deepconf_bottom")
+
+
 @pytest.mark.parametrize(("p", "value"), [(0.8, 0.0), (0.9, 0.5), (1.0, 1.0), (0.4, 0.5), (0.0, 1.0)])
 def test_the_margin_is_the_distance_from_the_threshold(p: float, value: float) -> None:
     known = Calibration(thresholds={"request": {"direct": 0.8}})

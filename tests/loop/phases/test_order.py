@@ -1,14 +1,15 @@
 """All phases of two rounds on a small demo pool: what they leave behind, and that nothing is done twice."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.loop.stand_in import StandIn
+from tests.loop.stand_in import StandIn, StandInGuard
 from wizloop.backends import artifacts
 from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Interrupted
@@ -26,7 +27,7 @@ from wizloop.store import (
     teaching,
     training,
 )
-from wizloop.store.db import Store
+from wizloop.store.db import Connection, Store
 
 ROUNDS = 1
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -100,6 +101,8 @@ class Night:
                 "uses": [training.uses(db, m.id) for m in made],
                 "losses": [training.log_of(db, m.id, kind) for m in made for kind in ("sft", "dpo")],
                 "evaluations": [evaluations.of_round(db, round) for round in kept],
+                "records": [(r.number, r.record) for r in steps.rounds(db)],
+                "left out": [training.dropped_counts(db, round) for round in kept],
                 "gate": [(r.passed, r.gate_reason, r.champion_after) for r in steps.rounds(db)],
                 "exports": [(e.path, e.parity_json) for round in kept for e in exports.of_round(db, round)],
             }
@@ -201,6 +204,87 @@ def test_a_night_that_is_interrupted_everywhere_ends_with_the_same_rows(night: N
     ours, theirs = night.rows(), again.rows()
     for name, rows in ours.items():
         assert theirs[name] == rows, name
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a SIGKILL."""
+
+
+def test_a_training_that_is_killed_once_a_model_is_there_ends_with_the_same_rows(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, known = Night(tmp_path / "b", recipe()), set()
+    write = Store.write
+
+    @contextmanager
+    def killed_after_a_model(self: Store) -> Iterator[Connection]:
+        with write(self) as db:
+            yield db
+        with self.read() as db:
+            there = {model.name for round in range(ROUNDS + 1) for model in models.in_round(db, round)}
+        if not there <= known:
+            known.update(there)
+            raise Killed
+
+    for round in range(ROUNDS + 1):
+        for phase in order.phases_of(round):
+            while phase == "train":
+                with monkeypatch.context() as changed, suppress(Killed):
+                    changed.setattr(Store, "write", killed_after_a_model)
+                    again.phase(round, phase)
+                    break
+            if phase != "train":
+                again.phase(round, phase)
+                known.update(("base",))
+    assert {"r00-sft", "r00-m1", "r00", "r01"} < known
+    ours, theirs = night.rows(), again.rows()
+    for name, rows in ours.items():
+        assert theirs[name] == rows, name
+
+
+def test_a_line_of_losses_that_a_full_disk_tore_stops_no_training(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", recipe())
+    kept = tmp_path / "a" / "models" / ".checkpoints"
+    kept.mkdir(parents=True)
+    (kept / "r00-sft.jsonl").write_text("[10, 0.1]\n[11, 0.0", encoding="utf-8")
+    for phase in order.phases_of(0):
+        night.phase(0, phase)
+    with night.store.read() as db:
+        sft = models.by_name(db, "r00-sft")
+        assert sft is not None
+        logged = {one.step: one.loss for one in training.log_of(db, sft.id, "sft")}
+    assert logged == {10: pytest.approx(1 / 10), 12: pytest.approx(1 / 12)}
+
+
+def test_after_a_failed_gate_nothing_is_read_again(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    with night.store.write() as db:
+        first = models.by_name(db, "r00")
+        assert first is not None
+        control.set_champion(db, first.id)
+        steps.begin_round(db, 1, first.id, NOW)
+        before = predictions.of_model(db, first.id, "pool")
+    monkeypatch.setattr(StandInGuard, "score", None)
+    told = night.phase(2, "classify")
+    with night.store.read() as db:
+        left = 90 - len(selections.of_round(db, 1))
+        traced = sum(one.n_traces > 0 for one in before)
+        picked = {one.sample_id for one in selections.of_round(db, 1)}
+        traced -= sum(one.n_traces > 0 for one in before if one.sample_id in picked)
+        assert predictions.of_model(db, first.id, "pool") == before
+    assert told == f"{left} pool samples read by r00, {traced} of them with traces"
+
+
+def test_what_is_approved_and_cannot_be_learned_from_is_told_with_its_reason(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", recipe(guard={"max_trace_tokens": 8}))
+    for phase in order.phases_of(0):
+        night.phase(0, phase)
+    with night.store.read() as db:
+        round = steps.get_round(db, 0)
+    assert round is not None
+    assert round.gate_reason == (
+        "There is no challenger: none of 30 approved traces can be learned from (30: its trace is longer than "
+        "guard.max_trace_tokens, and its verdict would be cut). There is no champion yet."
+    )
 
 
 def test_a_person_interrupts_between_pieces(tmp_path: Path) -> None:
