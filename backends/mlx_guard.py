@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wizloop.backends import mlx_load, mlx_on_cpu
 from wizloop.backends.grouping import groups, sharing_more
-from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt, Sampled, Sampling
 from wizloop.backends.mlx_caches import Behind, Kept
 from wizloop.backends.mlx_rows import Rows, wired
 from wizloop.backends.sampling import TraceSampler, reading_of
@@ -33,7 +33,10 @@ _BUSY = 384
 
 
 def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse: bool = True) -> "Guard":
-    """The guard at `base` (folder or hub name) with `adapter` over it. Raises ModelMissing, BadArtifact."""
+    """The guard at `base` (folder or hub name) with `adapter` over it.
+
+    Raises ModelMissing, BadArtifact, or BackendError for a model that remembers more than keys and values.
+    """
     return Guard(base, adapter, mlx_load.load(base, adapter, quantise=quantise, fuse=fuse))
 
 
@@ -47,10 +50,7 @@ class Guard:
         self.vocab: int = int(loaded.config["vocab_size"])
         self.end_text: str = self.tokens.decode([self.tokens.end])
         self._prefixes: dict[tuple[int, ...], list[Kept]] = {}
-        caches = make_prompt_cache(loaded.model)
-        self._layers = len(caches)
-        # A prefix can be repeated for every row only where the cache is a plain list of keys and values.
-        self._plain_cache = all(type(cache) is KVCache for cache in caches)
+        self._layers = _layers_of(loaded)
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
         """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
@@ -95,8 +95,6 @@ class Guard:
 
     def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
         """Each prompt's cache without its last token, which starts the decoding."""
-        if not self._plain_cache:
-            return
         shared = prompts[group[0]].shared
         bodies = [list(prompts[i].body) for i in group]
         _, batch = self._prefill(shared, bodies)
@@ -110,10 +108,6 @@ class Guard:
         padded = np.zeros((len(bodies), longest), np.int32)
         for row, body in enumerate(bodies):
             padded[row, : len(body)] = body
-        if not self._plain_cache:
-            whole = np.concatenate([np.tile(np.array(shared, np.int32), (len(bodies), 1)), padded], axis=1)
-            hidden = self._loaded.hidden(mx.array(whole))
-            return hidden[:, len(shared) :], []
         caches = self._empty()
         if shared:
             caches = [Behind(layer, len(bodies)) for layer in self._prefix(shared)]
@@ -122,7 +116,7 @@ class Guard:
     def _sharing_more(self, prompts: Sequence[Encoded]) -> list[Encoded]:
         """Prompts whose prefix is as long as can be."""
         longer = sharing_more(prompts)
-        if longer and self._plain_cache:
+        if longer:
             self._prefix(longer[0].shared, known=len(prompts[0].shared))
         return longer
 
@@ -143,6 +137,18 @@ class Guard:
 
     def _empty(self) -> list[Kept]:
         return [Kept() for _ in range(self._layers)]
+
+
+def _layers_of(loaded: mlx_load.Loaded) -> int:
+    """How many layers the model has. Raises BackendError where one keeps what cannot be repeated for every row."""
+    caches = make_prompt_cache(loaded.model)
+    other = next((type(cache).__name__ for cache in caches if type(cache) is not KVCache), None)
+    if other is not None:
+        raise BackendError(
+            f"a model of type {loaded.config.get('model_type')} keeps a {other}, which the MLX backend does not know: "
+            "take a model whose layers attend to the whole text, as Llama, Qwen 3 and Mistral do"
+        )
+    return len(caches)
 
 
 def _reading(loaded: mlx_load.Loaded) -> mlx_load.Loaded:

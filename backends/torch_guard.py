@@ -144,5 +144,5 @@ def _refuse_other_caches(config: Any) -> None:
         if type(layer) not in known:
             raise BackendError(
                 f"a model of type {config.model_type} keeps a {type(layer).__name__}, which the torch backend does not "
-                'know: set guard.backend to "mlx", or take a model with attention alone'
+                "know: take a model with attention alone"
             )
