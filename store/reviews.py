@@ -14,11 +14,18 @@ from sqlalchemy import Connection, delete, exists, func, select
 
 from wizloop.store import errors, rows, tables
 from wizloop.store.engine import upsert
+from wizloop.store.samples import LABELS
 from wizloop.store.teaching import TeacherTrace, trace
 
 _TRACE = rows.columns(tables.teacher_traces, TeacherTrace)
 _BY_ANYONE = ("approve", "reject", "edit", "undo")
-_EDITABLE = {"verdict": dict, "explanation": str, "trace_json": str, "steps_json": str}
+_EDITABLE = {
+    "verdict": (dict, "an object with a label or null for each task"),
+    "explanation": (str, "a sentence"),
+    "trace_json": (str, "a JSON object, as text, whose fields are sentences or lists of sentences"),
+    "steps_json": (str, f"a JSON object, as text, with a list of sentences for any of {', '.join(LABELS)}"),
+}
+"""What an edit may hold, and its shape in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def review(
     if seen is not None:
         return int(seen)
     trace(db, trace_id)
-    _check(decision, by, edited_json)
+    _check(decision, by, reason, edited_json)
     _check_against(log(db, trace_id), trace_id, decision, by)
     new = tables.reviews.insert().values(
         trace_id=trace_id,
@@ -169,7 +176,7 @@ def _edited(original: TeacherTrace, edited_json: str | None) -> TeacherTrace:
     return original if edited_json is None else replace(original, **json.loads(edited_json))
 
 
-def _check(decision: str, by: str, edited_json: str | None) -> None:
+def _check(decision: str, by: str, reason: str | None, edited_json: str | None) -> None:
     kind, _, name = by.partition(":")
     if kind not in ("rule", "person") or not name:
         raise errors.BadDecision(f"{by!r} is no reviewer: write rule:<name> or person:<name>")
@@ -178,16 +185,60 @@ def _check(decision: str, by: str, edited_json: str | None) -> None:
     if (edited_json is None) == (decision == "edit"):
         raise errors.BadDecision(f"{decision!r} by {by}: an edit, and nothing else, comes with the edited text")
     if edited_json is not None:
-        _check_edit(json.loads(edited_json))
+        _check_edit(_parsed(edited_json))
+    _check_text("the reason", reason or "")
 
 
 def _check_edit(edit: object) -> None:
+    """That every later training can learn from the edit, and every screen can show it."""
     if not isinstance(edit, dict) or not edit:
         raise errors.BadDecision("an edit is a JSON object with at least one field")
     for field, value in edit.items():
-        wanted = _EDITABLE.get(field)
-        if wanted is None or not isinstance(value, wanted):
+        if field not in _EDITABLE:
             raise errors.BadDecision(f"{field!r} cannot be edited so: an edit takes {', '.join(_EDITABLE)}")
+        kind, shape = _EDITABLE[field]
+        inside = _parsed(value) if field.endswith("_json") and isinstance(value, str) else value
+        if not isinstance(value, kind) or not _has_shape(field, inside):
+            raise errors.BadDecision(f"{field!r} cannot be edited so: it must be {shape}")
+        for name, said in inside.items() if isinstance(inside, dict) else [("", inside)]:
+            for text in said if isinstance(said, list) else [said or ""]:
+                _check_text(f"{field!r}", name + text)
+                if field in ("explanation", "steps_json") and not text.strip():
+                    raise errors.BadDecision(f"{field!r} cannot be edited so: a sentence in it is blank")
+
+
+def _has_shape(field: str, inside: object) -> bool:
+    if field == "explanation":
+        return isinstance(inside, str)
+    if not isinstance(inside, dict):
+        return False
+    if field == "steps_json":
+        return set(inside) <= set(LABELS) and all(_lines(said) for said in inside.values())
+    return all(
+        said is None or isinstance(said, str) or (field == "trace_json" and _lines(said)) for said in inside.values()
+    )
+
+
+def _lines(said: object) -> bool:
+    return isinstance(said, list) and all(isinstance(line, str) for line in said)
+
+
+def _parsed(text: str) -> object:
+    """What a JSON text holds; None for one that is not JSON, or nested deeper than anything of ours."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _check_text(name: str, text: str) -> None:
+    """A lone surrogate cannot be tokenised, and a NUL ends a text for some that read it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise errors.BadDecision(f"{name} is not valid Unicode ({error.reason}): write the character whole") from None
+    if "\0" in text:
+        raise errors.BadDecision(f"{name} has a NUL in it: leave it out")
 
 
 def _check_against(past: Sequence[Review], trace_id: int, decision: str, by: str) -> None:

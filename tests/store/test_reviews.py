@@ -1,5 +1,6 @@
 """Who decided what, and which decision stands."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
@@ -101,6 +102,18 @@ def test_the_same_decision_sent_again_changes_nothing(db: Connection, taught: Ta
         ("edit", "person:ann", '{"teacher": "x"}', "'teacher' cannot be edited"),
         ("edit", "person:ann", '{"explanation": 7}', "'explanation' cannot be edited"),
         ("edit", "person:ann", "[]", "JSON object"),
+        ("edit", "person:ann", "[" * 100_000, "JSON object"),
+        ("edit", "person:ann", r'{"explanation": "half \ud83d"}', "'explanation' is not valid Unicode"),
+        ("edit", "person:ann", r'{"explanation": "a\u0000b"}', "'explanation' has a NUL"),
+        ("edit", "person:ann", '{"explanation": "  "}', "'explanation' .* is blank"),
+        ("edit", "person:ann", '{"verdict": {"request": 7}}', "'verdict' .* a label or null"),
+        ("edit", "person:ann", '{"trace_json": "reading"}', "'trace_json' .* a JSON object"),
+        ("edit", "person:ann", '{"trace_json": "{\\"reading\\": {}}"}', "'trace_json' .* lists of sentences"),
+        ("edit", "person:ann", r'{"trace_json": "{\"a\": [\"\\ud83d\"]}"}', "'trace_json' is not valid Unicode"),
+        ("edit", "person:ann", '{"steps_json": "[]"}', "'steps_json' .* a JSON object"),
+        ("edit", "person:ann", '{"steps_json": "{\\"request\\": null}"}', "'steps_json' .* a list of sentences"),
+        ("edit", "person:ann", '{"steps_json": "{\\"reply\\": []}"}', "any of request, completion, response"),
+        ("edit", "person:ann", '{"steps_json": "{\\"request\\": [\\"\\"]}"}', "'steps_json' .* is blank"),
     ],
 )
 def test_what_is_no_decision_is_refused(
@@ -110,6 +123,12 @@ def test_what_is_no_decision_is_refused(
     with pytest.raises(errors.BadDecision, match=complaint):
         decide(trace, decision, by, edited)
     assert reviews.log(db, trace) == []
+
+
+def test_a_reason_that_cannot_be_stored_is_refused(db: Connection, taught: Taught, now: datetime) -> None:
+    said = {"trace_id": taught(), "decision": "reject", "by": "person:ann", "now": now, "decision_id": "x"}
+    with pytest.raises(errors.BadDecision, match="the reason is not valid Unicode"):
+        reviews.review(db, **said, reason="half \udc80")  # type: ignore[arg-type]
 
 
 def test_a_trace_that_is_not_there_cannot_be_reviewed(decide: Decide) -> None:
@@ -165,9 +184,12 @@ def test_a_rule_that_speaks_of_many_says_what_it_would_of_each(
 
 def test_an_edit_approves_the_edited_text(db: Connection, taught: Taught, decide: Decide) -> None:
     trace = taught()
-    decide(trace, "edit", edited='{"explanation": "Better said.", "verdict": {"request": "unharmful"}}')
+    steps = json.dumps({"request": ["One.", "Two."], "completion": []})
+    better = {"explanation": "Better said.", "verdict": {"request": "unharmful"}, "steps_json": steps}
+    decide(trace, "edit", edited=json.dumps(better))
     (approved,) = reviews.approved(db, 1)
     assert (approved.explanation, approved.verdict) == ("Better said.", {"request": "unharmful"})
+    assert approved.steps_json == steps
     assert approved.trace_json == '{"reading": "plain"}'
     decide(trace, "approve")
     assert reviews.approved(db, 1) == [approved]
