@@ -24,7 +24,6 @@ from wizloop.recipes.sections import (
     Guard,
     Members,
     Notify,
-    Positive,
     Review,
     Section,
     Select,
@@ -37,6 +36,7 @@ from wizloop.recipes.teaching import Teachers
 HERE = Path(__file__).parent
 # The TOML files beside the shipped recipes that are something else.
 NOT_RECIPES = ("policies", "demo_phrases", "prices")
+_TOO_DEEP = "is no recipe: lists or tables are nested too deeply in it"
 
 
 class RecipeError(ValueError):
@@ -48,13 +48,13 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     """What the run is called; lower-case letters, digits, dots, - and _."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
     """All randomness follows from it."""
-    rounds: Positive = 4
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 4
     """Rounds of choosing and teaching after round 0, which teaches the seed."""
     until: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
     """Local wall clock, "07:00": no new phase starts after it; None sets no end."""
-    budget_usd: Annotated[float, Field(ge=0)] | None = None
+    budget_usd: Annotated[float, Field(ge=0, le=10**9)] | None = None
     """Dollars that teachers may cost; None sets no cap."""
     source: Literal["files", "imported", "demo"] = "files"
     """Where samples come from: [[data]] beside what the workspace holds already, only what `wizloop import` brought
@@ -107,15 +107,21 @@ def load(path_or_name: str | Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: is not TOML: {error}") from error
+    except RecursionError:
+        raise RecipeError(f"{path}: {_TOO_DEEP}") from None
     if isinstance(table.get("teacher"), list):
         table["teacher"] = {"names": table["teacher"]}
     try:
         # Through JSON, where strict types let a list be a tuple and nothing else pass for something else.
         return Recipe.model_validate_json(json.dumps(table, default=str))
+    except RecursionError:
+        raise RecipeError(f"{path}: {_TOO_DEEP}") from None
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_explained(error)}") from error
+        # pydantic follows fewer levels than TOML may have.
+        too_deep = error.errors()[0]["type"] == "json_invalid"
+        raise RecipeError(f"{path}: {_TOO_DEEP if too_deep else _explained(error)}") from error
 
 
 def stored(text: str) -> Recipe:

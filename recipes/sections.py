@@ -11,6 +11,7 @@ Task = Literal["request", "completion", "response"]
 Split = Literal["pool", "seed", "dev", "test"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+DemoSize = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -157,13 +158,13 @@ class Data(Section):
 class DataDemo(Section):
     """Sizes of the demo pool's splits, in samples; used where source is "demo"."""
 
-    pool: Positive = 1600
+    pool: DemoSize = 1600
     """Enough for four rounds of a hundred, with most left unchosen."""
-    seed: Positive = 80
+    seed: DemoSize = 80
     """Few enough that a night shows a gain."""
-    dev: Positive = 300
+    dev: DemoSize = 300
     """Smaller ones cannot resolve the gate's margin."""
-    test: Positive = 400
+    test: DemoSize = 400
     """An interval of about four points each way on F1."""
 
 

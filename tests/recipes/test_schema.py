@@ -91,6 +91,13 @@ def test_the_files_that_a_shipped_recipe_names_are_there(name: str) -> None:
         (DEMO + '[[data]]\npath = "a"\nsplit = "pool"', "leave out [[data]]"),
         ('name = "x"\n[[data]]\npath = "a"\nsplit = "pool"', "no [[data]] has the split 'seed'"),
         (DEMO + 'seed = "', "is not TOML"),
+        (DEMO + f"seed = {'9' * 5000}", "is not TOML: Exceeds the limit"),
+        (DEMO + f"seed = {2**63}", f"seed = {2**63}: "),
+        (DEMO + "rounds = 1001", "rounds = 1001: "),
+        (DEMO + "budget_usd = 1e300", "budget_usd = 1e+300: "),
+        (DEMO + "[data_demo]\npool = 100_001", "data_demo.pool = 100001: "),
+        (DEMO + f"a = {'[' * 250}{']' * 250}", "is no recipe: lists or tables are nested too deeply"),
+        (DEMO + f"a = {'[' * 3000}{']' * 3000}", "is no recipe: lists or tables are nested too deeply"),
     ],
 )
 def test_a_fault_names_the_file_and_the_key(tmp_path: Path, text: str, says: str) -> None:
