@@ -16,6 +16,34 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 FILE = click.Path(path_type=Path)
 HERE = Path("runs")
 
+ROUND = click.IntRange(0, 10**6)
+MOST_ROUNDS = 1000
+"""As in a recipe: a night does a few, and of each the plan is made ahead."""
+MOST_DOLLARS = 10**9
+
+
+class _Id(click.IntRange):
+    """A row's number, as the store can hold it; its bound says nothing to a person, and stands in no help."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = super().convert(value, param, ctx)
+        if found >= 2**63:
+            self.fail(f"{value} is not the id of anything.", param, ctx)
+        return found
+
+
+class _Dollars(click.FloatRange):
+    """An amount of money; no range of click's refuses nan."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = super().convert(value, param, ctx)
+        if not found <= MOST_DOLLARS:
+            self.fail(f"{value} is no amount: give dollars, {MOST_DOLLARS:,} at most.", param, ctx)
+        return found
+
+
+ID, DOLLARS = _Id(min=0), _Dollars(min=0)
+
 in_workspace = click.option(
     "--workspace", "-w", type=FILE, default=HERE, show_default=True, help="The folder of the run."
 )
@@ -45,6 +73,13 @@ def refuse(message: str, status: int = BAD_INPUT) -> NoReturn:
     raise click.exceptions.Exit(status)
 
 
+def told(error: Exception) -> str:
+    """An error in words: of the system's own, what it was about says more than its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn the errors that were foreseen into a sentence and an exit status: `bad_input` 2, `failures` 1.
@@ -61,9 +96,9 @@ def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...]
     try:
         yield
     except ours as error:
-        refuse(str(error))
+        refuse(told(error))
     except theirs as error:
-        refuse(str(error), FAILED)
+        refuse(told(error), FAILED)
     except KeyboardInterrupt:
         refuse("interrupted", INTERRUPTED)
 

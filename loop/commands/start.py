@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from wizloop.loop.commands.common import BAD_INPUT, FAILED, INTERRUPTED, in_workspace, now, on_terminal, say, sentences
+from wizloop.loop.commands.common import (
+    BAD_INPUT,
+    DOLLARS,
+    FAILED,
+    INTERRUPTED,
+    MOST_ROUNDS,
+    in_workspace,
+    now,
+    on_terminal,
+    say,
+    sentences,
+)
 
 if TYPE_CHECKING:
     from wizloop.loop.controller.starting import Limits
@@ -23,9 +34,9 @@ if TYPE_CHECKING:
 @in_workspace
 @click.option("--headless", is_flag=True, help="Plain lines, even on a terminal.")
 @click.option("--plain", is_flag=True, help="A progress screen in place of the app.")
-@click.option("--rounds", type=click.IntRange(min=0), help="Rounds after round 0, in all.")
+@click.option("--rounds", type=click.IntRange(0, MOST_ROUNDS), help="Rounds after round 0, in all.")
 @click.option("--until", metavar="HH:MM", help="No phase begins after it.")
-@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that teachers may cost.")
+@click.option("--budget", type=DOLLARS, metavar="USD", help="The most that teachers may cost.")
 @click.option("--dry-run", is_flag=True, help="Check what it needs and show the plan; start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for scripts, on one line.")
 @click.option("--told", type=int, hidden=True, help="Where to say that the run has begun.")

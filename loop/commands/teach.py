@@ -11,6 +11,7 @@ import click
 
 from wizloop.loop.commands import teach_beside as beside
 from wizloop.loop.commands.common import (
+    DOLLARS,
     FILE,
     INTERRUPTED,
     in_workspace,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FILE, metavar="TRACES.json", help="Where the traces of FILE are written.")
 @click.option("--recipe", metavar="RECIPE", help="Whose section [teacher] holds: models, addresses, prices.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="The first so many rows.")
-@click.option("--budget", type=click.FloatRange(min=0), metavar="USD", help="The most that it may cost.")
+@click.option("--budget", type=DOLLARS, metavar="USD", help="The most that it may cost.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, for FILE or the run, and send nothing.")
 @click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls, to be answered from again.")
 @click.option("--unanswered", is_flag=True, help="List a run's picked samples that no teacher answered.")

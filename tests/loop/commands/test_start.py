@@ -96,7 +96,11 @@ def test_another_recipe_than_the_runs_is_refused(after_a_night: Path, tmp_path: 
         (["--until", "7"], "write it like 07:00"),
         (["--until", "24:00"], "write it like 07:00"),
         (["--rounds", "-1"], "--rounds"),
+        (["--rounds", "1001"], "--rounds"),
         (["--budget", "lots"], "--budget"),
+        (["--budget", "nan"], "nan is no amount: give dollars"),
+        (["--budget", "inf"], "inf is no amount: give dollars"),
+        (["--budget", "1e300"], "1e300 is no amount: give dollars, 1,000,000,000 at most"),
         (["demp"], "did you mean 'demo'?"),
     ],
 )

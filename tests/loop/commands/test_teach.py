@@ -99,6 +99,13 @@ def test_what_was_answered_answers_again_without_a_network(
     assert "calls.jsonl: line 1: teacher" in said
 
 
+def test_a_budget_that_is_no_amount_is_refused_and_nothing_written(here: Path) -> None:
+    for amount in ("nan", "inf", "1e300"):
+        said = run("teach", "rows.csv", "--teacher", "policy", "--out", "t.json", "--budget", amount, status=2)
+        assert f"{amount} is no amount: give dollars, 1,000,000,000 at most" in said.stderr
+    assert [path.name for path in here.iterdir()] == ["rows.csv"]
+
+
 def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
     here: Path, servers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
