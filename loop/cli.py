@@ -4,11 +4,14 @@ Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad inp
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse
+from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse, told
 
 _MODULES = {
     "start": "start",
@@ -60,16 +63,29 @@ class _ByName(click.Group):
             # Click knows only commands that are imported, and names the nearest of those.
             raise click.NoSuchCommand(error.command_name, possibilities=_MODULES, ctx=ctx) from None
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        # The help and the version are printed here, before anything is invoked.
+        with _unforeseen():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _unforeseen():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            refuse("interrupted", INTERRUPTED)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            # A disk that is full, a folder that may not be written to: what it was about says more than where.
-            refuse(f"{error.filename or 'the output'}: {error.strerror or error}", FAILED)
+
+
+@contextmanager
+def _unforeseen() -> Iterator[None]:
+    """End with a sentence on Ctrl-C, on a disk that is full, on a folder that may not be written to."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        refuse("interrupted", INTERRUPTED)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        refuse(told(error), FAILED)
 
 
 @click.group(cls=_ByName, context_settings={"help_option_names": ["-h", "--help"]})

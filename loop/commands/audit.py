@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import FILE, in_workspace, new_file, now, put, reading, say, sentences, with_json
+from wizloop.loop.commands.common import (
+    FILE,
+    ROUND,
+    in_workspace,
+    new_file,
+    now,
+    put,
+    reading,
+    say,
+    sentences,
+    with_json,
+)
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.audit import Opinion
@@ -22,7 +33,7 @@ _TEXT = 200
 
 @click.command(short_help="Labels that are likely wrong, best first.")
 @click.option("--split", type=click.Choice(SPLITS), multiple=True, help="Only these; without it, every labelled one.")
-@click.option("--round", type=int, help="Ask the champion after this round; without it, the one that stands.")
+@click.option("--round", type=ROUND, help="Ask the champion after this round; without it, the one that stands.")
 @click.option("--traces", type=FILE, help="What a teacher wrote of these samples: `wizloop teach` writes such a file.")
 @click.option("--untaught", is_flag=True, help="List too what the guards alone are against: most of it is their error.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown.")

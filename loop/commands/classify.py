@@ -8,7 +8,7 @@ from typing import TextIO
 
 import click
 
-from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, sentences
+from wizloop.loop.commands.common import FILE, ROUND, in_workspace, now, put, reading, refuse, sentences
 
 _TABLES = (".csv", ".gz", ".parquet")
 """Files of which no line is a text."""
@@ -16,7 +16,7 @@ _TABLES = (".csv", ".gz", ".parquet")
 
 @click.command
 @click.argument("file", type=FILE, default=Path("-"))
-@click.option("--round", type=int, help="Use the champion after this round.")
+@click.option("--round", type=ROUND, help="Use the champion after this round.")
 @in_workspace
 def classify(file: Path, round: int | None, workspace: Path) -> None:
     """Judge texts with a run's guard: one JSON object a line.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
+from wizloop.loop.commands.common import FILE, ROUND, in_workspace, now, put, reading, refuse, say, sentences, with_json
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.scoring import Judged, Measured
@@ -27,7 +27,7 @@ Scored = tuple["Measured", Sequence["Judged"]]
     help="How verdicts are read: as the published evaluator does, or from the answer block at the end.",
 )
 @click.option("--group", metavar="COLUMN", help="Report by this column too: a policy, or the attack.")
-@click.option("--round", type=int, help="Evaluate the champion after this round; without it, the one that stands.")
+@click.option("--round", type=ROUND, help="Evaluate the champion after this round; without it, the one that stands.")
 @click.option("--model", type=FILE, help="Evaluate the model in this folder, asked as the run's recipe says.")
 @click.option("--recipe", metavar="RECIPE", help="Ask as this recipe says, with no run: a model, or the recipe's base.")
 @click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with pictures into this new folder.")

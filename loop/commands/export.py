@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wizloop.loop.commands.common import FILE, in_workspace, now, reading, say, sentences
+from wizloop.loop.commands.common import FILE, ROUND, in_workspace, now, reading, say, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ FORMATS = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
 
 @click.command
-@click.argument("round", type=int)
+@click.argument("round", type=ROUND)
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write.")
 @click.option("--to", type=FILE, required=True, help="The folder to make; it must not be there.")
 @in_workspace

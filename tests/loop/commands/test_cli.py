@@ -1,0 +1,43 @@
+"""The command line as a whole: what can be neither printed, numbered nor written ends with a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from wizloop.loop.cli import app
+
+
+def refused(status: int, *words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert (done.exit_code, done.stdout) == (status, ""), done.output
+    return done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["start", "--help"]])
+def test_what_cannot_be_printed_ends_with_a_sentence(words: list[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no disk that is always full")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-P", "-m", "wizloop.loop.cli", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "wizloop: the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["classify", "evaluate", "audit", "export"])
+def test_a_round_that_nothing_can_number_is_refused(after_a_night: Path, command: str) -> None:
+    number = str(2**64)
+    words = [number, "--format", "adapter", "--to", "there"] if command == "export" else ["--round", number]
+    assert f"{number} is not in the range" in refused(2, command, *words, "-w", str(after_a_night))
+
+
+@pytest.mark.parametrize(("to", "status", "why"), [("x", 2, "File exists"), ("y/x", 1, "Not a directory")])
+def test_where_nothing_can_be_exported_to_is_named(
+    after_a_night: Path, tmp_path: Path, to: str, status: int, why: str
+) -> None:
+    file = tmp_path / "one.txt"
+    file.touch()
+    words = ("export", "1", "--format", "adapter", "--to", str(file / to), "-w", str(after_a_night))
+    assert refused(status, *words) == f"wizloop: {(file / to).parent}: {why}\n"
