@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FILE, in_workspace, now, put, reading, refuse, say, sentences, with_json
+from wizloop.loop.commands.common import FILE, ID, in_workspace, now, put, reading, refuse, say, sentences, with_json
 
 _PAGE = 200
 _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edited"}
@@ -17,11 +17,11 @@ _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edite
 
 @click.command(short_help="List what waits for review; approve, reject or edit.")
 @click.option("--list", "listed", is_flag=True, help="What waits for a person.")
-@click.option("--approve", type=int, multiple=True, metavar="ID", help="Train on this trace; any number of times.")
-@click.option("--reject", type=int, multiple=True, metavar="ID", help="Never train on it; needs --why.")
+@click.option("--approve", type=ID, multiple=True, metavar="ID", help="Train on this trace; any number of times.")
+@click.option("--reject", type=ID, multiple=True, metavar="ID", help="Never train on it; needs --why.")
 @click.option("--why", metavar="TEXT", help="The reason of a decision.")
 @click.option(
-    "--edit", type=(int, FILE), metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."
+    "--edit", type=(ID, FILE), metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."
 )
 @in_workspace
 @with_json
@@ -37,15 +37,16 @@ def review(
     """List what waits for review, or approve, reject or edit traces. Of several, all are decided or none."""
     if [listed, bool(approve), bool(reject), edit is not None].count(True) != 1:
         refuse("say one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
+    why = (why or "").strip() or None
     with sentences():
         if listed:
             _list(workspace, as_json)
         elif edit is not None:
-            _decide(workspace, edit[:1], "edit", why, _edited(workspace, *edit))
+            _decide(workspace, edit[:1], "edit", why, _edited(workspace, *edit), as_json)
         elif reject and not why:
             refuse("a rejection needs its reason: --why TEXT")
         else:
-            _decide(workspace, approve or reject, "approve" if approve else "reject", why, None)
+            _decide(workspace, approve or reject, "approve" if approve else "reject", why, None, as_json)
 
 
 def _list(workspace: Path, as_json: bool) -> None:
@@ -115,6 +116,8 @@ def _edited(workspace: Path, trace_id: int, path: Path) -> str:
         refuse(f"{path}: cannot be read: {error.strerror}")
     except ValueError as error:
         refuse(f"{path}: is not JSON: {error}")
+    except RecursionError:
+        refuse(f"{path}: is no edit: lists or objects are nested too deeply in it")
     if isinstance(given, dict) and isinstance(given.get("verdict"), dict):
         from wizloop.store import teaching
 
@@ -140,7 +143,9 @@ def _verdict(path: Path, given: dict[str, Any], before: Mapping[str, str | None]
     return given
 
 
-def _decide(workspace: Path, traces: Sequence[int], decision: str, why: str | None, edited_json: str | None) -> None:
+def _decide(
+    workspace: Path, traces: Sequence[int], decision: str, why: str | None, edited_json: str | None, as_json: bool
+) -> None:
     from wizloop.store import reviews
     from wizloop.store.db import Store
 
@@ -157,5 +162,7 @@ def _decide(workspace: Path, traces: Sequence[int], decision: str, why: str | No
                 now=now(),
                 decision_id=f"cli-{uuid.uuid4()}",
             )
+    if as_json:
+        put([{"id": trace_id, "decision": decision, "by": by} for trace_id in traces])
     for trace_id in traces:
         say(f"trace {trace_id}: {_DONE[decision]} by {by}")

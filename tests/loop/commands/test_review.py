@@ -59,6 +59,25 @@ def test_several_are_decided_together_or_not_at_all(after_a_night: Path) -> None
     assert json.loads(review(after_a_night, "--list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "decided"),
+    [
+        (["--approve", "1", "--approve", "2"], [(1, "approve"), (2, "approve")]),
+        (["--reject", "2", "--why", "it is knitting"], [(2, "reject")]),
+        (["--edit", "1", "edit.json"], [(1, "edit")]),
+    ],
+)
+def test_a_script_is_told_of_each_decision_on_one_line(
+    after_a_night: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], decided: list[tuple[int, str]]
+) -> None:
+    monkeypatch.chdir(after_a_night)
+    (after_a_night / "edit.json").write_text('{"explanation": "It is about wool."}')
+    said = review(after_a_night, *words, "--json").stdout
+    told = json.loads(said)
+    assert ([(row["id"], row["decision"]) for row in told], said.count("\n")) == (decided, 1)
+    assert {row["by"] for row in told} == {standing(after_a_night, decided[0][0]).by}
+
+
 def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) -> None:
     edit = tmp_path / "edit.json"
     edit.write_text(json.dumps({"verdict": {"request": "unharmful"}, "explanation": "It is about wool."}))
@@ -79,6 +98,8 @@ def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) ->
         ),
         ({"verdict": {"request": "harmful", "reply": None}}, "verdict.reply is no task: there are request, completion"),
         ({"why": "x"}, "'why' cannot be edited so"),
+        ({"explanation": "half \ud83d"}, "'explanation' is not valid Unicode (surrogates not allowed)"),
+        ({"steps_json": "{}}"}, "'steps_json' cannot be edited so: it must be a JSON object, as text, with a list"),
     ],
 )
 def test_an_edit_that_nobody_could_learn_from_is_refused(
@@ -97,6 +118,10 @@ def test_an_edit_that_nobody_could_learn_from_is_refused(
         ([], "say one of --list"),
         (["--list", "--approve", "1"], "say one of --list"),
         (["--reject", "1"], "needs its reason: --why TEXT"),
+        (["--reject", "1", "--why", "  "], "needs its reason: --why TEXT"),
+        (["--approve", str(2**63)], "9223372036854775808 is not the id of anything"),
+        (["--reject", str(2**63), "--why", "x"], "9223372036854775808 is not the id of anything"),
+        (["--edit", str(2**63), "none.json"], "9223372036854775808 is not the id of anything"),
         (["--approve", "99"], "there is no teacher's trace with the id 99"),
         (["--edit", "1", "none.json"], "none.json: cannot be read: No such file or directory"),
     ],
@@ -106,3 +131,11 @@ def test_what_cannot_be_decided_is_one_sentence(after_a_night: Path, words: list
     assert said.exit_code == 2
     assert sentence in said.stderr
     assert said.stdout == ""
+
+
+def test_an_edit_that_is_nested_too_deeply_is_one_sentence(after_a_night: Path, tmp_path: Path) -> None:
+    file = tmp_path / "edit.json"
+    file.write_text("[" * 100_000)
+    said = review(after_a_night, "--edit", "1", str(file))
+    assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
+    assert "edit.json: is no edit: lists or objects are nested too deeply in it" in said.stderr
