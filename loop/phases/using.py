@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,8 @@ class Asked:
 
     prompt: str
     response: str | None = None
+    line: int = field(default=0, compare=False)
+    """Where it stood in what was read."""
 
 
 @dataclass
@@ -82,7 +84,7 @@ def read_lines(lines: Iterable[str]) -> Iterator[Asked]:
     """
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            yield _asked(number, line.rstrip("\r\n"))
+            yield replace(_asked(number, line.rstrip("\r\n")), line=number)
 
 
 def classify(ctx: Context, model: models.Model, asked: Iterable[Asked]) -> Iterator[dict[str, Any]]:
@@ -156,6 +158,7 @@ def _answers(ctx: Context, model: models.Model, piece: Sequence[Asked], seed: in
 def _answer(asked: Asked, direct: Direct, drawn: Sequence[Trace], known: Calibration) -> dict[str, Any]:
     judged = judge(signals(asked, direct, drawn), known, tasks_of(asked), main_task(asked), alone=True)
     return {
+        "line": asked.line,
         "verdict": judged.verdict,
         "probability": judged.probability,
         "confidence": judged.confidence,

@@ -47,6 +47,7 @@ def test_each_text_gets_its_verdicts_probabilities_and_cell(ctx: using.Alone) ->
     with ctx.store.read() as db:
         model = using.guard_of(db, None)
     alone, pair, odd = using.classify(ctx, model, read_lines(LINES))
+    assert [answer["line"] for answer in (alone, pair, odd)] == [1, 3, 4]
     assert list(alone["verdict"]) == list(odd["verdict"]) == ["request"]
     assert list(pair["verdict"]) == list(pair["probability"]) == ["request", "completion", "response"]
     assert all(0 <= p <= 1 for p in pair["probability"].values())
