@@ -93,6 +93,13 @@ def controlling(
                 yield supervisor
 
 
+def patience(recipe: Recipe, pace: Pace) -> float:
+    """Seconds of silence after which a worker counts as hung: more than a call that it waits for may take."""
+    asked = [getattr(recipe.teacher, name, None) for name in recipe.teacher.names]
+    calls = [getattr(one, "deadline_s", 0.0) for one in (*asked, recipe.guard.server)]
+    return max(pace.beats_missed * recipe.worker.heartbeat_s, 2 * max(calls))
+
+
 def _claim(store: Store, holder: lock.Holder, now: datetime) -> int:
     boot_id = str(int(psutil.boot_time()))
     with store.write() as db:
@@ -190,14 +197,15 @@ class Supervisor:
                 continue
             if (now := self._life(worker, round, phase)) != life:
                 heard, life = time.monotonic(), now
-            elif time.monotonic() - heard > self._patience():
-                self._say(f"the worker was silent for {self._patience():g} s: it is killed", round, phase, "warn")
+            elif time.monotonic() - heard > patience(self.recipe, self.pace):
+                self._say(
+                    f"the worker was silent for {patience(self.recipe, self.pace):g} s: it is killed",
+                    round,
+                    phase,
+                    "warn",
+                )
                 worker.kill()
         return answer
-
-    def _patience(self) -> float:
-        """Seconds of silence after which a worker counts as hung."""
-        return self.pace.beats_missed * self.recipe.worker.heartbeat_s
 
     def _life(self, worker: WorkerProcess, round: int, phase: str) -> object:
         """What changes as long as a worker does something: its progress, and its seconds of computing."""

@@ -1,5 +1,6 @@
 """The controller with a real worker process: kills of either, signals, a second controller, pause, full disks."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from tests.where import ROOT
-from wizloop.loop.controller import lock
+from wizloop.loop.controller import lock, supervisor
+from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors, events, samples, steps
 from wizloop.store.db import Connection, Store
 
@@ -252,6 +254,15 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(workspace: Workspace, fa
 def test_a_file_that_cannot_be_used_is_bad_input(workspace: Workspace) -> None:
     workspace.tell("first.unreadable", 1)
     assert workspace.run() == "failed False first of round 0: rows.csv: no such file; check the name"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "seconds"),
+    [({}, 600.0), ({"names": ["gemini"], "gemini": {"mode": "flex", "deadline_s": 900}}, 1800.0)],
+)
+def test_a_worker_that_waits_for_its_slowest_call_is_not_silent(teacher: dict[str, object], seconds: float) -> None:
+    recipe = Recipe.model_validate_json(json.dumps({"name": "mine", "source": "demo", "teacher": teacher}))
+    assert supervisor.patience(recipe, supervisor.Pace()) == seconds
 
 
 def test_a_silent_worker_is_killed_and_replaced(workspace: Workspace) -> None:

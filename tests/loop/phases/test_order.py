@@ -213,7 +213,8 @@ class Killed(BaseException):
 def test_a_training_that_is_killed_once_a_model_is_there_ends_with_the_same_rows(
     night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again, known = Night(tmp_path / "b", recipe()), set()
+    again = Night(tmp_path / "b", recipe())
+    known: set[str] = set()
     write = Store.write
 
     @contextmanager
