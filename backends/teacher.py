@@ -26,6 +26,8 @@ Outcome = Literal[
 ]
 Billed = Literal["yes", "no", "unknown"]
 TASKS: tuple[Task, ...] = get_args(Task)
+OUTCOMES: Mapping[str | None, Outcome] = {name: name for name in get_args(Outcome)}
+"""By the text that a ledger or a file has of each."""
 
 Line = Annotated[str, Field(min_length=1, max_length=600)]
 Lines = tuple[Line, ...]

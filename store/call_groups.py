@@ -51,7 +51,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An answer as it came, and what it costs in micro-dollars."""
+    """An answer as it came, what it costs in micro-dollars, and what it was judged to be."""
 
     call_id: int
     raw: str
@@ -59,6 +59,9 @@ class Received:
     request_id: str | None
     stop_reason: str | None
     cost_micro: int
+    outcome: str | None = None
+    """What the call is to end with; it has not ended by that."""
+    category: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ _RECEIVE = _set(
     "usage_json",
     "request_id",
     "stop_reason",
+    "outcome",
+    "category",
     "received_at",
     of=_UNDER_WAY,
 )
@@ -187,7 +192,7 @@ def receive(db: Connection, standing: Mapping[int, Held], came: Sequence[Receive
         cost = _plus(before, one.cost_micro)
         received[one.call_id] = replace(before, state="received", reserved_micro=0, cost_micro=cost)
         changed = _of(one.call_id, "received", cost=cost)
-        for name in ("raw", "usage_json", "request_id", "stop_reason"):
+        for name in ("raw", "usage_json", "request_id", "stop_reason", "outcome", "category"):
             changed[name] = getattr(one, name)
         changes.append({**changed, "received_at": now})
     _execute(db, _RECEIVE, changes)

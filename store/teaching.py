@@ -32,6 +32,7 @@ class Call:
     attempt: int
     state: str
     outcome: str | None
+    """The teacher's; a call that is received has one, and has not ended."""
     category: str | None
     reserved_micro: int
     """What is held back for it now: the most it can cost, until it is settled."""
@@ -68,6 +69,11 @@ class TeacherTrace:
 _CALL = rows.columns(tables.teacher_calls, Call)
 _ONE = select(*_CALL).where(tables.teacher_calls.c.id == bindparam("wanted"))
 _TRACE = rows.columns(tables.teacher_traces, TeacherTrace)
+
+
+def came_to(state: str, outcome: str | None) -> str:
+    """What a call came to in one word: its outcome, or its state where it has none, or has one and has not ended."""
+    return state if state == "received" else outcome or state
 
 
 def plan(

@@ -5,20 +5,22 @@ person (`wizloop teach --unanswered`). How a call is asked live or in a batch is
 """
 
 import json
+import random
 from collections import Counter
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 
 from wizloop.backends.remote import RemoteTeacher
-from wizloop.backends.teacher import Question, Usage
+from wizloop.backends.teacher import Answer, Question, Usage
 from wizloop.loop.context import Context
 from wizloop.loop.teaching import bookkeeping, calls, teachers
 from wizloop.loop.teaching import seats as made_ready
 from wizloop.loop.teaching.batching import InBatches
 from wizloop.loop.teaching.calls import Job, Seat
 from wizloop.loop.teaching.live import Live
-from wizloop.store import batches, samples, selections, steps, teaching
+from wizloop.store import batches, call_groups, samples, selections, steps, teaching
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
@@ -42,6 +44,8 @@ def run(ctx: Context) -> str:
 def teach(ctx: Context, asked: Sequence[Seat]) -> str:
     """Ask the teachers, in this order, about what is not taught yet; what is left is told."""
     _settle_in_flight(ctx, asked)
+    for seat in asked:
+        _finish_received(ctx, seat)
     policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
     given_up: dict[str, str] = {}
     for seat in asked:
@@ -79,7 +83,6 @@ def _ask(ctx: Context, seat: Seat, policies: str) -> str | None:
     if why := _patience(ctx, seat):
         return why
     _recall(ctx, seat)
-    _finish_received(ctx, seat)
     if seat.batches is not None:
         return InBatches(ctx, seat, *seat.batches, lambda: _jobs(ctx, seat, policies), partial(_asked, ctx)).ask()
     if seat.live is not None:
@@ -124,23 +127,45 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
 
 
 def _finish_received(ctx: Context, seat: Seat) -> None:
-    """Read the answers that were stored, and not read, before a crash: they are not asked for again."""
+    """End the calls whose answers were stored before a crash: they end as they would have, and are not asked again."""
     with ctx.store.read() as db:
         found = [call for call in teaching.received(db) if call.teacher == seat.name]
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in found])}
-    for call in found:
-        asked = calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
-        bookkeeping.record(ctx, seat, [(call.id, seat.teacher.read(call.raw or "", call.stop_reason, asked))])
+        waits = {call.id: noted.retry_at for call in found if (noted := batches.sending(db, call.id)) is not None}
+    asked, spread = _questions(ctx, found, known), random.Random(ctx.seed("spread", seat.name))
+    for start in range(0, len(found), TOGETHER):
+        piece = found[start : start + TOGETHER]
+        answers = [calls.as_judged(seat.teacher, call, asked[call.key]) for call in piece]
+        pauses = [
+            _pause_s(ctx, seat, answer, call.attempt, waits.get(call.id), spread.random())
+            for call, answer in zip(piece, answers, strict=True)
+        ]
+        with ctx.store.write() as db:
+            held = call_groups.held(db, [call.id for call in piece])
+            standing = [held[call.id] for call in piece]
+            bookkeeping.end(ctx, db, list(zip(standing, answers, pauses, strict=True)))
+
+
+def _pause_s(
+    ctx: Context, seat: Seat, answer: Answer, tries: int, until: datetime | None, spread: float
+) -> float | None:
+    """Seconds until a question may be asked again, as a live call has them; `until` is the provider's word for it."""
+    if seat.live is None or answer.outcome not in calls.WAITS:
+        return None
+    left_s = 0.0 if until is None else max((until - ctx.now()).total_seconds(), 0.0)
+    return calls.wait_s(replace(answer, retry_after_s=left_s), tries, ctx.recipe.teacher, spread)
 
 
 def _asked(ctx: Context, sent: Sequence[teaching.Call]) -> dict[str, Question]:
     """The questions of calls that were sent, by key."""
     with ctx.store.read() as db:
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in sent])}
-    return {
-        call.key: calls.asked_as(call, known[call.sample_id], shows_labels=_shows(ctx, known[call.sample_id]))
-        for call in sent
-    }
+    return _questions(ctx, sent, known)
+
+
+def _questions(ctx: Context, sent: Sequence[teaching.Call], known: Mapping[int, Sample]) -> dict[str, Question]:
+    about = [(call, known[call.sample_id]) for call in sent]
+    return {call.key: calls.asked_as(call, one, shows_labels=_shows(ctx, one)) for call, one in about}
 
 
 def _shows(ctx: Context, sample: Sample) -> bool:
@@ -173,7 +198,7 @@ def _next(
 
 
 def _ended(call: teaching.Call) -> str:
-    return call.outcome or call.state
+    return teaching.came_to(call.state, call.outcome)
 
 
 def _names(made: Sequence[teaching.Call]) -> list[str]:

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from wizloop.backends.teacher import Answer
 from wizloop.loop.context import Context
-from wizloop.loop.teaching.calls import Job, Seat
+from wizloop.loop.teaching.calls import WAITS, Job, Seat
 from wizloop.store import batches, call_groups, events, ledger, teaching
 from wizloop.store.call_groups import Ended, Held, NewCall, NewTrace, Received
 from wizloop.store.db import Connection
@@ -62,7 +62,9 @@ def record(ctx: Context, seat: Seat, came: Sequence[tuple[int, Answer]]) -> str 
 
 
 def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> tuple[dict[int, Held], str | None]:
-    """Store answers as they came and settle their costs, before anything is made of them.
+    """Store answers as they came, with their outcomes, and settle their costs, before anything is made of them.
+
+    After a kill this is all that is known of them: for how long a provider asked for patience is noted too.
 
     Returns how the calls stand now, by id, and why the teacher must not be asked any more, where one cost more than was
     thought possible.
@@ -80,6 +82,9 @@ def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> tupl
     before, spent = ledger.budget(db), sum(cost for _, _, cost in received)
     new = [_received(call.id, answer, cost) for call, answer, cost in received]
     standing |= call_groups.receive(db, standing, new, ctx.now())
+    for call, answer, _ in received:
+        if answer.outcome in WAITS and answer.retry_after_s:
+            batches.note(db, call.id, retry_at=ctx.now() + timedelta(seconds=answer.retry_after_s))
     _warn(ctx, db, before, replace(before, settled_micro=before.settled_micro + spent))
     dear = ((call, cost) for call, _, cost in received if seat.tariff is not None and cost > call.reserved_micro)
     return standing, next((_too_dear(call, cost) for call, cost in dear), None)
@@ -119,7 +124,8 @@ def _new(ctx: Context, seat: Seat, job: Job) -> NewCall:
 
 def _received(call_id: int, answer: Answer, cost_micro: int) -> Received:
     usage = json.dumps(asdict(answer.usage), sort_keys=True)
-    return Received(call_id, answer.raw, usage, answer.request_id, answer.stop_reason, cost_micro)
+    bill = (usage, answer.request_id, answer.stop_reason, cost_micro)
+    return Received(call_id, answer.raw, *bill, answer.outcome, answer.category)
 
 
 def _cost(seat: Seat, answer: Answer, call: Held) -> int:

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 
 from wizloop.backends.batches import BatchTeacher
-from wizloop.backends.teacher import Answer, Question, Teacher
+from wizloop.backends.teacher import OUTCOMES, Answer, Question, Teacher
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import tasks_of
 from wizloop.loop.teaching.limiter import backoff
@@ -120,6 +120,17 @@ def question(
 def asked_as(call: teaching.Call, sample: Sample, *, shows_labels: bool) -> Question:
     """The question of a call that was sent, as far as its answer is checked against it."""
     return Question(call.key, sample.prompt, sample.response, labels_of(sample) if shows_labels else None)
+
+
+def as_judged(teacher: Teacher, call: teaching.Call, asked: Question) -> Answer:
+    """The answer of a call that was received, with the outcome that it had when it came.
+
+    Only what holds a trace is read once more, and what an older wizloop kept, which noted no outcome.
+    """
+    outcome = OUTCOMES.get(call.outcome, "ok")
+    if outcome == "ok":
+        return teacher.read(call.raw or "", call.stop_reason, asked)
+    return Answer(outcome, call.raw or "", call.model, stop_reason=call.stop_reason, category=call.category)
 
 
 def next_job(

@@ -2,23 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 from wizloop.backends.replay_teacher import Kept
-from wizloop.backends.teacher import Outcome
+from wizloop.backends.teacher import OUTCOMES, Outcome
 from wizloop.store import steps, teaching
 from wizloop.store.db import Connection
-
-_OUTCOMES: dict[str | None, Outcome] = {name: name for name in get_args(Outcome)}
 
 
 def keep(db: Connection, path: Path) -> int:
     """Every call that came to an end, one JSON object a line; how many. The file must not be there yet."""
     kept = [
-        _kept(call, _OUTCOMES[call.outcome])
+        _kept(call, OUTCOMES[call.outcome])
         for round in steps.rounds(db)
         for call in teaching.calls(db, round.number)
-        if call.outcome in _OUTCOMES
+        if call.state != "received" and call.outcome in OUTCOMES
     ]
     with path.open("x", encoding="utf-8") as file:
         file.writelines(f"{one.as_line()}\n" for one in kept)
