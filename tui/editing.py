@@ -29,7 +29,7 @@ def edit_of(trace: TeacherTrace, text: str) -> str | None:
     """What a file changes in a trace, as the JSON that a review takes; None for no change. Raises BadEdit."""
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadEdit(f"the file is not JSON any more: {error}") from error
     if not isinstance(given, dict) or sorted(given) != sorted(_FIELDS):
         raise BadEdit(f"the file must keep exactly the fields {', '.join(_FIELDS)}")

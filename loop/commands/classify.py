@@ -21,7 +21,8 @@ _TABLES = (".csv", ".gz", ".parquet")
 def classify(file: Path, round: int | None, workspace: Path) -> None:
     """Judge texts with a run's guard: one JSON object a line.
 
-    FILE has one text a line, plain or {"prompt", "response"}; - is stdin.
+    FILE has one text a line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped, and
+    `line` says which one an answer is of; what is no whole JSON object is a text itself.
     """
     if file.suffix in _TABLES:
         refuse(f"{file}: a table, and not one text a line: `wizloop evaluate --benchmark` reads it, with its labels")
