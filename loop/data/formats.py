@@ -31,6 +31,7 @@ TEXT_COLUMNS = ("prompt", "text", "content")
 """The first of these that a file's first record has is its prompt."""
 
 NO_LABELS: Mapping[Task, str] = MappingProxyType({})
+_MOST_LISTED = 10
 
 
 class Content(NamedTuple):
@@ -90,28 +91,51 @@ def word(record: Record, column: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def plain(column: str) -> str:
+    """A column's name without what does not count."""
+    return column.strip().casefold()
+
+
+def text_column(sample: Record) -> str | None:
+    """The column with the prompt, as the record spells it; None where there is none."""
+    exact = next((name for name in TEXT_COLUMNS if name in sample), None)
+    return exact or next((found for name in TEXT_COLUMNS if (found := _spelt(name, sample)) is not None), None)
+
+
+def _spelt(name: str, sample: Record) -> str | None:
+    """How a record spells the name of a column; None where it has none such."""
+    return name if name in sample else next((column for column in sample if plain(column) == name), None)
+
+
 def columns_format(task: Task, sample: Record) -> Format:
     """The plain case: a text column, perhaps `response`, and perhaps `label`, which speaks about `task`.
 
-    What the first record `sample` has decides which columns every row must have.
+    What the first record `sample` has decides which columns every row must have, and how they are spelt: case and
+    spaces around a name do not count.
     """
-    prompt = next((name for name in TEXT_COLUMNS if name in sample), TEXT_COLUMNS[0])
-    labelled = "label" in sample
-    needed = frozenset((prompt, "label")) if labelled else frozenset((prompt,))
+    prompt = text_column(sample) or TEXT_COLUMNS[0]
+    named = {name: _spelt(name, sample) or name for name in ("label", "response", "source", "policy")}
+    labelled = named["label"] in sample
+    in_label, in_response, in_source, in_policy = named.values()
+    needed = frozenset((prompt, named["label"])) if labelled else frozenset((prompt,))
+    unread = [column for column in sample if column not in (prompt, *named.values(), "id")]
+    listed = ", ".join(" ".join(column.split()) for column in unread[:_MOST_LISTED])
+    more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
+    note = f"columns that are not read: {listed}{more}" if unread else ""
     # One mapping for each word: a million rows need no million of them.
     ready: dict[str, Mapping[Task, str]] = {written: {task: known} for written, known in _words(task).items()}
 
     def read(record: Record) -> Content:
         labels = NO_LABELS
-        if "label" in record:
-            given = record["label"]
+        if in_label in record:
+            given = record[in_label]
             found = ready.get(given) if isinstance(given, str) else None
             labels = found if found is not None else {task: label(given, task)}
-        source = word(record, "source") if "source" in record else None
-        policy = word(record, "policy") if "policy" in record else None
-        return Content(record[prompt], record.get("response"), labels, source, policy)
+        source = word(record, in_source) if in_source in record else None
+        policy = word(record, in_policy) if in_policy in record else None
+        return Content(record[prompt], record.get(in_response), labels, source, policy)
 
-    return Format("columns", needed, read, ids=True)
+    return Format("columns", needed, read, note=note, ids=True)
 
 
 def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:

@@ -1,7 +1,7 @@
 """Every known format by name, and which one a file shows. What each reads is in the modules beside."""
 
 from wizloop.loop.data.containers import Record
-from wizloop.loop.data.formats import TEXT_COLUMNS, Format, columns_format
+from wizloop.loop.data.formats import Format, columns_format, text_column
 from wizloop.loop.data.formats_instructions import INSTRUCTION_SETS
 from wizloop.loop.data.formats_pairs import PAIR_SETS
 from wizloop.loop.data.formats_prompts import PROMPT_SETS
@@ -20,7 +20,7 @@ def recognised(record: Record, name: str, task: Task) -> Format | None:
     for known in KNOWN:
         if known.columns <= record.keys() and known.recognises(record, name):
             return known
-    return columns_format(task, record) if any(column in record for column in TEXT_COLUMNS) else None
+    return columns_format(task, record) if text_column(record) is not None else None
 
 
 def named(asked: str, record: Record, name: str, task: Task) -> Format | None:

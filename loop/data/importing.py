@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from wizloop.loop.data.containers import ImportRefused, Numbered, Record, RowRefused, records
-from wizloop.loop.data.formats import TEXT_COLUMNS, Format, mapped_format
+from wizloop.loop.data.formats import TEXT_COLUMNS, Format, mapped_format, plain
 from wizloop.loop.data.formats_known import NAMES, named, recognised
 from wizloop.loop.data.incoming import Imported, Reading, Refused, SampleRow, Split, Where
 from wizloop.loop.data.row_reader import RowReader
@@ -70,7 +70,7 @@ def read_rows(numbered: Numbered, shown: str, name: str, *, split: Split, **aske
         raise ImportRefused(f"{shown}: no row in it can be read; the last is row {number}: {sample}")
     hidden, mapping = asked.get("hide_labels", False), asked.get("mapping")
     if hidden:
-        sample = {column: value for column, value in sample.items() if column != "label"}
+        sample = {column: value for column, value in sample.items() if plain(column) != "label"}
     if hidden and mapping is not None:
         mapping = {key: column for key, column in mapping.items() if not key.endswith("label")}
     found = _format(shown, name, sample, asked.get("fmt"), mapping, asked.get("task", "request"))

@@ -175,6 +175,23 @@ def test_a_raw_list_of_prompts_has_no_labels(tmp_path: Path) -> None:
     assert refused == [Refused(row, "no label, and a sample of dev needs one") for row in (1, 2)]
 
 
+@pytest.mark.parametrize("header", ["text,Label", "text, label", " Text ,LABEL", "text,label"])
+def test_case_and_spaces_of_a_column_do_not_count(tmp_path: Path, header: str) -> None:
+    path = written(tmp_path / "a.csv", f"{header}\none,unsafe\ntwo,\n")
+    got = read_samples(path, split="dev")
+    assert [(row.prompt, dict(row.labels)) for row in got.rows] == [("one", {"request": "harmful"})]
+    assert got.refused == [Refused(2, "no request label")]
+    hidden = read_samples(path, split="pool", hide_labels=True)
+    assert [(row.prompt, dict(row.labels)) for row in hidden.rows] == [("one", {}), ("two", {})]
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [{"prompt": "a", "id": 1, "verdict": "safe", "Prompt": "b", "two\nlines": 1}])
+    assert stream_samples(path, split="pool").note == "columns that are not read: verdict, Prompt, two lines"
+    wide = written(tmp_path / "b.jsonl", [{"prompt": "a", **dict.fromkeys("abcdefghijkl", 1)}])
+    assert stream_samples(wide, split="pool").note.endswith("h, i, j and 2 more")
+
+
 def test_hidden_labels_are_not_even_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"prompt": "a", "label": "nonsense"}, {"prompt": "b", "label": "safe"}])
     got = read_samples(path, split="pool", hide_labels=True)
