@@ -33,9 +33,12 @@ def status(workspace: Path, as_json: bool) -> None:
 def rounds(workspace: Path, as_json: bool) -> None:
     """What each round measured, spent and decided."""
     from wizloop.loop.commands.status import round_of
+    from wizloop.store import control, errors
     from wizloop.store.overview import summaries
 
     with sentences(), reading(workspace) as db:
+        if control.get_run(db) is None:
+            raise errors.NoRun
         found = summaries(db)
     if as_json:
         put([round_of(summary, workspace) for summary in found])

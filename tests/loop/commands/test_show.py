@@ -77,6 +77,16 @@ def test_a_run_whose_controller_was_killed_is_not_called_running(after_a_night: 
     assert (alive["state"], alive["alive"], alive["pid"]) == ("running", True, 4711)
 
 
+@pytest.mark.parametrize("words", [["status"], ["rounds"], ["costs"], ["teach", "--unanswered"], ["teach", "--keep"]])
+def test_a_workspace_that_was_only_imported_into_holds_no_run(tmp_path: Path, words: list[str]) -> None:
+    Store.create(tmp_path).close()
+    kept = tmp_path / "calls.jsonl"
+    more = [str(kept)] if words[-1] == "--keep" else []
+    said = run(*words, *more, "-w", str(tmp_path), status=2)
+    assert (said.stdout, said.stderr) == ("", "wizloop: The workspace holds no run yet: `wizloop start` makes one.\n")
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize("command", ["status", "rounds", "pause", "resume", "stop", "classify"])
 def test_without_a_workspace_there_is_one_sentence(tmp_path: Path, command: str) -> None:
     result = run(command, "-w", str(tmp_path / "none"), status=2)
