@@ -7,18 +7,18 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from wizloop.loop.context import seed_of
 from wizloop.loop.data import hub
 from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.import_file import opened
+from wizloop.loop.data.import_file import opened, refuse_hidden
 from wizloop.loop.data.incoming import Refused, SampleRow, Split
 from wizloop.loop.data.taken import bad_rows
 from wizloop.loop.pages import usable
 from wizloop.loop.phases.intake import check_usable
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.words import LABELS, TASKS, Task
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
@@ -51,7 +51,8 @@ class Source:
     """How many it gives at most: a text that is there twice counts twice. None: not known before it is asked for."""
     sizes: "array[int] | None" = None
     """UTF-8 bytes of each text that may be taken, prompt and response together; None where they are not known."""
-    labels: Mapping[Task, Mapping[str, int]] = field(default_factory=dict)
+    labels: Mapping[Task, Mapping[str, int]] | None = None
+    """How often each label is given; None where that is not known."""
     usual: "Usual | None" = None
     """What its texts are like; None where that is not known."""
 
@@ -110,7 +111,7 @@ def fault(found: Iterable[Source]) -> str | None:
     known = [split for split in SPLITS if rows_of(whole, split) is not None and all(s.ok for s in whole)]
     counts: dict[str, int] = {split: rows_of(whole, split) or 0 if split in known else 1 for split in SPLITS}
     labels: dict[str, dict[str, dict[str, int]]] = {
-        split: _labels(one for one in whole if one.split == split) for split in known
+        split: _labels([one for one in whole if one.split == split], split in known) for split in SPLITS
     }
     try:
         check_usable(counts, labels)
@@ -139,6 +140,10 @@ def _of_file(data: Data) -> Source:
 
 
 def _of_hub(data: Data) -> Source:
+    try:
+        refuse_hidden(data)
+    except ImportRefused as error:
+        return Source(data.path, data.split, False, str(error), 0, array("q"))
     rows = data.sample or data.limit
     sizes = usual = None
     if rows is not None and data.max_chars is not None:
@@ -201,10 +206,13 @@ def _mean(sizes: "array[int]", pairs: int) -> Usual | None:
     return Usual(sum(sizes) / len(sizes), pairs / len(sizes)) if sizes else None
 
 
-def _labels(found: Iterable[Source]) -> dict[str, dict[str, int]]:
+def _labels(found: Sequence[Source], known: bool) -> dict[str, dict[str, int]]:
+    """The labels of all these sources; where one does not tell, as if every label were there."""
+    if not known or any(one.labels is None for one in found):
+        return {task: dict.fromkeys(words, 1) for task, words in LABELS.items()}
     together: dict[str, Counter[str]] = {}
     for one in found:
-        for task, counts in one.labels.items():
+        for task, counts in (one.labels or {}).items():
             together.setdefault(task, Counter()).update(counts)
     return {task: dict(counts) for task, counts in together.items()}
 

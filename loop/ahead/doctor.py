@@ -53,6 +53,7 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
             model(loaded),
             runs_on(loaded),
             *trains_in(loaded),
+            *exports(loaded),
             *_server(loaded),
             _teacher(loaded),
             *_reached(loaded),
@@ -148,7 +149,8 @@ def _recipe(workspace: Path, asked: str | None) -> tuple[Any, Check]:
         recipe = schema.load(asked or default) if kept is None else schema.stored(kept)
     except ValueError as error:
         return None, Check("recipe", False, str(error))
-    return recipe, Check("recipe", True, f"{recipe.name}, {recipe.rounds} rounds after round 0")
+    rounds = recipe.rounds if run is None or kept is None else run.rounds_wanted
+    return recipe, Check("recipe", True, f"{recipe.name}, {rounds} rounds after round 0")
 
 
 def model(recipe: Any) -> Check:
@@ -201,6 +203,21 @@ def trains_in(recipe: Any) -> list[Check]:
     return [Check("training", True, f"{several} by accelerate, each with {held}")]
 
 
+def exports(recipe: Any) -> list[Check]:
+    """Whether what the recipe comes to here writes the formats of [export]; nothing where it comes to nothing."""
+    from wizloop.backends import devices
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.guard.backend import class_of, export_fault
+
+    try:
+        backend = class_of(devices.pick(recipe.guard.backend, recipe.guard.device))
+    except BackendError:
+        return []
+    if why := export_fault(backend, recipe.export.formats):
+        return [Check("export", False, why, "change export.formats in the recipe")]
+    return [Check("export", True, f"{', '.join(recipe.export.formats) or 'nothing'}, by the {backend.NAME} backend")]
+
+
 def _server(recipe: Any) -> list[Check]:
     """One look at the server that answers for the guard, where there is one."""
     if recipe.guard.server is None:
@@ -236,10 +253,18 @@ def _reached(recipe: Any) -> list[Check]:
 
 
 def _data(recipe: Any, workspace: Path) -> Check:
+    from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.import_file import refuse_hidden
+
     if recipe.source == "demo":
         return Check("data", True, "the demo pool, made from the seed")
     if recipe.source == "imported":
         return _tried("data", partial(imported, workspace))
+    try:
+        for data in recipe.data:
+            refuse_hidden(data)
+    except ImportRefused as error:
+        return Check("data", False, str(error))
     missing = [data.path for data in recipe.data if data.hub_split is None and not Path(data.path).is_file()]
     if missing:
         return Check("data", False, f"{missing[0]} is not there", "paths are relative to the folder you start in")

@@ -59,7 +59,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
             return Ahead([Check("recipe", False, str(error)), *place], None)
         found, bounds = data.sources(recipe, store), bounds_of(recipe, store, limits)
         checks = [Check("recipe", True, recipe.name), doctor.runs_on(recipe), doctor.model(recipe), _prompt(recipe)]
-        checks += [*doctor.trains_in(recipe), *_server(recipe)]
+        checks += [*doctor.trains_in(recipe), *doctor.exports(recipe), *_server(recipe)]
         checks += _data(found)
         checks += _teachers(recipe, capped=bounds.budget_usd is not None, now=now)
         askings: list[Asking] = []

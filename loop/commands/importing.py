@@ -50,7 +50,7 @@ _TASKS = ("request", "completion", "response")
     help="The rows whose prompt falls there, of 0 to 1: parts of one file never overlap.",
 )
 @click.option("--prompts-only", is_flag=True, help="Leave the responses out.")
-@click.option("--hide-labels", is_flag=True, help="Leave the labels unread.")
+@click.option("--hide-labels", is_flag=True, help="Leave the labels of pool or seed unread.")
 @click.option("--benchmark", help="The name under which test rows are reported.")
 @click.option("--skip-bad", is_flag=True, help="Leave bad rows out and take the others, instead of nothing.")
 @click.option("--dry-run", is_flag=True, help="Say what would come in, and write nothing.")

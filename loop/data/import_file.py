@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from wizloop.loop.data import leaks
+from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.importing import Asked, read_rows, stream_samples
 from wizloop.loop.data.incoming import Reading, SampleRow, Where
 from wizloop.loop.data.taken import RowsRefused, Taken, bad_rows
@@ -110,6 +111,7 @@ def add(db: Connection, pieces: Iterable[Sequence[samples.Kept]], now: datetime)
 
 def opened(data: Data) -> Reading:
     """The rows of a file as a recipe's [[data]] asks for them, read as they are taken. Raises ImportRefused."""
+    refuse_hidden(data)
     asked: Asked = {
         "fmt": data.format,
         "mapping": data.map or None,
@@ -125,6 +127,15 @@ def opened(data: Data) -> Reading:
     from wizloop.loop.data import hub
 
     return read_rows(hub.records(data.path, data.hub_split), data.path, hub.name(data.path), split=data.split, **asked)
+
+
+def refuse_hidden(data: Data) -> None:
+    """Raise ImportRefused where a split that measures is to come in without its labels."""
+    if data.hide_labels and data.split in leaks.MEASURED:
+        raise ImportRefused(
+            f"{data.path}: the labels of {data.split} cannot be hidden: it is measured by them (leave out "
+            "--hide-labels, in a recipe hide_labels = true)"
+        )
 
 
 def _fill(

@@ -3,11 +3,12 @@
 Each backend is a class with the same methods; a phase never knows which one it has.
 """
 
+import importlib.util
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ class Guard(Protocol):
 
 class Backend(Protocol):
     """Loads, trains, builds and exports models. `base` is a folder or a hub name, an adapter a folder over it."""
+
+    NAME: ClassVar[str]
+    FORMATS: ClassVar[tuple[str, ...]]
+    """What `export` writes."""
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard: ...
 
@@ -84,6 +89,23 @@ def chosen(backend: str, device: str, processes: int = 1, *, sharded: bool = Fal
     return Mlx()
 
 
+def class_of(picked: devices.Picked) -> "type[Mlx] | type[Torch]":
+    """The backend that a choice comes to."""
+    return Torch if picked.backend == "cuda" else Mlx
+
+
+def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable[str]) -> str | None:
+    """Why a backend cannot write one of these formats here, or None."""
+    for format in formats:
+        if format not in backend.FORMATS:
+            return f"the {backend.NAME} backend does not write {format}: it writes {', '.join(backend.FORMATS)}"
+        if format == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+            return (
+                "the format nf4 needs bitsandbytes (pip install 'wizloop[cuda]', on Linux); export safetensors instead"
+            )
+    return None
+
+
 class _Builds:
     """Whatever runs guards: the tiny one is made by MLX, on the CPU."""
 
@@ -110,6 +132,9 @@ class _Builds:
 class Mlx(_Builds):
     """The MLX backend; its modules are imported when they are first used."""
 
+    NAME: ClassVar[str] = "MLX"
+    FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
+
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Raises ModelMissing, BadArtifact."""
         from wizloop.backends import mlx_guard
@@ -129,7 +154,9 @@ class Mlx(_Builds):
         return mlx_train.train_dpo(job, pairs, on_step)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of the formats adapter, safetensors, mlx-4bit into the empty folder `to`."""
+        """Write one of FORMATS into the empty folder `to`. Raises BackendError for another."""
+        if why := export_fault(self, [format]):
+            raise BackendError(why)
         from wizloop.backends import mlx_export
 
         writers = {
@@ -137,14 +164,15 @@ class Mlx(_Builds):
             "safetensors": mlx_export.export_safetensors,
             "mlx-4bit": mlx_export.export_mlx_4bit,
         }
-        if format not in writers:
-            raise BackendError(f"the MLX backend does not write {format}: it writes {', '.join(writers)}")
         writers[format](base, adapter, to)
 
 
 @dataclass(frozen=True, slots=True)
 class Torch(_Builds):
     """The torch backend on one device of torch's; its modules are imported when they are first used."""
+
+    NAME: ClassVar[str] = "torch"
+    FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
     device: str
     processes: int = 1
@@ -194,7 +222,9 @@ class Torch(_Builds):
         return torch_launch.train(kind, job, lessons, on_step, **many)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of the formats adapter (PEFT's), safetensors, mlx-4bit, nf4 into the empty folder `to`."""
+        """Write one of FORMATS (the adapter is PEFT's) into the empty folder `to`. Raises BackendError for another."""
+        if why := export_fault(self, [format]):
+            raise BackendError(why)
         from wizloop.backends import torch_export
 
         writers = {
@@ -203,8 +233,6 @@ class Torch(_Builds):
             "mlx-4bit": _export_for_mlx,
             "nf4": torch_export.export_nf4,
         }
-        if format not in writers:
-            raise BackendError(f"the torch backend does not write {format}: it writes {', '.join(writers)}")
         writers[format](base, adapter, to)
 
 

@@ -15,6 +15,7 @@ from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.import_file import Checked, add, check
 from wizloop.loop.data.incoming import Split
 from wizloop.loop.data.taken import RowsRefused, Taken, named
+from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data
@@ -29,8 +30,11 @@ _MEASURING_FIRST: tuple[Split, ...] = ("test", "dev", "seed", "pool")
 def run(ctx: Context) -> str:
     """Bring every sample of the recipe in, take out what leaks, and check that a run can be made of what is left.
 
-    Raises ImportRefused, which names the file or split and says what to do.
+    Raises ImportRefused, which names the file, split or key and says what to do, and BackendError.
     """
+    # The export would find out after the training; here nothing has come in, and the recipe may still be mended.
+    if why := export_fault(ctx.backend, ctx.recipe.export.formats):
+        raise ImportRefused(f"export.formats: {why}")
     taken = _SOURCES[ctx.recipe.source](ctx)
     leaks.sweep(ctx.store, ctx.now())
     with ctx.store.read() as db:
@@ -74,10 +78,18 @@ def _write(ctx: Context, data: Data, checked: Checked) -> Taken:
 
 
 def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
-    """Raise ImportRefused where no run can be made: an empty split, or a seed or dev that knows one class only."""
+    """Raise ImportRefused where no run can be made: an empty split, a dev without a label, one class in seed or dev.
+
+    A seed needs no label: a teacher gives its verdicts.
+    """
     for split in ("pool", "seed", "dev"):
         if not counts.get(split):
             raise ImportRefused(f"the split {split} has no usable sample: import some, or loosen its filters")
+    if not labels.get("dev"):
+        raise ImportRefused(
+            "no sample of dev has a label, and nothing can be measured without: import labelled ones (a text that is "
+            "there already stays without: take another --workspace for the same file)"
+        )
     for split in ("seed", "dev"):
         for task, known in labels.get(split, {}).items():
             if task == "request" and len(known) < len(LABELS["request"]):

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,9 @@ class StandInGuard:
 
 class StandIn:
     """Trains by counting examples. `breaks` makes training give up as a loss that is not finite does."""
+
+    NAME: ClassVar[str] = "stand-in"
+    FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
 
     def __init__(self, breaks: bool = False) -> None:
         self.breaks = breaks

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.where import NEEDS_SHARED_DATA, ROOT
 from wizloop.loop.ahead.data import Source, fault, sources
 from wizloop.loop.ahead.teaching import askings
 from wizloop.loop.cli import app
+from wizloop.loop.guard.backend import Mlx, Torch, export_fault
 from wizloop.recipes import schema
 from wizloop.recipes.teaching import Teachers
 from wizloop.store import control, steps
@@ -57,7 +59,7 @@ def written(folder: Path, more: str = "", rows: list[dict[str, str]] = ROWS) -> 
         lines = [json.dumps(row) for row in rows]
         (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     recipe = folder / "mine.toml"
-    recipe.write_text(FILES.format(folder=folder) + more, encoding="utf-8")
+    recipe.write_text((FILES + more).format(folder=folder), encoding="utf-8")
     return recipe
 
 
@@ -107,6 +109,21 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
             "teacher: recorded: none.csv is not there",
         ),
         ("", [{"prompt": "a", "label": "harmful"}], "data: every labelled request of seed is harmful"),
+        (
+            '[guard]\nbackend = "mlx"\n[export]\nformats = ["adapter", "nf4"]',
+            ROWS,
+            "export: the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit",
+        ),
+        (
+            '[[data]]\npath = "{folder}/dev.jsonl"\nsplit = "dev"\nhide_labels = true',
+            ROWS,
+            "dev.jsonl: the labels of dev cannot be hidden: it is measured by them",
+        ),
+        (
+            '[[data]]\npath = "owner/set"\nhub_split = "all"\nsplit = "test"\nhide_labels = true',
+            ROWS,
+            "owner/set: the labels of test cannot be hidden",
+        ),
         ("", [{"colour": "red"}], "unknown columns (colour)"),
         ("", [*ROWS, {"label": "harmful"}], "pool.jsonl: row 41: no column 'prompt', which the format 'columns' needs"),
         ('[[data]]\npath = "gone.csv"\nsplit = "test"', ROWS, "data: gone.csv: gone.csv: no such file"),
@@ -119,6 +136,12 @@ def test_what_is_missing_is_listed_with_status_2(
     assert f"missing: {missing}" in result.stderr or missing in result.stderr
     assert "nothing was made, written or sent" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_four_bits_for_a_card_are_torchs_and_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert export_fault(Torch, Mlx.FORMATS) is None
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert "the format nf4 needs bitsandbytes" in (export_fault(Torch, ["adapter", "nf4"]) or "")
 
 
 def test_a_recipe_that_cannot_be_read_is_the_one_thing_that_is_missing(tmp_path: Path) -> None:

@@ -49,6 +49,23 @@ def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
     assert "  row 2: no request label\n" in said.stderr
 
 
+def test_columns_that_are_not_read_are_told_and_named_in_the_refusal(tmp_path: Path) -> None:
+    file = lines(tmp_path / "a.jsonl", {"prompt": "how do I knit", "verdict": "safe"})
+    told = "columns that are not read: verdict"
+    assert f"the format is columns; {told}\n" in run(file, workspace=tmp_path / "runs").stderr
+    refused = run(file, "--split", "dev", workspace=tmp_path / "runs")
+    assert refused.exit_code == 2
+    assert f"no label, and a sample of dev needs one (a file of columns: {told})" in refused.stderr
+
+
+@pytest.mark.parametrize(("split", "status"), [("dev", 2), ("test", 2), ("seed", 0), ("pool", 0)])
+def test_labels_are_hidden_where_nothing_is_measured_by_them(tmp_path: Path, split: str, status: int) -> None:
+    said = run(lines(tmp_path / "a.jsonl", GOOD), "--split", split, "--hide-labels", workspace=tmp_path / "runs")
+    assert said.exit_code == status
+    assert (f"the labels of {split} cannot be hidden: it is measured by them" in said.stderr) == (status == 2)
+    assert (tmp_path / "runs").exists() == (status == 0)
+
+
 def test_the_same_file_twice_adds_nothing_and_says_so(tmp_path: Path) -> None:
     file, workspace = lines(tmp_path / "a.jsonl", GOOD, {"prompt": "b", "label": "unsafe"}), tmp_path / "runs"
     first = json.loads(run(file, "--json", workspace=workspace).stdout)

@@ -16,7 +16,7 @@ from wizloop.loop.cli import app
 from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
 from wizloop.loop.data.containers import ImportRefused
-from wizloop.store import control, steps
+from wizloop.store import control, samples, steps
 from wizloop.store.db import Store
 
 DRIVES_A_TERMINAL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -232,7 +232,7 @@ def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
     found = json.loads(run("doctor", "--json", "-w", str(tmp_path / "none")).stdout)
     names = [check["name"] for check in found["checks"]]
     assert names[:5] == ["python", "mlx", "sqlite", "disk", "memory"]
-    assert names[5:] == ["workspace", "store", "recipe", "model", "backend", "teacher", "data", "time"]
+    assert names[5:] == ["workspace", "store", "recipe", "model", "backend", "export", "teacher", "data", "time"]
     mlx = found["checks"][1]
     assert re.search(r"BLAS, \d+ GFLOP/s", mlx["found"])
 
@@ -249,6 +249,22 @@ def test_doctor_looks_at_what_was_imported(tmp_path: Path) -> None:
     rows.write_text("text,label\nhow to bake cake,unharmful\nhow to poison cake,harmful\n")
     run("import", str(rows), "--split", "dev", *where)
     assert imported(tmp_path / "w") == "imported: pool 2, seed 2, dev 2, test 0"
+
+
+def test_doctor_sees_a_dev_without_labels_of_an_earlier_import(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store, store.write() as db:
+        new = [samples.NewSample(split, f"how to {split}", None, "mine", "1") for split in ("pool", "seed", "dev")]
+        samples.add(db, new, datetime.now(UTC))
+    assert "BAD  data       no sample of dev has a label" in run("doctor", "-w", str(tmp_path), status=1).stdout
+    assert (
+        "missing: data: no sample of dev has a label" in run("start", "--dry-run", "-w", str(tmp_path), status=2).stderr
+    )
+
+
+def test_doctor_tells_the_runs_rounds_and_not_its_recipes(after_a_night: Path) -> None:
+    with Store.open(after_a_night) as store, store.write() as db:
+        control.set_limits(db, rounds_wanted=7)
+    assert "ok   recipe     demo, 7 rounds after round 0" in run("doctor", "-w", str(after_a_night)).stdout
 
 
 def test_doctor_sees_where_no_workspace_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,3 +284,8 @@ def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
     said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
     assert "BAD  model      ./no-model: no such folder" in said
     assert "BAD  data       gone.csv is not there" in said
+    more = 'hide_labels = true\n[export]\nformats = ["nf4"]\n[guard]\nbackend = "mlx"\n'
+    recipe.write_text(f'name = "mine"\n{files}{more}')
+    said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
+    assert "BAD  export     the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit" in said
+    assert "BAD  data       gone.csv: the labels of dev cannot be hidden" in said

@@ -123,6 +123,15 @@ def test_a_missing_model_is_a_sentence(folder: Path) -> None:
     assert "nobody/no-such-model: is not on this disk and could not be fetched" in said
 
 
+def test_a_format_that_is_not_written_here_is_a_sentence_and_the_run_goes_on_once_it_is_mended(folder: Path) -> None:
+    mend(folder, "[guard]\n", '[guard]\nbackend = "mlx"\n')
+    mend(folder, "[export]\n", '[export]\nformats = ["nf4"]\n')
+    why = "the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit"
+    assert start(folder, "--rounds", "0") == (2, f"failed: import of round 0: export.formats: {why}")
+    mend(folder, "nf4", "adapter")
+    assert start(folder, "--rounds", "0") == (0, "done: round 0 is done")
+
+
 def test_what_was_imported_is_run_on_and_what_is_missing_is_named(folder: Path) -> None:
     files, listed = RECIPE.index("[[data]]"), RECIPE.index("[guard]")
     mine = RECIPE[:files] + 'source = "imported"\n' + RECIPE[listed:]

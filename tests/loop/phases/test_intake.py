@@ -12,6 +12,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.phases import intake
 from wizloop.recipes.schema import Recipe
+from wizloop.recipes.sections import Export
 from wizloop.store import events, samples, steps
 from wizloop.store.db import Store
 
@@ -81,6 +82,44 @@ def test_what_no_run_can_be_made_of_is_refused(
 ) -> None:
     with pytest.raises(ImportRefused, match=message):
         intake.run(context(tmp_path, **lines))
+
+
+def test_a_dev_whose_labels_are_hidden_is_refused_before_anything_comes_in_and_a_seed_is_not(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    files = ctx.recipe.data
+
+    def hide(split: str) -> None:
+        hidden = [data.model_copy(update={"hide_labels": data.split == split}) for data in files]
+        ctx.recipe = ctx.recipe.model_copy(update={"data": tuple(hidden)})
+
+    hide("dev")
+    with pytest.raises(ImportRefused, match=r"dev\.csv: the labels of dev cannot be hidden"):
+        intake.run(ctx)
+    with ctx.store.read() as db:
+        assert sum(samples.counts(db).values()) == 0
+    hide("seed")
+    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+
+
+def test_a_dev_without_a_label_that_was_imported_before_is_refused(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    ctx.recipe = Recipe.model_validate_json(json.dumps({"name": "mine", "source": "imported"}))
+    with ctx.store.write() as db:
+        new = [samples.NewSample(split, f"how to {split}", None, "mine", "1") for split in ("pool", "seed", "dev")]
+        samples.add(db, new, NOW)
+    with pytest.raises(ImportRefused, match="no sample of dev has a label, and nothing can be measured without"):
+        intake.run(ctx)
+
+
+def test_a_format_that_is_not_written_here_is_refused_before_anything_comes_in(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    ctx.recipe = ctx.recipe.model_copy(
+        update={"export": Export(formats=("nf4",)), "guard": ctx.recipe.guard.model_copy(update={"backend": "mlx"})}
+    )
+    with pytest.raises(ImportRefused, match=r"export\.formats: the MLX backend does not write nf4: it writes adapter"):
+        intake.run(ctx)
+    with ctx.store.read() as db:
+        assert sum(samples.counts(db).values()) == 0
 
 
 def test_a_bad_row_refuses_the_file_before_anything_comes_in_unless_the_recipe_skips_it(tmp_path: Path) -> None:
