@@ -147,7 +147,8 @@ class Context:
             # A model that is part of a cycle would stay on the card beside the next.
             gc.collect()
 
-    def _load(self, model: models.Model) -> Guard:
+    def check(self, model: models.Model) -> None:
+        """Compare a model's files with their manifest. Raises ModelMissing, BadArtifact."""
         from wizloop.backends import artifacts
 
         adapter = self.adapter(model)
@@ -155,6 +156,10 @@ class Context:
             artifacts.verify(Path(self.base()))
         if adapter is not None:
             artifacts.verify(adapter)
+
+    def _load(self, model: models.Model) -> Guard:
+        self.check(model)
+        adapter = self.adapter(model)
         if self.recipe.guard.server is not None:
             from wizloop.loop.guard import served
 

@@ -203,6 +203,8 @@ def _check_edit(edit: object) -> None:
         for name, said in inside.items() if isinstance(inside, dict) else [("", inside)]:
             for text in said if isinstance(said, list) else [said or ""]:
                 _check_text(f"{field!r}", name + text)
+                if "\0" in name + text:
+                    raise errors.BadDecision(f"{field!r} has a NUL in it: leave it out")
                 if field in ("explanation", "steps_json") and not text.strip():
                     raise errors.BadDecision(f"{field!r} cannot be edited so: a sentence in it is blank")
 
@@ -232,13 +234,11 @@ def _parsed(text: str) -> object:
 
 
 def _check_text(name: str, text: str) -> None:
-    """A lone surrogate cannot be tokenised, and a NUL ends a text for some that read it."""
+    """A lone surrogate can be neither kept nor tokenised."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise errors.BadDecision(f"{name} is not valid Unicode ({error.reason}): write the character whole") from None
-    if "\0" in text:
-        raise errors.BadDecision(f"{name} has a NUL in it: leave it out")
 
 
 def _check_against(past: Sequence[Review], trace_id: int, decision: str, by: str) -> None:
