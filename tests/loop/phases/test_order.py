@@ -108,9 +108,18 @@ class Night:
             }
 
 
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """A night that is over, to be looked at: no test may write to it."""
+    done = Night(tmp_path_factory.mktemp("night") / "a", recipe())
+    done.all()
+    return done
+
+
 @pytest.fixture
-def night(tmp_path: Path) -> Night:
-    done = Night(tmp_path / "a", recipe())
+def own(tmp_path: Path) -> Night:
+    """A night that is over, for one test alone."""
+    done = Night(tmp_path / "own", recipe())
     done.all()
     return done
 
@@ -174,14 +183,14 @@ def test_an_export_has_a_card_and_whole_files(night: Night) -> None:
     assert "There is no champion yet and the challenger passes" in text
 
 
-def test_a_phase_that_is_done_again_changes_nothing(night: Night) -> None:
-    before, trained = night.rows(), list(night.backend.trained)
+def test_a_phase_that_is_done_again_changes_nothing(own: Night) -> None:
+    before, trained = own.rows(), list(own.backend.trained)
     for round in range(ROUNDS + 1):
         for phase in order.phases_of(round):
             if (round, phase) != (0, "gate"):
-                night.phase(round, phase)
-    after = night.rows()
-    assert night.backend.trained == trained
+                own.phase(round, phase)
+    after = own.rows()
+    assert own.backend.trained == trained
     for name, rows in before.items():
         assert after[name] == rows, name
 
@@ -257,16 +266,16 @@ def test_a_line_of_losses_that_a_full_disk_tore_stops_no_training(tmp_path: Path
     assert logged == {10: pytest.approx(1 / 10), 12: pytest.approx(1 / 12)}
 
 
-def test_after_a_failed_gate_nothing_is_read_again(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    with night.store.write() as db:
+def test_after_a_failed_gate_nothing_is_read_again(own: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    with own.store.write() as db:
         first = models.by_name(db, "r00")
         assert first is not None
         control.set_champion(db, first.id)
         steps.begin_round(db, 1, first.id, NOW)
         before = predictions.of_model(db, first.id, "pool")
     monkeypatch.setattr(StandInGuard, "score", None)
-    told = night.phase(2, "classify")
-    with night.store.read() as db:
+    told = own.phase(2, "classify")
+    with own.store.read() as db:
         left = 90 - len(selections.of_round(db, 1))
         traced = sum(one.n_traces > 0 for one in before)
         picked = {one.sample_id for one in selections.of_round(db, 1)}
