@@ -4,6 +4,7 @@ People ask for it in a loop and over a slow line, and SQLAlchemy takes three tim
 that command. The statement is standard SQL; `overview` beside gives screens the same through SQLAlchemy.
 """
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -67,19 +68,10 @@ def glance(folder: Path, driver: ModuleType | None = None) -> Glance:
     Raises errors.NoWorkspace, errors.NoRun, errors.SchemaTooNew, errors.SchemaTooOld, errors.Damaged.
     """
     path, module = sqlite.workspace_file(folder), driver or sqlite.driver()
-    try:
-        raw = sqlite.connect(path, "ro", module)
-        try:
-            raw.execute("BEGIN")
-            versions.refuse_other(_revision(raw), folder)
-            row = raw.execute(_QUESTION).fetchone()
-        finally:
-            raw.close()
-    except module.Error as error:
-        known = sqlite.known_error(error, path)
-        if known is None:
-            raise
-        raise known from error
+    with sqlite.in_our_words(path, module), closing(sqlite.connect(path, "ro", module)) as raw:
+        raw.execute("BEGIN")
+        versions.refuse_other(_revision(raw), folder)
+        row = raw.execute(_QUESTION).fetchone()
     if row is None:
         raise errors.NoRun
     found = Glance(*row)

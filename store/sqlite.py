@@ -6,6 +6,8 @@ that a plain `open()` of the live database can lose a commit. Paths may be teste
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType, NoneType
 from typing import Any, Literal, cast
@@ -125,17 +127,22 @@ def known_error(cause: BaseException, path: Path) -> errors.StoreError | None:
     return None
 
 
-def _run_alone(raw: Any, path: Path, module: ModuleType, statement: str, *values: str) -> Any:
-    """Run one statement outside any transaction, on a connection that is closed afterwards."""
+@contextmanager
+def in_our_words(path: Path, module: ModuleType) -> Iterator[None]:
+    """Raise what `known_error` knows in the place of the driver's errors."""
     try:
-        return raw.execute(statement, values).fetchone()
+        yield
     except module.Error as error:
         known = known_error(error, path)
         if known is None:
             raise
         raise known from error
-    finally:
-        raw.close()
+
+
+def _run_alone(raw: Any, path: Path, module: ModuleType, statement: str, *values: str) -> Any:
+    """Run one statement outside any transaction, on a connection that is closed afterwards."""
+    with closing(raw), in_our_words(path, module):
+        return raw.execute(statement, values).fetchone()
 
 
 def checkpoint(path: Path, module: ModuleType) -> bool:

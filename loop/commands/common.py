@@ -112,6 +112,17 @@ def reading(workspace: Path) -> Iterator[Any]:
         yield db
 
 
+@contextmanager
+def reading_a_run(workspace: Path) -> Iterator[Any]:
+    """The same of a workspace with a run. Raises errors.NoRun where it was only imported into."""
+    from wizloop.store import control, errors
+
+    with reading(workspace) as db:
+        if control.get_run(db) is None:
+            raise errors.NoRun
+        yield db
+
+
 def new_file(path: Path | None) -> None:
     """Refuse, before any work is done, a file that could not be written or would write over another."""
     if path is None:

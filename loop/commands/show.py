@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, in_workspace, put, reading, sentences, with_json
+from wizloop.loop.commands.common import FAILED, in_workspace, put, reading_a_run, sentences, with_json
 
 _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 
@@ -33,12 +33,9 @@ def status(workspace: Path, as_json: bool) -> None:
 def rounds(workspace: Path, as_json: bool) -> None:
     """What each round measured, spent and decided."""
     from wizloop.loop.commands.status import round_of
-    from wizloop.store import control, errors
     from wizloop.store.overview import summaries
 
-    with sentences(), reading(workspace) as db:
-        if control.get_run(db) is None:
-            raise errors.NoRun
+    with sentences(), reading_a_run(workspace) as db:
         found = summaries(db)
     if as_json:
         put([round_of(summary, workspace) for summary in found])

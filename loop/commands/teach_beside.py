@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wizloop.loop.commands.common import new_file, now, put, reading, say, sentences
+from wizloop.loop.commands.common import new_file, now, put, reading, reading_a_run, say, sentences
 
 if TYPE_CHECKING:
     from wizloop.recipes.schema import Recipe
@@ -58,22 +58,11 @@ def _calls_of_before(out: Path | None, workspace: Path) -> Iterator[Any]:
         yield db
 
 
-@contextmanager
-def _of_a_run(workspace: Path) -> Iterator[Any]:
-    """The workspace as `reading` gives it. Raises errors.NoRun where it was only imported into."""
-    from wizloop.store import control, errors
-
-    with reading(workspace) as db:
-        if control.get_run(db) is None:
-            raise errors.NoRun
-        yield db
-
-
 def unanswered(workspace: Path, as_json: bool) -> None:
     """List a run's picked samples that no teacher answered, with what they came to."""
     from wizloop.store.display import shown
 
-    with sentences(), _of_a_run(workspace) as db:
+    with sentences(), reading_a_run(workspace) as db:
         from wizloop.store import costs
 
         found = [_row(one) for one in costs.unanswered(db)]
@@ -93,7 +82,7 @@ def keep(path: Path, workspace: Path) -> None:
     from wizloop.loop.teaching.keeping import keep as kept
 
     new_file(path)
-    with sentences(), _of_a_run(workspace) as db:
+    with sentences(), reading_a_run(workspace) as db:
         number = kept(db, path)
     say(f'{path}: {number} calls; `replay = "{path}"` in a recipe\'s [teacher] lets them answer again, for nothing')
 
