@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import datasets
+import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -39,8 +41,10 @@ A dataset card.
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The dataset's folder, where the libraries can reach nothing but it."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # The libraries read the environment once, at their import, and a test before this one may have imported them.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     folder = tmp_path / "Toxic-Set"
     rows = {
         "words/train": {"prompt": ["a", "b", "b"], "label": ["safe", "unsafe", "unsafe"]},
