@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,10 @@ def start(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def apart(some: dict[str, Any], others: dict[str, Any]) -> float:
+    return float(np.sqrt(sum(np.square(each - others[name]).sum() for name, each in some.items())))
+
+
 # The divided base goes through a step in several passes, of which the two processes need different numbers.
 @pytest.mark.parametrize(("sharded", "scale"), [(False, 1.0), (True, 0.04)])
 def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
@@ -70,9 +75,11 @@ def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     two = chosen("cuda", "cpu", 2, sharded=sharded).train_dpo(other, rows, lambda step, *_: seen.append(step))
     assert seen == [1, 2, 3]
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
-    ours, theirs = (load_file(tmp_path / name / torch_adapter.ADAPTER) for name in ("one", "two"))
-    for name, each in ours.items():
-        np.testing.assert_allclose(theirs[name], each, atol=1e-5, err_msg=name)
+    begun, ours, theirs = (
+        load_file(each / torch_adapter.ADAPTER) for each in (start, tmp_path / "one", tmp_path / "two")
+    )
+    # Adam may carry the sum's last bit into one number of thousands; equal weights for all pairs would cost 2 %.
+    assert apart(theirs, ours) < 1e-3 * apart(ours, begun)
     assert not (tmp_path / "ck2").exists()
 
 

