@@ -31,6 +31,7 @@ count = 1
 budget = 20
 [train]
 epochs = 2
+least_steps = 24
 checkpoint_every = 3
 [review]
 rule = "nothing"
