@@ -131,6 +131,24 @@ def new_file(path: Path | None) -> None:
         refuse(f"{path} is there already: name a new file")
     if not path.parent.is_dir():
         refuse(f"{path.parent}: no such folder: make it, or name a file elsewhere")
+    _refuse_unwritable(path.parent)
+
+
+def new_folder(path: Path | None) -> None:
+    """The same of a folder, which is made with those above it."""
+    if path is None:
+        return
+    if path.exists():
+        refuse(f"{path} is there already: name a new folder")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        refuse(f"{above} is a file: no folder can be made in it; name one elsewhere")
+    _refuse_unwritable(above)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        refuse(f"{folder.absolute()}: nothing may be written there: name a place elsewhere")
 
 
 def on_terminal() -> bool:

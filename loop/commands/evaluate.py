@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import FILE, ROUND, in_workspace, now, put, reading, refuse, say, sentences, with_json
+from wizloop.loop.commands.common import (
+    FILE,
+    ROUND,
+    in_workspace,
+    new_folder,
+    now,
+    put,
+    reading,
+    refuse,
+    say,
+    sentences,
+    with_json,
+)
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.scoring import Judged, Measured
@@ -55,8 +67,7 @@ def evaluate(
         refuse("--recipe asks with no run, which alone has rounds: leave out --round")
     if not predictions and (task or group):
         refuse("--task and --group speak about --predictions: a test set knows its labels and policies")
-    if report is not None and report.exists():
-        refuse(f"{report} is there already: name a new folder for the report")
+    new_folder(report)
     notes: dict[str, Any] = {}
     with sentences(ImportRefused):
         if predictions:

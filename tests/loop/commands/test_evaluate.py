@@ -105,6 +105,10 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
         (["--predictions", "mine.jsonl", "--benchmark", "XSTestResponseRefusal"], "not one of the task completion"),
         (["--task", "request"], "a test set knows its labels"),
         (["--predictions", "mine.jsonl", "--task", "request", "--report", "."], "is there already"),
+        (
+            ["--predictions", "mine.jsonl", "--task", "request", "--report", "mine.jsonl/a/b"],
+            "no folder can be made in",
+        ),
         (["--model", "nowhere"], "there is no workspace in runs"),
     ],
 )
