@@ -25,6 +25,16 @@ MAX_JSON = 100_000_000
 ROW_LISTS = ("instances", "instructions", "prompts")
 """What the list of rows is called in an object that has several lists."""
 
+SIGNATURES = {
+    b"\x1f\x8b": "it is gzipped: name it {name}.gz",
+    b"PAR1": "it is Parquet: name it .parquet",
+    b"PK\x03\x04": "it is a zip file, as spreadsheets are too: unzip it, or save it as CSV",
+    b"\x28\xb5\x2f\xfd": "it is compressed by zstd: decompress it",
+    b"\xff\xfe": "it is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16: save it as UTF-8",
+}
+"""How a file begins that is no text in UTF-8, and what to do about it."""
+
 Record = Mapping[str, Any]
 Numbered = Iterator[tuple[int, "Record | RowRefused"]]
 
@@ -102,11 +112,13 @@ def _texts(path: Path, reader: Callable[[Path, TextIO], Numbered]) -> Numbered:
 def _opened(path: Path) -> Iterator[TextIO]:
     # csv wants the line ends as they are, and JSON does not mind.
     newline = "" if ".csv" in path.suffixes[-2:] else None
-    with (
-        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as binary,
-        TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline) as stream,
-    ):
-        yield stream
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as binary:
+        begins = binary.peek(4)
+        for signature, advice in SIGNATURES.items():
+            if begins.startswith(signature):
+                raise ImportRefused(f"{path}: {advice.format(name=path.name)}")
+        with TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline) as stream:
+            yield stream
 
 
 def _json_lines(path: Path, stream: TextIO) -> Numbered:

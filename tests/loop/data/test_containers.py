@@ -1,5 +1,7 @@
 """Files opened: lists that are read item by item, Parquet that unfolds, lines without end, a file that changes."""
 
+import codecs
+import gzip
 import json
 from itertools import islice
 from pathlib import Path
@@ -148,3 +150,23 @@ def test_another_object_is_not_taken_for_categories(tmp_path: Path, text: str) -
     except ImportRefused:
         found = []
     assert all("category" not in record for _, record in found if not isinstance(record, RowRefused))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("rows.csv", gzip.compress(b"prompt,label\na,safe\n"), "it is gzipped: name it rows.csv.gz"),
+        ("rows.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "it is gzipped: name it rows.jsonl.gz.gz"),
+        ("rows.csv", "prompt,label\na,safe\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
+        ("rows.jsonl", codecs.BOM_UTF16_BE + "{}".encode("utf-16-be"), "it is UTF-16: save it as UTF-8"),
+        ("rows.csv", b"PK\x03\x04\x14\x00", "it is a zip file, as spreadsheets are too: unzip it, or save it as CSV"),
+        ("rows.json", b"PAR1\x15\x04", "it is Parquet: name it .parquet"),
+        ("rows.json", b"\x28\xb5\x2f\xfd\x04", "it is compressed by zstd: decompress it"),
+    ],
+)
+def test_what_is_no_text_is_told_by_how_it_begins(tmp_path: Path, name: str, content: bytes, advice: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ImportRefused) as refused:
+        list(records(path))
+    assert str(refused.value) == f"{path}: {advice}"
