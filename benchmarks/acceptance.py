@@ -17,8 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nights import RANDOM, Nights, Round, add_options, always, asked, read
-from scipy.stats import t as student
+from nights import RANDOM, Nights, Round, add_options, always, asked, interval, read
 
 from wizloop.loop.measures.metrics import Score
 
@@ -90,13 +89,6 @@ def _interval(gains: Sequence[float]) -> str:
         return "one seed: no interval"
     low, high = interval(gains)
     return f"95 % interval {low:+.3f} to {high:+.3f}"
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t, 95 %."""
-    mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
-    half = float(student.ppf(0.975, len(values) - 1)) * error
-    return mean - half, mean + half
 
 
 def _figures(found: list[Round]) -> dict[str, float]:

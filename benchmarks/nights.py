@@ -4,12 +4,13 @@ Not a command: acceptance.py and parts.py are.
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import tomli_w
+from scipy.stats import t as student
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
@@ -114,6 +116,13 @@ def asked(ask: argparse.ArgumentParser, given: argparse.Namespace) -> Iterator[N
     changes = tomllib.loads(given.changes.read_text(encoding="utf-8")) if given.changes else {}
     with tempfile.TemporaryDirectory() as scratch:
         yield Nights(given.keep or Path(scratch), changes, given.read)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t, 95 %."""
+    mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
+    half = float(student.ppf(0.975, len(values) - 1)) * error
+    return mean - half, mean + half
 
 
 def read(workspace: Path) -> list[Round]:

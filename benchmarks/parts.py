@@ -2,18 +2,23 @@
 
     python benchmarks/parts.py [--part "as shipped"] [--seeds 7] [--at-once 1] [--keep DIR [--read]] [--changes TOML]
 
-Request F1 on test by round with completion F1 in brackets, in per cent; a round that the gate held is marked. A night
+Request F1 on test by round with completion F1 in brackets, in per cent; a round that the gate held is marked; of
+several seeds, the means, and what the demo as shipped is better by, with intervals (Student's t). A night
 is six to eight minutes on two cores. A workspace that is there already (--keep) goes on instead of beginning again.
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nights import RANDOM, add_options, asked, challenger
+from nights import RANDOM, add_options, asked, challenger, interval
 
 from wizloop.store import evaluations, steps
 from wizloop.store.db import Store
@@ -26,13 +31,26 @@ PARTS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def cells(workspace: Path) -> list[str]:
+@dataclass(frozen=True)
+class Cell:
+    """F1 on test of one round's challenger, in per cent."""
+
+    request: float | None
+    completion: float | None
+    passed: bool
+
+    def __str__(self) -> str:
+        request, completion = ("-" if each is None else f"{each:.1f}" for each in (self.request, self.completion))
+        return f"{request} ({completion})" + ("" if self.passed else ", held")
+
+
+def cells(workspace: Path) -> list[Cell]:
     """One cell for each round of a night."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         return [_cell(db, each) for each in steps.rounds(db) if challenger(db, each.number) is not None]
 
 
-def _cell(db: Any, each: steps.Round) -> str:
+def _cell(db: Any, each: steps.Round) -> Cell:
     model = challenger(db, each.number)
     assert model is not None
     f1 = {
@@ -40,12 +58,43 @@ def _cell(db: Any, each: steps.Round) -> str:
         for one in evaluations.of_round(db, each.number)
         if one.benchmark != "dev" and one.model_id == model.id
     }
-    request, completion = (_per_cent(f1.get(task)) for task in ("request", "completion"))
-    return f"{request} ({completion})" + ("" if each.passed else ", held")
+    request, completion = (None if f1.get(task) is None else 100 * f1[task] for task in ("request", "completion"))
+    return Cell(request, completion, bool(each.passed))
 
 
-def _per_cent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def over_seeds(found: Mapping[str, Sequence[Sequence[Cell]]]) -> Iterator[str]:
+    """What each part's nights, the same seeds in the same order, come to in the mean; and how much better the demo as
+    shipped is, seed by seed, with a 95 % interval (Student's t)."""
+    shipped = found.get("as shipped")
+    for name, nights in found.items():
+        yield name
+        for task in ("request", "completion"):
+            of = partial(_f1, task)
+            means = [f"{statistics.mean(map(of, cells)):.1f}" for cells in zip(*nights, strict=True)]
+            champions = [of(_champion(night)) for night in nights]
+            yield f"  {task} by round {' '.join(means)}, champion {statistics.mean(champions):.1f}"
+            yield f"    champion minus round 0: {_gain(champions, [of(night[0]) for night in nights])}"
+            if shipped is not None and name != "as shipped":
+                later = [[statistics.mean(map(of, night[1:])) for night in each] for each in (shipped, nights)]
+                last = [[of(night[-1]) for night in each] for each in (shipped, nights)]
+                yield f"    as shipped minus it, mean of the rounds after 0: {_gain(*later)}"
+                yield f"    as shipped minus it, last round: {_gain(*last)}"
+
+
+def _champion(night: Sequence[Cell]) -> Cell:
+    return next((cell for cell in reversed(night) if cell.passed), Cell(None, None, passed=False))
+
+
+def _f1(task: str, cell: Cell) -> float:
+    found = getattr(cell, task)
+    return math.nan if found is None else float(found)
+
+
+def _gain(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    gains = [one - other for one, other in zip(ours, theirs, strict=True)]
+    low, high = interval(gains)
+    better = sum(gain > 0 for gain in gains)
+    return f"{statistics.mean(gains):+.1f} ({low:+.1f} to {high:+.1f}), better in {better} of {len(gains)}"
 
 
 def main() -> None:
@@ -57,7 +106,7 @@ def main() -> None:
     jobs = [(seed, name) for seed in given.seeds for name in given.part or PARTS]
     with asked(ask, given) as nights:
 
-        def run(job: tuple[int, str]) -> list[str]:
+        def run(job: tuple[int, str]) -> list[Cell]:
             seed, name = job
             workspace = f"{seed}-{name.replace(' ', '-')}"
             nights.run("demo", workspace, {}, {"seed": seed, **PARTS[name]})
@@ -69,7 +118,11 @@ def main() -> None:
     print("| seed | the demo | " + " | ".join(f"round {number}" for number in range(rounds)) + " |")
     print("|" + "---|" * (rounds + 2))
     for (seed, name), row in found.items():
-        print(f"| {seed} | {name} | " + " | ".join([*row, *[""] * (rounds - len(row))]) + " |")
+        print(f"| {seed} | {name} | " + " | ".join([*map(str, row), *[""] * (rounds - len(row))]) + " |")
+
+    if len(given.seeds) > 1:
+        parts = {name: [found[seed, name] for seed in given.seeds] for _, name in jobs}
+        print("", *over_seeds(parts), sep="\n")
 
 
 if __name__ == "__main__":

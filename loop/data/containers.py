@@ -26,7 +26,7 @@ ROW_LISTS = ("instances", "instructions", "prompts")
 """What the list of rows is called in an object that has several lists."""
 
 SIGNATURES = {
-    b"\x1f\x8b": "it is gzipped: name it {name}.gz",
+    b"\x1f\x8b": "it is gzipped once more than its name says: unzip it",
     b"PAR1": "it is Parquet: name it .parquet",
     b"PK\x03\x04": "it is a zip file, as spreadsheets are too: unzip it, or save it as CSV",
     b"\x28\xb5\x2f\xfd": "it is compressed by zstd: decompress it",
@@ -116,7 +116,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
         begins = binary.peek(4)
         for signature, advice in SIGNATURES.items():
             if begins.startswith(signature):
-                raise ImportRefused(f"{path}: {advice.format(name=path.name)}")
+                raise ImportRefused(f"{path}: {advice}")
         with TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline) as stream:
             yield stream
 

@@ -101,6 +101,19 @@ def test_parts_reads_a_night_of_each_kind_again(kept: Kept, tmp_path: Path) -> N
     assert len({tuple(row[2:]) for row in rows}) == 1
 
 
+def test_parts_compares_seed_by_seed(kept: Kept, tmp_path: Path) -> None:
+    parts = ("as-shipped", "without-HS-DPO")
+    words = copied(kept, tmp_path, *(f"{seed}-{part}" for seed in (7, 8) for part in parts))
+    asked = [word for part in ("as shipped", "without HS-DPO") for word in ("--part", part)]
+    text = printed("parts.py", *asked, "--seeds", "7", "8", "--read", *words)
+    told = [line.strip() for line in text.splitlines() if line.startswith("    as shipped minus it, last round")]
+    # The same nights: no task is better, and one without a figure has none.
+    assert len(told) == 2
+    for line in told:
+        assert re.search(r": (\+0\.0 \(\+0\.0 to \+0\.0\)|\+?nan \(\+?nan to \+?nan\)), better in 0 of 2$", line)
+    assert "better in 0 of 2" in told[0]
+
+
 def test_a_night_that_ends_badly_says_why(kept: Kept, tmp_path: Path) -> None:
     words = copied(kept, tmp_path, "7-as-shipped")
     with pytest.raises(SystemExit, match=r"7-as-shipped ended with 2:(?s:.)*recipe"):

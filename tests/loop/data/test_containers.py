@@ -155,8 +155,8 @@ def test_another_object_is_not_taken_for_categories(tmp_path: Path, text: str) -
 @pytest.mark.parametrize(
     ("name", "content", "advice"),
     [
-        ("rows.csv", gzip.compress(b"prompt,label\na,safe\n"), "it is gzipped: name it rows.csv.gz"),
-        ("rows.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "it is gzipped: name it rows.jsonl.gz.gz"),
+        ("rows.csv", gzip.compress(b"prompt,label\na,safe\n"), "it is gzipped once more than its name says: unzip it"),
+        ("rows.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "it is gzipped once more than its name says: unzip it"),
         ("rows.csv", "prompt,label\na,safe\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
         ("rows.jsonl", codecs.BOM_UTF16_BE + "{}".encode("utf-16-be"), "it is UTF-16: save it as UTF-8"),
         ("rows.csv", b"PK\x03\x04\x14\x00", "it is a zip file, as spreadsheets are too: unzip it, or save it as CSV"),
