@@ -109,8 +109,13 @@ class Guard:
         cache = of_rows(self._prefix(shared), len(bodies)) if shared else DynamicCache()
         given = torch.from_numpy(padded).to(self._loaded.device)
         # No mask for the padding: it stands behind every token that is read.
-        states = self._loaded.hidden(input_ids=given, past_key_values=cache, use_cache=True).last_hidden_state
-        return states, cache
+        return self._read(given, cache), cache
+
+    def _read(self, tokens: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """Return hidden states [rows, tokens, width]; the cache grows by the tokens' keys and values."""
+        passed = {self._loaded.cache_argument: cache}
+        states: torch.Tensor = self._loaded.hidden(input_ids=tokens, use_cache=True, **passed).last_hidden_state
+        return states
 
     def _sharing_more(self, prompts: Sequence[Encoded]) -> list[Encoded]:
         """Prompts whose prefix is as long as can be; what it grew from is there already, or soon wanted again."""
@@ -126,7 +131,7 @@ class Guard:
             known = max((each for each in self._prefixes if each == shared[: len(each)]), key=len, default=())
             cache = of_rows(self._prefixes[known], 1) if known else DynamicCache()
             given = torch.tensor([shared[len(known) :]], device=self._loaded.device)
-            self._loaded.hidden(input_ids=given, past_key_values=cache, use_cache=True)
+            self._read(given, cache)
             while len(self._prefixes) >= _PREFIXES:
                 self._prefixes.pop(next(iter(self._prefixes)))
             self._prefixes[shared] = _keys_values(cache)

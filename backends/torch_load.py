@@ -4,6 +4,7 @@ The one home of transformers' from_pretrained. It refuses code that comes with a
 """
 
 import importlib.util
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ _PROBE = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `hidden(input_ids=..., ...)` gives transformers' output with last_hidden_state, `head(hidden)`
-    the logits. `ends` are the ids that end a text.
+    """A model in memory.
+
+    `hidden(input_ids=..., ...)` returns transformers' output with `last_hidden_state`, `head(states)` the logits.
     """
 
     model: Any
@@ -34,7 +36,10 @@ class Loaded:
     hidden: Callable[..., Any]
     head: Callable[[torch.Tensor], torch.Tensor]
     ends: frozenset[int]
+    """Token ids that end a text."""
     device: str
+    cache_argument: str
+    """Name of the argument of `hidden` that takes the cache: see cache_argument."""
 
 
 def choose_device(wanted: str) -> tuple[str, str]:
@@ -74,7 +79,12 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     model.eval()
     hidden, head = split(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return Loaded(model, tokenizer, config, hidden, head, _ends(model), device)
+    return Loaded(model, tokenizer, config, hidden, head, _ends(model), device, cache_argument(hidden))
+
+
+def cache_argument(hidden: Any) -> str:
+    """Return the name of the cache's argument: transformers 5.24 renamed `past_key_values`, model by model."""
+    return "cache" if "cache" in inspect.signature(hidden.forward).parameters else "past_key_values"
 
 
 def quantised(model: Any) -> bool:

@@ -101,8 +101,8 @@ class Rows:
             input_ids=self._last[:, None],
             attention_mask=self._mask[:, : self._used + 1],
             position_ids=self._positions[:, None],
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._loaded.cache_argument: self._cache},
         ).last_hidden_state
         self._used += 1
         self._lengths = [length + 1 for length in self._lengths]

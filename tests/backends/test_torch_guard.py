@@ -219,3 +219,12 @@ def test_four_bits_stay_near_and_take_an_adapter(tiny_base: Path, tmp_path: Path
         np.abs(torch_guard.load(str(tiny_base), tmp_path, quantise=True).score(asked(small), HARM) - taught).max() < 0.1
     )
     assert np.abs(small.score(asked(small), HARM) - taught).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_caches_argument_is_named_as_this_models_forward_names_it(name: str) -> None:
+    from wizloop.backends.torch_load import cache_argument
+
+    namespace: dict[str, Any] = {}
+    exec(f"def forward(self, input_ids=None, {name}=None): ...", namespace)
+    assert cache_argument(type("Model", (), {"forward": namespace["forward"]})()) == name
