@@ -1,111 +1,26 @@
 """All phases of two rounds on a small demo pool: what they leave behind, and that nothing is done twice."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.loop.stand_in import StandIn, StandInGuard
+from tests.loop.small_night import NOW, ROUNDS, Night, recipe
+from tests.loop.stand_in import StandInGuard
 from wizloop.backends import artifacts
-from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases import order
-from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.store import (
     control,
-    evaluations,
-    exports,
     models,
     predictions,
-    reviews,
     selections,
     steps,
-    teaching,
     training,
 )
 from wizloop.store.db import Connection, Store
-
-ROUNDS = 1
-NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
-
-
-def recipe(**changes: Any) -> Recipe:
-    given: dict[str, Any] = {
-        "name": "small",
-        "source": "demo",
-        "seed": 7,
-        "rounds": ROUNDS,
-        "data_demo": {"pool": 90, "seed": 30, "dev": 40, "test": 40},
-        "select": {"budget": 16},
-        "classify": {"batch": 16},
-        "review": {"rule": "nothing"},
-        "export": {"formats": ["safetensors", "mlx-4bit"], "parity_n": 8},
-        **changes,
-    }
-    return Recipe.model_validate_json(json.dumps(given))
-
-
-class Night:
-    """Runs phases in one process, one after the other, as the supervisor has its worker do."""
-
-    def __init__(self, folder: Path, asked: Recipe, **how: Any) -> None:
-        self.folder, self.recipe = folder, asked
-        self.backend = StandIn(**how)
-        self.store = Store.create(folder)
-        with self.store.write() as db:
-            control.create_run(
-                db,
-                name=asked.name,
-                recipe_json=canonical_json(asked),
-                recipe_hash=recipe_hash(asked),
-                seed=asked.seed,
-                cap_micro=None,
-                until=None,
-                rounds_wanted=asked.rounds,
-                now=NOW,
-            )
-
-    def phase(self, round: int, phase: str, stop_asked: Callable[[], bool] = lambda: False) -> str | None:
-        with self.store.write() as db:
-            run = control.get_run(db)
-            steps.begin_round(db, round, run.champion_id if run else None, NOW)
-            steps.begin_step(db, round, phase, NOW)
-        context = Context(
-            self.store, self.folder, self.recipe, round, phase, lambda: NOW, stop_asked, given=self.backend
-        )
-        return order.load(phase)(context)
-
-    def all(self) -> None:
-        for round in range(ROUNDS + 1):
-            for phase in order.phases_of(round):
-                self.phase(round, phase)
-
-    def rows(self) -> dict[str, Any]:
-        """Everything that must be the same whatever interrupted the night."""
-        with self.store.read() as db:
-            made = [model for round in range(ROUNDS + 1) for model in models.in_round(db, round)]
-            splits = ("pool", "dev", "test")
-            kept = range(ROUNDS + 1)
-            return {
-                "models": [(m.name, m.role, m.calibration_json, m.sha256) for m in made],
-                "predictions": [predictions.of_model(db, m.id, split) for m in made for split in splits],
-                "traces": [predictions.traces_of(db, m.id, list(range(1, 300))) for m in made],
-                "selections": [selections.of_round(db, round) for round in kept],
-                "teacher": [(c.key, c.state) for round in kept for c in teaching.calls(db, round)],
-                "reviews": [(t.sample_id, t.explanation) for t in reviews.approved(db, ROUNDS)],
-                "pairs": [training.pairs(db, round) for round in kept],
-                "uses": [training.uses(db, m.id) for m in made],
-                "losses": [training.log_of(db, m.id, kind) for m in made for kind in ("sft", "dpo")],
-                "evaluations": [evaluations.of_round(db, round) for round in kept],
-                "records": [(r.number, r.record) for r in steps.rounds(db)],
-                "left out": [training.dropped_counts(db, round) for round in kept],
-                "gate": [(r.passed, r.gate_reason, r.champion_after) for r in steps.rounds(db)],
-                "exports": [(e.path, e.parity_json) for round in kept for e in exports.of_round(db, round)],
-            }
 
 
 @pytest.fixture(scope="module")
