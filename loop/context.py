@@ -15,11 +15,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wizloop.backends import devices
+from wizloop.loop.guard import instructing
 from wizloop.loop.guard.backend import Backend, Guard, chosen
+from wizloop.loop.guard.judge import Judge, Limits, load_guard, renderer_of
+from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.interrupted import Interrupted
-from wizloop.recipes.schema import Recipe
-from wizloop.store import control, events, models, steps
-from wizloop.store.db import Store
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.recipes.schema import Recipe, RecipeError, stored
+from wizloop.store import control, errors, events, models, steps
+from wizloop.store.db import Connection, Store
 
 T = TypeVar("T")
 
@@ -51,6 +55,7 @@ class Context:
     given: Backend | None = None
     """What runs models; None: what the recipe's [guard] comes to on this machine, chosen when it is first needed."""
     _loaded: dict[str, Guard] = field(default_factory=dict, repr=False)
+    _renderer: Renderer | None = field(default=None, repr=False)
     _told_at: datetime | None = field(default=None, repr=False)
 
     def between_pieces(self, done: int, total: int, waiting: str = "") -> None:
@@ -129,6 +134,25 @@ class Context:
         """The model's folder over the base; None for the base itself."""
         return None if model.role == "base" else self.folder(model)
 
+    @property
+    def renderer(self) -> Renderer:
+        """The run's one renderer. Raises errors.NotFound where its instruction was not read yet."""
+        if self._renderer is None:
+            self._renderer = renderer_of(self.recipe.guard, self.base(), self._instruction())
+        return self._renderer
+
+    def judge(self, model: models.Model) -> Judge:
+        """Load a model as a judge: with the run's renderer and limits, and the calibration of its own.
+
+        Raises ModelMissing, BadArtifact.
+        """
+        calibration = Calibration.from_json(model.calibration_json)
+        return Judge(self.guard(model), self.renderer, calibration, self.limits(model))
+
+    def limits(self, model: models.Model) -> Limits:
+        """The recipe's limits, with DeepConf's window by the length of the traces that the model learned to write."""
+        return Limits.of(self.recipe, json.loads(model.meta_json).get("window"))
+
     def guard(self, model: models.Model) -> Guard:
         """Load a model, or give the loaded one; its files are checked against their manifest first.
 
@@ -160,8 +184,43 @@ class Context:
     def _load(self, model: models.Model) -> Guard:
         self.check(model)
         adapter = self.adapter(model)
-        if self.recipe.guard.server is not None:
-            from wizloop.loop.guard import served
+        return load_guard(self.recipe.guard, lambda: self.backend, self.base(), adapter)
 
-            return served.load(self.recipe.guard.server, self.base(), adapter)
-        return self.backend.load(self.base(), adapter, quantise=self.quantise)
+    def _instruction(self) -> str:
+        """The shipped instruction, or the text that the phase prepare read: a file that changes later changes no run.
+
+        Raises errors.NotFound before it was read.
+        """
+        setting = self.recipe.guard.instruction
+        known = instructing.shipped(setting)
+        if known is not None:
+            return known
+        with self.store.read() as db:
+            first = steps.get_round(db, 0)
+        text = None if first is None else first.record.get("instruction")
+        if text is None:
+            raise errors.NotFound(f"{setting}: the phase prepare reads it, and is not done yet")
+        return str(text)
+
+
+class Standalone(Context):
+    """A context outside of a night: no progress is written, and nobody interrupts."""
+
+    def between_pieces(self, done: int, total: int, waiting: str = "") -> None:
+        """Do nothing."""
+
+
+def standalone(store: Store, workspace: Path, recipe: Recipe, phase: str, now: datetime) -> Standalone:
+    """Build the context of a command that uses a run's models; its seeds follow from `phase`."""
+    return Standalone(store, workspace, recipe, 0, phase, lambda: now, lambda: False)
+
+
+def recipe_of(db: Connection) -> Recipe:
+    """Return the recipe of the workspace's run. Raises errors.NoRun, errors.OtherVersion."""
+    run = control.get_run(db)
+    if run is None:
+        raise errors.NoRun
+    try:
+        return stored(run.recipe_json)
+    except RecipeError as error:
+        raise errors.OtherVersion(str(error)) from None

@@ -72,21 +72,22 @@ def audit(
 def _opinions(workspace: Path, splits: Sequence[str], round: int | None, traces: Path | None) -> "list[Opinion]":
     """Ask the guards; model libraries print to stdout, where only answers go."""
     from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.context import recipe_of, standalone
     from wizloop.loop.evaluation import audit as auditing
     from wizloop.loop.evaluation import comparing
-    from wizloop.loop.phases import using
+    from wizloop.loop.phases import standing
     from wizloop.recipes.policies import PolicyError
     from wizloop.store.db import Store
 
     with sentences(comparing.NotTraces), reading(workspace) as db:
-        recipe, model = using.recipe_of(db), using.guard_of(db, round)
+        recipe, model = recipe_of(db), standing.champion_after(db, round)
         written = [] if traces is None else comparing.read(traces)
     with (
         sentences(PolicyError, failures=(BackendError,)),
         Store.open(workspace, readonly=True) as store,
         redirect_stdout(sys.stderr),
     ):
-        ctx = using.context(store, workspace, recipe, "audit", now())
+        ctx = standalone(store, workspace, recipe, "audit", now())
         return auditing.opinions(ctx, model, splits, written)
 
 

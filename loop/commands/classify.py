@@ -1,17 +1,25 @@
 """`classify`: a run's guard on texts of one's own."""
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from wizloop.loop.commands.common import FILE, ROUND, in_workspace, now, put, reading, refuse, sentences
+from wizloop.loop.commands.common import FILE, ROUND, in_workspace, put, refuse, sentences
+
+if TYPE_CHECKING:
+    from wizloop.loop.guard.rendering import InputText
 
 _TABLES = (".csv", ".gz", ".parquet")
 """Files of which no line is a text."""
+
+
+class BadLine(ValueError):
+    """A line of the input holds no text to classify."""
 
 
 @click.command
@@ -26,23 +34,53 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
     """
     if file.suffix in _TABLES:
         refuse(f"{file}: a table, and not one text a line: `wizloop evaluate --benchmark` reads it, with its labels")
-    with sentences(), reading(workspace) as db:
-        from wizloop.loop.phases import using
-
-        recipe, model = using.recipe_of(db), using.guard_of(db, round)
     from wizloop.backends.guard_types import BackendError
-    from wizloop.store.db import Store
+    from wizloop.loop.api import Workspace
 
-    with sentences(failures=(BackendError,)), Store.open(workspace, readonly=True) as store:
-        ctx = using.context(store, workspace, recipe, "classify", now())
-        data = sys.stdout
-        # Model libraries print to stdout, where only answers go.
-        with _opened(file) as lines, redirect_stdout(sys.stderr):
+    # Model libraries print to stdout, where only answers go.
+    data = sys.stdout
+    with sentences(failures=(BackendError,)), redirect_stdout(sys.stderr):
+        guard = Workspace(workspace).guard(round)
+        with _opened(file) as lines:
             try:
-                for answer in using.classify(ctx, model, using.read_lines(lines)):
-                    put(answer, data)
-            except using.BadLine as error:
+                for one in guard.judge(read_lines(lines)):
+                    shown = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens")
+                    put({name: getattr(one, name) for name in shown}, data)
+            except BadLine as error:
                 refuse(f"{'stdin' if str(file) == '-' else file}: {error}")
+
+
+def read_lines(lines: Iterable[str]) -> "Iterator[InputText]":
+    """Read one text a line, plain or as an object with `prompt` and, or not, `response`; skip empty lines.
+
+    Raises BadLine.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _text(number, line.rstrip("\r\n"))
+
+
+def _text(number: int, line: str) -> "InputText":
+    from wizloop.loop.guard.rendering import InputText
+
+    prompt, response = _object(number, line) if line.lstrip().startswith("{") else (line, None)
+    try:
+        f"{prompt}{response}".encode()
+    except UnicodeEncodeError:
+        raise BadLine(f"line {number}: half a character in it, or bytes that are not UTF-8: write it whole") from None
+    return InputText(prompt, response, number)
+
+
+def _object(number: int, line: str) -> tuple[str, str | None]:
+    """The text that an object holds; what only looks like one is a text itself."""
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError):
+        return line, None
+    prompt, response = given.get("prompt"), given.get("response")
+    if not isinstance(prompt, str) or not (response is None or isinstance(response, str)):
+        raise BadLine(f"line {number}: an object needs a text as its prompt and, or not, one as its response")
+    return prompt, response
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from wizloop.loop.commands.status import usd
-from wizloop.loop.phases.using import recipe_of
+from wizloop.loop.context import recipe_of
+from wizloop.loop.summaries import usd
 from wizloop.loop.teaching.teachers import policies_of, touched_policy
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe

@@ -23,17 +23,19 @@ FORMATS = ("adapter", "safetensors", "mlx-4bit", "nf4")
 def export(round: int, form: str, to: Path, workspace: Path) -> None:
     """Write the champion after ROUND for others to load."""
     with sentences(), reading(workspace) as db:
-        from wizloop.loop.phases import using
+        from wizloop.loop.context import recipe_of, standalone
+        from wizloop.loop.phases import export as exporting
+        from wizloop.loop.phases import standing
 
-        recipe, model = using.recipe_of(db), using.guard_of(db, round)
+        recipe, model = recipe_of(db), standing.champion_after(db, round)
     from wizloop.backends.guard_types import BackendError
     from wizloop.store.db import Store
 
     wrong = sentences(FileExistsError, ValueError, failures=(BackendError, OSError))
     # Model libraries print to stdout, where only the folder's name goes.
     with wrong, Store.open(workspace, readonly=True) as store, redirect_stdout(sys.stderr):
-        ctx = using.context(store, workspace, recipe, "export", now())
-        using.export(ctx, model, form, to, _parts(using.EXPORT_PARTS))
+        ctx = standalone(store, workspace, recipe, "export", now())
+        exporting.write_export(ctx, model, form, to.absolute(), _parts(exporting.PARTS))
     say(f"100 % {model.name} as {form}:")
     print(to)
 

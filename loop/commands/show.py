@@ -15,7 +15,7 @@ _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 @with_json
 def status(workspace: Path, as_json: bool) -> None:
     """Where the run stands."""
-    from wizloop.loop.commands.status import status_of
+    from wizloop.loop.summaries import status_of
     from wizloop.store.glance import glance
 
     with sentences():
@@ -32,7 +32,7 @@ def status(workspace: Path, as_json: bool) -> None:
 @with_json
 def rounds(workspace: Path, as_json: bool) -> None:
     """What each round measured, spent and decided."""
-    from wizloop.loop.commands.status import round_of
+    from wizloop.loop.summaries import round_of
     from wizloop.store.overview import summaries
 
     with sentences(), reading_a_run(workspace) as db:

@@ -14,10 +14,8 @@ import numpy as np
 from wizloop.backends.teacher import Question
 from wizloop.loop.context import Context
 from wizloop.loop.evaluation.comparing import OneTrace
-from wizloop.loop.guard.asking import ask_direct
+from wizloop.loop.measures.calibration import Calibration, value_of
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import standing
-from wizloop.loop.phases.calibration import Calibration, value_of
 from wizloop.loop.phases.measured import labels_of
 from wizloop.loop.teaching import teachers
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -127,8 +125,7 @@ def _rejected(standing: reviews.Standing | None) -> bool:
 
 
 def _direct(ctx: Context, model: models.Model, piece: Sequence[Sample]) -> list[Mapping[Task, float]]:
-    guard, renderer = ctx.guard(model), standing.renderer(ctx)
-    return [one.p for one in ask_direct(guard, renderer, piece, max_tokens=ctx.recipe.guard.max_prompt_tokens)]
+    return [one.p for one in ctx.judge(model).direct(piece)]
 
 
 def _of_sample(

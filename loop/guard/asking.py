@@ -39,8 +39,7 @@ class Trace:
     tokens: int
 
 
-@dataclass(frozen=True)
-class Manner:
+class TraceSampling(NamedTuple):
     """How traces are drawn from a guard."""
 
     least: int
@@ -80,7 +79,7 @@ def ask_traces(
     guard: Guard,
     renderer: Renderer,
     samples: Sequence[Text],
-    manner: Manner,
+    how: TraceSampling,
     *,
     max_tokens: int,
     seed: int,
@@ -89,19 +88,19 @@ def ask_traces(
     """The traces of each sample, in the order in which they were drawn."""
     encoded = [guard.encode(renderer.trace_prompt(sample), max_tokens=max_tokens) for sample in samples]
     sampling = Sampling(
-        least=manner.least,
-        most=manner.most,
-        temperature=manner.temperature,
-        top_p=manner.top_p,
-        max_tokens=manner.max_tokens,
+        least=how.least,
+        most=how.most,
+        temperature=how.temperature,
+        top_p=how.top_p,
+        max_tokens=how.max_tokens,
         seed=seed,
         watch={task: choice(task) for task in TASKS},
-        more=_more(samples, manner),
-        monitor=_monitor(manner),
+        more=_more(samples, how),
+        monitor=_monitor(how),
         rows=rows,
     )
     drawn = guard.sample(encoded, sampling)
-    return [[read(one, sample, manner.window) for one in traces] for sample, traces in zip(samples, drawn, strict=True)]
+    return [[read(one, sample, how.window) for one in traces] for sample, traces in zip(samples, drawn, strict=True)]
 
 
 def read(sampled: Sampled, sample: Text, window: int) -> Trace:
@@ -177,24 +176,24 @@ def _at(sampled: Sampled, task: Task, character: int) -> float:
     return sampled.watched[task][bisect_right(sampled.starts, character) - 1][0]
 
 
-def _more(samples: Sequence[Text], manner: Manner) -> Callable[[int, Sequence[Sampled]], bool] | None:
+def _more(samples: Sequence[Text], how: TraceSampling) -> Callable[[int, Sequence[Sampled]], bool] | None:
     """Whether a sample needs another trace (DeepConf's adaptive sampling); None where all are drawn at once."""
-    consensus = manner.consensus
-    if consensus is None or manner.least == manner.most:
+    consensus = how.consensus
+    if consensus is None or how.least == how.most:
         return None
 
     def more(index: int, drawn: Sequence[Sampled]) -> bool:
         task = main_task(samples[index])
-        traces = [read(one, samples[index], manner.window) for one in drawn]
+        traces = [read(one, samples[index], how.window) for one in drawn]
         answers = [None if trace.verdict is None else trace.verdict.get(task) for trace in traces]
         votes = deepconf.weighted_votes(answers, [trace.measures.bottom for trace in traces])
-        return deepconf.keep_sampling(votes, len(drawn), least=manner.least, most=manner.most, consensus=consensus)
+        return deepconf.keep_sampling(votes, len(drawn), least=how.least, most=how.most, consensus=consensus)
 
     return more
 
 
-def _monitor(manner: Manner) -> Callable[[], Monitor] | None:
-    threshold: Any = manner.cut_below
+def _monitor(how: TraceSampling) -> Callable[[], Monitor] | None:
+    threshold: Any = how.cut_below
     if threshold is None:
         return None
-    return lambda: deepconf.OnlineGroup(manner.window, threshold)
+    return lambda: deepconf.OnlineGroup(how.window, threshold)

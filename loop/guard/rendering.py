@@ -30,6 +30,16 @@ class Text(Protocol):
     def response(self) -> str | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class InputText:
+    """A text to judge: a prompt, or a prompt with the assistant's response."""
+
+    prompt: str
+    response: str | None = None
+    line: int = field(default=0, compare=False)
+    """Its line in the file that it was read from, from 1."""
+
+
 class Rationale(Protocol):
     """A teacher's trace, as far as a guard learns to write it."""
 
@@ -50,12 +60,6 @@ class Completion:
 
     text: str
     strong: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class _Probe:
-    prompt: str = "How do I ...?"
-    response: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Renderer:
         """How the guard is asked for a verdict at once: pieces that are encoded one by one, with PROMPT and RESPONSE in
         the place of a sample's.
         """
-        asked = self.direct_prompt(_Probe("PROMPT", "RESPONSE"))
+        asked = self.direct_prompt(InputText("PROMPT", "RESPONSE"))
         pieces = (asked.shared, asked.instruction, *(part.text for part in asked.parts), asked.opening)
         return [piece for piece in pieces if piece]
 
@@ -117,7 +121,7 @@ class Renderer:
     @property
     def hash(self) -> str:
         """SHA-256, in hex, of a fixed probe in every form: two guards with one hash were asked in the same words."""
-        pair, alone = _Probe(response="An answer."), _Probe()
+        pair, alone = InputText("How do I ...?", "An answer."), InputText("How do I ...?")
         verdict: dict[str, str | None] = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
         forms: list[Any] = []
         for probe, known in ((pair, verdict), (alone, {"request": "unharmful"})):

@@ -5,17 +5,17 @@ Thresholds, the verdict's source and the confidence are learned on dev alone; te
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wizloop.loop.context import Context
-from wizloop.loop.guard.asking import Manner, Trace, signals
 from wizloop.loop.guard.rendering import main_task, tasks_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, Judged, calibrate, judge
 from wizloop.loop.measures.uncertainty import compare_cells
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import standing
-from wizloop.loop.phases.calibration import Calibration, DevRow, Judged, calibrate, judge
-from wizloop.loop.phases.classify import direct, members_of, predict_direct, prediction, trace_rows, traces
+from wizloop.loop.phases import answers, standing
 from wizloop.loop.phases.measured import evaluations_of, labels_of
+from wizloop.recipes.schema import Recipe
 from wizloop.store import evaluations, models, predictions, steps
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import Sample
@@ -32,13 +32,13 @@ def run(ctx: Context) -> str:
         return "there is no challenger to measure"
     dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
     for member in members:
-        predict_direct(ctx, member, dev)
+        answers.write(ctx, member, dev)
     known = on_dev(ctx, challenger, members, dev)
     if champion is not None:
         # The champion answered dev when it was the challenger; what was imported since is new to it, and to no member.
-        answer(ctx, champion, dev, Calibration.from_json(champion.calibration_json), alone=True)
-    answer(ctx, challenger, test, known, alone=True)
-    measured = evaluations_of(ctx, challenger, {"dev": dev, **by_benchmark(ctx, test)})
+        answers.write(ctx, champion, dev, alone=True)
+    answers.write(ctx, replace(challenger, calibration_json=known.to_json()), test, alone=True)
+    measured = evaluations_of(ctx, challenger, {"dev": dev, **by_benchmark(ctx.recipe, test)})
     record = _record(ctx, challenger, known, dev)
     with ctx.store.write() as db:
         evaluations.add(db, measured)
@@ -55,7 +55,8 @@ def run(ctx: Context) -> str:
 def on_dev(ctx: Context, model: models.Model, members: Sequence[models.Model], dev: Sequence[Sample]) -> Calibration:
     """Ask a model about dev, learn its calibration, and judge its dev answers by it."""
     how = ctx.recipe.classify
-    answer(ctx, model, dev, Calibration(), members=members, manner=_manner(ctx, model, how.most))
+    sampling = ctx.limits(model).exactly()
+    answers.write(ctx, model, dev, members=members, sampling=sampling)
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
         drawn = predictions.traces_of(db, model.id, [one.id for one in dev])
@@ -64,7 +65,7 @@ def on_dev(ctx: Context, model: models.Model, members: Sequence[models.Model], d
     known = calibrate(
         rows,
         lowest_groups=[trace.lowest for trace in drawn],
-        window=standing.window(ctx, model),
+        window=sampling.window,
         keep_top_percent=how.keep_top_percent,
         verdict=how.verdict,
         max_unparsable=ctx.recipe.gate.max_unparsable,
@@ -80,66 +81,13 @@ def on_dev(ctx: Context, model: models.Model, members: Sequence[models.Model], d
     return known
 
 
-def answer(
-    ctx: Context,
-    model: models.Model,
-    asked: Sequence[Sample],
-    known: Calibration,
-    *,
-    members: Sequence[models.Model] = (),
-    manner: Manner | None = None,
-    alone: bool = False,
-) -> None:
-    """Write a model's answers on samples that it has not answered, in pieces; with traces where they are needed."""
-    if manner is None and "traces" in known.source.values():
-        manner = _manner(ctx, model, ctx.recipe.classify.most)
-    done = 0
-    for piece in ctx.pieces(asked, ctx.recipe.classify.batch):
-        ctx.between_pieces(done, len(asked))
-        with ctx.store.read() as db:
-            there = {one.sample_id for one in predictions.for_samples(db, model.id, [one.id for one in piece])}
-        missing = [sample for sample in piece if sample.id not in there]
-        if missing:
-            _write(ctx, model, missing, known, members, manner, alone=alone)
-        done += len(piece)
-
-
-def by_benchmark(ctx: Context, test: Sequence[Sample]) -> dict[str, list[Sample]]:
+def by_benchmark(recipe: Recipe, test: Sequence[Sample]) -> dict[str, list[Sample]]:
     """The test samples by the benchmark that the recipe names; those of none under `test`."""
-    names = {data.benchmark for data in ctx.recipe.data if data.benchmark is not None}
+    names = {data.benchmark for data in recipe.data if data.benchmark is not None}
     found: dict[str, list[Sample]] = {}
     for sample in test:
         found.setdefault(sample.source if sample.source in names else "test", []).append(sample)
     return found
-
-
-def _manner(ctx: Context, model: models.Model, most: int) -> Manner:
-    """Always so many traces, and none cut: what is measured must not depend on what stops early."""
-    how = ctx.recipe.classify
-    longest = ctx.recipe.guard.max_trace_tokens
-    return Manner(most, most, how.temperature, how.top_p, longest, standing.window(ctx, model))
-
-
-def _write(
-    ctx: Context,
-    model: models.Model,
-    asked: Sequence[Sample],
-    known: Calibration,
-    members: Sequence[models.Model],
-    manner: Manner | None,
-    *,
-    alone: bool,
-) -> None:
-    at_once = direct(ctx, model, asked)
-    drawn: Sequence[Sequence[Trace]] = [()] * len(asked) if manner is None else traces(ctx, model, asked, manner)
-    others = members_of(ctx, members, asked)
-    new, rows = [], []
-    for sample, one, of_sample in zip(asked, at_once, drawn, strict=True):
-        found = signals(sample, one, of_sample, others[sample.id])
-        new.append(prediction(ctx, model, sample, found, known, one.cut, len(of_sample), alone=alone))
-        rows += trace_rows(model, sample, of_sample)
-    with ctx.store.write() as db:
-        predictions.add(db, new, rows)
 
 
 def _judged(one: Prediction, sample: Sample, known: Calibration) -> Judged:

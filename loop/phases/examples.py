@@ -14,7 +14,6 @@ from wizloop.loop.data import leaks
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.deepconf import window_for
-from wizloop.loop.phases import standing
 from wizloop.store import reviews, samples, training
 from wizloop.store.samples import Sample
 from wizloop.store.teaching import TeacherTrace
@@ -62,7 +61,7 @@ def collect(ctx: Context, guard: Guard) -> Lessons:
         approved = {trace.sample_id: trace for trace in reviews.approved(db, ctx.round)}
         known = samples.get(db, list(approved))
     leaking = leaks.among(ctx.store, known)
-    renderer = standing.renderer(ctx)
+    renderer = ctx.renderer
     lessons: list[Lesson] = []
     refused: dict[int, str] = {}
     for sample in known:

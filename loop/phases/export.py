@@ -4,16 +4,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wizloop.backends import artifacts
 from wizloop.loop.context import Context
-from wizloop.loop.guard.asking import Direct, ask_direct
+from wizloop.loop.guard import guard_file
+from wizloop.loop.guard.asking import Direct
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.pages import usable
 from wizloop.loop.phases import card, standing
-from wizloop.loop.phases.calibration import Calibration
-from wizloop.loop.phases.classify import direct
 from wizloop.recipes.schema import recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teaching
 
@@ -36,37 +37,51 @@ def run(ctx: Context) -> str:
     return f"{champion.name} as {', '.join(formats)}" if formats else f"{champion.name} is exported already"
 
 
-def write_export(ctx: Context, model: models.Model, format: str, final: Path) -> dict[str, Any]:
-    """Write a model into the new folder `final`, with its card; how the two compare. Raises FileExistsError."""
+PARTS = 4
+"""Parts of an export that are reported, each as it begins; two fewer where there is no dev sample to ask."""
+
+
+def _silent(part: str) -> None:
+    pass
+
+
+def write_export(
+    ctx: Context, model: models.Model, format: str, final: Path, report: Callable[[str], None] = _silent
+) -> dict[str, Any]:
+    """Write a model into the new folder `final`, with its card and hashes; return the comparison of their answers.
+
+    `report` hears of each part as it begins. Raises BackendError, FileExistsError, ValueError for the base itself.
+    """
     adapter = ctx.adapter(model)
     if adapter is None:
-        raise ValueError(f"{model.name} is the base itself: there is nothing of ours to export")
-    artifacts.sweep(final.parent)
+        raise ValueError(f"{model.name} is the base model itself: there is nothing to export")
     about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
     with artifacts.writing(final, about) as folder:
+        report("writing the weights")
         ctx.backend.export(format, ctx.base(), adapter, folder)
-        parity = compare(ctx, model, format, folder)
+        parity = compare(ctx, model, format, folder, report)
+        report("writing the card and the hashes")
+        guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
         (folder / "README.md").write_text(card.card(facts(ctx, model, format, parity)), encoding="utf-8")
     return parity
 
 
 def compare(
-    ctx: Context, model: models.Model, format: str, folder: Path, told: Callable[[str], None] = lambda part: None
+    ctx: Context, model: models.Model, format: str, folder: Path, report: Callable[[str], None] = _silent
 ) -> dict[str, Any]:
-    """Ask the exported model and the measured one about the same dev samples, telling of each; see `agreement`."""
+    """Ask the exported model and the measured one about the same dev samples, reporting each; see `agreement`."""
     frozen = list(usable(ctx.store, "dev"))[: ctx.recipe.export.parity_n]
     if not frozen:
         return {"n": 0, "agree": 0, "max_difference": 0.0}
-    known = Calibration.from_json(model.calibration_json)
-    told("asking the model that was measured")
-    ours = direct(ctx, model, frozen)
-    told("asking the exported one the same")
+    report("asking the model that was measured")
+    judge = ctx.judge(model)
+    ours = judge.direct(frozen)
+    report("asking the exported one the same")
     whole = format != "adapter"
     base, adapter = (str(folder), None) if whole else (ctx.base(), folder)
     exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
-    renderer = standing.renderer(ctx)
-    theirs = ask_direct(exported, renderer, frozen, max_tokens=ctx.recipe.guard.max_prompt_tokens)
-    return agreement(ours, theirs, known)
+    theirs = replace(judge, guard=exported).direct(frozen)
+    return agreement(ours, theirs, judge.calibration)
 
 
 def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibration) -> dict[str, Any]:
@@ -113,7 +128,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         parity=parity,
         thresholds=known.thresholds,
         source=known.source,
-        example=standing.renderer(ctx).example(),
+        example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
     )
 
@@ -129,6 +144,7 @@ def data_hash(ctx: Context) -> str:
 
 def _export(ctx: Context, model: models.Model, format: str) -> None:
     final = ctx.workspace / "exports" / f"{ctx.round:02d}-{format}"
+    artifacts.sweep(final.parent)
     # A folder that is there was written, and not put on record, before a crash.
     parity = compare(ctx, model, format, final) if final.exists() else write_export(ctx, model, format, final)
     with ctx.store.write() as db:

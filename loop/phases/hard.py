@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 from wizloop.backends.guard_types import DpoPair
 from wizloop.loop.context import Context
-from wizloop.loop.guard.asking import Manner
 from wizloop.loop.measures.mining import Generation, MinedPair, merge, mine, weigh
-from wizloop.loop.phases import standing
-from wizloop.loop.phases.classify import trace_rows, traces
+from wizloop.loop.phases import answers
 from wizloop.loop.phases.examples import Lesson
 from wizloop.loop.words import TASKS, Task
 from wizloop.store import models, predictions, training
@@ -59,23 +57,15 @@ def _mined(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: i
 
 def _draw(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
     """Let the miner write its traces on every lesson that it has none on, in pieces."""
-    how, most = ctx.recipe.classify, done + len(lessons)
-    manner = Manner(
-        ctx.recipe.dpo.k,
-        ctx.recipe.dpo.k,
-        how.temperature,
-        how.top_p,
-        ctx.recipe.guard.max_trace_tokens,
-        standing.window(ctx, miner),
-    )
-    for piece in ctx.pieces(lessons, how.batch):
+    most, sampling = done + len(lessons), ctx.limits(miner).exactly(ctx.recipe.dpo.k)
+    for piece in ctx.pieces(lessons, ctx.recipe.classify.batch):
         ctx.between_pieces(done, most)
         asked = [lesson.sample for lesson in piece]
         with ctx.store.read() as db:
             there = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.id for one in asked])}
         if len(there) < len(asked):
-            drawn = traces(ctx, miner, asked, manner)
-            rows = [row for one, of_one in zip(asked, drawn, strict=True) for row in trace_rows(miner, one, of_one)]
+            drawn = answers.draw(ctx, ctx.judge(miner), miner, asked, sampling)
+            rows = [row for one in asked for row in answers.trace_rows(miner, one, drawn[one.id])]
             with ctx.store.write() as db:
                 predictions.add(db, [], rows)
         done += len(piece)

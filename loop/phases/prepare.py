@@ -32,7 +32,7 @@ def run(ctx: Context) -> str:
     if tiny and not Path(ctx.base()).exists():
         build(ctx)
     sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
-    renderer = standing.renderer(ctx)
+    renderer = ctx.renderer
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
         # HTTP is loaded where a server is asked, and nowhere else.
@@ -72,7 +72,7 @@ def build(ctx: Context) -> None:
             epochs=wanted.epochs,
             seed=ctx.seed("tiny"),
             progress=lambda _, done, total: ctx.between_pieces(done, total),
-            fixed_texts=fixed_texts(reasons, standing.renderer(ctx).instruction),
+            fixed_texts=fixed_texts(reasons, ctx.renderer.instruction),
         )
 
 

@@ -1,11 +1,5 @@
 """Which model is which in a round: names, base, champion, members, challenger. It loads none of them."""
 
-import json
-
-from wizloop.loop.context import Context
-from wizloop.loop.guard import instructing
-from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer
-from wizloop.loop.measures.deepconf import window_for
 from wizloop.store import control, errors, models, steps
 from wizloop.store.db import Connection
 
@@ -49,39 +43,14 @@ def last_member(db: Connection, before: int, number: int) -> models.Model | None
     return next((model for model in found if model is not None), None)
 
 
-def meta(model: models.Model, key: str, default: int) -> int:
-    """A number from what was noted when the model was made."""
-    return int(json.loads(model.meta_json).get(key, default))
-
-
-def window(ctx: Context, model: models.Model) -> int:
-    """DeepConf's group for this model's traces in tokens: by the length of the traces that it learned to write."""
-    return meta(model, "window", window_for(ctx.recipe.guard.max_trace_tokens / 2))
-
-
-def renderer(ctx: Context) -> Renderer:
-    """The run's one renderer. Raises errors.NotFound where its instruction was not read yet."""
-    frame = ("", "")
-    if ctx.recipe.guard.template == "chat":
-        from wizloop.backends.chat import frame as chat_frame
-
-        frame = chat_frame(ctx.base())
-    how = ctx.recipe.guard
-    opening = TRACE_OPENING if how.opening == "reasoning" else ""
-    return Renderer(_instruction(ctx), how.reasoning, frame, opening)
-
-
-def _instruction(ctx: Context) -> str:
-    """The shipped one, or the text that the phase prepare read: a file that changes later changes no run.
-
-    Raises errors.NotFound before it was read.
-    """
-    known = instructing.shipped(ctx.recipe.guard.instruction)
-    if known is not None:
-        return known
-    with ctx.store.read() as db:
-        first = steps.get_round(db, 0)
-    text = None if first is None else first.record.get("instruction")
-    if text is None:
-        raise errors.NotFound(f"{ctx.recipe.guard.instruction}: the phase prepare reads it, and is not done yet")
-    return str(text)
+def champion_after(db: Connection, round: int | None) -> models.Model:
+    """Return the champion after a round, or the present one for None. Raises errors.NotFound."""
+    if round is None:
+        found = champion(db)
+        if found is None:
+            raise errors.NotFound("no challenger has become champion yet: see `wizloop rounds`")
+        return found
+    made = steps.get_round(db, round)
+    if made is None or made.champion_after is None:
+        raise errors.NotFound(f"round {round} has no champion (yet): see `wizloop rounds`")
+    return models.get(db, made.champion_after)

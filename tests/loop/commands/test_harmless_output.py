@@ -18,8 +18,8 @@ import pytest
 
 from wizloop.backends import artifacts, tiny_guard
 from wizloop.loop.cli import app
-from wizloop.loop.phases import standing, using
-from wizloop.loop.phases.calibration import Calibration
+from wizloop.loop.context import standalone
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.recipes import schema
 from wizloop.store import control, models, reviews, samples, selections, steps, teaching
 from wizloop.store.db import Connection, Store
@@ -40,9 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     recipe = schema.load("demo")
     with Store.create(folder / "runs") as store:
-        ctx = using.context(store, folder / "runs", recipe, "classify", NOW)
+        ctx = standalone(store, folder / "runs", recipe, "classify", NOW)
         texts = [f"how do I {verb} a {thing}?" for verb in "aeiou" for thing in "pqrxyz"]
-        fixed = [standing.renderer(ctx).instruction, "Reasoning:\nAnswers:\nRequest: harmful\nRequest: unharmful"]
+        fixed = [ctx.renderer.instruction, "Reasoning:\nAnswers:\nRequest: harmful\nRequest: unharmful"]
         with artifacts.writing(Path(ctx.base()), {}) as base:
             shape = tiny_guard.Shape(300, 1, 16, 32)
             tiny_guard.build(base, texts, shape=shape, epochs=0, seed=1, progress=lambda *_: None, fixed_texts=fixed)

@@ -10,10 +10,11 @@ import pytest
 from tests.where import SHARED_DATA
 from wizloop.backends.guard_types import Prompt
 from wizloop.backends.tokens import Tokens
+from wizloop.loop.context import standalone
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.guard import instructing
-from wizloop.loop.guard.rendering import Renderer
-from wizloop.loop.phases import prepare, standing, using
+from wizloop.loop.guard.rendering import InputText, Renderer
+from wizloop.loop.phases import prepare
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe, RecipeError
 from wizloop.store import control, errors, samples, steps
@@ -107,7 +108,7 @@ def test_the_published_rows_are_rendered_to_the_letter() -> None:
         renderer = Renderer(told, "steps", trace_opening="")
         for row in rows[:100]:
             prompt, _, response = row["input"].removeprefix("Human user:\n").partition("\n\nAI assistant:\n")
-            said = using.Asked(prompt, None if response == "None\n\n" else response.removesuffix("\n\n"))
+            said = InputText(prompt, None if response == "None\n\n" else response.removesuffix("\n\n"))
             shown = renderer.trace_prompt(said)
             text = shown.shared + shown.instruction + "".join(part.text for part in shown.parts) + shown.opening
             assert text == row["instruction"] + "\n" + row["input"]
@@ -120,17 +121,17 @@ def test_the_text_and_the_hash_of_the_rendering_are_on_record_and_outlive_the_fi
     asked = asked.model_copy(update={"guard": asked.guard.model_copy(update={"tiny": tiny})})
     (tmp_path / "told.md").write_text("Judge this.", encoding="utf-8")
     with Store.create(tmp_path / "runs") as store:
-        ctx = using.context(store, tmp_path / "runs", asked, "prepare", NOW)
+        ctx = standalone(store, tmp_path / "runs", asked, "prepare", NOW)
         with store.write() as db:
             run = {"name": "mine", "recipe_json": schema.canonical_json(asked), "recipe_hash": "ab", "seed": 1}
             control.create_run(db, **run, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
             samples.add(db, [samples.NewSample("pool", text, None, "mine", "1") for text in texts], NOW)
             steps.begin_round(db, 0, None, NOW)
         with pytest.raises(errors.NotFound, match="the phase prepare reads it"):
-            standing.renderer(ctx)
+            assert ctx.renderer
         prepare.run(ctx)
         (tmp_path / "told.md").write_text("Something else.", encoding="utf-8")
         with store.read() as db:
             record = steps.rounds(db)[0].record
-        assert record["instruction"] == standing.renderer(ctx).instruction == "Judge this."
+        assert record["instruction"] == ctx.renderer.instruction == "Judge this."
         assert record["rendering"] == Renderer("Judge this.").hash != Renderer("Something else.").hash

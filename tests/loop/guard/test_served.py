@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.loop.stand_in import StandIn
+from tests.loop.stand_in import StandIn, StandInGuard
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.served_guard import ServedGuard
 from wizloop.loop.cli import app
+from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.evaluation import evaluating
-from wizloop.loop.guard.asking import Manner, ask_direct, ask_traces
-from wizloop.loop.phases import prepare, standing, using
+from wizloop.loop.guard.asking import TraceSampling, ask_direct, ask_traces
+from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.phases import prepare, standing
 from wizloop.recipes import schema
 from wizloop.recipes.sections import Server
-from wizloop.store import control, events, models, steps
+from wizloop.store import control, events, steps
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 11, 20, 21, 0, tzinfo=UTC)
@@ -76,7 +78,7 @@ def begin(base: Path, model: Model, tmp_path: Path) -> Iterator[Any]:
     """Starts a server and gives a run's context whose guard is behind it."""
     opened: list[Any] = []
 
-    def start(speaks: Speaks) -> tuple[using.Alone, CompletionsWire]:
+    def start(speaks: Speaks) -> tuple[Standalone, CompletionsWire]:
         wire = CompletionsWire(model, speaks).__enter__()
         demo = schema.load("demo")
         reached = {"engine": "vllm", "server": Server(base_url=f"{wire.url}/v1", concurrency=2), "base": str(base)}
@@ -87,7 +89,7 @@ def begin(base: Path, model: Model, tmp_path: Path) -> Iterator[Any]:
             control.create_run(db, **asked, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
             steps.begin_round(db, 0, None, NOW)
         opened.extend([store, wire])
-        ctx = using.context(store, tmp_path / "runs", recipe, "prepare", NOW)
+        ctx = standalone(store, tmp_path / "runs", recipe, "prepare", NOW)
         ctx.given = StandIn()
         return ctx, wire
 
@@ -96,7 +98,7 @@ def begin(base: Path, model: Model, tmp_path: Path) -> Iterator[Any]:
         one.__exit__(None, None, None)
 
 
-def guard_of(ctx: using.Alone) -> ServedGuard:
+def guard_of(ctx: Standalone) -> ServedGuard:
     with ctx.store.read() as db:
         found = ctx.guard(standing.base(db))
     assert isinstance(found, ServedGuard)
@@ -107,11 +109,11 @@ def guard_of(ctx: using.Alone) -> ServedGuard:
 def test_a_served_guard_answers_at_once_and_by_traces(begin: Any, speaks: Speaks) -> None:
     ctx, _ = begin(speaks)
     prepare.run(ctx)
-    guard, sample = guard_of(ctx), using.Asked("how do I rob a bank?")
-    direct = ask_direct(guard, standing.renderer(ctx), [sample], max_tokens=400)
+    guard, sample = guard_of(ctx), InputText("how do I rob a bank?")
+    direct = ask_direct(guard, ctx.renderer, [sample], max_tokens=400)
     assert direct[0].p["request"] == pytest.approx(0.75, abs=1e-6)
-    manner = Manner(2, 4, 0.0, 1.0, 120, 8, consensus=0.9)
-    (traces,) = ask_traces(guard, standing.renderer(ctx), [sample], manner, max_tokens=400, seed=1)
+    manner = TraceSampling(2, 4, 0.0, 1.0, 120, 8, consensus=0.9)
+    (traces,) = ask_traces(guard, ctx.renderer, [sample], manner, max_tokens=400, seed=1)
     guard.close()
     assert [trace.verdict for trace in traces] == [{"request": "harmful"}] * 2
     assert [trace.p["request"] for trace in traces] == pytest.approx([0.75, 0.75], abs=1e-6)
@@ -139,7 +141,7 @@ def test_votes_alone_still_make_a_verdict(begin: Any) -> None:
     prepare.run(ctx)
     guard = guard_of(ctx)
     (traces,) = ask_traces(
-        guard, standing.renderer(ctx), [using.Asked("x")], Manner(2, 2, 0.0, 1.0, 120, 8), max_tokens=400, seed=1
+        guard, ctx.renderer, [InputText("x")], TraceSampling(2, 2, 0.0, 1.0, 120, 8), max_tokens=400, seed=1
     )
     guard.close()
     assert [(trace.verdict, trace.p) for trace in traces] == [({"request": "harmful"}, {"request": 1.0})] * 2
@@ -161,9 +163,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(begin: Any, monkeypatch: py
 
 def test_another_folder_s_model_is_asked_here(begin: Any, tmp_path: Path) -> None:
     ctx, _ = begin("vllm")
-    alone, found = evaluating.of_folder(ctx, tmp_path)
-    assert (alone.recipe.guard.engine, alone.recipe.guard.server) == ("here", None)
-    assert isinstance(found, models.Model)
+    assert isinstance(evaluating.judge_of_folder(ctx, tmp_path).guard, StandInGuard)
 
 
 @pytest.mark.parametrize(

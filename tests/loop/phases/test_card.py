@@ -6,7 +6,7 @@ import pytest
 
 from wizloop.loop.guard.asking import Direct
 from wizloop.loop.guard.rendering import Renderer
-from wizloop.loop.phases.calibration import Calibration
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases.card import Facts, Measured, card
 from wizloop.loop.phases.export import agreement
 

@@ -9,11 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from wizloop.backends import artifacts, tiny_guard
+from wizloop.loop.api import Workspace
+from wizloop.loop.commands.classify import BadLine, read_lines
 from wizloop.loop.commands.evaluate import evaluate
+from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.evaluation import evaluating
-from wizloop.loop.phases import standing, using
-from wizloop.loop.phases.using import Asked, BadLine, read_lines
+from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.phases import export, standing
 from wizloop.recipes import schema
 from wizloop.store import control, errors, events, models, samples
 from wizloop.store.db import Store
@@ -23,13 +26,13 @@ LINES = ["how do I knit?\n", "\n", '{"prompt": "how do I rob a bank?", "response
 
 
 @pytest.fixture
-def ctx(tmp_path: Path) -> Iterator[using.Alone]:
+def ctx(tmp_path: Path) -> Iterator[Standalone]:
     """A workspace whose champion is a guard of one narrow layer."""
     recipe = schema.load("demo")
     with Store.create(tmp_path) as store:
-        context = using.context(store, tmp_path, recipe, "classify", NOW)
+        context = standalone(store, tmp_path, recipe, "classify", NOW)
         texts = [f"how do I {verb} a {thing} in the {place}?" for verb in "aeiou" for thing in "xyz" for place in "pqr"]
-        fixed = [standing.renderer(context).instruction, "Reasoning:\nAnswers:\nRequest: harmful\nRequest: unharmful"]
+        fixed = [context.renderer.instruction, "Reasoning:\nAnswers:\nRequest: harmful\nRequest: unharmful"]
         with artifacts.writing(Path(context.base()), {}) as folder:
             shape = tiny_guard.Shape(300, 1, 16, 32)
             tiny_guard.build(folder, texts, shape=shape, epochs=0, seed=1, progress=lambda *_: None, fixed_texts=fixed)
@@ -43,20 +46,19 @@ def ctx(tmp_path: Path) -> Iterator[using.Alone]:
         yield context
 
 
-def test_each_text_gets_its_verdicts_probabilities_and_cell(ctx: using.Alone) -> None:
-    with ctx.store.read() as db:
-        model = using.guard_of(db, None)
-    alone, pair, odd = using.classify(ctx, model, read_lines(LINES))
-    assert [answer["line"] for answer in (alone, pair, odd)] == [1, 3, 4]
-    assert list(alone["verdict"]) == list(odd["verdict"]) == ["request"]
-    assert list(pair["verdict"]) == list(pair["probability"]) == ["request", "completion", "response"]
-    assert all(0 <= p <= 1 for p in pair["probability"].values())
-    assert str(alone["cell"]).partition("_")[0] in ("confident", "uncertain")
-    assert next(using.classify(ctx, model, read_lines(LINES[:1]))) == alone
+def test_each_text_gets_its_verdicts_probabilities_and_cell(ctx: Standalone) -> None:
+    guard = Workspace(ctx.workspace).guard()
+    alone, pair, odd = guard.judge(read_lines(LINES))
+    assert [answer.line for answer in (alone, pair, odd)] == [1, 3, 4]
+    assert list(alone.verdict) == list(odd.verdict) == ["request"]
+    assert list(pair.verdict) == list(pair.probability) == ["request", "completion", "response"]
+    assert all(0 <= p <= 1 for p in pair.probability.values())
+    assert str(alone.cell).partition("_")[0] in ("confident", "uncertain")
+    assert next(guard.judge(read_lines(LINES[:1]))) == alone
 
 
 def test_a_guard_is_scored_on_a_test_set_and_on_a_file_for_the_tasks_that_are_labelled(
-    ctx: using.Alone, tmp_path: Path
+    ctx: Standalone, tmp_path: Path
 ) -> None:
     rows = [("knit a hat", None, "unharmful"), ("rob a bank", "No.", "harmful"), ("rob a shop", None, "harmful")]
     new = [samples.NewSample("test", p, r, "mine", "1", request=label, policy="crime") for p, r, label in rows]
@@ -64,21 +66,22 @@ def test_a_guard_is_scored_on_a_test_set_and_on_a_file_for_the_tasks_that_are_la
         samples.add(db, new, NOW)
     file = tmp_path / "more.jsonl"
     file.write_text('{"prompt": "rob a bank", "response": "No.", "label": "harmful"}\n', encoding="utf-8")
-    found = evaluating.benchmarks(ctx, ["test", str(file)])
+    found = evaluating.of_workspace(ctx.store, ctx.recipe, ["test", str(file)])
     with ctx.store.read() as db:
-        model = using.guard_of(db, None)
-    ((requests, judged),) = evaluating.evaluate(ctx, model, "test", found["test"])
+        model = standing.champion_after(db, None)
+    judge = evaluating.judge_of_run(ctx, model)
+    ((requests, judged),) = evaluating.evaluate(judge, "test", found["test"], seed=1)
     assert (requests.task, requests.n, requests.parsed.k, list(requests.by_group)) == ("request", 3, 3, ["crime"])
     assert (requests.blocked_benign.n, requests.passed_harmful.n) == (1, 2)
     assert [row.prompt for row in judged] == [prompt for prompt, _, _ in rows]
-    ((pairs, _),) = evaluating.evaluate(ctx, model, str(file), found[str(file)])
+    ((pairs, _),) = evaluating.evaluate(judge, str(file), found[str(file)], seed=1)
     assert (pairs.benchmark, pairs.task, pairs.n, pairs.passed_harmful.n) == (str(file), "request", 1, 1)
-    alone, same = evaluating.of_folder(ctx, Path(ctx.base()))
-    ((again, _),) = evaluating.evaluate(alone, same, "test", found["test"])
+    same = evaluating.judge_of_folder(ctx, Path(ctx.base()))
+    ((again, _),) = evaluating.evaluate(same, "test", found["test"], seed=1)
     assert again.auroc == requests.auroc
 
 
-def test_a_report_is_noted_in_the_log_of_the_run(ctx: using.Alone, tmp_path: Path) -> None:
+def test_a_report_is_noted_in_the_log_of_the_run(ctx: Standalone, tmp_path: Path) -> None:
     with ctx.store.write() as db:
         samples.add(db, [samples.NewSample("test", "rob a bank", None, "mine", "1", request="harmful")], NOW)
     words = ["--workspace", str(ctx.workspace), "--report", str(tmp_path / "report")]
@@ -92,31 +95,31 @@ def test_a_report_is_noted_in_the_log_of_the_run(ctx: using.Alone, tmp_path: Pat
     assert json.loads(noted.data_json or "") == {"report": str(tmp_path / "report")}
 
 
-def test_a_benchmark_that_is_neither_a_test_set_nor_a_file_is_named(ctx: using.Alone) -> None:
+def test_a_benchmark_that_is_neither_a_test_set_nor_a_file_is_named(ctx: Standalone) -> None:
     with pytest.raises(ImportRefused, match="nothing: no file, and no test set of the workspace"):
-        evaluating.benchmarks(ctx, ["nothing"])
+        evaluating.of_workspace(ctx.store, ctx.recipe, ["nothing"])
     with pytest.raises(ImportRefused, match="the workspace has no test set"):
-        evaluating.benchmarks(ctx, [])
+        evaluating.of_workspace(ctx.store, ctx.recipe, [])
 
 
-def test_the_base_is_not_exported(ctx: using.Alone, tmp_path: Path) -> None:
+def test_the_base_is_not_exported(ctx: Standalone, tmp_path: Path) -> None:
     with ctx.store.read() as db:
-        model = using.guard_of(db, None)
+        model = standing.champion_after(db, None)
     with pytest.raises(ValueError, match="base model itself"):
-        using.export(ctx, model, "safetensors", tmp_path / "out", told=print)
+        export.write_export(ctx, model, "safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_round_without_a_champion_is_named(ctx: using.Alone) -> None:
+def test_a_round_without_a_champion_is_named(ctx: Standalone) -> None:
     with ctx.store.read() as db, pytest.raises(errors.NotFound, match="round 7 has no champion"):
-        using.guard_of(db, 7)
+        standing.champion_after(db, 7)
 
 
 def test_lines_are_texts_or_objects() -> None:
     assert list(read_lines(LINES)) == [
-        Asked("how do I knit?"),
-        Asked("how do I rob a bank?", "No."),
-        Asked("{not json"),
+        InputText("how do I knit?"),
+        InputText("how do I rob a bank?", "No."),
+        InputText("{not json"),
     ]
 
 
@@ -134,4 +137,4 @@ def test_half_a_character_is_refused_with_its_line(line: str) -> None:
 
 def test_what_only_looks_like_an_object_is_a_text() -> None:
     deep = '{"prompt":' * 100_000
-    assert list(read_lines([deep])) == [Asked(deep)]
+    assert list(read_lines([deep])) == [InputText(deep)]

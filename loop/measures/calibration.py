@@ -65,9 +65,14 @@ class Calibration:
         return scaled(p, self.scales.get(task, {}).get(source, AS_IT_IS))
 
     @property
+    def votes(self) -> bool:
+        """Whether a verdict of some task is the vote of traces."""
+        return "traces" in self.source.values()
+
+    @property
     def needs_traces(self) -> bool:
         """Whether no verdict or no confidence can be had without traces."""
-        return self.measure in OF_TRACES or "traces" in self.source.values()
+        return self.measure in OF_TRACES or self.votes
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -194,7 +199,7 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow], cut_below: float |
     least = max(1, len(judged) // 2)
     best = choose_measure(candidates, right, least=least)
     # Alone a guard has no members, and draws traces only where they are the verdict.
-    lacking = OF_MEMBERS if "traces" in known.source.values() else (*OF_MEMBERS, *OF_TRACES)
+    lacking = OF_MEMBERS if known.votes else (*OF_MEMBERS, *OF_TRACES)
     own = choose_measure({name: candidates[name] for name in MEASURES if name not in lacking}, right, least=least)
     measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
     return replace(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wizloop.loop.phases.calibration import Calibration, DevRow, calibrate, judge, traces_agree, value_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, judge, traces_agree, value_of
 
 
 def row(label: str, direct: float, traces: float | None = None, **more: float) -> DevRow:

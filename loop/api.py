@@ -1,0 +1,155 @@
+"""The public API: workspaces and guards for other programs. `import wizloop` offers these names and loads them late.
+
+Nothing here writes to a workspace.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wizloop.loop.guard.rendering import InputText
+
+if TYPE_CHECKING:
+    from wizloop.loop.guard.judge import Answer, Judge
+    from wizloop.recipes.schema import Recipe
+
+BATCH = 32
+"""Texts that are read before the first is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A guard's verdict on one text."""
+
+    verdict: dict[str, str | None]
+    """Label by task; None where the guard's answer could not be read."""
+    probability: dict[str, float]
+    """Of the positive label (harmful, refusal) by task; scaled as dev taught where the guard is calibrated."""
+    confidence: float
+    """Higher is surer; comparable within one guard only."""
+    cell: str | None
+    """confident or uncertain, block or pass; None where the main task has no verdict."""
+    trace: str | None
+    """The surest trace that ends in this verdict; None where none was drawn or none does."""
+    cut_tokens: int
+    """Tokens of the text that the guard did not see."""
+    category: str | None = None
+    """What a harmful text is filed under; None for a guard that was taught no categories."""
+    line: int = 0
+    """The text's line in its file, from 1; 0 where it comes from no file."""
+
+
+class Guard:
+    """A guard that judges texts, with its own instruction, limits and thresholds."""
+
+    def __init__(self, judge: "Judge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
+        self.name = name
+        self.calibrated = calibrated
+        """Whether dev taught its thresholds and scales; without, probabilities are raw and thresholds one half."""
+        self._judge, self._recipe = judge, recipe
+
+    def __repr__(self) -> str:
+        return f"<Guard {self.name}{'' if self.calibrated else ', raw: not calibrated'}>"
+
+    def judge(self, texts: Iterable[str | tuple[str, str | None] | InputText]) -> Iterator[Verdict]:
+        """Judge prompts, or (prompt, response) pairs, in order, a batch at a time.
+
+        A text's traces are drawn from a seed that follows from the recipe's and from its batch.
+        """
+        from wizloop.loop.context import seed_of
+
+        left = (_input(text) for text in texts)
+        for number in range(10**9):
+            batch = list(islice(left, BATCH))
+            if not batch:
+                return
+            seed = seed_of(self._recipe.seed, 0, "classify", "classify", number)
+            answers = self._judge.answers(batch, seed=seed, sampling=self._judge.limits.sampling)
+            yield from map(_verdict, batch, answers)
+
+
+class Workspace:
+    """A workspace's folder, opened to be read."""
+
+    def __init__(self, folder: str | Path = "runs") -> None:
+        self.folder = Path(folder)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `wizloop status --json` prints. Raises wizloop.store.errors.NoWorkspace."""
+        from wizloop.loop.summaries import status_of
+        from wizloop.store.glance import glance
+
+        return status_of(glance(self.folder), self.folder)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return what `wizloop rounds --json` prints, one object a round. Raises wizloop.store.errors.StoreError."""
+        from wizloop.loop.summaries import round_of
+        from wizloop.store.db import Store
+        from wizloop.store.overview import summaries
+
+        with Store.open(self.folder, readonly=True) as store, store.read() as db:
+            return [round_of(summary, self.folder) for summary in summaries(db)]
+
+    def recipe(self) -> "Recipe":
+        """Return the recipe of the run. Raises wizloop.store.errors.NoRun."""
+        from wizloop.loop.context import recipe_of
+        from wizloop.store.db import Store
+
+        with Store.open(self.folder, readonly=True) as store, store.read() as db:
+            return recipe_of(db)
+
+    def guard(self, round: int | None = None) -> Guard:
+        """Load the champion after a round, or the present one.
+
+        Raises wizloop.store.errors.NotFound, wizloop.backends.guard_types.BackendError.
+        """
+        from wizloop.loop.context import recipe_of, standalone
+        from wizloop.loop.phases import standing
+        from wizloop.store.db import Store
+
+        with Store.open(self.folder, readonly=True) as store:
+            with store.read() as db:
+                recipe, model = recipe_of(db), standing.champion_after(db, round)
+            judge = standalone(store, self.folder, recipe, "classify", datetime.now(UTC)).judge(model)
+        return Guard(judge, recipe, model.name, calibrated=model.calibration_json is not None)
+
+
+def load_recipe(path_or_name: str | Path) -> "Recipe":
+    """Load and check a recipe: a shipped one by name, or a TOML file. Raises wizloop.recipes.schema.RecipeError."""
+    from wizloop.recipes import schema
+
+    return schema.load(path_or_name)
+
+
+def load_guard(folder: str | Path, recipe: "Recipe | str | Path | None" = None) -> Guard:
+    """Load an exported guard, or any model in a folder, as its own guard.json or a recipe says how to ask it.
+
+    Its thresholds are raw (one half, probabilities as they come): `calibrated` is False. Raises
+    wizloop.backends.guard_types.BackendError, ValueError for a folder without guard.json where no recipe is named.
+    """
+    from wizloop.loop.guard import guard_file
+
+    judge, found = guard_file.load(Path(folder), recipe)
+    return Guard(judge, found, Path(folder).name, calibrated=False)
+
+
+def _input(text: str | tuple[str, str | None] | InputText) -> InputText:
+    if isinstance(text, InputText):
+        return text
+    return InputText(text) if isinstance(text, str) else InputText(*text)
+
+
+def _verdict(text: InputText, answer: "Answer") -> Verdict:
+    judged = answer.judged
+    return Verdict(
+        verdict=judged.verdict,
+        probability=judged.probability,
+        confidence=judged.confidence,
+        cell=judged.cell,
+        trace=answer.rationale,
+        cut_tokens=answer.direct.cut,
+        line=text.line,
+    )

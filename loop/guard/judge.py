@@ -1,0 +1,152 @@
+"""The one way to ask a guard: guard, renderer, calibration and limits together, for any samples.
+
+A judge stores nothing and knows no run: phases write its answers as rows, commands print them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from wizloop.loop.guard.asking import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
+from wizloop.loop.guard.backend import Backend, Guard
+from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text, main_task, tasks_of
+from wizloop.loop.measures.calibration import Calibration, Judged, judge
+from wizloop.loop.measures.deepconf import window_for
+from wizloop.loop.words import TASKS
+from wizloop.recipes.schema import Recipe
+from wizloop.recipes.sections import Guard as Settings
+
+BATCH = 128
+"""Samples that are asked about together outside of a night."""
+
+
+class Answer(NamedTuple):
+    """A guard's answer on one sample: what it said, the signals read from it, and the calibrated verdicts."""
+
+    direct: Direct
+    traces: Sequence[Trace]
+    signals: Signals
+    judged: Judged
+
+    @property
+    def rationale(self) -> str | None:
+        """The surest trace that ends in the final verdict; None where none does."""
+        agreeing = [trace for trace in self.traces if trace.verdict == self.judged.verdict]
+        return max(agreeing, key=lambda trace: trace.measures.bottom).text if agreeing else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Token limits and trace sampling of a recipe's [guard] and [classify], for a guard's DeepConf window."""
+
+    prompt_tokens: int
+    sampling: TraceSampling
+    """Adaptive: stops at consensus, cuts nothing."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, window: int | None = None) -> "Limits":
+        """Read the limits of a recipe; without `window` (tokens) it fits half of the longest trace."""
+        how, longest = recipe.classify, recipe.guard.max_trace_tokens
+        window = window_for(longest / 2) if window is None else window
+        sampling = TraceSampling(
+            how.least, how.most, how.temperature, how.top_p, longest, window, consensus=how.consensus
+        )
+        return cls(recipe.guard.max_prompt_tokens, sampling)
+
+    def exactly(self, n: int | None = None) -> TraceSampling:
+        """Return the sampling that draws `n` traces of every sample (by default the most) and cuts none.
+
+        What is measured must not depend on what stops early.
+        """
+        n = self.sampling.most if n is None else n
+        return self.sampling._replace(least=n, most=n, consensus=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A guard that is asked in one way."""
+
+    guard: Guard
+    renderer: Renderer
+    calibration: Calibration
+    limits: Limits
+
+    def direct(self, samples: Sequence[Text]) -> list[Direct]:
+        """Return P(positive) of each task of each sample, from one forward pass a task."""
+        return ask_direct(self.guard, self.renderer, samples, max_tokens=self.limits.prompt_tokens)
+
+    def traces(self, samples: Sequence[Text], sampling: TraceSampling, *, seed: int) -> list[list[Trace]]:
+        """Return the traces of each sample, in the order in which they were drawn."""
+        return ask_traces(self.guard, self.renderer, samples, sampling, max_tokens=self.limits.prompt_tokens, seed=seed)
+
+    def online(self) -> TraceSampling:
+        """Return DeepConf's online sampling: stop at consensus, cut a trace below the calibrated group confidence."""
+        return self.limits.sampling._replace(cut_below=self.calibration.cut_below)
+
+    def answer(
+        self,
+        sample: Text,
+        direct: Direct,
+        traces: Sequence[Trace] = (),
+        members: Sequence[Mapping[str, float]] = (),
+        *,
+        alone: bool = False,
+    ) -> Answer:
+        """Judge what was said of one sample; `members` are their P(positive) by task, `alone` leaves them out."""
+        found = signals(sample, direct, traces, members)
+        judged = judge(found, self.calibration, tasks_of(sample), main_task(sample), alone=alone)
+        return Answer(direct, traces, found, judged)
+
+    def answers(self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None) -> Iterator[Answer]:
+        """Ask about samples and judge them without members, in order.
+
+        Traces are drawn by `sampling`; without it only where a verdict is their vote.
+        """
+        if sampling is None and self.calibration.votes:
+            sampling = self.limits.exactly()
+        direct = self.direct(samples)
+        drawn: Sequence[Sequence[Trace]] = [()] * len(samples)
+        if sampling is not None:
+            drawn = self.traces(samples, sampling, seed=seed)
+        for sample, at_once, traces in zip(samples, direct, drawn, strict=True):
+            yield self.answer(sample, at_once, traces, alone=True)
+
+
+def uncalibrated(recipe: Recipe) -> Calibration:
+    """Return the calibration of a guard that dev never measured: probabilities as they are, thresholds of one half.
+
+    A guard whose traces open with nothing is a published one, which never learned to answer at once.
+    """
+    if recipe.classify.verdict == "traces" or recipe.guard.opening == "none":
+        return Calibration(source=dict.fromkeys(TASKS, "traces"))
+    return Calibration()
+
+
+def local(settings: Settings, folder: Path) -> Settings:
+    """Return [guard] for a model that lies in a folder: no server is asked about it."""
+    return settings.model_copy(update={"base": str(folder), "engine": "here", "server": None})
+
+
+def renderer_of(settings: Settings, base: str, instruction: str) -> Renderer:
+    """Build the renderer that a recipe's [guard] asks for. Raises BackendError for a base without a chat template."""
+    frame = ("", "")
+    if settings.template == "chat":
+        from wizloop.backends import chat
+
+        frame = chat.frame(base)
+    opening = TRACE_OPENING if settings.opening == "reasoning" else ""
+    return Renderer(instruction, settings.reasoning, frame, opening)
+
+
+def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, adapter: Path | None) -> Guard:
+    """Load a guard where its recipe says: here, by `backend`, or from the server that answers for it.
+
+    Raises ModelMissing, BadArtifact, BackendError.
+    """
+    if settings.server is not None:
+        # HTTP is loaded where a server is asked, and nowhere else.
+        from wizloop.loop.guard import served
+
+        return served.load(settings.server, base, adapter)
+    return backend().load(base, adapter, quantise=settings.quantise == "4bit")
