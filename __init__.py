@@ -1,0 +1,34 @@
+"""wizloop: teach a small local safety guard overnight.
+
+The public API. Names load when they are first used, so that `import wizloop` loads no model library:
+
+- `Workspace(folder)`: read a workspace: `status()`, `rounds()`, `recipe()`, `guard(round)`.
+- `load_guard(folder)`: load an exported guard; `Guard.judge(texts)` yields a `Verdict` for each text.
+- `load_recipe(path_or_name)`: load and check a recipe.
+- `Teacher`, `ImportFormat`, `SelectionStrategy`, `Exporter`: what a package of one's own can add; see `wizloop.plugins`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wizloop.loop.api import Guard, Verdict, Workspace, load_guard, load_recipe
+
+__all__ = ["Guard", "Verdict", "Workspace", "__version__", "load_guard", "load_recipe"]
+
+__version__: str
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("wizloop")
+    if name in __all__:
+        from wizloop.loop import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'wizloop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
