@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # pip compiles what it installs on one core, tests and all; compileall does it on every core. Not every file is Python 3.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -e
+# What the package consists of. The checkers find it through links, since its root is the repository.
+PACKAGE := __init__.py __main__.py py.typed loop backends store tui recipes console
 COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 
 .PHONY: start test check bench clean
@@ -17,9 +19,9 @@ test: .venv/tested
 check: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
-	@mkdir -p build/types/wizloop
-	@for d in loop backends store tui recipes; do ln -sfn ../../../$$d build/types/wizloop/$$d; done
+	@mkdir -p build/tree/wizloop
+	@for f in $(PACKAGE); do ln -sfn ../../../$$f build/tree/wizloop/$$f; done
+	PYTHONPATH=build/tree $(BIN)/lint-imports
 	$(BIN)/mypy
 
 .venv/bin/python:

@@ -5,7 +5,6 @@ The public API. Names load when they are first used, so that `import wizloop` lo
 - `Workspace(folder)`: read a workspace: `status()`, `rounds()`, `recipe()`, `guard(round)`.
 - `load_guard(folder)`: load an exported guard; `Guard.judge(texts)` yields a `Verdict` for each text.
 - `load_recipe(path_or_name)`: load and check a recipe.
-- `Teacher`, `ImportFormat`, `SelectionStrategy`, `Exporter`: what a package of one's own can add; see `wizloop.plugins`.
 """
 
 from typing import TYPE_CHECKING, Any

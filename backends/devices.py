@@ -81,7 +81,7 @@ def _torch(device: str, why: str) -> Picked:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise BackendError(f"the torch backend needs {', '.join(missing)}: {INSTALL}")
-    from wizloop.backends.torch_load import choose_device
+    from wizloop.backends.torch.load import choose_device
 
     chosen, found = choose_device(device)
     return Picked("cuda", chosen, f"{why}, and {found}")

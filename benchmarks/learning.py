@@ -26,12 +26,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.pipeline import make_union
 
-from wizloop.backends import mlx_guard, mlx_train
 from wizloop.backends.guard_types import LoraShape, SftExample, TrainJob, TrainSettings
-from wizloop.backends.policy_reasoner import PolicyReasoner
-from wizloop.backends.recorded_teacher import explain
-from wizloop.backends.teacher import Question
-from wizloop.backends.tiny_guard import Shape, build
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import train as mlx_train
+from wizloop.backends.teachers.base import Question
+from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
+from wizloop.backends.teachers.recorded import explain
+from wizloop.backends.tiny.build import Shape, build
 from wizloop.loop.data.importing import Where, read_samples
 from wizloop.loop.guard.rendering import Renderer, choice
 from wizloop.loop.phases.prepare import fixed_texts

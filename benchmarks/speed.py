@@ -20,10 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import mlx_entropy, mlx_guard, mlx_load, mlx_losses, training_rows
+from wizloop.backends import training_rows
 from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
-from wizloop.backends.mlx_load import mx
-from wizloop.backends.tiny_guard import Shape, build
+from wizloop.backends.mlx import cpu_entropy as mlx_entropy
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx import losses as mlx_losses
+from wizloop.backends.mlx.load import mx
+from wizloop.backends.tiny.build import Shape, build
 from wizloop.recipes import policies
 from wizloop.recipes.demo_text import pretraining_text
 

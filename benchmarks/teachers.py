@@ -28,15 +28,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import teacher_prompt
-from wizloop.backends.recorded_teacher import text_sha
-from wizloop.backends.teacher import Question, Usage
+from wizloop.backends.teachers import prompt as teacher_prompt
+from wizloop.backends.teachers.base import Question, Usage
+from wizloop.backends.teachers.recorded import text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.data.importing import read_samples
 from wizloop.loop.phases import teach
 from wizloop.loop.teaching import prices, teachers
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
-from wizloop.store import control, samples, selections, steps, teaching
+from wizloop.store import control, samples, selections, steps, teacher_calls
 from wizloop.store.db import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,7 +195,7 @@ def _killed_idle(child: "subprocess.Popen[bytes]", log: Path, after: float) -> b
 
 def _books(workspace: Path, server: Any, cap: int | None, asking: int, idle: int, seconds: float) -> dict[str, Any]:
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        money, made, told = teaching.budget(db), teaching.calls(db, 0), steps.get_round(db, 0)
+        money, made, told = teacher_calls.budget(db), teacher_calls.calls(db, 0), steps.get_round(db, 0)
         picked = [one.sample_id for one in selections.of_round(db, 0)]
     assert told is not None
     waits = any("pass the budget" in why for why in told.record["teach"]["given_up"].values())
@@ -242,7 +242,7 @@ def key_found(workspace: Path) -> bool:
     return any(mark in one.read_bytes() for one in workspace.rglob("*") if one.is_file() for mark in marks)
 
 
-def _fate(call: teaching.Call | None, waits: bool) -> str:
+def _fate(call: teacher_calls.Call | None, waits: bool) -> str:
     """What became of a sample, by its last call; `waits`: one more call could have passed the cap."""
     if call is None or call.state == "planned":
         return UNPAID if waits else "not asked"

@@ -51,10 +51,13 @@ def texts(count: int, longest: int) -> Rows:
 
 
 def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
-    from wizloop.backends import torch_adapter, torch_load, torch_train, training_rows
+    from wizloop.backends import training_rows
     from wizloop.backends.tokens import Tokens
-    from wizloop.backends.torch_batches import MOST_TOKENS, dpo_batches
-    from wizloop.backends.torch_trainers import Course, dpo_trainer
+    from wizloop.backends.torch import adapter as torch_adapter
+    from wizloop.backends.torch import load as torch_load
+    from wizloop.backends.torch import train as torch_train
+    from wizloop.backends.torch.batches import MOST_TOKENS, dpo_batches
+    from wizloop.backends.torch.trainers import Course, dpo_trainer
 
     loaded = torch_load.load(base, None, quantise=False, device="cpu")
     model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=1)
@@ -87,7 +90,8 @@ def trl(base: str, rows: Rows, batch: int) -> dict[str, float]:
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    from wizloop.backends import torch_adapter, torch_load
+    from wizloop.backends.torch import adapter as torch_adapter
+    from wizloop.backends.torch import load as torch_load
 
     class Peer(DPOTrainer):
         def _send_telemetry(self) -> None:

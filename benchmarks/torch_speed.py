@@ -41,9 +41,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from wizloop.backends import torch_guard, torch_load
 from wizloop.backends.guard_types import Choice, Encoded, Part, Prompt, Sampling
-from wizloop.backends.tiny_tokenizer import train_tokenizer, write_tokenizer
+from wizloop.backends.tiny.tokenizer import train_tokenizer, write_tokenizer
+from wizloop.backends.torch import guard as torch_guard
+from wizloop.backends.torch import load as torch_load
 from wizloop.recipes import policies
 from wizloop.recipes.sections import Classify
 

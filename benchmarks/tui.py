@@ -31,13 +31,13 @@ from textual import events
 from textual.app import App
 from textual.widgets import DataTable
 
-from wizloop.store import browsing, control, models, predictions, review_queue, reviews, samples, steps, teaching
+from wizloop.store import browsing, control, models, predictions, review_queue, reviews, samples, steps, teacher_calls
 from wizloop.store.db import Store
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
 from wizloop.tui.app import WizloopApp
-from wizloop.tui.desk import Desk
 from wizloop.tui.window_table import Column, Row, WindowTable
+from wizloop.tui.workspace import Desk
 
 NOW = datetime.now(UTC)
 PARTS = ("start", "keys", "approvals", "table", "writer")
@@ -100,11 +100,11 @@ def make(workspace, n, waiting, turns):
                 predictions.add(db, [prediction(1, start + k) for k in range(1, len(rows) + 1)])
         with store.write() as db:
             for k in range(1, waiting + 1):
-                call = teaching.plan(
+                call = teacher_calls.plan(
                     db, key=f"{k:064x}", sample_id=k, round=1, teacher="policy", model="p", attempt=1,
                     request_json="{}", now=NOW,
                 )  # fmt: skip
-                trace = teaching.add_trace(
+                trace = teacher_calls.add_trace(
                     db, call_id=call, verdict={"request": "harmful"}, confidence_word="low", trace_json="{}",
                     explanation="It asks for harm.", steps_json="{}", now=NOW,
                 )  # fmt: skip

@@ -80,7 +80,7 @@ class Workspace:
     def status(self) -> dict[str, Any]:
         """Return what `wizloop status --json` prints. Raises wizloop.store.errors.NoWorkspace."""
         from wizloop.loop.summaries import status_of
-        from wizloop.store.glance import glance
+        from wizloop.store.status import glance
 
         return status_of(glance(self.folder), self.folder)
 
@@ -107,12 +107,12 @@ class Workspace:
         Raises wizloop.store.errors.NotFound, wizloop.backends.guard_types.BackendError.
         """
         from wizloop.loop.context import recipe_of, standalone
-        from wizloop.loop.phases import standing
+        from wizloop.loop.phases import roles
         from wizloop.store.db import Store
 
         with Store.open(self.folder, readonly=True) as store:
             with store.read() as db:
-                recipe, model = recipe_of(db), standing.champion_after(db, round)
+                recipe, model = recipe_of(db), roles.champion_after(db, round)
             judge = standalone(store, self.folder, recipe, "classify", datetime.now(UTC)).judge(model)
         return Guard(judge, recipe, model.name, calibrated=model.calibration_json is not None)
 

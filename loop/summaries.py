@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.controller import lock
-from wizloop.store.glance import Glance
+from wizloop.store.status import Glance
 
 if TYPE_CHECKING:
     from wizloop.store.evaluations import Evaluation

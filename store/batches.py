@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, update
 
 from wizloop.store import errors, ledger, rows, tables
 from wizloop.store.engine import upsert
-from wizloop.store.teaching import Call
+from wizloop.store.teacher_calls import Call
 
 _OPEN = ("intent", "submitted")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, and_, cast, exists, func, or_, select
 
-from wizloop.store import paging, reviews, rows, selections, tables, teaching
+from wizloop.store import paging, reviews, rows, selections, tables, teacher_calls
 from wizloop.store.paging import Page
 
 LINE = 400
@@ -93,7 +93,7 @@ class Story:
     selection: selections.Selection | None
     calls: Sequence[tuple[int, str, str, str | None]]
     """Round, teacher, state and outcome."""
-    traces: Sequence[teaching.TeacherTrace]
+    traces: Sequence[teacher_calls.TeacherTrace]
     reviews: Sequence[reviews.Review]
     uses: Sequence[tuple[str, str]]
     """Model and kind of training."""
@@ -202,7 +202,7 @@ def story(db: Connection, sample_id: int) -> Story | None:
     used = select(model.c.name, use.c.kind).join(use, use.c.model_id == model.c.id)
     used = used.where(use.c.model_id.in_(select(model.c.id)), use.c.sample_id == sample_id)
     left = select(out.c.round, out.c.kind, out.c.reason).where(out.c.sample_id == sample_id)
-    traces = teaching.traces_for(db, sample_id)
+    traces = teacher_calls.traces_for(db, sample_id)
     picked = selections.of_samples(db, [sample_id])
     return Story(
         sample,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, or_, select
 
-from wizloop.store import rows, steps, tables, teaching
+from wizloop.store import rows, steps, tables, teacher_calls
 
 _DAY = 10
 """Characters of a date in ISO form."""
@@ -114,7 +114,7 @@ def _came_to(db: Connection, sample_ids: Sequence[int]) -> dict[int, list[tuple[
     query = select(table.c.sample_id, table.c.teacher, table.c.outcome, table.c.state, table.c.category)
     for piece in rows.pieces(sample_ids, 500):
         for row in db.execute(query.where(table.c.sample_id.in_(piece)).order_by(table.c.id)):
-            came_to = teaching.came_to(row.state, row.outcome)
+            came_to = teacher_calls.came_to(row.state, row.outcome)
             found.setdefault(row.sample_id, []).append((row.teacher, came_to, row.category))
     return found
 

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from wizloop.store import control, errors, evaluations, exports, ledger, models, reviews, selections, steps, teaching
+from wizloop.store import (
+    control,
+    errors,
+    evaluations,
+    exports,
+    ledger,
+    models,
+    reviews,
+    selections,
+    steps,
+    teacher_calls,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,8 @@ def summary(db: Connection, round: steps.Round) -> RoundSummary:
         round,
         measured,
         selections.by_reason(db, number),
-        teaching.call_counts(db, number).get("parsed", 0),
-        teaching.spent_micro(db, number),
+        teacher_calls.call_counts(db, number).get("parsed", 0),
+        teacher_calls.spent_micro(db, number),
         exports.of_round(db, number),
     )
 

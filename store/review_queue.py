@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, func, or_, select
 from wizloop.store import browsing, paging, reviews, rows, selections, tables
 from wizloop.store.paging import Page
 from wizloop.store.reviews import Review
-from wizloop.store.teaching import TeacherTrace, trace
+from wizloop.store.teacher_calls import TeacherTrace, trace
 
 
 @dataclass(frozen=True, slots=True)

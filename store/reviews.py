@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, exists, func, select
 from wizloop.store import errors, rows, tables
 from wizloop.store.engine import upsert
 from wizloop.store.samples import LABELS
-from wizloop.store.teaching import TeacherTrace, trace
+from wizloop.store.teacher_calls import TeacherTrace, trace
 
 _TRACE = rows.columns(tables.teacher_traces, TeacherTrace)
 _BY_ANYONE = ("approve", "reject", "edit", "undo")

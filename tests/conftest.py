@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from wizloop.recipes import schema
-from wizloop.store import control, evaluations, events, exports, models, reviews, samples, selections, steps, teaching
+from wizloop.store import (
+    control,
+    evaluations,
+    events,
+    exports,
+    models,
+    reviews,
+    samples,
+    selections,
+    steps,
+    teacher_calls,
+)
 from wizloop.store.db import Connection, Store
 
 BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -66,14 +77,14 @@ def _teach(db: Connection) -> None:
     selections.add(db, picked)
     for n in (1, 2):
         asked = {"sample_id": n, "round": 1, "teacher": "policy", "model": "p1", "attempt": 1}
-        call = teaching.plan(db, key=f"{n:064x}", request_json="{}", now=BEGAN, **asked)  # type: ignore[arg-type]
-        teaching.reserve(db, call, 400_000)
-        teaching.mark_sent(db, [call], BEGAN)
+        call = teacher_calls.plan(db, key=f"{n:064x}", request_json="{}", now=BEGAN, **asked)  # type: ignore[arg-type]
+        teacher_calls.reserve(db, call, 400_000)
+        teacher_calls.mark_sent(db, [call], BEGAN)
         nothing = {"usage_json": None, "request_id": None, "stop_reason": None}
-        teaching.mark_received(db, call, raw="{}", cost_micro=250_000, now=BEGAN, **nothing)
-        teaching.finish(db, call, "parsed", "ok")
+        teacher_calls.mark_received(db, call, raw="{}", cost_micro=250_000, now=BEGAN, **nothing)
+        teacher_calls.finish(db, call, "parsed", "ok")
         text = {"trace_json": "{}", "explanation": HOSTILE, "steps_json": "{}", "confidence_word": "low"}
-        trace = teaching.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=BEGAN, **text)
+        trace = teacher_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=BEGAN, **text)
         decided = {"decision": "wait", "by": "rule:doubtful", "reason": "the teacher doubts it"}
         reviews.review(db, trace_id=trace, now=BEGAN, decision_id=f"rule-{n}", **decided)
 

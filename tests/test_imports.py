@@ -51,7 +51,7 @@ def test_help_loads_no_library_that_takes_time() -> None:
         "wizloop.loop.phases.order",
         "wizloop.loop.guard.backend",
         "wizloop.backends.devices",
-        "wizloop.tui.progress",
+        "wizloop.console.progress",
     ],
 )
 def test_what_outlives_a_model_loads_no_model_library(module: str) -> None:
@@ -59,7 +59,7 @@ def test_what_outlives_a_model_loads_no_model_library(module: str) -> None:
 
 
 def test_the_supervisor_loads_nothing_that_computes() -> None:
-    script = "import wizloop.loop.controller.supervisor, wizloop.loop.phases.order, wizloop.tui.progress"
+    script = "import wizloop.loop.controller.supervisor, wizloop.loop.phases.order, wizloop.console.progress"
     computes = ["numpy", "wizloop.loop.context", "wizloop.loop.guard.backend", "wizloop.backends.devices"]
     assert loaded(script, computes) == []
 
@@ -98,4 +98,4 @@ def test_a_leaf_loads_no_other_room(leaf: str) -> None:
 
 def test_the_view_loads_the_store_and_no_other_room() -> None:
     rooms = ["wizloop.loop", "wizloop.backends", "wizloop.recipes"]
-    assert loaded("import wizloop.tui.progress, wizloop.tui.tables", rooms) == []
+    assert loaded("import wizloop.console.progress, wizloop.console.tables", rooms) == []

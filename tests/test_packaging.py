@@ -4,12 +4,12 @@ import tomllib
 
 from tests.where import ROOT
 
-ROOMS = ("loop", "backends", "store", "tui", "recipes")
+ROOMS = ("loop", "backends", "store", "tui", "recipes", "console")
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    folders = {ROOT, *(path.parent for room in ROOMS for path in (ROOT / room).rglob("*.py"))}
     on_disk = {".".join(["wizloop", *folder.relative_to(ROOT).parts]) for folder in folders}
     assert set(listed["packages"]) == on_disk
-    assert {ROOT / folder for folder in listed["package-dir"].values()} == folders
+    assert {(ROOT / folder).resolve() for folder in listed["package-dir"].values()} == folders

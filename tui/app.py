@@ -15,17 +15,17 @@ from textual.message import Message
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from wizloop.console.tables import plain
 from wizloop.store import errors
 from wizloop.store.display import shown
-from wizloop.tui.desk import Desk, Look
+from wizloop.tui.base_screen import ROOMS, Room
 from wizloop.tui.dialogs import Help, Leave
 from wizloop.tui.log import LogRoom
 from wizloop.tui.overview import OverviewRoom
 from wizloop.tui.review import ReviewRoom
-from wizloop.tui.room import ROOMS, Room
 from wizloop.tui.rounds import RoundsRoom
 from wizloop.tui.samples import SamplesRoom
-from wizloop.tui.tables import plain
+from wizloop.tui.workspace import Desk, Look
 
 EVERY_SECONDS = 1.0
 _REPORT = 20_000

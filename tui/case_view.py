@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from wizloop.console.tables import aligned, plain
+from wizloop.console.words import CELL_NAMES, TASKS
 from wizloop.store.browsing import Said
 from wizloop.store.review_queue import Case, Decided
 from wizloop.tui.dialogs import paragraphs
-from wizloop.tui.said import verdicts
-from wizloop.tui.tables import aligned, plain
-from wizloop.tui.words import CELL_NAMES, TASKS
+from wizloop.tui.formatting import verdicts
 
 
 def state_lines(case: Case, place: str) -> Text:

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.text import Text
 
+from wizloop.console.tables import aligned, figure, gate_word, plain
+from wizloop.console.words import TASKS
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
 from wizloop.tui.dialogs import paragraphs
-from wizloop.tui.tables import aligned, figure, gate_word, plain
-from wizloop.tui.words import TASKS
 
 
 def side_by_side(rounds: Sequence[RoundSummary], chosen: int, width: int) -> Text:

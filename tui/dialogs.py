@@ -12,8 +12,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
+from wizloop.console.tables import plain
 from wizloop.store.display import shown
-from wizloop.tui.tables import plain
 
 _TEXTUALS = ("tab", "shift+tab", "ctrl+c", "super+c")
 """Keys that every screen of Textual has; the help has no room for them."""

@@ -9,8 +9,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from wizloop.store.teaching import TeacherTrace
-from wizloop.tui.words import LABELS
+from wizloop.console.words import LABELS
+from wizloop.store.teacher_calls import TeacherTrace
 
 _FIELDS = ("verdict", "explanation", "trace", "steps")
 

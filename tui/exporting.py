@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-from wizloop.tui.desk import command
+from wizloop.tui.workspace import command
 
 _PART = re.compile(r"(\d+) % (.+)")
 _READ = 1 << 16

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from textual.app import RenderResult
 from textual_plotext import PlotextPlot
 
+from wizloop.console.words import TASKS
 from wizloop.store.display import shown
 from wizloop.store.overview import RoundSummary
-from wizloop.tui.words import TASKS
 
 _MARKS = dict(zip(TASKS, "ox+", strict=True))
 """Each task with its mark, so that colour is not the only signal."""

@@ -6,16 +6,16 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from wizloop.console.tables import plain
 from wizloop.store import events
 from wizloop.store.paging import Page
-from wizloop.tui.desk import Look
+from wizloop.tui.base_screen import Room
 from wizloop.tui.dialogs import Line, paragraphs
 from wizloop.tui.filters import BadFilter, parsed
 from wizloop.tui.reading import Reading
-from wizloop.tui.room import Room
-from wizloop.tui.still import Still
-from wizloop.tui.tables import plain
+from wizloop.tui.static import Still
 from wizloop.tui.window_table import Column, Row, WindowTable
+from wizloop.tui.workspace import Look
 
 _STYLES = {"info": "", "warn": "yellow", "error": "bold red"}
 _HELP = "Words that the line holds, level:warn (info, error), phase:teach, round:1. Empty shows all."

@@ -6,13 +6,13 @@ from rich.text import Text
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from wizloop.tui import said
-from wizloop.tui.desk import Look
+from wizloop.console.progress import event_line
+from wizloop.console.tables import plain
+from wizloop.tui import formatting
+from wizloop.tui.base_screen import Room
 from wizloop.tui.f1_plot import F1Plot
-from wizloop.tui.progress import event_line
-from wizloop.tui.room import Room
-from wizloop.tui.still import Still
-from wizloop.tui.tables import plain
+from wizloop.tui.static import Still
+from wizloop.tui.workspace import Look
 
 
 class OverviewRoom(Room):
@@ -37,13 +37,13 @@ class OverviewRoom(Room):
     def show(self, look: Look) -> None:
         """Say everything anew; nothing here is more than some lines, and what did not change is not drawn."""
         phases = self.query_one("#phases", Still)
-        phases.say(said.phase_lines(look.now, look.at, phases.size.width))
+        phases.say(formatting.phase_lines(look.now, look.at, phases.size.width))
         self.query_one("#f1", F1Plot).show(look.rounds)
-        spent, left = said.money(look.now)
+        spent, left = formatting.money(look.now)
         below = plain(f"\n{spent}\n{left}; {look.now.to_review:,} to review")
-        self.query_one("#cells", Still).say(Text.assemble(said.cell_lines(look.confidence), below))
+        self.query_one("#cells", Still).say(Text.assemble(formatting.cell_lines(look.confidence), below))
         histogram = self.query_one("#histogram", Still)
-        histogram.say(said.histogram_lines(look.confidence, max(histogram.size.height - 2, 1)))
+        histogram.say(formatting.histogram_lines(look.confidence, max(histogram.size.height - 2, 1)))
         lines = [event_line(event) for event in look.lately]
         lately = self.query_one("#lately", Still)
         for line in lines:

@@ -5,7 +5,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from wizloop.tui.app import WizloopApp
-from wizloop.tui.room import ROOMS
+from wizloop.tui.base_screen import ROOMS
 
 _SIZE = (100, 30)
 _SETTLE_SECONDS = 1.5

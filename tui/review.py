@@ -15,17 +15,17 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 
+from wizloop.console.tables import plain
 from wizloop.store import errors, review_queue
 from wizloop.store.db import Connection
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import Case, Decided, QueueFilter
-from wizloop.tui import case_view, editing, neighbours
-from wizloop.tui.desk import Look
+from wizloop.tui import case_view, editing, similar
+from wizloop.tui.base_screen import Room
 from wizloop.tui.dialogs import Choice, Line
 from wizloop.tui.filters import BadFilter, parsed
-from wizloop.tui.room import Room
-from wizloop.tui.still import Still
-from wizloop.tui.tables import plain
+from wizloop.tui.static import Still
+from wizloop.tui.workspace import Look
 
 _FILTER = "Words of prompt, response or explanation, teacher:policy round:1 verdict:harmful confidence:low why:guard."
 _REASONS = {
@@ -168,9 +168,9 @@ class ReviewRoom(Room):
         with self.desk.store.read() as db:
             decided = review_queue.decided(db, _DECIDED)
         known = self._words
-        self._words = {one.trace_id: known.get(one.trace_id) or neighbours.words_of(one.prompt) for one in decided}
+        self._words = {one.trace_id: known.get(one.trace_id) or similar.words_of(one.prompt) for one in decided}
         others = [(self._words[one.trace_id], one) for one in decided if one.trace_id != case.trace.id]
-        return neighbours.nearest(case.sample.prompt, others, _NEAR)
+        return similar.nearest(case.sample.prompt, others, _NEAR)
 
     async def action_approve(self) -> None:
         await self._decide("approve")

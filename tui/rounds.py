@@ -15,16 +15,16 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import ProgressBar
 
+from wizloop.console.tables import plain
 from wizloop.store import errors
 from wizloop.store.overview import RoundSummary
 from wizloop.tui import comparison
-from wizloop.tui.desk import Look
+from wizloop.tui.base_screen import Room
 from wizloop.tui.dialogs import Choice, Line, paragraphs
 from wizloop.tui.exporting import Exporting
 from wizloop.tui.reading import Reading
-from wizloop.tui.room import Room
-from wizloop.tui.still import Still
-from wizloop.tui.tables import plain
+from wizloop.tui.static import Still
+from wizloop.tui.workspace import Look
 
 _FORMATS = {
     "a": ("adapter", "adapter: the LoRA weights over the base"),

@@ -8,16 +8,16 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 
+from wizloop.console.tables import plain
 from wizloop.store import browsing
 from wizloop.store.browsing import Judge, SampleFilter, SampleLine, Story
 from wizloop.store.paging import Page
 from wizloop.tui import story_view
+from wizloop.tui.base_screen import Room
 from wizloop.tui.dialogs import Line
 from wizloop.tui.filters import BadFilter, parsed
 from wizloop.tui.reading import Reading
-from wizloop.tui.room import Room
-from wizloop.tui.still import Still
-from wizloop.tui.tables import plain
+from wizloop.tui.static import Still
 from wizloop.tui.window_table import Column, Row, WindowTable
 
 _HELP = (

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
+from wizloop.console.words import CELL_NAMES
 from wizloop.store.browsing import Said, Story
 from wizloop.store.reviews import Review
 from wizloop.tui.dialogs import paragraphs
-from wizloop.tui.said import verdicts
-from wizloop.tui.words import CELL_NAMES
+from wizloop.tui.formatting import verdicts
 
 
 def story_text(story: Story) -> Text:

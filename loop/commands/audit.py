@@ -24,7 +24,7 @@ from wizloop.loop.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from wizloop.loop.evaluation.audit import Opinion
+    from wizloop.loop.evaluation.label_audit import Opinion
 
 SPLITS = ("pool", "seed", "dev", "test")
 _TEXT = 200
@@ -56,7 +56,7 @@ def audit(
     trained on it repeats: a seed row that is listed all the same is the more likely wrong.
     """
     new_file(out)
-    from wizloop.loop.evaluation import audit as auditing
+    from wizloop.loop.evaluation import label_audit as auditing
 
     asked = _opinions(workspace, split or SPLITS, round, traces)
     found = auditing.suspects(asked, untaught=untaught)
@@ -73,14 +73,14 @@ def _opinions(workspace: Path, splits: Sequence[str], round: int | None, traces:
     """Ask the guards; model libraries print to stdout, where only answers go."""
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.context import recipe_of, standalone
-    from wizloop.loop.evaluation import audit as auditing
     from wizloop.loop.evaluation import comparing
-    from wizloop.loop.phases import standing
+    from wizloop.loop.evaluation import label_audit as auditing
+    from wizloop.loop.phases import roles
     from wizloop.recipes.policies import PolicyError
     from wizloop.store.db import Store
 
     with sentences(comparing.NotTraces), reading(workspace) as db:
-        recipe, model = recipe_of(db), standing.champion_after(db, round)
+        recipe, model = recipe_of(db), roles.champion_after(db, round)
         written = [] if traces is None else comparing.read(traces)
     with (
         sentences(PolicyError, failures=(BackendError,)),
@@ -96,7 +96,7 @@ def _row(one: "Opinion") -> dict[str, Any]:
 
 
 def _show(found: "Sequence[Opinion]", limit: int, asked: int) -> None:
-    from wizloop.tui.tables import console_for_tables, plain
+    from wizloop.console.tables import console_for_tables, plain
 
     console = console_for_tables()
     taught = sum(one.teacher is not None for one in found)

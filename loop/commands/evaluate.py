@@ -22,7 +22,7 @@ from wizloop.loop.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from wizloop.loop.evaluation.evaluating import Row
+    from wizloop.loop.evaluation.measure_guard import Row
     from wizloop.loop.evaluation.scoring import Judged, Measured
     from wizloop.loop.guard.judge import Judge
 
@@ -125,13 +125,13 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
 
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.context import recipe_of, standalone
-    from wizloop.loop.evaluation import evaluating
-    from wizloop.loop.phases import standing
+    from wizloop.loop.evaluation import measure_guard
+    from wizloop.loop.phases import roles
     from wizloop.store.db import Store
 
     with reading(workspace) as db:
         recipe = recipe_of(db)
-        model = standing.champion_after(db, round) if folder is None else None
+        model = roles.champion_after(db, round) if folder is None else None
     if folder is not None and not folder.is_dir():
         refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
     with (
@@ -139,13 +139,13 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
         Store.open(workspace, readonly=True) as store,
         redirect_stdout(sys.stderr),
     ):
-        rows = evaluating.of_workspace(store, recipe, names)
+        rows = measure_guard.of_workspace(store, recipe, names)
         ctx = standalone(store, workspace, recipe, "evaluate", now())
         if model is not None:
-            judge = evaluating.judge_of_run(ctx, model)
+            judge = measure_guard.judge_of_run(ctx, model)
         else:
             assert folder is not None
-            judge = evaluating.judge_of_folder(ctx, folder)
+            judge = measure_guard.judge_of_folder(ctx, folder)
             _say_raw(folder, recipe.name)
         return _scored(judge, rows, recipe.seed)
 
@@ -155,15 +155,15 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> lis
     import sys
 
     from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.evaluation import evaluating
+    from wizloop.loop.evaluation import measure_guard
     from wizloop.recipes import schema
 
     with sentences(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: its guard is made from nothing in a run: name a model with --model")
-        rows = evaluating.of_files(files)
-        judge = evaluating.judge_of_recipe(recipe, folder, files)
+        rows = measure_guard.of_files(files)
+        judge = measure_guard.judge_of_recipe(recipe, folder, files)
         _say_raw(folder or recipe.guard.base, recipe.name)
         return _scored(judge, rows, recipe.seed)
 
@@ -173,9 +173,9 @@ def _say_raw(model: Path | str, recipe: str) -> None:
 
 
 def _scored(judge: "Judge", rows: "Mapping[str, Sequence[Row]]", seed: int) -> list[Scored]:
-    from wizloop.loop.evaluation import evaluating
+    from wizloop.loop.evaluation import measure_guard
 
-    return [one for name, found in rows.items() for one in evaluating.evaluate(judge, name, found, seed=seed)]
+    return [one for name, found in rows.items() for one in measure_guard.evaluate(judge, name, found, seed=seed)]
 
 
 def _show(found: Sequence["Measured"], notes: Mapping[str, Any], as_json: bool) -> None:
@@ -204,7 +204,7 @@ def _note(workspace: Path, folder: Path, scored: Sequence["Measured"], round: in
     """Tell the run's log where the report is, so that the screen of the rounds can open it."""
     import json
 
-    from wizloop.loop.phases import standing
+    from wizloop.loop.phases import roles
     from wizloop.store import errors, events
     from wizloop.store.db import Store
 
@@ -212,7 +212,7 @@ def _note(workspace: Path, folder: Path, scored: Sequence["Measured"], round: in
     try:
         with Store.open(workspace) as store, store.write() as db:
             if model is None and round is None:
-                round = standing.champion_after(db, None).round
+                round = roles.champion_after(db, None).round
             who = str(model) if model is not None else f"the champion after round {round}"
             events.add(
                 db,

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from wizloop.console.tables import console_for_tables, plain
 from wizloop.loop.evaluation.report import (
     CONFIDENCE_HEADS,
     DASH,
@@ -21,7 +22,6 @@ from wizloop.loop.evaluation.report import (
 )
 from wizloop.loop.evaluation.scoring import COUNTINGS, Measured
 from wizloop.loop.words import TASKS
-from wizloop.tui.tables import console_for_tables, plain
 
 MOST_GROUPS = 12
 """Groups of one benchmark that are shown; a report and --json have all."""

@@ -119,10 +119,10 @@ def _edited(workspace: Path, trace_id: int, path: Path) -> str:
     except RecursionError:
         refuse(f"{path}: is no edit: lists or objects are nested too deeply in it")
     if isinstance(given, dict) and isinstance(given.get("verdict"), dict):
-        from wizloop.store import teaching
+        from wizloop.store import teacher_calls
 
         with reading(workspace) as db:
-            before = teaching.trace(db, trace_id).verdict
+            before = teacher_calls.trace(db, trace_id).verdict
         given["verdict"] = _verdict(path, dict.fromkeys(before) | given["verdict"], before)
     return json.dumps(given)
 

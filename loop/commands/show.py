@@ -16,7 +16,7 @@ _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 def status(workspace: Path, as_json: bool) -> None:
     """Where the run stands."""
     from wizloop.loop.summaries import status_of
-    from wizloop.store.glance import glance
+    from wizloop.store.status import glance
 
     with sentences():
         found = status_of(glance(workspace), workspace)
@@ -40,7 +40,7 @@ def rounds(workspace: Path, as_json: bool) -> None:
     if as_json:
         put([round_of(summary, workspace) for summary in found])
         return
-    from wizloop.tui.tables import console_for_tables, plain, rounds_notes, rounds_table
+    from wizloop.console.tables import console_for_tables, plain, rounds_notes, rounds_table
 
     console = console_for_tables()
     console.print(rounds_table(found))
@@ -54,7 +54,7 @@ def rounds(workspace: Path, as_json: bool) -> None:
 @with_json
 def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
     """Whether a night can start here, checked before it does: RECIPE, or the run's own, or demo."""
-    from wizloop.loop.ahead.doctor import examine
+    from wizloop.loop.preflight.doctor import examine
 
     checks = examine(workspace, recipe)
     if as_json:

@@ -62,10 +62,10 @@ def start(
     if as_json and not dry_run:
         raise click.BadParameter("it goes with --dry-run; `wizloop status --json` tells of a run", param_hint="--json")
     if dry_run:
-        from wizloop.loop.commands import ahead
+        from wizloop.loop.commands import plan_report
         from wizloop.loop.controller.starting import Limits
 
-        ahead.dry_run(workspace, recipe, Limits(rounds, until, budget), as_json=as_json)
+        plan_report.dry_run(workspace, recipe, Limits(rounds, until, budget), as_json=as_json)
         return
     live = on_terminal() and not headless
     if live and not plain and sys.stdin.isatty():
@@ -129,8 +129,8 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
     """Show on stderr what happens, from a thread that only reads; where nobody is there to see, in the log."""
     from threading import Event, Thread
 
+    from wizloop.console.progress import follow, last_event_id
     from wizloop.loop.controller import detached
-    from wizloop.tui.progress import follow, last_event_id
 
     def view(after: int) -> None:
         try:
@@ -154,10 +154,10 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
 
 def _tell(workspace: Path, ending: str) -> None:
     """The rounds and the exports on stdout, and the last sentence."""
+    from wizloop.console.tables import console_for_tables, exports_of, rounds_table
     from wizloop.loop.commands.common import reading
     from wizloop.store.overview import summaries
     from wizloop.store.reviews import waiting_count
-    from wizloop.tui.tables import console_for_tables, exports_of, rounds_table
 
     with reading(workspace) as db:
         found, waiting = summaries(db), waiting_count(db)

@@ -103,14 +103,14 @@ def _can_begin(file: Path, out: Path) -> None:
 
 
 def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:
-    from wizloop.backends.replay_teacher import BadRecording
+    from wizloop.backends.teachers.replay import BadRecording
     from wizloop.loop.commands import teach_file
     from wizloop.loop.data.containers import ImportRefused
     from wizloop.loop.interrupted import Interrupted
-    from wizloop.loop.teaching import prices, seats
+    from wizloop.loop.teaching import clients, prices
     from wizloop.recipes.policies import PolicyError
 
-    known = (ImportRefused, seats.NotReady, prices.PriceError, PolicyError, teach_file.OtherQuestions, BadRecording)
+    known = (ImportRefused, clients.NotReady, prices.PriceError, PolicyError, teach_file.OtherQuestions, BadRecording)
     with sentences(*known), _stopping() as stop_asked:
         try:
             told = teach_file.traces_of(
@@ -142,16 +142,16 @@ def _stopping() -> Iterator[threading.Event]:
 
 def _ask_again(workspace: Path) -> None:
     """Free the calls of which nobody knows: they count as spent, and the next phase teach asks them once more."""
-    from wizloop.store import steps, teaching
+    from wizloop.store import steps, teacher_calls
     from wizloop.store.db import Store
 
     with sentences(), Store.open(workspace) as store, store.write() as db:
-        lost = teaching.ambiguous(db)
+        lost = teacher_calls.ambiguous(db)
         charged = sum(call.reserved_micro for call in lost)
         latest = max((round.number for round in steps.rounds(db)), default=0)
         taught = steps.step(db, latest, "teach")
         following = latest + 1 if taught is not None and taught.state == "done" else latest
-        teaching.replan(db, [call.id for call in lost], following)
+        teacher_calls.replan(db, [call.id for call in lost], following)
     if not lost:
         say("no call is in doubt")
         return

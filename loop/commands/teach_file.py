@@ -13,11 +13,11 @@ from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.phases import intake
 from wizloop.loop.phases.teach import teach
-from wizloop.loop.teaching import seats
+from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.sections import Data
-from wizloop.store import control, samples, selections, steps, teaching
+from wizloop.store import control, samples, selections, steps, teacher_calls
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
 
@@ -66,7 +66,7 @@ def traces_of(
 
     Raises ImportRefused, OtherQuestions, seats.NotReady, PriceError, Interrupted (what was answered is kept).
     """
-    asked = seats.seats(recipe, clock(), capped=cap_micro is not None)
+    asked = clients.seats(recipe, clock(), capped=cap_micro is not None)
     with Store.create(ledger_of(out)) as store:
         ctx = Context(store, ledger_of(out), recipe, 0, PHASE, clock, stop_asked)
         _begin(ctx, file, cap_micro)
@@ -76,7 +76,7 @@ def traces_of(
         try:
             teach(ctx, asked)
         finally:
-            seats.close(asked)
+            clients.close(asked)
         found = _document(ctx, asked)
     aside = out.with_name(f"{out.name}.part")
     aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -123,8 +123,8 @@ def _document(ctx: Context, asked: Sequence[Seat]) -> dict[str, Any]:
     with ctx.store.read() as db:
         ids = samples.ids(db, "pool")
         known = {one.id: one for one in samples.get(db, ids)}
-        found = {one.sample_id: one for one in teaching.traces(db, 0)}
-        money = teaching.budget(db)
+        found = {one.sample_id: one for one in teacher_calls.traces(db, 0)}
+        money = teacher_calls.budget(db)
     rows = [_row(known[one], found[one]) for one in ids if one in found]
     judged = [row["correct"] for row in rows if row["correct"] is not None]
     metadata = {
@@ -140,7 +140,7 @@ def _document(ctx: Context, asked: Sequence[Seat]) -> dict[str, Any]:
     return {"metadata": metadata, "traces": rows}
 
 
-def _row(sample: Sample, trace: teaching.TeacherTrace) -> dict[str, Any]:
+def _row(sample: Sample, trace: teacher_calls.TeacherTrace) -> dict[str, Any]:
     """One trace in the published shape, the verdicts on all three tasks beside it."""
     task = main_task(sample)
     expected, said = getattr(sample, samples.LABELS[task]), trace.verdict[task]

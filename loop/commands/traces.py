@@ -48,8 +48,8 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
 
 
 def _show(found: "Comparison") -> None:
+    from wizloop.console.tables import console_for_tables, plain
     from wizloop.loop.evaluation.report import DASH, share
-    from wizloop.tui.tables import console_for_tables, plain
 
     console = console_for_tables()
     console.print(_table(["", found.a.name, found.b.name], zip(_HEADS, _of(found.a), _of(found.b), strict=True)))
@@ -73,7 +73,7 @@ def _show(found: "Comparison") -> None:
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
     from rich.table import Table
 
-    from wizloop.tui.tables import plain
+    from wizloop.console.tables import plain
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:

@@ -92,7 +92,7 @@ def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["Wizloo
     from wizloop.loop.controller import lock
     from wizloop.store.db import Store
     from wizloop.tui.app import WizloopApp
-    from wizloop.tui.desk import Desk
+    from wizloop.tui.workspace import Desk
 
     with Store.open(workspace, readonly=read_only) as store:
         desk = Desk(
@@ -111,7 +111,7 @@ def _tell(workspace: Path, wanted: str | None, alive: bool) -> None:
     """The last sentence: what becomes of the run, or what became of it."""
     from wizloop.loop.commands.common import reading
     from wizloop.store.overview import overview
-    from wizloop.tui.said import headline
+    from wizloop.tui.formatting import headline
 
     if wanted == "stop":
         say("the run stops after the phase that it is at: `wizloop start` goes on")

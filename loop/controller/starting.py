@@ -72,13 +72,13 @@ def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
     if set(recipe.teacher.names) <= {"policy", "recorded"}:
         return
     # The adapters stay out of a controller that needs none.
-    from wizloop.loop.teaching import prices, seats
+    from wizloop.loop.teaching import clients, prices
 
     with store.read() as db:
         run = control.get_run(db)
     try:
-        seats.check(recipe, now, capped=run is not None and run.cap_micro is not None)
-    except (seats.NotReady, prices.PriceError) as error:
+        clients.check(recipe, now, capped=run is not None and run.cap_micro is not None)
+    except (clients.NotReady, prices.PriceError) as error:
         raise TeacherMissing(str(error)) from None
 
 

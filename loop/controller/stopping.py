@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from wizloop.recipes.sections import Stop
-from wizloop.store import control, errors, evaluations, ledger, predictions, selections, steps, teaching
+from wizloop.store import control, errors, evaluations, ledger, predictions, selections, steps, teacher_calls
 from wizloop.store.db import Connection, Store
 
 _NO_MODEL = 0
@@ -36,7 +36,7 @@ def _budget_is_spent(db: Connection, last: int) -> str | None:
     used = money.settled_micro + money.reserved_micro
     if money.cap_micro is None or used == 0:
         return None
-    could_not_pay = teaching.call_counts(db, last).get("planned", 0) > 0 and not teaching.traces(db, last)
+    could_not_pay = teacher_calls.call_counts(db, last).get("planned", 0) > 0 and not teacher_calls.traces(db, last)
     if used < money.cap_micro and not could_not_pay:
         return None
     return f"the budget of ${money.cap_micro / 1e6:.2f} is spent: ${used / 1e6:.2f} is charged or reserved"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.loop.data.importing import stream_samples
-from wizloop.loop.data.incoming import SampleRow
 from wizloop.loop.data.leakage import all_overlaps, normalise
 from wizloop.loop.data.leaks import NEAR
+from wizloop.loop.data.sample_rows import SampleRow
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import numpy as np
 
 from wizloop.loop.data import leaks
 from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.import_report import RowsRefused, Taken, bad_rows
 from wizloop.loop.data.importing import Asked, read_rows, stream_samples
-from wizloop.loop.data.incoming import Reading, SampleRow, Where
-from wizloop.loop.data.taken import RowsRefused, Taken, bad_rows
+from wizloop.loop.data.sample_rows import Reading, SampleRow, Where
 from wizloop.recipes.sections import Data
-from wizloop.store import loading, samples
+from wizloop.store import bulk_import, samples
 from wizloop.store.db import Connection, Store
 from wizloop.store.spool import Spool
 
@@ -37,7 +37,7 @@ class Checked:
     taken: Taken
     chosen: frozenset[int] | None
     """The places of the rows to take; None takes all."""
-    heads: loading.Heads
+    heads: bulk_import.Heads
     """Of all rows in the spool."""
 
     @property
@@ -55,7 +55,7 @@ class Checked:
                 yield wanted
             at += len(piece)
 
-    def heads_to_write(self) -> loading.Heads:
+    def heads_to_write(self) -> bulk_import.Heads:
         """The heads of the rows that `pieces` gives."""
         return self.heads if self.chosen is None else self.heads[sorted(self.chosen)]
 
@@ -99,7 +99,7 @@ def write(
 
     heads = checked.heads_to_write()
     with store.write() as db:
-        checked.taken.count(loading.add_kept(db, pieces(), heads, now, lambda rows: leaks.settle(db, rows, now)))
+        checked.taken.count(bulk_import.add_kept(db, pieces(), heads, now, lambda rows: leaks.settle(db, rows, now)))
         if not keep:
             db.rollback()
 
@@ -140,7 +140,7 @@ def refuse_hidden(data: Data) -> None:
 
 def _fill(
     spool: Spool, reading: Reading, data: Data, taken: Taken, progress: Progress
-) -> tuple[Counter[tuple[str | None, ...]], loading.Heads]:
+) -> tuple[Counter[tuple[str | None, ...]], bulk_import.Heads]:
     """Put every accepted row into the spool and every other into `taken`.
 
     How often each kind of label is there, and the heads of the rows in the spool.
@@ -161,10 +161,10 @@ def _fill(
                 taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
         labels.update(map(samples.kind_of, kept))
         spool.put(kept)
-        heads += loading.heads_of(kept)
+        heads += bulk_import.heads_of(kept)
         taken.rows += len(read)
         progress(taken.rows)
-    return labels, loading.as_heads(heads)
+    return labels, bulk_import.as_heads(heads)
 
 
 def _refusal(data: Data, taken: Taken, good: int) -> str | None:
@@ -177,7 +177,7 @@ def _refusal(data: Data, taken: Taken, good: int) -> str | None:
     return f"{data.path}: no row of it can be used for {data.split}{why}{note}"
 
 
-def _drawn(heads: loading.Heads, wanted: int, rng: np.random.Generator) -> frozenset[int]:
+def _drawn(heads: bulk_import.Heads, wanted: int, rng: np.random.Generator) -> frozenset[int]:
     """The places of so many different texts by chance."""
     different = np.sort(np.unique(heads, return_index=True)[1])
     return frozenset(different[rng.permutation(len(different))[:wanted]].tolist())

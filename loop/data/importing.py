@@ -8,8 +8,8 @@ from typing import TypedDict, Unpack
 from wizloop.loop.data.containers import ImportRefused, Numbered, Record, RowRefused, records
 from wizloop.loop.data.formats import TEXT_COLUMNS, Format, mapped_format, plain
 from wizloop.loop.data.formats_known import NAMES, named, recognised
-from wizloop.loop.data.incoming import Imported, Reading, Refused, SampleRow, Split, Where
 from wizloop.loop.data.row_reader import RowReader
+from wizloop.loop.data.sample_rows import Imported, Reading, Refused, SampleRow, Split, Where
 from wizloop.loop.words import TASKS, Task
 
 __all__ = ["Asked", "Where", "read_rows", "read_samples", "stream_samples"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from wizloop.loop.data.containers import BadRow, Record, RowRefused
 from wizloop.loop.data.formats import NO_LABELS, Content, Format
-from wizloop.loop.data.incoming import Refused, SampleRow, Split
+from wizloop.loop.data.sample_rows import Refused, SampleRow, Split
 from wizloop.loop.words import Task
 
 _REQUEST = {"request"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from wizloop.loop.data.containers import ImportRefused, Record, RowRefused, records
-from wizloop.loop.evaluation import published, reading
+from wizloop.loop.evaluation import answer_readers, published
 from wizloop.loop.evaluation.scoring import Judged
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -46,7 +46,7 @@ def read(path: Path, task: Task, reader: Reader = "published", group: str | None
         if known is None:
             found.skipped += 1
             continue
-        theirs, ours = published.verdict(predict or "", task), reading.read(predict or "").get(task)
+        theirs, ours = published.verdict(predict or "", task), answer_readers.read(predict or "").get(task)
         found.differing += theirs != ours
         prompt = _text(path, number, record, "prompt") or ""
         named = None if group is None else str(record.get(group))

@@ -27,7 +27,7 @@ from wizloop.backends.guard_types import (
     TrainJob,
     TrainResult,
 )
-from wizloop.backends.tiny_guard import Progress, Shape
+from wizloop.backends.tiny.build import Progress, Shape
 
 
 class Guard(Protocol):
@@ -83,7 +83,7 @@ def chosen(backend: str, device: str, processes: int = 1, *, sharded: bool = Fal
             'or train.launch to "one"'
         )
     if picked.device == "cpu" and devices.metal():
-        from wizloop.backends import mlx_load
+        from wizloop.backends.mlx import load as mlx_load
 
         mlx_load.use_cpu()
     return Mlx()
@@ -121,7 +121,8 @@ class _Builds:
         fixed_texts: Sequence[str],
     ) -> None:
         """Raises ValueError for too few texts."""
-        from wizloop.backends import blas, tiny_guard
+        from wizloop.backends.mlx import blas
+        from wizloop.backends.tiny import build as tiny_guard
 
         # Before the first import of mlx, which is here in a worker that builds: see blas.
         blas.preload()
@@ -137,19 +138,19 @@ class Mlx(_Builds):
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Raises ModelMissing, BadArtifact."""
-        from wizloop.backends import mlx_guard
+        from wizloop.backends.mlx import guard as mlx_guard
 
         return mlx_guard.load(base, adapter, quantise=quantise)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import mlx_train
+        from wizloop.backends.mlx import train as mlx_train
 
         return mlx_train.train_sft(job, examples, on_step)
 
     def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        from wizloop.backends import mlx_train
+        from wizloop.backends.mlx import train as mlx_train
 
         return mlx_train.train_dpo(job, pairs, on_step)
 
@@ -157,7 +158,7 @@ class Mlx(_Builds):
         """Write one of FORMATS into the empty folder `to`. Raises BackendError for another."""
         if why := export_fault(self, [format]):
             raise BackendError(why)
-        from wizloop.backends import mlx_export
+        from wizloop.backends.mlx import export as mlx_export
 
         writers = {
             "adapter": mlx_export.export_adapter,
@@ -182,7 +183,7 @@ class Torch(_Builds):
 
     def count(self) -> int:
         """How many train, on this machine. Raises BackendError where one would hold all shares."""
-        from wizloop.backends import torch_launch
+        from wizloop.backends.torch import launch as torch_launch
 
         return torch_launch.count(self.processes, self.sharded)
 
@@ -191,7 +192,8 @@ class Torch(_Builds):
 
         What was exported for MLX is asked on MLX, so that an export is checked as those who get it will run it.
         """
-        from wizloop.backends import model_folder, torch_guard
+        from wizloop.backends import model_folder
+        from wizloop.backends.torch import guard as torch_guard
 
         if adapter is None and model_folder.is_for_mlx(base):
             return Mlx().load(base, None, quantise=quantise)
@@ -201,7 +203,7 @@ class Torch(_Builds):
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
         if self.processes != 1:
             return self._launched("sft", job, examples, on_step)
-        from wizloop.backends import torch_train
+        from wizloop.backends.torch import train as torch_train
 
         return torch_train.train_sft(job, examples, on_step, device=self.device)
 
@@ -209,14 +211,14 @@ class Torch(_Builds):
         """Raises NotFinite when the loss stays so after two halvings of the rate."""
         if self.processes != 1:
             return self._launched("dpo", job, pairs, on_step)
-        from wizloop.backends import torch_train
+        from wizloop.backends.torch import train as torch_train
 
         return torch_train.train_dpo(job, pairs, on_step, device=self.device)
 
     def _launched(
         self, kind: str, job: TrainJob, lessons: Sequence[SftExample] | Sequence[DpoPair], on_step: OnStep
     ) -> TrainResult:
-        from wizloop.backends import torch_launch
+        from wizloop.backends.torch import launch as torch_launch
 
         many: Any = {"device": self.device, "processes": self.processes, "sharded": self.sharded}
         return torch_launch.train(kind, job, lessons, on_step, **many)
@@ -225,7 +227,7 @@ class Torch(_Builds):
         """Write one of FORMATS (the adapter is PEFT's) into the empty folder `to`. Raises BackendError for another."""
         if why := export_fault(self, [format]):
             raise BackendError(why)
-        from wizloop.backends import torch_export
+        from wizloop.backends.torch import export as torch_export
 
         writers = {
             "adapter": torch_export.export_adapter,
@@ -238,7 +240,8 @@ class Torch(_Builds):
 
 def _export_for_mlx(base: str, adapter: Path, to: Path) -> None:
     """Merged by torch, which knows the adapter, and quantised by MLX."""
-    from wizloop.backends import mlx_export, torch_export
+    from wizloop.backends.mlx import export as mlx_export
+    from wizloop.backends.torch import export as torch_export
 
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
         torch_export.export_safetensors(base, adapter, Path(merged))

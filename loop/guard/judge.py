@@ -146,7 +146,7 @@ def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, ad
     """
     if settings.server is not None:
         # HTTP is loaded where a server is asked, and nowhere else.
-        from wizloop.loop.guard import served
+        from wizloop.loop.guard import server
 
-        return served.load(settings.server, base, adapter)
+        return server.load(settings.server, base, adapter)
     return backend().load(base, adapter, quantise=settings.quantise == "4bit")

@@ -12,7 +12,7 @@ from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, traces_agree, value_of
 from wizloop.loop.measures.uncertainty import top_share
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import answers, standing
+from wizloop.loop.phases import answers, roles
 from wizloop.store import models, selections, steps
 from wizloop.store.samples import Sample
 
@@ -20,7 +20,7 @@ from wizloop.store.samples import Sample
 def run(ctx: Context) -> str:
     """Predict what the champion has not: its members first, at once only, then itself."""
     with ctx.store.read() as db:
-        champion = standing.champion(db) or standing.base(db)
+        champion = roles.champion(db) or roles.base(db)
         # Those that were made with it: its calibration was learned beside them. After a failed gate there are newer.
         members = [] if champion.role == "base" else list(models.members(db, champion.round))
     pool = unselected(ctx)

@@ -13,8 +13,8 @@ from wizloop.loop.guard.rendering import main_task, tasks_of
 from wizloop.loop.measures.calibration import Calibration, DevRow, Judged, calibrate, judge
 from wizloop.loop.measures.uncertainty import compare_cells
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import answers, standing
-from wizloop.loop.phases.measured import evaluations_of, labels_of
+from wizloop.loop.phases import answers, roles
+from wizloop.loop.phases.scores import evaluations_of, labels_of
 from wizloop.recipes.schema import Recipe
 from wizloop.store import evaluations, models, predictions, steps
 from wizloop.store.predictions import Prediction
@@ -26,7 +26,7 @@ PIECE = 250
 def run(ctx: Context) -> str:
     """Measure the round's challenger; nothing where there is none."""
     with ctx.store.read() as db:
-        challenger, champion = standing.challenger(db, ctx.round), standing.champion(db)
+        challenger, champion = roles.challenger(db, ctx.round), roles.champion(db)
         members = list(models.members(db, ctx.round))
     if challenger is None:
         return "there is no challenger to measure"

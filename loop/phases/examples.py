@@ -16,7 +16,7 @@ from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.store import reviews, samples, training
 from wizloop.store.samples import Sample
-from wizloop.store.teaching import TeacherTrace
+from wizloop.store.teacher_calls import TeacherTrace
 
 LEAKED = "its text stands in dev or test"
 KIND = "sft"

@@ -14,15 +14,15 @@ from wizloop.loop.guard import guard_file
 from wizloop.loop.guard.asking import Direct
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import card, standing
+from wizloop.loop.phases import card, roles
 from wizloop.recipes.schema import recipe_hash
-from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teaching
+from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
 
 
 def run(ctx: Context) -> str:
     """Export the champion in the recipe's formats, unless it was exported before."""
     with ctx.store.read() as db:
-        champion, wanted = standing.champion(db), control.get_run(db)
+        champion, wanted = roles.champion(db), control.get_run(db)
         before = [one for number in range(ctx.round + 1) for one in exports.of_round(db, number)]
     if champion is None:
         return "there is no champion to export"
@@ -104,11 +104,11 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
         measured = evaluations.of_model(db, model.id)
         counts = samples.counts(db)
-        calls = [one for number in range(model.round + 1) for one in teaching.calls(db, number)]
+        calls = [one for number in range(model.round + 1) for one in teacher_calls.calls(db, number)]
         approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
     known = Calibration.from_json(model.calibration_json)
     outcomes = {
-        name: dict(Counter(teaching.came_to(one.state, one.outcome) for one in calls if one.teacher == name))
+        name: dict(Counter(teacher_calls.came_to(one.state, one.outcome) for one in calls if one.teacher == name))
         for name in {one.teacher for one in calls}
     }
     return card.Facts(

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from wizloop.loop.context import Context
 from wizloop.loop.measures.promotion import Decision, decide
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import standing
-from wizloop.loop.phases.measured import answered
+from wizloop.loop.phases import roles
+from wizloop.loop.phases.scores import answered
 from wizloop.store import control, models, steps
 
 
@@ -15,7 +15,7 @@ def run(ctx: Context) -> str:
     """Decide on the round's challenger, once. Nobody answering means no."""
     with ctx.store.read() as db:
         round = steps.get_round(db, ctx.round)
-        challenger, champion = standing.challenger(db, ctx.round), standing.champion(db)
+        challenger, champion = roles.challenger(db, ctx.round), roles.champion(db)
     if round is not None and round.gate_reason is not None:
         return round.gate_reason
     decision = _decide(ctx, champion, challenger) if challenger is not None else _nobody(ctx, champion)

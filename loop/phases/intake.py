@@ -13,8 +13,8 @@ from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.import_file import Checked, add, check
-from wizloop.loop.data.incoming import Split
-from wizloop.loop.data.taken import RowsRefused, Taken, named
+from wizloop.loop.data.import_report import RowsRefused, Taken, named
+from wizloop.loop.data.sample_rows import Split
 from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples

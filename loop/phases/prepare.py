@@ -6,12 +6,12 @@ from itertools import islice, product
 from pathlib import Path
 
 from wizloop.backends import artifacts, devices
-from wizloop.backends.tiny_guard import Shape
+from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
 from wizloop.loop.guard import grammar, instructing
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
 from wizloop.loop.pages import usable
-from wizloop.loop.phases import standing
+from wizloop.loop.phases import roles
 from wizloop.loop.teaching.teachers import sentences
 from wizloop.loop.words import LABELS, NONE, Verdict
 from wizloop.store import models, steps
@@ -36,14 +36,14 @@ def run(ctx: Context) -> str:
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
         # HTTP is loaded where a server is asked, and nowhere else.
-        from wizloop.loop.guard import served
+        from wizloop.loop.guard import server
 
-        with closing(served.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:
+        with closing(server.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:
             ctx.say(guard.sentence(), "info" if guard.whole else "warn")
     with ctx.store.write() as db:
         models.add(
             db,
-            name=standing.BASE,
+            name=roles.BASE,
             role="base",
             round=0,
             parent_id=None,

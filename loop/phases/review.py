@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from wizloop.loop.context import Context
-from wizloop.loop.phases import standing
+from wizloop.loop.phases import roles
 from wizloop.loop.words import LABELS, TASKS
 from wizloop.store import predictions, reviews, samples
-from wizloop.store.teaching import TeacherTrace
+from wizloop.store.teacher_calls import TeacherTrace
 
 Rule = Literal["nothing", "everything", "doubtful"]
 PIECE = 200
@@ -19,7 +19,7 @@ PIECE = 200
 def run(ctx: Context) -> str:
     """Decide on every trace on which no decision stands."""
     with ctx.store.read() as db:
-        champion = standing.champion(db)
+        champion = roles.champion(db)
         pending = reviews.unreviewed(db, ctx.round)
     done = waiting = 0
     for piece in ctx.pieces(pending, PIECE):

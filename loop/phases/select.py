@@ -7,7 +7,7 @@ from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.acquisition import choose
 from wizloop.loop.measures.strategies import Candidate
 from wizloop.loop.measures.uncertainty import Cell
-from wizloop.loop.phases import standing
+from wizloop.loop.phases import roles
 from wizloop.loop.phases.classify import unselected
 from wizloop.loop.teaching.teachers import policies_of, touched_policy
 from wizloop.store import predictions, samples, selections
@@ -55,7 +55,7 @@ def _batch(ctx: Context) -> list[Selection]:
 def _candidates(ctx: Context) -> list[Candidate]:
     """The pool as the champion judged it, with what the members say and the policy that the wording is nearest to."""
     with ctx.store.read() as db:
-        champion = standing.champion(db) or standing.base(db)
+        champion = roles.champion(db) or roles.base(db)
     pool = unselected(ctx)
     policies = policies_of(ctx.recipe)
     found = []

@@ -12,15 +12,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from wizloop.backends.remote import RemoteTeacher
-from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.backends.teachers.base import Answer, Question, Usage
+from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.context import Context
 from wizloop.loop.teaching import bookkeeping, calls, teachers
-from wizloop.loop.teaching import seats as made_ready
+from wizloop.loop.teaching import clients as made_ready
 from wizloop.loop.teaching.batching import InBatches
 from wizloop.loop.teaching.calls import Job, Seat
 from wizloop.loop.teaching.live import Live
-from wizloop.store import batches, call_groups, samples, selections, steps, teaching
+from wizloop.store import batches, samples, selections, steps, teacher_calls, teacher_calls_bulk
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
@@ -33,7 +33,7 @@ LOOKED_AT = 64
 def run(ctx: Context) -> str:
     """Ask the recipe's teachers. Raises seats.NotReady, PriceError, PolicyError, ImportRefused, BadRecording."""
     with ctx.store.read() as db:
-        capped = teaching.budget(db).cap_micro is not None
+        capped = teacher_calls.budget(db).cap_micro is not None
     asked = made_ready.seats(ctx.recipe, ctx.now(), capped=capped)
     try:
         return teach(ctx, asked)
@@ -55,7 +55,7 @@ def teach(ctx: Context, asked: Sequence[Seat]) -> str:
             ctx.say(f"{seat.name} is not asked any more: {why}", "warn")
     with ctx.store.read() as db:
         picked, untaught = selections.of_round(db, ctx.round), selections.untaught(db, ctx.round)
-        made = teaching.calls(db, ctx.round)
+        made = teacher_calls.calls(db, ctx.round)
     outcomes = {name: Counter(_ended(one) for one in made if one.teacher == name) for name in _names(made)}
     with ctx.store.write() as db:
         told = {"outcomes": outcomes, "untaught": len(untaught), "given_up": given_up}
@@ -71,11 +71,11 @@ def _settle_in_flight(ctx: Context, asked: Sequence[Seat]) -> None:
     """
     free = {seat.name for seat in asked if seat.teacher.free}
     with ctx.store.write() as db:
-        flying = teaching.in_flight(db)
+        flying = teacher_calls.in_flight(db)
         held = batches.in_a_batch(db, [call.id for call in flying])
         lost = [call for call in flying if call.id not in held]
-        teaching.replan(db, [call.id for call in lost if call.teacher in free])
-        teaching.mark_ambiguous(db, [call.id for call in lost if call.teacher not in free])
+        teacher_calls.replan(db, [call.id for call in lost if call.teacher in free])
+        teacher_calls.mark_ambiguous(db, [call.id for call in lost if call.teacher not in free])
 
 
 def _ask(ctx: Context, seat: Seat, policies: str) -> str | None:
@@ -106,7 +106,7 @@ def _recall(ctx: Context, seat: Seat) -> None:
     if not isinstance(seat.teacher, RemoteTeacher):
         return
     with ctx.store.read() as db:
-        past = teaching.answered(db, seat.name, seat.teacher.model, LOOKED_AT)
+        past = teacher_calls.answered(db, seat.name, seat.teacher.model, LOOKED_AT)
     for call in past:
         if call.usage_json is not None and json.loads(call.request_json).get("version") == seat.teacher.version:
             seat.teacher.learn(Usage(**json.loads(call.usage_json)))
@@ -129,7 +129,7 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
 def _finish_received(ctx: Context, seat: Seat) -> None:
     """End the calls whose answers were stored before a crash: they end as they would have, and are not asked again."""
     with ctx.store.read() as db:
-        found = [call for call in teaching.received(db) if call.teacher == seat.name]
+        found = [call for call in teacher_calls.received(db) if call.teacher == seat.name]
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in found])}
         waits = {call.id: noted.retry_at for call in found if (noted := batches.sending(db, call.id)) is not None}
     asked, spread = _questions(ctx, found, known), random.Random(ctx.seed("spread", seat.name))
@@ -141,7 +141,7 @@ def _finish_received(ctx: Context, seat: Seat) -> None:
             for call, answer in zip(piece, answers, strict=True)
         ]
         with ctx.store.write() as db:
-            held = call_groups.held(db, [call.id for call in piece])
+            held = teacher_calls_bulk.held(db, [call.id for call in piece])
             standing = [held[call.id] for call in piece]
             bookkeeping.end(ctx, db, list(zip(standing, answers, pauses, strict=True)))
 
@@ -156,14 +156,14 @@ def _pause_s(
     return calls.wait_s(replace(answer, retry_after_s=left_s), tries, ctx.recipe.teacher, spread)
 
 
-def _asked(ctx: Context, sent: Sequence[teaching.Call]) -> dict[str, Question]:
+def _asked(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Question]:
     """The questions of calls that were sent, by key."""
     with ctx.store.read() as db:
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in sent])}
     return _questions(ctx, sent, known)
 
 
-def _questions(ctx: Context, sent: Sequence[teaching.Call], known: Mapping[int, Sample]) -> dict[str, Question]:
+def _questions(ctx: Context, sent: Sequence[teacher_calls.Call], known: Mapping[int, Sample]) -> dict[str, Question]:
     about = [(call, known[call.sample_id]) for call in sent]
     return {call.key: calls.asked_as(call, one, shows_labels=_shows(ctx, one)) for call, one in about}
 
@@ -174,32 +174,32 @@ def _shows(ctx: Context, sample: Sample) -> bool:
 
 def _job(ctx: Context, seat: Seat, sample: Sample, policies: str) -> Job | None:
     with ctx.store.read() as db:
-        return _next(ctx, db, seat, sample, teaching.calls_for(db, sample.id), policies)
+        return _next(ctx, db, seat, sample, teacher_calls.calls_for(db, sample.id), policies)
 
 
 def _jobs(ctx: Context, seat: Seat, policies: str) -> list[Job]:
     """What this teacher is to be asked now: picked samples without a trace, by rank, and what a person wants again."""
     with ctx.store.read() as db:
         picked = [one.sample_id for one in selections.untaught(db, ctx.round)]
-        planned = [call.sample_id for call in teaching.calls(db, ctx.round, ("planned",))]
+        planned = [call.sample_id for call in teacher_calls.calls(db, ctx.round, ("planned",))]
         picked = list(dict.fromkeys([*picked, *planned]))
         known = {one.id: one for one in samples.get(db, picked)}
         open_ = [known[sample_id] for sample_id in picked if known[sample_id].excluded is None]
-        past = teaching.calls_about(db, picked)
+        past = teacher_calls.calls_about(db, picked)
         jobs = [_next(ctx, db, seat, one, past.get(one.id, []), policies) for one in open_]
     return [job for job in jobs if job is not None]
 
 
 def _next(
-    ctx: Context, db: Connection, seat: Seat, sample: Sample, past: Sequence[teaching.Call], policies: str
+    ctx: Context, db: Connection, seat: Seat, sample: Sample, past: Sequence[teacher_calls.Call], policies: str
 ) -> Job | None:
     shown = _shows(ctx, sample)
     return calls.next_job(db, seat, sample, past, policies, ctx.recipe.teacher, shows_labels=shown)
 
 
-def _ended(call: teaching.Call) -> str:
-    return teaching.came_to(call.state, call.outcome)
+def _ended(call: teacher_calls.Call) -> str:
+    return teacher_calls.came_to(call.state, call.outcome)
 
 
-def _names(made: Sequence[teaching.Call]) -> list[str]:
+def _names(made: Sequence[teacher_calls.Call]) -> list[str]:
     return sorted({one.teacher for one in made})

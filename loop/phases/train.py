@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wizloop.backends.guard_types import NotFinite
 from wizloop.loop.context import Context
-from wizloop.loop.phases import hard, standing, training_run
+from wizloop.loop.phases import hard_samples, roles, training_run
 from wizloop.loop.phases.examples import Lesson, Lessons, collect, kept_by_member, sft_examples
 from wizloop.loop.phases.training_run import Wanted
 from wizloop.store import models, reviews, steps
@@ -16,7 +16,7 @@ from wizloop.store import models, reviews, steps
 def run(ctx: Context) -> str:
     """Make the round's challenger and members, unless there is nothing to learn."""
     with ctx.store.read() as db:
-        base, there = standing.base(db), standing.challenger(db, ctx.round)
+        base, there = roles.base(db), roles.challenger(db, ctx.round)
         waiting = reviews.waiting_count(db)
     if there is not None:
         return f"{there.name} is trained"
@@ -38,7 +38,7 @@ def _train(ctx: Context, lessons: Lessons) -> str:
     meta = {"window": lessons.window}
     sft = _sft(ctx, lessons.lessons, meta)
     members = [_member(ctx, number, lessons.lessons, meta) for number in range(1, ctx.recipe.members.count + 1)]
-    pairs = hard.pairs(ctx, [sft, *members], lessons.lessons) if ctx.recipe.dpo.enabled else []
+    pairs = hard_samples.pairs(ctx, [sft, *members], lessons.lessons) if ctx.recipe.dpo.enabled else []
     record = {
         "examples": len(lessons.lessons),
         "left_out_leaking": lessons.leaked,
@@ -50,7 +50,7 @@ def _train(ctx: Context, lessons: Lessons) -> str:
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"train": record})
     if pairs:
-        name = standing.challenger_name(ctx.round)
+        name = roles.challenger_name(ctx.round)
         wanted = Wanted(name, "challenger", sft.id, "dpo", meta)
         train = training_run.dpo(ctx, name, ctx.folder(sft), pairs)
         training_run.made(ctx, wanted, train, [(pair.id, None, "dpo") for pair in pairs])
@@ -62,8 +62,8 @@ def _train(ctx: Context, lessons: Lessons) -> str:
 def _sft(ctx: Context, lessons: Sequence[Lesson], meta: dict[str, int]) -> models.Model:
     """R-SFT on every lesson, from the base or from the champion."""
     with ctx.store.read() as db:
-        before = standing.champion(db) if ctx.recipe.train.start == "champion" else None
-    name, start = standing.sft_name(ctx.round), None if before is None else ctx.adapter(before)
+        before = roles.champion(db) if ctx.recipe.train.start == "champion" else None
+    name, start = roles.sft_name(ctx.round), None if before is None else ctx.adapter(before)
     wanted = Wanted(name, "sft", None if before is None else before.id, "sft", dict(meta))
     return training_run.made(ctx, wanted, training_run.sft(ctx, name, start, sft_examples(lessons)), _used(lessons))
 
@@ -73,8 +73,8 @@ def _member(ctx: Context, number: int, lessons: Sequence[Lesson], meta: dict[str
     seed, keep = ctx.recipe.seed, ctx.recipe.members.keep
     share = [one for one in lessons if kept_by_member(seed, number, one.sample.id, keep)] or list(lessons)
     with ctx.store.read() as db:
-        before = standing.last_member(db, ctx.round, number) if ctx.recipe.train.start == "champion" else None
-    name, start = standing.member_name(ctx.round, number), None if before is None else ctx.folder(before)
+        before = roles.last_member(db, ctx.round, number) if ctx.recipe.train.start == "champion" else None
+    name, start = roles.member_name(ctx.round, number), None if before is None else ctx.folder(before)
     wanted = Wanted(name, "member", None if before is None else before.id, "sft", dict(meta))
     return training_run.made(ctx, wanted, training_run.sft(ctx, name, start, sft_examples(share)), _used(share))
 
@@ -88,7 +88,7 @@ def _same_as(ctx: Context, sft: models.Model) -> None:
     with ctx.store.write() as db:
         models.add(
             db,
-            name=standing.challenger_name(ctx.round),
+            name=roles.challenger_name(ctx.round),
             role="challenger",
             round=ctx.round,
             parent_id=sft.id,

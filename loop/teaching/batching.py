@@ -13,15 +13,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from wizloop.backends.batches import BatchFault, BatchTeacher, NotYetTold
-from wizloop.backends.teacher import Answer, Question
+from wizloop.backends.teachers.base import Answer, Question
+from wizloop.backends.teachers.batch_api import BatchFault, BatchTeacher, NotYetTold
 from wizloop.loop.context import Context
 from wizloop.loop.teaching import bookkeeping, calls
 from wizloop.loop.teaching.calls import Job, Seat
 from wizloop.recipes.teaching import Batching
-from wizloop.store import batches, call_groups, teaching
+from wizloop.store import batches, teacher_calls, teacher_calls_bulk
 from wizloop.store.batches import Batch
-from wizloop.store.teaching import Call
+from wizloop.store.teacher_calls import Call
 
 TOGETHER = 16
 """Calls that are written down, or collected, in one transaction."""
@@ -94,7 +94,7 @@ class InBatches:
 
     def _intend(self, call_ids: list[int]) -> Batch:
         with self.ctx.store.write() as db:
-            keys = [call.key for call in call_groups.held(db, call_ids).values()]
+            keys = [call.key for call in teacher_calls_bulk.held(db, call_ids).values()]
             tag = _tag(keys, len(batches.every(db)), self.ctx.now())
             batches.intend(
                 db,
@@ -208,7 +208,7 @@ class InBatches:
         """Let what is left of a batch, which no provider keeps any more, be in doubt: a person may ask it again."""
         with self.ctx.store.write() as db:
             lost = [call.id for call in batches.calls_in(db, batch.id)]
-            teaching.mark_ambiguous(db, lost, outcome="overloaded", category="its batch's results were never told")
+            teacher_calls.mark_ambiguous(db, lost, outcome="overloaded", category="its batch's results were never told")
             batches.collected(db, batch.id, self.ctx.now())
 
     def _wait(self, seconds: float, why: str) -> None:
@@ -236,7 +236,7 @@ class InBatches:
             self._record(piece)
         with self.ctx.store.write() as db:
             lost = [call.id for call in sent.values()]
-            teaching.mark_ambiguous(db, lost, outcome="overloaded", category="not in the batch's results")
+            teacher_calls.mark_ambiguous(db, lost, outcome="overloaded", category="not in the batch's results")
             batches.collected(db, batch.id, self.ctx.now())
 
     def _record(self, came: Sequence[tuple[int, Answer]]) -> None:

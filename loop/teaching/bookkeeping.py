@@ -9,12 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 
-from wizloop.backends.teacher import Answer
+from wizloop.backends.teachers.base import Answer
 from wizloop.loop.context import Context
 from wizloop.loop.teaching.calls import WAITS, Job, Seat
-from wizloop.store import batches, call_groups, events, ledger, teaching
-from wizloop.store.call_groups import Ended, Held, NewCall, NewTrace, Received
+from wizloop.store import batches, events, ledger, teacher_calls, teacher_calls_bulk
 from wizloop.store.db import Connection
+from wizloop.store.teacher_calls_bulk import Ended, Held, NewCall, NewTrace, Received
 
 Came = tuple[Held, Answer]
 """A call as it stands, and its answer."""
@@ -29,7 +29,7 @@ def plan(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[
 
     The others are planned only: there is too little money.
     """
-    standing = call_groups.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
+    standing = teacher_calls_bulk.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
     paid = _reserve(db, seat, jobs, standing)
     return {key: one.id for key, one in standing.items() if one.id in paid or one.state != "planned"}
 
@@ -39,14 +39,14 @@ def send(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[
     if not jobs:
         return {}
     worst = {job.question.key: seat.worst_micro(job.question) for job in jobs}
-    made, there = call_groups.send(db, [_new(ctx, seat, job) for job in jobs], worst, ctx.now())
+    made, there = teacher_calls_bulk.send(db, [_new(ctx, seat, job) for job in jobs], worst, ctx.now())
     left = {key: one for key, one in made.items() if one.state == "sent"}
     _note_price(db, seat, [one.id for one in left.values()])
     if there:
         paid = _reserve(db, seat, [job for job in jobs if job.question.key in there], there)
         again = [one.id for one in there.values() if one.id in paid or one.state != "planned"]
-        teaching.mark_sent(db, again, ctx.now())
-        left |= {one.key: one for one in call_groups.held(db, again).values()}
+        teacher_calls.mark_sent(db, again, ctx.now())
+        left |= {one.key: one for one in teacher_calls_bulk.held(db, again).values()}
     return left
 
 
@@ -54,7 +54,7 @@ def record(ctx: Context, seat: Seat, came: Sequence[tuple[int, Answer]]) -> str 
     """Keep answers, by the ids of their calls, and end the calls after it; returns what `keep` returns."""
     ids = [call_id for call_id, _ in came]
     with ctx.store.write() as db:
-        standing = call_groups.held(db, ids)
+        standing = teacher_calls_bulk.held(db, ids)
         now_there, why = keep(ctx, db, seat, [(standing[call_id], answer) for call_id, answer in came])
     with ctx.store.write() as db:
         end(ctx, db, [(now_there[call_id], answer, None) for call_id, answer in came])
@@ -76,12 +76,12 @@ def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> tupl
             batches.note(db, call.id, answered_by=answer.model)
         if answer.billed == "unknown":
             seen = {"outcome": answer.outcome, "category": answer.category, "raw": answer.raw or None}
-            teaching.mark_ambiguous(db, [call.id], **seen)
+            teacher_calls.mark_ambiguous(db, [call.id], **seen)
             standing[call.id] = replace(call, state="ambiguous")
     received = [(call, answer, _cost(seat, answer, call)) for call, answer in fresh if answer.billed != "unknown"]
     before, spent = ledger.budget(db), sum(cost for _, _, cost in received)
     new = [_received(call.id, answer, cost) for call, answer, cost in received]
-    standing |= call_groups.receive(db, standing, new, ctx.now())
+    standing |= teacher_calls_bulk.receive(db, standing, new, ctx.now())
     for call, answer, _ in received:
         if answer.outcome in WAITS and answer.retry_after_s:
             batches.note(db, call.id, retry_at=ctx.now() + timedelta(seconds=answer.retry_after_s))
@@ -94,9 +94,9 @@ def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
     """End calls that were kept: with a trace, refused (or blocked), or failed; seconds until each is asked again."""
     standing = {call.id: call for call, _, _ in kept}
     open_ = [(call.id, answer, retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"]
-    call_groups.finish(db, standing, [_ended(call_id, answer) for call_id, answer, _ in open_])
+    teacher_calls_bulk.finish(db, standing, [_ended(call_id, answer) for call_id, answer, _ in open_])
     traces = [found for call_id, answer, _ in open_ if (found := _trace(call_id, answer)) is not None]
-    call_groups.add_traces(db, standing, traces, ctx.now())
+    teacher_calls_bulk.add_traces(db, standing, traces, ctx.now())
     for call_id, answer, retry_in_s in open_:
         if answer.trace is None and retry_in_s is not None:
             batches.note(db, call_id, retry_at=ctx.now() + timedelta(seconds=retry_in_s))
@@ -106,7 +106,7 @@ def _reserve(db: Connection, seat: Seat, jobs: Sequence[Job], standing: Mapping[
     """Hold the money of those that are planned, as far as it suffices; their ids."""
     asked = [(standing[job.question.key], job) for job in jobs]
     worst = {one.id: seat.worst_micro(job.question) for one, job in asked if one.state == "planned"}
-    paid = call_groups.reserve(db, {one.id: one for one in standing.values()}, worst)
+    paid = teacher_calls_bulk.reserve(db, {one.id: one for one in standing.values()}, worst)
     _note_price(db, seat, paid)
     return paid
 

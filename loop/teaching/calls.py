@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from wizloop.backends.batches import BatchTeacher
-from wizloop.backends.teacher import OUTCOMES, Answer, Question, Teacher
+from wizloop.backends.teachers.base import OUTCOMES, Answer, Question, Teacher
+from wizloop.backends.teachers.batch_api import BatchTeacher
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import tasks_of
 from wizloop.loop.teaching.limiter import backoff
 from wizloop.loop.teaching.prices import Tariff
 from wizloop.recipes.teaching import Batching, Remote, Teachers
-from wizloop.store import batches, ledger, samples, teaching
+from wizloop.store import batches, ledger, samples, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
@@ -117,12 +117,12 @@ def question(
     return Question(key, sample.prompt, sample.response, labels, complaint, max_tokens)
 
 
-def asked_as(call: teaching.Call, sample: Sample, *, shows_labels: bool) -> Question:
+def asked_as(call: teacher_calls.Call, sample: Sample, *, shows_labels: bool) -> Question:
     """The question of a call that was sent, as far as its answer is checked against it."""
     return Question(call.key, sample.prompt, sample.response, labels_of(sample) if shows_labels else None)
 
 
-def as_judged(teacher: Teacher, call: teaching.Call, asked: Question) -> Answer:
+def as_judged(teacher: Teacher, call: teacher_calls.Call, asked: Question) -> Answer:
     """The answer of a call that was received, with the outcome that it had when it came.
 
     Only what holds a trace is read once more, and what an older wizloop kept, which noted no outcome.
@@ -137,7 +137,7 @@ def next_job(
     db: Connection,
     seat: Seat,
     sample: Sample,
-    past: Sequence[teaching.Call],
+    past: Sequence[teacher_calls.Call],
     policies: str,
     settings: Teachers,
     *,
@@ -179,7 +179,7 @@ def labels_of(sample: Sample) -> dict[str, str | None] | None:
     return {task: label for task, label in known.items() if label is not None} or None
 
 
-def _may_try_again(own: Sequence[teaching.Call], settings: Teachers) -> bool:
+def _may_try_again(own: Sequence[teacher_calls.Call], settings: Teachers) -> bool:
     outcome = own[-1].outcome
     if outcome in WAITS:
         return sum(call.outcome in WAITS for call in own) < settings.tries
@@ -188,7 +188,7 @@ def _may_try_again(own: Sequence[teaching.Call], settings: Teachers) -> bool:
     return outcome in STOPS
 
 
-def _complaint(unusable: teaching.Call | None) -> str | None:
+def _complaint(unusable: teacher_calls.Call | None) -> str | None:
     if unusable is None:
         return None
     return "it was cut off before its end" if unusable.outcome == "truncated" else unusable.category or "it did not fit"

@@ -8,9 +8,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wizloop.backends import teacher_prompt
-from wizloop.backends.remote import RemoteTeacher
-from wizloop.backends.teacher import Question, Usage
+from wizloop.backends.teachers import prompt as teacher_prompt
+from wizloop.backends.teachers.base import Question, Usage
+from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.teaching.calls import Seat
 from wizloop.store.bills import Billed
 

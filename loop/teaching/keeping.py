@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from wizloop.backends.replay_teacher import Kept
-from wizloop.backends.teacher import OUTCOMES, Outcome
-from wizloop.store import steps, teaching
+from wizloop.backends.teachers.base import OUTCOMES, Outcome
+from wizloop.backends.teachers.replay import Kept
+from wizloop.store import steps, teacher_calls
 from wizloop.store.db import Connection
 
 
@@ -14,7 +14,7 @@ def keep(db: Connection, path: Path) -> int:
     kept = [
         _kept(call, OUTCOMES[call.outcome])
         for round in steps.rounds(db)
-        for call in teaching.calls(db, round.number)
+        for call in teacher_calls.calls(db, round.number)
         if call.state != "received" and call.outcome in OUTCOMES
     ]
     with path.open("x", encoding="utf-8") as file:
@@ -22,6 +22,6 @@ def keep(db: Connection, path: Path) -> int:
     return len(kept)
 
 
-def _kept(call: teaching.Call, outcome: Outcome) -> Kept:
+def _kept(call: teacher_calls.Call, outcome: Outcome) -> Kept:
     version = json.loads(call.request_json).get("version", "1")
     return Kept(call.key, call.teacher, call.model, version, outcome, call.raw or "", call.category, call.stop_reason)

@@ -5,7 +5,7 @@ It keeps no queue and sends nothing. Moments are seconds of a clock that only go
 
 from dataclasses import dataclass, field
 
-from wizloop.backends.teacher import Limits
+from wizloop.backends.teachers.base import Limits
 
 MOST_BACKOFF_S = 60.0
 TROUBLED = 4

@@ -11,13 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
-from wizloop.backends.teacher import Answer
+from wizloop.backends.teachers.base import Answer
 from wizloop.loop.context import Context
 from wizloop.loop.teaching import bookkeeping, calls
 from wizloop.loop.teaching.calls import Job, Seat
 from wizloop.loop.teaching.limiter import Limiter
 from wizloop.recipes.teaching import Remote
-from wizloop.store.call_groups import Held
+from wizloop.store.teacher_calls_bulk import Held
 
 LOOK_S = 0.2
 """How often the person's wish is read while nothing happens."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from wizloop.backends.teacher import Usage
+from wizloop.backends.teachers.base import Usage
 from wizloop.recipes.schema import HERE
 
 SHIPPED = HERE / "prices.toml"

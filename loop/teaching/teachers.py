@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
-from wizloop.backends.policy_reasoner import PolicyReasoner
-from wizloop.backends.policy_scoring import Policy, score_all, top_score
-from wizloop.backends.recorded_teacher import RecordedTeacher, explain, text_sha
-from wizloop.backends.teacher import Question, Teacher
+from wizloop.backends.teachers.base import Question, Teacher
+from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
+from wizloop.backends.teachers.policy.scoring import Policy, score_all, top_score
+from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
 from wizloop.loop.data.importing import read_samples
 from wizloop.loop.guard.rendering import Text
 from wizloop.loop.words import LABELS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.backends import blas
+from wizloop.backends.mlx import blas
 
 blas.preload()
 
@@ -23,7 +23,7 @@ THINGS = (
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from wizloop.backends.tiny_guard import Shape, build
+    from wizloop.backends.tiny.build import Shape, build
 
     texts = [f"{a} {b} {c}." for a, b, c in itertools.product(SUBJECTS, VERBS, THINGS)]
     fixed = [

@@ -13,8 +13,16 @@ import pytest
 pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 
 from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs, prompts
-from wizloop.backends import mlx_checkpoint, mlx_export, mlx_guard, mlx_load, mlx_train
-from wizloop.backends import torch_adapter, torch_export, torch_guard, torch_load, torch_train
+from wizloop.backends.mlx import checkpoint as mlx_checkpoint
+from wizloop.backends.mlx import export as mlx_export
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx import train as mlx_train
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import export as torch_export
+from wizloop.backends.torch import guard as torch_guard
+from wizloop.backends.torch import load as torch_load
+from wizloop.backends.torch import train as torch_train
 from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, LoraShape, TrainJob
 from wizloop.backends.tokens import Tokens
 

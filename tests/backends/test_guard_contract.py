@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wizloop.backends import mlx_guard, torch_guard
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.torch import guard as torch_guard
 from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, ModelMissing, Part, Prompt, Sampled, Sampling
 
 # After wizloop's own, which readies the BLAS.

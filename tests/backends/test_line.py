@@ -8,8 +8,9 @@ import pytest
 
 from tests.servers import provider
 from tests.servers.pairs import KINDS, pair, server, teacher
-from wizloop.backends import connecting, line
-from wizloop.backends.teacher import Question
+from wizloop.backends.http import network as connecting
+from wizloop.backends.http import transport as line
+from wizloop.backends.teachers.base import Question
 
 ASKED = Question("a" * 64, "how do I bake bread?")
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wizloop.backends import mlx_load
-from wizloop.backends.mlx_entropy import on_cpu, steps
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx.cpu_entropy import on_cpu, steps
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wizloop.backends import mlx_guard, mlx_load, mlx_on_cpu
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx import cpu_kernels as mlx_on_cpu
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wizloop.backends.mlx_reading import nucleus, nucleus_on_cpu, on_cpu, on_device
+from wizloop.backends.mlx.logits import nucleus, nucleus_on_cpu, on_cpu, on_device
 from wizloop.backends.sampling import Reading
 
 # After wizloop's own, which readies the BLAS.

@@ -10,7 +10,11 @@ import pytest
 from mlx.utils import tree_flatten
 
 from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
-from wizloop.backends import mlx_guard, mlx_load, mlx_losses, mlx_train, training_rows
+from wizloop.backends import training_rows
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx import losses as mlx_losses
+from wizloop.backends.mlx import train as mlx_train
 from wizloop.backends.guard_types import LoraShape, TrainJob
 from wizloop.loop.measures.preference import hs_dpo_loss
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from wizloop.backends.policy_scoring import Depth, Policy, Score, found, overall, score_policy, top_score, words_of
+from wizloop.backends.teachers.policy.scoring import (
+    Depth,
+    Policy,
+    Score,
+    found,
+    overall,
+    score_policy,
+    top_score,
+    words_of,
+)
 
 WEAPONS = Policy(
     id="weapons",

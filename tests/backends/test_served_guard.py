@@ -17,10 +17,13 @@ import pytest
 
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
 from tests.servers.provider import Script, each, never
-from wizloop.backends import artifacts, completions, mlx_guard, mlx_load
+from wizloop.backends import artifacts
+from wizloop.backends.served import completions
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, LoraShape, Part, Prompt, Sampling
-from wizloop.backends.served_guard import ServedGuard, Server, load
-from wizloop.backends.served_traces import aligned
+from wizloop.backends.served.guard import ServedGuard, Server, load
+from wizloop.backends.served.traces import aligned
 
 import mlx.core as mx
 from mlx.utils import tree_flatten

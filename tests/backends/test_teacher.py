@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wizloop.backends.teacher import InvalidTrace, Question, Usage, answer_from_raw, read_trace
+from wizloop.backends.teachers.base import InvalidTrace, Question, Usage, answer_from_raw, read_trace
 
 ALONE: dict[str, Any] = {
     "surface_analysis": "A question about bread.",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.backends.tiny_guard import Shape, build
-from wizloop.backends.tiny_tokenizer import END
+from wizloop.backends.tiny.build import Shape, build
+from wizloop.backends.tiny.tokenizer import END
 
 TEXTS = [f"the {noun} {verb} {thing}" for noun in ("cat", "sailor", "nurse") for verb in ("likes", "finds") for thing in
          ("bread", "salt", "the sea", "old maps")]  # fmt: skip

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from wizloop.backends import artifacts, devices, mlx_guard, torch_adapter, torch_guard, torch_load
+from wizloop.backends import artifacts, devices
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import guard as torch_guard
+from wizloop.backends.torch import load as torch_load
 from wizloop.backends.guard_types import (
     BackendError,
     BadArtifact,
@@ -23,7 +27,7 @@ from wizloop.backends.guard_types import (
     Prompt,
     Sampling,
 )
-from wizloop.backends.torch_reading import nucleus
+from wizloop.backends.torch.logits import nucleus
 
 HARM = Choice((" harmful", " unharmful"))
 TEXTS = ["the baker asks about bread", "a nurse", "our teacher is afraid of harmful mushrooms " * 4, "how engines work"]
@@ -223,7 +227,7 @@ def test_four_bits_stay_near_and_take_an_adapter(tiny_base: Path, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])
 def test_the_caches_argument_is_named_as_this_models_forward_names_it(name: str) -> None:
-    from wizloop.backends.torch_load import cache_argument
+    from wizloop.backends.torch.load import cache_argument
 
     namespace: dict[str, Any] = {}
     exec(f"def forward(self, input_ids=None, {name}=None): ...", namespace)

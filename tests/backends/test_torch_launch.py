@@ -14,10 +14,14 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
-from wizloop.backends import devices, torch_adapter, torch_launch, torch_load, torch_train, training_rows
+from wizloop.backends import devices, training_rows
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import launch as torch_launch
+from wizloop.backends.torch import load as torch_load
+from wizloop.backends.torch import train as torch_train
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.guard_types import BackendError, TrainJob
-from wizloop.backends.torch_batches import Part, dpo_batches, most_tokens
+from wizloop.backends.torch.batches import Part, dpo_batches, most_tokens
 from wizloop.loop.guard.backend import Mlx, chosen
 
 

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wizloop.backends import mlx_checkpoint, mlx_export, mlx_guard, mlx_load
-from wizloop.backends import torch_adapter, torch_guard, torch_layouts, torch_load
+from wizloop.backends.mlx import checkpoint as mlx_checkpoint
+from wizloop.backends.mlx import export as mlx_export
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import guard as torch_guard
+from wizloop.backends.torch import layouts as torch_layouts
+from wizloop.backends.torch import load as torch_load
 from wizloop.backends.guard_types import (
     BackendError,
     BadArtifact,

@@ -18,12 +18,18 @@ pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 import torch
 
 from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs
-from wizloop.backends import artifacts, mlx_load, mlx_losses, torch_adapter, torch_export, torch_load
-from wizloop.backends import torch_train, training_rows
+from wizloop.backends import artifacts
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx import losses as mlx_losses
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import export as torch_export
+from wizloop.backends.torch import load as torch_load
+from wizloop.backends import training_rows
+from wizloop.backends.torch import train as torch_train
 from wizloop.backends.guard_types import BackendError, LoraShape, TrainJob
 from wizloop.backends.tokens import Tokens
-from wizloop.backends.torch_batches import dpo_batches, sft_batches
-from wizloop.backends.torch_trainers import HsDpo, RSft, dpo_trainer, sft_trainer
+from wizloop.backends.torch.batches import dpo_batches, sft_batches
+from wizloop.backends.torch.trainers import HsDpo, RSft, dpo_trainer, sft_trainer
 
 # After wizloop's own, which readies the BLAS.
 import mlx.core as mx
@@ -257,7 +263,7 @@ def test_hs_dpo_has_the_loss_and_gradients_of_mlx(
 def test_logits_in_pieces_give_the_same_loss_and_gradients(
     sft: RSft, loaded: torch_load.Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wizloop.backends import torch_losses
+    from wizloop.backends.torch import losses as torch_losses
 
     batch = sft_batch(rows_of(loaded), EVEN, 0, blank=0)
     results = []

@@ -41,14 +41,14 @@ class Kind:
 
 
 def mlx_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scores:
-    from wizloop.backends import mlx_guard
+    from wizloop.backends.mlx import guard as mlx_guard
 
     return mlx_guard.load(str(base), adapter).score(asked, Choice(WORDS))
 
 
 def torch_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scores:
     import torch
-    from wizloop.backends import torch_load
+    from wizloop.backends.torch import load as torch_load
 
     loaded = torch_load.load(str(base), adapter, quantise=False, device="cpu")
     _, deciding = Tokens(loaded.tokenizer).deciding(Choice(WORDS))
@@ -59,14 +59,16 @@ def torch_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scor
 
 
 def mlx() -> Kind:
-    from wizloop.backends import mlx_export, mlx_train
+    from wizloop.backends.mlx import export as mlx_export
+    from wizloop.backends.mlx import train as mlx_train
 
     return Kind(mlx_train, mlx_export, mlx_scores)
 
 
 def torch_on_cpu() -> Kind:
     pytest.importorskip("trl", reason="training on torch needs the extra cuda")
-    from wizloop.backends import torch_export, torch_train
+    from wizloop.backends.torch import export as torch_export
+    from wizloop.backends.torch import train as torch_train
 
     return Kind(torch_train, torch_export, torch_scores)
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends.batches import BatchFault, BatchStatus
-from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Question, Usage, answer_from_raw
+from wizloop.backends.teachers.base import Answer, Question, Usage, answer_from_raw
+from wizloop.backends.teachers.batch_api import BatchFault, BatchStatus
+from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.teaching.calls import Seat
 from wizloop.loop.teaching.prices import Price, Tariff

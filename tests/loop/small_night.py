@@ -19,7 +19,7 @@ from wizloop.store import (
     reviews,
     selections,
     steps,
-    teaching,
+    teacher_calls,
     training,
 )
 from wizloop.store.db import Store
@@ -90,7 +90,7 @@ class Night:
                 "predictions": [predictions.of_model(db, m.id, split) for m in made for split in splits],
                 "traces": [predictions.traces_of(db, m.id, list(range(1, 300))) for m in made],
                 "selections": [selections.of_round(db, round) for round in kept],
-                "teacher": [(c.key, c.state) for round in kept for c in teaching.calls(db, round)],
+                "teacher": [(c.key, c.state) for round in kept for c in teacher_calls.calls(db, round)],
                 "reviews": [(t.sample_id, t.explanation) for t in reviews.approved(db, ROUNDS)],
                 "pairs": [training.pairs(db, round) for round in kept],
                 "uses": [training.uses(db, m.id) for m in made],

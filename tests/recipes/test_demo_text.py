@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from wizloop.backends.policy_reasoner import PolicyReasoner
-from wizloop.backends.policy_scoring import Policy, words_of
-from wizloop.backends.teacher import Question
+from wizloop.backends.teachers.base import Question
+from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
+from wizloop.backends.teachers.policy.scoring import Policy, words_of
 from wizloop.recipes import demo_text
 from wizloop.recipes.demo_text import DemoSample, demo_samples, pretraining_text
 from wizloop.recipes.policies import load

@@ -10,11 +10,11 @@ from tests.servers.claude_wire import ClaudeServer
 from tests.servers.gemini_wire import GeminiServer
 from tests.servers.openai_wire import OpenAIWire
 from tests.servers.provider import Provider
-from wizloop.backends.claude_batches import ClaudeBatches
-from wizloop.backends.gemini_batches import GeminiBatches
-from wizloop.backends.openai_server import OpenAIServer
-from wizloop.backends.reaching import Reach
-from wizloop.backends.remote import RemoteTeacher
+from wizloop.backends.teachers.claude_batches import ClaudeBatches
+from wizloop.backends.teachers.gemini_batches import GeminiBatches
+from wizloop.backends.teachers.openai_server import OpenAIServer
+from wizloop.backends.teachers.reach import Reach
+from wizloop.backends.teachers.remote import RemoteTeacher
 
 KEY = "sk-canary-77aa"
 DEADLINE_S = 1.0

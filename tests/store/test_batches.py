@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from wizloop.store import batches, errors, teaching
+from wizloop.store import batches, errors, teacher_calls
 from wizloop.store.db import Connection
-from wizloop.store.teaching import Budget
+from wizloop.store.teacher_calls import Budget
 
 Ask = Callable[..., int]
 
@@ -17,12 +17,12 @@ def intended(db: Connection, ask: Ask, now: datetime) -> int:
     """A batch of three calls of which nobody knows yet whether the provider has it."""
     calls = [ask(n) for n in range(3)]
     for call in calls:
-        teaching.reserve(db, call, 100)
+        teacher_calls.reserve(db, call, 100)
     return batches.intend(db, tag="wz-1", teacher="policy", model="p1", round=1, call_ids=calls, now=now)
 
 
 def states(db: Connection) -> list[str]:
-    return [call.state for call in teaching.calls(db, 1)]
+    return [call.state for call in teacher_calls.calls(db, 1)]
 
 
 def test_an_intent_is_there_before_the_providers_id(db: Connection, intended: int, now: datetime) -> None:
@@ -38,7 +38,7 @@ def test_an_intent_is_there_before_the_providers_id(db: Connection, intended: in
 
 def test_calls_whose_money_is_not_reserved_do_not_leave(db: Connection, ask: Ask, now: datetime) -> None:
     reserved, planned = ask(0), ask(1)
-    teaching.reserve(db, reserved, 100)
+    teacher_calls.reserve(db, reserved, 100)
     asked = {"teacher": "policy", "model": "p1", "round": 1, "call_ids": [reserved, planned], "now": now}
     with pytest.raises(errors.WrongState, match="wz-2: a call in it is not reserved"):
         batches.intend(db, tag="wz-2", **asked)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def test_calls_whose_money_is_not_reserved_do_not_leave(db: Connection, ask: Ask
 def test_what_the_provider_never_had_may_be_sent_again(db: Connection, intended: int, now: datetime) -> None:
     batches.drop(db, intended, now)
     assert states(db) == ["planned"] * 3
-    assert teaching.budget(db) == Budget(None, 0, 0)
+    assert teacher_calls.budget(db) == Budget(None, 0, 0)
     assert batches.open_batches(db, "policy", "p1") == []
     with pytest.raises(errors.WrongState):
         batches.drop(db, intended, now)
@@ -57,7 +57,7 @@ def test_a_batch_holds_its_calls_until_it_is_collected(db: Connection, intended:
     calls = [call.id for call in batches.calls_in(db, intended)]
     assert batches.in_a_batch(db, [*calls, 99]) == set(calls)
     batches.submitted(db, intended, "b", now)
-    teaching.finish(db, calls[0], "failed", "overloaded", "expired")
+    teacher_calls.finish(db, calls[0], "failed", "overloaded", "expired")
     assert [call.id for call in batches.calls_in(db, intended)] == calls[1:]
     batches.collected(db, intended, now)
     assert batches.in_a_batch(db, calls) == set()
@@ -75,18 +75,18 @@ def test_how_a_call_was_sent_is_kept_piece_by_piece(db: Connection, ask: Ask, no
 def test_the_latest_moment_of_patience_is_a_rate_limits(db: Connection, ask: Ask, now: datetime) -> None:
     assert batches.retry_at(db, "policy") is None
     for n, outcome in enumerate(("rate_limited", "rate_limited", "overloaded")):
-        teaching.finish(db, ask(n), "failed", outcome)
+        teacher_calls.finish(db, ask(n), "failed", outcome)
         batches.note(db, ask(n), retry_at=now + timedelta(minutes=(5, 3, 9)[n]))
     assert batches.retry_at(db, "policy") == now + timedelta(minutes=5)
 
 
 def test_a_call_that_broke_off_keeps_its_outcome_and_what_came(db: Connection, ask: Ask, now: datetime) -> None:
     call = ask(0)
-    teaching.reserve(db, call, 70)
-    teaching.mark_sent(db, [call], now)
-    teaching.mark_ambiguous(db, [call], outcome="overloaded", category="timeout", raw='{"par')
-    made = teaching.call(db, call)
+    teacher_calls.reserve(db, call, 70)
+    teacher_calls.mark_sent(db, [call], now)
+    teacher_calls.mark_ambiguous(db, [call], outcome="overloaded", category="timeout", raw='{"par')
+    made = teacher_calls.call(db, call)
     assert (made.state, made.outcome, made.category, made.raw) == ("ambiguous", "overloaded", "timeout", '{"par')
-    teaching.replan(db, [call])
-    again = teaching.call(db, call)
+    teacher_calls.replan(db, [call])
+    again = teacher_calls.call(db, call)
     assert (again.state, again.outcome, again.raw, again.cost_micro) == ("planned", None, None, 70)

@@ -9,8 +9,8 @@ import pytest
 
 from wizloop.store import control, errors, ledger, sqlite, steps
 from wizloop.store.db import Connection, Store
-from wizloop.store.glance import Glance, glance
 from wizloop.store.overview import overview
+from wizloop.store.status import Glance, glance
 
 
 def of(row: object | None, name: str) -> Any:

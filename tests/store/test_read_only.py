@@ -11,7 +11,7 @@ import pytest
 
 from wizloop.store import errors, overview, reviews
 from wizloop.store.db import Store
-from wizloop.store.glance import glance
+from wizloop.store.status import glance
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from wizloop.store.db import Store
 from wizloop.tui.app import WizloopApp
-from wizloop.tui.desk import Desk
+from wizloop.tui.workspace import Desk
 
 NOW = datetime(2026, 5, 4, 3, 3, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from wizloop.store.teaching import TeacherTrace
+from wizloop.store.teacher_calls import TeacherTrace
 from wizloop.tui.editing import BadEdit, as_file, edit_of
 
 TRACE = TeacherTrace(

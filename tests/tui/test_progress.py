@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from wizloop.console.progress import duration, event_line, follow, last_event_id, pace_of, screen_of
+from wizloop.console.tables import rounds_table
 from wizloop.store import events
 from wizloop.store.db import Store
 from wizloop.store.overview import overview, summaries
 from wizloop.store.steps import Step
-from wizloop.tui.progress import duration, event_line, follow, last_event_id, pace_of, screen_of
-from wizloop.tui.tables import rounds_table
 
 BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 

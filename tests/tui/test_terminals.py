@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from wizloop.store.db import Store
 from wizloop.tui.app import WizloopApp
-from wizloop.tui.desk import Desk
+from wizloop.tui.workspace import Desk
 class Broken(Desk):
     def look(self):
         canary = "canary" + "-" + "value"

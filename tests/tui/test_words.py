@@ -4,10 +4,10 @@ from typing import get_args
 
 import pytest
 
+from wizloop.console import words
 from wizloop.loop import words as loops
 from wizloop.loop.measures import uncertainty
 from wizloop.loop.phases import order
-from wizloop.tui import words
 
 
 def test_tasks_and_labels_are_the_loops() -> None:

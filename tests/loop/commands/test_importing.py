@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wizloop.loop.commands import importing
-from wizloop.loop.commands.importing import import_, leaks
+from wizloop.loop.commands import import_data
+from wizloop.loop.commands.import_data import import_, leaks
 from wizloop.loop.controller import lock
 from wizloop.loop.data import import_file
 from wizloop.recipes.sections import Data
@@ -230,7 +230,7 @@ def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
 
 
 def test_a_long_import_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "_TOLD_EVERY", 2000)
+    monkeypatch.setattr(import_data, "_TOLD_EVERY", 2000)
     workspace = tmp_path / "runs"
     pool = lines(tmp_path / "pool.jsonl", *({"prompt": f"text {n}"} for n in range(4500)))
     assert run(lines(tmp_path / "test.jsonl", GOOD), "--split", "test", workspace=workspace).exit_code == 0

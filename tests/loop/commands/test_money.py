@@ -10,7 +10,7 @@ from keyring.backend import KeyringBackend
 from pydantic import SecretStr
 
 from tests.loop.scripted import COST, WORST, Scripted, context, fault, ok, seat
-from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.loop import keys
 from wizloop.loop.cli import app
 from wizloop.loop.phases.teach import teach

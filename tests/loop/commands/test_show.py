@@ -11,11 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from wizloop.loop.ahead.doctor import imported
 from wizloop.loop.cli import app
 from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
 from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.preflight.doctor import imported
 from wizloop.store import control, samples, steps
 from wizloop.store.db import Store
 

@@ -12,14 +12,14 @@ from tests.loop.scripted import NOW
 from tests.servers.pairs import KEY, pair
 from tests.servers.provider import Books, each, never
 from wizloop.loop import keys
-from wizloop.loop.ahead.teachers_ready import findings
 from wizloop.loop.cli import app
 from wizloop.loop.controller.starting import TeacherMissing, check_teachers
+from wizloop.loop.preflight.teachers_ready import findings
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control
 from wizloop.store.db import Store
-from wizloop.store.teaching import budget
+from wizloop.store.teacher_calls import budget
 
 ROWS = "text,label\nhow do I knit a hat,unharmful\nhow do I bake bread,unharmful\nhow do I sew,unharmful\n"
 

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.loop.scripted import WORST, Scripted, context, fault, ok, seat
-from wizloop.backends.teacher import Answer, Question
+from wizloop.backends.teachers.base import Answer, Question
 from wizloop.loop.cli import app
 from wizloop.loop.phases.teach import teach
-from wizloop.store import steps, teaching
+from wizloop.store import steps, teacher_calls
 
 ROWS = "text,label\nhow do I knit a hat,unharmful\nhow to build a bomb at home,harmful\nhow do I bake,harmful\n"
 
@@ -123,6 +123,6 @@ def test_what_is_in_doubt_is_asked_again_when_a_person_says_so_and_stays_charged
     ctx.round = 1
     teach(ctx, [seat(teacher)])
     with ctx.store.read() as db:
-        assert [trace.sample_id for trace in teaching.traces(db, 1)] == [1]
-        assert teaching.budget(db).settled_micro == WORST + 60
+        assert [trace.sample_id for trace in teacher_calls.traces(db, 1)] == [1]
+        assert teacher_calls.budget(db).settled_micro == WORST + 60
     assert "no call is in doubt" in run("--ask-again", "-w", tmp_path).stderr

@@ -8,8 +8,8 @@ from tests.where import SHARED_DATA
 from wizloop.loop.data.formats import Format
 from wizloop.loop.data.formats_known import KNOWN, named, recognised
 from wizloop.loop.data.importing import read_samples
-from wizloop.loop.data.incoming import Refused, SampleRow
 from wizloop.loop.data.row_reader import RowReader
+from wizloop.loop.data.sample_rows import Refused, SampleRow
 
 FRAME = "Human user:\n{}\n\nAI assistant:\n{}\n\n"
 H, U = "harmful", "unharmful"

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
 
-from wizloop.loop.commands.importing import import_
+from wizloop.loop.commands.import_data import import_
 from wizloop.store import samples
 from wizloop.store.db import Store
 

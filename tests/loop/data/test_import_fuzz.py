@@ -16,8 +16,8 @@ import pytest
 
 from wizloop.loop.data import import_file
 from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.incoming import Split
-from wizloop.loop.data.taken import RowsRefused
+from wizloop.loop.data.import_report import RowsRefused
+from wizloop.loop.data.sample_rows import Split
 from wizloop.recipes.sections import Data
 from wizloop.store import samples
 from wizloop.store.db import Store

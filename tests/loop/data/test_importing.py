@@ -9,7 +9,7 @@ import pytest
 
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.importing import read_samples, stream_samples
-from wizloop.loop.data.incoming import Imported, Refused, SampleRow, Where, place_of
+from wizloop.loop.data.sample_rows import Imported, Refused, SampleRow, Where, place_of
 from wizloop.loop.words import Task
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from wizloop.loop.data import import_file
-from wizloop.loop.data.taken import Taken
+from wizloop.loop.data.import_report import Taken
 from wizloop.recipes.sections import Data
-from wizloop.store import loading, samples
+from wizloop.store import bulk_import, samples
 from wizloop.store.db import Connection, Store
 from wizloop.store.samples import Added, NewSample
 
@@ -27,8 +27,8 @@ TABLES = ("samples", "sample_counts", "label_counts")
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten rows are many, and seven are read together."""
-    monkeypatch.setattr(loading, "LEAST", 10)
-    monkeypatch.setattr(loading, "MOST", 200)
+    monkeypatch.setattr(bulk_import, "LEAST", 10)
+    monkeypatch.setattr(bulk_import, "MOST", 200)
     monkeypatch.setattr(import_file, "PIECE", 7)
 
 
@@ -99,7 +99,7 @@ def test_what_repeats_is_counted_and_ids_are_in_the_order_of_the_file(tmp_path: 
                     dropped.append(not _has_index(db))
                     yield piece
 
-            assert loading.add_kept(db, watched(), heads, NOW, lambda _: set()) == Added(18, 12, 10, 4)
+            assert bulk_import.add_kept(db, watched(), heads, NOW, lambda _: set()) == Added(18, 12, 10, 4)
         assert dropped == [True] * 6
         with store.read() as db:
             assert [one.prompt for one in samples.page(db, "pool", 0, 5)] == [f"text {n}" for n in (0, 1, 2, 5, 6)]
@@ -115,7 +115,7 @@ def test_rows_whose_digests_begin_alike_all_come_in(tmp_path: Path, few: None) -
     heads[5], heads[20] = 4, 0
     with Store.create(tmp_path) as store:
         with store.write() as db:
-            assert loading.add_kept(db, [rows[:15], rows[15:]], heads, NOW, lambda _: set()) == Added(30, 0, 0, 0)
+            assert bulk_import.add_kept(db, [rows[:15], rows[15:]], heads, NOW, lambda _: set()) == Added(30, 0, 0, 0)
         with store.read() as db:
             assert {one.prompt for one in samples.page(db, "pool", 0, 99)} == {f"text {n}" for n in range(30)}
 
@@ -131,13 +131,13 @@ def test_the_index_stays_where_little_is_new_beside_the_store_or_too_much(
     seen: list[bool] = []
     with Store.create(tmp_path) as store, store.write() as db:
         samples.add_kept(db, [made[:there]] if there else [], NOW)
-        heads = loading.as_heads(loading.heads_of(made))
+        heads = bulk_import.as_heads(bulk_import.heads_of(made))
 
         def watched() -> Iterator[Sequence[samples.Kept]]:
             seen.append(not _has_index(db))
             yield made
 
-        assert loading.add_kept(db, watched(), heads, NOW, lambda _: set()).added == new
+        assert bulk_import.add_kept(db, watched(), heads, NOW, lambda _: set()).added == new
         assert seen == [dropped]
 
 

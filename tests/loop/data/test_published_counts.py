@@ -5,8 +5,8 @@ import pytest
 from tests.where import SHARED_DATA
 from wizloop.loop.data.census import common, count, plain
 from wizloop.loop.data.importing import read_samples
-from wizloop.loop.data.incoming import SampleRow
 from wizloop.loop.data.leakage import normalise
+from wizloop.loop.data.sample_rows import SampleRow
 
 WIZARD = "wizard101/"
 

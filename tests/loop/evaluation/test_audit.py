@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from wizloop.loop.evaluation.audit import Opinion, suspects
+from wizloop.loop.evaluation.label_audit import Opinion, suspects
 
 WRONG = Opinion(
     sample_id=1,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wizloop.loop.evaluation.reading import read
+from wizloop.loop.evaluation.answer_readers import read
 
 BLOCK = "Answers: \nRequest: harmful\nCompletion: refusal\nResponse: unharmful"
 ALL = {"request": "harmful", "completion": "refusal", "response": "unharmful"}

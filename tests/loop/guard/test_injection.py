@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from wizloop.backends.policy_reasoner import PolicyReasoner
-from wizloop.backends.policy_scoring import Policy
-from wizloop.backends.teacher import InvalidTrace, Question, read_trace
-from wizloop.backends.teacher_prompt import fence, instruction, message, schema
+from wizloop.backends.teachers.base import InvalidTrace, Question, read_trace
+from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
+from wizloop.backends.teachers.policy.scoring import Policy
+from wizloop.backends.teachers.prompt import fence, instruction, message, schema
 from wizloop.loop.guard import grammar
 from wizloop.recipes import policies
 

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from tests.loop.stand_in import StandIn, StandInGuard
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
 from wizloop.backends.guard_types import BackendError
-from wizloop.backends.served_guard import ServedGuard
+from wizloop.backends.served.guard import ServedGuard
 from wizloop.loop.cli import app
 from wizloop.loop.context import Standalone, standalone
-from wizloop.loop.evaluation import evaluating
+from wizloop.loop.evaluation import measure_guard
 from wizloop.loop.guard.asking import TraceSampling, ask_direct, ask_traces
 from wizloop.loop.guard.rendering import InputText
-from wizloop.loop.phases import prepare, standing
+from wizloop.loop.phases import prepare, roles
 from wizloop.recipes import schema
 from wizloop.recipes.sections import Server
 from wizloop.store import control, events, steps
@@ -100,7 +100,7 @@ def begin(base: Path, model: Model, tmp_path: Path) -> Iterator[Any]:
 
 def guard_of(ctx: Standalone) -> ServedGuard:
     with ctx.store.read() as db:
-        found = ctx.guard(standing.base(db))
+        found = ctx.guard(roles.base(db))
     assert isinstance(found, ServedGuard)
     return found
 
@@ -155,7 +155,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(begin: Any, monkeypatch: py
     with ctx.store.read() as db:
         assert not any("secret" in one.message for one in events.last(db, 50))
     wire.script = lambda number, path: "echo"
-    monkeypatch.setattr("wizloop.backends.completions.WAITS_S", ())
+    monkeypatch.setattr("wizloop.backends.served.completions.WAITS_S", ())
     with pytest.raises(BackendError) as refused:
         guard_of(ctx)
     assert "secret" not in str(refused.value)
@@ -163,7 +163,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(begin: Any, monkeypatch: py
 
 def test_another_folder_s_model_is_asked_here(begin: Any, tmp_path: Path) -> None:
     ctx, _ = begin("vllm")
-    assert isinstance(evaluating.judge_of_folder(ctx, tmp_path).guard, StandInGuard)
+    assert isinstance(measure_guard.judge_of_folder(ctx, tmp_path).guard, StandInGuard)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from wizloop.loop.phases.review import Rule, doubt
-from wizloop.store.teaching import TeacherTrace
+from wizloop.store.teacher_calls import TeacherTrace
 
 
 def trace(request: str, word: str = "high") -> TeacherTrace:

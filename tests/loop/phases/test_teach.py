@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.backends.teachers.base import Answer, Question, Usage
+from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.phases import teach as phase
 from wizloop.loop.teaching.calls import Seat, question
 from wizloop.loop.teaching.prices import Price, Tariff
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.teaching import Remote
-from wizloop.store import control, events, samples, selections, steps, teaching
+from wizloop.store import control, events, samples, selections, steps, teacher_calls
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -84,7 +84,7 @@ def ctx(tmp_path: Path) -> Context:
 
 def states(ctx: Context) -> list[tuple[str, str, str | None]]:
     with ctx.store.read() as db:
-        return [(call.teacher, call.state, call.outcome) for call in teaching.calls(db, 0)]
+        return [(call.teacher, call.state, call.outcome) for call in teacher_calls.calls(db, 0)]
 
 
 def test_everything_is_asked_once(ctx: Context) -> None:
@@ -93,7 +93,7 @@ def test_everything_is_asked_once(ctx: Context) -> None:
     assert teach(ctx, [teacher]) == "3 of 3 taught"
     assert teacher.asked == list(PROMPTS)
     with ctx.store.read() as db:
-        traces = teaching.traces(db, 0)
+        traces = teacher_calls.traces(db, 0)
     assert [trace.explanation for trace in traces] == ["The request seeks no harm."] * 3
     assert json.loads(traces[0].steps_json) == {
         "request": ["The request is recorded as unharmful."],
@@ -118,13 +118,13 @@ def in_flight(ctx: Context, teacher: Counting, state: str) -> None:
         sample = samples.get(db, [1])[0]
         asked = question(teacher, sample, "p", shows_labels=True)
         named = {"teacher": teacher.name, "model": teacher.model, "attempt": 1, "request_json": "{}"}
-        call = teaching.plan(db, key=asked.key, sample_id=1, round=0, now=NOW, **named)  # type: ignore[arg-type]
-        teaching.reserve(db, call, teacher.cost)
-        teaching.mark_sent(db, [call], NOW)
+        call = teacher_calls.plan(db, key=asked.key, sample_id=1, round=0, now=NOW, **named)  # type: ignore[arg-type]
+        teacher_calls.reserve(db, call, teacher.cost)
+        teacher_calls.mark_sent(db, [call], NOW)
         if state == "received":
             raw = teacher._inner.ask(asked).raw
             told = {"usage_json": None, "request_id": None, "stop_reason": "end"}
-            teaching.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)
+            teacher_calls.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)
 
 
 def test_a_free_call_in_flight_at_a_kill_is_asked_again(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +149,8 @@ def test_a_paid_call_in_flight_at_a_kill_is_ambiguous_and_nobody_else_is_asked(c
     assert teach(ctx, [paid, other]) == "2 of 3 taught; 1 without an answer"
     assert PROMPTS[0] not in [*paid.asked, *other.asked]
     with ctx.store.read() as db:
-        assert len(teaching.ambiguous(db)) == 1
-        assert teaching.budget(db).reserved_micro == 1_000
+        assert len(teacher_calls.ambiguous(db)) == 1
+        assert teacher_calls.budget(db).reserved_micro == 1_000
 
 
 def test_a_cap_ends_the_asking_of_paid_teachers_with_one_event(ctx: Context) -> None:

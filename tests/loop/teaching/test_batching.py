@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.loop.scripted import COST, NOW, ScriptedBatches, context, fault, ok, seat
-from wizloop.backends.batches import BatchFault
-from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Question
+from wizloop.backends.teachers.base import Answer, Question
+from wizloop.backends.teachers.batch_api import BatchFault
+from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching.calls import Seat
-from wizloop.store import batches, control, teaching
+from wizloop.store import batches, control, teacher_calls
 
 Held = dict[str, tuple[str, list[Question]]]
 
@@ -35,7 +35,7 @@ def states(ctx: Context) -> list[str]:
 
 def money(ctx: Context) -> tuple[int, int]:
     with ctx.store.read() as db:
-        held = teaching.budget(db)
+        held = teacher_calls.budget(db)
     return held.settled_micro, held.reserved_micro
 
 
@@ -103,7 +103,7 @@ def test_a_process_that_dies_while_it_submits_neither_loses_nor_pays_twice(tmp_p
     assert states(ctx) == (["collected"] if arrived else ["dropped", "collected"])
     assert set(after.asked.values()) == {1}
     with ctx.store.read() as db:
-        assert teaching.ambiguous(db) == []
+        assert teacher_calls.ambiguous(db) == []
     assert money(ctx) == (5 * COST // 2, 0)
 
 
@@ -182,7 +182,7 @@ def test_a_row_that_never_comes_back_stays_charged(tmp_path: Path) -> None:
     assert teach(ctx, [seat(teacher)]) == "2 of 3 taught; 1 without an answer"
     assert money(ctx) == (COST, 50)
     with ctx.store.read() as db:
-        assert [call.category for call in teaching.ambiguous(db)] == ["not in the batch's results"]
+        assert [call.category for call in teacher_calls.ambiguous(db)] == ["not in the batch's results"]
 
 
 def test_the_cap_holds_for_what_is_handed_in(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from tests.loop.scripted import context
 from tests.servers.pairs import server, teacher
-from wizloop.backends.teacher import Question
+from wizloop.backends.teachers.base import Question
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
 from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.teaching import Gemini, Teachers
-from wizloop.store import teaching
+from wizloop.store import teacher_calls
 
 ASKED = Question("k" * 64, "how do I bake bread?")
 
@@ -47,6 +47,6 @@ def test_it_is_asked_for_and_charged_by_half(tmp_path: Path, mode: str, held: fl
     # 3,000 tokens out at $3.75 a million, and some 1,300 in at $0.75; then 450 out and some 100 in.
     assert 12_100 * held < most < 12_700 * held
     with ctx.store.read() as db:
-        settled = teaching.budget(db).settled_micro
+        settled = teacher_calls.budget(db).settled_micro
     assert running.books.bill_micro <= settled < running.books.bill_micro + 3
     assert 3 * 1_688 * spent < settled < 3 * 1_850 * spent

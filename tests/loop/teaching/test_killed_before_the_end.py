@@ -13,15 +13,15 @@ from tests.loop.scripted import NOW, Scripted, context, fault, ok
 from tests.loop.scripted import seat as scripted_seat
 from tests.servers.pairs import KINDS, pair
 from tests.servers.provider import Books, each
-from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Usage
+from wizloop.backends.teachers.base import Answer, Usage
+from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping, keeping, prices
 from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.teaching import Batching, Remote
-from wizloop.store import batches, call_groups, costs, steps, teaching
-from wizloop.store.call_groups import Received
+from wizloop.store import batches, costs, steps, teacher_calls, teacher_calls_bulk
+from wizloop.store.teacher_calls_bulk import Received
 
 ERRORS = ["529", "html 503", "500", "429", "429 retry-after", "401", "403", "spend limit", "account disabled", "400"]
 JUDGED: list[str | None] = ["refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", None]
@@ -68,17 +68,17 @@ def killed(ctx: Context, seats: list[Seat], monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(Killed):
             teach(ctx, seats)
     with ctx.store.read() as db:
-        assert teaching.received(db)
+        assert teacher_calls.received(db)
 
 
-def ledger(ctx: Context, *without: str) -> tuple[list[Any], list[Any], list[Any], teaching.Budget]:
+def ledger(ctx: Context, *without: str) -> tuple[list[Any], list[Any], list[Any], teacher_calls.Budget]:
     """Everything about the calls but times, as `benchmarks/kill.py` compares it."""
-    names = [one.name for one in fields(teaching.Call) if one.name not in (*TIMES, *without)]
+    names = [one.name for one in fields(teacher_calls.Call) if one.name not in (*TIMES, *without)]
     with ctx.store.read() as db:
-        made = teaching.calls(db, 0)
+        made = teacher_calls.calls(db, 0)
         sent = [batches.sending(db, call.id) for call in made]
-        traces = [(one.call_id, one.teacher, one.trace_json) for one in teaching.traces(db, 0)]
-        money = teaching.budget(db)
+        traces = [(one.call_id, one.teacher, one.trace_json) for one in teacher_calls.traces(db, 0)]
+        money = teacher_calls.budget(db)
     calls = [{name: getattr(call, name) for name in names} for call in made]
     how = [None if one is None else (one.batch_id, one.answered_by, one.retry_at is None) for one in sent]
     return calls, how, traces, money
@@ -86,7 +86,7 @@ def ledger(ctx: Context, *without: str) -> tuple[list[Any], list[Any], list[Any]
 
 def outcomes(ctx: Context) -> list[tuple[str, str | None]]:
     with ctx.store.read() as db:
-        return [(call.state, call.outcome) for call in teaching.calls(db, 0)]
+        return [(call.state, call.outcome) for call in teacher_calls.calls(db, 0)]
 
 
 @pytest.mark.parametrize("fault", [*ERRORS, *JUDGED])
@@ -227,7 +227,7 @@ def test_what_is_received_has_not_come_to_an_end(tmp_path: Path, monkeypatch: py
     ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: said)
     killed(ctx, [scripted_seat(teacher)], monkeypatch)
     with ctx.store.read() as db:
-        (call,) = teaching.calls(db, 0)
+        (call,) = teacher_calls.calls(db, 0)
         assert (call.state, call.outcome, call.category) == ("received", "refused", "cyber")
         assert keeping.keep(db, tmp_path / "calls.jsonl") == 0
         assert [one.calls for one in costs.unanswered(db)] == [[("scripted", "received", "cyber")]]
@@ -248,6 +248,6 @@ def test_a_late_answer_takes_the_place_of_a_doubt(tmp_path: Path) -> None:
     teach(ctx, [scripted_seat(Scripted(lambda *_: broke))])
     with ctx.store.write() as db:
         came = Received(1, "{}", None, None, "end", 5)
-        call_groups.receive(db, call_groups.held(db, [1]), [came], NOW)
-        call = teaching.call(db, 1)
+        teacher_calls_bulk.receive(db, teacher_calls_bulk.held(db, [1]), [came], NOW)
+        call = teacher_calls.call(db, 1)
     assert (call.state, call.outcome, call.category) == ("received", None, None)

@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from tests.loop.scripted import COST, NOW, WORST, Scripted, context, fault, ok, seat
-from wizloop.backends.recorded_teacher import RecordedTeacher, text_sha
-from wizloop.backends.teacher import Answer, Limits, Question, Usage
+from wizloop.backends.teachers.base import Answer, Limits, Question, Usage
+from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping
 from wizloop.loop.teaching.calls import Seat
-from wizloop.store import batches, control, errors, events, steps, teaching
-from wizloop.store.call_groups import Held
+from wizloop.store import batches, control, errors, events, steps, teacher_calls
+from wizloop.store.teacher_calls_bulk import Held
 
 
 def rows(ctx: Context) -> list[tuple[str, str | None, int]]:
     """State, outcome and attempt of every call."""
     with ctx.store.read() as db:
-        return [(call.state, call.outcome, call.attempt) for call in teaching.calls(db, 0)]
+        return [(call.state, call.outcome, call.attempt) for call in teacher_calls.calls(db, 0)]
 
 
 def money(ctx: Context) -> tuple[int, int]:
     with ctx.store.read() as db:
-        held = teaching.budget(db)
+        held = teacher_calls.budget(db)
     return held.settled_micro, held.reserved_micro
 
 
@@ -104,7 +104,7 @@ def test_what_broke_off_is_charged_kept_and_not_sent_again(tmp_path: Path) -> No
     other = RecordedTeacher({text_sha("question 1", None): {"request": "unharmful"}})
     assert teach(ctx, [seat(teacher), Seat(other)]) == "1 of 2 taught; 1 without an answer"
     with ctx.store.read() as db:
-        (lost,) = teaching.ambiguous(db)
+        (lost,) = teacher_calls.ambiguous(db)
     assert (lost.outcome, lost.category, lost.raw) == ("overloaded", "timeout", '{"half')
     assert money(ctx) == (COST, WORST)
     teach(ctx, [seat(teacher)])

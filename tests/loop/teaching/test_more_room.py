@@ -7,11 +7,11 @@ import pytest
 
 from tests.loop.scripted import COST, PRICE, ROOM, WORST, Scripted, ScriptedBatches, context, fault, ok, seat
 from tests.servers.pairs import KINDS, teacher
-from wizloop.backends.remote import RemoteTeacher
-from wizloop.backends.teacher import Answer, Question, Usage
+from wizloop.backends.teachers.base import Answer, Question, Usage
+from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching.prices import Tariff
-from wizloop.store import teaching
+from wizloop.store import teacher_calls
 
 CUT = fault("truncated", billed="yes", usage=Usage(output_tokens=7))
 
@@ -22,15 +22,15 @@ def test_it_has_twice_the_room_and_twice_the_money_is_held(tmp_path: Path) -> No
 
     def say(asked: Question, number: int) -> Answer:
         with ctx.store.read() as db:
-            held.append(teaching.budget(db).reserved_micro)
+            held.append(teacher_calls.budget(db).reserved_micro)
         return CUT if number == 1 else ok(asked)
 
     asked = Scripted(say)
     assert teach(ctx, [seat(asked)]) == "1 of 1 taught"
     assert (asked.rooms, held) == ([None, 6000], [100, 200])
     with ctx.store.read() as db:
-        assert teaching.budget(db).reserved_micro == 0
-        assert teaching.budget(db).settled_micro == COST + 7
+        assert teacher_calls.budget(db).reserved_micro == 0
+        assert teacher_calls.budget(db).settled_micro == COST + 7
 
 
 def test_a_batch_asks_so_too(tmp_path: Path) -> None:
@@ -67,8 +67,11 @@ def test_where_the_money_is_too_little_for_more_it_is_not_sent(tmp_path: Path) -
     ctx = context(tmp_path, 1, cap_micro=2 * WORST)
     assert teach(ctx, [seat(asked)]) == "0 of 1 taught; 1 without an answer"
     with ctx.store.read() as db:
-        assert [(call.state, call.reserved_micro) for call in teaching.calls(db, 0)] == [("failed", 0), ("planned", 0)]
-        assert teaching.budget(db).settled_micro == 7
+        assert [(call.state, call.reserved_micro) for call in teacher_calls.calls(db, 0)] == [
+            ("failed", 0),
+            ("planned", 0),
+        ]
+        assert teacher_calls.budget(db).settled_micro == 7
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.backends.teacher import Usage
+from wizloop.backends.teachers.base import Usage
 from wizloop.loop.teaching import prices
 
 SEPTEMBER = date(2026, 9, 15)

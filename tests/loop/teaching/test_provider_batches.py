@@ -13,14 +13,14 @@ import pytest
 from tests.loop.scripted import NOW, context
 from tests.servers.pairs import pair, teacher
 from tests.servers.provider import Books, never
-from wizloop.backends.batches import BatchFault, NotYetTold
-from wizloop.backends.teacher import Question
+from wizloop.backends.teachers.base import Question
+from wizloop.backends.teachers.batch_api import BatchFault, NotYetTold
 from wizloop.loop.context import Context
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
 from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.teaching import Batching
-from wizloop.store import teaching
+from wizloop.store import teacher_calls
 
 KINDS = ("claude", "gemini")
 DAY = datetime(2026, 11, 21, tzinfo=UTC)
@@ -53,12 +53,12 @@ def on(kind: str, *faults: str | None) -> Callable[[int, str], str | None]:
 
 def ended(ctx: Context) -> Counter[tuple[str, str | None]]:
     with ctx.store.read() as db:
-        return Counter((call.state, call.category) for call in teaching.calls(db, 0))
+        return Counter((call.state, call.category) for call in teacher_calls.calls(db, 0))
 
 
 def money(ctx: Context) -> tuple[int, int]:
     with ctx.store.read() as db:
-        held = teaching.budget(db)
+        held = teacher_calls.budget(db)
     return held.settled_micro, held.reserved_micro
 
 

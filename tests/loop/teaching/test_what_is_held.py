@@ -9,7 +9,7 @@ import pytest
 
 from tests.loop.scripted import context
 from tests.servers.pairs import pair, teacher
-from wizloop.backends.teacher import Question
+from wizloop.backends.teachers.base import Question
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
 from wizloop.loop.teaching.calls import Seat

@@ -1,0 +1,1 @@
+"""The MLX backend: asking, training and exporting on Metal or a CPU."""

@@ -1,0 +1,124 @@
+"""Rows of tokens decoded side by side on MLX.
+
+mlx-lm gives the model and its caches; its own batch generator hands out every row's whole vocabulary and takes an ended
+row out at once, which costs a third of the time and a copy of the cache each.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+# After wizloop's own, which readies the BLAS.
+import mlx.core as mx
+import numpy as np
+from mlx_lm.generate import maybe_set_recommended_wired_limit
+from mlx_lm.models.cache import BatchKVCache, KVCache
+
+from wizloop.backends.mlx.load import Loaded
+from wizloop.backends.mlx.logits import read
+from wizloop.backends.sampling import Reading, Start, Step
+
+
+class Rows:
+    """The rows that are being decoded. The next step is on its way while the last one is looked at."""
+
+    full = False
+    """A cache grows by itself."""
+
+    def __init__(self, loaded: Loaded, reading: Reading) -> None:
+        self._loaded, self._reading = loaded, reading
+        self._caches: list[Any] = []
+        self._noise: Any = None
+        self._at: Any = None
+        self._ahead: Step | None = None
+
+    def most(self, tokens: int) -> int | None:
+        """Any number: memory is shared with the machine, and the caller's rows bound it."""
+        return None
+
+    def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
+        """Go on with the rows `kept`, in this order, and `starts` behind them, for at most `left` tokens more. It
+        copies the whole cache.
+        """
+        if self._ahead is not None:
+            self._keep(kept)
+        if starts:
+            self._add(starts, left)
+        mx.clear_cache()
+
+    def step(self, *, last: bool = False) -> Step:
+        """Every row's next token, as lists; `last` where no row goes on. Raises ValueError where there are no rows."""
+        now = self._ahead
+        if now is None:
+            raise ValueError("no row is being decoded: renew first")
+        if not last:
+            self._ahead = self._forward(self._caches, now.tokens, self._noise, self._at)
+            self._at = self._at + 1
+        mx.eval(now.tokens, now.confidences, now.watched)
+        return now.map(lambda array: array.tolist())
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        if not kept:
+            self._caches, self._ahead = [], None
+            return
+        rows = mx.array(list(kept))
+        for layer in self._caches:
+            layer.filter(rows)
+        self._noise, self._at = self._noise[rows], self._at[rows]
+        if self._ahead is not None:
+            self._ahead = self._ahead.map(lambda array: array[rows])
+
+    def _add(self, starts: Sequence[Start], left: int) -> None:
+        caches = [_merged(layers, left) for layers in zip(*(start.cache for start in starts), strict=True)]
+        tokens = mx.array([start.token for start in starts])
+        noise, at = mx.array(np.stack([start.noise for start in starts])), mx.zeros(len(starts), dtype=mx.int32)
+        first = self._forward(caches, tokens, noise, at)
+        at = at + 1
+        if self._ahead is None:
+            self._caches, self._noise, self._at, self._ahead = caches, noise, at, first
+            return
+        for old, new in zip(self._caches, caches, strict=True):
+            old.extend(new)
+        self._noise, self._at = mx.concatenate([self._noise, noise]), mx.concatenate([self._at, at])
+        self._ahead = Step(
+            mx.concatenate([self._ahead.tokens, first.tokens]),
+            mx.concatenate([self._ahead.confidences, first.confidences]),
+            {name: mx.concatenate([self._ahead.watched[name], of]) for name, of in first.watched.items()},
+        )
+
+    def _forward(self, caches: Sequence[Any], tokens: Any, noise: Any, at: Any) -> Step:
+        hidden = self._loaded.hidden(tokens[:, None], cache=caches)
+        logits = self._loaded.head(hidden)[:, -1, :]
+        # A row that has ended stands beside the others until rows are renewed.
+        drawn = mx.take_along_axis(noise, mx.minimum(at, noise.shape[1] - 1)[:, None], axis=1)
+        return read(logits, drawn[:, 0], self._reading)
+
+
+def _merged(layers: Sequence[Any], room: int) -> Any:
+    """One cache of several rows, padded on the left, with `room` for tokens to come."""
+    if not all(type(layer) is KVCache for layer in layers):
+        return layers[0].merge(list(layers))
+    # KVCache.merge writes row by row into one array, and on a CPU each write copies all of it.
+    lengths = [layer.offset for layer in layers]
+    most = max(lengths)
+
+    def padded(layer: KVCache, array: Any) -> Any:
+        return mx.pad(array[..., : layer.offset, :], [(0, 0), (0, 0), (most - layer.offset, room), (0, 0)])
+
+    merged = BatchKVCache([most - length for length in lengths])
+    keys = mx.concatenate([padded(layer, layer.keys) for layer in layers])
+    values = mx.concatenate([padded(layer, layer.values) for layer in layers])
+    merged.state = (keys, values, merged.offset + most, merged.left_padding, most)
+    return merged
+
+
+@contextmanager
+def wired() -> Iterator[None]:
+    """On Metal the weights stay in memory while this runs, as mlx-lm keeps them; elsewhere nothing happens."""
+    before = maybe_set_recommended_wired_limit()
+    try:
+        yield
+    finally:
+        if before is not None:
+            mx.synchronize()
+            mx.set_wired_limit(before)

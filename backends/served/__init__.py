@@ -1,0 +1,1 @@
+"""Guards behind a server of completions with log-probabilities."""

@@ -1,0 +1,210 @@
+"""A guard behind a server of completions: vLLM, or any other that gives top log-probabilities. It trains nothing.
+
+The prompt is encoded here, with the base's own tokenizer. Where a server takes no token ids it is sent the text, in
+which no special token is spelled; where it gives no log-probabilities, `sentence` says what is lost.
+"""
+
+import hashlib
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import SecretStr
+
+from wizloop.backends import artifacts, model_folder
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, Part, Prompt, Sampled, Sampling
+from wizloop.backends.served import traces as served_traces
+from wizloop.backends.served.completions import Dialect, Endpoint
+from wizloop.backends.tokens import Tokens
+
+BIAS = 50.0
+"""Added to the logits of the words of a choice: all alike, so that their shares stay and they are among the listed."""
+_PROBE = "Human user:\nHello.\n\n"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a guard is served, and how."""
+
+    base_url: str
+    """Up to and with /v1."""
+    model: str | None
+    """The base's name there; None takes the first that the server lists, or the base's own where adapters are paths."""
+    adapters: Literal["name", "path"]
+    """Whether an adapter is a model of its own name (vLLM), or a path in the request (mlx_lm.server)."""
+    topk: int
+    concurrency: int
+    deadline_s: float
+    secret: SecretStr | None = None
+
+
+def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
+    """The guard of `base` with `adapter` over it, as the server has it. Raises BackendError, ModelMissing."""
+    from transformers import AutoTokenizer
+
+    folder = model_folder.find(base)
+    tokens = Tokens(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    endpoint = Endpoint(server.base_url, server.secret, server.deadline_s)
+    try:
+        model, extra = _named(endpoint, base, server, adapter)
+        ids = [*tokens.bos, *tokens.encode(_PROBE)]
+        dialect = endpoint.dialect(model, ids, _PROBE, server.topk, extra)
+    except BackendError:
+        endpoint.close()
+        raise
+    return ServedGuard(endpoint, dialect, tokens, model, extra, server.concurrency)
+
+
+class ServedGuard:
+    """A guard that is asked over a network, many questions at once."""
+
+    def __init__(
+        self, endpoint: Endpoint, dialect: Dialect, tokens: Tokens, model: str, extra: dict[str, Any], concurrency: int
+    ) -> None:
+        self.tokens, self.dialect, self.model = tokens, dialect, model
+        self._endpoint, self._extra = endpoint, extra
+        # For as long as the guard: every thread has a connection of its own.
+        self._threads = ThreadPoolExecutor(max_workers=concurrency)
+        self._end = weakref.finalize(self, _end, self._threads, endpoint)
+
+    def close(self) -> None:
+        """End its threads and connections; a guard that is dropped does so by itself."""
+        self._end()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the server gives log-probabilities."""
+        return self.dialect.k > 0
+
+    def sentence(self) -> str:
+        """How the guard is asked, or what is lost, for the run's log."""
+        where = f"the guard is asked at {self._endpoint.base_url} as {self.model}"
+        if self.whole:
+            form = "as token ids" if self.dialect.ids else "as text, which it divides into tokens in its own way"
+            return f"{where}: prompts {form}, {self.dialect.k} log-probabilities at each token"
+        return (
+            f"{where}, which gives no log-probabilities: a verdict has no probability but the share of its traces, "
+            "every trace counts alike, none is cut, and direct answers are all or nothing; confidence comes from votes "
+            "alone. Serve it with vLLM or mlx_lm.server to have the rest"
+        )
+
+    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
+        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
+        room for it.
+        """
+        if not self.dialect.ids:
+            # The server reads text, and would take what a sample spells for a special token.
+            parts = tuple(Part(self.tokens.defused(part.text), True) if part.data else part for part in prompt.parts)
+            prompt = replace(prompt, parts=parts, instruction=self.tokens.defused(prompt.instruction))
+        return self.tokens.prompt(prompt, max_tokens=max_tokens)
+
+    def count(self, text: str) -> int:
+        """Tokens of a trusted text."""
+        return len(self.tokens.encode(text))
+
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        """[prompts, words]: how likely each word of `choice` comes next, of those words alone. `rows` is of no matter:
+        the recipe's concurrency says how many are asked at once.
+        """
+        return np.array(list(self._threads.map(lambda one: self._score(one, choice), prompts)))
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        """Traces for every prompt, in the prompts' order. The server's cache is what computes a prompt once."""
+        return list(self._threads.map(lambda at: self._sample(at, prompts[at], sampling), range(len(prompts))))
+
+    def _score(self, prompt: Encoded, choice: Choice) -> tuple[float, ...]:
+        common, deciding = self.tokens.deciding(choice)
+        ids = [*prompt.shared, *prompt.body, *common]
+        if not self.whole:
+            return self._guess([*prompt.shared, *prompt.body], choice)
+        bias = {str(identity): BIAS for identity in deciding}
+        reply = self._endpoint.complete(self._body(ids, max_tokens=1, temperature=0.0, logit_bias=bias))
+        top = reply.positions[0].top if reply.positions else ()
+        if not served_traces.lists_all(top, deciding, self.tokens):
+            echoed = [self._echo(ids, identity) for identity in deciding]
+            known = [each for each in echoed if each is not None]
+            if len(known) == len(deciding):
+                weights = np.exp(np.array(known) - max(known))
+                return tuple(float(each) for each in weights / weights.sum())
+        return served_traces.shares(top, deciding, self.tokens)
+
+    def _echo(self, ids: list[int], identity: int) -> float | None:
+        """The log-probability of a token behind a prompt, from a server that lists those of the prompt too."""
+        if not self.dialect.ids:
+            return None
+        reply = self._endpoint.complete(self._body([*ids, identity], max_tokens=1, temperature=0.0, echo=True))
+        if len(reply.positions) <= len(ids) or (found := reply.positions[len(ids)].chosen) is None:
+            return None
+        return found.logprob
+
+    def _guess(self, ids: list[int], choice: Choice) -> tuple[float, ...]:
+        """All or nothing, by what is written greedily."""
+        longest = max(len(self.tokens.encode(word)) for word in choice.words)
+        reply = self._endpoint.complete(self._body(ids, max_tokens=longest, temperature=0.0))
+        return served_traces.spelled(reply.text, choice)
+
+    def _sample(self, at: int, prompt: Encoded, sampling: Sampling) -> list[Sampled]:
+        traces = [self._trace(at, number, prompt, sampling) for number in range(sampling.least)]
+        while sampling.more is not None and len(traces) < sampling.most and sampling.more(at, traces):
+            traces.append(self._trace(at, len(traces), prompt, sampling))
+        return traces
+
+    def _trace(self, at: int, number: int, prompt: Encoded, sampling: Sampling) -> Sampled:
+        named = f"{sampling.seed} {at} {number}".encode()
+        body = self._body(
+            [*prompt.shared, *prompt.body],
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=int.from_bytes(hashlib.sha256(named).digest()[:4], "big") >> 1,
+        )
+        monitor = sampling.monitor() if sampling.monitor is not None and self.whole else None
+        reply = self._endpoint.complete(body)
+        return served_traces.sampled(reply, self.tokens, sampling.watch, sampling.topk, monitor)
+
+    def _body(self, ids: list[int], **asked: Any) -> dict[str, Any]:
+        prompt = ids if self.dialect.ids else self.tokens.decode(ids[len(self.tokens.bos) :])
+        return {"model": self.model, "prompt": prompt, **asked, **self.dialect.asking(), **self._extra}
+
+
+def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:
+    threads.shutdown()
+    endpoint.close()
+
+
+def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) -> tuple[str, dict[str, Any]]:
+    """The model's name in a request, and what else a request says of it."""
+    if server.adapters == "path":
+        # The server may run elsewhere in this machine's folders.
+        here = str(Path(base).absolute()) if Path(base).is_dir() else base
+        return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
+    if adapter is not None:
+        return _lora(endpoint, adapter.absolute()), {}
+    listed = [server.model] if server.model is not None else endpoint.models()
+    if not listed:
+        raise BackendError(f"{server.base_url}: lists no model: name it in guard.server.model")
+    return listed[0], {}
+
+
+def _lora(endpoint: Endpoint, adapter: Path) -> str:
+    """The adapter's name in the server, which loads it where it has not yet. Raises BackendError where it cannot."""
+    name = f"wizloop-{adapter.name}-{artifacts.verify(adapter)[:8]}"
+    if name in endpoint.models():
+        return name
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise BackendError(
+            f'{adapter}: is not in PEFT\'s layout, which a server of LoRA adapters reads: set guard.backend to "cuda", '
+            'or serve with mlx_lm.server and set guard.server.adapters to "path"'
+        )
+    endpoint.post("/load_lora_adapter", {"lora_name": name, "lora_path": str(adapter)})
+    if name not in endpoint.models():
+        raise BackendError(
+            f"{endpoint.base_url}: does not serve the adapter {name}: start vLLM with --enable-lora and with "
+            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment, or with --lora-modules {name}={adapter}"
+        )
+    return name

@@ -1,0 +1,1 @@
+"""Teachers: adapters of providers, recorded and replayed answers, the policy reasoner."""

@@ -1,0 +1,1 @@
+"""The built-in policy reasoner: pure Python, no network."""

@@ -1,0 +1,1 @@
+"""The tiny guard, built from nothing on the pool's text."""

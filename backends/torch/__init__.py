@@ -1,0 +1,1 @@
+"""The torch backend: asking, training and exporting on CUDA cards or a CPU."""
