@@ -9,7 +9,7 @@ import pytest
 
 from tests.where import ROOT
 from wizloop.loop.cli import app
-from wizloop.recipes.schema import shipped
+from wizloop.recipes.shipped import shipped
 
 PAGES = ("README.md", "docs/first-night.md", "docs/architecture.md", "docs/results.md", "docs/LOG.md")
 
