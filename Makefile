@@ -8,7 +8,7 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start test check newest lock bench clean
+.PHONY: start test check types newest lock long bench clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
@@ -21,6 +21,9 @@ check: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory types
+
+types: .venv/tested
 	@mkdir -p build/types/wizloop
 	@for d in loop backends store tui recipes; do ln -sfn ../../../$$d build/types/wizloop/$$d; done
 	$(BIN)/mypy
@@ -58,6 +61,9 @@ build/lock-venv/bin/uv:
 	$(INSTALL) $(PINNED) -e '.[test]'
 	$(COMPILE)
 	@touch $@ .venv/installed
+
+# What takes longer than the gate.
+long: bench
 
 bench: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) $(PINNED) -e '.[bench]'

@@ -46,7 +46,7 @@ def pins(environment: dict[str, str]) -> dict[str, Requirement]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     all_pins = [Requirement(line) for line in lines if not line.startswith("#")]
     here = [each for each in all_pins if each.marker is None or each.marker.evaluate(environment)]
-    found = {canonicalize_name(each.name): each for each in here}
+    found: dict[str, Requirement] = {canonicalize_name(each.name): each for each in here}
     assert len(found) == len(here)
     return found
 

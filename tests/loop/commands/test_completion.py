@@ -1,6 +1,5 @@
 """What the shell is offered for a recipe and for a workspace, asked as click's scripts for the shells ask."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from wizloop.store.sqlite import DB_NAME
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with two workspaces, one workspace further down, a folder that is none, and a recipe."""
     for name in ("night", "night-3b", "kept/night"):
         (tmp_path / name).mkdir(parents=True)
