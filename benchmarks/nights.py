@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from wizloop.loop.data.similarity import normalise
 from wizloop.loop.measures.metrics import Score, score
 from wizloop.loop.measures.platt import threshold
-from wizloop.recipes import schema
+from wizloop.recipes import shipped
 from wizloop.store import models, predictions, reviews, samples, selections, steps, training
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
@@ -55,7 +55,7 @@ class Round:
 
 def changed(recipe: str, *changes: Mapping[str, Any]) -> dict[str, Any]:
     """A shipped recipe's table with each of `changes` in place, in turn: a key, or a section's name to its keys."""
-    table = tomllib.loads(schema.shipped()[recipe].read_text(encoding="utf-8"))
+    table = tomllib.loads(shipped.shipped()[recipe].read_text(encoding="utf-8"))
     for each in changes:
         for name, value in each.items():
             table[name] = table.get(name, {}) | value if isinstance(value, Mapping) else value

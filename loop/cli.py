@@ -13,30 +13,42 @@ import click
 
 from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse, told
 
-_MODULES = {
-    "start": "start",
-    "watch": "watch",
-    "status": "show",
-    "rounds": "show",
-    "pause": "control",
-    "resume": "control",
-    "stop": "control",
-    "review": "review",
-    "recipes": "recipes",
-    "doctor": "show",
-    "upgrade": "upgrade",
-    "import": "importing",
-    "leaks": "importing",
-    "classify": "classify",
-    "evaluate": "evaluate",
-    "audit": "audit",
-    "export": "export",
-    "teach": "teach",
-    "traces": "traces",
-    "costs": "money",
-    "keys": "money",
+_GROUPS = {
+    "Run a night": {
+        "start": "start",
+        "watch": "watch",
+        "status": "show",
+        "rounds": "show",
+        "pause": "control",
+        "resume": "control",
+        "stop": "control",
+    },
+    "Review and data": {
+        "review": "review",
+        "import": "importing",
+        "leaks": "importing",
+        "audit": "audit",
+    },
+    "Measure and use": {
+        "evaluate": "evaluate",
+        "classify": "classify",
+        "export": "export",
+    },
+    "Teachers and money": {
+        "teach": "teach",
+        "traces": "traces",
+        "costs": "money",
+        "keys": "money",
+    },
+    "Set up": {
+        "doctor": "show",
+        "recipes": "recipes",
+        "upgrade": "upgrade",
+    },
 }
-"""The module in loop/commands that holds each command, in the order in which an evening needs them."""
+"""The headings of `--help`; below each, its commands and the module in loop/commands that holds them."""
+
+_MODULES = {name: module for commands in _GROUPS.values() for name, module in commands.items()}
 
 
 class _ByName(click.Group):
@@ -53,6 +65,16 @@ class _ByName(click.Group):
         found = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         assert isinstance(found, click.Command)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _MODULES))
+        # Indent, gap and margin are two columns each.
+        room = formatter.width - width - 6
+        for heading, names in _GROUPS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(name.ljust(width), each.get_short_help_str(room)) for name, each in commands if each]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -31,11 +31,9 @@ from wizloop.recipes.sections import (
     Train,
     Worker,
 )
+from wizloop.recipes.shipped import shipped
 from wizloop.recipes.teaching import Teachers
 
-HERE = Path(__file__).parent
-# The TOML files beside the shipped recipes that are something else.
-NOT_RECIPES = ("policies", "demo_phrases", "prices")
 _TOO_DEEP = "is no recipe: lists or tables are nested too deeply in it"
 
 
@@ -93,11 +91,6 @@ class Recipe(Section):
                 'guard.quantise to "none", or train.sharding to "none"'
             )
         return self
-
-
-def shipped() -> dict[str, Path]:
-    """The names of the shipped recipes and their files, in order."""
-    return {path.stem: path for path in sorted(HERE.glob("*.toml")) if path.stem not in NOT_RECIPES}
 
 
 def load(path_or_name: str | Path) -> Recipe:

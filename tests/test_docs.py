@@ -9,9 +9,17 @@ import pytest
 
 from tests.where import ROOT
 from wizloop.loop.cli import app
-from wizloop.recipes.schema import shipped
+from wizloop.recipes.shipped import shipped
 
-PAGES = ("README.md", "docs/first-night.md", "docs/architecture.md", "docs/results.md", "docs/LOG.md")
+PAGES = (
+    "README.md",
+    "docs/first-night.md",
+    "docs/architecture.md",
+    "docs/results.md",
+    "docs/LOG.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 
 
 def text_of(page: str) -> str:
@@ -68,3 +76,12 @@ def test_every_file_and_link_on_a_page_is_there(page: str) -> None:
     gone = [file for file in files if not (ROOT / file).is_file()]
     assert gone + [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
     assert not Path(ROOT / page).read_bytes().count(b"\t")
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ".pre-commit-config.yaml", ".github/workflows/tests.yml", ".github/workflows/newest.yml"]
+)
+def test_every_target_of_make_on_a_page_is_one(page: str) -> None:
+    targets = re.findall(r"(?m)^([a-z]+):", text_of("Makefile"))
+    named = re.findall(r"(?m)(?:`|^    |run: |entry: )make ([a-z]+)", text_of(page))
+    assert set(named) <= set(targets)

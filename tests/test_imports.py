@@ -99,3 +99,11 @@ def test_a_leaf_loads_no_other_room(leaf: str) -> None:
 def test_the_view_loads_the_store_and_no_other_room() -> None:
     rooms = ["wizloop.loop", "wizloop.backends", "wizloop.recipes"]
     assert loaded("import wizloop.console.progress, wizloop.console.tables", rooms) == []
+
+
+@pytest.mark.parametrize("typed", ["wizloop start d", "wizloop status -w r"])
+def test_completion_loads_no_library_that_takes_time(typed: str) -> None:
+    asked = {"_WIZLOOP_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    script = f"import os\nos.environ.update({asked!r})\n{command()}"
+    script = script.replace("app(())", "app(prog_name='wizloop')")
+    assert loaded(script, [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "alembic", "psutil"]) == []

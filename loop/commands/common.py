@@ -11,6 +11,8 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
+from wizloop.loop.commands.completion import workspaces
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 FILE = click.Path(path_type=Path)
@@ -45,7 +47,13 @@ class _Dollars(click.FloatRange):
 ID, DOLLARS = _Id(min=0), _Dollars(min=0)
 
 in_workspace = click.option(
-    "--workspace", "-w", type=FILE, default=HERE, show_default=True, help="The folder of the run."
+    "--workspace",
+    "-w",
+    type=FILE,
+    default=HERE,
+    show_default=True,
+    shell_complete=workspaces,
+    help="The folder of the run.",
 )
 with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts, on one line.")
 

@@ -20,6 +20,7 @@ from wizloop.loop.commands.common import (
     sentences,
     with_json,
 )
+from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.measure_guard import Row
@@ -43,7 +44,12 @@ Scored = tuple["Measured", Sequence["Judged"]]
 @click.option("--group", metavar="COLUMN", help="Report by this column too: a policy, or the attack.")
 @click.option("--round", type=ROUND, help="Evaluate the champion after this round; without it, the one that stands.")
 @click.option("--model", type=FILE, help="Evaluate the model in this folder, asked as the run's recipe says.")
-@click.option("--recipe", metavar="RECIPE", help="Ask as this recipe says, with no run: a model, or the recipe's base.")
+@click.option(
+    "--recipe",
+    metavar="RECIPE",
+    shell_complete=recipe_names,
+    help="Ask as this recipe says, with no run: a model, or the recipe's base.",
+)
 @click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with pictures into this new folder.")
 @in_workspace
 @with_json

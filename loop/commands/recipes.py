@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wizloop.loop.commands.common import put, refuse, sentences, with_json
+from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
     from wizloop.recipes.reference import Key
@@ -21,9 +22,9 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
     """The shipped recipes, each with its first line."""
     if ctx.invoked_subcommand is not None:
         return
-    from wizloop.recipes import schema
+    from wizloop.recipes.shipped import shipped
 
-    found = {name: _first_comment(path) for name, path in schema.shipped().items()}
+    found = {name: _first_comment(path) for name, path in shipped().items()}
     if as_json:
         put(found)
         return
@@ -32,7 +33,7 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
 
 
 @recipes.command(short_help="A recipe as it is written, to be copied.")
-@click.argument("name")
+@click.argument("name", shell_complete=recipe_names)
 @with_json
 def show(name: str, as_json: bool) -> None:
     """A recipe as it is written, to be copied: `wizloop recipes show demo > my.toml`.

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from wizloop.loop.commands.common import FAILED, in_workspace, put, reading_a_run, sentences, with_json
+from wizloop.loop.commands.completion import recipe_names
 
 _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 
@@ -49,7 +50,7 @@ def rounds(workspace: Path, as_json: bool) -> None:
 
 
 @click.command(short_help="Whether a night can start here.")
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=recipe_names)
 @in_workspace
 @with_json
 def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:

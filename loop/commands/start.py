@@ -23,6 +23,7 @@ from wizloop.loop.commands.common import (
     say,
     sentences,
 )
+from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
     from wizloop.loop.controller.starting import Limits
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=recipe_names)
 @in_workspace
 @click.option("--headless", is_flag=True, help="Plain lines, even on a terminal.")
 @click.option("--plain", is_flag=True, help="A progress screen in place of the app.")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wizloop.backends.teachers.base import Usage
-from wizloop.recipes.schema import HERE
+from wizloop.recipes.shipped import HERE
 
 SHIPPED = HERE / "prices.toml"
 _SNAPSHOT = re.compile(r"-\d{8}$")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.where import NEEDS_SHARED_DATA, ROOT
-from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash, shipped
+from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash
 from wizloop.recipes.sections import Section
+from wizloop.recipes.shipped import shipped
 
 DEMO = 'name = "x"\nsource = "demo"\n'
 

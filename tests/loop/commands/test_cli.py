@@ -1,12 +1,16 @@
 """The command line as a whole: what can be neither printed, numbered nor written ends with a sentence."""
 
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
+from tests.where import ROOT
 from wizloop.loop.cli import app
 
 
@@ -41,3 +45,20 @@ def test_where_nothing_can_be_exported_to_is_named(
     file.touch()
     words = ("export", "1", "--format", "adapter", "--to", str(file / to), "-w", str(after_a_night))
     assert refused(status, *words) == f"wizloop: {(file / to).parent}: {why}\n"
+
+
+def commands_of_modules() -> list[str]:
+    """The commands that the modules in loop/commands define, without those of another command."""
+    paths = sorted((ROOT / "loop" / "commands").glob("*.py"))
+    modules = [import_module(f"wizloop.loop.commands.{path.stem}") for path in paths]
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, click.Command)]
+    below = {id(each) for group in found if isinstance(group, click.Group) for each in group.commands.values()}
+    return [str(each.name) for each in found if id(each) not in below]
+
+
+def test_the_help_lists_every_command_below_exactly_one_heading() -> None:
+    text = CliRunner().invoke(app, ["--help"]).stdout
+    sections = re.findall(r"(?m)^(\S.*):\n((?:  .*\n)+)", text)
+    listed = {heading: re.findall(r"(?m)^  (\w+)  ", body) for heading, body in sections if heading != "Options"}
+    assert list(listed) == ["Run a night", "Review and data", "Measure and use", "Teachers and money", "Set up"]
+    assert sorted(name for names in listed.values() for name in names) == sorted(commands_of_modules())

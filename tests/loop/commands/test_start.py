@@ -10,7 +10,7 @@ import pytest
 
 from tests.where import ROOT
 from wizloop.loop.controller import lock
-from wizloop.recipes import schema
+from wizloop.recipes import shipped
 from wizloop.store import control
 from wizloop.store.db import Store
 
@@ -84,7 +84,7 @@ def test_a_recipe_that_cannot_be_read_leaves_no_workspace_behind(tmp_path: Path)
 
 def test_another_recipe_than_the_runs_is_refused(after_a_night: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
-    recipe.write_text(schema.shipped()["demo"].read_text().replace("seed = 7", "seed = 8"))
+    recipe.write_text(shipped.shipped()["demo"].read_text().replace("seed = 7", "seed = 8"))
     assert "seed is 7 there and 8 here: take another --workspace" in refused(str(recipe), "-w", str(after_a_night))
     with Store.open(after_a_night, readonly=True) as store, store.read() as db:
         assert control.controller(db) is None

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from tests.where import ROOT, SHARED_DATA
 from wizloop.backends import devices
 from wizloop.loop.cli import app
-from wizloop.recipes.schema import load, shipped
+from wizloop.recipes.schema import load
+from wizloop.recipes.shipped import shipped
 
 LARGE = {
     "cuda-overnight-8b": ("Qwen/Qwen3-8B", 1000, 15.0),
