@@ -25,8 +25,8 @@ _GROUPS = {
     },
     "Review and data": {
         "review": "review",
-        "import": "importing",
-        "leaks": "importing",
+        "import": "import_data",
+        "leaks": "import_data",
         "audit": "audit",
     },
     "Measure and use": {

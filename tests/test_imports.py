@@ -85,11 +85,11 @@ def test_reading_the_store_loads_sqlalchemy_and_little_else() -> None:
 
 
 def test_a_command_loads_no_other() -> None:
-    others = [f"wizloop.loop.commands.{name}" for name in ("start", "watch", "importing", "evaluate", "teach")]
+    others = [f"wizloop.loop.commands.{name}" for name in ("start", "watch", "import_data", "evaluate", "teach")]
     assert loaded(command("keys", "--help"), others) == []
 
 
-@pytest.mark.parametrize("leaf", ["backends.teacher", "backends.blas", "store.db", "recipes.schema"])
+@pytest.mark.parametrize("leaf", ["backends.teachers.base", "backends.mlx.blas", "store.db", "recipes.schema"])
 def test_a_leaf_loads_no_other_room(leaf: str) -> None:
     rooms = ["loop", "tui", "backends", "store", "recipes"]
     others = [f"wizloop.{room}" for room in rooms if room != leaf.split(".")[0]]
