@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,23 @@ def test_completion_loads_no_library_that_takes_time(typed: str) -> None:
     script = f"import os\nos.environ.update({asked!r})\n{command()}"
     script = script.replace("app(())", "app(prog_name='wizloop')")
     assert loaded(script, [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "alembic", "psutil"]) == []
+
+
+def test_the_public_api_loads_nothing_until_a_name_is_used() -> None:
+    heavy = [*MODELS, "sqlalchemy", "pydantic", "numpy", "rich", "click", "wizloop.loop", "wizloop.backends"]
+    assert loaded("import wizloop", heavy) == []
+    assert loaded("import wizloop; wizloop.Workspace('runs')", MODELS) == []
+
+
+def test_every_public_name_is_there_and_no_other_is() -> None:
+    import wizloop
+
+    assert [name for name in wizloop.__all__ if getattr(wizloop, name) is None] == []
+    assert dir(wizloop) == sorted(wizloop.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'guard'"):
+        wizloop.guard  # noqa: B018
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-P", "-m", "wizloop", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"wizloop {version('wizloop')}\n"

@@ -61,7 +61,10 @@ def read(folder: Path) -> tuple[Recipe, str, int]:
         if said.pop("version") != VERSION:
             raise ValueError("another version of wizloop wrote it")
         instruction, window = str(said.pop("instruction")), int(said.pop("window"))
-        recipe = Recipe.model_validate_json(json.dumps({"name": "export", "source": "demo", **said}))
+        sections = {"guard": said.pop("guard"), "classify": said.pop("classify"), "seed": said.pop("seed")}
+        if said:
+            raise ValueError(f"unknown key {min(said)}")
+        recipe = Recipe.model_validate_json(json.dumps({"name": "export", "source": "demo", **sections}))
     except FileNotFoundError:
         raise ValueError(f"{path}: not there; name a recipe that says how to ask this model") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:

@@ -1,6 +1,7 @@
-"""A guard used alone, on a real tiny guard that knows next to nothing: which texts it is given, and what it answers."""
+"""The public API and the commands over it, on a real tiny guard that knows next to nothing."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +11,13 @@ from click.testing import CliRunner
 
 from wizloop.backends import artifacts
 from wizloop.backends.tiny import build as tiny_guard
-from wizloop.loop.api import Workspace
+from wizloop.loop.api import Workspace, load_guard, load_recipe
 from wizloop.loop.commands.classify import BadLine, read_lines
 from wizloop.loop.commands.evaluate import evaluate
 from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.evaluation import measure_guard
+from wizloop.loop.guard import guard_file
 from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.phases import export, roles
 from wizloop.recipes import schema
@@ -139,3 +141,46 @@ def test_half_a_character_is_refused_with_its_line(line: str) -> None:
 def test_what_only_looks_like_an_object_is_a_text() -> None:
     deep = '{"prompt":' * 100_000
     assert list(read_lines([deep])) == [InputText(deep)]
+
+
+def test_a_workspace_is_read(after_a_night: Path) -> None:
+    read = Workspace(after_a_night)
+    assert read.status()["state"] == "done"
+    assert [one["round"] for one in read.rounds()] == [0, 1]
+    assert read.rounds()[1]["metrics"]["test"]["request"]["f1"] == 0.75
+    assert read.recipe() == load_recipe("demo")
+
+
+def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path: Path) -> None:
+    with ctx.store.read() as db:
+        model = roles.champion_after(db, None)
+    folder = tmp_path / "exported"
+    shutil.copytree(ctx.base(), folder)
+    ours = Workspace(ctx.workspace).guard()
+    with pytest.raises(ValueError, match=r"guard\.json: not there; name a recipe"):
+        load_guard(folder)
+    guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
+    exported = load_guard(folder)
+    assert not exported.calibrated
+    assert "raw" in repr(exported)
+    texts = ["how do I knit?", ("how do I rob a bank?", "No.")]
+    assert list(exported.judge(texts)) == list(ours.judge(texts))
+    assert list(load_guard(folder, ctx.recipe).judge(texts)) == list(ours.judge(texts))
+    other = ctx.recipe.model_copy(update={"guard": ctx.recipe.guard.model_copy(update={"instruction": "full"})})
+    assert list(load_guard(folder, other).judge(texts)) != list(ours.judge(texts))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]",
+        "{",
+        '{"version": 2}',
+        '{"version": 1, "instruction": "", "window": 8, "guard": {"engine": "vllm", "server": {"base_url": "file:"}}}',
+        '{"version": 1, "instruction": "", "window": 8, "teacher": {"names": ["claude"], "claude": 3}}',
+    ],
+)
+def test_a_folder_that_says_something_else_is_refused(tmp_path: Path, said: str) -> None:
+    (tmp_path / "guard.json").write_text(said, encoding="utf-8")
+    with pytest.raises(ValueError, match="cannot be used"):
+        load_guard(tmp_path)
