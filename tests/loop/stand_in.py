@@ -62,15 +62,32 @@ class StandInGuard:
         return float(np.clip(0.5 + (0.4 if sign else -0.4) * self.skill + noise * (1.1 - self.skill), 0.01, 0.99))
 
     def _trace(self, one: Encoded, number: int, sampling: Sampling) -> Sampled:
-        noise = _noise(bytes(one.body).decode(), f"{sampling.seed}:{number}")
+        # Greedy traces are all the same, whatever the seed.
+        drawn = f"{sampling.seed}:{number}" if sampling.temperature else "greedy"
+        noise = _noise(bytes(one.body).decode(), drawn)
         p = self._p(one, " harmful")
-        label = "harmful" if p + (noise - 0.5) * 0.6 >= 0.5 else "unharmful"
+        label = "harmful" if p + _shift(p, noise, sampling) >= 0.5 else "unharmful"
         alone = b"AI assistant:\nNone" in bytes(one.body)
         rest = ("None", "None") if alone else ("compliance", label)
-        text = f"Seen {number}.\nAnswers:\nRequest: {label}\nCompletion: {rest[0]}\nResponse: {rest[1]}"
+        text = f"Seen {drawn}.\nAnswers:\nRequest: {label}\nCompletion: {rest[0]}\nResponse: {rest[1]}"
         starts = [0, *(at for at, character in enumerate(text) if character in " \n")]
-        watched: dict[str, list[tuple[float, ...]]] = {name: [(p, 1 - p)] * len(starts) for name in sampling.watch}
-        return Sampled(text, "stop", starts, [1.0 + noise] * len(starts), watched)
+        n, stop = _written([1.0 + noise] * len(starts), sampling)
+        watched: dict[str, list[tuple[float, ...]]] = {name: [(p, 1 - p)] * n for name in sampling.watch}
+        return Sampled(text[: [*starts, len(text)][n]], stop, starts[:n], [1.0 + noise] * n, watched)
+
+
+def _shift(p: float, noise: float, sampling: Sampling) -> float:
+    """Return how far a draw is from the guard's own probability; 0 where the likelier label fills the nucleus."""
+    return 0.0 if max(p, 1 - p) >= sampling.top_p else (noise - 0.5) * 0.6 * (sampling.temperature / 0.7)
+
+
+def _written(confidences: Sequence[float], sampling: Sampling) -> tuple[int, str]:
+    """Return how many tokens are written and why no more: the monitor looks at each, as in backends/sampling.py."""
+    monitor = sampling.monitor() if sampling.monitor else None
+    for n, confidence in enumerate(confidences, start=1):
+        if monitor is not None and monitor.push(confidence):
+            return n, "cut"
+    return len(confidences), "stop"
 
 
 class StandIn:
