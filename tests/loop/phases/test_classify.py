@@ -158,8 +158,7 @@ def test_sampling_goes_on_until_the_traces_agree(read: Night) -> None:
     with read.store.read() as db:
         tasks = {one.id: str(main_task(one)) for one in samples.get(db, list(traces))}
     answers = {
-        sample: [trace.verdict[tasks[sample]] for trace in of_one if trace.verdict]
-        for sample, of_one in traces.items()
+        sample: [trace.verdict[tasks[sample]] for trace in of_one if trace.verdict] for sample, of_one in traces.items()
     }
     agree = {sample for sample, of_one in answers.items() if len(set(of_one)) == 1}
     assert {sample for sample, of_one in traces.items() if len(of_one) < 4} <= agree
