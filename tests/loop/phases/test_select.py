@@ -128,7 +128,7 @@ def test_diversity_takes_the_policy_that_was_picked_least(read: Night, tmp_path:
     night = selected(read, tmp_path / "a", budget=20, shares=shares(diversity=0.5, low_confidence=0.5), **APART)
     known, prompts = policies_of(night.recipe), pool(night)
     policy = {id: touched_policy(one.prompt, known, night.recipe) for id, one in prompts.items()}
-    times = {one: 0 for one in {*policy.values()}}
+    times = dict.fromkeys(policy.values(), 0)
     for one in reasons(night)["low_confidence"]:
         times[policy[one.sample_id]] += 1
     for one in reasons(night)["diversity"]:
