@@ -32,8 +32,8 @@ STEPS = 12
 class StandInGuard:
     """Knows a harmful request by one of a few words, the surer the more `skill` it has; each text has its own noise."""
 
-    def __init__(self, skill: float) -> None:
-        self.skill = skill
+    def __init__(self, skill: float, at_once: list[int]) -> None:
+        self.skill, self.at_once = skill, at_once
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
         body = "".join(part.text for part in prompt.parts) + prompt.opening
@@ -43,10 +43,12 @@ class StandInGuard:
         return len(text.split())
 
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        self.at_once.append(len(prompts))
         p = np.array([self._p(one, choice.words[0]) for one in prompts])
         return np.stack([p, 1 - p], axis=1)
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        self.at_once.append(len(prompts))
         drawn = []
         for index, one in enumerate(prompts):
             traces = [self._trace(one, number, sampling) for number in range(sampling.least)]
@@ -99,11 +101,13 @@ class StandIn:
     def __init__(self, breaks: bool = False) -> None:
         self.breaks = breaks
         self.trained: list[str] = []
+        self.at_once: list[int] = []
+        """How many prompts each question to a guard had."""
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> StandInGuard:
         held = adapter or Path(base)
         found = held / WEIGHTS
-        return StandInGuard(json.loads(found.read_text())["skill"] if found.is_file() else 0.0)
+        return StandInGuard(json.loads(found.read_text())["skill"] if found.is_file() else 0.0, self.at_once)
 
     def build_tiny(self, folder: Path, texts: Sequence[str], *, progress: Any, **_: Any) -> None:
         progress("reading", 1, 1)
