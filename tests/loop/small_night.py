@@ -1,6 +1,7 @@
 """A short night in one process on the stand-in backend, phase by phase, and the rows that it leaves."""
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from wizloop.store import (
     teacher_calls,
     training,
 )
-from wizloop.store.db import Store
+from wizloop.store.db import Connection, Store
 
 ROUNDS = 1
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -52,17 +53,21 @@ class Night:
         self.backend = StandIn(**how)
         self.store = Store.create(folder)
         with self.store.write() as db:
-            control.create_run(
-                db,
-                name=asked.name,
-                recipe_json=canonical_json(asked),
-                recipe_hash=recipe_hash(asked),
-                seed=asked.seed,
-                cap_micro=None,
-                until=None,
-                rounds_wanted=asked.rounds,
-                now=NOW,
-            )
+            if control.get_run(db) is None:
+                self._begin(db)
+
+    def _begin(self, db: Connection) -> None:
+        control.create_run(
+            db,
+            name=self.recipe.name,
+            recipe_json=canonical_json(self.recipe),
+            recipe_hash=recipe_hash(self.recipe),
+            seed=self.recipe.seed,
+            cap_micro=None,
+            until=None,
+            rounds_wanted=self.recipe.rounds,
+            now=NOW,
+        )
 
     def phase(self, round: int, phase: str, stop_asked: Callable[[], bool] = lambda: False) -> str | None:
         with self.store.write() as db:
@@ -74,10 +79,21 @@ class Night:
         )
         return order.load(phase)(context)
 
+    def round(self, number: int, through: str = order.PHASES[-1]) -> None:
+        """Run the phases of a round up to and including one."""
+        for phase in order.phases_of(number):
+            self.phase(number, phase)
+            if phase == through:
+                return
+
+    def copy(self, folder: Path, asked: Recipe | None = None) -> "Night":
+        """Go on from here in another folder, with another recipe or the same."""
+        shutil.copytree(self.folder, folder)
+        return Night(folder, asked or self.recipe)
+
     def all(self) -> None:
         for round in range(ROUNDS + 1):
-            for phase in order.phases_of(round):
-                self.phase(round, phase)
+            self.round(round)
 
     def rows(self) -> dict[str, Any]:
         """Everything that must be the same whatever interrupted the night."""

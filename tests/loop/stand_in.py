@@ -32,8 +32,8 @@ STEPS = 12
 class StandInGuard:
     """Knows a harmful request by one of a few words, the surer the more `skill` it has; each text has its own noise."""
 
-    def __init__(self, skill: float) -> None:
-        self.skill = skill
+    def __init__(self, skill: float, at_once: list[int]) -> None:
+        self.skill, self.at_once = skill, at_once
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
         body = "".join(part.text for part in prompt.parts) + prompt.opening
@@ -43,10 +43,12 @@ class StandInGuard:
         return len(text.split())
 
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        self.at_once.append(len(prompts))
         p = np.array([self._p(one, choice.words[0]) for one in prompts])
         return np.stack([p, 1 - p], axis=1)
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        self.at_once.append(len(prompts))
         drawn = []
         for index, one in enumerate(prompts):
             traces = [self._trace(one, number, sampling) for number in range(sampling.least)]
@@ -62,15 +64,32 @@ class StandInGuard:
         return float(np.clip(0.5 + (0.4 if sign else -0.4) * self.skill + noise * (1.1 - self.skill), 0.01, 0.99))
 
     def _trace(self, one: Encoded, number: int, sampling: Sampling) -> Sampled:
-        noise = _noise(bytes(one.body).decode(), f"{sampling.seed}:{number}")
+        # Greedy traces are all the same, whatever the seed.
+        drawn = f"{sampling.seed}:{number}" if sampling.temperature else "greedy"
+        noise = _noise(bytes(one.body).decode(), drawn)
         p = self._p(one, " harmful")
-        label = "harmful" if p + (noise - 0.5) * 0.6 >= 0.5 else "unharmful"
+        label = "harmful" if p + _shift(p, noise, sampling) >= 0.5 else "unharmful"
         alone = b"AI assistant:\nNone" in bytes(one.body)
         rest = ("None", "None") if alone else ("compliance", label)
-        text = f"Seen {number}.\nAnswers:\nRequest: {label}\nCompletion: {rest[0]}\nResponse: {rest[1]}"
+        text = f"Seen {drawn}.\nAnswers:\nRequest: {label}\nCompletion: {rest[0]}\nResponse: {rest[1]}"
         starts = [0, *(at for at, character in enumerate(text) if character in " \n")]
-        watched: dict[str, list[tuple[float, ...]]] = {name: [(p, 1 - p)] * len(starts) for name in sampling.watch}
-        return Sampled(text, "stop", starts, [1.0 + noise] * len(starts), watched)
+        n, stop = _written([1.0 + noise] * len(starts), sampling)
+        watched: dict[str, list[tuple[float, ...]]] = {name: [(p, 1 - p)] * n for name in sampling.watch}
+        return Sampled(text[: [*starts, len(text)][n]], stop, starts[:n], [1.0 + noise] * n, watched)
+
+
+def _shift(p: float, noise: float, sampling: Sampling) -> float:
+    """Return how far a draw is from the guard's own probability; 0 where the likelier label fills the nucleus."""
+    return 0.0 if max(p, 1 - p) >= sampling.top_p else (noise - 0.5) * 0.6 * (sampling.temperature / 0.7)
+
+
+def _written(confidences: Sequence[float], sampling: Sampling) -> tuple[int, str]:
+    """Return how many tokens are written and why no more: the monitor looks at each, as in backends/sampling.py."""
+    monitor = sampling.monitor() if sampling.monitor else None
+    for n, confidence in enumerate(confidences, start=1):
+        if monitor is not None and monitor.push(confidence):
+            return n, "cut"
+    return len(confidences), "stop"
 
 
 class StandIn:
@@ -82,11 +101,13 @@ class StandIn:
     def __init__(self, breaks: bool = False) -> None:
         self.breaks = breaks
         self.trained: list[str] = []
+        self.at_once: list[int] = []
+        """How many prompts each question to a guard had."""
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> StandInGuard:
         held = adapter or Path(base)
         found = held / WEIGHTS
-        return StandInGuard(json.loads(found.read_text())["skill"] if found.is_file() else 0.0)
+        return StandInGuard(json.loads(found.read_text())["skill"] if found.is_file() else 0.0, self.at_once)
 
     def build_tiny(self, folder: Path, texts: Sequence[str], *, progress: Any, **_: Any) -> None:
         progress("reading", 1, 1)

@@ -1,6 +1,5 @@
 """All phases of two rounds on a small demo pool: what they leave behind, and that nothing is done twice."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,18 +73,6 @@ def test_a_member_is_asked_about_what_no_miner_before_it_found_hard(night: Night
             assert theirs <= asked[at]
             assert asked[at + 1] == asked[at] - theirs
         assert len(asked[2]) < len(asked[0])
-
-
-def test_only_the_least_certain_share_of_the_pool_gets_traces(night: Night) -> None:
-    with night.store.read() as db:
-        record = steps.get_round(db, 1)
-        champion = models.by_name(db, "r00")
-        assert champion is not None
-        of_pool = predictions.of_model(db, champion.id, "pool")
-    assert record is not None
-    assert record.record["classify"]["pool_read"] == len(of_pool)
-    if not json.loads(champion.calibration_json or "{}")["measure"].startswith(("votes", "deepconf", "margin_traces")):
-        assert sum(one.n_traces > 0 for one in of_pool) == len(of_pool) // 4
 
 
 def test_an_export_has_a_card_and_whole_files(night: Night) -> None:
