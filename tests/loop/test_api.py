@@ -163,7 +163,7 @@ def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path
     exported = load_guard(folder)
     assert not exported.calibrated
     assert "raw" in repr(exported)
-    texts = ["how do I knit?", ("how do I rob a bank?", "No.")]
+    texts: list[str | tuple[str, str | None]] = ["how do I knit?", ("how do I rob a bank?", "No.")]
     assert list(exported.judge(texts)) == list(ours.judge(texts))
     assert list(load_guard(folder, ctx.recipe).judge(texts)) == list(ours.judge(texts))
     other = ctx.recipe.model_copy(update={"guard": ctx.recipe.guard.model_copy(update={"instruction": "full"})})

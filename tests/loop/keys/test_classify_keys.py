@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.loop.small_night import Night, recipe
-from wizloop.loop.phases.calibration import Calibration
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.store import models, predictions, samples
 from wizloop.store.predictions import GuardTrace, Prediction
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.loop.small_night import Night, recipe
 from wizloop.loop.guard.rendering import main_task
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.uncertainty import disagreement
-from wizloop.loop.phases.calibration import Calibration
 from wizloop.store import control, models, predictions, samples, selections, steps
 from wizloop.store.predictions import GuardTrace, Prediction
 
