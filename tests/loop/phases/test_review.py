@@ -47,7 +47,12 @@ def test_the_rule(rule: Rule, label: str | None, p: float | None, word: str, exp
 
 def pair(**verdict: str) -> TeacherTrace:
     """Return a trace about a prompt with its response; nothing is harmful and nothing refused, save what is said."""
-    said = {"request": "unharmful", "completion": "compliance", "response": "unharmful", **verdict}
+    said: dict[str, str | None] = {
+        "request": "unharmful",
+        "completion": "compliance",
+        "response": "unharmful",
+        **verdict,
+    }
     return replace(trace("unharmful"), verdict=said)
 
 

@@ -213,6 +213,7 @@ def picked(ctx: Context, prompt: str, rank: int | None = 9, round: int = 0, **sa
         id = samples.ids(db, new.split)[-1]
         if rank is not None:
             steps.begin_round(db, round, None, NOW)
+            steps.begin_step(db, round, "teach", NOW)
             selections.add(db, [selections.Selection(round, id, "random", 0.0, rank, None, "By chance.")])
         return id
 
@@ -228,6 +229,15 @@ def test_what_the_round_picked_and_nobody_taught_is_asked_by_rank(ctx: Context) 
     teacher = Counting((*PROMPTS, "first", "not picked", "of the next round", "left out"))
     assert teach(ctx, [teacher]) == "4 of 5 taught; 1 without an answer"
     assert teacher.asked == ["first", *PROMPTS[1:]]
+
+
+def test_a_rounds_calls_and_traces_are_its_own(ctx: Context) -> None:
+    id = picked(ctx, "of the next round", round=1)
+    assert teach(replace(ctx, round=1), [Counting(["of the next round"])]) == "1 of 1 taught"
+    with ctx.store.read() as db:
+        assert [call.sample_id for call in teaching.calls(db, 1)] == [id]
+        assert [one.sample_id for one in teaching.traces(db, 1)] == [id]
+        assert teaching.calls(db, 0) == []
 
 
 @pytest.mark.parametrize(("sees_label", "seen"), [(True, {"request": "unharmful"}), (False, None)])
@@ -307,6 +317,7 @@ def test_what_a_person_wants_asked_again_is_asked_in_the_round_that_comes(ctx: C
     with ctx.store.write() as db:
         control.set_limits(db, cap_micro=None)
         steps.begin_round(db, 1, None, NOW)
+        steps.begin_step(db, 1, "teach", NOW)
         teaching.replan(db, [call.id for call in teaching.ambiguous(db)], 1)
     teach(replace(ctx, round=1), [paid])
     assert paid.asked == [*PROMPTS[1:], PROMPTS[0]]
