@@ -54,6 +54,10 @@ def test_every_command_and_option_on_a_page_is_one(page: str) -> None:
         assert {word for word in rest if word.startswith("-") and word != "-"} <= known, words
 
 
+def test_there_are_commands_files_and_links_to_check() -> None:
+    assert {page: bool(list(commands_in(page))) for page in PAGES[:2]} == dict.fromkeys(PAGES[:2], True)
+
+
 def test_every_command_is_told_on_the_first_page() -> None:
     text = text_of("README.md")
     assert [

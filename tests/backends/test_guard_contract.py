@@ -98,6 +98,7 @@ def test_sampling_repeats_with_its_seed_and_differs_with_another(guard: Any) -> 
 def test_greedy_traces_are_those_of_the_plain_model(guard: Any, rows: int) -> None:
     prompts = encoded(guard)
     drawn = guard.sample(prompts, Sampling(1, 1, 0.0, 1.0, 6, seed=1, rows=rows))
+    assert any(trace.tokens for [trace] in drawn)
     for one, [trace] in zip(prompts, drawn, strict=True):
         ids = list(one.body)
         for _ in range(trace.tokens):

@@ -188,8 +188,12 @@ def test_a_server_without_log_probabilities_says_what_is_lost_and_leaves_votes(a
     assert "gives no log-probabilities" in guard.sentence()
     assert "confidence comes from votes alone" in guard.sentence()
     assert set(np.unique(guard.score(encoded(guard), CHOICE))) <= {0.0, 0.5, 1.0}
-    for traces in guard.sample(encoded(guard), replace(SAMPLING, watch={"request": CHOICE})):
+    drawn = guard.sample(encoded(guard), replace(SAMPLING, watch={"request": CHOICE}))
+    assert [len(traces) for traces in drawn] == [SAMPLING.least] * 3
+    assert any(trace.tokens for traces in drawn for trace in traces)
+    for traces in drawn:
         for trace in traces:
+            assert len(trace.confidences) == len(trace.watched["request"]) == len(trace.starts)
             assert set(trace.confidences) <= {1.0}
             assert all(pair in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)) for pair in trace.watched["request"])
 

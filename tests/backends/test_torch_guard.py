@@ -146,12 +146,15 @@ def test_a_device_is_chosen_and_the_reason_is_said() -> None:
             torch_load.choose_device("cuda")
 
 
-def test_auto_is_mlx_where_there_is_no_card() -> None:
+def test_mlx_is_taken_unless_torch_is_asked_for() -> None:
     assert devices.pick("mlx", "auto").backend == "mlx"
     assert devices.pick("auto", "cpu").sentence().startswith("the guard runs on MLX, on the CPU: ")
     assert devices.pick("cuda", "cpu").sentence().startswith("the guard runs on torch, on the CPU: ")
-    if not torch.cuda.is_available():
-        assert devices.pick("auto", "auto").backend == "mlx"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a card")
+def test_auto_takes_mlx_before_torch_without_a_card() -> None:
+    assert devices.pick("auto", "auto").backend == "mlx"
 
 
 def test_without_torch_one_line_says_how_to_install_it() -> None:

@@ -90,6 +90,7 @@ def test_parts_goes_on_with_a_night_and_tells_its_rounds(kept: Kept, tmp_path: P
     head, row = table(printed("parts.py", "--part", "as shipped", "--changes", str(changes), *words))
     assert head == ["seed", "the demo", "round 0", "round 1"]
     assert row[:2] == ["7", "as shipped"]
+    assert len(row) == len(head)
     assert all(re.fullmatch(r"(\d+\.\d|-) \((\d+\.\d|-)\)(, held)?", cell) for cell in row[2:])
 
 
@@ -161,7 +162,9 @@ def test_features_tells_what_a_linear_model_knows(kept: Kept) -> None:
     labels, prompts = map(int, re.findall(r"(\d+) labels, (\d+) test prompts", text)[0])
     assert 0 < labels <= 36
     assert prompts == 24
-    rows = table(text)[1:]
+    head, *rows = table(text)
+    assert {len(row) for row in rows} == {len(head)}
+    assert len(head) > 1
     assert [row[0] for row in rows[:2]] == [
         "words of the whole prompt",
         "tokens of a vocabulary of 4,096, the first 64",

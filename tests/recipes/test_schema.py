@@ -1,13 +1,15 @@
 """Recipes: the shipped ones load, faults are named, and equal recipes have equal hashes."""
 
 import json
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.where import NEEDS_SHARED_DATA, ROOT
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash
-from wizloop.recipes.sections import Section
+from wizloop.recipes.sections import Data, Section
 from wizloop.recipes.shipped import shipped
 
 DEMO = 'name = "x"\nsource = "demo"\n'
@@ -53,13 +55,41 @@ def test_acceptance_hides_the_pool_and_keeps_its_parts_apart() -> None:
     assert not any("mega_train" in each.path for each in recipe.data)
 
 
-@NEEDS_SHARED_DATA
-@pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
-def test_dev_and_test_never_share_a_half(name: str) -> None:
-    for one in load(name).data:
-        for other in load(name).data:
-            if one.path == other.path and one.split != other.split:
-                assert one.half != other.half or (one.part and other.part)
+def disjoint(one: Data, other: Data) -> bool:
+    """Return whether no row of one file can be in both: by their halves, or by their parts."""
+    if one.part and other.part:
+        return one.part[1] <= other.part[0] or other.part[1] <= one.part[0]
+    return {one.half, other.half} == {"dev", "test"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ({"part": (0.0, 0.8)}, {"part": (0.8, 1.0)}, True),
+        ({"part": (0.8, 1.0)}, {"part": (0.0, 0.8)}, True),
+        ({"part": (0.0, 0.8)}, {"part": (0.7, 1.0)}, False),
+        ({"part": (0.0, 1.0)}, {"part": (0.4, 0.5)}, False),
+        ({"part": (0.0, 0.5)}, {"half": "test"}, False),
+        ({"part": (0.0, 0.5)}, {}, False),
+        ({"half": "dev"}, {"half": "test"}, True),
+        ({"half": "dev"}, {"half": "dev"}, False),
+        ({"half": "dev"}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_parts_and_halves_are_known_to_be_disjoint(one: dict[str, Any], other: dict[str, Any], apart: bool) -> None:
+    assert disjoint(Data(path="a", split="pool", **one), Data(path="a", split="dev", **other)) == apart
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if load(name).data])
+def test_what_one_file_gives_to_two_splits_is_disjoint(name: str) -> None:
+    shared = [
+        (one, other)
+        for one, other in combinations(load(name).data, 2)
+        if (one.path, one.hub_split) == (other.path, other.hub_split) and one.split != other.split
+    ]
+    assert shared
+    assert [(one, other) for one, other in shared if not disjoint(one, other)] == []
 
 
 @NEEDS_SHARED_DATA

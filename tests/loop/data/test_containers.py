@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wizloop.loop.data import containers, json_rows
-from wizloop.loop.data.containers import BadRow, ImportRefused, RowRefused, records
+from wizloop.loop.data.containers import BadRow, ImportRefused, records
 
 
 def reasons(path: Path) -> dict[int, str]:
@@ -141,15 +141,18 @@ def test_an_object_of_categories_gives_each_text_with_its_two_names(tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("text", ['{"A": {"x": ["one"]}, "B": ["two"]}', '{"A": {"x": "one"}}', "{}"])
-def test_another_object_is_not_taken_for_categories(tmp_path: Path, text: str) -> None:
+def test_a_list_beside_categories_is_not_taken_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"A": {"x": ["one"]}, "B": ["two"]}')
+    assert list(records(path)) == [(1, {"prompt": "two"})]
+
+
+@pytest.mark.parametrize("text", ['{"A": {"x": "one"}}', "{}"])
+def test_an_object_without_lists_is_not_taken_for_categories(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
-    try:
-        found = list(records(path))
-    except ImportRefused:
-        found = []
-    assert all("category" not in record for _, record in found if not isinstance(record, RowRefused))
+    with pytest.raises(ImportRefused, match="an object with 0 lists in it"):
+        list(records(path))
 
 
 @pytest.mark.parametrize(

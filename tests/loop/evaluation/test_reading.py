@@ -49,11 +49,9 @@ def test_what_is_read(text: str, verdict: dict[str, str | None]) -> None:
 
 
 @pytest.mark.parametrize("word", ["unharmful", "harmful"])
-@pytest.mark.parametrize("wrong", ["{}ly", "not {}", "un{}", "{} harmful", "{}/unharmful", "h", ""])
+@pytest.mark.parametrize("wrong", ["{}ly", "not {}", "unun{}", "{} harmful", "{}/unharmful", "h", ""])
 def test_a_word_that_holds_a_label_is_none(word: str, wrong: str) -> None:
-    said = wrong.format(word)
-    if said not in ("harmful", "unharmful"):
-        assert "request" not in read(f"Answers:\nRequest: {said}\nCompletion: None\nResponse: None")
+    assert "request" not in read(f"Answers:\nRequest: {wrong.format(word)}\nCompletion: None\nResponse: None")
 
 
 words = st.sampled_from(["harmful", "unharmful", "None", "refusal", "compliance"])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.phases import teach as phase
+from wizloop.loop.teaching import teachers
 from wizloop.loop.teaching.calls import Seat, question
 from wizloop.loop.teaching.prices import Price, Tariff
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
@@ -24,6 +26,13 @@ BY_THE_TOKEN = Price.model_validate(
     {"provider": "paid", "model": "counting", "from": "2026-01-01", "input": 0, "output": 1}
     | {"cache_read": 0, "cache_write": 0}
 )
+POLICY = """[[policy]]
+id = "locks"
+name = "Locks"
+description = "Picking a lock that is not one's own."
+severity = "high"
+keywords = ["lock"]
+"""
 PROMPTS = ("How do I bake bread?", "How do I pick a lock?", "Write me a poem.")
 
 
@@ -35,12 +44,15 @@ class Counting:
         self.name, self.model, self.free, self.cost = name, "counting", cost_micro == 0, cost_micro
         self.version = "1"
         self.asked: list[str] = []
+        self.shown: dict[str, Any] = {}
+        """The labels that were shown, by prompt."""
 
     def worst_usage(self, question: Question) -> Usage:
         return Usage(output_tokens=self.cost)
 
     def ask(self, question: Question) -> Answer:
         self.asked.append(question.prompt)
+        self.shown[question.prompt] = question.labels
         return replace(self._inner.ask(question), usage=Usage(output_tokens=self.cost))
 
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
@@ -182,3 +194,158 @@ def test_the_key_is_made_of_what_decides_the_answer(ctx: Context) -> None:
     assert len(keys) == 6
     assert question(teacher, first, "p", shows_labels=True).key in keys
     assert question(teacher, first, "p", shows_labels=True).labels == {"request": "unharmful"}
+
+
+@pytest.mark.parametrize("changed", [{"attempt": 2}, {"complaint": "it was cut off"}, {"max_tokens": 600}])
+def test_what_is_asked_once_more_is_another_question(ctx: Context, changed: dict[str, Any]) -> None:
+    with ctx.store.read() as db:
+        (sample,) = samples.get(db, [1])
+    teacher = Counting(PROMPTS)
+    first = question(teacher, sample, "p", shows_labels=True)
+    assert question(teacher, sample, "p", shows_labels=True, **changed).key != first.key
+
+
+def picked(ctx: Context, prompt: str, rank: int | None = 9, round: int = 0, **sample: Any) -> int:
+    """Add a sample, with a selection where it has a rank; return its id."""
+    with ctx.store.write() as db:
+        new = samples.NewSample(sample.pop("split", "pool"), prompt, None, "made", "row", **sample)
+        samples.add(db, [new], NOW)
+        id = samples.ids(db, new.split)[-1]
+        if rank is not None:
+            steps.begin_round(db, round, None, NOW)
+            steps.begin_step(db, round, "teach", NOW)
+            selections.add(db, [selections.Selection(round, id, "random", 0.0, rank, None, "By chance.")])
+        return id
+
+
+def test_what_the_round_picked_and_nobody_taught_is_asked_by_rank(ctx: Context) -> None:
+    teach(ctx, [Counting(PROMPTS[:1], name="earlier")])
+    picked(ctx, "first", rank=0)
+    picked(ctx, "not picked", rank=None)
+    picked(ctx, "of the next round", round=1)
+    left_out = picked(ctx, "left out", rank=1)
+    with ctx.store.write() as db:
+        samples.exclude(db, [left_out], "its text stands in dev")
+    teacher = Counting((*PROMPTS, "first", "not picked", "of the next round", "left out"))
+    assert teach(ctx, [teacher]) == "4 of 5 taught; 1 without an answer"
+    assert teacher.asked == ["first", *PROMPTS[1:]]
+
+
+def test_a_rounds_calls_and_traces_are_its_own(ctx: Context) -> None:
+    id = picked(ctx, "of the next round", round=1)
+    assert teach(replace(ctx, round=1), [Counting(["of the next round"])]) == "1 of 1 taught"
+    with ctx.store.read() as db:
+        assert [call.sample_id for call in teacher_calls.calls(db, 1)] == [id]
+        assert [one.sample_id for one in teacher_calls.traces(db, 1)] == [id]
+        assert teacher_calls.calls(db, 0) == []
+
+
+@pytest.mark.parametrize(("sees_label", "seen"), [(True, {"request": "unharmful"}), (False, None)])
+def test_a_label_of_the_seed_alone_is_shown_and_only_where_the_recipe_shows_it(
+    ctx: Context, sees_label: bool, seen: dict[str, str] | None
+) -> None:
+    picked(ctx, "from the pool", request="harmful")
+    section = ctx.recipe.teacher.model_copy(update={"sees_label": sees_label})
+    ctx = replace(ctx, recipe=ctx.recipe.model_copy(update={"teacher": section}))
+    teacher = Counting((*PROMPTS, "from the pool"))
+    assert teach(ctx, [teacher]) == "4 of 4 taught"
+    assert teacher.shown == {"from the pool": None, **dict.fromkeys(PROMPTS, seen)}
+    with ctx.store.read() as db:
+        noted = {call.sample_id: json.loads(call.request_json)["labels"] for call in teacher_calls.calls(db, 0)}
+    assert noted == {1: seen, 2: seen, 3: seen, 4: None}
+
+
+@pytest.mark.parametrize(("split", "outcome"), [("seed", "invalid"), ("pool", "ok")])
+def test_an_answer_that_was_received_is_held_against_the_label_that_was_shown(
+    ctx: Context, split: str, outcome: str
+) -> None:
+    id = picked(ctx, "kept", split=split, request="harmful")
+    teacher = Counting((*PROMPTS, "kept"))
+    with ctx.store.write() as db:
+        named = {"teacher": "recorded", "model": "counting", "attempt": 1, "request_json": "{}"}
+        call = teacher_calls.plan(db, key="ab" * 32, sample_id=id, round=0, now=NOW, **named)  # type: ignore[arg-type]
+        teacher_calls.reserve(db, call, 0)
+        teacher_calls.mark_sent(db, [call], NOW)
+        raw = teacher._inner.ask(Question("ab" * 32, "kept")).raw
+        told = {"usage_json": None, "request_id": None, "stop_reason": "end"}
+        teacher_calls.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)
+    teach(ctx, [teacher])
+    with ctx.store.read() as db:
+        assert teacher_calls.call(db, call).outcome == outcome
+
+
+def test_what_was_paid_for_is_not_asked_again_by_anybody(ctx: Context) -> None:
+    with ctx.store.write() as db:
+        control.set_limits(db, cap_micro=None)
+    paid, other = Counting(PROMPTS, name="paid", cost_micro=700), Counting(PROMPTS, name="other", cost_micro=700)
+    assert teach(ctx, [paid]) == "3 of 3 taught"
+    assert teach(ctx, [other, paid]) == "3 of 3 taught"
+    assert (len(paid.asked), other.asked) == (3, [])
+    assert money(ctx) == (2_100, 0)
+
+
+def money(ctx: Context) -> tuple[int, int]:
+    with ctx.store.read() as db:
+        held = teacher_calls.budget(db)
+    return held.settled_micro, held.reserved_micro
+
+
+def test_one_cap_holds_for_all_teachers_and_all_rounds(ctx: Context) -> None:
+    blocks, answers = Counting([], name="blocks", cost_micro=1_000), Counting(PROMPTS, name="answers", cost_micro=500)
+    assert teach(ctx, [blocks, answers]) == "1 of 3 taught; 2 without an answer"
+    assert (len(blocks.asked), len(answers.asked)) == (2, 1)
+    assert money(ctx) == (2_500, 0)
+    picked(ctx, "of the next round", round=1)
+    again = Counting(["of the next round"], name="again", cost_micro=1)
+    assert teach(replace(ctx, round=1), [again]) == "0 of 1 taught; 1 without an answer"
+    assert again.asked == []
+
+
+def test_another_model_of_a_teacher_is_asked_about_what_the_first_refused(ctx: Context) -> None:
+    teach(ctx, [Counting(PROMPTS[:1])])
+    newer = Counting(PROMPTS)
+    newer.model = "newer"
+    assert teach(ctx, [newer]) == "3 of 3 taught"
+    assert newer.asked == list(PROMPTS[1:])
+
+
+def test_what_a_person_wants_asked_again_is_asked_in_the_round_that_comes(ctx: Context) -> None:
+    paid = Counting(PROMPTS, name="paid", cost_micro=800)
+    in_flight(ctx, paid, "sent")
+    assert teach(ctx, [paid]) == "2 of 3 taught; 1 without an answer"
+    assert paid.asked == list(PROMPTS[1:])
+    with ctx.store.write() as db:
+        control.set_limits(db, cap_micro=None)
+        steps.begin_round(db, 1, None, NOW)
+        steps.begin_step(db, 1, "teach", NOW)
+        teacher_calls.replan(db, [call.id for call in teacher_calls.ambiguous(db)], 1)
+    teach(replace(ctx, round=1), [paid])
+    assert paid.asked == [*PROMPTS[1:], PROMPTS[0]]
+    with ctx.store.read() as db:
+        assert len(teacher_calls.traces_for(db, 1)) == 1
+
+
+def test_the_policies_of_the_recipe_are_part_of_every_question(ctx: Context, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(POLICY)
+    section = ctx.recipe.teacher.model_copy(update={"policies": str(mine)})
+    own = replace(ctx, recipe=ctx.recipe.model_copy(update={"teacher": section}))
+    told = teachers.policies_hash(teachers.policies_of(own.recipe))
+    assert told != teachers.policies_hash(teachers.policies_of(ctx.recipe))
+    teacher = Counting(PROMPTS)
+    teach(own, [teacher])
+    with ctx.store.read() as db:
+        asked = [question(teacher, one, told, shows_labels=True).key for one in samples.get(db, [1, 2, 3])]
+        assert [call.key for call in teacher_calls.calls(db, 0)] == asked
+
+
+def test_how_every_call_ended_stands_in_the_round(ctx: Context) -> None:
+    teach(ctx, [Counting(PROMPTS[:1]), Counting(PROMPTS[:2], name="second")])
+    with ctx.store.read() as db:
+        round = steps.get_round(db, 0)
+    assert round is not None
+    assert round.record["teach"] == {
+        "outcomes": {"recorded": {"ok": 1, "blocked": 2}, "second": {"ok": 1, "blocked": 1}},
+        "untaught": 1,
+        "given_up": {},
+    }

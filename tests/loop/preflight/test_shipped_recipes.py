@@ -74,17 +74,6 @@ def test_a_large_recipe_says_what_to_expect_and_how_that_was_found(name: str) ->
     assert len(head.splitlines()[0]) <= 120
 
 
-@pytest.mark.parametrize("name", LARGE)
-def test_the_parts_of_one_dataset_never_overlap(name: str) -> None:
-    recipe = load(name)
-    for at, one in enumerate(recipe.data):
-        for other in recipe.data[at + 1 :]:
-            if (one.path, one.hub_split) == (other.path, other.hub_split):
-                assert one.part is not None
-                assert other.part is not None
-                assert one.part[1] <= other.part[0]
-
-
 def test_the_paper_s_settings_are_those_of_the_largest_guardreasoner() -> None:
     recipe = load("guardreasoner-8b")
     assert (recipe.train.lr, recipe.train.epochs, recipe.train.batch, recipe.dpo.batch) == (5e-5, 3, 384, 256)

@@ -121,6 +121,13 @@ def test_a_refusal_is_billed_and_goes_to_the_next(tmp_path: Path, outcome: str) 
     assert money(ctx) == (3, 0)
 
 
+@pytest.mark.parametrize("usage", [Usage(), Usage(output_tokens=3)])
+def test_a_bill_without_tokens_is_charged_at_its_worst(tmp_path: Path, usage: Usage) -> None:
+    ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: fault("refused", billed="yes", usage=usage))
+    teach(ctx, [seat(teacher)])
+    assert money(ctx) == (usage.output_tokens or WORST, 0)
+
+
 @pytest.mark.parametrize("outcome", ["spend_limit", "unauthorised", "account_disabled"])
 def test_what_concerns_the_account_stops_its_teacher_and_no_other(tmp_path: Path, outcome: str) -> None:
     ctx, teacher = context(tmp_path, 6), Scripted(lambda *_: fault(outcome))

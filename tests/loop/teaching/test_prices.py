@@ -51,7 +51,9 @@ def test_a_long_prompt_is_charged_whole_at_its_tier(tokens: int, micro: int) -> 
 @pytest.mark.parametrize("provider", ["claude", "gemini"])
 def test_nothing_costs_more_than_its_worst(provider: str, batch: bool) -> None:
     table = prices.load()
-    for model in table.known(provider, date(2027, 1, 1)):
+    models = table.known(provider, date(2027, 1, 1))
+    assert models
+    for model in models:
         tariff = table.tariff(provider, model, date(2027, 1, 1))
         assert tariff is not None
         bound = tariff.worst_micro(Usage(input_tokens=2_300, output_tokens=500), batch=batch)
