@@ -10,7 +10,7 @@ import pytest
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.guard.rendering import main_task
-from wizloop.loop.phases.calibration import Calibration, DevRow, calibrate
+from wizloop.loop.phases.calibration import Calibration, DevRow, calibrate, value_of
 from wizloop.loop.phases.measured import labels_of
 from wizloop.loop.words import LABELS, LETS_THROUGH
 from wizloop.store import control, evaluations, events, models, predictions, samples, steps
@@ -122,6 +122,18 @@ def test_dev_is_judged_beside_the_members_and_test_alone(measured: Night) -> Non
     for name in ("r00-m1", "r00-m2"):
         assert len(answers(measured, name, "dev")) == 40
         assert answers(measured, name, "test") == []
+
+
+def test_the_confidence_on_test_is_one_that_a_guard_alone_has(trained: Night, tmp_path: Path) -> None:
+    night = Branch(trained, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}))
+    night.phase(0, "evaluate")
+    taught = known(night)
+    assert taught.own == "margin_direct" != taught.measure
+    for split, measure, cut in (("dev", taught.measure, taught.cut), ("test", taught.own, taught.own_cut)):
+        by_id = {one.id: one for one in of_split(night, split)}
+        for one in answers(night, "r00", split):
+            assert one.confidence == value_of(measure, one.signals, main_task(by_id[one.sample_id]), taught)
+            assert (one.cell or "").startswith("confident" if one.confidence >= cut else "uncertain")
 
 
 def test_dev_gets_every_trace_and_none_is_cut(measured: Night) -> None:

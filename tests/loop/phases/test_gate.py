@@ -16,17 +16,21 @@ HARMFUL, BENIGN = 20, 20
 
 @pytest.fixture
 def night(tmp_path: Path) -> Night:
-    """A workspace with twenty harmful and twenty unharmful requests in dev, and as many in test."""
     made = Night(tmp_path / "a", recipe())
+    labelled(made)
+    return made
+
+
+def labelled(night: Night) -> None:
+    """Add twenty harmful and twenty unharmful requests to dev, and as many to test."""
     labels = ["harmful"] * HARMFUL + ["unharmful"] * BENIGN
     new = [
         samples.NewSample(split, f"{split} request number {number}", None, "made", str(number), request=label)
         for split in ("dev", "test")
         for number, label in enumerate(labels)
     ]
-    with made.store.write() as db:
+    with night.store.write() as db:
         samples.add(db, new, NOW)
-    return made
 
 
 def candidate(night: Night, name: str, *, round: int = 1, split: str = "dev", **answers: int) -> None:
@@ -129,8 +133,8 @@ def test_what_is_out_of_use_has_no_say(night: Night) -> None:
     champion(night)
     candidate(night, "r01", missed=4)
     with night.store.read() as db:
-        change_ids = [one.id for one in samples.page(db, "dev", 0, 4)]
-    change(night, change_ids, excluded="a person took it out")
+        missed = [one.id for one in samples.page(db, "dev", 0, 4)]
+    change(night, missed, excluded="a person took it out")
     assert decided(night)[0] == "r01"
 
 
