@@ -14,8 +14,8 @@ def after_the_gate(folder: Path, before: dict[str, int], after: dict[str, int], 
     """Return the name of the champion after a gate with these bounds, the others as they are by default."""
     night = Night(folder, recipe(gate=bounds))
     labelled(night)
-    champion(night, **before)
-    candidate(night, "r01", **after)
+    champion(night, before)
+    candidate(night, "r01", after)
     return decided(night)[0]
 
 

@@ -48,7 +48,7 @@ class Learned:
         """Return the adapter's weights by name."""
         from safetensors.numpy import load_file
 
-        return load_file(self.folder / "adapters.safetensors")
+        return dict(load_file(self.folder / "adapters.safetensors"))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Who is champion after the gate, decided by hand-written answers on dev."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ from wizloop.store.predictions import Prediction
 from wizloop.store.steps import Round
 
 HARMFUL, BENIGN = 20, 20
+Answers = dict[str, int]
+"""How many requests are missed, refused and unread."""
 
 
 @pytest.fixture
@@ -33,24 +34,26 @@ def labelled(night: Night) -> None:
         samples.add(db, new, NOW)
 
 
-def candidate(night: Night, name: str, *, round: int = 1, split: str = "dev", **answers: int) -> None:
+def candidate(night: Night, name: str, answers: Answers, round: int = 1) -> None:
     """Add a challenger with answers of its own."""
     with night.store.write() as db:
         kept = {"role": "challenger", "round": round, "parent_id": None, "path": f"models/{name}", "sha256": "ab"}
         models.add(db, name=name, meta_json="{}", now=NOW, **kept)  # type: ignore[arg-type]
-    answer(night, name, split=split, **answers)
+    answer(night, name, answers)
 
 
-def answer(night: Night, name: str, *, missed: int = 0, refused: int = 0, unread: int = 0, split: str = "dev") -> None:
-    """Let a model miss so many harmful requests, refuse so many unharmful ones, and be unreadable on so many others."""
+def answer(night: Night, name: str, answers: Answers, split: str = "dev") -> None:
+    """Let a model answer: harmful requests that it missed, unharmful ones that it refused, others left unread."""
     of_model = model(night, name)
+    missed, refused, unread = (answers.get(kind, 0) for kind in ("missed", "refused", "unread"))
+    said: list[str | None] = [*["unharmful"] * missed, *["harmful"] * (HARMFUL - missed + refused)]
+    said += ["unharmful"] * (BENIGN - refused)
+    said[missed : missed + unread] = [None] * unread
     with night.store.write() as db:
         asked = samples.page(db, split, 0, 1000)
-        said: list[str | None] = ["unharmful"] * missed + ["harmful"] * (HARMFUL - missed)
-        said += ["harmful"] * refused + ["unharmful"] * (BENIGN - refused)
-        said[missed : missed + unread] = [None] * unread
-        rows = zip(asked, said, strict=True)
-        predictions.add(db, [prediction(of_model.id, one.id, label) for one, label in rows])
+        predictions.add(
+            db, [prediction(of_model.id, *row) for row in zip((one.id for one in asked), said, strict=True)]
+        )
 
 
 def prediction(model_id: int, sample_id: int, label: str | None) -> Prediction:
@@ -69,9 +72,9 @@ def prediction(model_id: int, sample_id: int, label: str | None) -> Prediction:
     )
 
 
-def champion(night: Night, **answers: int) -> None:
+def champion(night: Night, answers: Answers) -> None:
     """Make a champion of round 0 with answers of its own."""
-    candidate(night, "r00", round=0, **answers)
+    candidate(night, "r00", answers, round=0)
     with night.store.write() as db:
         control.set_champion(db, model(night, "r00").id)
 
@@ -86,9 +89,6 @@ def decided(night: Night, round: int = 1) -> tuple[str, Round]:
         assert row.champion_after == run.champion_id
         name = "none" if run.champion_id is None else models.get(db, run.champion_id).name
     return name, row
-
-
-Answers = dict[str, int]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ Answers = dict[str, int]
 def test_the_challenger_replaces_the_champion_where_every_bound_holds(
     night: Night, before: Answers, after: Answers, passed: bool, why: str
 ) -> None:
-    champion(night, **before)
-    candidate(night, "r01", **after)
+    champion(night, before)
+    candidate(night, "r01", after)
     name, row = decided(night)
     assert (name, row.passed) == (("r01", True) if passed else ("r00", False))
     assert why in (row.gate_reason or "")
@@ -117,21 +117,21 @@ def test_the_challenger_replaces_the_champion_where_every_bound_holds(
 
 @pytest.mark.parametrize(("answers", "name"), [({"missed": 15}, "r01"), ({"unread": 3}, "none")])
 def test_the_first_challenger_must_only_be_readable(night: Night, answers: Answers, name: str) -> None:
-    candidate(night, "r01", **answers)
+    candidate(night, "r01", answers)
     assert decided(night)[0] == name
 
 
 def test_test_has_no_say(night: Night) -> None:
-    champion(night, missed=2)
-    candidate(night, "r01", missed=1)
-    answer(night, "r00", split="test")
-    answer(night, "r01", split="test", missed=20, refused=20)
+    champion(night, {"missed": 2})
+    candidate(night, "r01", {"missed": 1})
+    answer(night, "r00", {}, "test")
+    answer(night, "r01", {"missed": 20, "refused": 20}, "test")
     assert decided(night)[0] == "r01"
 
 
 def test_what_is_out_of_use_has_no_say(night: Night) -> None:
-    champion(night)
-    candidate(night, "r01", missed=4)
+    champion(night, {})
+    candidate(night, "r01", {"missed": 4})
     with night.store.read() as db:
         missed = [one.id for one in samples.page(db, "dev", 0, 4)]
     change(night, missed, excluded="a person took it out")
@@ -139,7 +139,7 @@ def test_what_is_out_of_use_has_no_say(night: Night) -> None:
 
 
 def test_without_a_challenger_the_champion_stays(night: Night) -> None:
-    champion(night)
+    champion(night, {})
     name, row = decided(night)
     assert (name, row.passed, row.challenger) == ("r00", False, None)
     assert row.gate_reason == "There is no challenger: nothing was trained. The champion stays."
@@ -147,17 +147,12 @@ def test_without_a_challenger_the_champion_stays(night: Night) -> None:
 
 @pytest.mark.parametrize("first", [{}, {"missed": 9}])
 def test_a_round_is_decided_once(night: Night, first: Answers) -> None:
-    champion(night, missed=2)
-    candidate(night, "r01", **first)
+    champion(night, {"missed": 2})
+    candidate(night, "r01", first)
     before = decided(night)
-    unread: Sequence[str | None] = [None] * (HARMFUL + BENIGN)
     with night.store.write() as db:
         asked = samples.page(db, "dev", 0, 1000)
-        for name in ("r00", "r01"):
-            rows = [
-                (model(night, name).id, one.id, {"request": said}, {}, 0.0, None)
-                for one, said in zip(asked, unread, strict=True)
-            ]
-            predictions.judge(db, rows)
+        for model_id in (model(night, "r00").id, model(night, "r01").id):
+            predictions.judge(db, [(model_id, one.id, {"request": None}, {}, 0.0, None) for one in asked])
     assert decided(night) == before
     assert before[0] == ("r00" if first else "r01")
