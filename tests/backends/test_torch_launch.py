@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
+from tests.loop.small_night import NOW, recipe
 from wizloop.backends import devices, training_rows
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import launch as torch_launch
@@ -22,7 +23,9 @@ from wizloop.backends.torch import train as torch_train
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.guard_types import BackendError, TrainJob
 from wizloop.backends.torch.batches import Part, dpo_batches, most_tokens
-from wizloop.loop.guard.backend import Mlx, chosen
+from wizloop.loop.context import Context
+from wizloop.loop.guard.backend import Backend, Mlx, chosen
+from wizloop.store.db import Store
 
 
 def test_rows_are_shared_without_rest_and_a_process_without_one_counts_nothing() -> None:
@@ -64,19 +67,30 @@ def apart(some: dict[str, Any], others: dict[str, Any]) -> float:
     return float(np.sqrt(sum(np.square(each - others[name]).sum() for name, each in some.items())))
 
 
+def by_recipe(folder: Path, **train: Any) -> Backend:
+    """Return what a recipe trains with, on the CPU."""
+    asked = recipe(guard={"backend": "cuda", "device": "cpu"}, train=train)
+    with Store.create(folder) as store:
+        return Context(store, folder, asked, 0, "train", lambda: NOW, lambda: False).backend
+
+
 # The divided base goes through a step in several passes, of which the two processes need different numbers.
-@pytest.mark.parametrize(("sharded", "scale"), [(False, 1.0), (True, 0.04)])
+@pytest.mark.recipe_key("train.launch")
+@pytest.mark.recipe_key("train.processes")
+@pytest.mark.recipe_key("train.sharding")
+@pytest.mark.parametrize(("sharding", "scale"), [("none", 1.0), ("fsdp", 0.04)])
 def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
-    tiny_base: Path, start: Path, tmp_path: Path, sharded: bool, scale: float
+    tiny_base: Path, start: Path, tmp_path: Path, sharding: str, scale: float
 ) -> None:
     tokens = Tokens(torch_load.load(str(tiny_base), None, quantise=False, device="cpu").tokenizer)
     # Steps of 5, 5 and 1 pairs: in one of them the second process has none of its own.
     rows, short = pairs(tokens)[:11], replace(SETTINGS, epochs=1, batch=5, lr=5e-4, scale=scale)
     job = TrainJob(str(tiny_base), start, short, LORA, new(tmp_path / "one"), tmp_path / "ck1")
-    one = torch_train.train_dpo(job, rows, nothing)
+    one = by_recipe(tmp_path / "w1", launch="one").train_dpo(job, rows, nothing)
+    several = by_recipe(tmp_path / "w2", launch="accelerate", processes=2, sharding=sharding)
     seen: list[int] = []
     other = replace(job, to=new(tmp_path / "two"), checkpoint=tmp_path / "ck2")
-    two = chosen("cuda", "cpu", 2, sharded=sharded).train_dpo(other, rows, lambda step, *_: seen.append(step))
+    two = several.train_dpo(other, rows, lambda step, *_: seen.append(step))
     assert seen == [1, 2, 3]
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
     begun, ours, theirs = (

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,17 +93,36 @@ def _written(confidences: Sequence[float], sampling: Sampling) -> tuple[int, str
     return len(confidences), "stop"
 
 
+@dataclass(frozen=True)
+class Taught:
+    """A training that was begun: which kind, its job, and the examples or pairs that came with it."""
+
+    kind: str
+    job: TrainJob
+    lessons: Sequence[Any]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the model that was to be made."""
+        return self.job.checkpoint.name
+
+
 class StandIn:
-    """Trains by counting examples. `breaks` makes training give up as a loss that is not finite does."""
+    """Train by counting examples.
+
+    `breaks` makes training give up as a loss that is not finite does, `drops` names samples that are too long to train
+    on, and `spoils` makes every export an untrained model.
+    """
 
     NAME: ClassVar[str] = "stand-in"
     FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
 
-    def __init__(self, breaks: bool = False) -> None:
-        self.breaks = breaks
+    def __init__(self, breaks: bool = False, drops: Sequence[int] = (), spoils: bool = False) -> None:
+        self.breaks, self.drops, self.spoils = breaks, drops, spoils
         self.trained: list[str] = []
         self.at_once: list[int] = []
         """How many prompts each question to a guard had."""
+        self.jobs: list[Taught] = []
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> StandInGuard:
         held = adapter or Path(base)
@@ -114,15 +134,19 @@ class StandIn:
         (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
 
     def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep) -> TrainResult:
-        return self._train(job, len(examples), on_step)
+        return self._train("sft", job, examples, on_step)
 
     def train_dpo(self, job: TrainJob, pairs: Sequence[Any], on_step: OnStep) -> TrainResult:
-        return self._train(job, len(pairs), on_step)
+        return self._train("dpo", job, pairs, on_step)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        shutil.copyfile(adapter / WEIGHTS, to / WEIGHTS)
+        if self.spoils:
+            (to / WEIGHTS).write_text(json.dumps({"skill": 0.0}))
+        else:
+            shutil.copyfile(adapter / WEIGHTS, to / WEIGHTS)
 
-    def _train(self, job: TrainJob, n: int, on_step: OnStep) -> TrainResult:
+    def _train(self, kind: str, job: TrainJob, lessons: Sequence[Any], on_step: OnStep) -> TrainResult:
+        self.jobs.append(Taught(kind, job, lessons))
         if self.breaks:
             raise NotFinite("the loss is nan at step 3 of 12")
         checkpoint = job.checkpoint
@@ -133,11 +157,11 @@ class StandIn:
             kept.write_text(json.dumps(step))
             on_step(step, STEPS, 1.0 / step)
         before = 0.0 if job.start is None else json.loads((job.start / WEIGHTS).read_text())["skill"]
-        skill = before + (0.8 - before) * n / (n + 60)
+        skill = before + (0.8 - before) * len(lessons) / (len(lessons) + 60)
         (job.to / WEIGHTS).write_text(json.dumps({"skill": skill, "seed": job.settings.seed}))
         shutil.rmtree(checkpoint)
         self.trained.append(job.to.name)
-        return TrainResult(STEPS, [], [])
+        return TrainResult(STEPS, [], [one.id for one in lessons if one.id in self.drops])
 
 
 def _noise(text: str, salt: str) -> float:

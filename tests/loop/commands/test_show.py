@@ -159,7 +159,7 @@ def test_every_key_of_a_recipe_is_told_with_its_default_and_its_meaning() -> Non
 
 
 def test_the_commands_are_told_whole_in_the_order_of_an_evening() -> None:
-    lines = run("--help").stdout.partition("Commands:\n")[2].splitlines()
+    lines = run("--help").stdout.partition("Run a night:\n")[2].splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["start", "watch", "status", "rounds"]
     assert not [line for line in lines if line.endswith("...")]
     assert re.fullmatch(r"wizloop \d+\.\d+\.\d+\n", run("--version").stdout)

@@ -1,0 +1,116 @@
+"""Which model is exported when, and that it is asked before it counts as exported."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.loop.branching import Branch, model, run
+from tests.loop.small_night import NOW, Night, recipe
+from tests.loop.stand_in import WEIGHTS
+from wizloop.backends import artifacts
+from wizloop.store import control, events, exports, models
+from wizloop.store.exports import Export
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """A night whose first challenger has passed the gate."""
+    night = Night(tmp_path_factory.mktemp("passed") / "a", recipe())
+    run(night, 0, "import", "gate")
+    return night
+
+
+@pytest.fixture(scope="module")
+def exported(passed: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    night = Branch(passed, tmp_path_factory.mktemp("exported") / "a")
+    night.phase(0, "export")
+    return night
+
+
+def written(night: Night, round: int = 0) -> list[Export]:
+    with night.store.read() as db:
+        return exports.of_round(db, round)
+
+
+def weights(folder: Path) -> object:
+    return json.loads((folder / WEIGHTS).read_text())
+
+
+def later_challenger(night: Night, champion: bool) -> None:
+    """Put a challenger of round 1 on record, with the folder of the R-SFT model, as champion or not."""
+    sft = model(night, "r00-sft")
+    with night.store.write() as db:
+        kept = {"role": "challenger", "round": 1, "parent_id": None, "path": sft.path, "sha256": sft.sha256}
+        new = models.add(db, name="r01", meta_json="{}", now=NOW, **kept)  # type: ignore[arg-type]
+        if champion:
+            control.set_champion(db, new)
+
+
+def test_the_champions_own_weights_are_exported_in_every_format(exported: Night) -> None:
+    champion = model(exported, "r00")
+    rows = written(exported)
+    assert [(one.model_id, one.format) for one in rows] == [(champion.id, "safetensors"), (champion.id, "mlx-4bit")]
+    others = [weights(exported.folder / model(exported, name).path) for name in ("r00-sft", "r00-m1", "r00-m2")]
+    for one in rows:
+        folder = exported.folder / one.path
+        assert weights(folder) == weights(exported.folder / champion.path)
+        assert weights(folder) not in others
+        assert one.sha256 == artifacts.verify(folder)
+        about = artifacts.about(folder)
+        assert (about["model"], about["sha256"], about["format"]) == ("r00", champion.sha256, one.format)
+
+
+def test_what_was_exported_is_asked_about_dev(exported: Night) -> None:
+    for one in written(exported):
+        parity = json.loads(one.parity_json)
+        assert parity["n"] >= exported.recipe.export.parity_n
+        assert (parity["agree"], parity["max_difference"]) == (parity["n"], 0)
+
+
+def test_an_export_that_answers_otherwise_is_told(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a", spoils=True)
+    night.phase(0, "export")
+    parities = [json.loads(one.parity_json) for one in written(night)]
+    assert all(0 < one["agree"] < one["n"] and one["max_difference"] > 0.1 for one in parities)
+    with night.store.read() as db:
+        warned = [one for one in events.page(db, 0, 1000) if one.phase == "export" and one.level == "warn"]
+    assert [json.loads(one.data_json or "") for one in warned] == parities
+    assert f"agrees with its model on {parities[0]['agree']} of {parities[0]['n']} verdicts" in warned[0].message
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_a_later_challenger_is_exported_where_it_became_champion(
+    exported: Night, tmp_path: Path, champion: bool
+) -> None:
+    night = Branch(exported, tmp_path / "a")
+    later_challenger(night, champion)
+    told = night.phase(1, "export")
+    sft = weights(night.folder / model(night, "r00-sft").path)
+    found = [(one.path, weights(night.folder / one.path) == sft) for one in written(night, 1)]
+    new = [("exports/01-safetensors", True), ("exports/01-mlx-4bit", True)]
+    assert (found, told) == ((new, "r01 as safetensors, mlx-4bit") if champion else ([], "r00 is exported already"))
+
+
+def test_without_a_champion_nothing_is_exported(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a")
+    with night.store.write() as db:
+        control.set_champion(db, model(night, "base").id)
+    with pytest.raises(ValueError, match="base is the base model itself"):
+        night.phase(0, "export")
+    empty = Night(tmp_path / "b", recipe())
+    assert empty.phase(0, "export") == "there is no champion to export"
+    assert written(night) == written(empty) == []
+
+
+def test_a_folder_of_before_a_crash_is_asked_and_put_on_record_as_it_is(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a")
+    folder = night.folder / "exports" / "00-safetensors"
+    with artifacts.writing(folder, {"model": "r00"}) as to:
+        (to / WEIGHTS).write_text(json.dumps({"skill": 0.0, "left": "before a crash"}))
+    night.phase(0, "export")
+    first = written(night)[0]
+    assert weights(folder) == {"skill": 0.0, "left": "before a crash"}
+    assert first.sha256 == artifacts.verify(folder)
+    parity = json.loads(first.parity_json)
+    assert parity["agree"] < parity["n"]

@@ -1,0 +1,158 @@
+"""Who is champion after the gate, decided by hand-written answers on dev."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.loop.branching import change, model
+from tests.loop.small_night import NOW, Night, recipe
+from wizloop.store import control, models, predictions, samples, steps
+from wizloop.store.predictions import Prediction
+from wizloop.store.steps import Round
+
+HARMFUL, BENIGN = 20, 20
+Answers = dict[str, int]
+"""How many requests are missed, refused and unread."""
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Night:
+    made = Night(tmp_path / "a", recipe())
+    labelled(made)
+    return made
+
+
+def labelled(night: Night) -> None:
+    """Add twenty harmful and twenty unharmful requests to dev, and as many to test."""
+    labels = ["harmful"] * HARMFUL + ["unharmful"] * BENIGN
+    new = [
+        samples.NewSample(split, f"{split} request number {number}", None, "made", str(number), request=label)
+        for split in ("dev", "test")
+        for number, label in enumerate(labels)
+    ]
+    with night.store.write() as db:
+        samples.add(db, new, NOW)
+
+
+def candidate(night: Night, name: str, answers: Answers, round: int = 1) -> None:
+    """Add a challenger with answers of its own."""
+    with night.store.write() as db:
+        kept = {"role": "challenger", "round": round, "parent_id": None, "path": f"models/{name}", "sha256": "ab"}
+        models.add(db, name=name, meta_json="{}", now=NOW, **kept)  # type: ignore[arg-type]
+    answer(night, name, answers)
+
+
+def answer(night: Night, name: str, answers: Answers, split: str = "dev") -> None:
+    """Let a model answer: harmful requests that it missed, unharmful ones that it refused, others left unread."""
+    of_model = model(night, name)
+    missed, refused, unread = (answers.get(kind, 0) for kind in ("missed", "refused", "unread"))
+    said: list[str | None] = [*["unharmful"] * missed, *["harmful"] * (HARMFUL - missed + refused)]
+    said += ["unharmful"] * (BENIGN - refused)
+    said[missed : missed + unread] = [None] * unread
+    with night.store.write() as db:
+        asked = samples.page(db, split, 0, 1000)
+        predictions.add(
+            db, [prediction(of_model.id, *row) for row in zip((one.id for one in asked), said, strict=True)]
+        )
+
+
+def prediction(model_id: int, sample_id: int, label: str | None) -> Prediction:
+    return Prediction(
+        model_id=model_id,
+        sample_id=sample_id,
+        round=1,
+        probability={} if label is None else {"request": float(label == "harmful")},
+        verdict={"request": label},
+        confidence=0.9,
+        cell=None,
+        signals={},
+        n_traces=0,
+        unparsed=label is None,
+        cut_tokens=0,
+    )
+
+
+def champion(night: Night, answers: Answers) -> None:
+    """Make a champion of round 0 with answers of its own."""
+    candidate(night, "r00", answers, round=0)
+    with night.store.write() as db:
+        control.set_champion(db, model(night, "r00").id)
+
+
+def decided(night: Night, round: int = 1) -> tuple[str, Round]:
+    """Run the gate, and return the champion's name and the round."""
+    night.phase(round, "gate")
+    with night.store.read() as db:
+        run, row = control.get_run(db), steps.get_round(db, round)
+        assert run is not None
+        assert row is not None
+        assert row.champion_after == run.champion_id
+        name = "none" if run.champion_id is None else models.get(db, run.champion_id).name
+    return name, row
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passed", "why"),
+    [
+        ({"missed": 4}, {}, True, "The challenger passes: macro-F1 on dev is 100.0 against 89.9"),
+        ({}, {"missed": 4}, False, "The champion stays: macro-F1 on dev is 89.9 against 100.0"),
+        ({"missed": 1}, {"missed": 1}, True, "+0.0 points"),
+        ({"missed": 8}, {"refused": 2}, False, "it may rise by 5.0"),
+        ({"missed": 8}, {"refused": 1}, True, "over-refusal is 5.0 % against 0.0 %"),
+        ({"missed": 8}, {"unread": 3}, False, "7.5 % of its request answers are unparsable (at most 5.0 % may be)"),
+        ({"missed": 8}, {"unread": 2}, True, "5.0 % of its request answers are unparsable"),
+    ],
+)
+def test_the_challenger_replaces_the_champion_where_every_bound_holds(
+    night: Night, before: Answers, after: Answers, passed: bool, why: str
+) -> None:
+    champion(night, before)
+    candidate(night, "r01", after)
+    name, row = decided(night)
+    assert (name, row.passed) == (("r01", True) if passed else ("r00", False))
+    assert why in (row.gate_reason or "")
+    assert row.challenger == model(night, "r01").id
+    assert set(row.record["gate"]) == {"macro_f1", "macro_f1.request", "unparsable.request", "over_refusal"}
+
+
+@pytest.mark.parametrize(("answers", "name"), [({"missed": 15}, "r01"), ({"unread": 3}, "none")])
+def test_the_first_challenger_must_only_be_readable(night: Night, answers: Answers, name: str) -> None:
+    candidate(night, "r01", answers)
+    assert decided(night)[0] == name
+
+
+def test_test_has_no_say(night: Night) -> None:
+    champion(night, {"missed": 2})
+    candidate(night, "r01", {"missed": 1})
+    answer(night, "r00", {}, "test")
+    answer(night, "r01", {"missed": 20, "refused": 20}, "test")
+    assert decided(night)[0] == "r01"
+
+
+def test_what_is_out_of_use_has_no_say(night: Night) -> None:
+    champion(night, {})
+    candidate(night, "r01", {"missed": 4})
+    with night.store.read() as db:
+        missed = [one.id for one in samples.page(db, "dev", 0, 4)]
+    change(night, missed, excluded="a person took it out")
+    assert decided(night)[0] == "r01"
+
+
+def test_without_a_challenger_the_champion_stays(night: Night) -> None:
+    champion(night, {})
+    name, row = decided(night)
+    assert (name, row.passed, row.challenger) == ("r00", False, None)
+    assert row.gate_reason == "There is no challenger: nothing was trained. The champion stays."
+
+
+@pytest.mark.parametrize("first", [{}, {"missed": 9}])
+def test_a_round_is_decided_once(night: Night, first: Answers) -> None:
+    champion(night, {"missed": 2})
+    candidate(night, "r01", first)
+    before = decided(night)
+    with night.store.write() as db:
+        asked = samples.page(db, "dev", 0, 1000)
+        for model_id in (model(night, "r00").id, model(night, "r01").id):
+            predictions.judge(db, [(model_id, one.id, {"request": None}, {}, 0.0, None) for one in asked])
+    assert decided(night) == before
+    assert before[0] == ("r00" if first else "r01")
