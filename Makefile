@@ -10,7 +10,7 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start test check imports links types newest lock long bench clean
+.PHONY: start test check imports links types newest lock long bench docs clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
@@ -75,6 +75,11 @@ bench: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) $(PINNED) -e '.[bench]'
 	$(COMPILE)
 	$(BIN)/python benchmarks/speed.py
+
+# The documentation site, in build/site. A warning is an error.
+docs: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) $(PINNED) -e '.[docs]'
+	$(BIN)/zensical build --strict --clean
 
 clean:
 	rm -rf .venv .venv-newest build *.egg-info

@@ -1,5 +1,6 @@
 """`recipes`: the shipped ones, one to copy, and every key that a recipe may have."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,11 +35,12 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
 
 @recipes.command(short_help="A recipe as it is written, to be copied.")
 @click.argument("name", shell_complete=recipe_names)
+@click.option("--imported", is_flag=True, help="Leave out [[data]]: use what `wizloop import` put into the workspace.")
 @with_json
-def show(name: str, as_json: bool) -> None:
-    """A recipe as it is written, to be copied: `wizloop recipes show demo > my.toml`.
+def show(name: str, imported: bool, as_json: bool) -> None:
+    """Print a recipe to copy: `wizloop recipes show demo > my.toml`.
 
-    NAME is a shipped recipe's name or a file. With --json every key that it leaves out stands there with its default.
+    NAME is a shipped recipe's name or a file. With --json every key that it leaves out is printed with its default.
     """
     from wizloop.recipes import schema
 
@@ -47,7 +49,8 @@ def show(name: str, as_json: bool) -> None:
         if as_json:
             put(recipe.model_dump(mode="json"))
         else:
-            _show(schema.find(name).read_text(encoding="utf-8").rstrip("\n"))
+            text = schema.find(name).read_text(encoding="utf-8").rstrip("\n")
+            _show(_on_imported(text) if imported else text)
 
 
 @recipes.command(short_help="Every key, its default, and what it means.")
@@ -70,6 +73,13 @@ def keys(section: str | None, as_json: bool) -> None:
     for key in found:
         for line in _lines(key):
             _show(line)
+
+
+def _on_imported(text: str) -> str:
+    """Return a recipe's TOML without its [[data]] tables and with the workspace as its source."""
+    without = re.sub(r"(?m)^(#.*\n)*\[\[data\]\]\n(?:(?!\[).*\n)*", "", text)
+    without = re.sub(r"(?m)^source = .*\n", "", without)
+    return re.sub(r"(?m)^(name = .*\n)", r'\1source = "imported"\n', without, count=1)
 
 
 def _lines(key: "Key") -> list[str]:

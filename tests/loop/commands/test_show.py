@@ -16,6 +16,8 @@ from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.preflight.doctor import imported
+from wizloop.recipes import schema
+from wizloop.recipes.shipped import shipped
 from wizloop.store import control, samples, steps
 from wizloop.store.db import Store
 
@@ -289,3 +291,13 @@ def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
     said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
     assert "BAD  export     the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit" in said
     assert "BAD  data       gone.csv: the labels of dev cannot be hidden" in said
+
+
+@pytest.mark.parametrize("name", list(shipped()))
+def test_a_shipped_recipe_can_be_printed_for_imported_samples(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["recipes", "show", name, "--imported"])
+    mine = tmp_path / "mine.toml"
+    mine.write_text(done.output, encoding="utf-8")
+    left, whole = schema.load(mine), schema.load(name)
+    assert (left.source, left.data) == ("imported", ())
+    assert left == whole.model_copy(update={"source": "imported", "data": ()})
