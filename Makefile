@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -e
 COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 
-.PHONY: start test check bench clean
+.PHONY: start test check bench mutants clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
@@ -39,6 +39,10 @@ bench: .venv/bin/python pyproject.toml
 	$(INSTALL) '.[bench]'
 	$(COMPILE)
 	$(BIN)/python benchmarks/speed.py
+
+# How many small faults the tests find. Stops after 90 minutes; the same command resumes.
+mutants: .venv/tested
+	$(BIN)/python benchmarks/mutants.py --minutes 90 --results docs/results.md
 
 clean:
 	rm -rf .venv build *.egg-info

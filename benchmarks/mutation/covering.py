@@ -65,7 +65,9 @@ class Covers:
     def slowest(self, tests: Sequence[str]) -> float:
         """Return the longest that a test of these files took: a shared fixture's time may fall on any of them."""
         files = {_file(test) for test in tests}
-        return max((max(self.found[file]["tests"].values(), default=0.0) for file in files if file in self.found), default=0.0)
+        return max(
+            (max(self.found[file]["tests"].values(), default=0.0) for file in files if file in self.found), default=0.0
+        )
 
     def _that_run(self, file: str, lines: range | None) -> list[str]:
         ran = []
@@ -116,7 +118,7 @@ def _measured(
 
 
 def _of_file(file: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the tests of one file that passed, with their seconds, and by source file and line which of them ran it."""
+    """Return the seconds of each test of a file that passed, and by source file and line which of them ran it."""
     told = {name: one for part in parts for name, one in part["tests"].items() if _file(name) == file}
     tests = {name: one["seconds"] for name, one in told.items() if one["well"] and "seconds" in one}
     number = {name: at for at, name in enumerate(tests)}

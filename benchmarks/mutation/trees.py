@@ -74,7 +74,10 @@ def _link(found: dict[str, str], tree: Path, path: Path) -> None:
             continue
         here, there = path / name.replace(".", "/"), tree / folder
         here.parent.mkdir(parents=True, exist_ok=True)
-        if any(other.startswith(f"{name}.") and not Path(at).is_relative_to(Path(folder, "")) for other, at in found.items()):
+        if any(
+            other.startswith(f"{name}.") and not Path(at).is_relative_to(Path(folder, ""))
+            for other, at in found.items()
+        ):
             here.mkdir()
             for file in there.glob("*"):
                 if file.is_file():

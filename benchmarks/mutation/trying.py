@@ -79,9 +79,7 @@ class Results:
         return overall(self.digests) if killer is None else self.digests.get(killer.partition("::")[0], "")
 
 
-def try_all(
-    mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, results: Results, until: float
-) -> int:
+def try_all(mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, results: Results, until: float) -> int:
     """Try every mutant whose outcome does not stand, a tree each at once; how many are left when the time is over."""
     waiting = [mutant for mutant in mutants if not results.stands(mutant)]
     free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
