@@ -49,8 +49,13 @@ class Mutant:
 
 
 def drawn(root: Path, folder: str, count: int, seed: int) -> tuple[list[Mutant], int]:
-    """Return the folder's mutants that rank first under the seed, and how many there are to draw from."""
-    found = [one for path in sorted((root / folder).glob("*.py")) for one in _candidates(path)]
+    """Return the folder's mutants that rank first under the seed, and how many there are to draw from.
+
+    Raises FileNotFoundError for a folder without any.
+    """
+    found = [one for path in sorted((root / folder).rglob("*.py")) for one in _candidates(path)]
+    if not found:
+        raise FileNotFoundError(f"{root / folder} holds nothing to mutate")
     times: Counter[str] = Counter()
     ranked = []
     for path, module, mutation in found:

@@ -10,7 +10,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-LEFT_OUT = shutil.ignore_patterns(".*", "build", "dist", "runs", "site", "*.egg-info", "__pycache__")
+LEFT_OUT = {"build", "dist", "runs", "site"}
+"""Folders at the root that hold what was made, beside hidden ones."""
 PATH = Path("build") / "path"
 PLUGIN = "mutants_plugin"
 
@@ -29,7 +30,12 @@ class Tree:
 def copy(root: Path, to: Path) -> Tree:
     """Make a tree, in place of the one that is there."""
     shutil.rmtree(to, ignore_errors=True)
-    shutil.copytree(root, to, ignore=LEFT_OUT, symlinks=True)
+    everywhere = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return {*everywhere(folder, names), *(LEFT_OUT & set(names) if Path(folder) == root else ())}
+
+    shutil.copytree(root, to, ignore=left_out, symlinks=True)
     path = to / PATH
     path.mkdir(parents=True)
     _link(packages(root), to, path)
@@ -45,8 +51,11 @@ def packages(root: Path) -> dict[str, str]:
 
 
 def digests(root: Path, tests: list[str]) -> dict[str, str]:
-    """Return a digest by test file, of the file and of all that every test may use: the code and the tests' helpers."""
-    files = sorted(path for each in tests for path in _python(root / each) if path.name.startswith("test_"))
+    """Return a digest by test file, of the file and of all that every test may use: the code and the tests' helpers.
+
+    Raises FileNotFoundError for a place without tests.
+    """
+    files = sorted(path for each in tests for path in _test_files(root / each))
     every = hashlib.sha256()
     for path in sorted([root / "pyproject.toml", *_shared(root, set(files))]):
         every.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
@@ -61,6 +70,13 @@ def _shared(root: Path, own: set[Path]) -> list[Path]:
     code = [path for top in tops for path in (root / top).rglob("*") if path.is_file() and path.suffix != ".pyc"]
     helpers = [path for path in _python(root / "tests") if not path.name.startswith("test_")]
     return [path for path in {*code, *helpers} if path not in own]
+
+
+def _test_files(place: Path) -> list[Path]:
+    found = [path for path in _python(place) if path.name.startswith("test_")]
+    if not found:
+        raise FileNotFoundError(f"{place} holds no test")
+    return found
 
 
 def _python(place: Path) -> list[Path]:
