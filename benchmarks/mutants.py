@@ -8,6 +8,7 @@ kept there: the same command goes on. Fails where a folder's share killed is bel
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ BAR = 0.9
 
 def main() -> None:
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root: Path = given.root.resolve()
     state = root / "build" / "mutants"
     groups = _groups(root, given)

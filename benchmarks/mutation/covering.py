@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ AT_ONCE = 12
 """Test files that are measured before the result is kept: what an interruption costs."""
 QUICK, QUICK_FILES, QUICK_S = 30, 2, 10.0
 """Tests, test files and seconds of the first try, which most mutants do not outlive."""
-MOST_S = 60.0
-"""Seconds of tests that one mutant is tried on; tests beyond them are left out, which can only cost kills."""
+MOST_S, MOST_S_JOINT = 60.0, 900.0
+"""Seconds of tests that one mutant, or a joint one, is tried on; those beyond are left out: that only costs kills."""
 
 
 @dataclass
@@ -45,14 +46,15 @@ class Covers:
             self.file.write_text(json.dumps(self.found), encoding="utf-8")
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return the tests that run the mutant's lines, fastest first, then the others of their files.
+        """Return the tests that run the mutant's lines, then the others of their files; each by `_rank`.
 
         A fixture that several tests share runs in the first of them, so that the others count too. Where no test runs
         the lines, those count that run another line of the file.
         """
         ran = self._that_run(mutant.file, mutant.lines) or self._that_run(mutant.file, None)
         beside = [name for file in {_file(name) for name in ran} for name in self.found[file]["tests"]]
-        return [*sorted(ran, key=self.seconds), *sorted(set(beside) - set(ran), key=self.seconds)]
+        rank = partial(self._rank, Path(mutant.file).stem)
+        return [*sorted(ran, key=rank), *sorted(set(beside) - set(ran), key=rank)]
 
     def covered(self, mutant: Mutant) -> bool:
         """Return whether a test runs one of the mutant's lines."""
@@ -69,6 +71,10 @@ class Covers:
             (max(self.found[file]["tests"].values(), default=0.0) for file in files if file in self.found), default=0.0
         )
 
+    def _rank(self, module: str, test: str) -> tuple[bool, float]:
+        """Return the order of a test: those in files named after the module first, the fastest first."""
+        return module not in Path(_file(test)).stem, self.seconds(test)
+
     def _that_run(self, file: str, lines: range | None) -> list[str]:
         ran = []
         for one in self.found.values():
@@ -78,11 +84,11 @@ class Covers:
         return ran
 
 
-def stages(tests: Sequence[str], covers: Covers, killer: str | None) -> list[list[str]]:
+def stages(tests: Sequence[str], covers: Covers, killer: str | None, most_s: float) -> list[list[str]]:
     """Return the tests in the groups in which they are run: the one that killed before, some quick ones, the rest."""
     kept, spent = list[str](), 0.0
     for test in tests:
-        if not kept or spent + covers.seconds(test) <= MOST_S:
+        if not kept or spent + covers.seconds(test) <= most_s:
             kept.append(test)
             spent += covers.seconds(test)
     quick, files, spent = list[str](), set[str](), 0.0

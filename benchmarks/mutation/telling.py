@@ -79,10 +79,12 @@ def _share(killed: int, n: int) -> str:
 
 def _survivors(group: Group, results: Results, harmless: Mapping[str, str]) -> Iterator[str]:
     for mutant in sorted(group.survivors(results), key=lambda each: (each.file, each.lines.start, each.id)):
-        run = "" if results.found[mutant.id]["covered"] else "; no test runs it"
+        came = results.found[mutant.id]
+        left_out = f" ({came['left_out']} slower ones left out)" if came["left_out"] else ""
+        run = f", {came['tests']} tests{left_out}" if came["covered"] else ", no test runs it"
         change = f"`{_code(mutant.before)}` to `{_code(mutant.after)}`"
         why = f"harmless because {harmless[mutant.id]}" if mutant.id in harmless else "-"
-        yield f"- {mutant.id} {mutant.file}, {mutant.where}: {change}{run}: {why}"
+        yield f"- {mutant.id} {mutant.file}, {mutant.where}{run}: {change}: {why}"
 
 
 def _code(text: str) -> str:

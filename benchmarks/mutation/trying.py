@@ -7,14 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from mutation.covering import Covers, overall, stages
-from mutation.making import Mutant
+from mutation.covering import MOST_S, MOST_S_JOINT, Covers, overall, stages
+from mutation.making import JOINTS, Mutant
 from mutation.trees import PLUGIN, Tree
 
 MEMORY = 12 * 2**30
@@ -36,6 +37,8 @@ class Outcome:
     seconds: float
     tests: int
     """How many tests it was tried on at most."""
+    left_out: int
+    """How many would have taken too long."""
     covered: bool
 
 
@@ -106,6 +109,9 @@ def try_all(mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, re
                     print(_told(len(waiting) - left, len(waiting), asked[done], outcome), flush=True)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             raise
     return left
 
@@ -113,8 +119,9 @@ def try_all(mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, re
 def attempt(mutant: Mutant, tree: Tree, covers: Covers, killer: str | None) -> Outcome:
     """Write the mutant into the tree, run its tests, and put the file back."""
     began, covered = time.perf_counter(), covers.covered(mutant)
-    groups = stages(covers.tests(mutant), covers, killer)
-    tried = sum(len(group) for group in groups)
+    tests = covers.tests(mutant)
+    groups = stages(tests, covers, killer, MOST_S_JOINT if mutant.group == JOINTS else MOST_S)
+    tried = len({test for group in groups for test in group})
     target = tree.folder / mutant.file
     original = target.read_bytes()
     status, by = "survived", None
@@ -126,7 +133,7 @@ def attempt(mutant: Mutant, tree: Tree, covers: Covers, killer: str | None) -> O
                 break
     finally:
         target.write_bytes(original)
-    return Outcome(status, by, round(time.perf_counter() - began, 1), tried, covered)
+    return Outcome(status, by, round(time.perf_counter() - began, 1), tried, len(tests) - tried, covered)
 
 
 def _run(tree: Tree, tests: Sequence[str], covers: Covers, restore: Callable[[], object]) -> tuple[str, str | None]:
@@ -170,7 +177,8 @@ def _end(running: psutil.Process, process: "subprocess.Popen[bytes]") -> None:
     """Kill what still runs, with its children."""
     if process.poll() is None:
         for child in running.children(recursive=True):
-            child.kill()
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         process.kill()
         process.wait()
 

@@ -72,7 +72,7 @@ def test_what_is_killed_and_what_lives_is_told(tried: tuple[Path, str]) -> None:
         "tests/test_bound.py::test_a_value_above_the_bound_is_the_bound"
     }
     assert "1 of 1 | 1 | 1 | 0 | 100.0 (2.5 to 100.0) |" in told
-    assert re.search(r"- \w{12} code/bound.py, bounded: `if value > most:` to `if value >= most:`: -\n", told)
+    assert re.search(r"- \w{12} code/bound.py, bounded, 2 tests: `if value > most:` to `if value >= most:`: -\n", told)
     assert (folder / "code" / "bound.py").read_text() == CODE
 
 
