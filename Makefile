@@ -10,7 +10,7 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start test check imports links types newest lock long bench docs clean
+.PHONY: start test check imports links types newest lock long bench mutants docs clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
@@ -69,12 +69,16 @@ build/lock-venv/bin/uv:
 	@touch $@ .venv/installed
 
 # What takes longer than the gate.
-long: bench
+long: mutants bench
 
 bench: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) $(PINNED) -e '.[bench]'
 	$(COMPILE)
 	$(BIN)/python benchmarks/speed.py
+
+# How many small faults the tests find. Stops after 90 minutes; the same command resumes.
+mutants: .venv/tested
+	$(BIN)/python benchmarks/mutants.py --minutes 90 --results docs/results.md
 
 # The documentation site, in build/site. A warning is an error.
 docs: .venv/bin/python pyproject.toml constraints.txt
