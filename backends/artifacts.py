@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
 @contextmanager
-def writing(final: Path, about: dict[str, Any]) -> Iterator[Path]:
+def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and is removed when it does not.
 
-    `about` goes into the manifest. Raises ValueError for a name that could leave the parent folder, FileExistsError
-    when `final` is there already.
+    `about` goes into the manifest; `also` are suffixes that its files may have besides ALLOWED_SUFFIXES. Raises
+    ValueError for a name that could leave the parent folder, FileExistsError when `final` is there already.
     """
     if not _NAME.match(final.name) or ".." in final.parts:
         raise ValueError(
@@ -42,7 +42,7 @@ def writing(final: Path, about: dict[str, Any]) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
-        _write_manifest(folder, about)
+        _write_manifest(folder, about, also)
         _flush(folder)
         folder.rename(final)
         _flush_directory(final.parent)
@@ -51,8 +51,11 @@ def writing(final: Path, about: dict[str, Any]) -> Iterator[Path]:
         raise
 
 
-def verify(folder: Path) -> str:
-    """sha256 of the folder's manifest, after every file was found to match it. Raises BadArtifact."""
+def verify(folder: Path, also: Collection[str] = ()) -> str:
+    """sha256 of the folder's manifest, after every file was found to match it. Raises BadArtifact.
+
+    `also` are suffixes that its files may have besides ALLOWED_SUFFIXES.
+    """
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
         raise BadArtifact(
@@ -69,7 +72,7 @@ def verify(folder: Path) -> str:
             f"{folder}: holds {sorted(present)}, its manifest names {sorted(files)}; remove the folder and start again"
         )
     for name, expected in files.items():
-        _check_file(folder / name, expected)
+        _check_file(folder / name, expected, also)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -99,8 +102,8 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_file(path: Path, expected: dict[str, Any]) -> None:
-    if path.is_symlink() or not path.is_file() or path.suffix not in ALLOWED_SUFFIXES:
+def _check_file(path: Path, expected: dict[str, Any], also: Collection[str]) -> None:
+    if path.is_symlink() or not path.is_file() or path.suffix not in {*ALLOWED_SUFFIXES, *also}:
         raise BadArtifact(
             f"{path}: a model folder holds plain {', '.join(sorted(ALLOWED_SUFFIXES))} files and nothing else"
         )
@@ -110,15 +113,12 @@ def _check_file(path: Path, expected: dict[str, Any]) -> None:
         )
 
 
-def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
-    files = {
-        path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
-    }
-    bad = [name for name in files if Path(name).suffix not in ALLOWED_SUFFIXES]
+def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) -> None:
+    found = [path for path in folder.iterdir() if path.name != MANIFEST]
+    bad = [path.name for path in found if not path.is_file() or path.suffix not in {*ALLOWED_SUFFIXES, *also}]
     if bad:
-        raise BadArtifact(f"{folder}: {bad} may not be part of a model folder")
+        raise BadArtifact(f"{folder}: {sorted(bad)} may not be part of a model folder")
+    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(found)}
     (folder / MANIFEST).write_text(
         json.dumps({"files": files, "about": about}, indent=2, sort_keys=True), encoding="utf-8"
     )

@@ -6,11 +6,14 @@ No key is ever part of a recipe, of the database, of a log or of an exception. `
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
+
+from wizloop import plugins
 
 SERVICE = "wizloop"
 VARIABLES: Mapping[str, tuple[str, ...]] = {
@@ -83,6 +86,8 @@ def delete(name: str) -> bool:
 
 def variables(name: str) -> tuple[str, ...]:
     """The variables that may hold a teacher's key. Raises UnknownTeacher."""
+    if name not in VARIABLES and name in plugins.installed("teacher"):
+        return (f"WIZLOOP_{re.sub(r'[^A-Z0-9]', '_', name.upper())}_KEY",)
     if name not in VARIABLES:
         raise UnknownTeacher(f"{name!r} takes no key: {', '.join(VARIABLES)} do")
     return VARIABLES[name]

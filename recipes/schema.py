@@ -8,18 +8,20 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from wizloop import plugins
 from wizloop.recipes.sections import (
     Classify,
     Data,
     DataDemo,
     Dpo,
     Export,
+    Format,
     Gate,
     Guard,
     Members,
@@ -27,13 +29,20 @@ from wizloop.recipes.sections import (
     Review,
     Section,
     Select,
+    Shares,
     Stop,
     Train,
     Worker,
 )
 from wizloop.recipes.shipped import shipped
-from wizloop.recipes.teaching import Teachers
+from wizloop.recipes.teaching import Name, Teachers
 
+BUILT_IN: dict[plugins.Kind, tuple[str, ...]] = {
+    "teacher": get_args(Name),
+    "strategy": tuple(Shares.model_fields),
+    "exporter": get_args(Format),
+}
+"""The names that need no plugin. Those of import formats are in loop/data."""
 _TOO_DEEP = "is no recipe: lists or tables are nested too deeply in it"
 
 
@@ -108,13 +117,36 @@ def load(path_or_name: str | Path) -> Recipe:
         table["teacher"] = {"names": table["teacher"]}
     try:
         # Through JSON, where strict types let a list be a tuple and nothing else pass for something else.
-        return Recipe.model_validate_json(json.dumps(table, default=str))
+        recipe = Recipe.model_validate_json(json.dumps(table, default=str))
     except RecursionError:
         raise RecipeError(f"{path}: {_TOO_DEEP}") from None
     except ValidationError as error:
         # pydantic follows fewer levels than TOML may have.
         too_deep = error.errors()[0]["type"] == "json_invalid"
         raise RecipeError(f"{path}: {_TOO_DEEP if too_deep else _explained(error)}") from error
+    if (unknown := unknown_name(recipe)) is not None:
+        raise RecipeError(f"{path}: {unknown}")
+    return recipe
+
+
+def unknown_name(recipe: Recipe) -> str | None:
+    """Return what is wrong with the first name that is neither built in nor installed, or None. Nothing is imported.
+
+    No part of the schema: the recipe of an old run stays readable when a package is uninstalled.
+    """
+    named: list[tuple[plugins.Kind, str, Iterable[str]]] = [
+        ("teacher", "teacher.names", recipe.teacher.names),
+        ("strategy", "select.shares", recipe.select.shares.model_dump()),
+        ("exporter", "export.formats", recipe.export.formats),
+    ]
+    for kind, key, names in named:
+        for name in names:
+            try:
+                if name not in BUILT_IN[kind]:
+                    plugins.refuse_name(kind, name, BUILT_IN[kind])
+            except plugins.PluginError as error:
+                return f"{key}: {error}"
+    return None
 
 
 def stored(text: str) -> Recipe:

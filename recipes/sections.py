@@ -207,7 +207,10 @@ class Members(Section):
 
 
 class Shares(Section):
-    """What the teacher's batch is mixed from; the shares add up to 1."""
+    """What the teacher's batch is mixed from; the shares add up to 1. An installed strategy gets one by its name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Share] = Field(init=False)
 
     uncertain_compliance: Share = 0.35
     """Let through with low confidence: the riskiest cell first."""
@@ -222,9 +225,10 @@ class Shares(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Shares":
-        total = self.uncertain_compliance + self.disagreement + self.low_confidence + self.diversity + self.random
+        total = sum(self.model_dump().values())
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares add up to {total:g}, they must add up to 1")
+            further = f", with {' and '.join(self.model_extra)}" if self.model_extra else ""
+            raise ValueError(f"the shares add up to {total:g}{further}, they must add up to 1")
         return self
 
 
@@ -341,11 +345,15 @@ class Stop(Section):
     """Dev macro-F1 that counts as a gain."""
 
 
+Format = Literal["adapter", "safetensors", "mlx-4bit", "nf4"]
+
+
 class Export(Section):
     """What is written when a round is done."""
 
-    formats: tuple[Literal["adapter", "safetensors", "mlx-4bit", "nf4"], ...] = ("safetensors",)
-    """Folders to write; nf4 is 4 bits for bitsandbytes, by torch."""
+    # The Literal is for the list of keys alone: another package may add a format.
+    formats: tuple[Annotated[str, Format], ...] = ("safetensors",)
+    """Folders to write; nf4 is 4 bits for bitsandbytes, by torch. Installed plugins add formats."""
     every_round: bool = True
     """Or only after the last round."""
     parity_n: Annotated[int, Field(ge=0)] = 16

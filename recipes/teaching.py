@@ -3,13 +3,14 @@
 Not a place for a key, or for an address that a key is sent to: both come from the environment or the keyring.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from wizloop.recipes.sections import Positive, Section, Task
 
 Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
+BUILT_IN: tuple[str, ...] = get_args(Name)
 Seconds = Annotated[float, Field(gt=0)]
 FLEX_S = 900.0
 """What the provider aims at, at most, for an answer in its tier flex."""
@@ -103,8 +104,10 @@ class OpenAI(Remote):
 class Teachers(Section):
     """Who writes the traces. No key and no secret stands in a recipe. `teacher = ["claude"]` sets the names alone."""
 
-    names: Annotated[tuple[Name, ...], Field(min_length=1)] = ("policy",)
-    """Asked in this order: what one refuses or blocks goes to the next, and after the last to a person."""
+    # The Literal is for the list of keys alone: another package may add a name.
+    names: Annotated[tuple[Annotated[str, Name], ...], Field(min_length=1)] = ("policy",)
+    """Asked in this order: what one refuses or blocks goes to the next, and after the last to a person. Installed
+    plugins add names; `wizloop doctor` lists them."""
     depth: Literal["low", "medium", "high"] = "medium"
     """How far the policy reasoner reads: wording, then context, then examples."""
     policies: str | None = None
@@ -129,6 +132,8 @@ class Teachers(Section):
     gemini: Gemini = Gemini()
     openai: OpenAI | None = None
     """Needed by, and only by, the teacher "openai"."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude_if=lambda given: not given)
+    """Settings of an installed teacher, in a table of its name: [teacher.options.NAME]. No key belongs here."""
 
     @model_validator(mode="after")
     def _named_and_given_go_together(self) -> "Teachers":
@@ -139,4 +144,6 @@ class Teachers(Section):
                 )
         if len(set(self.names)) < len(self.names):
             raise ValueError("a teacher is named twice")
+        if wrong := [name for name in self.options if name not in self.names or name in BUILT_IN]:
+            raise ValueError(f"teacher.options.{wrong[0]} is for an installed teacher that teacher.names has")
         return self

@@ -15,7 +15,7 @@ class Selection:
     round: int
     sample_id: int
     reason: str
-    """uncertain_compliance, disagreement, low_confidence, diversity, random or seed."""
+    """uncertain_compliance, disagreement, low_confidence, diversity, random, seed, or an installed strategy's name."""
     score: float
     rank: int
     propensity: float | None

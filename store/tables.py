@@ -195,7 +195,6 @@ selections = sa.Table(
     sa.Column("propensity", sa.Float),
     sa.Column("words", sa.Text, nullable=False),
     sa.Index(None, "round", "rank"),
-    _one_of("reason", "uncertain_compliance", "disagreement", "low_confidence", "diversity", "random", "seed"),
 )
 
 teacher_calls = sa.Table(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wizloop.store import errors
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
 
 

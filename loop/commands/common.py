@@ -94,12 +94,13 @@ def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...]
 
     What the store refuses is known here: it is bad input where the person named something that is not there.
     """
+    from wizloop.plugins import PluginError
     from wizloop.store import errors
 
     missing = (errors.NoWorkspace, errors.NoPlace, errors.NoRun, errors.NotFound, errors.RunExists)
     versions = (errors.SchemaTooNew, errors.SchemaTooOld, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
-    ours: tuple[type[Exception], ...] = (*missing, *versions, *refused, *bad_input)
+    ours: tuple[type[Exception], ...] = (*missing, *versions, *refused, PluginError, *bad_input)
     theirs: tuple[type[Exception], ...] = (errors.StoreError, *failures)
     try:
         yield

@@ -15,9 +15,23 @@ if TYPE_CHECKING:
 FORMATS = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
 
+class _Format(click.Choice[str]):
+    """A built-in format or an installed one, which is looked for only when it is named."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from wizloop import plugins
+
+        try:
+            if value not in FORMATS:
+                plugins.refuse_name("exporter", value, FORMATS)
+        except plugins.PluginError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
 @click.command
 @click.argument("round", type=ROUND)
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--format", "form", type=_Format(FORMATS), required=True, help="What to write; plugins add formats.")
 @click.option("--to", type=FILE, required=True, help="The folder to make; it must not be there.")
 @in_workspace
 def export(round: int, form: str, to: Path, workspace: Path) -> None:

@@ -86,10 +86,13 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
     with sentences(schema.RecipeError):
         base = None if named is None else schema.load(named)
     try:
-        return recipe_for(base, teacher)
+        asked = recipe_for(base, teacher)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         refuse(f"--teacher {teacher}: {fault['msg'].removeprefix('Value error, ')}")
+    if (unknown := schema.unknown_name(asked)) is not None:
+        refuse(f"--teacher {teacher}: {unknown}")
+    return asked
 
 
 def _can_begin(file: Path, out: Path) -> None:

@@ -92,7 +92,9 @@ def _print(one: dict[str, Any]) -> None:
 
     most = one["at_most"]
     if not one["requests"]:
-        print(shown(f"{one['teacher']} ({one['model']}): runs here, is sent nothing and costs nothing"))
+        free = "runs here, is sent nothing and costs nothing"
+        told = free if most["usd"] == 0 else f"is an installed plugin, {_taken(most)} at most"
+        print(shown(f"{one['teacher']} ({one['model']}): {told}"))
         return
     for number, request in enumerate(one["requests"], start=1):
         told, message = _texts(request)

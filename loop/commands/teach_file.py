@@ -48,7 +48,8 @@ def recipe_for(base: Recipe | None, teacher: str | None) -> Recipe:
         section = dict(asked.get("teacher", {}))
         for other in {"recorded", "openai"} - {teacher}:
             section.pop(other, None)
-        asked["teacher"] = {**section, "names": [teacher]}
+        options = {name: given for name, given in section.pop("options", {}).items() if name == teacher}
+        asked["teacher"] = {**section, "options": options, "names": [teacher]}
     return Recipe.model_validate_json(json.dumps(asked))
 
 

@@ -62,6 +62,8 @@ def followed(db: Connection, asked: Recipe | None, limits: Limits) -> Recipe:
     if asked is not None and _not_begun(db, run):
         return asked
     recipe = schema.stored(run.recipe_json)
+    if (unknown := schema.unknown_name(recipe)) is not None:
+        raise schema.RecipeError(f"the run's recipe: {unknown}")
     if asked is not None:
         _refuse_another(recipe, asked, limits)
     return recipe

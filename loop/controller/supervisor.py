@@ -28,7 +28,10 @@ from wizloop.store.db import Store, make_folder
 LOG = Path("logs") / "worker.log"
 PHASES = "wizloop.loop.phases.order"
 _LEAST_SCALE = 1 / 64
-_BAD_INPUT = ("ImportRefused", "RowsRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording")
+_BAD_INPUT = (
+    *("ImportRefused", "RowsRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording"),
+    "PluginError",
+)
 """The errors of a phase that are the fault of what the recipe names."""
 
 

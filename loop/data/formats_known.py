@@ -1,5 +1,7 @@
 """Every known format by name, and which one a file shows. What each reads is in the modules beside."""
 
+from wizloop import plugins
+from wizloop.loop.data import formats_plugins
 from wizloop.loop.data.containers import Record
 from wizloop.loop.data.formats import Format, columns_format, text_column
 from wizloop.loop.data.formats_instructions import INSTRUCTION_SETS
@@ -12,7 +14,7 @@ KNOWN: tuple[Format, ...] = (*TRACE_SETS, *PAIR_SETS, *PROMPT_SETS, *INSTRUCTION
 """The first that fits a file's first record is taken."""
 
 NAMES = (*(known.name for known in KNOWN), "columns")
-"""What may be asked for by name."""
+"""The built-in formats."""
 
 
 def recognised(record: Record, name: str, task: Task) -> Format | None:
@@ -20,6 +22,9 @@ def recognised(record: Record, name: str, task: Task) -> Format | None:
     for known in KNOWN:
         if known.columns <= record.keys() and known.recognises(record, name):
             return known
+    for installed in formats_plugins.every(taken):
+        if installed.columns <= record.keys() and installed.recognises(record, name):
+            return installed
     return columns_format(task, record) if text_column(record) is not None else None
 
 
@@ -34,7 +39,17 @@ def named(asked: str, record: Record, name: str, task: Task) -> Format | None:
     meant = [known for known in KNOWN if wanted and _plain(known.name).startswith(wanted)]
     exact = [known for known in meant if _plain(known.name) == wanted and known.columns <= record.keys()]
     fitting = [known for known in meant if known.columns <= record.keys() and known.recognises(record, name)]
-    return next(iter([*exact, *fitting, *meant]), None)
+    return next(iter([*exact, *fitting, *meant]), None) or formats_plugins.named(asked, taken)
+
+
+def taken(name: str) -> bool:
+    """Return whether a name means a built-in format, so that no plugin may have it."""
+    return any(_plain(known).startswith(_plain(name)) for known in NAMES)
+
+
+def all_names() -> list[str]:
+    """Return what may be asked for by name, with what is installed."""
+    return [*NAMES, *plugins.installed("format")]
 
 
 def _plain(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 
 from wizloop.loop.data.containers import ImportRefused, Numbered, Record, RowRefused, records
 from wizloop.loop.data.formats import TEXT_COLUMNS, Format, mapped_format, plain
-from wizloop.loop.data.formats_known import NAMES, named, recognised
+from wizloop.loop.data.formats_known import all_names, named, recognised
 from wizloop.loop.data.row_reader import RowReader
 from wizloop.loop.data.sample_rows import Imported, Reading, Refused, SampleRow, Split, Where
 from wizloop.loop.words import TASKS, Task
@@ -99,7 +99,7 @@ def _format(
     if fmt is not None:
         asked = named(fmt, sample, name, task)
         if asked is None:
-            raise ImportRefused(f"{shown}: there is no format {fmt!r}; choose among {', '.join(NAMES)}")
+            raise ImportRefused(f"{shown}: there is no format {fmt!r}; choose among {', '.join(all_names())}")
         if missing := asked.columns - sample.keys():
             raise ImportRefused(f"{shown}: no column {min(missing)!r}, which the format {asked.name!r} needs")
         return asked

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wizloop import plugins
 from wizloop.backends import devices
 from wizloop.backends.guard_types import (
     BackendError,
@@ -97,9 +98,12 @@ def class_of(picked: devices.Picked) -> "type[Mlx] | type[Torch]":
 def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable[str]) -> str | None:
     """Why a backend cannot write one of these formats here, or None."""
     for format in formats:
-        if format not in backend.FORMATS:
+        if format not in Torch.FORMATS and format in plugins.installed("exporter"):
+            if why := plugins.fault("exporter", format):
+                return why
+        elif format not in backend.FORMATS:
             return f"the {backend.NAME} backend does not write {format}: it writes {', '.join(backend.FORMATS)}"
-        if format == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        elif format == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
             return (
                 "the format nf4 needs bitsandbytes (pip install 'wizloop[cuda]', on Linux); export safetensors instead"
             )

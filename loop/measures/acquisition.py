@@ -4,17 +4,20 @@ Pure: candidates in, picks out. How interesting a candidate is, is the scorers' 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import get_args
 
 import numpy as np
 
 from wizloop.loop.data.similarity import Fingerprint, NearDuplicates
-from wizloop.loop.measures.strategies import RANKED, Candidate, Explainer, Reason
+from wizloop.loop.measures.strategies import RANKED, Explainer, Reason, Scores
+from wizloop.plugins import Candidate, SelectionStrategy, blamed
 
-ORDER: tuple[Reason, ...] = get_args(Reason)
+ORDER: tuple[str, ...] = get_args(Reason)
 """Strategies pick in this order, so that the random share is drawn from all that the others left."""
+NO_PLUGINS: Mapping[str, SelectionStrategy] = MappingProxyType({})
 
 SHORTLIST = 8
 """Diversity compares this many candidates for each one that it picks; the whole pool would take minutes."""
@@ -25,7 +28,7 @@ class Pick:
     """One sample to be taught, and why."""
 
     sample_id: int
-    reason: Reason
+    reason: str
     score: float
     """By its own strategy: minus the confidence, the disagreement, one minus the similarity, or the propensity."""
     rank: int
@@ -45,6 +48,7 @@ def choose(
     rng: np.random.Generator,
     near_duplicate: float = 0.8,
     policy_spread: bool = True,
+    installed: Mapping[str, SelectionStrategy] = NO_PLUGINS,
 ) -> list[Pick]:
     """Pick at most `budget` candidates, in the order in which they should be taught.
 
@@ -53,10 +57,13 @@ def choose(
     (Jaccard of word 3-shingles of `near_duplicate` or more). The order of `candidates` does not matter. A random draw
     that nearly repeats a pick is drawn again: in a pool full of copies the propensity is a little too low.
 
-    Raises ValueError for an unknown strategy, no positive share, a negative number, or a sample that occurs twice.
+    `installed` are the plugins that `shares` may name; they pick after the built-in strategies that rank.
+
+    Raises ValueError for an unknown strategy, no positive share, a negative number, or a sample that occurs twice,
+    PluginError for a plugin that fails.
     """
-    quotas = split_budget(budget, shares)
-    batch = _Batch(candidates, near_duplicate)
+    quotas = split_budget(budget, shares, picking_order(installed))
+    batch = _Batch(candidates, near_duplicate, installed)
     rest = 0
     # Twice round: what the last ones could not use goes back to the first.
     for reason, quota in [*quotas.items(), *((reason, 0) for reason in quotas)]:
@@ -67,25 +74,32 @@ def choose(
             order: Iterator[tuple[Candidate, float]] = ((left[int(at)], 0.0) for at in rng.permutation(len(left)))
         elif reason == "diversity":
             order = _unlike(batch, left, want, policy_spread, rng)
+        elif reason in installed:
+            order = _best_first(left, _scored(reason, installed[reason], left, int(rng.integers(2**31))))
         else:
-            order = _best_first(left, reason)
+            order = _best_first(left, RANKED[reason](left))
         rest = want - batch.take(reason, order, want, len(left))
     return batch.picks
 
 
-def split_budget(budget: int, shares: Mapping[str, float]) -> dict[Reason, int]:
+def picking_order(installed: Iterable[str]) -> tuple[str, ...]:
+    """Return all strategies in the order in which they pick, with the plugins among those that rank."""
+    return (*RANKED, *sorted(installed), *ORDER[len(RANKED) :])
+
+
+def split_budget(budget: int, shares: Mapping[str, float], order: Sequence[str] = ORDER) -> dict[str, int]:
     """The budget over the strategies with a positive share, by largest remainder, in picking order."""
-    if unknown := sorted(set(shares) - set(ORDER)):
-        raise ValueError(f"unknown strategy {unknown[0]!r}: choose among {', '.join(ORDER)}")
+    if unknown := sorted(set(shares) - set(order)):
+        raise ValueError(f"unknown strategy {unknown[0]!r}: choose among {', '.join(order)}")
     if budget < 0 or any(share < 0 for share in shares.values()):
         raise ValueError("the budget and the shares must not be negative")
-    named = [reason for reason in ORDER if shares.get(reason, 0) > 0]
+    named = [reason for reason in order if shares.get(reason, 0) > 0]
     if not named:
-        raise ValueError(f"no strategy has a share above 0: give one of {', '.join(ORDER)}")
+        raise ValueError(f"no strategy has a share above 0: give one of {', '.join(order)}")
     total = sum(shares[reason] for reason in named)
     exact = {reason: budget * shares[reason] / total for reason in named}
     quotas = {reason: int(part) for reason, part in exact.items()}
-    by_remainder = sorted(named, key=lambda reason: (quotas[reason] - exact[reason], ORDER.index(reason)))
+    by_remainder = sorted(named, key=lambda reason: (quotas[reason] - exact[reason], order.index(reason)))
     for reason in by_remainder[: budget - sum(quotas.values())]:
         quotas[reason] += 1
     return quotas
@@ -94,12 +108,15 @@ def split_budget(budget: int, shares: Mapping[str, float]) -> dict[Reason, int]:
 class _Batch:
     """The picks so far, and what can still be picked."""
 
-    def __init__(self, candidates: Sequence[Candidate], near_duplicate: float) -> None:
+    def __init__(
+        self, candidates: Sequence[Candidate], near_duplicate: float, installed: Mapping[str, SelectionStrategy]
+    ) -> None:
         self._pool = sorted(candidates, key=lambda one: one.sample_id)
         for one, following in zip(self._pool, self._pool[1:], strict=False):
             if one.sample_id == following.sample_id:
                 raise ValueError(f"sample {one.sample_id} is twice among the candidates: give each once")
         self._explainer = Explainer(self._pool)
+        self._installed = installed
         self._gone: set[int] = set()
         self.near = NearDuplicates(near_duplicate)
         self.fingerprints: list[Fingerprint] = []
@@ -110,7 +127,7 @@ class _Batch:
         """What is neither picked nor a near-duplicate of a pick that was met, by sample id."""
         return [one for one in self._pool if one.sample_id not in self._gone]
 
-    def take(self, reason: Reason, order: Iterator[tuple[Candidate, float]], want: int, left: int) -> int:
+    def take(self, reason: str, order: Iterator[tuple[Candidate, float]], want: int, left: int) -> int:
         """Pick from `order` until `want` are picked or it ends; returns how many were."""
         before = len(self.picks)
         while len(self.picks) - before < want and (ranked := next(order, None)) is not None:
@@ -121,7 +138,7 @@ class _Batch:
             self.picks[before:] = [replace(pick, score=chance, propensity=chance) for pick in self.picks[before:]]
         return taken
 
-    def _try(self, reason: Reason, one: Candidate, score: float, left: int) -> None:
+    def _try(self, reason: str, one: Candidate, score: float, left: int) -> None:
         """Pick the candidate unless it nearly repeats a pick; either way it is not met again."""
         self._gone.add(one.sample_id)
         fingerprint = self.near.fingerprint(one.text)
@@ -130,13 +147,27 @@ class _Batch:
         self.near.add(fingerprint)
         self.fingerprints.append(fingerprint)
         self.policies[one.policy] += 1
-        words = self._explainer.words(reason, one, score, left)
+        words = self._words(reason, one, score, left)
         self.picks.append(Pick(one.sample_id, reason, score, len(self.picks) + 1, None, words))
 
+    def _words(self, reason: str, one: Candidate, score: float, left: int) -> str:
+        if reason not in self._installed:
+            return self._explainer.words(reason, one, score, left)
+        with blamed("strategy", reason):
+            return str(self._installed[reason].explain(one, score))
 
-def _best_first(left: Sequence[Candidate], reason: Reason) -> Iterator[tuple[Candidate, float]]:
-    """The candidates that the strategy scores, the highest first, ties by sample id."""
-    scores = RANKED[reason](left)
+
+def _scored(name: str, strategy: SelectionStrategy, left: Sequence[Candidate], seed: int) -> Scores:
+    """One score per candidate by a plugin, NaN for None. Raises PluginError for anything else."""
+    with blamed("strategy", name):
+        given = [np.nan if score is None else float(score) for score in strategy.score(left, seed)]
+        if len(given) != len(left) or np.isinf(given).any():
+            raise ValueError(f"it must give {len(left)} finite scores or None, and gave {len(given)}")
+        return np.array(given, dtype=np.float64)
+
+
+def _best_first(left: Sequence[Candidate], scores: Scores) -> Iterator[tuple[Candidate, float]]:
+    """The candidates that a strategy scores, the highest first, ties by sample id."""
     for at in np.argsort(-scores, kind="stable"):
         if np.isnan(scores[at]):
             return

@@ -4,34 +4,15 @@ A scorer returns one float per candidate, higher is picked sooner, NaN is never 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.loop.measures.uncertainty import Cell
+from wizloop.plugins import Candidate
 
 Reason = Literal["uncertain_compliance", "disagreement", "low_confidence", "diversity", "random"]
 Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One pool sample that the guard has judged and nobody has taught yet."""
-
-    sample_id: int
-    text: str
-    """What is compared for near-duplicates: the prompt, and the response where there is one."""
-    p: float | None
-    """P(positive) of the sample's own main task, 0..1; None where the guard's answer could not be read."""
-    confidence: float | None
-    """In the unit of the round's chosen measure; only its order counts."""
-    cell: Cell | None
-    disagreement: float | None
-    """Sum over pairs of members of |p_i - p_j|; None or 0 where there is nothing to disagree."""
-    policy: str | None = None
-    """The policy that the guard or the source put it under."""
 
 
 def uncertain_compliance(candidates: Sequence[Candidate]) -> Scores:
@@ -49,7 +30,7 @@ def low_confidence(candidates: Sequence[Candidate]) -> Scores:
     return _scores(candidates, lambda one: _negated(one.confidence))
 
 
-RANKED: dict[Reason, Callable[[Sequence[Candidate]], Scores]] = {
+RANKED: dict[str, Callable[[Sequence[Candidate]], Scores]] = {
     "uncertain_compliance": uncertain_compliance,
     "disagreement": disagreement,
     "low_confidence": low_confidence,
@@ -66,7 +47,7 @@ class Explainer:
         self._confidences = _ascending(one.confidence for one in candidates)
         self._disagreements = _ascending(one.disagreement for one in candidates)
 
-    def words(self, reason: Reason, one: Candidate, score: float, left: int) -> str:
+    def words(self, reason: str, one: Candidate, score: float, left: int) -> str:
         """The sentence for one pick; `left` is how many candidates the strategy could choose from."""
         at = "an unreadable answer" if one.p is None else f"{one.p:.2f}"
         if reason == "uncertain_compliance":

@@ -44,6 +44,8 @@ class Facts:
     """How the guard is asked: the pieces of a prompt."""
     longest: int
     """Tokens of a prompt at most."""
+    loads: bool = True
+    """Whether wizloop can ask what was exported."""
 
 
 _ASKED = (
@@ -94,7 +96,7 @@ def card(facts: Facts) -> str:
             "",
             "## Parity with the model that was measured",
             "",
-            _parity(facts.parity),
+            _parity(facts.parity, loads=facts.loads),
             "",
         ]
     )
@@ -117,7 +119,9 @@ def _threshold(task: str, source: str, by: Mapping[str, float]) -> str:
     return f"- {task}: positive from a probability of {by.get(source, 0.5):.3f}, by {how}"
 
 
-def _parity(parity: Mapping[str, Any]) -> str:
+def _parity(parity: Mapping[str, Any], *, loads: bool) -> str:
+    if not loads:
+        return "Not run: wizloop cannot load this format. Compare its verdicts with the guard's before you rely on it."
     if not parity.get("n"):
         return "Not checked: the recipe sets export.parity_n to 0."
     told = (

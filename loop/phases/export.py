@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wizloop import plugins
 from wizloop.backends import artifacts
 from wizloop.loop.context import Context
 from wizloop.loop.guard import guard_file
@@ -15,7 +16,7 @@ from wizloop.loop.guard.asking import Direct
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.pages import usable
 from wizloop.loop.phases import card, roles
-from wizloop.recipes.schema import recipe_hash
+from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
 
 
@@ -50,15 +51,16 @@ def write_export(
 ) -> dict[str, Any]:
     """Write a model into the new folder `final`, with its card and hashes; return the comparison of their answers.
 
-    `report` hears of each part as it begins. Raises BackendError, FileExistsError, ValueError for the base itself.
+    `report` hears of each part as it begins. Raises BackendError, FileExistsError, PluginError, ValueError for the base
+    itself.
     """
     adapter = ctx.adapter(model)
     if adapter is None:
         raise ValueError(f"{model.name} is the base model itself: there is nothing to export")
     about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
-    with artifacts.writing(final, about) as folder:
+    with artifacts.writing(final, about, _suffixes(format)) as folder:
         report("writing the weights")
-        ctx.backend.export(format, ctx.base(), adapter, folder)
+        _write(ctx, format, adapter, folder)
         parity = compare(ctx, model, format, folder, report)
         report("writing the card and the hashes")
         guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
@@ -66,12 +68,33 @@ def write_export(
     return parity
 
 
+def _plugin(format: str) -> plugins.Exporter | None:
+    """The installed exporter of a format; None for a built-in one. Raises PluginError."""
+    return None if format in BUILT_IN["exporter"] else plugins.exporter(format)
+
+
+def _suffixes(format: str) -> Collection[str]:
+    plugin = _plugin(format)
+    return () if plugin is None else plugin.suffixes
+
+
+def _write(ctx: Context, format: str, adapter: Path, folder: Path) -> None:
+    """Write the weights alone. Raises BackendError, PluginError."""
+    plugin = _plugin(format)
+    if plugin is None:
+        ctx.backend.export(format, ctx.base(), adapter, folder)
+        return
+    with plugins.blamed("exporter", format):
+        plugin.export(ctx.base(), adapter, folder)
+
+
 def compare(
     ctx: Context, model: models.Model, format: str, folder: Path, report: Callable[[str], None] = _silent
 ) -> dict[str, Any]:
     """Ask the exported model and the measured one about the same dev samples, reporting each; see `agreement`."""
     frozen = list(usable(ctx.store, "dev"))[: ctx.recipe.export.parity_n]
-    if not frozen:
+    plugin = _plugin(format)
+    if not frozen or (plugin is not None and not plugin.loads):
         return {"n": 0, "agree": 0, "max_difference": 0.0}
     report("asking the model that was measured")
     judge = ctx.judge(model)
@@ -126,6 +149,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         gate="" if own is None else own.gate_reason or "",
         measured=[_measured(one) for one in measured],
         parity=parity,
+        loads=(plugin := _plugin(format)) is None or plugin.loads,
         thresholds=known.thresholds,
         source=known.source,
         example=ctx.renderer.example(),
@@ -148,7 +172,7 @@ def _export(ctx: Context, model: models.Model, format: str) -> None:
     # A folder that is there was written, and not put on record, before a crash.
     parity = compare(ctx, model, format, final) if final.exists() else write_export(ctx, model, format, final)
     with ctx.store.write() as db:
-        path, sha256 = f"exports/{final.name}", artifacts.verify(final)
+        path, sha256 = f"exports/{final.name}", artifacts.verify(final, _suffixes(format))
         exports.add(db, ctx.round, model.id, format, path, json.dumps(parity), sha256, ctx.now())
     if parity["agree"] < parity["n"]:
         ctx.say(

@@ -1,15 +1,13 @@
 """Phase select: what goes to the teacher this round, each with its reason. The strategies are in `acquisition`."""
 
-from typing import cast
-
+from wizloop import plugins
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.acquisition import choose
-from wizloop.loop.measures.strategies import Candidate
-from wizloop.loop.measures.uncertainty import Cell
 from wizloop.loop.phases import roles
 from wizloop.loop.phases.classify import unselected
 from wizloop.loop.teaching.teachers import policies_of, touched_policy
+from wizloop.plugins import Candidate
 from wizloop.store import predictions, samples, selections
 from wizloop.store.selections import Selection
 
@@ -43,9 +41,10 @@ def _batch(ctx: Context) -> list[Selection]:
     picks = choose(
         _candidates(ctx),
         budget=how.budget,
-        shares=how.shares.model_dump(),
+        shares={name: share for name, share in how.shares if share},
         rng=ctx.rng("choose"),
         near_duplicate=how.near_duplicate,
+        installed={name: plugins.strategy(name) for name, share in (how.shares.model_extra or {}).items() if share},
     )
     return [
         Selection(ctx.round, one.sample_id, one.reason, one.score, one.rank, one.propensity, one.words) for one in picks
@@ -72,7 +71,7 @@ def _candidates(ctx: Context) -> list[Candidate]:
                     text,
                     one.probability.get(main_task(sample)),
                     one.confidence,
-                    cast(Cell | None, one.cell),
+                    one.cell,
                     one.signals.get(f"members_disagreement_{main_task(sample)}"),
                     touched_policy(sample.prompt, policies, ctx.recipe),
                 )

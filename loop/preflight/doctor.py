@@ -59,7 +59,18 @@ def examine(workspace: Path, recipe: str | None) -> list[Check]:
             *_reached(loaded),
             _data(loaded, workspace),
         ]
-    return [*checks, _time(loaded)]
+    return [*checks, *_plugins(), _time(loaded)]
+
+
+def _plugins() -> list[Check]:
+    """What other packages add, where there is any; without one nothing is loaded for it."""
+    from wizloop import plugins
+
+    if not any(plugins.installed(kind) for kind in plugins.KINDS):
+        return []
+    from wizloop.loop.preflight import plugins_ready
+
+    return plugins_ready.checks()
 
 
 def _python() -> Check:

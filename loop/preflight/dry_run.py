@@ -14,13 +14,14 @@ from wizloop.loop import keys
 from wizloop.loop.controller.starting import Limits, OtherRecipe, followed
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.guard import instructing
-from wizloop.loop.preflight import data_sources, doctor, teacher_costs
+from wizloop.loop.preflight import data_sources, doctor, plugins_ready, teacher_costs
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.loop.preflight.doctor import Check
 from wizloop.loop.preflight.plan import Plan, bounds_of, plan_of
 from wizloop.loop.preflight.teacher_costs import Asking
-from wizloop.loop.teaching import clients
+from wizloop.loop.teaching import clients, plugin_teachers
 from wizloop.loop.teaching.prices import PriceError
+from wizloop.plugins import PluginError
 from wizloop.recipes import schema
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe, RecipeError
@@ -66,7 +67,7 @@ def look(workspace: Path, asked: str | None, limits: Limits, now: datetime) -> A
         try:
             with nullcontext() if store is None else store.read() as db:
                 askings = teacher_costs.askings(recipe, found, bounds.rounds, now, db)
-        except (PriceError, PolicyError) as error:
+        except (PriceError, PolicyError, PluginError) as error:
             checks.append(Check("teacher", False, str(error)))
         return Ahead([*checks, *place], plan_of(recipe, found, bounds, limits, askings))
 
@@ -126,6 +127,9 @@ def _teachers(recipe: Recipe, *, capped: bool, now: datetime) -> list[Check]:
     """Of each teacher its key, there or not, and its price."""
     checks = []
     for name in recipe.teacher.names:
+        if plugin_teachers.is_one(name):
+            checks.append(plugins_ready.teacher(recipe, name, capped=capped, now=now))
+            continue
         if name in clients.HERE or recipe.teacher.replay is not None:
             checks.append(_here(recipe, name))
             continue

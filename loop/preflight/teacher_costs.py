@@ -11,7 +11,7 @@ from datetime import datetime
 from wizloop.backends.teachers.base import Question
 from wizloop.loop.preflight.data_sources import Source, rows_of, sizes_of
 from wizloop.loop.preflight.left import left
-from wizloop.loop.teaching import clients, teachers
+from wizloop.loop.teaching import clients, plugin_teachers, teachers
 from wizloop.loop.teaching.calls import Seat
 from wizloop.loop.teaching.expecting import Expected, Load, expected, nothing
 from wizloop.recipes.schema import Recipe
@@ -71,6 +71,8 @@ def _asking(
 ) -> Asking:
     questions, own = _to_come(recipe, found, rounds, load), _own(recipe, name, load, db)
     free = None if own is None else nothing(round(own.questions))
+    if plugin_teachers.is_one(name):
+        return _installed(recipe, name, found, rounds, questions, now)
     if name in clients.HERE:
         model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
         return Asking(name, model, "here", questions, 0.0, free, 0.0)
@@ -87,6 +89,20 @@ def _asking(
     past = None if db is None else bills.billed(db, name, seat.teacher.model, seat.teacher.version)
     about = None if own is None else expected(seat, own, past, paid=paid)
     return Asking(name, seat.teacher.model, seat.mode, calls, usd, about, _each(seat, load, past, paid=paid))
+
+
+def _installed(
+    recipe: Recipe, name: str, found: Sequence[Source], rounds: int, questions: int | None, now: datetime
+) -> Asking:
+    table = clients.table_of(recipe.teacher)
+    seat = plugin_teachers.seat_of(recipe, name, table, now.date(), capped=False)
+    sizes, second = _sizes(recipe, found, rounds, questions), recipe.teacher.second_ask
+    known = sizes is not None and (seat.teacher.free or seat.tariff is not None)
+    usd = _most(sizes, seat, second) / 1e6 if sizes is not None and known else None
+    each = usd / questions if usd is not None and questions else None
+    about = None if questions is None else plugin_teachers.bound(seat, questions, usd)
+    calls = None if questions is None else questions * (2 if second else 1)
+    return Asking(name, seat.teacher.model, "live" if seat.live else "here", calls, usd, about, each)
 
 
 def _own(recipe: Recipe, name: str, load: Load | None, db: Connection | None) -> Load | None:

@@ -33,7 +33,7 @@ def findings(recipe: Recipe, now: datetime) -> list[Finding]:
     """One for each teacher behind a network, in the recipe's order."""
     if recipe.teacher.replay is not None:
         return []
-    return [_finding(recipe, name, now) for name in recipe.teacher.names if name not in clients.HERE]
+    return [_finding(recipe, name, now) for name in recipe.teacher.names if not clients.runs_here(name)]
 
 
 def _finding(recipe: Recipe, name: str, now: datetime) -> Finding:

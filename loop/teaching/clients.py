@@ -13,7 +13,7 @@ from wizloop.backends.teachers.openai_server import OpenAIServer
 from wizloop.backends.teachers.reach import Reach
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop import keys
-from wizloop.loop.teaching import prices, teachers
+from wizloop.loop.teaching import plugin_teachers, prices, teachers
 from wizloop.loop.teaching.calls import Seat
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.teaching import Batching, Gemini, Remote, Teachers
@@ -36,18 +36,35 @@ def seats(recipe: Recipe, now: datetime, *, capped: bool) -> list[Seat]:
     if recipe.teacher.replay is not None:
         kept = replay_teacher.load(Path(recipe.teacher.replay))
         return [
-            Seat(teachers.here(recipe, name))
-            if name in HERE
+            _own_seat(recipe, name, now, False, kept)
+            if runs_here(name)
             else Seat(_replay(recipe, name, kept), live=remote_of(recipe.teacher, name))
             for name in recipe.teacher.names
         ]
     table = table_of(recipe.teacher)
     return [
-        Seat(teachers.here(recipe, name))
-        if name in HERE
+        _own_seat(recipe, name, now, capped)
+        if runs_here(name)
         else seat_of(recipe, name, _priced(recipe.teacher, name, table, now.date(), capped), key_of(name))
         for name in recipe.teacher.names
     ]
+
+
+def runs_here(name: str) -> bool:
+    """Return whether a teacher runs in this process, as far as wizloop knows: policy, recorded, or an installed one."""
+    return name in HERE or plugin_teachers.is_one(name)
+
+
+def _own_seat(
+    recipe: Recipe, name: str, now: datetime, capped: bool, kept: dict[str, replay_teacher.Kept] | None = None
+) -> Seat:
+    """A teacher that needs no adapter of ours. `kept` stands in for one that costs money."""
+    if not plugin_teachers.is_one(name):
+        return Seat(teachers.here(recipe, name))
+    seat = plugin_teachers.seat_of(recipe, name, table_of(recipe.teacher), now.date(), capped=capped)
+    if kept is None or seat.teacher.free:
+        return seat
+    return Seat(replay_teacher.ReplayTeacher(name, seat.teacher.model, seat.teacher.version, kept))
 
 
 def seat_of(recipe: Recipe, name: str, tariff: prices.Tariff | None, key: keys.Key | None) -> Seat:
@@ -93,7 +110,9 @@ def check(recipe: Recipe, now: datetime, *, capped: bool) -> None:
         return
     table = table_of(recipe.teacher)
     for name in recipe.teacher.names:
-        if name not in HERE:
+        if plugin_teachers.is_one(name):
+            _own_seat(recipe, name, now, capped)
+        elif name not in HERE:
             _priced(recipe.teacher, name, table, now.date(), capped)
             key_of(name)
 

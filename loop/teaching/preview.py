@@ -9,7 +9,7 @@ from typing import Any
 from wizloop.backends.teachers.base import Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.data.importing import read_samples
-from wizloop.loop.teaching import calls, clients, teachers
+from wizloop.loop.teaching import calls, clients, plugin_teachers, teachers
 from wizloop.loop.teaching.expecting import Expected, expected, load_of, nothing
 from wizloop.recipes.schema import Recipe
 from wizloop.store import bills, samples, selections, steps
@@ -51,6 +51,8 @@ def told(recipe: Recipe, texts: Sequence[Text], now: datetime, db: Connection | 
 
 
 def _teacher(recipe: Recipe, name: str, asked: list[Question], now: datetime, db: Connection | None) -> dict[str, Any]:
+    if plugin_teachers.is_one(name):
+        return _installed(recipe, name, asked, now)
     if name in clients.HERE:
         free = teachers.here(recipe, name)
         return _row(name, free.model, "here", [], Usage(), 0.0, nothing(len(asked)))
@@ -64,6 +66,17 @@ def _teacher(recipe: Recipe, name: str, asked: list[Question], now: datetime, db
     past = None if db is None else bills.billed(db, name, seat.teacher.model, seat.teacher.version)
     about = expected(seat, load_of(asked), past, paid=paid)
     return _row(name, seat.teacher.model, seat.mode, [seat.teacher.request(one) for one in asked], most, usd, about)
+
+
+def _installed(recipe: Recipe, name: str, asked: list[Question], now: datetime) -> dict[str, Any]:
+    """What it sends is not known."""
+    table = clients.table_of(recipe.teacher)
+    seat = plugin_teachers.seat_of(recipe, name, table, now.date(), capped=False)
+    known = seat.teacher.free or seat.tariff is not None
+    usd = sum(seat.worst_micro(one) for one in asked) / 1e6 if known else None
+    bounds = [seat.teacher.worst_usage(one) for one in asked]
+    most = Usage(sum(one.input_tokens for one in bounds), sum(one.output_tokens for one in bounds))
+    return _row(name, seat.teacher.model, "here", [], most, usd, plugin_teachers.bound(seat, len(asked), usd))
 
 
 def _row(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wizloop.loop.measures.acquisition import Pick, choose, split_budget
-from wizloop.loop.measures.strategies import Candidate
+from wizloop.plugins import Candidate
 
 MIX = {"uncertain_compliance": 0.3, "disagreement": 0.2, "low_confidence": 0.1, "diversity": 0.2, "random": 0.2}
 
