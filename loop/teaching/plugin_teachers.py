@@ -92,7 +92,7 @@ def bound(seat: Seat, questions: int, most_usd: float | None) -> Expected:
 def _refuse_unbounded(teacher: Installed, tariff: prices.Tariff | None) -> None:
     if tariff is None:
         raise prices.PriceError(
-            f"no price of {teacher.name}'s {teacher.model} is not known, and no budget can be kept without it: give it "
+            f"no price of {teacher.name}'s {teacher.model} is known, and no budget can be kept without it: give it "
             "in a file that teacher.prices names, or set no budget"
         )
     if teacher.worst_usage(Question("", "?")) == Usage():

@@ -7,9 +7,10 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
-from wizloop.store import engine, errors, hashing, leaks, migrate, samples, sqlite, tables, versions
+from wizloop.store import engine, errors, hashing, leaks, migrate, samples, selections, sqlite, tables, versions
 from wizloop.store.db import Store
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
@@ -93,6 +94,35 @@ def test_a_filled_workspace_of_before_keeps_its_samples_and_what_refers_to_them(
         again = [samples.NewSample("pool", text, None, "made", "row") for text in ("text 3", "text 4")]
         assert samples.add(db, again, datetime(2026, 1, 2, tzinfo=UTC)) == samples.Added(1, 1, 0, 0)
         assert leaks.number(db) == 1
+        assert db.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert db.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+def test_an_old_workspace_keeps_its_selections_and_takes_any_reason(tmp_path: Path) -> None:
+    maker = engine.sqlite_engine(tmp_path / sqlite.DB_NAME, "rwc", sqlite.driver())
+    columns = "sample_id, round, reason, score, rank, propensity, words"
+    with maker.begin() as db:
+        migrate.upgrade(db, "0006")
+        for number in (1, 2, 3):
+            db.exec_driver_sql(
+                "INSERT INTO samples (id, split, prompt, source, row_ref, hash, added_at) "
+                "VALUES (?, 'pool', ?, 'made', 'row', ?, '2026-01-01T00:00:00.000000Z')",
+                (number, f"text {number}", hashing.content_digest(f"text {number}", None)),
+            )
+        old = [(1, 1, "random", 0.5, 2, 0.25, "by chance"), (2, 1, "diversity", 0.9, 1, None, "unlike")]
+        for row in old:
+            db.exec_driver_sql(f"INSERT INTO selections ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        with pytest.raises(IntegrityError):
+            db.exec_driver_sql(f"INSERT INTO selections ({columns}) VALUES (3, 1, 'longest', 1.0, 3, NULL, 'long')")
+    maker.dispose()
+    with Store.create(tmp_path / "new") as new, new.read() as db:
+        wanted = _schema(db)
+    with Store.create(tmp_path) as store, store.write() as db:
+        assert _schema(db) == wanted
+        assert [tuple(row) for row in db.exec_driver_sql(f"SELECT {columns} FROM selections")] == old
+        assert selections.add(db, [selections.Selection(2, 3, "longest", 1.0, 1, None, "long")]) == 1
+        assert selections.by_reason(db, 2) == {"longest": 1}
+        assert [one.sample_id for one in selections.of_round(db, 1)] == [2, 1]
         assert db.exec_driver_sql("PRAGMA foreign_key_check").all() == []
         assert db.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 
