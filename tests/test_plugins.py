@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,8 +14,12 @@ from tests.plugged import described, extras, forget, seen
 from wizloop import plugins
 from wizloop.backends import artifacts
 from wizloop.loop.cli import app
+from wizloop.loop.context import Context
 from wizloop.loop.data.containers import ImportRefused
 from wizloop.loop.data.importing import read_samples
+from wizloop.loop.measures.acquisition import Pick, choose
+from wizloop.loop.phases import roles
+from wizloop.loop.phases.export import write_export
 from wizloop.loop.preflight import plugins_ready
 from wizloop.loop.teaching import clients, preview, prices
 from wizloop.recipes import schema
@@ -72,7 +77,7 @@ def run(*words: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_a_night_uses_a_plugin_of_each_kind(tmp_path: Path, plugged: Path) -> None:
+def test_a_night_uses_a_plugin_of_each_kind(tmp_path: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [{"path": str(tickets(tmp_path)), "split": split, "part": part} for split, part in PARTS.items()]
     night = Night(tmp_path / "runs", recipe(source="files", data=files, **PLUGGED))
     night.all()
@@ -89,6 +94,7 @@ def test_a_night_uses_a_plugin_of_each_kind(tmp_path: Path, plugged: Path) -> No
         made = {one.format: one for one in exports.of_round(db, 1)}
     assert sorted(made) == ["blob", "copy"]
     _look_at_exports(tmp_path / "runs", made)
+    _fail_by_name(night, monkeypatch)
 
 
 PARTS = {"pool": [0.0, 0.4], "seed": [0.4, 0.7], "dev": [0.7, 1.0]}
@@ -105,13 +111,15 @@ def _look_at_exports(folder: Path, made: dict[str, exports.Export]) -> None:
     assert "verdicts of frozen dev samples it agrees in" in (copied / "README.md").read_text()
 
 
-def test_a_night_that_is_cut_off_by_phase_selects_the_same(tmp_path: Path, plugged: Path) -> None:
-    nights = [Night(tmp_path / name, recipe(**{**PLUGGED, "export": {"formats": []}})) for name in ("a", "b")]
-    for night in nights:
-        night.all()
-    nights[1].phase(1, "select")
-    assert nights[0].rows() == nights[1].rows()
-    assert any(one.reason == "longest" for one in nights[0].rows()["selections"][1])
+def _fail_by_name(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.load("exporter", "blob"), "export", lambda *_: 1 / 0)
+    told = (night.store, night.folder, night.recipe, 1, "export", lambda: NOW, lambda: False)
+    context = Context(*told, given=night.backend)
+    with night.store.read() as db:
+        champion = roles.champion_after(db, 1)
+    with pytest.raises(plugins.PluginError, match=r"exporter 'blob' of wizloop-extras 1\.2 .* ZeroDivisionError"):
+        write_export(context, champion, "blob", night.folder / "exports" / "again")
+    assert "again" not in {path.name for path in (night.folder / "exports").iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -303,23 +311,26 @@ def test_a_dry_run_looks_at_the_plugins(tmp_path: Path, plugged: Path) -> None:
     assert "keywords: keywords-1, free" in said
 
 
-def test_a_failing_plugin_is_named(tmp_path: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blob = plugins.load("exporter", "blob")
-    monkeypatch.setattr(blob, "export", lambda *_: 1 / 0)
-    night = Night(tmp_path, recipe(**PLUGGED))
-    with pytest.raises(plugins.PluginError, match=r"exporter 'blob' of wizloop-extras 1.2 .* ZeroDivisionError"):
-        night.all()
-    assert [path.name for path in (tmp_path / "exports").iterdir()] == []
+POOL = [plugins.Candidate(n, f"text {n} " + "word " * n, 0.5, n / 10, "uncertain_pass", None) for n in range(1, 9)]
 
 
-@pytest.mark.parametrize("scores", [[1.0], [float("inf")] * 90, ["a"] * 90])
-def test_scores_that_are_none_are_refused(
-    tmp_path: Path, plugged: Path, monkeypatch: pytest.MonkeyPatch, scores: list[Any]
-) -> None:
+def _chosen(name: str, budget: int) -> list[Pick]:
+    shares, rng = {name: 0.75, "random": 0.25}, np.random.default_rng(3)
+    return choose(POOL, budget=budget, shares=shares, rng=rng, installed={name: plugins.strategy(name)})
+
+
+def test_an_installed_strategy_picks_by_its_score_before_chance(plugged: Path) -> None:
+    picks = _chosen("longest", 4)
+    assert [(one.reason, one.rank) for one in picks] == [*(("longest", n) for n in (1, 2, 3)), ("random", 4)]
+    assert [one.sample_id for one in picks[:3]] == [8, 7, 6]
+    assert picks == _chosen("longest", 4)
+
+
+@pytest.mark.parametrize("scores", [[1.0], [float("inf")] * 8, ["a"] * 8, None])
+def test_scores_that_are_none_are_refused(plugged: Path, monkeypatch: pytest.MonkeyPatch, scores: Any) -> None:
     monkeypatch.setattr(plugins.load("strategy", "longest"), "score", lambda *_: scores)
-    night = Night(tmp_path, recipe(**PLUGGED))
-    with pytest.raises(plugins.PluginError, match="strategy 'longest' of wizloop-extras"):
-        night.all()
+    with pytest.raises(plugins.PluginError, match=r"strategy 'longest' of wizloop-extras 1\.2 .* failed: "):
+        _chosen("longest", 4)
 
 
 def test_export_takes_an_installed_format_and_names_them_else(tmp_path: Path, plugged: Path) -> None:
@@ -327,6 +338,13 @@ def test_export_takes_an_installed_format_and_names_them_else(tmp_path: Path, pl
     assert status == 2
     assert "there is no exporter 'gguf' (built in: adapter, safetensors, mlx-4bit, nf4; installed: blob, copy)" in said
     assert "no exporter" not in run("export", 1, "--format", "blob", "--to", tmp_path / "out", "-w", tmp_path)[1]
+
+
+def test_the_rounds_screen_offers_installed_formats(plugged: Path) -> None:
+    from wizloop.tui.rounds import formats
+
+    assert [name for name, _ in formats().values()] == ["adapter", "safetensors", "mlx-4bit", "blob", "copy"]
+    assert list(formats()) == ["a", "s", "m", "1", "2"]
 
 
 def test_a_key_is_kept_for_an_installed_teacher(plugged: Path) -> None:

@@ -15,6 +15,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import ProgressBar
 
+from wizloop import plugins
 from wizloop.console.tables import plain
 from wizloop.store import errors
 from wizloop.store.overview import RoundSummary
@@ -34,6 +35,12 @@ _FORMATS = {
 _CARD = 20_000
 _SCROLLBAR = 2
 _LOOK_SECONDS = 0.2
+
+
+def formats() -> dict[str, tuple[str, str]]:
+    """Return the export formats by key: built-in ones by letter, the first nine installed ones by digit."""
+    installed = zip("123456789", plugins.installed("exporter"), strict=False)
+    return {**_FORMATS, **{key: (name, f"{name}: an installed format") for key, name in installed}}
 
 
 class RoundsRoom(Room):
@@ -141,7 +148,7 @@ class RoundsRoom(Room):
             self.wizloop.say(f"{self._exporting} is still being exported", "warning")
         elif self._rounds:
             number = self._rounds[self._at].round.number
-            self.app.push_screen(Choice(f"Export the champion after round {number} as what?", _FORMATS), self._form)
+            self.app.push_screen(Choice(f"Export the champion after round {number} as what?", formats()), self._form)
 
     def _form(self, form: str | None) -> None:
         if not form:
