@@ -193,7 +193,7 @@ def test_a_file_without_the_plugin_is_refused(tmp_path: Path, nothing_installed:
 
 
 def test_a_label_that_is_not_known_and_a_record_that_cannot_be_read_are_refused(tmp_path: Path, plugged: Path) -> None:
-    rows = [{"ticket": "a", "severity": "high"}, {"ticket": "b", "severity": [1]}]
+    rows: list[dict[str, Any]] = [{"ticket": "a", "severity": "high"}, {"ticket": "b", "severity": [1]}]
     refused = read_samples(tickets(tmp_path, rows), split="pool").refused
     assert "invalid literal" in refused[0].reason
     assert refused[1].reason.startswith("the format 'tickets' cannot read it: TypeError: ")
