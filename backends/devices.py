@@ -1,4 +1,4 @@
-"""Which backend and which device a guard runs on, and why. No model library is imported before it is needed."""
+"""Choose the backend and device that a guard runs on. No model library is imported before it is needed."""
 
 import ctypes
 import importlib.util
@@ -9,34 +9,36 @@ from typing import Literal
 
 from wizloop.backends.guard_types import BackendError
 
-INSTALL = "pip install 'wizloop[cuda]'"
+_INSTALL = "pip install 'wizloop[cuda]'"
 _NEEDED = ("torch", "peft", "trl", "accelerate")
-# What torch says of a card and of the host, and MLX of either; no class of theirs tells it on all devices.
+# Messages of torch, for a card and for the host, and of MLX: no exception class covers all devices.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
 
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What models run on. `device` is torch's name for "cuda", and "auto" or "cpu" for "mlx"."""
+    """The chosen backend and device: torch's name for "cuda", and "auto" or "cpu" for "mlx"."""
 
     backend: Literal["mlx", "cuda"]
     device: str
     why: str
 
     def sentence(self) -> str:
-        """For an event, and for `wizloop doctor`."""
+        """Describe the choice, for an event and for `wizloop doctor`."""
         library = "MLX" if self.backend == "mlx" else "torch"
         where = {"cpu": "the CPU", "cuda": "CUDA"}.get(self.device, "Metal" if metal() else "the CPU")
         return f"the guard runs on {library}, on {where}: {self.why}"
 
 
 def pick(backend: str, device: str) -> Picked:
-    """What guard.backend ("auto", "mlx" or "cuda") and guard.device ("auto", "cpu" or "cuda") come to on this machine.
+    """Choose by guard.backend ("auto", "mlx" or "cuda") and guard.device ("auto", "cpu" or "cuda") on this machine.
 
-    "auto" takes Metal, then a CUDA card, then MLX on the CPU. Raises BackendError where what is asked for is not there.
+    "auto" takes Metal, then a CUDA card, then MLX on the CPU. Raises BackendError if the requested one is missing.
     """
+    if backend == "mlx" and device == "cuda":
+        raise BackendError('guard.device is "cuda", which MLX does not use: set guard.backend to "cuda" or "auto"')
     if backend == "mlx":
-        return Picked("mlx", _mlx_device(device), "guard.backend asks for MLX")
+        return Picked("mlx", device, "guard.backend asks for MLX")
     if backend == "cuda":
         return _torch(device, "guard.backend asks for torch")
     if device == "cpu":
@@ -50,20 +52,20 @@ def pick(backend: str, device: str) -> Picked:
 
 
 def metal() -> bool:
-    """Whether this is Apple silicon."""
+    """Return whether this is Apple silicon."""
     return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, a card's or the host's."""
-    said = str(error).lower()
+    """Return whether an error means that a card or the host ran out of memory."""
+    message = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(each in said for each in _NO_MEMORY)
+        isinstance(error, RuntimeError) and any(each in message for each in _NO_MEMORY)
     )
 
 
 def room_for_another() -> bool:
-    """Whether the card holds as much again as this process has on it, and once more for work; True without a card."""
+    """Return whether the card has twice this process's memory free, for a model and for work; True without one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return True
@@ -71,28 +73,39 @@ def room_for_another() -> bool:
     return free + int(torch.cuda.memory_reserved()) - held >= 2 * held
 
 
-def _mlx_device(device: str) -> str:
-    if device == "cuda":
-        raise BackendError('guard.device is "cuda", which MLX does not use: set guard.backend to "cuda" or "auto"')
-    return device
+def choose_device(wanted: str) -> tuple[str, str]:
+    """Return torch's (device, reason) for "auto", "cpu" or "cuda".
+
+    Raises BackendError if "cuda" is wanted and no card can be used.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA card"
+        raise BackendError(f'guard.device is "cuda", and {why}: check the driver, or use "auto" or "cpu"')
+    if there and wanted != "cpu":
+        return "cuda", f"torch sees {torch.cuda.get_device_name(0)}"
+    return "cpu", "guard.device asks for the CPU" if wanted == "cpu" else "torch sees no CUDA card"
 
 
 def _torch(device: str, why: str) -> Picked:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BackendError(f"the torch backend needs {', '.join(missing)}: {INSTALL}")
-    from wizloop.backends.torch.load import choose_device
+    if missing := _missing():
+        raise BackendError(f"the torch backend needs {', '.join(missing)}: {_INSTALL}")
+    chosen, reason = choose_device(device)
+    return Picked("cuda", chosen, f"{why}, and {reason}")
 
-    chosen, found = choose_device(device)
-    return Picked("cuda", chosen, f"{why}, and {found}")
+
+def _missing() -> list[str]:
+    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 
 def _no_card() -> str:
-    """Why CUDA cannot be used, or nothing where it can. torch is imported only where a driver is."""
+    """Return why CUDA cannot be used, or "". torch is imported only if there is a driver."""
     if not _driver():
         return "no CUDA driver"
-    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
-        return f"a CUDA card needs {INSTALL}"
+    if _missing():
+        return f"a CUDA card needs {_INSTALL}"
     import torch
 
     return "" if torch.cuda.is_available() else "torch sees no CUDA card"

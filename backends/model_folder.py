@@ -1,4 +1,4 @@
-"""Where a model lies, and what is refused before any of it is loaded. It imports no model library."""
+"""Find a model's folder and refuse unsafe ones before anything is loaded. It imports no model library."""
 
 import json
 from pathlib import Path
@@ -6,21 +6,30 @@ from typing import Any
 
 from wizloop.backends.guard_types import BadArtifact, ModelMissing
 
+ADAPTER_CONFIG = "adapter_config.json"
+MLX_ADAPTER, PEFT_ADAPTER = "adapters.safetensors", "adapter_model.safetensors"
+"""The weights' file in mlx-lm's layout of an adapter, and in PEFT's."""
+
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def find(base: str) -> Path:
-    """The folder of the model `base`: the folder itself, or the hub's model of that name in the local cache.
+    """Return the folder of the model `base`: the folder itself, or the hub's model of that name in the local cache.
 
     Raises ModelMissing, and BadArtifact for a model that brings code.
     """
     folder = _folder(base)
-    _refuse_code(folder)
+    config = config_of(folder)
+    for key in ("auto_map", "model_file"):
+        if key in config:
+            raise BadArtifact(
+                f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
+            )
     return folder
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """The folder's config.json. Raises BadArtifact when it is not JSON."""
+    """Return the folder's config.json. Raises BadArtifact if it is not JSON."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -29,7 +38,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def is_for_mlx(base: str) -> bool:
-    """Whether `base` is a folder of weights in MLX's own quantised format."""
+    """Return whether `base` is a folder of weights in MLX's own quantised format."""
     folder = Path(base).expanduser()
     return (folder / "config.json").is_file() and "quantization" in config_of(folder)
 
@@ -46,7 +55,7 @@ def _folder(base: str) -> Path:
 
 
 def _fetch(name: str) -> Path:
-    """The hub's model `name` in the local cache: weights, tokenizer and configuration, and no code."""
+    """Download the hub's model `name` into the local cache: weights, tokenizer, and configuration, but no code."""
     from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -58,12 +67,3 @@ def _fetch(name: str) -> Path:
         raise ModelMissing(
             f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network"
         ) from error
-
-
-def _refuse_code(folder: Path) -> None:
-    config = config_of(folder)
-    for key in ("auto_map", "model_file"):
-        if key in config:
-            raise BadArtifact(
-                f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
-            )

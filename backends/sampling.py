@@ -21,9 +21,10 @@ _NUCLEUS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How logits are read: top k of the confidence, token ids of each watched choice, temperature (0 is greedy),
-    top-p.
+class StepSpec:
+    """What a decoding step computes from logits.
+
+    `k` is the top k of the confidence, `watch` the token ids of each watched choice, temperature 0 is greedy.
     """
 
     k: int
@@ -32,14 +33,29 @@ class Reading:
     top_p: float
 
     def width(self, vocab: int) -> int:
-        """Likeliest tokens that are looked at."""
+        """Return how many of the likeliest tokens are looked at."""
         return min(max(self.k, _NUCLEUS) if self.temperature else self.k, vocab)
 
 
-def reading_of(sampling: Sampling, tokens: Tokens, vocab: int) -> Reading:
-    """How the logits of a sampling are read."""
+def step_spec(sampling: Sampling, tokens: Tokens, vocab: int) -> StepSpec:
+    """Return what a sampling needs of each step."""
     watch = {name: tokens.deciding(choice)[1] for name, choice in sampling.watch.items()}
-    return Reading(min(sampling.topk, vocab), watch, sampling.temperature, sampling.top_p)
+    return StepSpec(min(sampling.topk, vocab), watch, sampling.temperature, sampling.top_p)
+
+
+def nucleus(xp: Any, p: Any, noise: Any, top_p: float) -> Any:
+    """Draw a place per row, [rows, 1], from falling probabilities `p` [rows, width] by `noise` [rows, 1] in [0, 1).
+
+    Draws from the fewest tokens that reach `top_p` of the `width` (arXiv:1904.09751, section 3.1). `xp` is numpy,
+    mlx.core, or torch.
+    """
+    before = xp.cumsum(p, -1) - p
+    # Nothing is before the first token: it is always kept.
+    kept = before < top_p
+    up_to = xp.cumsum(xp.where(kept, p, 0.0), -1)
+    chosen = (up_to <= noise * up_to[:, -1:]).sum(-1)[:, None]
+    # Rounding may carry the largest noise past the last kept token.
+    return xp.minimum(chosen, kept.sum(-1)[:, None] - 1)
 
 
 @dataclass(slots=True)
@@ -50,10 +66,13 @@ class Step:
     confidences: Any
     watched: dict[str, Any]
 
-    def map(self, change: Callable[[Any], Any]) -> "Step":
-        """The same of other arrays, e.g. of lists."""
+    def map(self, function: Callable[..., Any], *others: "Step") -> "Step":
+        """Apply a function to each array of this step, and to those of `others` with it."""
+        steps = (self, *others)
         return Step(
-            change(self.tokens), change(self.confidences), {name: change(of) for name, of in self.watched.items()}
+            function(*(step.tokens for step in steps)),
+            function(*(step.confidences for step in steps)),
+            {name: function(*(step.watched[name] for step in steps)) for name in self.watched},
         )
 
 

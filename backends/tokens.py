@@ -6,12 +6,33 @@ spells, it is encoded as plain text. This module knows a Hugging Face fast token
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
 _LEAST_DATA = 16
+_USER_TURN = "wizloop-user-turn"
+
+
+@cache
+def chat_frame(base: str) -> tuple[str, str]:
+    """Return a base model's chat template as the text before the user's turn, and between it and the answer.
+
+    Raises BackendError without a template.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise BackendError(f'{base} has no chat template: set guard.template to "raw"')
+    turn = [{"role": "user", "content": _USER_TURN}]
+    text = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    before, mark, after = text.partition(_USER_TURN)
+    if not mark:
+        raise BackendError(f'the chat template of {base} does not show the user\'s turn: set guard.template to "raw"')
+    return before, after
 
 
 class Tokens:

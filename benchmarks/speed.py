@@ -14,6 +14,7 @@ import io
 import json
 import platform
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from typing import Any
 
 from wizloop.backends import training_rows
 from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
-from wizloop.backends.mlx import cpu_entropy as mlx_entropy
+from wizloop.backends.mlx import adapter as mlx_adapter
+from wizloop.backends.mlx import blas, cpu_entropy
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
@@ -149,7 +151,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     theirs = _mlx_lm_lora(base, guard, pairs, lora)
 
     loaded = mlx_load.load(base, None, quantise=False, fuse=False)
-    mlx_load.add_new_adapter(loaded.model, lora)
+    mlx_adapter.add_new_adapter(loaded.model, lora)
     hidden, head = mlx_load.split(loaded.model)
     settings = TrainSettings(epochs=1, batch=BATCH, lr=1e-5, seed=1, checkpoint_every=1000, max_tokens=1024)
     rows, _ = training_rows.dpo_rows(pairs, guard.tokens, settings.max_tokens)
@@ -168,7 +170,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
                 batch = training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen])
                 step(tuple(mx.array(each) for each in batch))
 
-        with mlx_entropy.steps():
+        with cpu_entropy.steps():
             return timed(plan.steps, run)
 
     contenders = {"mlx-lm-lora": theirs, "ours": ours}
@@ -182,7 +184,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
 
 
 def _step(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
-    """mlx-lm's training step, which is what train_dpo runs; in `mlx_entropy.steps` it is compiled where that one is."""
+    """mlx-lm's training step, which is what train_dpo runs; in `cpu_entropy.steps` it is compiled where that one is."""
     from functools import partial
 
     from mlx import nn
@@ -210,7 +212,7 @@ def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: 
     from mlx_lm_lora.trainer.dpo_trainer import DPOTrainingArgs, train_dpo
 
     model = mlx_load.load(base, None, quantise=False, fuse=False).model
-    mlx_load.add_new_adapter(model, lora)
+    mlx_adapter.add_new_adapter(model, lora)
     reference = mlx_load.load(base, None, quantise=False, fuse=False).model
 
     def ids(pair: DpoPair, text: str) -> list[int]:
@@ -256,6 +258,12 @@ def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: 
     return run
 
 
+def device_name() -> str:
+    if mlx_load.on_cpu():
+        return f"CPU ({sys.platform}, {blas.preload().name})"
+    return str(mx.device_info().get("device_name", "GPU"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(SHAPES), action="append")
@@ -272,7 +280,7 @@ def main() -> None:
             prompts = make_prompts(guard, given.prompts)
             about = {
                 "model": name,
-                "device": mlx_load.device_name(),
+                "device": device_name(),
                 "python": platform.python_version(),
                 "instruction_tokens": len(prompts[0].shared),
                 "prompts": len(prompts),

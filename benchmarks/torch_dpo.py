@@ -81,7 +81,9 @@ def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
             chosen = plan.indices(step)
             return dpo_batches([known[i] for i in chosen], reference[chosen])
 
-        trainer.follow(Course(plan.steps, batches, lambda _: 0, lambda *_: ends.append(time.process_time())), 0)
+        trainer.follow(
+            Course(plan.steps, batches, lambda _: 0, lambda *_: ends.append(time.process_time())), settings.lr
+        )
     return {"reference_s": pass_s, "steps": plan.steps, **told(ends, before)}
 
 

@@ -41,10 +41,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from wizloop.backends import devices
 from wizloop.backends.guard_types import Choice, Encoded, Part, Prompt, Sampling
 from wizloop.backends.tiny.tokenizer import train_tokenizer, write_tokenizer
 from wizloop.backends.torch import guard as torch_guard
-from wizloop.backends.torch import load as torch_load
 from wizloop.recipes import policies
 from wizloop.recipes.sections import Classify
 
@@ -302,7 +302,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     given = parser.parse_args()
     clock = time.process_time if given.processor_time else time.perf_counter
-    device, _ = torch_load.choose_device(given.device)
+    device, _ = devices.choose_device(given.device)
     texts = real_texts()
     with tempfile.TemporaryDirectory() as folder:
         parameters = make_model(Path(folder), texts, given.layers)

@@ -1,7 +1,6 @@
-"""Keys and values of one pass over a model, where nothing is decoded behind them.
+"""Key-value caches of a single pass, behind which nothing is decoded.
 
-mlx-lm's own cache leaves room for 256 tokens to come and copies itself three times to get it: a quarter of the time
-that a forward pass takes on a CPU.
+mlx-lm's own cache reserves 256 tokens and copies itself three times to do so: a quarter of a forward pass on a CPU.
 """
 
 from typing import Any
@@ -9,36 +8,37 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import create_attention_mask
 
-# Readies the BLAS.
 
-
-class Kept:
-    """A cache that keeps the keys and values [rows, heads, length, head size] of one pass, gradients included."""
+class PrefillCache:
+    """The keys and values [rows, heads, length, head size] of one pass, gradients included."""
 
     offset = 0
     keys: Any = None
     values: Any = None
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Store the keys and values of the pass."""
         self.keys, self.values = keys, values
         return keys, values
 
     def make_mask(self, length: int, **options: Any) -> Any:
+        """Return the attention mask that mlx-lm's models ask a cache for."""
         return create_attention_mask(
             length, self.offset, options.get("return_array", False), options.get("window_size")
         )
 
 
-class Behind(Kept):
-    """The same, where each of `rows` rows stands behind one row's keys and values, which it keeps in front."""
+class SuffixCache(PrefillCache):
+    """A pass of `rows` rows behind one row's prefix, whose keys and values it keeps in front."""
 
-    def __init__(self, prefix: Kept, rows: int) -> None:
+    def __init__(self, prefix: PrefillCache, rows: int) -> None:
         self.keys, self.values = (
             mx.broadcast_to(each, (rows, *each.shape[1:])) for each in (prefix.keys, prefix.values)
         )
         self.offset = prefix.keys.shape[2]
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append the keys and values of the pass to the prefix's."""
         return super().update_and_fetch(
             mx.concatenate([self.keys, keys], axis=2), mx.concatenate([self.values, values], axis=2)
         )

@@ -1,37 +1,37 @@
-"""Cross-entropy on MLX, which costs most of a step where the vocabulary is large beside the model.
+"""Cross-entropy on MLX, most of a training step's cost where the vocabulary is large compared with the model.
 
-Twice, for one reason: MLX computes exponentials on a CPU one number at a time, and NumPy, which can read the same
-memory there, is several times as fast. A test holds the two to each other.
+Implemented twice: on a CPU MLX computes exponentials one number at a time, and NumPy, which reads the same memory, is
+several times as fast. A test compares the two.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-# After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx.load import on_cpu
 
-# Rows at a time: what is between two of NumPy's passes stays in the processor's cache.
+# Rows at a time, so that what is between two NumPy passes stays in the processor's cache.
 _ROWS = 16
 
 
 def entropies(logits: mx.array, targets: mx.array) -> mx.array:
-    """[...]: cross-entropy in float32 of `targets` [...] under `logits` [..., vocabulary]; it can be differentiated by
-    the logits.
+    """Return the float32 cross-entropy [...] of `targets` [...] under `logits` [..., vocabulary].
+
+    It can be differentiated by the logits.
     """
     logits = logits.astype(mx.float32)
-    return on_cpu(logits, targets) if mlx_load.on_cpu() else nn.losses.cross_entropy(logits, targets)
+    return by_numpy(logits, targets) if on_cpu() else nn.losses.cross_entropy(logits, targets)
 
 
 @contextmanager
 def steps() -> Iterator[None]:
-    """What training steps run in: on a CPU they are not compiled, because a compiled step cannot call NumPy."""
-    if not mlx_load.on_cpu():
+    """Run training steps uncompiled on a CPU, because a compiled step cannot call NumPy."""
+    if not on_cpu():
         yield
         return
     mx.disable_compile()
@@ -41,8 +41,8 @@ def steps() -> Iterator[None]:
         mx.enable_compile()
 
 
-def on_cpu(logits: mx.array, targets: mx.array) -> mx.array:
-    """`entropies` by NumPy, of float32."""
+def by_numpy(logits: mx.array, targets: mx.array) -> mx.array:
+    """Compute `entropies` of float32 logits with NumPy."""
     return cast(mx.array, _forward(logits, targets))
 
 
@@ -60,7 +60,7 @@ def _forward(logits: mx.array, targets: mx.array) -> mx.array:
 
 @_forward.vjp
 def _backward(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array) -> tuple[Any, Any]:
-    """Softmax less one at the target, times what comes from above."""
+    """Return (softmax - one at the target) * cotangent."""
     logits, targets = primals
     values, above = _rows(logits), np.asarray(cotangent).reshape(-1, 1)
     result = np.empty_like(values)

@@ -1,7 +1,7 @@
-"""What is faster on a CPU while a guard reads and writes: attention and SwiGLU by NumPy, and memory that is kept.
+"""Faster inference on a CPU: attention and SwiGLU by NumPy, and freed memory that the process keeps.
 
-MLX computes exponentials there one number at a time; NumPy, which reads the same memory, is several times as fast. A
-test holds the results to MLX's own. Training keeps MLX's own: ours would hold on to every intermediate array.
+On a CPU MLX computes exponentials one number at a time; NumPy, which reads the same memory, is several times as fast. A
+test compares the results with MLX's own. Training uses MLX's own: these would keep every intermediate array alive.
 """
 
 import ctypes
@@ -10,21 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import mlx.core as mx
 import numpy as np
+from mlx_lm.models import activations
 from numpy.typing import NDArray
 
-from wizloop.backends.mlx import blas
-
-# Must come before mlx.core: see blas.
-blas.preload()
-
-import mlx.core as mx
-from mlx_lm.models import activations
-
-# Numbers at a time: what is between two of NumPy's passes stays in the processor's cache.
+# Numbers at a time, so that what is between two NumPy passes stays in the processor's cache.
 _AT_ONCE = 16_384
 
-# Of glibc's malloc.h, and what free memory a process keeps, in bytes.
+# Options of glibc's malloc.h, and the free memory that a process keeps, in bytes.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT = -1, -3, 1 << 30
 
 _fast: Any = mx.fast
@@ -32,9 +26,9 @@ _their_attention = mx.fast.scaled_dot_product_attention
 
 
 def keep_memory() -> None:
-    """Have glibc keep up to 1 GB of freed memory, which it gives back to the system after every large array otherwise.
+    """Make glibc keep up to 1 GB of freed memory, which it otherwise returns to the system after every large array.
 
-    A fifth of a training step went into getting the same pages again. Nothing happens on another C library.
+    Getting the same pages again took a fifth of a training step. Does nothing with another C library.
     """
     if sys.platform == "linux" and hasattr(process := ctypes.CDLL(None), "mallopt"):
         for threshold in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
@@ -42,9 +36,9 @@ def keep_memory() -> None:
 
 
 def faster(model: Any, forward: Callable[..., mx.array]) -> Callable[..., mx.array]:
-    """`forward`, a call of `model` or of a part of it, with these in the place of mlx-lm's own while it runs.
+    """Wrap `forward`, a call of `model` or of a part of it, to use these functions in place of mlx-lm's.
 
-    What it gives can be neither differentiated nor compiled: NumPy takes no part in either.
+    The result can be neither differentiated nor compiled, because NumPy takes no part in either.
     """
     homes = {sys.modules[type(each).__module__] for each in model.modules()}
     gated = [home for home in homes if getattr(home, "swiglu", None) is activations.swiglu]
@@ -58,7 +52,7 @@ def faster(model: Any, forward: Callable[..., mx.array]) -> Callable[..., mx.arr
 
 @contextmanager
 def _replaced(gated: list[Any]) -> Iterator[None]:
-    # mlx-lm's models look both up when they are called; nothing else here may see them replaced.
+    # mlx-lm's models look both up at call time. Nothing else may see them replaced.
     _fast.scaled_dot_product_attention = attention
     for home in gated:
         home.swiglu = swiglu
@@ -73,19 +67,19 @@ def _replaced(gated: list[Any]) -> Iterator[None]:
 def attention(
     queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: Any = None, **options: Any
 ) -> mx.array:
-    """mx.fast.scaled_dot_product_attention; MLX's own where numbers are not float32 or an option asks for more."""
+    """Compute mx.fast.scaled_dot_product_attention; MLX's own for other types than float32 or other options."""
     if queries.dtype != mx.float32 or any(given is not None for given in options.values()):
         return _their_attention(queries, keys, values, scale=scale, mask=mask, **options)
     rows, heads, asked, size = queries.shape
     known = keys.shape[2]
-    # Heads that read the same keys stand behind one another in the products.
+    # Heads that share keys follow one another in the products.
     scores = (queries * scale).reshape(rows, keys.shape[1], -1, size) @ keys.swapaxes(-1, -2)
     shares = softmax(_masked(scores.reshape(rows, heads, asked, known), mask))
     return (shares.reshape(rows, keys.shape[1], -1, known) @ values).reshape(rows, heads, asked, -1)
 
 
 def _masked(scores: mx.array, mask: Any) -> mx.array:
-    """`scores` [rows, heads, queries, keys] where a query may look."""
+    """Mask `scores` [rows, heads, queries, keys]."""
     if mask is None:
         return scores
     if isinstance(mask, str):
@@ -95,7 +89,7 @@ def _masked(scores: mx.array, mask: Any) -> mx.array:
 
 
 def softmax(scores: mx.array) -> mx.array:
-    """Softmax of float32 over the last axis, in the memory of `scores` itself where that is contiguous."""
+    """Compute the float32 softmax over the last axis, in place where `scores` is contiguous."""
     result = mx.contiguous(scores)
     values = np.asarray(result).reshape(-1, result.shape[-1])
     for some in _slices(len(values), values.shape[1]):
@@ -107,7 +101,7 @@ def softmax(scores: mx.array) -> mx.array:
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    """silu(gate) * x; MLX's own where numbers are not float32."""
+    """Compute silu(gate) * x; MLX's own for other types than float32."""
     if not gate.dtype == x.dtype == mx.float32:
         return cast(mx.array, activations.swiglu(gate, x))
     gates, values = np.asarray(gate).reshape(-1), np.asarray(x).reshape(-1)
@@ -121,7 +115,7 @@ def swiglu(gate: mx.array, x: mx.array) -> mx.array:
 
 def _sigmoid(values: NDArray[np.float32], room: NDArray[np.float32]) -> NDArray[np.float32]:
     np.negative(values, out=room)
-    # Far below zero this is infinite, and its inverse the zero that is meant.
+    # Far below zero this is infinite, and its inverse is the right zero.
     with np.errstate(over="ignore"):
         np.exp(room, out=room)
     room += 1

@@ -1,44 +1,44 @@
-"""Rows of tokens decoded side by side on MLX.
+"""Decode rows of tokens in parallel on MLX.
 
-mlx-lm gives the model and its caches; its own batch generator hands out every row's whole vocabulary and takes an ended
-row out at once, which costs a third of the time and a copy of the cache each.
+mlx-lm gives the model and its caches. Its own batch generator returns every row's whole vocabulary, which costs a third
+of the time, and removes a row as soon as it ends, which copies the cache each time.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import numpy as np
 from mlx_lm.generate import maybe_set_recommended_wired_limit
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
 from wizloop.backends.mlx.load import Loaded
-from wizloop.backends.mlx.logits import read
-from wizloop.backends.sampling import Reading, Start, Step
+from wizloop.backends.mlx.logits import next_step
+from wizloop.backends.sampling import Start, Step, StepSpec
 
 
 class Rows:
-    """The rows that are being decoded. The next step is on its way while the last one is looked at."""
+    """The rows being decoded. The next step is computed while the last one is being used."""
 
     full = False
     """A cache grows by itself."""
 
-    def __init__(self, loaded: Loaded, reading: Reading) -> None:
-        self._loaded, self._reading = loaded, reading
+    def __init__(self, loaded: Loaded, spec: StepSpec) -> None:
+        self._loaded, self._spec = loaded, spec
         self._caches: list[Any] = []
         self._noise: Any = None
         self._at: Any = None
         self._ahead: Step | None = None
 
     def most(self, tokens: int) -> int | None:
-        """Any number: memory is shared with the machine, and the caller's rows bound it."""
+        """Return None for no limit: memory is shared with the machine, and the caller's rows bound it."""
         return None
 
     def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
-        """Go on with the rows `kept`, in this order, and `starts` behind them, for at most `left` tokens more. It
-        copies the whole cache.
+        """Continue with the rows `kept`, in this order, then `starts`, for at most `left` more tokens.
+
+        Copies the whole cache.
         """
         if self._ahead is not None:
             self._keep(kept)
@@ -47,7 +47,7 @@ class Rows:
         mx.clear_cache()
 
     def step(self, *, last: bool = False) -> Step:
-        """Every row's next token, as lists; `last` where no row goes on. Raises ValueError where there are no rows."""
+        """Return every row's next token, as lists; `last` if no row continues. Raises ValueError without rows."""
         now = self._ahead
         if now is None:
             raise ValueError("no row is being decoded: renew first")
@@ -80,22 +80,18 @@ class Rows:
         for old, new in zip(self._caches, caches, strict=True):
             old.extend(new)
         self._noise, self._at = mx.concatenate([self._noise, noise]), mx.concatenate([self._at, at])
-        self._ahead = Step(
-            mx.concatenate([self._ahead.tokens, first.tokens]),
-            mx.concatenate([self._ahead.confidences, first.confidences]),
-            {name: mx.concatenate([self._ahead.watched[name], of]) for name, of in first.watched.items()},
-        )
+        self._ahead = self._ahead.map(lambda array, new: mx.concatenate([array, new]), first)
 
     def _forward(self, caches: Sequence[Any], tokens: Any, noise: Any, at: Any) -> Step:
         hidden = self._loaded.hidden(tokens[:, None], cache=caches)
         logits = self._loaded.head(hidden)[:, -1, :]
-        # A row that has ended stands beside the others until rows are renewed.
+        # A row that has ended stays among the others until the next renewal.
         drawn = mx.take_along_axis(noise, mx.minimum(at, noise.shape[1] - 1)[:, None], axis=1)
-        return read(logits, drawn[:, 0], self._reading)
+        return next_step(logits, drawn[:, 0], self._spec)
 
 
 def _merged(layers: Sequence[Any], room: int) -> Any:
-    """One cache of several rows, padded on the left, with `room` for tokens to come."""
+    """Merge rows into one cache, padded on the left, with `room` for more tokens."""
     if not all(type(layer) is KVCache for layer in layers):
         return layers[0].merge(list(layers))
     # KVCache.merge writes row by row into one array, and on a CPU each write copies all of it.
@@ -114,7 +110,7 @@ def _merged(layers: Sequence[Any], room: int) -> Any:
 
 @contextmanager
 def wired() -> Iterator[None]:
-    """On Metal the weights stay in memory while this runs, as mlx-lm keeps them; elsewhere nothing happens."""
+    """Keep the weights in memory on Metal meanwhile, as mlx-lm does; do nothing elsewhere."""
     before = maybe_set_recommended_wired_limit()
     try:
         yield

@@ -1,7 +1,7 @@
-"""A guard on MLX: scores verdict words, samples traces with their confidences.
+"""A guard on MLX: scores verdict words and samples traces with their confidences.
 
-What is shared is computed once: the instruction for all samples, a sample's prompt for all its traces. Confidences and
-verdict probabilities are read on the device from raw log-probabilities, before temperature and top-p.
+Shared work is done once: the instruction for all samples, a sample's prompt for all its traces. Confidences and verdict
+probabilities are computed on the device from raw log-probabilities, before temperature and top-p.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,67 +9,57 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from numpy.typing import NDArray
 
-from wizloop.backends.grouping import groups, sharing_more
-from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt, Sampled, Sampling
-from wizloop.backends.mlx import cpu_kernels as mlx_on_cpu
+from wizloop.backends.guard_base import LocalGuard, groups, padded, with_longest_prefix
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, Sampled, Sampling
+from wizloop.backends.mlx import cpu_kernels
 from wizloop.backends.mlx import load as mlx_load
-from wizloop.backends.mlx.caches import Behind, Kept
+from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
 from wizloop.backends.mlx.decode import Rows, wired
-from wizloop.backends.sampling import TraceSampler, reading_of
+from wizloop.backends.sampling import TraceSampler, step_spec
 from wizloop.backends.tokens import Tokens
 
-# How many prefixes keep their cache: an instruction and what all samples begin with behind it, and two more while a
-# caller changes from one instruction to another.
+# Prefixes that keep their cache: an instruction, what all samples begin with behind it, and two more while a caller
+# changes from one instruction to another.
 _PREFIXES = 4
 
-# Tokens, padding included, that keep a CPU busy: more rows in one pass are only more padding there.
+# Tokens, padding included, that keep a CPU busy: more rows in a pass only add padding.
 _BUSY = 384
 
 
 def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse: bool = True) -> "Guard":
-    """The guard at `base` (folder or hub name) with `adapter` over it.
+    """Load the guard at `base` (folder or hub name) with `adapter`.
 
-    Raises ModelMissing, BadArtifact, or BackendError for a model that remembers more than keys and values.
+    Raises ModelMissing, BadArtifact, or BackendError for a model that caches more than keys and values.
     """
     return Guard(base, adapter, mlx_load.load(base, adapter, quantise=quantise, fuse=fuse))
 
 
-class Guard:
-    """A model that can be asked. Not thread-safe, like the model under it."""
+class Guard(LocalGuard):
+    """A model to ask on MLX."""
 
     def __init__(self, base: str, adapter: Path | None, loaded: mlx_load.Loaded) -> None:
-        self.base, self.adapter = base, adapter
-        self._loaded = _reading(loaded)
-        self.tokens = Tokens(loaded.tokenizer)
-        self.vocab: int = int(loaded.config["vocab_size"])
-        self.end_text: str = self.tokens.decode([self.tokens.end])
-        self._prefixes: dict[tuple[int, ...], list[Kept]] = {}
-        self._layers = _layers_of(loaded)
-
-    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
-        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
-        room for it.
-        """
-        return self.tokens.prompt(prompt, max_tokens=max_tokens)
-
-    def count(self, text: str) -> int:
-        """Tokens of a trusted text."""
-        return len(self.tokens.encode(text))
+        super().__init__(base, adapter, Tokens(loaded.tokenizer), int(loaded.config["vocab_size"]))
+        self._layers = _count_layers(loaded)
+        self._busy = _BUSY if mlx_load.on_cpu() else None
+        self._prefixes: dict[tuple[int, ...], list[PrefillCache]] = {}
+        if mlx_load.on_cpu():
+            loaded = replace(loaded, hidden=cpu_kernels.faster(loaded.model, loaded.hidden))
+        self._loaded = loaded
 
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
-        """[prompts, words]: how likely each word of `choice` comes next, of those words alone; one forward pass a
-        prompt.
+        """Return [prompts, words]: the probability of each word of `choice` coming next, among those words.
+
+        One forward pass per prompt.
         """
         common, deciding = self.tokens.deciding(choice)
-        prompts = self._sharing_more(prompts)
+        prompts = self._with_longest_prefix(prompts)
         result = np.empty((len(prompts), len(deciding)))
-        for group in self._groups(prompts, rows):
+        for group in groups(prompts, rows, self._busy):
             bodies = [[*prompts[i].body, *common] for i in group]
             hidden, _ = self._prefill(prompts[group[0]].shared, bodies)
             last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
@@ -79,54 +69,46 @@ class Guard:
         return result / result.sum(axis=1, keepdims=True)
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
-        """Traces for every prompt, in the prompts' order. The same prompts and sampling give the same traces."""
-        # Every sample is prefilled at once: the caller's piece bounds the memory, and no order of arrival can change
-        # the draw.
-        prompts = self._sharing_more(prompts)
+        """Return traces for every prompt, in order. The same prompts and sampling give the same traces."""
+        # All prompts are prefilled first: the caller's batch bounds the memory, and the order of arrival cannot change
+        # the draws.
+        prompts = self._with_longest_prefix(prompts)
         caches: dict[int, list[KVCache]] = {}
-        for group in self._groups(prompts, sampling.rows):
+        for group in groups(prompts, sampling.rows, self._busy):
             caches.update(self._row_caches(prompts, group))
-        rows = Rows(self._loaded, reading_of(sampling, self.tokens, self.vocab))
+        rows = Rows(self._loaded, step_spec(sampling, self.tokens, self.vocab))
         with wired():
             return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(range(len(prompts)))
 
-    def _groups(self, prompts: Sequence[Encoded], rows: int) -> Iterator[list[int]]:
-        return groups(prompts, rows, _BUSY if mlx_load.on_cpu() else None)
-
     def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
-        """Each prompt's cache without its last token, which starts the decoding."""
+        """Yield each prompt's cache without its last token, which starts the decoding."""
         shared = prompts[group[0]].shared
-        bodies = [list(prompts[i].body) for i in group]
+        bodies = [prompts[i].body for i in group]
         _, batch = self._prefill(shared, bodies)
         mx.eval([(layer.keys, layer.values) for layer in batch])
         for row, i in enumerate(group):
             yield i, [_row(layer, row, len(shared) + len(bodies[row]) - 1) for layer in batch]
 
-    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[Any, list[Kept]]:
-        """Hidden states [rows, longest body, width] of right-padded bodies behind the shared prefix, and the caches."""
-        longest = max(len(body) for body in bodies)
-        padded = np.zeros((len(bodies), longest), np.int32)
-        for row, body in enumerate(bodies):
-            padded[row, : len(body)] = body
+    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[Any, list[PrefillCache]]:
+        """Return hidden states [rows, longest body, width] of padded bodies behind the prefix, and the caches."""
         caches = self._empty()
         if shared:
-            caches = [Behind(layer, len(bodies)) for layer in self._prefix(shared)]
-        return self._loaded.hidden(mx.array(padded), cache=caches), caches
+            caches = [SuffixCache(layer, len(bodies)) for layer in self._prefix(shared)]
+        return self._loaded.hidden(mx.array(padded(bodies), mx.int32), cache=caches), caches
 
-    def _sharing_more(self, prompts: Sequence[Encoded]) -> list[Encoded]:
-        """Prompts whose prefix is as long as can be."""
-        longer = sharing_more(prompts)
+    def _with_longest_prefix(self, prompts: Sequence[Encoded]) -> list[Encoded]:
+        longer = with_longest_prefix(prompts)
         if longer:
             self._prefix(longer[0].shared, known=len(prompts[0].shared))
         return longer
 
-    def _prefix(self, shared: tuple[int, ...], known: int = 0) -> list[Kept]:
-        """Keys and values of a prefix. They are computed in two steps where its first `known` tokens are one too."""
+    def _prefix(self, shared: tuple[int, ...], known: int = 0) -> list[PrefillCache]:
+        """Return keys and values of a prefix, computed in two steps where its first `known` tokens are a prefix too."""
         caches = self._prefixes.pop(shared, None)
         if caches is None:
-            # Behind nothing but that, whatever else is kept: the same pieces give the same bits in a new process.
+            # Behind nothing but that, whatever else is cached: a new process gets the same bits for the same batches.
             first = self._prefix(shared[:known]) if 0 < known < len(shared) else []
-            caches = [Behind(layer, 1) for layer in first] if first else self._empty()
+            caches = [SuffixCache(layer, 1) for layer in first] if first else self._empty()
             if shared:
                 self._loaded.hidden(mx.array([shared[known if first else 0 :]]), cache=caches)
                 mx.eval([(layer.keys, layer.values) for layer in caches])
@@ -135,12 +117,12 @@ class Guard:
             self._prefixes.pop(next(iter(self._prefixes)))
         return caches
 
-    def _empty(self) -> list[Kept]:
-        return [Kept() for _ in range(self._layers)]
+    def _empty(self) -> list[PrefillCache]:
+        return [PrefillCache() for _ in range(self._layers)]
 
 
-def _layers_of(loaded: mlx_load.Loaded) -> int:
-    """How many layers the model has. Raises BackendError where one keeps what cannot be repeated for every row."""
+def _count_layers(loaded: mlx_load.Loaded) -> int:
+    """Count the layers. Raises BackendError where one caches what cannot be repeated for every row."""
     caches = make_prompt_cache(loaded.model)
     other = next((type(cache).__name__ for cache in caches if type(cache) is not KVCache), None)
     if other is not None:
@@ -151,13 +133,8 @@ def _layers_of(loaded: mlx_load.Loaded) -> int:
     return len(caches)
 
 
-def _reading(loaded: mlx_load.Loaded) -> mlx_load.Loaded:
-    """The same for reading only, which is faster on a CPU."""
-    return replace(loaded, hidden=mlx_on_cpu.faster(loaded.model, loaded.hidden)) if mlx_load.on_cpu() else loaded
-
-
-def _row(layer: Kept, row: int, length: int) -> KVCache:
-    """One row's cache, cut to its first `length` positions: what was computed on padding stays behind."""
-    one = KVCache()
-    one.state = (layer.keys[row : row + 1, :, :length], layer.values[row : row + 1, :, :length], length)
-    return one
+def _row(layer: PrefillCache, row: int, length: int) -> KVCache:
+    """Return one row's cache, cut to its first `length` positions to drop the padding."""
+    cache = KVCache()
+    cache.state = (layer.keys[row : row + 1, :, :length], layer.values[row : row + 1, :, :length], length)
+    return cache

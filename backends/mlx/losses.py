@@ -3,24 +3,25 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.backends.mlx import cpu_entropy as mlx_entropy
-from wizloop.backends.mlx.caches import Behind, Kept
+from wizloop.backends.mlx import cpu_entropy
+from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
 from wizloop.backends.training_rows import PairRow, completions
 
 Head = Callable[[mx.array], mx.array]
+Loss = Callable[..., tuple[mx.array, mx.array]]
+"""(model, the arrays of training_rows' batch) -> (loss, learned tokens), as mlx-lm's loop expects."""
 
 
 class Shared:
     """Hidden states of rows behind one shared prefix.
 
-    The prefix's keys and values are computed once and repeated for every row: the same sums and the same gradients as a
-    prefix in front of each row, for the price of one.
+    The prefix's keys and values are computed once and repeated for every row: the same sums and gradients as a prefix
+    in front of each row, for the price of one.
     """
 
     def __init__(self, hidden: Callable[..., mx.array], prefix: tuple[int, ...], layers: int) -> None:
@@ -29,50 +30,34 @@ class Shared:
     def __call__(self, inputs: mx.array) -> mx.array:
         if not self._prefix:
             return self._hidden(inputs)
-        kept = [Kept() for _ in range(self._layers)]
-        self._hidden(mx.array([self._prefix]), cache=kept)
-        return self._hidden(inputs, cache=[Behind(layer, inputs.shape[0]) for layer in kept])
+        caches = [PrefillCache() for _ in range(self._layers)]
+        self._hidden(mx.array([self._prefix]), cache=caches)
+        return self._hidden(inputs, cache=[SuffixCache(layer, inputs.shape[0]) for layer in caches])
 
 
-def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Callable[..., tuple[mx.array, mx.array]]:
-    """Weighted mean cross-entropy of the completions' tokens, plus `prompt_weight` times that of some of the prompt's.
+def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Loss:
+    """Weighted mean cross-entropy of the completions' tokens, plus `prompt_weight` times that of some prompt tokens.
 
-    The weights are normalised over the batch. Returns (loss, learned tokens), as mlx-lm's loop wants it.
+    The weights are normalised over the batch.
     """
 
-    def loss(
-        _: Any,
-        inputs: mx.array,
-        positions: mx.array,
-        targets: mx.array,
-        weights: mx.array,
-        asked: mx.array,
-        wanted: mx.array,
-        counted: mx.array,
-    ) -> tuple[mx.array, mx.array]:
+    def loss(_: Any, *arrays: mx.array) -> tuple[mx.array, mx.array]:
+        inputs, positions, targets, weights, prompt_positions, prompt_targets, counted = arrays
         hidden = shared(inputs)
         result = (_entropies(head, hidden, positions, targets) * weights).sum() / weights.sum()
         if prompt_weight:
-            result = result + prompt_weight * (_entropies(head, hidden, asked, wanted) * counted).sum() / mx.maximum(
-                counted.sum(), 1
-            )
+            entropies = _entropies(head, hidden, prompt_positions, prompt_targets)
+            result = result + prompt_weight * (entropies * counted).sum() / mx.maximum(counted.sum(), 1)
         return result, (weights > 0).sum()
 
     return loss
 
 
-def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> Callable[..., tuple[mx.array, mx.array]]:
+def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> Loss:
     """Mean over pairs of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen."""
 
-    def loss(
-        _: Any,
-        inputs: mx.array,
-        positions: mx.array,
-        targets: mx.array,
-        mask: mx.array,
-        reference: mx.array,
-        weights: mx.array,
-    ) -> tuple[mx.array, mx.array]:
+    def loss(_: Any, *arrays: mx.array) -> tuple[mx.array, mx.array]:
+        inputs, positions, targets, mask, reference, weights = arrays
         entropies = _entropies(head, shared(inputs), positions, targets) * mask
         chosen, rejected = mx.split(-entropies.sum(axis=1), 2)
         margin = (chosen - reference[:, 0]) - (rejected - reference[:, 1])
@@ -86,9 +71,7 @@ def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> C
 def reference_logprobs(
     model: Any, head: Head, shared: Shared, rows: Sequence[PairRow], batch: int
 ) -> NDArray[np.float32]:
-    """[pairs, 2]: summed log-probabilities of the chosen and the rejected completion under the model as it is, without
-    dropout.
-    """
+    """Return [pairs, 2]: summed log-probabilities of the chosen and the rejected completion, without dropout."""
     model.eval()
     result = np.empty((len(rows), 2), np.float32)
     for start in range(0, len(rows), batch):
@@ -101,6 +84,6 @@ def reference_logprobs(
 
 
 def _entropies(head: Head, hidden: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
-    """[rows, learned]: cross-entropy in float32 of `targets` given the hidden states at `positions`."""
+    """Return [rows, learned]: float32 cross-entropy of `targets` given the hidden states at `positions`."""
     logits = head(mx.take_along_axis(hidden, positions[:, :, None], axis=1))
-    return mlx_entropy.entropies(logits, targets)
+    return cpu_entropy.entropies(logits, targets)

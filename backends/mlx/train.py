@@ -1,98 +1,98 @@
-"""R-SFT and weighted HS-DPO of LoRA adapters, on mlx-lm's own training loop.
+"""R-SFT and weighted HS-DPO of LoRA adapters on MLX, with mlx-lm's training loop.
 
-mlx-lm gives the loop, the gradient step and the adapters; ours are the batches, the losses and the checkpoints. Logits
-are computed only where a token is learned, and the shared instruction is run once for a batch, not once for each row. A
-checkpoint holds adapter, optimiser and step; batches, dropout and word dropout are functions of (seed, step): training
-that was killed goes on and ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and
-its id returned.
+mlx-lm gives the loop, the gradient step, and the adapters; the batches, losses, and checkpoints are ours. Logits are
+computed only where a token is learned, and the shared instruction runs once for a batch, not once for each row. A
+checkpoint holds adapter, optimizer, and step; batches, dropout, and word dropout are functions of (seed, step), so a
+resumed training ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and its id
+returned.
 """
 
 import contextlib
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-# After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 from mlx import optimizers
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, train
 
 from wizloop.backends import training_rows
-from wizloop.backends.checkpoints import Checkpoints
-from wizloop.backends.guard_types import DpoPair, NotFinite, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
-from wizloop.backends.mlx import checkpoint as mlx_checkpoint
-from wizloop.backends.mlx import cpu_entropy as mlx_entropy
-from wizloop.backends.mlx import load as mlx_load
-from wizloop.backends.mlx.losses import Shared, dpo_loss, reference_logprobs, sft_loss
+from wizloop.backends.guard_types import DpoPair, OnStep, SftExample, TrainJob, TrainResult
+from wizloop.backends.mlx import adapter, cpu_entropy
+from wizloop.backends.mlx.load import load, split
+from wizloop.backends.mlx.losses import Loss, Shared, dpo_loss, reference_logprobs, sft_loss
+from wizloop.backends.model_folder import MLX_ADAPTER
 from wizloop.backends.tokens import Tokens
+from wizloop.backends.training_run import TrainingRun, check_finite
 
-# Times that a loss which is not finite is answered by going back to the last checkpoint with half the rate.
-MOST_HALVINGS = 2
 _CLIP = 1.0
+_OPTIMISER = "optimizer.safetensors"
+
+Batch = Callable[[int], training_rows.Arrays]
+"""The arrays of a step, from 0."""
 
 
 def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
     """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
-    Writes adapters.safetensors and adapter_config.json into `job.to`. Goes on from `job.checkpoint` where that folder
-    holds an unfinished try at the same data and settings, and removes it at the end. Raises NotFinite, ValueError when
-    no example fits, and whatever `on_step` raises (after a checkpoint).
+    Writes adapters.safetensors and adapter_config.json into `job.to`. Resumes from `job.checkpoint` if that folder
+    holds an unfinished training of the same data and settings, and removes it at the end. Raises NotFinite, ValueError
+    if no example fits, and whatever `on_step` raises (after a checkpoint).
     """
-    loaded, config = _student(job)
-    settings = job.settings
-    tokens = Tokens(loaded.tokenizer)
-    rows, dropped, plan = training_rows.planned_sft(job, examples, tokens)
-    shared = Shared(loaded.hidden, rows[0].shared, len(loaded.model.layers))
+    student, settings = _Student(job), job.settings
+    rows, dropped, plan = training_rows.planned_sft(job, examples, student.tokens)
 
-    def batch(step: int) -> tuple[Any, ...]:
+    def batch(step: int) -> training_rows.Arrays:
         several = [rows[i] for i in plan.indices(step)]
-        return _on_device(training_rows.sft_batch(several, settings, step, blank=tokens.end))
+        return training_rows.sft_batch(several, settings, step, blank=student.tokens.end)
 
-    loss = sft_loss(loaded.head, shared, settings.prompt_weight)
-    result = _Run(loaded.model, config, settings, plan, job.checkpoint, on_step).train(batch, loss, job.to)
-    return replace(result, dropped=dropped)
+    loss = sft_loss(student.head, student.shared(rows[0].shared), settings.prompt_weight)
+    return student.train(TrainingRun(job, plan, on_step), batch, loss, dropped)
 
 
 def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
-    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference; weights scale
-    the preference alone.
+    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
 
-    The reference's log-probabilities are computed before the first step, so that one model is in memory. Otherwise like
-    train_sft.
+    Weights scale the preference only. The reference's log-probabilities are computed before the first step, so that one
+    model is in memory. Otherwise like train_sft.
     """
-    loaded, config = _student(job)
-    settings = job.settings
-    rows, dropped, plan = training_rows.planned_dpo(job, pairs, Tokens(loaded.tokenizer))
-    shared = Shared(loaded.hidden, rows[0].chosen.shared, len(loaded.model.layers))
-    reference = reference_logprobs(loaded.model, loaded.head, shared, rows, settings.batch)
+    student, settings = _Student(job), job.settings
+    rows, dropped, plan = training_rows.planned_dpo(job, pairs, student.tokens)
+    shared = student.shared(rows[0].chosen.shared)
+    reference = reference_logprobs(student.model, student.head, shared, rows, settings.batch)
 
-    def batch(step: int) -> tuple[Any, ...]:
-        chosen = plan.indices(step)
-        return _on_device(training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen]))
+    def batch(step: int) -> training_rows.Arrays:
+        indices = plan.indices(step)
+        return training_rows.dpo_batch([rows[i] for i in indices], reference[indices])
 
-    loss = dpo_loss(loaded.head, shared, beta=settings.beta, sft_weight=settings.sft_weight)
-    result = _Run(loaded.model, config, settings, plan, job.checkpoint, on_step).train(batch, loss, job.to)
-    return replace(result, dropped=dropped)
+    loss = dpo_loss(student.head, shared, beta=settings.beta, sft_weight=settings.sft_weight)
+    return student.train(TrainingRun(job, plan, on_step), batch, loss, dropped)
 
 
-def _on_device(arrays: training_rows.Arrays) -> tuple[Any, ...]:
-    return tuple(mx.array(each) for each in arrays)
+class _Student:
+    """The base with trainable adapters: fresh ones, drawn from the seed, or the job's `start`."""
 
+    def __init__(self, job: TrainJob) -> None:
+        loaded = load(job.base, None, quantise=job.quantise, fuse=False)
+        self.model, self.tokens, self._job = loaded.model, Tokens(loaded.tokenizer), job
+        mx.random.seed(job.settings.seed)
+        self._config = adapter.add_new_adapter(self.model, job.lora)
+        if job.start is not None:
+            adapter.load_weights(self.model, job.start)
+        self._hidden, self.head = split(self.model)
 
-def _student(job: TrainJob) -> tuple[mlx_load.Loaded, dict[str, Any]]:
-    """The base with trainable adapters: fresh ones, drawn from the seed, or those that the job starts from."""
-    loaded = mlx_load.load(job.base, None, quantise=job.quantise, fuse=False)
-    mx.random.seed(job.settings.seed)
-    config = mlx_load.add_new_adapter(loaded.model, job.lora)
-    if job.start is not None:
-        mlx_load.load_adapter_weights(loaded.model, job.start)
-    hidden, head = mlx_load.split(loaded.model)
-    return replace(loaded, hidden=hidden, head=head), config
+    def shared(self, prefix: tuple[int, ...]) -> Shared:
+        return Shared(self._hidden, prefix, len(self.model.layers))
+
+    def train(self, run: TrainingRun, batch: Batch, loss: Loss, dropped: list[int]) -> TrainResult:
+        first = adapter.trainable(self.model)
+        run.train(lambda: _attempt(self.model, first, run, batch, loss, self._job))
+        adapter.write(self._job.to, self._config, adapter.trainable(self.model))
+        run.remove()
+        return run.result(dropped)
 
 
 class _Clipped(optimizers.AdamW):
@@ -103,89 +103,61 @@ class _Clipped(optimizers.AdamW):
         return super().apply_gradients(gradients, parameters)
 
 
-class _Watch(TrainingCallback):
-    """Turns mlx-lm's report of every step into a call."""
+class _Report(TrainingCallback):
+    """Counts and reports the steps of mlx-lm's loop."""
 
-    def __init__(self, report: Callable[[float], None]) -> None:
-        self._report = report
+    def __init__(self, run: TrainingRun, done: int, write: Callable[[Path], None]) -> None:
+        self._run, self._step, self._write = run, done, write
 
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        self._report(float(train_info["train_loss"]))
+        self._step += 1
+        loss = float(train_info["train_loss"])
+        check_finite(loss, self._step, self._run.steps)
+        self._run.record(self._step, loss)
+        self._run.report(self._step, loss, self._write)
 
 
-class _Run:
-    """One training, from its last checkpoint to its end."""
+def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, batch: Batch, loss: Loss, job: TrainJob) -> None:
+    """Train from the last checkpoint, or from the weights `first`, to the end."""
+    settings, steps = run.settings, run.steps
+    schedule = optimizers.cosine_decay(run.rate, steps, run.rate * 0.1)
+    optimiser = _Clipped(learning_rate=schedule, weight_decay=0.01)
+    optimiser.init(model.trainable_parameters())
+    done = run.restore(
+        lambda folder: _load(folder, model, optimiser), lambda: model.update(tree_unflatten(list(first.items())))
+    )
+    if done == steps:
+        return
 
-    def __init__(
-        self,
-        model: Any,
-        config: dict[str, Any],
-        settings: TrainSettings,
-        plan: training_rows.Plan,
-        checkpoint: Path,
-        on_step: OnStep,
-    ) -> None:
-        self._model, self._config, self._settings, self._plan = model, config, settings, plan
-        self._saved = Checkpoints(checkpoint, plan.fingerprint)
-        self._on_step = on_step
-        self._losses: list[tuple[int, float]] = []
+    def batches(**_: Any) -> Iterator[tuple[Any, ...]]:
+        for step in range(done, steps):
+            # Dropout, too, is a function of the step.
+            mx.random.seed(settings.seed * 1_000_003 + step)
+            yield tuple(mx.array(each) for each in batch(step))
 
-    def train(self, batch: Callable[[int], tuple[Any, ...]], loss: Callable[..., Any], to: Path) -> TrainResult:
-        halvings = self._saved.halvings()
-        self._first = mlx_checkpoint.trainable(self._model)
-        while True:
-            try:
-                self._train_on(batch, loss, halvings)
-                break
-            except NotFinite:
-                halvings += 1
-                if halvings > MOST_HALVINGS:
-                    raise
-        mlx_checkpoint.write_adapter(to, self._model, self._config)
-        self._saved.remove()
-        return TrainResult(self._plan.steps, self._losses, [], halvings)
+    args = TrainingArgs(
+        batch_size=settings.batch,
+        iters=steps - done,
+        steps_per_report=1,
+        steps_per_save=steps + 1,
+        adapter_file=str(job.checkpoint / "unused.safetensors"),
+    )
+    report = _Report(run, done, lambda folder: _write(folder, model, optimiser))
+    # mlx-lm prints a progress bar to stdout.
+    with contextlib.redirect_stdout(io.StringIO()), cpu_entropy.steps():
+        train(model, optimiser, [()] * settings.batch, None, args, loss, batches, report)
 
-    def _train_on(self, batch: Callable[[int], tuple[Any, ...]], loss: Callable[..., Any], halvings: int) -> None:
-        settings, steps = self._settings, self._plan.steps
-        rate = settings.lr * 0.5**halvings
-        optimiser = _Clipped(learning_rate=optimizers.cosine_decay(rate, steps, rate * 0.1), weight_decay=0.01)
-        optimiser.init(self._model.trainable_parameters())
-        done = mlx_checkpoint.restore(self._saved, self._model, optimiser, self._first)
-        self._losses = [pair for pair in self._losses if pair[0] <= done]
-        if done == steps:
-            return
-        step = done
 
-        def save() -> None:
-            self._saved.save(step, halvings, partial(mlx_checkpoint.write, model=self._model, optimiser=optimiser))
+def _write(folder: Path, model: Any, optimiser: Any) -> None:
+    """Write a checkpoint's files."""
+    mx.save_safetensors(str(folder / MLX_ADAPTER), adapter.trainable(model))
+    mx.save_safetensors(str(folder / _OPTIMISER), dict(tree_flatten(optimiser.state)))
 
-        def report(value: float) -> None:
-            nonlocal step
-            step += 1
-            if not math.isfinite(value):
-                raise NotFinite(f"the loss is {value} at step {step} of {steps}")
-            self._losses.append((step, value))
-            try:
-                self._on_step(step, steps, value)
-            except BaseException:
-                save()
-                raise
-            if step % settings.checkpoint_every == 0:
-                save()
 
-        def batches(**_: Any) -> Iterator[tuple[Any, ...]]:
-            for number in range(done, steps):
-                # Dropout, too, is a function of the step.
-                mx.random.seed(settings.seed * 1_000_003 + number)
-                yield batch(number)
-
-        args = TrainingArgs(
-            batch_size=settings.batch,
-            iters=steps - done,
-            steps_per_report=1,
-            steps_per_save=steps + 1,
-            adapter_file=str(self._saved.folder / "unused.safetensors"),
-        )
-        # mlx-lm paints a progress bar on stdout.
-        with contextlib.redirect_stdout(io.StringIO()), mlx_entropy.steps():
-            train(self._model, optimiser, [()] * settings.batch, None, args, loss, batches, _Watch(report))
+def _load(folder: Path, model: Any, optimiser: Any) -> None:
+    """Load a checkpoint's files."""
+    adapter.load_weights(model, folder)
+    state: Any = mx.load(str(folder / _OPTIMISER))
+    # The rate is computed from the step, so that a halved one holds after a retry.
+    state.pop("learning_rate", None)
+    optimiser.state = {**optimiser.state, **tree_unflatten(list(state.items()))}

@@ -1,7 +1,8 @@
-"""LoRA adapters on torch, in PEFT's layout: adapter_model.safetensors and adapter_config.json.
+"""LoRA adapters on torch: create, read in PEFT's layout or in mlx-lm's, and write in PEFT's.
 
-PEFT makes and reads the layers. Written here rather than by its save_pretrained: that one adds a card, asks the hub
-about the base, and keeps the path of the base, which is nobody's business who gets the adapter.
+mlx-lm keeps lora_a [inputs, rank] and lora_b [rank, outputs] and multiplies by `scale`; PEFT keeps their transposes and
+multiplies by alpha over rank. PEFT's save_pretrained is not used: it adds a model card, asks the hub about the base,
+and keeps the base's path, which is private.
 """
 
 import json
@@ -10,16 +11,18 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wizloop.backends.guard_types import BadArtifact, LoraShape
+from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, PEFT_ADAPTER
 
-ADAPTER = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
+Tensors = dict[str, torch.Tensor]
+"""An adapter's weights by the names in PEFT's files."""
 
 
 def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
-    """`model` frozen, with fresh LoRA layers, drawn from the seed, on the linear layers of its last blocks."""
+    """Freeze `model` and add fresh LoRA layers, drawn from the seed, to the linear layers of its last blocks."""
     blocks = model.get_decoder().layers
     count = len(blocks) if lora.layers < 0 else min(lora.layers, len(blocks))
     linear = {name.rsplit(".", 1)[-1] for name, layer in blocks.named_modules() if isinstance(layer, torch.nn.Linear)}
@@ -36,39 +39,92 @@ def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
         return get_peft_model(model, config)
 
 
-def weights(model: Any) -> dict[str, Any]:
-    """The adapter's tensors by the names that PEFT's files have."""
-    # Its own alone are handed over: PEFT would put a divided base together, for which all processes would have to ask.
-    own = {name: each for name, each in model.named_parameters() if ".lora_" in name}
-    state: dict[str, Any] = get_peft_model_state_dict(model, state_dict=own, save_embedding_layers=False)
+def add_adapter(model: Any, folder: Path) -> Any:
+    """Add the adapter in `folder` to a model for inference; return the PEFT model.
+
+    Raises BadArtifact if it does not fit or holds a weight that is not a finite number.
+    """
+    config, tensors = read(folder)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise BadArtifact(f"{folder}: holds a weight that is not a finite number; remove the folder and start again")
+    try:
+        peft_model = get_peft_model(model, config)
+    except ValueError as error:
+        raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {error}") from error
+    if _shapes(tensors) != _shapes(get_peft_model_state_dict(peft_model, save_embedding_layers=False)):
+        raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
+    set_peft_model_state_dict(peft_model, tensors)
+    return peft_model
+
+
+def weights(model: Any) -> Tensors:
+    """Return the adapter's tensors."""
+    # Only the LoRA layers are passed: PEFT would gather a sharded base, which needs a call in every process.
+    own = {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
+    state: Tensors = get_peft_model_state_dict(model, state_dict=own, save_embedding_layers=False)
     return state
 
 
-def write(to: Path, model: Any) -> None:
-    """The adapter as PEFT reads it, into the folder `to`."""
-    save(to, model.peft_config["default"], weights(model))
+def load_weights(model: Any, tensors: Tensors, source: Path) -> None:
+    """Load an adapter's tensors into a model that already has LoRA layers.
 
-
-def save(to: Path, config: LoraConfig, tensors: dict[str, Any]) -> None:
-    """Like write, of tensors by the names that PEFT's files have."""
-    save_file({name: each.detach().contiguous().cpu() for name, each in tensors.items()}, to / ADAPTER)
-    said = config.to_dict() | {"base_model_name_or_path": None, "inference_mode": True}
-    text = json.dumps(said, indent=2, sort_keys=True, default=sorted)
-    (to / CONFIG).write_text(text, encoding="utf-8")
-
-
-def read(folder: Path, model: Any) -> None:
-    """Put the weights in `folder` into a model that has LoRA layers already. Raises BadArtifact when they do not fit
-    exactly.
+    Raises BadArtifact, which names `source`, if names or shapes differ.
     """
-    put(load_file(folder / ADAPTER), model, folder)
-
-
-def put(tensors: dict[str, Any], model: Any, where: Path) -> None:
-    """Like read, of tensors in memory; `where` is named when they do not fit."""
-    shapes = {name: tuple(each.shape) for name, each in tensors.items()}
-    if shapes != {name: tuple(each.shape) for name, each in weights(model).items()}:
+    if _shapes(tensors) != _shapes(weights(model)):
         raise BadArtifact(
-            f"{where}: its adapter has another shape than [train] asks for (rank, layers, or another base)"
+            f"{source}: its adapter has another shape than [train] asks for (rank, layers, or another base)"
         )
     set_peft_model_state_dict(model, tensors)
+
+
+def write(folder: Path, config: LoraConfig, tensors: Tensors) -> None:
+    """Write adapter_model.safetensors and adapter_config.json as PEFT reads them."""
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, folder / PEFT_ADAPTER)
+    fields = config.to_dict() | {"base_model_name_or_path": None, "inference_mode": True}
+    text = json.dumps(fields, indent=2, sort_keys=True, default=sorted)
+    (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+
+
+def write_of(model: Any, folder: Path) -> None:
+    """Write a model's adapter."""
+    write(folder, model.peft_config["default"], weights(model))
+
+
+def read(folder: Path) -> tuple[LoraConfig, Tensors]:
+    """Read an adapter in either layout as (configuration, weights). Raises BadArtifact."""
+    try:
+        fields: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        kind = fields.get("peft_type") or fields.get("fine_tune_type", "lora")
+        if kind not in ("LORA", "lora"):
+            raise BadArtifact(f"{folder}: is a {kind} adapter; wizloop reads LoRA alone")
+        return _from_peft(folder) if "peft_type" in fields else _from_mlx(folder, fields["lora_parameters"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {type(error).__name__}: {error}") from error
+
+
+def _from_peft(folder: Path) -> tuple[LoraConfig, Tensors]:
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = True
+    return config, load_file(folder / PEFT_ADAPTER)
+
+
+def _from_mlx(folder: Path, parameters: dict[str, Any]) -> tuple[LoraConfig, Tensors]:
+    tensors = load_file(folder / MLX_ADAPTER)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=parameters["rank"],
+        lora_alpha=parameters["rank"] * parameters["scale"],
+        target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
+        inference_mode=True,
+    )
+    return config, {_peft_name(name): tensor.T.contiguous() for name, tensor in tensors.items()}
+
+
+def _peft_name(name: str) -> str:
+    """Turn `model.layers.0.mlp.up_proj.lora_a` into `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`."""
+    module, _, letter = name.rpartition(".lora_")
+    return f"base_model.model.{module}.lora_{letter.upper()}.weight"
+
+
+def _shapes(tensors: Tensors) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -1,7 +1,7 @@
-"""Rows that a torch model writes side by side, one token each at a time: their keys and values, and what they end in.
+"""Decode rows in parallel on torch, one token each per step.
 
-transformers' own cache grows by copying everything at each token; here there is room for many tokens at once, and rows
-join and leave only when it is made anew. When a row has ended is the sampler's.
+transformers' own cache copies everything at each token; this one has room for many tokens, and rows join and leave only
+when it is rebuilt. The sampler decides when a row has ended.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,21 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from wizloop.backends.sampling import Reading, Start, Step
+from wizloop.backends.sampling import Start, Step, StepSpec, nucleus
 from wizloop.backends.torch.load import Loaded
-from wizloop.backends.torch.logits import read
 
 KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
-"""Of each layer, keys and values [rows, heads, length, width]."""
+"""Each layer's keys and values [rows, heads, length, width]."""
 
 _ROOM = 64
-"""Tokens that are made room for at once."""
-# Tokens whose keys and values are held at once: past these a CPU reads more padding than it saves by another row, and a
-# card's memory fills (an 8 B model takes 128 KiB a token).
+"""Free slots of a rebuilt cache, in tokens."""
+# Tokens in the cache: beyond these a CPU reads more padding than another row saves, and a card's memory fills (an 8 B
+# model takes 128 KiB a token).
 _HELD_CPU, _HELD_CUDA = 16_384, 131_072
 
 
 def of_rows(layers: KeysValues, rows: int) -> DynamicCache:
-    """transformers' cache of one row's keys and values for `rows` rows. Nothing is copied until more is added."""
+    """Repeat one row's keys and values in a transformers cache. Nothing is copied until more is added."""
     cache = DynamicCache()
     for keys, values in layers:
         layer = DynamicLayer()
@@ -37,10 +36,10 @@ def of_rows(layers: KeysValues, rows: int) -> DynamicCache:
 
 
 class Rows:
-    """The rows that are being written. Each ends at the same slot; `mask` tells where it begins."""
+    """The rows being decoded. Each ends at the same slot; `_mask` says where it begins."""
 
-    def __init__(self, loaded: Loaded, reading: Reading) -> None:
-        self._loaded, self._reading = loaded, reading
+    def __init__(self, loaded: Loaded, spec: StepSpec) -> None:
+        self._loaded, self._spec = loaded, spec
         self._held = _HELD_CPU if loaded.device == "cpu" else _HELD_CUDA
         self._cache: DynamicCache | None = None
         self._used = self._slots = 0
@@ -57,11 +56,11 @@ class Rows:
         return self._used == self._slots
 
     def most(self, tokens: int) -> int | None:
-        """How many rows there is room for where the longest comes to so many tokens."""
+        """Return how many rows there is room for if the longest has `tokens`."""
         return self._held // tokens
 
     def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
-        """Go on with the rows `kept`, in this order, and `starts` behind them, each for at most `left` tokens more."""
+        """Continue with the rows `kept`, in this order, then `starts`, each for at most `left` more tokens."""
         lengths = [self._lengths[row] for row in kept] + [start.cache[0][0].shape[2] for start in starts]
         used = max(lengths)
         slots = used + min(left, _ROOM)
@@ -69,34 +68,33 @@ class Rows:
         for at in range(len(starts[0].cache) if starts else len(self._layers())):
             keys, values = (self._moved(at, which, kept, starts, used, slots) for which in (0, 1))
             made.append(_Roomy(keys, values, used))
-            # Each old layer is let go before the next new one is made, or a card would hold everything twice.
+            # Each old layer is freed before the next new one is built; otherwise a card would hold everything twice.
             self._layers()[at : at + 1] = [None]
         self._positions = torch.tensor(lengths, device=self._loaded.device)
         self._mask = torch.arange(slots, device=self._loaded.device)[None, :] >= used - self._positions[:, None]
         self._last = torch.cat([self._last[list(kept)], self._here([start.token for start in starts])])
         self._at = torch.cat([self._at[list(kept)], self._here([0] * len(starts))])
+        self._noise = self._noise[list(kept)]
         if starts:
             noise = torch.from_numpy(np.stack([start.noise for start in starts])).to(self._loaded.device)
-            self._noise = torch.cat([self._noise[list(kept)], noise]) if kept else noise
-        else:
-            self._noise = self._noise[list(kept)]
+            self._noise = torch.cat([self._noise, noise]) if kept else noise
         self._lengths, self._used, self._slots = lengths, used, slots
         self._cache = DynamicCache()
         self._cache.layers = made
 
     def step(self, *, last: bool = False) -> Step:
-        """Every row's next token, as lists."""
-        # A row that has ended at its last token stands beside the others until rows are renewed.
+        """Return every row's next token, as lists."""
+        # A row that has ended at its last token stays among the others until the next renewal.
         at = self._at.clamp(max=self._noise.shape[1] - 1)
-        self._last, said = read(self._logits(), self._noise.gather(1, at[:, None])[:, 0], self._reading)
+        self._last, step = next_step(self._logits(), self._noise.gather(1, at[:, None]), self._spec)
         self._at = self._at + 1
-        return said
+        return step
 
     def _here(self, numbers: Sequence[int]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._loaded.device)
 
     def _logits(self) -> torch.Tensor:
-        """[rows, vocabulary], float32: what comes after each row's last token, which joins the keys and values."""
+        """Return float32 logits [rows, vocabulary] after each row's last token, which is added to the cache."""
         states = self._loaded.hidden(
             input_ids=self._last[:, None],
             attention_mask=self._mask[:, : self._used + 1],
@@ -116,8 +114,9 @@ class Rows:
     def _moved(
         self, at: int, which: int, kept: Sequence[int], starts: Sequence[Start], used: int, slots: int
     ) -> torch.Tensor:
-        """Layer `at`'s keys (0) or values (1) of all rows, each ending at slot `used`. What is not written is zero, for
-        a masked slot's value still meets a factor of zero, and rubbish could be infinite.
+        """Copy layer `at`'s keys (0) or values (1) of all rows, each ending at slot `used`.
+
+        Unused slots are zero: a masked slot's value is still multiplied by zero, and garbage could be infinite.
         """
         like = starts[0].cache[at][which] if starts else self._layers()[at].room[which]
         room = like.new_zeros((len(kept) + len(starts), like.shape[1], slots, like.shape[3]))
@@ -143,7 +142,7 @@ class _Roomy(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write what is new into free slots; all that is in use."""
+        """Write new states into free slots; return all slots in use."""
         end = self.used + key_states.shape[2]
         for room, states in zip(self.room, (key_states, value_states), strict=True):
             room[:, :, self.used : end] = states
@@ -151,5 +150,26 @@ class _Roomy(DynamicLayer):
         return self.room[0][:, :, :end], self.room[1][:, :, :end]
 
     def get_seq_length(self) -> int:
-        """Slots in use."""
+        """Return the number of slots in use."""
         return self.used
+
+
+def next_step(logits: torch.Tensor, noise: torch.Tensor, spec: StepSpec) -> tuple[torch.Tensor, Step]:
+    """Compute the next tokens, on the device, and the step as lists.
+
+    From logits [rows, vocabulary] and random numbers [rows, 1] in [0, 1).
+    """
+    top, ids = logits.topk(spec.width(logits.shape[-1]), dim=-1)
+    confidences = logits.logsumexp(dim=-1) - top[:, : spec.k].mean(dim=-1)
+    tokens = ids[:, 0]
+    if spec.temperature:
+        chosen = nucleus(torch, torch.softmax(top / spec.temperature, dim=-1), noise, spec.top_p)
+        tokens = ids.gather(1, chosen)[:, 0]
+    watched = [torch.softmax(logits[:, list(words)], dim=-1) for words in spec.watch.values()]
+    # One transfer from the device; a float32 holds a token's id exactly.
+    rows = torch.cat([tokens[:, None].float(), confidences[:, None], *watched], dim=-1).tolist()
+    at, by_name = 2, {}
+    for name, words in spec.watch.items():
+        by_name[name] = [row[at : at + len(words)] for row in rows]
+        at += len(words)
+    return tokens, Step([int(row[0]) for row in rows], [row[1] for row in rows], by_name)

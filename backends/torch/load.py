@@ -1,6 +1,7 @@
-"""Loads a model for torch: a local folder or a hub name, an adapter over it, on the CPU or on a CUDA card.
+"""Load a model for torch: a local folder or a hub name, with an adapter, on the CPU or on a CUDA card.
 
-The one home of transformers' from_pretrained. It refuses code that comes with a model, and reads safetensors only.
+The only caller of transformers' from_pretrained for models. Code that comes with a model is refused, and only
+safetensors are read.
 """
 
 import importlib.util
@@ -18,7 +19,7 @@ from transformers.utils import logging
 
 from wizloop.backends import artifacts, devices, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
-from wizloop.backends.torch.layouts import add_adapter
+from wizloop.backends.torch.adapter import add_adapter
 
 _PROBE = (1, 2, 3)
 
@@ -42,25 +43,13 @@ class Loaded:
     """Name of the argument of `hidden` that takes the cache: see cache_argument."""
 
 
-def choose_device(wanted: str) -> tuple[str, str]:
-    """(device, why) for "auto", "cpu" or "cuda". Raises BackendError where "cuda" is wanted and no card can be used."""
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        found = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA card"
-        raise BackendError(f'guard.device is "cuda", and {found}: check the driver, or use "auto" or "cpu"')
-    if there and wanted != "cpu":
-        return "cuda", f"torch sees {torch.cuda.get_device_name(0)}"
-    return "cpu", "guard.device asks for the CPU" if wanted == "cpu" else "torch sees no CUDA card"
-
-
 def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: bool = True, shares: int = 1) -> Loaded:
-    """The model at `base` with `adapter` over it, merged into its weights where `fuse` is set and these are not
-    quantised, or merging would round it away.
+    """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and these are not quantised.
 
-    On a CPU it computes in float32, on a card in the file's format. A folder with a manifest is checked against it.
-    With `shares`, each of so many processes reads and holds a share of the weights (FSDP2), which are put together
-    layer by layer in every pass; all of them must make it. Raises ModelMissing, BadArtifact, and BackendError where
-    4 bits are wanted and bitsandbytes is not there.
+    Merging into quantised weights would round the adapter away. On a CPU it computes in float32, on a card in the
+    file's format. A folder with a manifest is checked against it. With `shares`, each of that many processes reads and
+    holds a share of the weights (FSDP2), gathered layer by layer in every pass, which all processes must run. Raises
+    ModelMissing, BadArtifact, and BackendError if 4 bits are wanted without bitsandbytes.
     """
     folder = model_folder.find(base)
     for each in (folder, adapter):
@@ -69,7 +58,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     config = model_folder.config_of(folder)
     _refuse_foreign(base, folder, config)
     model = _model(base, folder, device, quantise=quantise, shares=shares)
-    # Only adapters learn. Before the first pass: a divided base would take weights that are frozen later for trained.
+    # Only adapters learn. Before the first pass: a sharded base would treat weights frozen later as trained.
     model.requires_grad_(False)
     if adapter is not None:
         exact = not quantised(model)
@@ -88,19 +77,19 @@ def cache_argument(hidden: Any) -> str:
 
 
 def quantised(model: Any) -> bool:
-    """Whether the weights of a transformers model are held in fewer bits."""
+    """Return whether the weights of a transformers model are quantised."""
     return getattr(model, "hf_quantizer", None) is not None
 
 
 def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torch.Tensor]]:
-    """The model as (hidden states, output head), so that logits are computed only where they are read.
+    """Split a model into (hidden states, output head), so that logits are computed only where they are read.
 
-    Raises BackendError where a probe finds that the two together are not the model.
+    Raises BackendError if a probe shows that the two together are not the model.
     """
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     hidden, head = whole.base_model, _head(whole)
     probe = torch.tensor([_PROBE], device=whole.device)
-    # Not inference_mode, whose tensors a divided model would keep and could not learn with.
+    # Not inference_mode, whose tensors a sharded model would keep and could not train with.
     with torch.no_grad():
         expected = whole(input_ids=probe, use_cache=False).logits
         apart = head(hidden(input_ids=probe, use_cache=False).last_hidden_state)
@@ -111,7 +100,7 @@ def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torc
 
 
 def _head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The output head with what Gemma, Cohere and Granite do to its logits, by their configurations' names for it."""
+    """Return the output head with the cap or scale of Gemma, Cohere, and Granite, as their configurations name it."""
     layer: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
     cap: float | None = getattr(model.config, "final_logit_softcapping", None)
     scale = getattr(model.config, "logit_scale", None) or 1 / (getattr(model.config, "logits_scaling", None) or 1.0)
@@ -121,18 +110,18 @@ def _head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int) -> Any:
-    """The weights on the device. Raises BadArtifact where a file is damaged or a weight is missing."""
-    # Its bars of progress would stand between the lines of a log.
+    """Load the weights onto the device. Raises BadArtifact if a file is damaged or a weight is missing."""
+    # Its progress bars would end up between the lines of a log.
     logging.disable_progress_bar()
-    # Left out and not None: None would hide what a folder that is 4-bit already says of itself.
-    asked: dict[str, Any] = {"quantization_config": _four_bits(base, device)} if quantise else {}
+    # Omitted rather than None, which would hide the quantisation of a folder that is already 4-bit.
+    options: dict[str, Any] = {"quantization_config": _four_bits(base, device)} if quantise else {}
     if shares > 1:
-        asked["distributed_config"] = DistributedConfig(fsdp_size=shares)
+        options["distributed_config"] = DistributedConfig(fsdp_size=shares)
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32 if device == "cpu" else "auto",
-            **asked,
+            **options,
             device_map={"": device} if shares == 1 and (quantise or device != "cpu") else None,
             local_files_only=True,
             trust_remote_code=False,
@@ -143,14 +132,14 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int)
         if devices.out_of_memory(error):
             raise
         raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
-    if found["missing_keys"] or found["mismatched_keys"]:
-        wrong = sorted(str(each) for each in (*found["missing_keys"], *found["mismatched_keys"]))
+    wrong = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
+    if wrong:
         raise BadArtifact(f"{base}: {len(wrong)} weights are missing or of another shape, the first is {wrong[0]}")
     return model
 
 
 def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
-    """QLoRA's format: NF4 with quantised constants, on a card computed in bfloat16 (arXiv:2305.14314, section 3)."""
+    """Return QLoRA's format: NF4 with quantised constants, bfloat16 on a card (arXiv:2305.14314, section 3)."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BackendError(
             f"{base}: 4 bits on torch need bitsandbytes (pip install 'wizloop[cuda]', on Linux); "
@@ -165,7 +154,7 @@ def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
 
 
 def _refuse_foreign(base: str, folder: Path, config: dict[str, Any]) -> None:
-    """MLX's 4-bit weights have no meaning to torch, and a folder of pickles is not read."""
+    """Refuse MLX's 4-bit weights, which torch cannot read, and a folder of pickles."""
     if "quantization" in config:
         raise BadArtifact(f"{base}: holds weights quantised for MLX; name the model that it was made from")
     if not any(folder.glob("*.safetensors")):
@@ -173,6 +162,6 @@ def _refuse_foreign(base: str, folder: Path, config: dict[str, Any]) -> None:
 
 
 def _ends(model: Any) -> frozenset[int]:
-    """Ids that end a text, by the model's own word: Llama 3 has three."""
+    """Return the ids that end a text, as the model configures them: Llama 3 has three."""
     named = model.config.eos_token_id
     return frozenset(named if isinstance(named, list) else [] if named is None else [named])

@@ -1,9 +1,9 @@
 """TRL's two trainers with wizloop's losses: R-SFT on SFTTrainer, weighted HS-DPO on DPOTrainer.
 
-TRL gives the loop, accelerate's processes and devices, gradient checkpointing, clipping, and the care for quantised
-weights. Ours are the batches, the losses and the rate, each a function of the step, so that a training can go on in the
-middle. Not used of TRL: its tokenising (rows are tokens already), its checkpoints (pickles), its cache of reference
-log-probabilities (a folder outside of the workspace), and its second copy of the adapter as a reference.
+TRL gives the loop, accelerate's processes and devices, gradient checkpointing, clipping, and the handling of quantised
+weights. The batches, the losses, and the rate are ours, each a function of the step, so that a training can resume in
+the middle. Not used of TRL: its tokenising (rows are tokens already), its checkpoints (pickles), its cache of reference
+log-probabilities (a folder outside the workspace), and its second copy of the adapter as a reference.
 """
 
 import math
@@ -19,13 +19,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from wizloop.backends.guard_types import NotFinite, TrainSettings
+from wizloop.backends.guard_types import TrainSettings
 from wizloop.backends.torch.batches import Batch
 from wizloop.backends.torch.load import Loaded
 from wizloop.backends.torch.losses import dpo_losses, give_entropies, sft_loss
+from wizloop.backends.training_run import check_finite
 
 _CLIP = 1.0
-# The share of its peak at which the cosine of the rate ends.
+# The cosine of the rate ends at this share of its peak.
 _LAST_RATE = 0.1
 _WEIGHT_DECAY = 0.01
 _SEEDS = 2**32
@@ -35,8 +36,10 @@ _Trainer = TypeVar("_Trainer", bound="_Stepwise")
 
 @dataclass
 class Course:
-    """A training as steps. `batches(step)` gives this process's share of a step, in passes; `restore(optimiser)` the
-    steps that are done, with their state put into model and optimiser; `after(step, loss)` is called after each step.
+    """A training as steps.
+
+    `batches(step)` returns this process's share of a step, in passes. `restore(optimiser)` loads the state of the steps
+    done into model and optimiser and returns their number. `after(step, loss)` is called after each step.
     """
 
     steps: int
@@ -46,7 +49,7 @@ class Course:
 
 
 class _Stepwise:
-    """What both trainers do our way; it stands in front of TRL's class, which has what is declared here."""
+    """What both trainers change; a mixin before TRL's class, which provides the attributes declared here."""
 
     settings: TrainSettings
     accelerator: Any
@@ -59,16 +62,12 @@ class _Stepwise:
     remove_callback: Callable[[Any], None]
 
     def _send_telemetry(self) -> None:
-        """Nothing: TRL would tell its makers that it was used."""
+        """Send nothing: TRL would report its use to its makers."""
 
-    def follow(self, course: Course, halvings: int) -> None:
-        """Train what is left of `course`, at a rate that was halved so often.
-
-        Raises NotFinite, and what course.after raises.
-        """
+    def follow(self, course: Course, rate: float) -> None:
+        """Train the rest of `course` at the peak rate `rate`. Raises NotFinite, and what course.after raises."""
         self._course, self._loss = course, 0.0
         trained = [each for each in self.model.parameters() if each.requires_grad]
-        rate = self.settings.lr * 0.5**halvings
         self.optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=_WEIGHT_DECAY)
         self._done = course.restore(self.optimizer)
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
@@ -76,12 +75,12 @@ class _Stepwise:
             self.train()
 
     def _rate(self, step: int) -> float:
-        """The cosine's share of the peak, `step` steps after the restored ones."""
+        """Return the cosine's share of the peak, `step` steps after the restored ones."""
         turned = math.cos(math.pi * (self._done + step) / self._course.steps)
         return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + turned)
 
     def get_train_dataloader(self) -> Any:
-        """The steps that are left; each is a batch already."""
+        """Return the remaining steps; each is already a batch."""
 
         def passes(step: int) -> dict[str, list[Batch]]:
             return {"passes": self._course.batches(step)}
@@ -89,26 +88,26 @@ class _Stepwise:
         return DataLoader(range(self._done, self._course.steps), batch_size=None, collate_fn=passes)
 
     def training_step(self, model: Any, inputs: Batch, *_: Any) -> Any:
-        """A whole step in its passes; the loss of all of them, before the weights are changed."""
+        """Run all passes of a step and return its loss, before the weights are changed."""
         step = self._done + self.state.global_step
         # Dropout, too, is a function of the step.
         torch.manual_seed((self.settings.seed * 1_000_003 + step) % _SEEDS)
         passes, loss = inputs["passes"], torch.zeros((), device=self.accelerator.device)
         for number, each in enumerate(passes):
-            # Processes exchange their gradients once, when all are there.
+            # Processes exchange their gradients once, after the last pass.
             last = number == len(passes) - 1
             with nullcontext() if last else self.accelerator.no_sync(model):
                 loss = loss + super().training_step(model, each)  # type: ignore[misc]
         self._loss = float(self.accelerator.reduce(loss, reduction="mean"))
-        if not math.isfinite(self._loss):
-            raise NotFinite(f"the loss is {self._loss} at step {step + 1} of {self._course.steps}")
+        check_finite(self._loss, step + 1, self._course.steps)
         return loss
 
     def floating_point_ops(self, inputs: Batch) -> int:
-        """Not counted."""
+        """Return 0: not counted."""
         return 0
 
     def step_ended(self) -> None:
+        """Report the step that ended."""
         self._course.after(self._done + self.state.global_step, self._loss)
 
 
@@ -116,7 +115,7 @@ class RSft(_Stepwise, SFTTrainer):
     """R-SFT: token cross-entropy of the completions, weighted, and some of the prompts'."""
 
     def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
-        """The loss of this process's share of a step."""
+        """Return the loss of this process's share of a step."""
         entropies = model(input_ids=inputs["input_ids"], positions=inputs["positions"], targets=inputs["targets"])
         learned, share = inputs["weights"].shape[1], self.accelerator.num_processes
         loss = sft_loss(entropies[:, :learned], inputs["weights"], inputs["whole"], share)
@@ -127,29 +126,23 @@ class RSft(_Stepwise, SFTTrainer):
 
 
 class HsDpo(_Stepwise, DPOTrainer):
-    """HS-DPO: a weight for each pair's preference, and the chosen completion's token loss beside it."""
+    """HS-DPO: a weighted preference for each pair, plus the chosen completion's token loss."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
     def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
-        """The loss of this process's share of a step."""
+        """Return the loss of this process's share of a step."""
         settings = self.settings
         entropies = model(input_ids=inputs["input_ids"], positions=inputs["positions"], targets=inputs["targets"])
-        losses = dpo_losses(
-            entropies,
-            inputs["mask"],
-            inputs["reference"],
-            inputs["weights"],
-            beta=settings.beta,
-            sft_weight=settings.sft_weight,
-        )
+        arrays = (inputs[name] for name in ("mask", "reference", "weights"))
+        losses = dpo_losses(entropies, *arrays, beta=settings.beta, sft_weight=settings.sft_weight)
         loss = (losses * inputs["counted"]).sum() / inputs["whole"] * self.accelerator.num_processes
         return (loss, entropies) if return_outputs else loss
 
 
 class _Ended(TrainerCallback):
-    """Tells the trainer of a step's end, which transformers tells callbacks alone."""
+    """Forwards a step's end to the trainer: transformers reports it to callbacks only."""
 
     def __init__(self, ended: Callable[[], None]) -> None:
         self._ended = ended
@@ -159,40 +152,32 @@ class _Ended(TrainerCallback):
 
 
 def sft_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> RSft:
-    """`model` is the loaded one with LoRA layers; `folder` is where TRL may leave what nobody reads."""
+    """Build the trainer of `model`, the loaded one with LoRA layers. TRL may write unused files into `folder`."""
     config = SFTConfig(**_options(settings, folder, loaded.device), dataset_kwargs={"skip_prepare_dataset": True})
-    _on_one_card(config)
-    trainer = RSft(model, args=config, processing_class=loaded.tokenizer, train_dataset=_rows(), data_collator=list)
-    return _ours(trainer, loaded, settings)
+    return _trainer(RSft, config, model, loaded, settings)
 
 
 def dpo_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> HsDpo:
-    """Like sft_trainer. Dropout is off, as TRL has it: the reference has none either."""
-    config = DPOConfig(**_options(settings, folder, loaded.device))
-    _on_one_card(config)
-    trainer = HsDpo(model, args=config, processing_class=loaded.tokenizer, train_dataset=_rows(), data_collator=list)
+    """Build the trainer like sft_trainer. Dropout is off, TRL's default: the reference has none either."""
+    trainer = _trainer(HsDpo, DPOConfig(**_options(settings, folder, loaded.device)), model, loaded, settings)
     # TRL's copy of the adapter as a reference; ours is computed before the first step.
     model.delete_adapter("ref")
-    return _ours(trainer, loaded, settings)
-
-
-def _ours(trainer: _Trainer, loaded: Loaded, settings: TrainSettings) -> _Trainer:
-    trainer.settings = settings
-    give_entropies(trainer.model.get_base_model(), loaded.head)
-    # It prints on stdout, on which the worker speaks.
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Ended(trainer.step_ended))
     return trainer
 
 
-def _on_one_card(config: Any) -> None:
-    """A process has one card, however many it sees; TRL refuses to begin otherwise."""
+def _trainer(kind: type[_Trainer], config: Any, model: Any, loaded: Loaded, settings: TrainSettings) -> _Trainer:
+    # A process has one card, however many it sees; TRL refuses to start otherwise.
     config._n_gpu = min(1, config.n_gpu)
-
-
-def _rows() -> Any:
-    """TRL wants a data set; the batches come from the course."""
-    return Dataset.from_dict({"row": [0]})
+    # TRL requires a data set; the batches come from the course.
+    unused = {"train_dataset": Dataset.from_dict({"row": [0]}), "data_collator": list}
+    make: Any = kind
+    trainer: _Trainer = make(model, args=config, processing_class=loaded.tokenizer, **unused)
+    trainer.settings = settings
+    give_entropies(trainer.model.get_base_model(), loaded.head)
+    # It prints to stdout, which is the worker's channel.
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Ended(trainer.step_ended))
+    return trainer
 
 
 def _options(settings: TrainSettings, folder: Path, device: str) -> dict[str, Any]:
@@ -207,7 +192,7 @@ def _options(settings: TrainSettings, folder: Path, device: str) -> dict[str, An
         "use_cpu": not cuda,
         "bf16": cuda,
         "activation_checkpointing": cuda,
-        # Every adapter takes part in every pass.
+        # Every adapter is used in every pass.
         "ddp_find_unused_parameters": False,
         "save_strategy": "no",
         "logging_strategy": "no",

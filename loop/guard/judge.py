@@ -132,9 +132,9 @@ def renderer_of(settings: Settings, base: str, instruction: str) -> Renderer:
     """Build the renderer that a recipe's [guard] asks for. Raises BackendError for a base without a chat template."""
     frame = ("", "")
     if settings.template == "chat":
-        from wizloop.backends import chat
+        from wizloop.backends.tokens import chat_frame
 
-        frame = chat.frame(base)
+        frame = chat_frame(base)
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     return Renderer(instruction, settings.reasoning, frame, opening)
 

@@ -80,9 +80,9 @@ def _python() -> Check:
 
 def _mlx() -> Check:
     try:
-        from wizloop.backends.mlx.speed import measure
+        from wizloop.backends.mlx.blas import measure_speed
 
-        speed = measure()
+        speed = measure_speed()
     except (ImportError, OSError, RuntimeError) as error:
         return Check("mlx", False, f"does not work: {error}", "install wizloop again on Apple silicon or Linux")
     found = f"{speed.version} on {speed.device}; {speed.blas.name} BLAS, {speed.gflops:.0f} GFLOP/s"

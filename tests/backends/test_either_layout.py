@@ -12,24 +12,23 @@ import pytest
 
 pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 
+import mlx.core as mx
+import torch
+from peft import PeftModel
+
 from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs, prompts
-from wizloop.backends.mlx import checkpoint as mlx_checkpoint
+from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, LoraShape, TrainJob
+from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import export as mlx_export
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import train as mlx_train
+from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import export as torch_export
 from wizloop.backends.torch import guard as torch_guard
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch import train as torch_train
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, LoraShape, TrainJob
-from wizloop.backends.tokens import Tokens
-
-# After wizloop's own, which readies the BLAS.
-import mlx.core as mx
-import torch
-from peft import PeftModel
 
 HARM = Choice((" harmful", " unharmful"))
 LORA = LoraShape(rank=4, scale=1.5, dropout=0.0, layers=-1)
@@ -52,11 +51,11 @@ def asked(tokens: Tokens) -> list[Encoded]:
 def by_mlx(base: Path, folder: Path) -> Path:
     loaded = mlx_load.load(str(base), None, quantise=False, fuse=False)
     mx.random.seed(7)
-    config = mlx_load.add_new_adapter(loaded.model, LORA)
+    config = mlx_adapter.add_new_adapter(loaded.model, LORA)
     for _, layer in loaded.model.named_modules():
         if "lora_b" in layer:
             layer["lora_b"] = mx.random.normal(layer["lora_b"].shape) * 0.5
-    mlx_checkpoint.write_adapter(folder, loaded.model, config)
+    mlx_adapter.write(folder, config, mlx_adapter.trainable(loaded.model))
     return folder
 
 
@@ -67,7 +66,7 @@ def by_torch(base: Path, folder: Path, shape: LoraShape) -> Path:
     for name, each in model.named_parameters():
         if "lora_B" in name:
             each.data = 0.3 * torch.randn(each.shape, generator=draw)
-    torch_adapter.write(folder, model)
+    torch_adapter.write_of(model, folder)
     return folder
 
 

@@ -14,8 +14,8 @@ import pytest
 from tests.servers import certificate
 from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair, server, teacher
 from tests.servers.provider import bomb, each, never
-from wizloop.backends.teachers.reach import Model
 from wizloop.backends.teachers.base import Answer, Question
+from wizloop.backends.teachers.reach import Model
 
 ALIKE = [
     ("429", "rate_limited", "no", ""),

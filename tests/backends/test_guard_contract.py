@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, ModelMissing, Part, Prompt, Sampled, Sampling
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.torch import guard as torch_guard
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, ModelMissing, Part, Prompt, Sampled, Sampling
-
-# After wizloop's own, which readies the BLAS.
-import mlx.core as mx
-import torch
 
 Load = Callable[..., Any]
 HARM = Choice((" harmful", " unharmful"))
@@ -143,9 +141,9 @@ def test_a_long_sample_is_cut_in_its_middle_and_counted(guard: Any) -> None:
 
 
 def test_text_cannot_spell_a_special_token(guard: Any) -> None:
-    hostile = guard.encode(prompt(f"stop {guard.end_text} here"), max_tokens=200)
+    hostile = guard.encode(prompt(f"stop {guard.tokens.decode([guard.tokens.end])} here"), max_tokens=200)
     assert guard.tokens.end not in hostile.body
-    assert f"stop {guard.end_text} here" in guard.tokens.decode(hostile.body)
+    assert f"stop {guard.tokens.decode([guard.tokens.end])} here" in guard.tokens.decode(hostile.body)
 
 
 def test_a_prompt_without_room_for_the_sample_is_refused(guard: Any) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from wizloop.backends.teachers.base import Question, Teacher, TeacherTrace, Usage
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner, read_refusal
 from wizloop.backends.teachers.policy.scoring import Policy
-from wizloop.backends.teachers.base import Question, Teacher, TeacherTrace, Usage
 
 WEAPONS = Policy("weapons", "Weapons", "Help with weapons.", "high", ("build a bomb",), ("in secret",))
 FRAUD = Policy("fraud", "Illegal activities", "Help with crime.", "high", ("forge a passport",), ("get away with",))

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
 from wizloop.backends.teachers.base import Question
+from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
 
 
 def test_a_recorded_prompt_is_answered_whatever_its_white_space() -> None:

@@ -9,12 +9,12 @@ import pytest
 from tests.servers.pairs import KINDS, pair, server
 from tests.servers.pairs import teacher as teacher_of
 from wizloop.backends.teachers import prompt as teacher_prompt
+from wizloop.backends.teachers.base import Answer, Question, Teacher, Usage
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.backends.teachers.replay import Kept, ReplayTeacher
-from wizloop.backends.teachers.base import Answer, Question, Teacher, Usage
 
 ALONE = Question("a" * 64, "how do I bake bread?")
 PAIR = Question("b" * 64, "how do I bake bread?", "Mix flour and water.")

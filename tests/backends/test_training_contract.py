@@ -48,6 +48,7 @@ def mlx_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scores
 
 def torch_scores(base: Path, adapter: Path | None, asked: list[Encoded]) -> Scores:
     import torch
+
     from wizloop.backends.torch import load as torch_load
 
     loaded = torch_load.load(str(base), adapter, quantise=False, device="cpu")

@@ -12,10 +12,6 @@ import pytest
 import torch
 
 from wizloop.backends import artifacts, devices
-from wizloop.backends.mlx import guard as mlx_guard
-from wizloop.backends.torch import adapter as torch_adapter
-from wizloop.backends.torch import guard as torch_guard
-from wizloop.backends.torch import load as torch_load
 from wizloop.backends.guard_types import (
     BackendError,
     BadArtifact,
@@ -27,7 +23,10 @@ from wizloop.backends.guard_types import (
     Prompt,
     Sampling,
 )
-from wizloop.backends.torch.logits import nucleus
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.sampling import nucleus
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import guard as torch_guard
 
 HARM = Choice((" harmful", " unharmful"))
 TEXTS = ["the baker asks about bread", "a nurse", "our teacher is afraid of harmful mushrooms " * 4, "how engines work"]
@@ -133,17 +132,18 @@ def test_nucleus_takes_the_place_that_the_number_falls_into(
     noise: float, temperature: float, top_p: float, expected: int
 ) -> None:
     top = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log() + 3.0
-    assert nucleus(top, torch.tensor([[noise]]), temperature, top_p).tolist() == [[expected]]
+    p = torch.softmax(top / temperature, dim=-1)
+    assert nucleus(torch, p, torch.tensor([[noise]]), top_p).tolist() == [[expected]]
 
 
 def test_a_device_is_chosen_and_the_reason_is_said() -> None:
-    assert torch_load.choose_device("cpu") == ("cpu", "guard.device asks for the CPU")
+    assert devices.choose_device("cpu") == ("cpu", "guard.device asks for the CPU")
     if torch.cuda.is_available():
-        assert torch_load.choose_device("auto")[0] == "cuda"
+        assert devices.choose_device("auto")[0] == "cuda"
     else:
-        assert torch_load.choose_device("auto") == ("cpu", "torch sees no CUDA card")
+        assert devices.choose_device("auto") == ("cpu", "torch sees no CUDA card")
         with pytest.raises(BackendError, match=r'guard\.device is "cuda", and '):
-            torch_load.choose_device("cuda")
+            devices.choose_device("cuda")
 
 
 def test_mlx_is_taken_unless_torch_is_asked_for() -> None:
@@ -220,7 +220,7 @@ def test_four_bits_stay_near_and_take_an_adapter(tiny_base: Path, tmp_path: Path
     for name, each in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.constant_(each, 0.2)
-    torch_adapter.write(tmp_path, model)
+    torch_adapter.write_of(model, tmp_path)
     taught = torch_guard.load(str(tiny_base), tmp_path).score(asked(small), HARM)
     assert (
         np.abs(torch_guard.load(str(tiny_base), tmp_path, quantise=True).score(asked(small), HARM) - taught).max() < 0.1

@@ -1,7 +1,6 @@
 """Training in two processes on the CPU gives the model of one process; what a process says that runs out of memory."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,19 @@ import pytest
 pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 
 import torch
+from pydantic import TypeAdapter
+from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
 from tests.loop.small_night import NOW, recipe
 from wizloop.backends import devices, training_rows
+from wizloop.backends.guard_types import BackendError, TrainJob
+from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import launch as torch_launch
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch import train as torch_train
-from wizloop.backends.tokens import Tokens
-from wizloop.backends.guard_types import BackendError, TrainJob
 from wizloop.backends.torch.batches import Part, dpo_batches, most_tokens
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Backend, Mlx, chosen
@@ -59,7 +60,7 @@ def start(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, each in model.named_parameters():
         if "lora_B" in name:
             each.data = 0.05 * torch.randn(each.shape, generator=torch.Generator().manual_seed(8))
-    torch_adapter.write(folder, model)
+    torch_adapter.write_of(model, folder)
     return folder
 
 
@@ -94,7 +95,7 @@ def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     assert seen == [1, 2, 3]
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
     begun, ours, theirs = (
-        load_file(each / torch_adapter.ADAPTER) for each in (start, tmp_path / "one", tmp_path / "two")
+        load_file(each / "adapter_model.safetensors") for each in (start, tmp_path / "one", tmp_path / "two")
     )
     # Adam may carry the sum's last bit into one number of thousands; equal weights for all pairs would cost 2 %.
     assert apart(theirs, ours) < 1e-3 * apart(ours, begun)
@@ -135,10 +136,9 @@ def test_a_process_that_runs_out_of_memory_leaves_word_for_the_one_that_started_
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    job = asdict(TrainJob("b", None, SETTINGS, LORA, tmp_path, tmp_path))
+    job = TrainJob("b", None, SETTINGS, LORA, tmp_path, tmp_path)
     path = tmp_path / "job.json"
-    said = {"kind": "sft", "device": "cpu", "sharded": False, "job": job, "lessons": []}
-    path.write_text(json.dumps(said, default=str))
+    path.write_bytes(TypeAdapter(torch_launch.Order).dump_json(torch_launch.Order("sft", job, [], "cpu", False)))
     assert isinstance(torch_launch.failure(tmp_path, "it failed"), BackendError)
     monkeypatch.setattr(torch_train, "train_sft", full)
     with pytest.raises(torch.OutOfMemoryError):

@@ -11,11 +11,12 @@ from mlx.utils import tree_flatten
 
 from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
 from wizloop.backends import training_rows
+from wizloop.backends.guard_types import LoraShape, TrainJob
+from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
 from wizloop.backends.mlx import train as mlx_train
-from wizloop.backends.guard_types import LoraShape, TrainJob
 from wizloop.loop.measures.preference import hs_dpo_loss
 
 
@@ -35,7 +36,7 @@ def taught(guard: mlx_guard.Guard, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row(guard: mlx_guard.Guard) -> None:
     loaded = mlx_load.load(guard.base, None, quantise=False, fuse=False)
-    mlx_load.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.0, -1))
+    mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.0, -1))
     # A fresh adapter's second factor is zero, and so would be half of the gradients.
     loaded.model.update({"model": {"layers": [{"self_attn": {"q_proj": {"lora_b": mx.ones((4, 64)) * 0.01}}}]}})
     hidden, head = mlx_load.split(loaded.model)

@@ -15,26 +15,24 @@ import pytest
 
 pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 
+import mlx.core as mx
+import mlx.nn as nn
 import torch
+from mlx.utils import tree_flatten, tree_unflatten
 
 from tests.backends.lessons import SETTINGS, examples, new, nothing, pairs
-from wizloop.backends import artifacts
+from wizloop.backends import artifacts, training_rows
+from wizloop.backends.guard_types import BackendError, LoraShape, TrainJob
+from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
+from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import export as torch_export
 from wizloop.backends.torch import load as torch_load
-from wizloop.backends import training_rows
 from wizloop.backends.torch import train as torch_train
-from wizloop.backends.guard_types import BackendError, LoraShape, TrainJob
-from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch.batches import dpo_batches, sft_batches
 from wizloop.backends.torch.trainers import HsDpo, RSft, dpo_trainer, sft_trainer
-
-# After wizloop's own, which readies the BLAS.
-import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
 
 PLAIN = LoraShape(rank=4, scale=2.0, dropout=0.0, layers=-1)
 EVEN = replace(SETTINGS, verdict_weight=1.0, prompt_weight=0.0, word_dropout=0.0, beta=0.1, sft_weight=0.0)
@@ -97,8 +95,8 @@ def ids(row: training_rows.Row) -> tuple[list[int], list[int]]:
 def test_r_sft_of_equal_weights_is_the_stock_trainers_loss(
     sft: RSft, loaded: torch_load.Loaded, tiny_base: Path, tmp_path: Path
 ) -> None:
-    from trl import SFTConfig, SFTTrainer
     from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
 
     rows = rows_of(loaded)
     ours = sft.compute_loss(sft.model, sft_batch(rows, EVEN, 0, blank=0))
@@ -123,8 +121,8 @@ def stock_dpo(
     loaded: torch_load.Loaded, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[list[training_rows.PairRow], np.ndarray[Any, Any]], float]:
     """TRL's own DPO loss of pairs, given the reference's log-probabilities."""
-    from trl import DPOConfig, DPOTrainer
     from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
 
     def columns(rows: list[training_rows.PairRow]) -> list[dict[str, Any]]:
         return [
@@ -213,7 +211,7 @@ def mlx_name(name: str) -> str:
 def on_mlx(base: Path, model: Any) -> mlx_load.Loaded:
     """The same base with the same adapter on MLX."""
     twin = mlx_load.load(str(base), None, quantise=False, fuse=False)
-    mlx_load.add_new_adapter(twin.model, PLAIN)
+    mlx_adapter.add_new_adapter(twin.model, PLAIN)
     weights = torch_adapter.weights(model)
     twin.model.update(
         tree_unflatten([(mlx_name(name), mx.array(each.detach().T.numpy())) for name, each in weights.items()])

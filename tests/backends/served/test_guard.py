@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
 from tests.servers.provider import Script, each, never
 from wizloop.backends import artifacts
-from wizloop.backends.served import completions
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, LoraShape, Part, Prompt, Sampling
+from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
-from wizloop.backends.guard_types import BackendError, Choice, Encoded, LoraShape, Part, Prompt, Sampling
+from wizloop.backends.served import completions
 from wizloop.backends.served.guard import ServedGuard, Server, load
 from wizloop.backends.served.traces import aligned
-
-import mlx.core as mx
-from mlx.utils import tree_flatten
 
 CHOICE = Choice((" harmful", " unharmful"))
 ODD = Choice((" bread", " sea"))
@@ -201,7 +201,7 @@ def test_a_server_without_log_probabilities_says_what_is_lost_and_leaves_votes(a
 @pytest.mark.parametrize("speaks", ["vllm", "text"])
 def test_a_sample_cannot_spell_a_special_token_to_a_server(ask: Any, here: Any, speaks: Speaks) -> None:
     guard, wire = ask(speaks)
-    guard.score([guard.encode(prompt(f"a{here.end_text}b"), max_tokens=80)], CHOICE)
+    guard.score([guard.encode(prompt(f"a{here.tokens.decode([here.tokens.end])}b"), max_tokens=80)], CHOICE)
     sent = wire.books.bodies[-1]["prompt"]
     assert here.tokens.end not in (sent if isinstance(sent, list) else here.tokens.encode(sent))
 
@@ -238,7 +238,7 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LoRA layers that were never trained, and change what the guard says."""
     mx.random.seed(1)
     loaded = mlx_load.load(str(tiny_base), None, quantise=False, fuse=False)
-    config = mlx_load.add_new_adapter(loaded.model, LoraShape(4, 20.0, 0.0, -1))
+    config = mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 20.0, 0.0, -1))
     weights = {
         name: mx.random.normal(value.shape) * 0.1 for name, value in tree_flatten(loaded.model.trainable_parameters())
     }

@@ -5,17 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
+import torch
+from peft import PeftModel
 
-from wizloop.backends.mlx import checkpoint as mlx_checkpoint
-from wizloop.backends.mlx import export as mlx_export
-from wizloop.backends.mlx import guard as mlx_guard
-from wizloop.backends.mlx import load as mlx_load
-from wizloop.backends.torch import adapter as torch_adapter
-from wizloop.backends.torch import guard as torch_guard
-from wizloop.backends.torch import layouts as torch_layouts
-from wizloop.backends.torch import load as torch_load
 from wizloop.backends.guard_types import (
     BackendError,
     BadArtifact,
@@ -27,12 +22,14 @@ from wizloop.backends.guard_types import (
     Sampled,
     Sampling,
 )
+from wizloop.backends.mlx import adapter as mlx_adapter
+from wizloop.backends.mlx import export as mlx_export
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.torch import adapter as torch_adapter
+from wizloop.backends.torch import guard as torch_guard
+from wizloop.backends.torch import load as torch_load
 from wizloop.loop.guard.backend import Torch
-
-# After wizloop's own, which readies the BLAS.
-import mlx.core as mx
-import torch
-from peft import PeftModel
 
 HARM = Choice((" harmful", " unharmful"))
 WHO = ("the baker", "a nurse", "our teacher", "a small dog", "Zoë", "somebody I know", "no one", "my 3 neighbours")
@@ -46,11 +43,11 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapter")
     loaded = mlx_load.load(str(tiny_base), None, quantise=False, fuse=False)
     mx.random.seed(7)
-    config = mlx_load.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.0, -1))
+    config = mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.0, -1))
     for _, layer in loaded.model.named_modules():
         if "lora_b" in layer:
             layer["lora_b"] = mx.random.normal(layer["lora_b"].shape) * 0.5
-    mlx_checkpoint.write_adapter(folder, loaded.model, config)
+    mlx_adapter.write(folder, config, mlx_adapter.trainable(loaded.model))
     return folder
 
 
@@ -140,7 +137,7 @@ def test_an_adapter_that_is_no_lora_or_does_not_fit_is_refused(
 
 
 def test_a_weight_that_is_not_finite_is_refused(tiny_base: Path, adapter: Path, tmp_path: Path) -> None:
-    _, tensors = torch_layouts.read(adapter)
+    _, tensors = torch_adapter.read(adapter)
     weights: Any = mx.load(str(adapter / "adapters.safetensors"))
     name = next(iter(weights))
     weights[name] = weights[name] * mx.nan
@@ -161,7 +158,7 @@ def peft_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     for name, each in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(each, std=0.6)
-    torch_adapter.write(folder, model)
+    torch_adapter.write_of(model, folder)
     return folder
 
 

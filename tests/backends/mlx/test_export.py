@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wizloop.backends.guard_types import Choice, Encoded, LoraShape, Part, Prompt, SftExample, TrainJob, TrainSettings
 from wizloop.backends.mlx import export as mlx_export
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import train as mlx_train
-from wizloop.backends.guard_types import Choice, Encoded, LoraShape, Part, Prompt, SftExample, TrainJob, TrainSettings
 
 HARM = Choice((" harmful", " unharmful"))
 

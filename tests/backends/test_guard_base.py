@@ -2,7 +2,7 @@
 
 import pytest
 
-from wizloop.backends.grouping import groups, sharing_more
+from wizloop.backends.guard_base import groups, with_longest_prefix
 from wizloop.backends.guard_types import Encoded
 
 Plain = list[tuple[tuple[int, ...], tuple[int, ...]]]
@@ -22,7 +22,7 @@ Plain = list[tuple[tuple[int, ...], tuple[int, ...]]]
     ],
 )
 def test_what_all_bodies_begin_with_belongs_to_the_prefix(given: Plain, found: Plain) -> None:
-    longer = sharing_more([Encoded(shared, body, cut=3) for shared, body in given])
+    longer = with_longest_prefix([Encoded(shared, body, cut=3) for shared, body in given])
     assert [(one.shared, one.body) for one in longer] == found
     assert all(one.cut == 3 for one in longer)
 

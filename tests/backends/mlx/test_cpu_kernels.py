@@ -5,17 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-
-from wizloop.backends.mlx import guard as mlx_guard
-from wizloop.backends.mlx import load as mlx_load
-from wizloop.backends.mlx import cpu_kernels as mlx_on_cpu
-
-# After wizloop's own, which readies the BLAS.
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+import pytest
 from mlx_lm.models import activations, llama
+
+from wizloop.backends.mlx import cpu_kernels
+from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
 
 ROWS, HEADS, ASKED, KNOWN, SIZE = 3, 4, 5, 9, 8
 
@@ -49,37 +47,37 @@ def test_attention(heads: int, mask: str, scale: float) -> None:
     options = {"scale": SIZE**-0.5, "mask": masks()[mask]}
     queries = normal(ROWS, HEADS, ASKED, SIZE, seed=1, scale=scale)
     keys, values = normal(ROWS, heads, KNOWN, SIZE, seed=2), normal(ROWS, heads, KNOWN, SIZE, seed=3)
-    same(mlx_on_cpu.attention(queries, keys, values, **options), THEIRS(queries, keys, values, **options))
+    same(cpu_kernels.attention(queries, keys, values, **options), THEIRS(queries, keys, values, **options))
 
 
 @pytest.mark.parametrize("shape", [(7,), (2, 3, 11), (3, 20_000)])
 @pytest.mark.parametrize("scale", [1.0, 90.0])
 def test_swiglu(shape: tuple[int, ...], scale: float) -> None:
     gate, x = normal(*shape, seed=1, scale=scale), normal(*shape, seed=2)
-    same(mlx_on_cpu.swiglu(gate, x), nn.silu(gate) * x)
+    same(cpu_kernels.swiglu(gate, x), nn.silu(gate) * x)
 
 
 def test_swiglu_of_halves_of_one_product() -> None:
     gate, x = mx.split(normal(3, 4, 10, seed=1), 2, axis=-1)
-    same(mlx_on_cpu.swiglu(gate, x), nn.silu(gate) * x)
+    same(cpu_kernels.swiglu(gate, x), nn.silu(gate) * x)
 
 
 def test_softmax_of_rows_longer_than_one_pass() -> None:
-    same(mlx_on_cpu.softmax(normal(2, 40_000, seed=1)), mx.softmax(normal(2, 40_000, seed=1), axis=-1))
+    same(cpu_kernels.softmax(normal(2, 40_000, seed=1)), mx.softmax(normal(2, 40_000, seed=1), axis=-1))
     turned = normal(3, 5, seed=1).T
-    same(mlx_on_cpu.softmax(turned), mx.softmax(normal(3, 5, seed=1).T, axis=-1))
-    assert np.array(mlx_on_cpu.softmax(mx.array([[0.0, np.log(3.0)]]))) == pytest.approx(np.array([[0.25, 0.75]]))
+    same(cpu_kernels.softmax(turned), mx.softmax(normal(3, 5, seed=1).T, axis=-1))
+    assert np.array(cpu_kernels.softmax(mx.array([[0.0, np.log(3.0)]]))) == pytest.approx(np.array([[0.25, 0.75]]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone gives memory back at once")
 def test_memory_that_was_freed_is_there_for_the_next_array() -> None:
     program = (
-        "import resource; from wizloop.backends import mlx_on_cpu; import mlx.core as mx\n"
+        "import resource; from wizloop.backends.mlx import cpu_kernels; import mlx.core as mx\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "def arrays():\n"
         "    for _ in range(10): mx.eval(mx.ones((4096, 4096)) + 1)\n"
         "arrays(); before = faults(); arrays(); between = faults()\n"
-        "mlx_on_cpu.keep_memory(); arrays(); kept = faults(); arrays()\n"
+        "cpu_kernels.keep_memory(); arrays(); kept = faults(); arrays()\n"
         "print(between - before, faults() - kept)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -90,14 +88,14 @@ def test_memory_that_was_freed_is_there_for_the_next_array() -> None:
 
 def test_other_numbers_than_float32_are_left_to_mlx() -> None:
     gate, x = normal(4, seed=1).astype(mx.float16), normal(4, seed=2).astype(mx.float16)
-    assert mlx_on_cpu.swiglu(gate, x).dtype == mx.float16
+    assert cpu_kernels.swiglu(gate, x).dtype == mx.float16
     queries = normal(1, 1, 2, SIZE, seed=1).astype(mx.bfloat16)
-    assert mlx_on_cpu.attention(queries, queries, queries, scale=1.0).dtype == mx.bfloat16
+    assert cpu_kernels.attention(queries, queries, queries, scale=1.0).dtype == mx.bfloat16
 
 
 def test_attention_sinks_are_left_to_mlx() -> None:
     queries, sinks = normal(1, 1, 2, SIZE, seed=1), mx.array([5.0])
-    ours = mlx_on_cpu.attention(queries, queries, queries, scale=1.0, sinks=sinks)
+    ours = cpu_kernels.attention(queries, queries, queries, scale=1.0, sinks=sinks)
     assert np.array_equal(ours, THEIRS(queries, queries, queries, scale=1.0, sinks=sinks))
 
 
@@ -110,8 +108,8 @@ def test_mlx_lm_s_own_are_back_after_a_call_that_fails() -> None:
 
     args = llama.ModelArgs("llama", 16, 1, 32, 2, 1e-5, 20)
     with pytest.raises(RuntimeError, match="stopped"):
-        mlx_on_cpu.faster(llama.Model(args), fails)()
-    assert seen == [mlx_on_cpu.attention, mlx_on_cpu.swiglu]
+        cpu_kernels.faster(llama.Model(args), fails)()
+    assert seen == [cpu_kernels.attention, cpu_kernels.swiglu]
     assert (mx.fast.scaled_dot_product_attention, llama.swiglu) == (THEIRS, activations.swiglu)
 
 
@@ -123,12 +121,12 @@ def test_a_guard_on_a_cpu_computes_by_numpy_what_its_model_computes_by_mlx(
     tokens = mx.array([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
     by_mlx = np.array(loaded.model(tokens))
     called: list[Any] = []
-    numpys = mlx_on_cpu.softmax
+    numpys = cpu_kernels.softmax
 
     def counted(scores: mx.array) -> mx.array:
         called.append(scores.shape)
         return numpys(scores)
 
-    monkeypatch.setattr(mlx_on_cpu, "softmax", counted)
+    monkeypatch.setattr(cpu_kernels, "softmax", counted)
     np.testing.assert_allclose(np.array(loaded.head(loaded.hidden(tokens))), by_mlx, atol=1e-4)
     assert len(called) == len(loaded.model.layers)

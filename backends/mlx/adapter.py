@@ -1,0 +1,136 @@
+"""LoRA adapters on MLX: create, read in mlx-lm's layout or in PEFT's, and write in mlx-lm's.
+
+mlx-lm keeps lora_a [inputs, rank] and lora_b [rank, outputs] and multiplies by `scale`; PEFT keeps their transposes and
+multiplies by alpha over rank.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
+
+from wizloop.backends.guard_types import BadArtifact, LoraShape
+from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, PEFT_ADAPTER
+
+_NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.lora_([AB])\.weight")
+# PEFT's settings that mlx-lm lacks, each with the value that has no effect.
+_ONLY_PEFT = {"use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
+
+
+def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
+    """Freeze the model and add fresh LoRA layers to its blocks' linear layers. Return the adapter_config.json."""
+    model.freeze()
+    layers = len(model.layers) if lora.layers < 0 else min(lora.layers, len(model.layers))
+    parameters = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
+    linear_to_lora_layers(model, layers, parameters)
+    return {"fine_tune_type": "lora", "num_layers": layers, "lora_parameters": parameters}
+
+
+def add_adapter(model: Any, folder: Path) -> None:
+    """Add the adapter in `folder` to a model for inference.
+
+    Raises BadArtifact when it does not fit or holds a weight that is not a finite number.
+    """
+    try:
+        if _is_peft(folder):
+            _add_peft(model, folder)
+        else:
+            load_adapters(model, str(folder))
+    except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
+        raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {error}") from error
+    if not all(bool(mx.isfinite(weight).all().item()) for weight in _lora_weights(model)):
+        raise BadArtifact(f"{folder}: holds a weight that is not a finite number; remove the folder and start again")
+
+
+def merge_adapter(model: Any) -> None:
+    """Add the LoRA products to the weights and drop the LoRA layers. Quantised layers are dequantised first."""
+    merged = [(name, layer.fuse(dequantize=True)) for name, layer in model.named_modules() if hasattr(layer, "fuse")]
+    if merged:
+        model.update_modules(tree_unflatten(merged))
+
+
+def trainable(model: Any) -> dict[str, mx.array]:
+    """Return the weights that training changes, by name."""
+    return dict(tree_flatten(model.trainable_parameters()))
+
+
+def write(folder: Path, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
+    """Write adapters.safetensors and adapter_config.json as mlx-lm reads them."""
+    mx.save_safetensors(str(folder / MLX_ADAPTER), weights)
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, mx.array]]:
+    """Read an adapter in either layout as (configuration, weights) in mlx-lm's. Raises BadArtifact."""
+    try:
+        config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return _from_peft(folder, config) if _is_peft(folder) else (config, _tensors(folder / MLX_ADAPTER))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {type(error).__name__}: {error}") from error
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Load an adapter's weights, in either layout, into a model that already has LoRA layers.
+
+    A checkpoint in mlx-lm's layout needs no configuration. Raises BadArtifact when names or shapes differ.
+    """
+    weights = read(folder)[1] if _is_peft(folder) else _tensors(folder / MLX_ADAPTER)
+    expected = {name: value.shape for name, value in trainable(model).items()}
+    if {name: value.shape for name, value in weights.items()} != expected:
+        raise BadArtifact(
+            f"{folder}: its adapter has another shape than [train] asks for (rank, layers, or another base)"
+        )
+    model.update(tree_unflatten(list(weights.items())))
+
+
+def _is_peft(folder: Path) -> bool:
+    return (folder / PEFT_ADAPTER).is_file()
+
+
+def _tensors(file: Path) -> dict[str, mx.array]:
+    tensors: Any = mx.load(str(file))
+    return dict(tensors)
+
+
+def _add_peft(model: Any, folder: Path) -> None:
+    config, weights = read(folder)
+    linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
+    expected = {name for name, _ in tree_flatten(model.parameters()) if name.endswith((".lora_a", ".lora_b"))}
+    if expected != set(weights):
+        raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
+    model.load_weights(list(weights.items()), strict=False)
+
+
+def _lora_weights(model: Any) -> list[mx.array]:
+    return [
+        layer[name]
+        for _, layer in model.named_modules()
+        for name in ("lora_a", "lora_b")
+        if isinstance(layer, nn.Module) and name in layer
+    ]
+
+
+def _from_peft(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, mx.array]]:
+    if config["peft_type"] != "LORA":
+        raise BadArtifact(f"{folder}: is a {config['peft_type']} adapter; wizloop reads LoRA alone")
+    unknown = [key for key, default in _ONLY_PEFT.items() if (config.get(key) or default) != default]
+    if unknown:
+        raise BadArtifact(f'{folder}: mlx-lm has no {", ".join(unknown)} in its adapters: set guard.backend to "cuda"')
+    blocks, layers, renamed = set(), set(), {}
+    for name, weight in _tensors(folder / PEFT_ADAPTER).items():
+        parts = _NAME.fullmatch(name)
+        if parts is None:
+            raise BadArtifact(f"{folder}: {name} is in no block, and MLX keeps adapters in blocks alone")
+        block, number, layer, side = parts.groups()
+        blocks.add(number)
+        layers.add(layer)
+        renamed[f"{block}.{layer}.lora_{side.lower()}"] = weight.T
+    rank = config["r"]
+    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    shape = {"rank": rank, "scale": scale, "dropout": 0.0, "keys": sorted(layers)}
+    return {"fine_tune_type": "lora", "num_layers": len(blocks), "lora_parameters": shape}, renamed
