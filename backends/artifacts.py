@@ -1,7 +1,7 @@
-"""Model folders that are either whole or not there.
+"""Model folders that are either whole or missing.
 
-A folder is written beside its final place, its files are hashed into manifest.json, everything is flushed, and one
-rename makes it exist. safetensors has no checksum, so the manifest is what finds a flipped bit when the folder is
+A folder is written next to its final path, its files are hashed into manifest.json, everything is flushed, and one
+rename makes it exist. safetensors has no checksum, so the manifest is what detects a flipped bit when a folder is
 loaded.
 """
 
@@ -18,24 +18,24 @@ from typing import Any
 from wizloop.backends.guard_types import BadArtifact
 
 MANIFEST = "manifest.json"
-# What a model folder may hold: no pickle, no code.
+# Files that a model folder may hold: no pickle, no code.
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md"})
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
 @contextmanager
 def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> Iterator[Path]:
-    """A temporary folder that becomes `final` when the block ends well, and is removed when it does not.
+    """Yield a temporary folder that becomes `final` if the block succeeds and is removed if it fails.
 
-    `about` goes into the manifest; `also` are suffixes that its files may have besides ALLOWED_SUFFIXES. Raises
-    ValueError for a name that could leave the parent folder, FileExistsError when `final` is there already.
+    `about` goes into the manifest; `also` are suffixes allowed besides ALLOWED_SUFFIXES. Raises ValueError for a name
+    that could leave the parent folder, FileExistsError if `final` exists.
     """
     if not _NAME.match(final.name) or ".." in final.parts:
         raise ValueError(
             f"{final.name!r} cannot name a model folder: use lower-case letters, digits, dot, dash and underscore"
         )
     if final.exists():
-        raise FileExistsError(f"{final} is there already")
+        raise FileExistsError(f"{final} already exists")
     final.parent.mkdir(parents=True, exist_ok=True)
     folder = final.parent / f"tmp-{final.name}-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -43,29 +43,28 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
     try:
         yield folder
         _write_manifest(folder, about, also)
-        _flush(folder)
+        for path in (*folder.iterdir(), folder):
+            _flush(path)
         folder.rename(final)
-        _flush_directory(final.parent)
+        _flush(final.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
 def verify(folder: Path, also: Collection[str] = ()) -> str:
-    """sha256 of the folder's manifest, after every file was found to match it. Raises BadArtifact.
+    """Check every file against the folder's manifest and return the manifest's sha256. Raises BadArtifact.
 
-    `also` are suffixes that its files may have besides ALLOWED_SUFFIXES.
+    `also` are suffixes allowed besides ALLOWED_SUFFIXES.
     """
-    manifest_path = folder / MANIFEST
-    if not manifest_path.is_file():
-        raise BadArtifact(
-            f"{folder}: {MANIFEST} is missing; the folder is not a whole model: remove it and start again"
-        )
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise BadArtifact(f"{folder}: {MANIFEST} is missing, so the model is incomplete: remove it and start again")
     try:
-        text = manifest_path.read_text(encoding="utf-8")
+        text = manifest.read_text(encoding="utf-8")
         files: dict[str, dict[str, Any]] = json.loads(text)["files"]
     except (ValueError, KeyError) as error:
-        raise BadArtifact(f"{manifest_path}: cannot be read ({error}); remove the folder and start again") from error
+        raise BadArtifact(f"{manifest}: cannot be read ({error}); remove the folder and start again") from error
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if present != set(files):
         raise BadArtifact(
@@ -77,22 +76,21 @@ def verify(folder: Path, also: Collection[str] = ()) -> str:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What the writer said of the folder."""
+    """Return the `about` that the folder was written with."""
     result: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["about"]
     return result
 
 
 def name_base(base: str, to: Path) -> None:
-    """Write base.json into an exported adapter: the name of its base, which is a folder or a hub name.
+    """Write base.json, with the name of its base (a folder or a hub name), into an exported adapter.
 
-    A base in a folder is named by the folder alone, and told from others by its manifest: where it lies is nobody's
-    business who gets the adapter.
+    A folder is named without its path, which is private, and identified by its manifest.
     """
     folder = Path(base)
-    known = {"base": folder.name if folder.is_dir() else base}
+    named = {"base": folder.name if folder.is_dir() else base}
     if (folder / MANIFEST).is_file():
-        known["manifest_sha256"] = verify(folder)
-    (to / "base.json").write_text(json.dumps(known), encoding="utf-8")
+        named["manifest_sha256"] = verify(folder)
+    (to / "base.json").write_text(json.dumps(named), encoding="utf-8")
 
 
 def sweep(parent: Path) -> None:
@@ -103,10 +101,9 @@ def sweep(parent: Path) -> None:
 
 
 def _check_file(path: Path, expected: dict[str, Any], also: Collection[str]) -> None:
-    if path.is_symlink() or not path.is_file() or path.suffix not in {*ALLOWED_SUFFIXES, *also}:
-        raise BadArtifact(
-            f"{path}: a model folder holds plain {', '.join(sorted(ALLOWED_SUFFIXES))} files and nothing else"
-        )
+    if not _allowed(path, also):
+        allowed = ", ".join(sorted(ALLOWED_SUFFIXES))
+        raise BadArtifact(f"{path}: a model folder holds plain {allowed} files and nothing else")
     if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
         raise BadArtifact(
             f"{path}: differs from its manifest (damaged or changed); remove the folder and start again, or restore it"
@@ -114,14 +111,17 @@ def _check_file(path: Path, expected: dict[str, Any], also: Collection[str]) -> 
 
 
 def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) -> None:
-    found = [path for path in folder.iterdir() if path.name != MANIFEST]
-    bad = [path.name for path in found if not path.is_file() or path.suffix not in {*ALLOWED_SUFFIXES, *also}]
+    paths = [path for path in folder.iterdir() if path.name != MANIFEST]
+    bad = [path.name for path in paths if not _allowed(path, also)]
     if bad:
         raise BadArtifact(f"{folder}: {sorted(bad)} may not be part of a model folder")
-    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(found)}
-    (folder / MANIFEST).write_text(
-        json.dumps({"files": files, "about": about}, indent=2, sort_keys=True), encoding="utf-8"
-    )
+    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(paths)}
+    text = json.dumps({"files": files, "about": about}, indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _allowed(path: Path, also: Collection[str]) -> bool:
+    return path.is_file() and not path.is_symlink() and path.suffix in {*ALLOWED_SUFFIXES, *also}
 
 
 def _sha256(path: Path) -> str:
@@ -129,15 +129,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _flush_directory(folder)
-
-
-def _flush_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Flush a file or a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,15 +1,22 @@
 """What every guard does alike: encode prompts, and group those that share a pass. It loads no model."""
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.backends.guard_types import Encoded, Prompt
+from wizloop.backends.guard_types import Choice, Encoded, Prompt, Sampled, Sampling
+from wizloop.backends.sampling import Rows, StepSpec, TraceSampler, step_spec
 from wizloop.backends.tokens import Tokens
+
+Prefix = tuple[int, ...]
+Bodies = Sequence[Sequence[int]]
 
 # A group of this many rows ends at a prompt that is longer than its shortest by more than this factor: shorter rows are
 # padded to the longest.
@@ -34,12 +41,74 @@ class GuardBase:
         return len(self.tokens.encode(text))
 
 
-class LocalGuard(GuardBase):
-    """A guard whose model runs in this process. Not thread-safe, like the model."""
+class LocalGuard(GuardBase, ABC):
+    """A guard whose model runs in this process. Not thread-safe, like the model.
 
-    def __init__(self, base: str, adapter: Path | None, tokens: Tokens, vocab: int) -> None:
+    Shared work is done once: the instruction for all samples, a sample's prompt for all its traces. `busy` is the
+    number of tokens in a pass, padding included, that keep the device busy; see `groups`.
+    """
+
+    def __init__(self, base: str, adapter: Path | None, tokens: Tokens, vocab: int, busy: int | None) -> None:
         super().__init__(tokens)
-        self.base, self.adapter, self.vocab = base, adapter, vocab
+        self.base, self.adapter, self._vocab, self._busy = base, adapter, vocab, busy
+
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        """Return [prompts, words]: the probability of each word of `choice` coming next, among those words.
+
+        One forward pass per prompt.
+        """
+        common, deciding = self.tokens.deciding(choice)
+        result = np.empty((len(prompts), len(deciding)))
+        with self._inference():
+            prompts = self._share(prompts)
+            for group in groups(prompts, rows, self._busy):
+                bodies = [[*prompts[i].body, *common] for i in group]
+                result[group] = self._next_probabilities(prompts[group[0]].shared, bodies, deciding)
+        return result / result.sum(axis=1, keepdims=True)
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        """Return traces for every prompt, in order. The same prompts and sampling give the same traces."""
+        caches: dict[int, Any] = {}
+        with self._inference():
+            # All prompts are prefilled first: the caller's batch bounds the memory, and the order of arrival cannot
+            # change the draws.
+            prompts = self._share(prompts)
+            for group in groups(prompts, sampling.rows, self._busy):
+                bodies = [prompts[i].body for i in group]
+                caches.update(zip(group, self._row_caches(prompts[group[0]].shared, bodies), strict=True))
+            rows = self._rows(step_spec(sampling, self.tokens, self._vocab))
+            return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(self._order(prompts))
+
+    def _share(self, prompts: Sequence[Encoded]) -> list[Encoded]:
+        """Move what all prompts begin with into their prefix, and prefill it."""
+        longer = with_longest_prefix(prompts)
+        if longer:
+            self._prefill_prefix(prompts[0].shared, longer[0].shared)
+        return longer
+
+    def _order(self, prompts: Sequence[Encoded]) -> Iterable[int]:
+        """Return the order in which the prompts' traces begin."""
+        return range(len(prompts))
+
+    @abstractmethod
+    def _inference(self) -> AbstractContextManager[Any]:
+        """Return the context that the model runs in."""
+
+    @abstractmethod
+    def _prefill_prefix(self, shared: Prefix, longer: Prefix) -> None:
+        """Cache the keys and values of `shared`, and of `longer`, which begins with it."""
+
+    @abstractmethod
+    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: Sequence[int]) -> NDArray[np.float64]:
+        """Return [bodies, ids]: softmax over the logits of `ids` after each body behind the shared prefix."""
+
+    @abstractmethod
+    def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[Any]:
+        """Yield each prompt's cache without padding and its last token, which starts the decoding."""
+
+    @abstractmethod
+    def _rows(self, spec: StepSpec) -> Rows:
+        """Return the rows to decode in."""
 
 
 def with_longest_prefix(prompts: Sequence[Encoded]) -> list[Encoded]:
@@ -73,7 +142,7 @@ def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> 
         yield group
 
 
-def padded(bodies: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+def padded(bodies: Bodies) -> NDArray[np.int64]:
     """Return [rows, longest body] token ids, padded on the right."""
     result = np.zeros((len(bodies), max(map(len, bodies))), np.int64)
     for row, body in enumerate(bodies):

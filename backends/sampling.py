@@ -1,7 +1,7 @@
-"""Draws traces, whatever runs the model: which rows are decoded, when they are renewed, and when a trace has ended.
+"""Sample traces on any backend: which rows are decoded, when they are renewed, and when a trace has ended.
 
-It asks `more` and `monitor` what to do with a trace and knows nothing of why. Each trace has its own random numbers,
-which follow from the seed, its prompt and its number: which rows it shares changes nothing.
+`more` and `monitor` decide about a trace; why is their business. Each trace has its own random numbers, which follow
+from the seed, its prompt, and its number, so the rows that it is decoded with change nothing.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wizloop.backends.guard_types import Encoded, Monitor, Sampled, Sampling
 from wizloop.backends.tokens import Tokens
 
-# Nucleus sampling looks at this many tokens: outside them a guard that was taught its format has no mass worth a full
+# Nucleus sampling looks at this many tokens: a guard that has learned its format has no mass beyond them worth a full
 # sort.
 _NUCLEUS = 64
 
@@ -60,7 +60,7 @@ def nucleus(xp: Any, p: Any, noise: Any, top_p: float) -> Any:
 
 @dataclass(slots=True)
 class Step:
-    """One token for every row. `watched[name][row]` are the probabilities of the choice's words, of those alone."""
+    """One token for every row. `watched[name][row]` are the probabilities of a choice's words, among those words."""
 
     tokens: Any
     confidences: Any
@@ -78,9 +78,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A row to come: its prompt's cache without the last token, that token, and its random numbers in [0, 1), one for
-    each token that it may have.
-    """
+    """A new row: its prompt's cache without the last token, that token, and a random number in [0, 1) per new token."""
 
     cache: Any
     token: int
@@ -88,25 +86,25 @@ class Start:
 
 
 class Rows(Protocol):
-    """The rows that a backend decodes side by side."""
+    """The rows that a backend decodes in parallel."""
 
     @property
     def full(self) -> bool:
-        """Whether they must be renewed before the next step."""
+        """Whether the rows must be renewed before the next step."""
 
     def most(self, tokens: int) -> int | None:
-        """How many rows there is room for where the longest comes to so many tokens; None is any number."""
+        """Return how many rows there is room for if the longest has `tokens`; None means no limit."""
 
     def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
-        """Go on with the rows `kept`, in this order, and `starts` behind them, each for at most `left` tokens more."""
+        """Continue with the rows `kept`, in this order, then `starts`, each for at most `left` more tokens."""
 
     def step(self, *, last: bool = False) -> Step:
-        """Every row's next token, as lists; `last` where no row goes on after it."""
+        """Return every row's next token, as lists; `last` if no row continues after it."""
 
 
 @dataclass(slots=True)
 class _Trace:
-    """A trace being written. `stop` is empty until it has ended."""
+    """A trace being sampled. `stop` is empty until it has ended."""
 
     prompt: int
     number: int
@@ -119,24 +117,19 @@ class _Trace:
 
 
 class TraceSampler:
-    """One call of Guard.sample. `caches[i]` holds prompt i without its last token."""
+    """One call of Guard.sample. `caches[i]` is the cache of prompt i without its last token."""
 
     def __init__(
-        self,
-        rows: Rows,
-        tokens: Tokens,
-        sampling: Sampling,
-        prompts: Sequence[Encoded],
-        caches: Mapping[int, Any],
+        self, rows: Rows, tokens: Tokens, sampling: Sampling, prompts: Sequence[Encoded], caches: Mapping[int, Any]
     ) -> None:
         self._rows, self._tokens, self._sampling = rows, tokens, sampling
         self._prompts, self._caches = prompts, caches
         self._writing: list[_Trace] = []
-        """By row; one that has ended stays until rows are renewed."""
+        """By row; a trace that has ended stays until rows are renewed."""
         self._waiting: deque[_Trace] = deque()
 
     def run(self, order: Iterable[int]) -> list[list[Sampled]]:
-        """All traces of all prompts, in the prompts' order; `order` is the one in which they begin."""
+        """Return all traces of all prompts, in the prompts' order; `order` is the order in which they begin."""
         done: list[dict[int, Sampled]] = [{} for _ in self._prompts]
         self._waiting.extend(
             self._new_trace(prompt, number) for prompt in order for number in range(self._sampling.least)
@@ -155,7 +148,7 @@ class TraceSampler:
         return _Trace(prompt, number, monitor, noise, watched={name: [] for name in self._sampling.watch})
 
     def _renew(self) -> None:
-        """Let waiting traces in and ended ones out. A quarter of the rows at a time: it copies the whole cache."""
+        """Replace ended traces by waiting ones, a quarter of the rows at a time: it copies the whole cache."""
         ended = sum(bool(trace.stop) for trace in self._writing)
         if 4 * ended < len(self._writing) and not self._rows.full:
             return
@@ -168,7 +161,7 @@ class TraceSampler:
         self._rows.renew(kept, starts, left)
 
     def _let_in(self, going: Sequence[_Trace]) -> list[_Trace]:
-        """The waiting traces for which there is room beside those that go on; one at least."""
+        """Return the waiting traces for which there is room beside those that continue, at least one."""
         new: list[_Trace] = []
         longest = max((self._length(trace) for trace in going), default=0)
         while self._waiting and len(going) + len(new) < self._sampling.rows:
@@ -180,26 +173,26 @@ class TraceSampler:
         return new
 
     def _length(self, trace: _Trace) -> int:
-        """Tokens that a trace comes to at most, prompt included."""
+        """Return the most tokens that a trace may have, prompt included."""
         prompt = self._prompts[trace.prompt]
         return len(prompt.shared) + len(prompt.body) + self._sampling.max_tokens
 
     def _step(self) -> list[_Trace]:
-        """One token for every row; the traces that ended with it."""
+        """Decode one token for every row; return the traces that ended with it."""
         most = self._sampling.max_tokens
-        said = self._rows.step(last=all(trace.stop or len(trace.ids) + 1 == most for trace in self._writing))
+        step = self._rows.step(last=all(trace.stop or len(trace.ids) + 1 == most for trace in self._writing))
         going = [(row, trace) for row, trace in enumerate(self._writing) if not trace.stop]
-        return [trace for row, trace in going if self._ends(trace, said, row)]
+        return [trace for row, trace in going if self._ends(trace, step, row)]
 
-    def _ends(self, trace: _Trace, said: Step, row: int) -> bool:
-        """Write a row's token down; whether the trace ends with it."""
-        token, confidence = said.tokens[row], said.confidences[row]
+    def _ends(self, trace: _Trace, step: Step, row: int) -> bool:
+        """Append a row's token; return whether the trace ends with it."""
+        token, confidence = step.tokens[row], step.confidences[row]
         if token in self._tokens.ends:
             trace.stop = "stop"
             return True
         trace.ids.append(token)
         trace.confidences.append(confidence)
-        for name, of in said.watched.items():
+        for name, of in step.watched.items():
             trace.watched[name].append(tuple(of[row]))
         if len(trace.ids) == self._sampling.max_tokens:
             trace.stop = "length"
@@ -212,11 +205,9 @@ class TraceSampler:
         return Sampled(text, trace.stop, self._tokens.starts(trace.ids, text), trace.confidences, trace.watched)
 
     def _ask_for_more(self, prompt: int, done: Mapping[int, Sampled]) -> None:
-        """One more trace at a time, asked only when every earlier one is finished, so that the answer depends on no
-        race.
-        """
-        asked = len(done)
-        if asked < self._sampling.least or asked >= self._sampling.most or self._sampling.more is None:
+        """Ask for one more trace when every earlier one is finished, so that the answer depends on no race."""
+        more, drawn = self._sampling.more, len(done)
+        if more is None or not self._sampling.least <= drawn < self._sampling.most:
             return
-        if self._sampling.more(prompt, [done[number] for number in sorted(done)]):
-            self._waiting.append(self._new_trace(prompt, asked))
+        if more(prompt, [done[number] for number in sorted(done)]):
+            self._waiting.append(self._new_trace(prompt, drawn))

@@ -1,12 +1,13 @@
-"""Text to token ids and back, for prompts that hold hostile text.
+"""Text to token ids and back, for prompts that contain hostile text.
 
 Trusted text (the instruction, the markup around a sample) may hold special tokens. A sample never does: whatever it
-spells, it is encoded as plain text. This module knows a Hugging Face fast tokenizer and no model.
+spells is encoded as plain text. This module uses a Hugging Face fast tokenizer and loads no model.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
@@ -36,14 +37,19 @@ def chat_frame(base: str) -> tuple[str, str]:
 
 
 class Tokens:
-    """One tokenizer. `end` is the id that ends a trace."""
+    """A tokenizer.
+
+    `end` is the id that ends a trace, `ends` all ids that do, `bos` what the tokenizer puts before every text, if
+    anything.
+    """
 
     def __init__(self, wrapped: Any, ends: Iterable[int] = ()) -> None:
-        """`wrapped` is mlx-lm's wrapper or a transformers fast tokenizer; `ends` are ids that end a trace beside its
-        own. Raises BackendError for a slow tokenizer.
+        """Take mlx-lm's wrapper or a transformers fast tokenizer, and ids that end a trace besides its own.
+
+        Raises BackendError for a slow tokenizer.
         """
         inner = getattr(wrapped, "_tokenizer", wrapped)
-        # A fast tokenizer has an inner one too, which knows no end.
+        # A fast tokenizer has an inner one too, which has no end token.
         hf = inner if hasattr(inner, "eos_token_id") else wrapped
         raw = getattr(hf, "_tokenizer", None) or getattr(hf, "backend_tokenizer", None)
         if raw is None or not hasattr(raw, "encode_batch"):
@@ -52,7 +58,7 @@ class Tokens:
             )
         self._raw = raw
         self.end: int = int(hf.eos_token_id)
-        # mlx-lm's wrapper has several; of transformers' tokenizer the same name gives the one id.
+        # mlx-lm's wrapper has several; for transformers' tokenizer the same name is a single id.
         known = getattr(wrapped, "eos_token_ids", None)
         self.ends: frozenset[int] = frozenset({self.end, *ends, *(known if isinstance(known, set | list) else ())})
         added = {token.content: identity for identity, token in hf.added_tokens_decoder.items() if _commands(token)}
@@ -62,28 +68,21 @@ class Tokens:
         )
         bos = hf.bos_token_id
         starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
-        self._bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
-
-    @property
-    def bos(self) -> tuple[int, ...]:
-        """What this tokenizer puts in front of every text, if anything."""
-        return self._bos
+        self.bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
 
     def defused(self, text: str) -> str:
-        """The text with an invisible space in every special token that it spells, for a server that reads text."""
+        """Insert an invisible space into every special token that a text spells, for a server that reads text."""
         if self._spelled is None:
             return text
         return self._spelled.sub(lambda match: f"{match[0][0]}\u200b{match[0][1:]}", text)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of trusted text, with nothing added."""
+        """Encode trusted text, with nothing added."""
         ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_data(self, text: str) -> list[int]:
-        """Ids of hostile text: a special token that it spells is broken after its first character, and so is plain
-        text.
-        """
+        """Encode hostile text; a special token that it spells is split after its first character into plain text."""
         pieces, start = [], 0
         for match in self._spelled.finditer(text) if self._spelled else ():
             pieces.append(text[start : match.start() + 1])
@@ -92,33 +91,32 @@ class Tokens:
         ids = [identity for piece in pieces for identity in self.encode(piece)]
         if not self._forbidden.isdisjoint(ids):
             raise BackendError(
-                "a sample's text still spelled a special token after it was broken up: report this tokenizer"
+                "a sample's text still spelled a special token after it was split: report this tokenizer"
             )
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
         text: str = self._raw.decode(list(ids), skip_special_tokens=False)
         return text
 
     def starts(self, ids: Sequence[int], text: str) -> list[int]:
-        """Offset in `text` (= decode(ids)) at which each token begins."""
+        """Return the offset in `text`, which is decode(ids), at which each token begins."""
         pieces = self._raw.decode_batch([[identity] for identity in ids], skip_special_tokens=False)
         if "".join(pieces) != text:
             # A character spans tokens, or a decoder looks at neighbours: measure the growing text instead.
             return [len(self.decode(ids[:i])) for i in range(len(ids))]
-        offsets, at = [], 0
-        for piece in pieces:
-            offsets.append(at)
-            at += len(piece)
-        return offsets
+        return [0, *accumulate(map(len, pieces))][:-1]
 
     def prompt(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
-        """Ids of a prompt of at most `max_tokens`. Data parts are cut in their middle to fit, in proportion to their
-        length.
+        """Encode a prompt in at most `max_tokens`. Data parts are cut in the middle, in proportion to their length.
 
-        Raises ValueError when not even 16 tokens of data fit beside the trusted text.
+        Raises ValueError if not even 16 tokens of data fit beside the trusted text.
         """
-        shared = (*self._shared(prompt.shared), *self.encode_data(prompt.instruction))
+        markup = tuple(self.encode(prompt.shared))
+        if markup[: len(self.bos)] != self.bos:
+            markup = self.bos + markup
+        shared = (*markup, *self.encode_data(prompt.instruction))
         parts = [
             (self.encode_data(part.text) if part.data else self.encode(part.text), part.data) for part in prompt.parts
         ]
@@ -139,8 +137,9 @@ class Tokens:
         return Encoded(shared, (*body, *opening), cut)
 
     def deciding(self, choice: Choice) -> tuple[list[int], list[int]]:
-        """(common ids before the decision, the id of each word at it). Raises BackendError when two words do not differ
-        in time.
+        """Return (common ids before the decision, the id of each word at it).
+
+        Raises BackendError if no single token tells all words apart.
         """
         spelled = [self.encode(word) for word in choice.words]
         common = 0
@@ -149,10 +148,6 @@ class Tokens:
         if any(len(ids) <= common for ids in spelled) or len({ids[common] for ids in spelled}) < len(spelled):
             raise BackendError(f"the words {choice.words} cannot be told apart at one token of this tokenizer")
         return spelled[0][:common], [ids[common] for ids in spelled]
-
-    def _shared(self, text: str) -> tuple[int, ...]:
-        ids = tuple(self.encode(text))
-        return ids if ids[: len(self._bos)] == self._bos else self._bos + ids
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
         if len(ids) <= room:
@@ -164,7 +159,5 @@ class Tokens:
 
 
 def _commands(token: Any) -> bool:
-    """Whether an added token is one that text must not be able to spell; runs of blanks that some tokenizers add are
-    harmless.
-    """
+    """Return whether text must not be able to spell an added token. Runs of blanks, which some add, are harmless."""
     return len(token.content) > 1 and (token.special or token.content[0] in "<[") and not token.content.isspace()

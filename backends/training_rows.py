@@ -1,13 +1,13 @@
-"""Examples and pairs as token rows, and the batches of each training step, as numpy arrays for any backend.
+"""Examples and pairs as token rows, and the batches of each training step, as NumPy arrays for any backend.
 
-Which rows a step sees, and in what order, is a function of (seed, step). Rows of similar length share a batch; every
-row is seen once an epoch, the last, smaller batch included.
+The rows of a step and their order are a function of (seed, step). Rows of similar length share a batch; every row is
+seen once per epoch, including the last, smaller batch.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ _PROMPT_POSITIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One prompt with one completion behind the shared prefix. `weights` are those of the completion's tokens, the end
-    included.
+    """One prompt with one completion behind the shared prefix.
+
+    `weights` are those of the completion's tokens, including the end token.
     """
 
     id: int
@@ -35,22 +36,42 @@ class Row:
     prompt_length: int
     weights: list[float]
 
+    @property
+    def length(self) -> int:
+        """Tokens in all, prefix included."""
+        return len(self.shared) + len(self.ids)
+
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
+    """A prompt with the chosen and the rejected completion."""
+
     chosen: Row
     rejected: Row
     weight: float
 
+    @property
+    def id(self) -> int:
+        """The pair's id."""
+        return self.chosen.id
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer side, prefix included."""
+        return max(self.chosen.length, self.rejected.length)
+
+
+_AnyRow = TypeVar("_AnyRow", Row, PairRow)
+
 
 @dataclass
 class Plan:
-    """Which rows each step takes."""
+    """The rows of each step."""
 
     lengths: Sequence[int]
     settings: TrainSettings
     content: str
-    """What is trained on, and from what: it tells one training's checkpoints from another's."""
+    """The training data and the start: it tells one training's checkpoints from another's."""
     steps: int = field(init=False)
     fingerprint: str = field(init=False)
 
@@ -63,7 +84,7 @@ class Plan:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def indices(self, step: int) -> list[int]:
-        """Rows of step number `step`, from 0."""
+        """Return the rows of step number `step`, from 0."""
         epoch, place = divmod(step, len(self._batches))
         shuffled = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self._batches))
         return self._batches[shuffled[place]]
@@ -72,8 +93,8 @@ class Plan:
 def sft_rows(
     examples: Sequence[SftExample], tokens: Tokens, most: int, verdict_weight: float
 ) -> tuple[list[Row], list[int]]:
-    """(rows that fit, ids of examples that do not)."""
-    rows, dropped = [], []
+    """Return the rows of at most `most` tokens, and the ids of longer examples."""
+    rows = []
     for example in examples:
         ids = tokens.encode_data(example.completion)
         weights = [example.weight] * (len(ids) + 1)
@@ -81,77 +102,65 @@ def sft_rows(
             end = start + len(tokens.decode([ids[i]]))
             if any(start < last and first < end for first, last in example.strong):
                 weights[i] *= verdict_weight
-        row = _row(example.id, example.prompt, ids, weights, tokens.end)
-        if len(row.shared) + len(row.ids) > most:
-            dropped.append(example.id)
-        else:
-            rows.append(row)
-    return rows, dropped
+        rows.append(_row(example.id, example.prompt, ids, weights, tokens.end))
+    return _fitting(rows, most)
 
 
 def dpo_rows(pairs: Sequence[DpoPair], tokens: Tokens, most: int) -> tuple[list[PairRow], list[int]]:
-    """(pairs of which both completions fit, ids of those of which one does not)."""
-    rows, dropped = [], []
-    for pair in pairs:
-        sides = []
-        for text in (pair.chosen, pair.rejected):
-            ids = tokens.encode_data(text)
-            sides.append(_row(pair.id, pair.prompt, ids, [1.0] * (len(ids) + 1), tokens.end))
-        if any(len(side.shared) + len(side.ids) > most for side in sides):
-            dropped.append(pair.id)
-        else:
-            rows.append(PairRow(sides[0], sides[1], pair.weight))
-    return rows, dropped
+    """Return the pairs with both completions in at most `most` tokens, and the ids of the others."""
+
+    def side(pair: DpoPair, text: str) -> Row:
+        ids = tokens.encode_data(text)
+        return _row(pair.id, pair.prompt, ids, [1.0] * (len(ids) + 1), tokens.end)
+
+    return _fitting([PairRow(side(each, each.chosen), side(each, each.rejected), each.weight) for each in pairs], most)
 
 
 def planned_sft(job: TrainJob, examples: Sequence[SftExample], tokens: Tokens) -> tuple[list[Row], list[int], Plan]:
-    """R-SFT's rows that fit, the ids of examples that do not, and the plan of the steps. Raises ValueError
-    when nothing fits.
+    """Return R-SFT's rows, the ids of examples that are too long, and the plan of the steps.
+
+    Raises ValueError if nothing fits.
     """
-    settings = job.settings
-    rows, dropped = sft_rows(examples, tokens, settings.max_tokens, settings.verdict_weight)
-    if not rows:
-        raise ValueError(_nothing_fits("examples", len(examples), settings))
-    return rows, dropped, Plan([len(row.ids) for row in rows], settings, _fingerprint(job, rows))
+    rows, dropped = sft_rows(examples, tokens, job.settings.max_tokens, job.settings.verdict_weight)
+    return rows, dropped, _plan(job, rows, f"{len(examples)} examples")
 
 
 def planned_dpo(job: TrainJob, pairs: Sequence[DpoPair], tokens: Tokens) -> tuple[list[PairRow], list[int], Plan]:
-    """Like planned_sft, of HS-DPO's pairs."""
-    settings = job.settings
-    rows, dropped = dpo_rows(pairs, tokens, settings.max_tokens)
+    """Return the same as planned_sft for HS-DPO's pairs."""
+    rows, dropped = dpo_rows(pairs, tokens, job.settings.max_tokens)
+    return rows, dropped, _plan(job, rows, f"{len(pairs)} pairs")
+
+
+def _plan(job: TrainJob, rows: Sequence[_AnyRow], given: str) -> Plan:
     if not rows:
-        raise ValueError(_nothing_fits("pairs", len(pairs), settings))
-    lengths = [max(len(row.chosen.ids), len(row.rejected.ids)) for row in rows]
-    return rows, dropped, Plan(lengths, settings, _fingerprint(job, rows))
+        limits = "guard.max_prompt_tokens or guard.max_trace_tokens"
+        raise ValueError(f"none of {given} fits in {job.settings.max_tokens} tokens: raise {limits}")
+    return Plan([row.length for row in rows], job.settings, repr((job.base, job.start, job.lora, rows)))
 
 
-def _fingerprint(job: TrainJob, rows: Sequence[Row] | Sequence[PairRow]) -> str:
-    """What a training stands on beside its settings, in words that a try at another one does not share."""
-    return repr((job.base, job.start, job.lora, rows))
-
-
-def _nothing_fits(what: str, count: int, settings: TrainSettings) -> str:
-    limits = "guard.max_prompt_tokens or guard.max_trace_tokens"
-    return f"none of {count} {what} fits in {settings.max_tokens} tokens: raise {limits}"
+def _fitting(rows: Sequence[_AnyRow], most: int) -> tuple[list[_AnyRow], list[int]]:
+    return [row for row in rows if row.length <= most], [row.id for row in rows if row.length > most]
 
 
 def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int) -> Arrays:
-    """(inputs, positions, targets, weights, and the last three for the prompt): what a backend's sft_loss takes."""
+    """Return (inputs, positions, targets, weights, and the last three for the prompt) for a backend's sft_loss."""
     rng = np.random.default_rng([settings.seed, step, 1])
     inputs, positions, targets, weights = completions(rows)
-    asked = np.zeros((len(rows), _PROMPT_POSITIONS), np.int32)
-    wanted, counted = np.zeros_like(asked), np.zeros(asked.shape, np.float32)
+    prompt_positions = np.zeros((len(rows), _PROMPT_POSITIONS), np.int32)
+    prompt_targets, counted = np.zeros_like(prompt_positions), np.zeros(prompt_positions.shape, np.float32)
     for i, row in enumerate(rows):
         places = rng.integers(0, max(1, row.prompt_length - 1), _PROMPT_POSITIONS)
-        asked[i], wanted[i], counted[i] = places, [row.ids[p + 1] for p in places], float(row.prompt_length > 1)
+        prompt_positions[i], prompt_targets[i] = places, [row.ids[place + 1] for place in places]
+        counted[i] = float(row.prompt_length > 1)
         if settings.word_dropout:
             inputs[i, : row.prompt_length - 1][rng.random(row.prompt_length - 1) < settings.word_dropout] = blank
-    return inputs, positions, targets, weights, asked, wanted, counted
+    return inputs, positions, targets, weights, prompt_positions, prompt_targets, counted
 
 
 def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32]) -> Arrays:
-    """(inputs, positions, targets, mask, reference, weights): chosen rows first, then rejected ones; reference is
-    [pairs, 2].
+    """Return (inputs, positions, targets, mask, reference, weights), chosen rows first, then rejected ones.
+
+    `reference` is [pairs, 2].
     """
     inputs, positions, targets, mask = completions([row.chosen for row in rows] + [row.rejected for row in rows])
     weights = np.array([row.weight for row in rows], np.float32)
@@ -161,8 +170,9 @@ def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32]) -> Arrays
 def completions(
     rows: Sequence[Row],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """inputs [rows, length], and for each learned token its position, target and weight, [rows, most learned]; padding
-    weighs 0.
+    """Return inputs [rows, length], and each learned token's position, target, and weight, [rows, most learned].
+
+    Padding has weight 0.
     """
     length = _padded(max(len(row.ids) for row in rows))
     learned = _padded(max(len(row.weights) for row in rows), 4)

@@ -1,10 +1,11 @@
 """A guard on MLX: scores verdict words and samples traces with their confidences.
 
-Shared work is done once: the instruction for all samples, a sample's prompt for all its traces. Confidences and verdict
-probabilities are computed on the device from raw log-probabilities, before temperature and top-p.
+Confidences and verdict probabilities are computed on the device from raw log-probabilities, before temperature and
+top-p.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from numpy.typing import NDArray
 
-from wizloop.backends.guard_base import LocalGuard, groups, padded, with_longest_prefix
-from wizloop.backends.guard_types import BackendError, Choice, Encoded, Sampled, Sampling
+from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
+from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import cpu_kernels
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
 from wizloop.backends.mlx.decode import Rows, wired
-from wizloop.backends.sampling import TraceSampler, step_spec
+from wizloop.backends.sampling import StepSpec
 from wizloop.backends.tokens import Tokens
 
 # Prefixes that keep their cache: an instruction, what all samples begin with behind it, and two more while a caller
@@ -43,66 +44,44 @@ class Guard(LocalGuard):
     """A model to ask on MLX."""
 
     def __init__(self, base: str, adapter: Path | None, loaded: mlx_load.Loaded) -> None:
-        super().__init__(base, adapter, Tokens(loaded.tokenizer), int(loaded.config["vocab_size"]))
+        on_cpu = mlx_load.on_cpu()
+        vocab = int(loaded.config["vocab_size"])
+        super().__init__(base, adapter, Tokens(loaded.tokenizer), vocab, _BUSY if on_cpu else None)
         self._layers = _count_layers(loaded)
-        self._busy = _BUSY if mlx_load.on_cpu() else None
-        self._prefixes: dict[tuple[int, ...], list[PrefillCache]] = {}
-        if mlx_load.on_cpu():
+        self._prefixes: dict[Prefix, list[PrefillCache]] = {}
+        if on_cpu:
             loaded = replace(loaded, hidden=cpu_kernels.faster(loaded.model, loaded.hidden))
         self._loaded = loaded
 
-    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
-        """Return [prompts, words]: the probability of each word of `choice` coming next, among those words.
+    def _inference(self) -> AbstractContextManager[None]:
+        return wired()
 
-        One forward pass per prompt.
-        """
-        common, deciding = self.tokens.deciding(choice)
-        prompts = self._with_longest_prefix(prompts)
-        result = np.empty((len(prompts), len(deciding)))
-        for group in groups(prompts, rows, self._busy):
-            bodies = [[*prompts[i].body, *common] for i in group]
-            hidden, _ = self._prefill(prompts[group[0]].shared, bodies)
-            last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
-            logits = self._loaded.head(mx.take_along_axis(hidden, last, axis=1))[:, 0, :]
-            chosen = logits[:, mx.array(deciding)].astype(mx.float32)
-            result[group] = np.array(mx.softmax(chosen, axis=-1), dtype=np.float64)
-        return result / result.sum(axis=1, keepdims=True)
+    def _rows(self, spec: StepSpec) -> Rows:
+        return Rows(self._loaded, spec)
 
-    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
-        """Return traces for every prompt, in order. The same prompts and sampling give the same traces."""
-        # All prompts are prefilled first: the caller's batch bounds the memory, and the order of arrival cannot change
-        # the draws.
-        prompts = self._with_longest_prefix(prompts)
-        caches: dict[int, list[KVCache]] = {}
-        for group in groups(prompts, sampling.rows, self._busy):
-            caches.update(self._row_caches(prompts, group))
-        rows = Rows(self._loaded, step_spec(sampling, self.tokens, self.vocab))
-        with wired():
-            return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(range(len(prompts)))
+    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: Sequence[int]) -> NDArray[np.float64]:
+        hidden, _ = self._prefill(shared, bodies)
+        last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
+        logits = self._loaded.head(mx.take_along_axis(hidden, last, axis=1))[:, 0, :]
+        return np.array(mx.softmax(logits[:, mx.array(ids)].astype(mx.float32), axis=-1), dtype=np.float64)
 
-    def _row_caches(self, prompts: Sequence[Encoded], group: list[int]) -> Iterator[tuple[int, list[KVCache]]]:
-        """Yield each prompt's cache without its last token, which starts the decoding."""
-        shared = prompts[group[0]].shared
-        bodies = [prompts[i].body for i in group]
+    def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[list[KVCache]]:
         _, batch = self._prefill(shared, bodies)
         mx.eval([(layer.keys, layer.values) for layer in batch])
-        for row, i in enumerate(group):
-            yield i, [_row(layer, row, len(shared) + len(bodies[row]) - 1) for layer in batch]
+        for row, body in enumerate(bodies):
+            yield [_row(layer, row, len(shared) + len(body) - 1) for layer in batch]
 
-    def _prefill(self, shared: tuple[int, ...], bodies: Sequence[Sequence[int]]) -> tuple[Any, list[PrefillCache]]:
+    def _prefill(self, shared: Prefix, bodies: Bodies) -> tuple[Any, list[PrefillCache]]:
         """Return hidden states [rows, longest body, width] of padded bodies behind the prefix, and the caches."""
         caches = self._empty()
         if shared:
             caches = [SuffixCache(layer, len(bodies)) for layer in self._prefix(shared)]
         return self._loaded.hidden(mx.array(padded(bodies), mx.int32), cache=caches), caches
 
-    def _with_longest_prefix(self, prompts: Sequence[Encoded]) -> list[Encoded]:
-        longer = with_longest_prefix(prompts)
-        if longer:
-            self._prefix(longer[0].shared, known=len(prompts[0].shared))
-        return longer
+    def _prefill_prefix(self, shared: Prefix, longer: Prefix) -> None:
+        self._prefix(longer, known=len(shared))
 
-    def _prefix(self, shared: tuple[int, ...], known: int = 0) -> list[PrefillCache]:
+    def _prefix(self, shared: Prefix, known: int = 0) -> list[PrefillCache]:
         """Return keys and values of a prefix, computed in two steps where its first `known` tokens are a prefix too."""
         caches = self._prefixes.pop(shared, None)
         if caches is None:

@@ -19,7 +19,6 @@ from pydantic import TypeAdapter
 from wizloop.backends import devices
 from wizloop.backends.guard_types import BackendError, DpoPair, NotFinite, OnStep, SftExample, TrainJob, TrainResult
 
-
 _JOB, _STOP, _NO_MEMORY, _NOT_FINITE = "job.json", "stop", "out-of-memory", "not finite"
 
 

@@ -11,7 +11,6 @@ pytest.importorskip("trl", reason="training on torch needs the extra cuda")
 
 import torch
 from pydantic import TypeAdapter
-from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
