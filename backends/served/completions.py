@@ -1,11 +1,11 @@
-"""The wire of a server that completes text: what is sent, and a reply's text and log-probabilities whatever their form.
+"""Client of a completions server: requests, and a reply's text and log-probabilities in any of their forms.
 
-It speaks OpenAI's completions as vLLM, llama.cpp and mlx_lm.server do. It knows no guard, and nothing of verdicts.
+Speaks OpenAI's completions as vLLM, llama.cpp, and mlx_lm.server do. It knows no guard and no verdicts.
 """
 
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -15,14 +15,14 @@ from wizloop.backends.http.exchange import Exchange, dig
 from wizloop.backends.http.transport import Line
 
 WAITS_S = (0.5, 2.0, 8.0)
-"""Before the second try and those after it, of a request that broke off or met an overloaded server."""
+"""Seconds before each retry of a request that broke off or met an overloaded server."""
 _TOKEN_ID = "token_id:"
 _LIMITED, _BUSY = 429, (503,)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token that was likely at a position: its id, where the server tells it, or else its text."""
+    """A likely token at a position: its id if the server gives it, else its text."""
 
     id: int | None
     text: str
@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One token of a reply: which it was, where that is told, and the likeliest ones."""
+    """One token of a reply: the chosen one, if the server names it, and the likeliest ones."""
 
     chosen: Candidate | None
     top: tuple[Candidate, ...]
@@ -39,7 +39,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One completion. `positions` is empty where the server gives no log-probabilities."""
+    """One completion. `positions` is empty if the server gives no log-probabilities."""
 
     text: str
     stop: str
@@ -50,17 +50,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a server wants to be asked."""
+    """The form of request that a server takes."""
 
     ids: bool
-    """Whether a prompt is sent as token ids; else as text, which the server encodes once more."""
+    """Whether a prompt is sent as token ids; else as text, which the server encodes again."""
     counts: bool
-    """Whether `logprobs` is a count; else it is a yes, with the count in `top_logprobs`."""
+    """Whether `logprobs` is a count; else it is `true`, with the count in `top_logprobs`."""
     k: int
-    """Log-probabilities at each token; 0: it gives none."""
+    """Log-probabilities at each token; 0 if the server gives none."""
 
-    def asking(self) -> dict[str, Any]:
-        """The part of a request that asks for log-probabilities."""
+    def parameters(self) -> dict[str, Any]:
+        """Return the request parameters that ask for log-probabilities."""
         if self.k == 0:
             return {}
         if not self.counts:
@@ -68,12 +68,12 @@ class Dialect:
         return {"logprobs": self.k, "return_tokens_as_token_ids": True} if self.ids else {"logprobs": self.k}
 
 
-# vLLM takes ids and 20; others read text; mlx_lm.server wants a yes and gives 11; OpenAI's own limit is 5.
+# vLLM takes ids and 20; others read text; mlx_lm.server wants `true` and gives 11; OpenAI's own limit is 5.
 _KNOWN = (Dialect(True, True, 20), Dialect(False, True, 20), Dialect(False, False, 11), Dialect(False, True, 5))
 
 
 class Endpoint:
-    """One server. Any number of threads may ask it."""
+    """A server. Any number of threads may use it."""
 
     def __init__(self, base_url: str, secret: SecretStr | None, deadline_s: float) -> None:
         self.base_url = base_url.rstrip("/")
@@ -82,102 +82,105 @@ class Endpoint:
         self._deadline_s = deadline_s
 
     def close(self) -> None:
-        """End its connections."""
+        """Close the connections."""
         self._line.client.close()
 
     def complete(self, body: Mapping[str, Any]) -> Reply:
-        """The one completion of a request, tried again while the server is overloaded. Raises BackendError."""
+        """Complete a request, with retries while the server is overloaded. Raises BackendError."""
         exchange = self.post("/completions", body)
         if exchange.status != 200:
-            raise BackendError(f"{self.base_url}: does not complete: {_told(exchange)}")
+            raise BackendError(f"{self.base_url}: does not complete: {_why(exchange)}")
         return _reply(exchange.told() or {}, self.base_url)
 
     def dialect(self, model: str, prompt: Sequence[int], text: str, topk: int, extra: Mapping[str, Any]) -> Dialect:
-        """How the server is to be asked, found out by completing one token. Raises BackendError where nothing works."""
+        """Find the server's dialect by completing one token. Raises BackendError if none works."""
         bare: Dialect | None = None
         last = ""
         for known in _KNOWN:
-            tried = Dialect(known.ids, known.counts, min(known.k, topk))
+            tried = replace(known, k=min(known.k, topk))
             body = {"model": model, "prompt": list(prompt) if tried.ids else text, "max_tokens": 1, "temperature": 0.0}
-            exchange = self.post("/completions", {**body, **tried.asking(), **extra}, probing=True)
+            exchange = self.post("/completions", {**body, **tried.parameters(), **extra}, probing=True)
             if exchange.fault is not None:
                 raise self._silent(exchange)
             if exchange.status != 200:
-                last = _told(exchange)
+                last = _why(exchange)
                 continue
             reply = _reply(exchange.told() or {}, self.base_url)
-            # A server that reads ids as something else, or has another tokenizer, counts otherwise.
+            # A server that reads ids as something else, or has another tokenizer, reports another count.
             if tried.ids and reply.prompt_tokens not in (None, len(prompt)):
                 continue
             if reply.positions and reply.positions[0].top:
                 return tried
-            bare = bare or Dialect(tried.ids, tried.counts, 0)
+            bare = bare or replace(tried, k=0)
         if bare is None:
-            raise BackendError(f"{self.base_url}: cannot be asked as {model!r}: {last}; look at address, model and key")
+            raise BackendError(
+                f"{self.base_url}: takes no request for {model!r}: {last}; check URL, model, and key"
+            )
         return bare
 
     def models(self) -> list[str]:
-        """The names that the server lists, adapters among them. Raises BackendError where it does not answer."""
+        """Return the models that the server lists, adapters included. Raises BackendError if it does not answer."""
         exchange = self._sent(lambda: self._line.client.get(f"{self.base_url}/models", headers=self._headers))
         if exchange.status != 200:
             raise self._silent(exchange)
-        return [str(dig(one, "id")) for one in dig(exchange.told(), "data") or []]
+        return [str(dig(model, "id")) for model in dig(exchange.told(), "data") or []]
 
     def post(self, path: str, body: Mapping[str, Any], *, probing: bool = False) -> Exchange:
-        """What came of a request, after all its tries. A probe that a server chokes on is not tried again."""
+        """Send a request, with retries. A probe that makes the server fail is not retried."""
         url = f"{self.base_url}{path}"
         again = _BUSY if probing else range(500, 600)
         return self._sent(lambda: self._line.client.post(url, json=dict(body), headers=self._headers), again)
 
     def _sent(self, do: Callable[[], object], again: Container[int] = range(500, 600)) -> Exchange:
-        for wait_s in (*WAITS_S, None):
-            exchange = self._line.call(do, self._deadline_s)
-            lasting = exchange.fault is None and exchange.status != _LIMITED and exchange.status not in again
-            if wait_s is None or lasting:
-                return exchange
+        exchange = self._line.call(do, self._deadline_s)
+        for wait_s in WAITS_S:
+            if exchange.fault is None and exchange.status != _LIMITED and exchange.status not in again:
+                break
             time.sleep(wait_s)
-        raise AssertionError("the last try returns")
+            exchange = self._line.call(do, self._deadline_s)
+        return exchange
 
     def _silent(self, exchange: Exchange) -> BackendError:
         return BackendError(
-            f"{self.base_url}: does not answer: {_told(exchange)}; start the server, or mend guard.server"
+            f"{self.base_url}: does not answer: {_why(exchange)}; start the server, or fix guard.server"
         )
 
 
-def _reply(told: Mapping[str, Any], base_url: str) -> Reply:
-    text = dig(told, "choices", 0, "text")
+def _reply(body: Mapping[str, Any], base_url: str) -> Reply:
+    choice = dig(body, "choices", 0)
+    text, count = dig(choice, "text"), dig(body, "usage", "prompt_tokens")
     if not isinstance(text, str):
-        raise BackendError(f"{base_url}: answers with no text: is it a server of completions?")
-    count = dig(told, "usage", "prompt_tokens")
-    stop = "length" if dig(told, "choices", 0, "finish_reason") == "length" else "stop"
-    positions = _positions(dig(told, "choices", 0, "logprobs"))
-    return Reply(text, stop, positions, count if isinstance(count, int) else None)
+        raise BackendError(f"{base_url}: answers with no text: is it a completions server?")
+    stop = "length" if dig(choice, "finish_reason") == "length" else "stop"
+    return Reply(text, stop, _positions(dig(choice, "logprobs")), count if isinstance(count, int) else None)
 
 
-def _positions(said: object) -> tuple[Position, ...]:
-    """OpenAI's older form (lists side by side) and its newer one (an object a token)."""
-    content = dig(said, "content")
+def _positions(logprobs: object) -> tuple[Position, ...]:
+    """Read OpenAI's newer form (an object per token) or its older one (parallel lists)."""
+    content, tops = dig(logprobs, "content"), dig(logprobs, "top_logprobs")
     if isinstance(content, list):
-        return tuple(_of_object(one) for one in content)
-    tops = dig(said, "top_logprobs")
+        return tuple(_from_object(token) for token in content)
     if not isinstance(tops, list):
         return ()
-    return tuple(_of_lists(said, at, top) for at, top in enumerate(tops))
+    return tuple(_from_lists(logprobs, at, top) for at, top in enumerate(tops))
 
 
-def _of_object(one: object) -> Position:
-    listed = dig(one, "top_logprobs")
-    top = tuple(_candidate(dig(each, "token"), dig(each, "logprob"), dig(each, "id")) for each in listed or [])
+def _from_object(token: object) -> Position:
+    listed = dig(token, "top_logprobs") or []
+    top = [_candidate(dig(each, "token"), dig(each, "logprob"), dig(each, "id")) for each in listed]
     # mlx_lm.server repeats one of the likeliest here, whichever was chosen, and then has an id.
-    told = dig(one, "token") if dig(one, "id") is None else None
-    return Position(None if told is None else _candidate(told, dig(one, "logprob")), _sorted(top))
+    named = dig(token, "id") is None
+    return _position(dig(token, "token") if named else None, dig(token, "logprob"), top)
 
 
-def _of_lists(said: object, at: int, top: object) -> Position:
-    token, logprob = dig(said, "tokens", at), dig(said, "token_logprobs", at)
-    known = top.items() if isinstance(top, dict) else ()
+def _from_lists(logprobs: object, at: int, top: object) -> Position:
+    listed = [_candidate(text, logprob) for text, logprob in top.items()] if isinstance(top, dict) else []
+    return _position(dig(logprobs, "tokens", at), dig(logprobs, "token_logprobs", at), listed)
+
+
+def _position(token: object, logprob: object, top: Sequence[Candidate]) -> Position:
     chosen = None if token is None else _candidate(token, logprob)
-    return Position(chosen, _sorted(tuple(_candidate(text, each) for text, each in known)))
+    return Position(chosen, tuple(sorted(top, key=lambda candidate: -candidate.logprob)))
 
 
 def _candidate(token: object, logprob: object, identity: object = None) -> Candidate:
@@ -188,13 +191,10 @@ def _candidate(token: object, logprob: object, identity: object = None) -> Candi
     return Candidate(identity if isinstance(identity, int) else None, text, value)
 
 
-def _sorted(top: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    return tuple(sorted(top, key=lambda one: -one.logprob))
-
-
-def _told(exchange: Exchange) -> str:
-    """What went wrong, in one line."""
+def _why(exchange: Exchange) -> str:
+    """Describe a failure in one line."""
     if exchange.fault is not None:
         return exchange.fault
-    said = dig(exchange.told(), "error", "message") or dig(exchange.told(), "error") or exchange.text
-    return f"status {exchange.status}, {' '.join(str(said).split())[:200]}"
+    error = dig(exchange.told(), "error")
+    message = dig(error, "message") or error or exchange.text
+    return f"status {exchange.status}, {' '.join(str(message).split())[:200]}"

@@ -1,7 +1,7 @@
-"""A guard behind a server of completions: vLLM, or any other that gives top log-probabilities. It trains nothing.
+"""A guard behind a completions server: vLLM, or any other with top log-probabilities. It cannot be trained.
 
-The prompt is encoded here, with the base's own tokenizer. Where a server takes no token ids it is sent the text, in
-which no special token is spelled; where it gives no log-probabilities, `sentence` says what is lost.
+The prompt is encoded here, with the base's own tokenizer. A server that takes no token ids is sent the text, in which
+no special token is spelled. For a server without log-probabilities `sentence` says what is lost.
 """
 
 import hashlib
@@ -17,26 +17,27 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from wizloop.backends import artifacts, model_folder
+from wizloop.backends.guard_base import GuardBase
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Part, Prompt, Sampled, Sampling
 from wizloop.backends.served import traces as served_traces
 from wizloop.backends.served.completions import Dialect, Endpoint
 from wizloop.backends.tokens import Tokens
 
 BIAS = 50.0
-"""Added to the logits of the words of a choice: all alike, so that their shares stay and they are among the listed."""
+"""Added to the logits of a choice's words, equally, so that their shares stay and the server lists them."""
 _PROBE = "Human user:\nHello.\n\n"
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a guard is served, and how."""
+    """A server of guards and how to use it."""
 
     base_url: str
-    """Up to and with /v1."""
+    """Up to and including /v1."""
     model: str | None
-    """The base's name there; None takes the first that the server lists, or the base's own where adapters are paths."""
+    """The base's name there; None takes the first listed model, or the base's own name if adapters are paths."""
     adapters: Literal["name", "path"]
-    """Whether an adapter is a model of its own name (vLLM), or a path in the request (mlx_lm.server)."""
+    """An adapter is a model with its own name (vLLM), or a path in the request (mlx_lm.server)."""
     topk: int
     concurrency: int
     deadline_s: float
@@ -44,7 +45,7 @@ class Server:
 
 
 def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
-    """The guard of `base` with `adapter` over it, as the server has it. Raises BackendError, ModelMissing."""
+    """Connect to the guard `base` with `adapter` on the server. Raises BackendError, ModelMissing."""
     from transformers import AutoTokenizer
 
     folder = model_folder.find(base)
@@ -60,20 +61,21 @@ def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
     return ServedGuard(endpoint, dialect, tokens, model, extra, server.concurrency)
 
 
-class ServedGuard:
-    """A guard that is asked over a network, many questions at once."""
+class ServedGuard(GuardBase):
+    """A guard used over a network, many requests at a time."""
 
     def __init__(
         self, endpoint: Endpoint, dialect: Dialect, tokens: Tokens, model: str, extra: dict[str, Any], concurrency: int
     ) -> None:
-        self.tokens, self.dialect, self.model = tokens, dialect, model
+        super().__init__(tokens)
+        self.dialect, self.model = dialect, model
         self._endpoint, self._extra = endpoint, extra
-        # For as long as the guard: every thread has a connection of its own.
+        # For the guard's lifetime: every thread has its own connection.
         self._threads = ThreadPoolExecutor(max_workers=concurrency)
         self._end = weakref.finalize(self, _end, self._threads, endpoint)
 
     def close(self) -> None:
-        """End its threads and connections; a guard that is dropped does so by itself."""
+        """End the threads and connections, as a garbage-collected guard does."""
         self._end()
 
     @property
@@ -82,39 +84,34 @@ class ServedGuard:
         return self.dialect.k > 0
 
     def sentence(self) -> str:
-        """How the guard is asked, or what is lost, for the run's log."""
-        where = f"the guard is asked at {self._endpoint.base_url} as {self.model}"
+        """Describe how the guard is used, or what is lost, for the run's log."""
+        where = f"the guard is served by {self._endpoint.base_url} as {self.model}"
         if self.whole:
-            form = "as token ids" if self.dialect.ids else "as text, which it divides into tokens in its own way"
+            form = "as token ids" if self.dialect.ids else "as text, which it tokenises itself"
             return f"{where}: prompts {form}, {self.dialect.k} log-probabilities at each token"
         return (
-            f"{where}, which gives no log-probabilities: a verdict has no probability but the share of its traces, "
-            "every trace counts alike, none is cut, and direct answers are all or nothing; confidence comes from votes "
-            "alone. Serve it with vLLM or mlx_lm.server to have the rest"
+            f"{where}, which gives no log-probabilities: a verdict's only probability is the share of its traces, "
+            "every trace counts alike, none is cut, and direct answers are 0 or 1; confidence comes from votes alone. "
+            "Serve it with vLLM or mlx_lm.server to get the rest"
         )
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
-        """Token ids of at most `max_tokens`; only the sample's text is ever cut. Raises ValueError when that leaves no
-        room for it.
-        """
+        """Encode a prompt as GuardBase does; what a sample spells is no special token for a server of text either."""
         if not self.dialect.ids:
             # The server reads text, and would take what a sample spells for a special token.
             parts = tuple(Part(self.tokens.defused(part.text), True) if part.data else part for part in prompt.parts)
             prompt = replace(prompt, parts=parts, instruction=self.tokens.defused(prompt.instruction))
-        return self.tokens.prompt(prompt, max_tokens=max_tokens)
-
-    def count(self, text: str) -> int:
-        """Tokens of a trusted text."""
-        return len(self.tokens.encode(text))
+        return super().encode(prompt, max_tokens=max_tokens)
 
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
-        """[prompts, words]: how likely each word of `choice` comes next, of those words alone. `rows` is of no matter:
-        the recipe's concurrency says how many are asked at once.
+        """Return [prompts, words]: the probability of each word of `choice` coming next, among those words.
+
+        `rows` is ignored: the recipe's concurrency decides how many requests run in parallel.
         """
-        return np.array(list(self._threads.map(lambda one: self._score(one, choice), prompts)))
+        return np.array(list(self._threads.map(lambda prompt: self._score(prompt, choice), prompts)))
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
-        """Traces for every prompt, in the prompts' order. The server's cache is what computes a prompt once."""
+        """Return traces for every prompt, in order. The server's cache computes a prompt once."""
         return list(self._threads.map(lambda at: self._sample(at, prompts[at], sampling), range(len(prompts))))
 
     def _score(self, prompt: Encoded, choice: Choice) -> tuple[float, ...]:
@@ -134,16 +131,15 @@ class ServedGuard:
         return served_traces.shares(top, deciding, self.tokens)
 
     def _echo(self, ids: list[int], identity: int) -> float | None:
-        """The log-probability of a token behind a prompt, from a server that lists those of the prompt too."""
+        """Return the log-probability of a token after a prompt, from a server that lists those of the prompt too."""
         if not self.dialect.ids:
             return None
         reply = self._endpoint.complete(self._body([*ids, identity], max_tokens=1, temperature=0.0, echo=True))
-        if len(reply.positions) <= len(ids) or (found := reply.positions[len(ids)].chosen) is None:
-            return None
-        return found.logprob
+        chosen = reply.positions[len(ids)].chosen if len(reply.positions) > len(ids) else None
+        return None if chosen is None else chosen.logprob
 
     def _guess(self, ids: list[int], choice: Choice) -> tuple[float, ...]:
-        """All or nothing, by what is written greedily."""
+        """Return 0 or 1 by what is written greedily."""
         longest = max(len(self.tokens.encode(word)) for word in choice.words)
         reply = self._endpoint.complete(self._body(ids, max_tokens=longest, temperature=0.0))
         return served_traces.spelled(reply.text, choice)
@@ -155,21 +151,21 @@ class ServedGuard:
         return traces
 
     def _trace(self, at: int, number: int, prompt: Encoded, sampling: Sampling) -> Sampled:
-        named = f"{sampling.seed} {at} {number}".encode()
+        seeded = hashlib.sha256(f"{sampling.seed} {at} {number}".encode())
         body = self._body(
             [*prompt.shared, *prompt.body],
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=int.from_bytes(hashlib.sha256(named).digest()[:4], "big") >> 1,
+            seed=int.from_bytes(seeded.digest()[:4], "big") >> 1,
         )
         monitor = sampling.monitor() if sampling.monitor is not None and self.whole else None
         reply = self._endpoint.complete(body)
         return served_traces.sampled(reply, self.tokens, sampling.watch, sampling.topk, monitor)
 
-    def _body(self, ids: list[int], **asked: Any) -> dict[str, Any]:
+    def _body(self, ids: list[int], **parameters: Any) -> dict[str, Any]:
         prompt = ids if self.dialect.ids else self.tokens.decode(ids[len(self.tokens.bos) :])
-        return {"model": self.model, "prompt": prompt, **asked, **self.dialect.asking(), **self._extra}
+        return {"model": self.model, "prompt": prompt, **parameters, **self.dialect.parameters(), **self._extra}
 
 
 def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:
@@ -178,9 +174,9 @@ def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:
 
 
 def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) -> tuple[str, dict[str, Any]]:
-    """The model's name in a request, and what else a request says of it."""
+    """Return the model's name in a request, and further parameters that select it."""
     if server.adapters == "path":
-        # The server may run elsewhere in this machine's folders.
+        # The server may run in another working directory.
         here = str(Path(base).absolute()) if Path(base).is_dir() else base
         return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
     if adapter is not None:
@@ -192,13 +188,13 @@ def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) 
 
 
 def _lora(endpoint: Endpoint, adapter: Path) -> str:
-    """The adapter's name in the server, which loads it where it has not yet. Raises BackendError where it cannot."""
+    """Return the adapter's name on the server, which loads it if needed. Raises BackendError if it cannot."""
     name = f"wizloop-{adapter.name}-{artifacts.verify(adapter)[:8]}"
     if name in endpoint.models():
         return name
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (adapter / model_folder.PEFT_ADAPTER).is_file():
         raise BackendError(
-            f'{adapter}: is not in PEFT\'s layout, which a server of LoRA adapters reads: set guard.backend to "cuda", '
+            f'{adapter}: is not in PEFT\'s layout, which a server reads LoRA adapters in: set guard.backend to "cuda", '
             'or serve with mlx_lm.server and set guard.server.adapters to "path"'
         )
     endpoint.post("/load_lora_adapter", {"lora_name": name, "lora_path": str(adapter)})

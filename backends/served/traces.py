@@ -1,7 +1,7 @@
-"""A server's reply made into a sampled trace: where its tokens stand, how sure they were, what was watched at them.
+"""Turn a server's reply into a sampled trace: token offsets, confidences, and watched probabilities.
 
-A server that does not say which token it chose is read by its likeliest ones; one that gives no log-probabilities
-leaves the text alone, and then a trace is as sure as any other.
+If a server does not name the chosen tokens, the likeliest ones are used. Without log-probabilities only the text is
+known, and every trace is equally confident.
 """
 
 import math
@@ -11,14 +11,14 @@ from wizloop.backends.guard_types import Choice, Monitor, Sampled
 from wizloop.backends.served.completions import Candidate, Position, Reply
 from wizloop.backends.tokens import Tokens
 
-AS_SURE_AS_ANY = 1.0
+EQUAL_CONFIDENCE = 1.0
 """The confidence of every token where none is known, so that each trace has one vote."""
 
 
 def sampled(
     reply: Reply, tokens: Tokens, watch: Mapping[str, Choice], topk: int, monitor: Monitor | None = None
 ) -> Sampled:
-    """The trace. A monitor cuts it as if it had looked on: what came after is dropped, though it was paid for."""
+    """Build the trace. A monitor cuts it as it would have during sampling: the rest is dropped, though paid for."""
     if not reply.positions:
         return _without(reply, tokens, watch)
     positions = _without_end(reply, tokens)
@@ -36,28 +36,27 @@ def sampled(
 
 
 def confidence_of(position: Position, topk: int) -> float:
-    """Minus the mean log-probability of the likeliest tokens, at most `topk` (DeepConf, arXiv:2508.15260)."""
-    # A server adds the chosen token where it is not among the likeliest.
-    known = [one.logprob for one in position.top[:topk] if math.isfinite(one.logprob)]
+    """Return minus the mean log-probability of the `topk` likeliest tokens (DeepConf, arXiv:2508.15260)."""
+    # A server adds the chosen token if it is not among the likeliest.
+    known = [each.logprob for each in position.top[:topk] if math.isfinite(each.logprob)]
     return -sum(known) / len(known) if known else 0.0
 
 
 def shares(top: Sequence[Candidate], ids: Sequence[int], tokens: Tokens) -> tuple[float, ...]:
-    """The probabilities of these tokens, of them alone; one that is not listed is taken to be as likely as the last."""
-    found = [_logprob(top, identity, tokens) for identity in ids]
-    listed = [one.logprob for one in top if math.isfinite(one.logprob)]
-    floor = min(listed, default=0.0)
-    weights = [math.exp((floor if each is None else each) - max(listed, default=0.0)) for each in found]
+    """Return these tokens' probabilities among themselves; an unlisted one counts as likely as the last listed."""
+    listed = [each.logprob for each in top if math.isfinite(each.logprob)] or [0.0]
+    logprobs = [_logprob(top, identity, tokens) for identity in ids]
+    weights = [math.exp((min(listed) if each is None else each) - max(listed)) for each in logprobs]
     return tuple(weight / sum(weights) for weight in weights)
 
 
 def lists_all(top: Sequence[Candidate], ids: Sequence[int], tokens: Tokens) -> bool:
-    """Whether each of these tokens is among the likeliest."""
+    """Return whether each of these tokens is among the likeliest."""
     return all(_logprob(top, identity, tokens) is not None for identity in ids)
 
 
 def aligned(text: str, options: Sequence[Sequence[str]]) -> list[int] | None:
-    """Where each token begins in `text`, if each is one of its options and together they spell it; else None."""
+    """Return where each token begins in `text`, or None if no choice of one option each spells it."""
     ways: list[dict[int, int]] = [{0: -1}]
     for texts in options:
         reached: dict[int, int] = {}
@@ -77,15 +76,13 @@ def aligned(text: str, options: Sequence[Sequence[str]]) -> list[int] | None:
 
 
 def _logprob(top: Sequence[Candidate], identity: int, tokens: Tokens) -> float | None:
-    return next((one.logprob for one in top if _is(one, identity, tokens) and math.isfinite(one.logprob)), None)
-
-
-def _is(one: Candidate, identity: int, tokens: Tokens) -> bool:
-    return one.id == identity if one.id is not None else one.text == tokens.decode([identity])
+    text = tokens.decode([identity])
+    same = (each.logprob for each in top if (each.text == text if each.id is None else each.id == identity))
+    return next((logprob for logprob in same if math.isfinite(logprob)), None)
 
 
 def _without_end(reply: Reply, tokens: Tokens) -> tuple[Position, ...]:
-    """The positions of the text: a server may list the end token too."""
+    """Drop the end token, which some servers list too."""
     last = reply.positions[-1].chosen
     if last is None:
         return reply.positions[:-1] if reply.stop == "stop" else reply.positions
@@ -94,20 +91,18 @@ def _without_end(reply: Reply, tokens: Tokens) -> tuple[Position, ...]:
 
 
 def _starts(text: str, positions: Sequence[Position], tokens: Tokens) -> list[int]:
-    options = [[_text(one, tokens) for one in ([each.chosen] if each.chosen else each.top)] for each in positions]
+    def spelling(token: Candidate) -> str:
+        return token.text if token.id is None else tokens.decode([token.id])
+
+    options = [[spelling(token) for token in ([each.chosen] if each.chosen else each.top)] for each in positions]
     # mlx_lm.server drops the space that a text begins with.
     options[:1] = [[*texts, *(each.lstrip() for each in texts)] for texts in options[:1]]
-    found = aligned(text, options)
-    if found is not None:
-        return found
-    # A character that spans tokens, or a token that was not among the likeliest: as this tokenizer would divide it.
-    ids = tokens.encode(text)
-    known = tokens.starts(ids, text)
-    return [known[at * len(known) // len(positions)] if known else 0 for at in range(len(positions))]
-
-
-def _text(one: Candidate, tokens: Tokens) -> str:
-    return one.text if one.id is None else tokens.decode([one.id])
+    starts = aligned(text, options)
+    if starts is not None:
+        return starts
+    # A character spans tokens, or a token was not among the likeliest: split the text as this tokenizer does.
+    own = tokens.starts(tokens.encode(text), text)
+    return [own[at * len(own) // len(positions)] if own else 0 for at in range(len(positions))]
 
 
 def _cut(trace: Sampled, kept: int) -> Sampled:
@@ -116,13 +111,13 @@ def _cut(trace: Sampled, kept: int) -> Sampled:
 
 
 def _without(reply: Reply, tokens: Tokens, watch: Mapping[str, Choice]) -> Sampled:
-    """A trace of which the text alone is known: its verdict words are certain."""
+    """Build a trace from its text only: its verdict words are certain."""
     starts = tokens.starts(tokens.encode(reply.text), reply.text)
     watched = {name: [spelled(reply.text[start:], choice) for start in starts] for name, choice in watch.items()}
-    return Sampled(reply.text, reply.stop, starts, [AS_SURE_AS_ANY] * len(starts), watched)
+    return Sampled(reply.text, reply.stop, starts, [EQUAL_CONFIDENCE] * len(starts), watched)
 
 
 def spelled(text: str, choice: Choice) -> tuple[float, ...]:
-    """1 for the word with which the text begins, 0 for the others; the same for all where it begins with none."""
+    """Return 1 for the word that the text begins with and 0 for the others, or equal shares if it begins with none."""
     begins = [text.lstrip().startswith(word.strip()) for word in choice.words]
-    return tuple(float(one) for one in begins) if any(begins) else (1 / len(begins),) * len(begins)
+    return tuple(map(float, begins)) if any(begins) else (1 / len(begins),) * len(begins)

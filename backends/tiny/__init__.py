@@ -1,1 +1,1 @@
-"""The tiny guard, built from nothing on the pool's text."""
+"""The tiny guard, built from scratch on the pool's text."""

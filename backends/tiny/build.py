@@ -1,18 +1,17 @@
-"""Builds the embedded guard from nothing: a tiny Llama that can read and knows no verdict, from text that the caller
-gives.
+"""Build the embedded guard from scratch: a tiny Llama pretrained on the caller's text, which knows no verdict.
 
-The build is deterministic: the same texts, seed and shape give the same files on the same machine. Steps: a tokenizer
-(tiny_tokenizer); a start that knows topics and pools a text (tiny_start); language modelling, which leaves the pooling
-alone: it teaches the forms of an answer and what follows what. The folder has the Hugging Face layout (config.json,
+The build is deterministic: the same texts, seed, and shape give the same files on the same machine. Steps: a tokenizer
+(tokenizer.py); initial weights that know topics and pool a text (weights.py); language modelling, which leaves the
+pooling alone and teaches the forms of an answer. The folder has the Hugging Face layout (config.json,
 model.safetensors, tokenizer.json), so that mlx-lm and transformers load it like any other Llama. The output head is
-apart from the embeddings, because reading would otherwise bend them from topics to grammar.
+separate from the embeddings, because language modelling would otherwise bend them from topics to grammar.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +22,19 @@ from wizloop.backends.tiny.weights import Start, arrange, start
 Progress = Callable[[str, int, int], None]
 
 LEAST_TEXTS = 20
-# Characters of a text that are read: the rest of a long one costs more than it teaches.
+# Characters of a text that are used: the rest of a long one costs more than it teaches.
 _MOST_CHARACTERS = 600
-# Tokens of the pool that one epoch reads, and of the fixed texts beside them; more did not help.
+# Tokens of the pool in an epoch, and of the fixed texts; more did not help.
 _READ, _READ_FIXED = 100_000, 30_000
 _ROWS, _LONGEST = 16, 96
 _RATE = 2e-3
-# One position in so many is predicted: the softmax over the vocabulary is most of the cost.
+# One position in this many is predicted: the softmax over the vocabulary is most of the cost.
 _EVERY = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Size of the guard. The default has 1.4 million parameters."""
+    """The guard's size. The default has 1.4 million parameters."""
 
     vocab: int = 4096
     layers: int = 2
@@ -55,10 +54,10 @@ def build(
     progress: Progress,
     fixed_texts: Sequence[str] = (),
 ) -> None:
-    """Write a guard that can read `texts` into the empty `folder`.
+    """Write a guard pretrained on `texts` into the empty `folder`.
 
-    `fixed_texts` (the instruction, the answer blocks) are added for the tokenizer and for reading, so that every fixed
-    line is cheap. `progress(step, done, total)` is called from each step. Raises ValueError when there are fewer than
+    `fixed_texts` (the instruction, the answer blocks) are added for the tokenizer and for language modelling, so that
+    every fixed line is cheap. `progress(step, done, total)` is called from each step. Raises ValueError for fewer than
     20 texts.
     """
     if len(texts) < LEAST_TEXTS:
@@ -106,9 +105,8 @@ def _config(shape: Shape, vocab: int) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """All [rows, ...]: token ids, the positions that are predicted, what follows them, and 1 where not padding."""
+class _Batch(NamedTuple):
+    """All [rows, ...]: token ids, the predicted positions, the tokens after them, and 1 where not padding."""
 
     tokens: NDArray[np.int32]
     positions: NDArray[np.int64]
@@ -119,7 +117,7 @@ class _Batch:
 def _write_model(
     folder: Path, config: dict[str, Any], begin: Start, batches: Sequence[_Batch], *, seed: int, progress: Progress
 ) -> None:
-    """Language modelling from the start `begin`; writes model.safetensors."""
+    """Train a language model from the weights `begin` and write model.safetensors."""
     import mlx.core as mx
     import mlx.nn as nn
     from mlx import optimizers
@@ -142,20 +140,18 @@ def _write_model(
 
     step = nn.value_and_grad(model, loss)
     for done, batch in enumerate(batches, start=1):
-        arrays = (mx.array(each) for each in (batch.tokens, batch.positions, batch.targets, batch.mask))
-        _, gradient = step(model, *arrays)
+        _, gradient = step(model, *map(mx.array, batch))
         gradient, _ = optimizers.clip_grad_norm(gradient, 1.0)
         optimizer.update(model, gradient)
         mx.eval(model.parameters(), optimizer.state)
         if done % 10 == 0 or done == len(batches):
             progress("reading", done, len(batches))
-    mx.save_safetensors(
-        str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())), metadata={"format": "pt"}
-    )
+    weights = dict(tree_flatten(model.parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "pt"})
 
 
 def _epoch(pool: Sequence[Sequence[int]], fixed: Sequence[Sequence[int]], rng: np.random.Generator) -> list[_Batch]:
-    """One pass over a part of both, rows of similar length side by side, in random order."""
+    """Return the batches of an epoch over a part of both, rows of similar length together, in random order."""
     rows = _some(pool, _READ, rng) + _some(fixed, _READ_FIXED, rng)
     rows.sort(key=len)
     batches = [_batch(rows[at : at + _ROWS], rng) for at in range(0, len(rows), _ROWS)]
@@ -163,7 +159,7 @@ def _epoch(pool: Sequence[Sequence[int]], fixed: Sequence[Sequence[int]], rng: n
 
 
 def _some(texts: Sequence[Sequence[int]], most: int, rng: np.random.Generator) -> list[list[int]]:
-    """Rows of at most _LONGEST tokens, each text ended, from texts in random order up to `most` tokens."""
+    """Return rows of at most _LONGEST tokens, up to `most` in all, from texts in random order with end tokens."""
     rows: list[list[int]] = []
     room = most
     for at in rng.permutation(len(texts)):
@@ -184,6 +180,6 @@ def _batch(rows: Sequence[Sequence[int]], rng: np.random.Generator) -> _Batch:
     positions = np.sort(rng.permuted(places, axis=1)[:, : -(-(length - 1) // _EVERY)], axis=1)
     targets = np.take_along_axis(tokens[:, 1:], positions, axis=1)
     mask = np.take_along_axis(known[:, 1:], positions, axis=1)
-    # A batch whose drawn positions are all padding would divide by nothing.
+    # If all drawn positions were padding, the loss would divide by zero.
     mask[0, 0] = 1.0
     return _Batch(tokens[:, :-1], positions, targets, mask)

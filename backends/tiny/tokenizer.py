@@ -1,6 +1,6 @@
-"""Trains the tiny guard's tokenizer: a byte-level BPE in which the guard's own lines are cheap.
+"""Train the tiny guard's tokenizer: a byte-level BPE in which the guard's own lines are cheap.
 
-Not for other models: they bring their tokenizer.json.
+Not for other models, which bring their tokenizer.json.
 """
 
 import json
@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 END = "<|end|>"
-"""The one special token: it ends a text, pads a row, and is token 0."""
-# The lines that stand around every sample and verdict. Each is one token, so that a trace costs its reasoning and
-# little
-# more, and its neighbours' line breaks belong to it.
+"""The only special token: it ends a text, pads a row, and is token 0."""
+# The lines around every sample and verdict. Each is one token, with adjacent line breaks, so that a trace costs little
+# more than its reasoning.
 FIXED_LINES = ("Human user:", "AI assistant:", "Reasoning:", "Answers:", "Request:", "Completion:", "Response:")
 _LINE = r"\n*(?:" + "|".join(FIXED_LINES) + r")(?: None)?\n*"
 _WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -23,7 +22,7 @@ _LEAST_WORDS = 4
 
 
 def train_tokenizer(texts: Sequence[str], fixed_texts: Sequence[str], vocab: int) -> Any:
-    """A tokenizers.Tokenizer of at most `vocab` tokens, learned from `texts`.
+    """Train a tokenizers.Tokenizer of at most `vocab` tokens on `texts`.
 
     Each fixed line, and each sentence of four words or more in `fixed_texts`, becomes one token while the vocabulary
     has room.
@@ -32,11 +31,9 @@ def train_tokenizer(texts: Sequence[str], fixed_texts: Sequence[str], vocab: int
 
     tokenizer = Tokenizer(models.BPE())
     pattern = "|".join([*_sentences(fixed_texts), _LINE, _WORDS])
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -49,7 +46,7 @@ def train_tokenizer(texts: Sequence[str], fixed_texts: Sequence[str], vocab: int
 
 
 def write_tokenizer(folder: Path, tokenizer: Any, positions: int) -> None:
-    """tokenizer.json and tokenizer_config.json, as transformers and mlx-lm read them."""
+    """Write tokenizer.json and tokenizer_config.json as transformers and mlx-lm read them."""
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -62,7 +59,8 @@ def write_tokenizer(folder: Path, tokenizer: Any, positions: int) -> None:
 
 
 def _sentences(fixed_texts: Sequence[str]) -> list[str]:
-    """Patterns of the fixed texts' sentences, the longest first: an alternation takes the first that fits."""
-    found = {piece.strip() for text in fixed_texts for piece in re.split(r"(?<=[.?!:;])\s|\n", text)}
-    whole = sorted((one for one in found if len(one.split()) >= _LEAST_WORDS), key=lambda one: (-len(one), one))
-    return [r" ?" + re.sub(r"([^\w\s])", r"\\\1", one) + r"\n*" for one in whole]
+    """Return patterns of the fixed texts' sentences, longest first: an alternation takes the first match."""
+    pieces = {piece.strip() for text in fixed_texts for piece in re.split(r"(?<=[.?!:;])\s|\n", text)}
+    sentences = [piece for piece in pieces if len(piece.split()) >= _LEAST_WORDS]
+    sentences.sort(key=lambda sentence: (-len(sentence), sentence))
+    return [r" ?" + re.sub(r"([^\w\s])", r"\\\1", sentence) + r"\n*" for sentence in sentences]

@@ -1,8 +1,7 @@
-"""The weights that the tiny guard starts from: embeddings that know topics, and a first layer that already pools a
-text.
+"""The tiny guard's initial weights: embeddings that know topics, and a first layer that pools a text.
 
-Not training. A few hundred labels cannot teach a model from nothing what words are about, nor to look at all of a text
-at once; both are put in here from unlabelled text, so that an adapter only has to learn which topics are harmful.
+This is not training. A few hundred labels cannot teach a fresh model what words are about or to look at a whole text;
+both are set here from unlabelled text, so that an adapter only has to learn which topics are harmful.
 """
 
 from collections.abc import Sequence
@@ -16,18 +15,18 @@ Encoded = Sequence[Sequence[int]]
 
 # Root mean square of an embedding's entries.
 SIZE = 0.08
-# The last two entries of an embedding hold no topic: its weight in the pooled mean, and a constant to ask for it with.
+# The last two entries of an embedding hold no topic: its weight in the pooled mean, and a constant to query it with.
 EXTRA = 2
 _EXTRA_SIZE = 3.0
 # Smooth inverse frequency (Arora et al. 2017, A Simple but Tough-to-Beat Baseline): weight a / (a + frequency).
 _FREQUENCY = 3e-3
-# Weight of what tells nothing about a sample: the guard's own lines, and the blank of word dropout.
+# Weight of tokens that say nothing about a sample: the guard's own lines, and the blank of word dropout.
 _LEAST_WEIGHT = 1e-3
-# Fewer occurrences in the pool than this, and a token of a fixed text counts as the guard's own.
+# A token of a fixed text with fewer occurrences in the pool counts as the guard's own.
 _RARE = 5
-# How much of the pooled mean goes into the hidden state, in units of an embedding. At 8 and more, adapters diverge.
+# Scale of the pooled mean in the hidden state, in units of an embedding. At 8 and more, adapters diverge.
 _POOLED = 3.0
-# All other parts start small, for whatever they add at random buries the pooled mean.
+# All other parts start small: whatever they add at random buries the pooled mean.
 _DAMPED = 0.1
 
 
@@ -40,7 +39,7 @@ class Start:
 
 
 def start(texts: Encoded, fixed: Encoded, vocab: int, width: int, *, seed: int) -> Start:
-    """Embeddings from the pool's `texts` and the guard's own `fixed` ones, both as token ids."""
+    """Build embeddings from the pool's `texts` and the guard's own `fixed` ones, both as token ids."""
     topics = topic_embeddings(texts, vocab, width - EXTRA, seed=seed)
     weights = _log_weights(texts, fixed, vocab)
     largest = float(-weights.min())
@@ -49,10 +48,10 @@ def start(texts: Encoded, fixed: Encoded, vocab: int, width: int, *, seed: int) 
 
 
 def topic_embeddings(texts: Encoded, vocab: int, width: int, *, seed: int) -> NDArray[np.float64]:
-    """[vocab, width] rows of one length: latent semantic analysis (Deerwester et al. 1990) of the texts.
+    """Return [vocab, width] rows of equal norm: latent semantic analysis (Deerwester et al. 1990) of the texts.
 
-    Truncated SVD of the token-by-text tf-idf matrix. The first component, which is the same for all texts, is left out;
-    a token that no text has gets a random row, so that no two of the guard's own lines are alike.
+    Truncated SVD of the token-by-text tf-idf matrix. The first component, which is the same for all texts, is left out.
+    A token in no text gets a random row, so that no two of the guard's own lines are alike.
     """
     from sklearn.utils.extmath import randomized_svd
 
@@ -69,10 +68,10 @@ def topic_embeddings(texts: Encoded, vocab: int, width: int, *, seed: int) -> ND
 
 
 def arrange(model: Any, begin: Start) -> None:
-    """Set the weights of `model` (mlx-lm's Llama, head apart from embeddings) so that its first layer pools.
+    """Set the weights of `model` (mlx-lm's Llama, head separate from embeddings) so that its first layer pools.
 
     Every head's query is the constant entry and its key the weight entry, in the slowest rotary pair, where position
-    changes next to nothing; values are the embeddings themselves.
+    changes almost nothing; values are the embeddings themselves.
     """
     import mlx.core as mx
 
@@ -84,7 +83,7 @@ def arrange(model: Any, begin: Start) -> None:
         layer.mlp.down_proj.weight *= _DAMPED
     first = model.layers[0].self_attn
     query, key = _pooling(begin, width, heads)
-    # What is random in them stays, smaller: an adapter can only scale what is there.
+    # The random part stays, smaller: an adapter can only scale what is there.
     first.q_proj.weight = mx.array(query) + 0.02 * first.q_proj.weight
     first.k_proj.weight = mx.array(key) + 0.02 * first.k_proj.weight
     first.v_proj.weight = mx.diag(mx.array([1.0] * (width - EXTRA) + [0.0] * EXTRA))
@@ -92,7 +91,7 @@ def arrange(model: Any, begin: Start) -> None:
 
 
 def _pooling(begin: Start, width: int, heads: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Query and key weights with which the attention logit of a token is its log weight."""
+    """Return query and key weights that make the attention logit of a token its log weight."""
     size = width // heads
     row = float(np.sqrt((begin.embeddings**2).mean(axis=1)).mean()) / SIZE
     gain = np.sqrt(begin.range * np.sqrt(size)) * row / _EXTRA_SIZE
@@ -117,14 +116,14 @@ def _counts(texts: Encoded, vocab: int) -> NDArray[np.int64]:
 
 
 def _tf_idf(texts: Encoded, vocab: int) -> Any:
-    """[vocab, texts] (1 + log count) times log inverse document frequency, columns of length 1."""
+    """Return [vocab, texts]: (1 + log count) times log inverse document frequency, columns of norm 1."""
     from scipy.sparse import coo_matrix, diags
 
     tokens = np.concatenate([[], *texts]).astype(np.int64)
     number = np.repeat(np.arange(len(texts)), [len(ids) for ids in texts])
     counts = coo_matrix((np.ones(len(tokens)), (tokens, number)), shape=(vocab, len(texts))).tocsr()
     counts.data = 1 + np.log(counts.data)
-    # One more than the number of texts: a token that all of them have is worth little, and not nothing.
+    # One more than the number of texts: a token in all of them gets a small weight rather than none.
     rarity = np.log((2 + len(texts)) / (1 + np.diff(counts.indptr)))
     weighted = diags(rarity) @ counts
     length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=0)).ravel())
