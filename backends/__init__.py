@@ -1,1 +1,1 @@
-"""How text becomes tokens, traces, gradients and files. Knows tokens and bytes, and no safety."""
+"""From text to tokens, traces, gradients, and files. Knows nothing of safety."""

@@ -1,4 +1,4 @@
-"""What every guard does alike: encode prompts, and group those that share a pass. It loads no model."""
+"""Base classes of guards: encode prompts, group those that share a pass, score, and sample. Loads no model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,13 +58,13 @@ class LocalGuard(GuardBase, ABC):
         One forward pass per prompt.
         """
         common, deciding = self.tokens.deciding(choice)
-        result = np.empty((len(prompts), len(deciding)))
+        result: NDArray[np.float64] = np.empty((len(prompts), len(deciding)))
         with self._inference():
             prompts = self._share(prompts)
             for group in groups(prompts, rows, self._busy):
                 bodies = [[*prompts[i].body, *common] for i in group]
                 result[group] = self._next_probabilities(prompts[group[0]].shared, bodies, deciding)
-        return result / result.sum(axis=1, keepdims=True)
+        return np.asarray(result / result.sum(axis=1, keepdims=True))
 
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         """Return traces for every prompt, in order. The same prompts and sampling give the same traces."""
@@ -99,7 +99,7 @@ class LocalGuard(GuardBase, ABC):
         """Cache the keys and values of `shared`, and of `longer`, which begins with it."""
 
     @abstractmethod
-    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: Sequence[int]) -> NDArray[np.float64]:
+    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: list[int]) -> NDArray[np.float64]:
         """Return [bodies, ids]: softmax over the logits of `ids` after each body behind the shared prefix."""
 
     @abstractmethod

@@ -1,7 +1,6 @@
-"""What goes into a guard and what comes out, whatever runs it: prompts, scores, sampled traces, examples, pairs,
-errors.
+"""The inputs, outputs, and errors of a guard on any backend: prompts, traces, examples, pairs.
 
-Plain data. A backend (mlx here; cuda beside it) takes and returns these, and knows nothing of safety.
+Plain data. A backend takes and returns these, and knows nothing of safety.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Protocol
 
 
 class BackendError(RuntimeError):
-    """A model could not be loaded, run or written; the message says which and what to do."""
+    """A model could not be loaded, run, or written. The message names it and says what to do."""
 
 
 class ModelMissing(BackendError):
@@ -19,7 +18,7 @@ class ModelMissing(BackendError):
 
 
 class BadArtifact(BackendError):
-    """A model folder's files do not match its manifest, or are not what a guard may load."""
+    """A model folder's files do not match its manifest, or a guard may not load them."""
 
 
 class NotFinite(BackendError):
@@ -28,9 +27,7 @@ class NotFinite(BackendError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a prompt. `data` marks text from a pool: it is encoded with no special token in it, and only it is
-    ever cut.
-    """
+    """A piece of a prompt. Text from a pool is `data`: encoded without special tokens, and the only part ever cut."""
 
     text: str
     data: bool = False
@@ -38,20 +35,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered sample. `shared` and `instruction` stand before every sample and are run once; `opening`
-    starts an answer.
-    """
+    """A rendered sample. `shared` and `instruction` precede every sample and run once; `opening` starts an answer."""
 
     shared: str
     parts: tuple[Part, ...]
     opening: str
     instruction: str = ""
-    """Behind `shared`: encoded with no special token in it, since it may come from a file, and never cut."""
+    """Follows `shared`. Encoded without special tokens, since it may come from a file, and never cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of a prompt: shared prefix, the rest, and how many tokens of the sample's middle were left out."""
+    """Token ids of a prompt: shared prefix, the rest, and the number of tokens cut from the sample's middle."""
 
     shared: tuple[int, ...]
     body: tuple[int, ...]
@@ -60,7 +55,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"); probabilities are over these alone."""
+    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"). Probabilities are among these words."""
 
     words: tuple[str, ...]
 
@@ -71,9 +66,7 @@ class Sampled:
 
     `starts[i]` is the offset in `text` of token i; `confidences[i]` is minus the mean log-probability of the k most
     likely tokens at i, before temperature; `watched[name][i]` are the normalised probabilities of that choice's words
-    at i. The end token is not in `text`, but its confidence is not dropped: all lists have one entry per generated
-    token that is in
-    `text`.
+    at i. All lists have one entry per token in `text`; the end token is in none of them.
     """
 
     text: str
@@ -85,20 +78,20 @@ class Sampled:
 
     @property
     def tokens(self) -> int:
+        """The number of tokens."""
         return len(self.starts)
 
 
 class Monitor(Protocol):
-    """Decides while a trace is written whether to cut it (DeepConf online)."""
+    """Decides during sampling whether to cut a trace (DeepConf online)."""
 
-    def push(self, confidence: float) -> bool: ...
+    def push(self, confidence: float) -> bool:
+        """Take a token's confidence; return whether to cut the trace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How traces are drawn. `least` per prompt at once; then one more while `more(index, traces so far)` says so, up to
-    `most`.
-    """
+    """How traces are drawn: `least` per prompt, then more while `more(index, traces so far)` is true, up to `most`."""
 
     least: int
     most: int
@@ -110,15 +103,13 @@ class Sampling:
     more: Callable[[int, Sequence[Sampled]], bool] | None = None
     monitor: Callable[[], Monitor] | None = None
     rows: int = 128
-    """Traces decoded side by side."""
+    """Traces decoded in parallel."""
     topk: int = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SftExample:
-    """A prompt and the completion to learn. `strong` are offsets in `completion` of what weighs `verdict_weight` in the
-    loss.
-    """
+    """A prompt and the completion to learn. `strong` are spans of `completion` with `verdict_weight` in the loss."""
 
     id: int
     prompt: Encoded
@@ -129,7 +120,7 @@ class SftExample:
 
 @dataclass(frozen=True, slots=True)
 class DpoPair:
-    """A prompt with a right and a wrong completion. `weight` scales the preference term alone."""
+    """A prompt with a right and a wrong completion. `weight` scales the preference term only."""
 
     id: int
     prompt: Encoded
@@ -140,16 +131,18 @@ class DpoPair:
 
 @dataclass(frozen=True, slots=True)
 class LoraShape:
+    """Size and place of LoRA adapters."""
+
     rank: int
     scale: float
     dropout: float
     layers: int
-    """Blocks with adapters, from the last; -1 means all."""
+    """Blocks with adapters, counted from the last; -1 means all."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """R-SFT and HS-DPO share these; what one does not use it ignores."""
+    """Settings of R-SFT and HS-DPO; each ignores those of the other."""
 
     epochs: int
     batch: int
@@ -157,39 +150,41 @@ class TrainSettings:
     seed: int
     checkpoint_every: int
     max_tokens: int
-    """Longest prompt and completion together; a longer example is dropped and reported, never truncated."""
+    """The most tokens of prompt and completion. A longer example is dropped and reported, never truncated."""
     verdict_weight: float = 1.0
     prompt_weight: float = 0.0
     word_dropout: float = 0.0
-    """Share of the sample's tokens blanked out at random in R-SFT."""
+    """Share of the sample's tokens replaced by a blank at random in R-SFT."""
     beta: float = 0.01
     sft_weight: float = 2.0
     scale: float = field(default=1.0, repr=False)
-    """What the size of one pass is multiplied by, after memory ran out. Of what is learned it changes dropout's draws
-    alone, and a training goes on from a checkpoint of another scale: it is no part of the text that names a training.
+    """Factor of a pass's size after memory ran out. It changes only dropout's draws, and a training resumes from a
+    checkpoint of another scale, so it is no part of the repr that identifies a training.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """One training: of which base (folder or hub name), from which adapter, how, and where to."""
+    """A training: its base (folder or hub name), start, settings, and output."""
 
     base: str
     start: Path | None
-    """The adapter to go on from, which is also HS-DPO's reference; None is a fresh one."""
+    """The adapter to start from, which is also HS-DPO's reference; None is a fresh one."""
     settings: TrainSettings
     lora: LoraShape
     to: Path
     """An empty folder for the adapter."""
     checkpoint: Path
-    """Where an unfinished try at the same is kept, and gone on from."""
+    """The folder of checkpoints from which an unfinished training resumes."""
     quantise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """`losses` are (step, mean loss); `dropped` are the ids of examples that were too long; `halvings` of the rate
-    after NaN.
+    """Results of a training.
+
+    `losses` are (step, mean loss), `dropped` the ids of examples that were too long, `halvings` the times that the rate
+    was halved after NaN.
     """
 
     steps: int
@@ -199,5 +194,4 @@ class TrainResult:
 
 
 OnStep = Callable[[int, int, float], None]
-"""Called after every step with (step, steps in all, loss). What it raises ends training after a checkpoint was written.
-"""
+"""Called after every step with (step, steps in all, loss). An exception ends the training after a checkpoint."""

@@ -22,7 +22,7 @@ _NUCLEUS = 64
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """What a decoding step computes from logits.
+    """The quantities that a decoding step computes from logits.
 
     `k` is the top k of the confidence, `watch` the token ids of each watched choice, temperature 0 is greedy.
     """
@@ -90,7 +90,7 @@ class Rows(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the rows must be renewed before the next step."""
+        """True if the rows must be renewed before the next step."""
 
     def most(self, tokens: int) -> int | None:
         """Return how many rows there is room for if the longest has `tokens`; None means no limit."""
@@ -161,7 +161,7 @@ class TraceSampler:
         self._rows.renew(kept, starts, left)
 
     def _let_in(self, going: Sequence[_Trace]) -> list[_Trace]:
-        """Return the waiting traces for which there is room beside those that continue, at least one."""
+        """Return the waiting traces that fit with those that continue, at least one."""
         new: list[_Trace] = []
         longest = max((self._length(trace) for trace in going), default=0)
         while self._waiting and len(going) + len(new) < self._sampling.rows:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 
@@ -36,15 +35,20 @@ def add_adapter(model: Any, folder: Path) -> None:
 
     Raises BadArtifact when it does not fit or holds a weight that is not a finite number.
     """
+    config, weights = read(folder)
+    if not all(bool(mx.isfinite(weight).all().item()) for weight in weights.values()):
+        raise BadArtifact(f"{folder}: holds a weight that is not a finite number; remove the folder and start again")
     try:
-        if _is_peft(folder):
-            _add_peft(model, folder)
-        else:
+        if not _is_peft(folder):
             load_adapters(model, str(folder))
+            return
+        linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
     except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
         raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {error}") from error
-    if not all(bool(mx.isfinite(weight).all().item()) for weight in _lora_weights(model)):
-        raise BadArtifact(f"{folder}: holds a weight that is not a finite number; remove the folder and start again")
+    expected = {name for name, _ in tree_flatten(model.parameters()) if name.endswith((".lora_a", ".lora_b"))}
+    if expected != set(weights):
+        raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
+    model.load_weights(list(weights.items()), strict=False)
 
 
 def merge_adapter(model: Any) -> None:
@@ -95,24 +99,6 @@ def _is_peft(folder: Path) -> bool:
 def _tensors(file: Path) -> dict[str, mx.array]:
     tensors: Any = mx.load(str(file))
     return dict(tensors)
-
-
-def _add_peft(model: Any, folder: Path) -> None:
-    config, weights = read(folder)
-    linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
-    expected = {name for name, _ in tree_flatten(model.parameters()) if name.endswith((".lora_a", ".lora_b"))}
-    if expected != set(weights):
-        raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
-    model.load_weights(list(weights.items()), strict=False)
-
-
-def _lora_weights(model: Any) -> list[mx.array]:
-    return [
-        layer[name]
-        for _, layer in model.named_modules()
-        for name in ("lora_a", "lora_b")
-        if isinstance(layer, nn.Module) and name in layer
-    ]
 
 
 def _from_peft(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, mx.array]]:

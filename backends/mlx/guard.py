@@ -4,7 +4,7 @@ Confidences and verdict probabilities are computed on the device from raw log-pr
 top-p.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +59,7 @@ class Guard(LocalGuard):
     def _rows(self, spec: StepSpec) -> Rows:
         return Rows(self._loaded, spec)
 
-    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: Sequence[int]) -> NDArray[np.float64]:
+    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: list[int]) -> NDArray[np.float64]:
         hidden, _ = self._prefill(shared, bodies)
         last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
         logits = self._loaded.head(mx.take_along_axis(hidden, last, axis=1))[:, 0, :]

@@ -28,6 +28,7 @@ class Shared:
         self._hidden, self._prefix, self._layers = hidden, prefix, layers
 
     def __call__(self, inputs: mx.array) -> mx.array:
+        """Return hidden states [rows, length, width] of inputs [rows, length]."""
         if not self._prefix:
             return self._hidden(inputs)
         caches = [PrefillCache() for _ in range(self._layers)]
@@ -36,7 +37,7 @@ class Shared:
 
 
 def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Loss:
-    """Weighted mean cross-entropy of the completions' tokens, plus `prompt_weight` times that of some prompt tokens.
+    """Build the weighted mean cross-entropy of completion tokens, plus `prompt_weight` times that of prompt tokens.
 
     The weights are normalised over the batch.
     """
@@ -54,7 +55,7 @@ def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Loss:
 
 
 def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> Loss:
-    """Mean over pairs of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen."""
+    """Build the mean of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen."""
 
     def loss(_: Any, *arrays: mx.array) -> tuple[mx.array, mx.array]:
         inputs, positions, targets, mask, reference, weights = arrays

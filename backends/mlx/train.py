@@ -36,7 +36,7 @@ Batch = Callable[[int], training_rows.Arrays]
 
 
 def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
-    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
+    """Run R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
     Writes adapters.safetensors and adapter_config.json into `job.to`. Resumes from `job.checkpoint` if that folder
     holds an unfinished training of the same data and settings, and removes it at the end. Raises NotFinite, ValueError
@@ -54,7 +54,7 @@ def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) ->
 
 
 def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
-    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
+    """Run HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
 
     Weights scale the preference only. The reference's log-probabilities are computed before the first step, so that one
     model is in memory. Otherwise like train_sft.

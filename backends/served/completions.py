@@ -53,9 +53,9 @@ class Dialect:
     """The form of request that a server takes."""
 
     ids: bool
-    """Whether a prompt is sent as token ids; else as text, which the server encodes again."""
+    """True to send a prompt as token ids, False as text, which the server encodes again."""
     counts: bool
-    """Whether `logprobs` is a count; else it is `true`, with the count in `top_logprobs`."""
+    """True if `logprobs` is a count, False if it is `true` with the count in `top_logprobs`."""
     k: int
     """Log-probabilities at each token; 0 if the server gives none."""
 
@@ -113,9 +113,7 @@ class Endpoint:
                 return tried
             bare = bare or replace(tried, k=0)
         if bare is None:
-            raise BackendError(
-                f"{self.base_url}: takes no request for {model!r}: {last}; check URL, model, and key"
-            )
+            raise BackendError(f"{self.base_url}: takes no request for {model!r}: {last}; check URL, model, and key")
         return bare
 
     def models(self) -> list[str]:

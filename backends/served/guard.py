@@ -80,7 +80,7 @@ class ServedGuard(GuardBase):
 
     @property
     def whole(self) -> bool:
-        """Whether the server gives log-probabilities."""
+        """True if the server gives log-probabilities."""
         return self.dialect.k > 0
 
     def sentence(self) -> str:

@@ -140,7 +140,7 @@ def _write_model(
 
     step = nn.value_and_grad(model, loss)
     for done, batch in enumerate(batches, start=1):
-        _, gradient = step(model, *map(mx.array, batch))
+        _, gradient = step(model, *(mx.array(each) for each in batch))
         gradient, _ = optimizers.clip_grad_norm(gradient, 1.0)
         optimizer.update(model, gradient)
         mx.eval(model.parameters(), optimizer.state)

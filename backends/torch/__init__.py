@@ -1,1 +1,1 @@
-"""The torch backend: asking, training and exporting on CUDA cards or a CPU."""
+"""The torch backend: inference, training, and export on CUDA cards or a CPU."""

@@ -52,7 +52,7 @@ class Rows:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another token."""
+        """True if there is no room for another token."""
         return self._used == self._slots
 
     def most(self, tokens: int) -> int | None:

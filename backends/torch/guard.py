@@ -60,7 +60,7 @@ class Guard(LocalGuard):
         # By length, so that rows of similar length are decoded together.
         return sorted(range(len(prompts)), key=lambda i: len(prompts[i].shared) + len(prompts[i].body))
 
-    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: Sequence[int]) -> NDArray[np.float64]:
+    def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: list[int]) -> NDArray[np.float64]:
         states, _ = self._prefill(shared, bodies)
         last = states[range(len(bodies)), [len(body) - 1 for body in bodies]]
         chosen = self._loaded.head(last)[:, ids].float()

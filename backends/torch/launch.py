@@ -24,7 +24,7 @@ _JOB, _STOP, _NO_MEMORY, _NOT_FINITE = "job.json", "stop", "out-of-memory", "not
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the processes are started with."""
+    """The job of the processes."""
 
     kind: str
     """"sft" or "dpo"."""
@@ -91,7 +91,7 @@ def count(processes: int, sharded: bool) -> int:
 
 
 def failure(checkpoint: Path, what: str) -> Exception:
-    """Return the error of a failed training: a process that ran out of memory has left a file beside the job."""
+    """Return the error of a failed training: a process that ran out of memory has left a file next to the job."""
     message = checkpoint / _NO_MEMORY
     if message.exists():
         return MemoryError(f"{what}: {message.read_text(encoding='utf-8')}")

@@ -33,7 +33,6 @@ class Loaded:
 
     model: Any
     tokenizer: Any
-    config: dict[str, Any]
     hidden: Callable[..., Any]
     head: Callable[[torch.Tensor], torch.Tensor]
     ends: frozenset[int]
@@ -55,8 +54,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     for each in (folder, adapter):
         if each is not None and (each / artifacts.MANIFEST).is_file():
             artifacts.verify(each)
-    config = model_folder.config_of(folder)
-    _refuse_foreign(base, folder, config)
+    _refuse_foreign(base, folder)
     model = _model(base, folder, device, quantise=quantise, shares=shares)
     # Only adapters learn. Before the first pass: a sharded base would treat weights frozen later as trained.
     model.requires_grad_(False)
@@ -68,7 +66,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     model.eval()
     hidden, head = split(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return Loaded(model, tokenizer, config, hidden, head, _ends(model), device, cache_argument(hidden))
+    return Loaded(model, tokenizer, hidden, head, _ends(model), device, cache_argument(hidden))
 
 
 def cache_argument(hidden: Any) -> str:
@@ -153,9 +151,9 @@ def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
     )
 
 
-def _refuse_foreign(base: str, folder: Path, config: dict[str, Any]) -> None:
+def _refuse_foreign(base: str, folder: Path) -> None:
     """Refuse MLX's 4-bit weights, which torch cannot read, and a folder of pickles."""
-    if "quantization" in config:
+    if model_folder.is_for_mlx(str(folder)):
         raise BadArtifact(f"{base}: holds weights quantised for MLX; name the model that it was made from")
     if not any(folder.glob("*.safetensors")):
         raise ModelMissing(f"{base}: holds no .safetensors file; weights in another format are not read")

@@ -1,7 +1,7 @@
 """The losses of R-SFT and HS-DPO on torch, and the forward pass that they are computed from.
 
-Logits are computed only where a token is learned, and in chunks, so that a vocabulary of 150,000 words does not decide
-the memory. The formulas are those of mlx_losses; a test holds the two against each other.
+Logits are computed only where a token is learned, and in chunks, so that a vocabulary of 150,000 words does not
+dominate the memory. The formulas are those of mlx/losses.py; a test compares the two.
 """
 
 import types
@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-# Learned tokens whose logits are in memory at once.
+# Learned tokens whose logits are in memory together.
 _CHUNK = 1024
 
 
 def give_entropies(model: Any, head: Callable[[Any], Any]) -> None:
-    """Let `model(input_ids=, positions=, targets=)` return cross-entropies instead of logits.
+    """Make `model(input_ids=, positions=, targets=)` return cross-entropies instead of logits.
 
-    `model` is a transformers causal language model and `head` gives its logits. Inputs are [rows, length], padded on
-    the right, which no position before sees; positions and targets are [rows, learned], and so is the result, in
-    float32. Other calls are as before. It is the model's own forward pass, so that wrappers for adapters and for
-    several processes find it.
+    `model` is a transformers causal language model and `head` returns its logits. Inputs are [rows, length], padded on
+    the right, where no earlier position sees it; positions and targets are [rows, learned], like the float32 result.
+    Other calls are unchanged. The model's own forward is replaced, so that wrappers for adapters and for several
+    processes call it.
     """
     original = model.forward
 
@@ -37,7 +37,7 @@ def give_entropies(model: Any, head: Callable[[Any], Any]) -> None:
 
 
 def sft_loss(entropies: Any, weights: Any, whole: Any, share: int = 1) -> Any:
-    """Weighted mean of `entropies` over the tokens of a step, of which a process among `share` may hold a part.
+    """Return the weighted mean of `entropies` over the tokens of a step, or a part of it among `share` processes.
 
     `whole` is the sum of the weights of all parts. The mean of the parts' results is the loss of the step.
     """
@@ -45,7 +45,7 @@ def sft_loss(entropies: Any, weights: Any, whole: Any, share: int = 1) -> Any:
 
 
 def dpo_losses(entropies: Any, mask: Any, reference: Any, weights: Any, *, beta: float, sft_weight: float) -> Any:
-    """[pairs]: weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen completion.
+    """Return [pairs]: weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen completion.
 
     `entropies` and `mask` are [2 * pairs, learned], chosen completions first; `reference` [pairs, 2] holds summed
     log-probabilities (arXiv:2501.18492, section 3.3).
@@ -57,7 +57,7 @@ def dpo_losses(entropies: Any, mask: Any, reference: Any, weights: Any, *, beta:
 
 
 def logprobs(entropies: Any, mask: Any) -> tuple[Any, Any]:
-    """Summed log-probabilities, [pairs] each, of the chosen and of the rejected completions."""
+    """Return summed log-probabilities, [pairs] each, of the chosen and of the rejected completions."""
     chosen, rejected = (-(entropies * mask).sum(dim=1)).chunk(2)
     return chosen, rejected
 
@@ -67,7 +67,7 @@ def _entropies(head: Any, hidden: Any, positions: Any, targets: Any) -> Any:
     pieces = list(zip(learned.split(_CHUNK), targets.flatten().split(_CHUNK), strict=True))
     if len(pieces) == 1:
         return _cross_entropy(head, *pieces[0]).view_as(targets)
-    # Computed again for the gradient: the logits of one piece at a time are in memory.
+    # Recomputed for the gradient, so that one piece's logits at a time are in memory.
     losses = [checkpoint(_cross_entropy, head, *piece, use_reentrant=False) for piece in pieces]
     return torch.cat(losses).view_as(targets)
 

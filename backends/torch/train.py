@@ -37,7 +37,7 @@ _OPTIMISER = "optimizer.safetensors"
 def train_sft(
     job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, *, device: str = "cpu", sharded: bool = False
 ) -> TrainResult:
-    """R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
+    """Run R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
     Writes adapter_model.safetensors and adapter_config.json into `job.to`. Resumes from `job.checkpoint` if that folder
     holds an unfinished training of the same data and settings, and removes it at the end. Raises NotFinite, ValueError
@@ -58,7 +58,7 @@ def train_sft(
 def train_dpo(
     job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, *, device: str = "cpu", sharded: bool = False
 ) -> TrainResult:
-    """HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
+    """Run HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
 
     Weights scale the preference only. The reference's log-probabilities are computed before the first step, so that one
     model is in memory. Otherwise like train_sft.

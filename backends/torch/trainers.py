@@ -49,7 +49,7 @@ class Course:
 
 
 class _Stepwise:
-    """What both trainers change; a mixin before TRL's class, which provides the attributes declared here."""
+    """The changes to both trainers: a mixin before TRL's class, which provides the attributes declared here."""
 
     settings: TrainSettings
     accelerator: Any
@@ -60,6 +60,7 @@ class _Stepwise:
     train: Callable[[], Any]
     add_callback: Callable[[Any], None]
     remove_callback: Callable[[Any], None]
+    loss_of: Callable[[Any, Batch], Any]
 
     def _send_telemetry(self) -> None:
         """Send nothing: TRL would report its use to its makers."""
@@ -102,6 +103,12 @@ class _Stepwise:
         check_finite(self._loss, step + 1, self._course.steps)
         return loss
 
+    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
+        """Return the loss of a pass, as transformers' Trainer calls it."""
+        entropies = model(**{name: inputs[name] for name in ("input_ids", "positions", "targets")})
+        loss = self.loss_of(entropies, inputs)
+        return (loss, entropies) if return_outputs else loss
+
     def floating_point_ops(self, inputs: Batch) -> int:
         """Return 0: not counted."""
         return 0
@@ -112,17 +119,16 @@ class _Stepwise:
 
 
 class RSft(_Stepwise, SFTTrainer):
-    """R-SFT: token cross-entropy of the completions, weighted, and some of the prompts'."""
+    """R-SFT: token cross-entropy of the completions, weighted, and of some prompt tokens."""
 
-    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
+    def loss_of(self, entropies: Any, inputs: Batch) -> Any:
         """Return the loss of this process's share of a step."""
-        entropies = model(input_ids=inputs["input_ids"], positions=inputs["positions"], targets=inputs["targets"])
         learned, share = inputs["weights"].shape[1], self.accelerator.num_processes
         loss = sft_loss(entropies[:, :learned], inputs["weights"], inputs["whole"], share)
-        if "counted" in inputs:
-            prompt = sft_loss(entropies[:, learned:], inputs["counted"], inputs["whole_counted"], share)
-            loss = loss + self.settings.prompt_weight * prompt
-        return (loss, entropies) if return_outputs else loss
+        if "counted" not in inputs:
+            return loss
+        prompt = sft_loss(entropies[:, learned:], inputs["counted"], inputs["whole_counted"], share)
+        return loss + self.settings.prompt_weight * prompt
 
 
 class HsDpo(_Stepwise, DPOTrainer):
@@ -131,14 +137,11 @@ class HsDpo(_Stepwise, DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
-    def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any) -> Any:
+    def loss_of(self, entropies: Any, inputs: Batch) -> Any:
         """Return the loss of this process's share of a step."""
-        settings = self.settings
-        entropies = model(input_ids=inputs["input_ids"], positions=inputs["positions"], targets=inputs["targets"])
         arrays = (inputs[name] for name in ("mask", "reference", "weights"))
-        losses = dpo_losses(entropies, *arrays, beta=settings.beta, sft_weight=settings.sft_weight)
-        loss = (losses * inputs["counted"]).sum() / inputs["whole"] * self.accelerator.num_processes
-        return (loss, entropies) if return_outputs else loss
+        losses = dpo_losses(entropies, *arrays, beta=self.settings.beta, sft_weight=self.settings.sft_weight)
+        return (losses * inputs["counted"]).sum() / inputs["whole"] * self.accelerator.num_processes
 
 
 class _Ended(TrainerCallback):
