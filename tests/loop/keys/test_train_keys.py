@@ -300,7 +300,7 @@ def backend(folder: Path, **train: Any) -> object:
         return Context(store, folder, asked, 0, "train", lambda: NOW, lambda: False).backend
 
 
-# That they share the pairs of a step, and end with the model of one process: tests/backends/test_torch_launch.py.
+# That they share the pairs of a step, and end with the model of one process: tests/backends/torch/test_launch.py.
 @pytest.mark.recipe_key("train.launch")
 def test_one_process_trains_or_several(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="training on torch needs the extra cuda")
