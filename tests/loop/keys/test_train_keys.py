@@ -98,10 +98,11 @@ def test_a_step_at_twice_the_scale_does_twice_as_much(school: School, examples: 
 def test_so_much_of_the_adapters_inputs_is_dropped(school: School, share: float) -> None:
     import mlx.core as mx
 
+    from wizloop.backends.mlx import adapter as mlx_adapter
     from wizloop.backends.mlx import load as mlx_load
 
     loaded = mlx_load.load(str(school.base), None, quantise=False, fuse=False)
-    mlx_load.add_new_adapter(loaded.model, training_run.lora(school.context({"dropout": share}, {})))
+    mlx_adapter.add_new_adapter(loaded.model, training_run.lora(school.context({"dropout": share}, {})))
     loaded.model.train()
     mx.random.seed(3)
     dropped = loaded.model.layers[0].mlp.up_proj.dropout(mx.ones((200, 200)))
