@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 from wizloop import plugins
-from wizloop.loop.data.containers import BadRow, ImportRefused, Record, RowRefused
 from wizloop.loop.data.formats import Content, Format, known_labels
+from wizloop.loop.data.records import BadRow, ImportRefused, Record, RowRefused
 from wizloop.loop.words import TASKS, Task
 
 Taken = Callable[[str], bool]
@@ -53,4 +53,4 @@ def _content(row: plugins.Row) -> Content:
     labels: dict[Task, str] = {task: row.labels[task] for task in TASKS if task in row.labels}
     if unknown := set(row.labels) - set(labels):
         raise RowRefused(f"a label of {min(unknown)!r}: a task is one of {', '.join(TASKS)}")
-    return Content(row.prompt, row.response, known_labels(labels), row.source, row.policy)
+    return Content(row.prompt, row.response, known_labels(**labels), row.source, row.policy)
