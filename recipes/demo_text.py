@@ -1,4 +1,4 @@
-"""Generate the demo pool: labelled prompts and answers from the phrases of demo_phrases.toml, without a network.
+"""Generate the demo pool: labeled prompts and answers from the phrases of demo_phrases.toml, without a network.
 
 Not real traffic: labels hold by construction, and the wording is far narrower than people's. It shows that the loop
 works; only real data shows how good a guard is.

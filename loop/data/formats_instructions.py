@@ -23,7 +23,7 @@ INSTRUCTION = columns("instruction input output")
 ORDINARY: Mapping[Task, str] = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
 """Labels of an ordinary instruction and its answer."""
 REFUSED: Mapping[Task, str] = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
-BY_CONSTRUCTION = "no person labelled it: its labels follow from how the set was made"
+BY_CONSTRUCTION = "no person labeled it: its labels follow from how the set was made"
 
 WEAK = "its label is weak: the frame attacks, and the actual request may be missing"
 
@@ -51,7 +51,7 @@ def _implied(name: str, needed: frozenset[str], read: Callable[[Record], Content
 
 
 def _bare_prompts(name: str, labels: Mapping[Task, str], *files: str, note: str = BY_CONSTRUCTION) -> Format:
-    """Return the format of a list of bare texts. It has no column to recognise it by, so its file's name decides."""
+    """Return the format of a list of bare texts. It has no column to recognize it by, so its file's name decides."""
 
     def recognises(record: Record, file: str) -> bool:
         return record.keys() == {"prompt"} and file.casefold().startswith(files)

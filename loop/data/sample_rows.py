@@ -127,7 +127,7 @@ def is_wanted(row: SampleRow, data: Data) -> bool:
 def place_of(prompt: str) -> float:
     """Return a prompt's place in [0, 1), whatever its case, spacing and punctuation.
 
-    The first 8 hex digits of the SHA-256 of the normalised prompt, over 16^8.
+    The first 8 hex digits of the SHA-256 of the normalized prompt, over 16^8.
     """
     return int(hashlib.sha256(normalise(prompt).encode()).hexdigest()[:8], 16) / 16**8
 

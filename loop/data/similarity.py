@@ -105,7 +105,7 @@ class Overlap:
     train_id: int
     measure_id: int
     exact: bool
-    """True if the normalised texts are equal."""
+    """True if the normalized texts are equal."""
     similarity: float
     """Jaccard of word 3-shingles, 0..1; 1 for an exact match."""
 
@@ -143,7 +143,7 @@ class _MeasuringTexts:
 def all_overlaps(
     train: Callable[[], Iterable[Text]], measure: Iterable[Text], threshold: float = 0.8
 ) -> dict[int, Overlap]:
-    """Return at most one overlap per text of `train`, by its id: an exact match of the normalised text, or the nearest.
+    """Return at most one overlap per text of `train`, by its id: an exact match of the normalized text, or the nearest.
 
     Near means a Jaccard of `threshold` or more; MinHash LSH proposes the pairs and finds all but a few of those just at
     the threshold. Works for sets of any size: `measure` is indexed in parts, and `train` is read again for each part.
@@ -164,5 +164,5 @@ def _rank(overlap: Overlap) -> tuple[bool, float]:
 
 
 def _key(text: str) -> str:
-    """Return the normalised text, or the stripped text if it has no word at all (emoji, punctuation)."""
+    """Return the normalized text, or the stripped text if it has no word at all (emoji, punctuation)."""
     return normalise(text) or text.strip()

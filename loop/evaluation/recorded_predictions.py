@@ -21,7 +21,7 @@ Reader = Literal["published", "block"]
 
 @dataclass
 class Recorded:
-    """The labelled rows of a file, and its counts."""
+    """The labeled rows of a file, and its counts."""
 
     rows: list[ScoredRow] = field(default_factory=list)
     skipped: int = 0

@@ -26,7 +26,7 @@ WIDE = 0.2
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """One labelled row with its verdict."""
+    """One labeled row with its verdict."""
 
     prompt: str
     label: str

@@ -162,7 +162,7 @@ def test_filters_that_disagree_are_refused(tmp_path: Path, filters: str, says: s
     ("more", "says"),
     [
         ('[train]\nsharding = "fsdp"', 'set launch to "accelerate" and'),
-        ('[train]\nlaunch = "accelerate"\nprocesses = 1\nsharding = "fsdp"', "processes to 0 or to 2 and more"),
+        ('[train]\nlaunch = "accelerate"\nprocesses = 1\nsharding = "fsdp"', "processes to 0, or to 2 or more"),
         ('[train]\nlaunch = "accelerate"\nsharding = "deepspeed"', "Input should be 'none' or 'fsdp'"),
         (
             '[train]\nlaunch = "accelerate"\nsharding = "fsdp"\n[guard]\nquantise = "4bit"',

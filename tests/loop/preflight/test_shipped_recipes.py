@@ -70,7 +70,7 @@ def test_the_small_recipes_are_planned_too(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_recipe_says_what_to_expect_and_how_that_was_found(name: str) -> None:
     head = shipped()[name].read_text(encoding="utf-8").partition("\nname = ")[0]
-    assert all(word in head for word in ("Expected, worked out, not measured", "hours", "Memory: ", "Teacher: ", "$"))
+    assert all(word in head for word in ("Estimated, not measured", "hours", "Memory: ", "Teacher: ", "$"))
     assert len(head.splitlines()[0]) <= 120
 
 
