@@ -3,10 +3,10 @@
     python benchmarks/acceptance.py acceptance [--keep DIR [--read]] [--changes TOML]
     python benchmarks/acceptance.py toxicchat [--seeds 1 2 3 4 5] [--at-once 2] [--keep DIR [--read]] [--changes TOML]
 
-`acceptance` runs recipes/acceptance.toml twice, as it is and with every sample chosen at random. `toxicchat` runs a
-shorter recipes/toxicchat.toml twice for each seed and gives the differences with a 95 % interval over the seeds
-(Student's t). Both print Markdown. A workspace that is there already (--keep) goes on instead of beginning again.
-Start it in the repository's root: the recipes read ../shared/data.
+The recipes are in benchmarks/recipes. `acceptance` runs its own twice, as it is and with all samples chosen at random;
+`toxicchat` runs a shorter one twice for each seed and reports the differences with a 95 % interval over the seeds
+(Student's t). Both print Markdown. An existing workspace (--keep) is resumed.
+Run it in the repository root: the recipes read ../shared/data.
 """
 
 import argparse

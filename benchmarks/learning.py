@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nights import recipe_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
@@ -33,7 +34,7 @@ from wizloop.backends.teachers.base import Question
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.recorded import explain
 from wizloop.backends.tiny.build import Shape, build
-from wizloop.loop.data.importing import Where, read_samples
+from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.guard.rendering import Renderer, choice
 from wizloop.loop.phases.prepare import fixed_texts
 from wizloop.loop.teaching.teachers import policies_of, sentences
@@ -77,7 +78,7 @@ def rows_of(recipe: schema.Recipe, rng: random.Random) -> tuple[list[Row], list[
 
 def read(recipe: schema.Recipe, split: str) -> list[Row]:
     data = next(one for one in recipe.data if one.split == split)
-    found = read_samples(Path(data.path), split=data.split, where=Where(data.max_chars, data.half, data.part))
+    found = read_samples(data.model_copy(update={"hide_labels": False}))
     return [Row(one.prompt, None, {"request": one.labels["request"]}) for one in found.rows if one.labels["request"]]
 
 
@@ -186,7 +187,10 @@ def main() -> None:
     ask.add_argument("--members", type=int, default=0)
     ask.add_argument("--rounds", action="store_true")
     given = ask.parse_args()
-    variants = [changed(schema.load(given.recipe), keys, given.tiny, given.prompt_tokens) for keys in given.set or [[]]]
+    variants = [
+        changed(schema.load(recipe_file(given.recipe)), keys, given.tiny, given.prompt_tokens)
+        for keys in given.set or [[]]
+    ]
     pool, test = rows_of(variants[0], random.Random(5))
     test = test[: given.test]
     with tempfile.TemporaryDirectory() as folder:

@@ -26,11 +26,13 @@ from sklearn.pipeline import make_pipeline, make_union
 from wizloop.loop.data.similarity import normalise
 from wizloop.loop.measures.metrics import Score, score
 from wizloop.loop.measures.platt import threshold
-from wizloop.recipes import shipped
+from wizloop.recipes import schema
 from wizloop.store import models, predictions, reviews, samples, selections, steps, training
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
 
+RECIPES = Path(__file__).with_name("recipes")
+"""Recipes that need the real data beside the repository."""
 RANDOM = {"uncertain_compliance": 0.0, "disagreement": 0.0, "low_confidence": 0.0, "diversity": 0.0, "random": 1.0}
 
 
@@ -53,9 +55,15 @@ class Round:
     """Share of the round's selection that the teacher called harmful."""
 
 
+def recipe_file(name: str) -> Path:
+    """Return the file of a recipe of these benchmarks, or else of a shipped one."""
+    own = RECIPES / f"{name}.toml"
+    return own if own.is_file() else schema.find(name)
+
+
 def changed(recipe: str, *changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A shipped recipe's table with each of `changes` in place, in turn: a key, or a section's name to its keys."""
-    table = tomllib.loads(shipped.shipped()[recipe].read_text(encoding="utf-8"))
+    """Return a recipe's table with `changes` applied in turn: a key, or a section's name to its keys."""
+    table = tomllib.loads(recipe_file(recipe).read_text(encoding="utf-8"))
     for each in changes:
         for name, value in each.items():
             table[name] = table.get(name, {}) | value if isinstance(value, Mapping) else value
@@ -68,12 +76,12 @@ class Nights:
 
     folder: Path
     changes: Mapping[str, Any]
-    """What the person wants otherwise than the shipped recipes have it."""
+    """Changes to the recipes by the user."""
     only_read: bool
-    """No night is begun or gone on with."""
+    """Start and resume no night."""
 
     def run(self, recipe: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-        """Run a shipped recipe headless, with `before`, the person's changes and `after` in place; how long it took."""
+        """Run a recipe headless with `before`, the user's changes and `after` applied; return how long it took."""
         workspace = self.folder / name
         if self.only_read:
             return "read again"

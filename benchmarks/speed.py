@@ -31,7 +31,7 @@ from wizloop.backends.mlx import losses as mlx_losses
 from wizloop.backends.mlx.load import mx
 from wizloop.backends.tiny.build import Shape, build
 from wizloop.recipes import policies
-from wizloop.recipes.demo_text import pretraining_text
+from wizloop.recipes.demo_text import demo_samples
 
 TRACES = 4
 BATCH = 8
@@ -39,8 +39,13 @@ HARM = Choice((" harmful", " unharmful"))
 SHAPES = {"tiny": Shape(), "wide": Shape(layers=4, width=512, mlp=1024, heads=8)}
 
 
+def demo_prompts(seed: int, count: int) -> list[str]:
+    """Return the prompts of a demo pool."""
+    return [sample.prompt for sample in demo_samples(random.Random(seed), pool=count, seed=0, dev=0, test=0)]
+
+
 def make_model(folder: Path, name: str) -> None:
-    texts = pretraining_text(random.Random(1), 1600)
+    texts = demo_prompts(1, 1600)
     fixed = [
         f"Human user:\n\nAI assistant:\nNone\n\nReasoning:\nAnswers:\nRequest: {word}\n"
         for word in ("harmful", "unharmful")
@@ -49,7 +54,7 @@ def make_model(folder: Path, name: str) -> None:
 
 
 def make_prompts(guard: mlx_guard.Guard, count: int) -> list[Any]:
-    texts = pretraining_text(random.Random(2), count)
+    texts = demo_prompts(2, count)
     shared = policies.instruction() + "\n\n"
     rendered = [
         Prompt(shared, (Part("Human user:\n"), Part(t, data=True), Part("\n\nAI assistant:\nNone\n\n")), "Reasoning:\n")

@@ -32,10 +32,11 @@ from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Question, Usage
 from wizloop.backends.teachers.recorded import text_sha
 from wizloop.loop.context import Context
-from wizloop.loop.data.importing import read_samples
+from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.phases import teach
 from wizloop.loop.teaching import prices, teachers
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
+from wizloop.recipes.sections import Data
 from wizloop.store import control, samples, selections, steps, teacher_calls
 from wizloop.store.db import Store
 
@@ -282,7 +283,7 @@ def costs(n: int, models: Mapping[str, str] = pairs.MODELS) -> list[dict[str, An
     """
     recipe = Recipe.model_validate_json('{"name": "costs", "source": "demo"}')
     path = DATA / "toxicchat" / "toxic_chat_test.json.gz"
-    read = read_samples(path, split="pool", fmt=None, mapping=None, task="request")
+    read = read_samples(Data(path=str(path), split="pool"))
     chosen = sorted(read.rows, key=lambda row: text_sha(row.prompt, row.response))[:n]
     told = teacher_prompt.instruction(teachers.policies_of(recipe))
     asked = [Question("k" * 64, row.prompt, row.response) for row in chosen]

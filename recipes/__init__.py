@@ -1,1 +1,1 @@
-"""What a run is: the schema, the shipped recipes, the policies, the instruction, the demo pool."""
+"""Definition of a run: recipe schema, shipped recipes, policies, instruction, demo pool."""

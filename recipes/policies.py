@@ -1,4 +1,4 @@
-"""Reads the policies and the guard's instruction: text that people edit. Judges nothing."""
+"""Load the policies and the guard's instruction: text that people edit. Judges nothing."""
 
 import tomllib
 from pathlib import Path
@@ -10,7 +10,7 @@ INSTRUCTION = Path(__file__).with_name("instruction.md")
 
 
 class PolicyError(ValueError):
-    """The policy file cannot be used."""
+    """A policy file cannot be used; the message names the file and the key."""
 
 
 class PolicyText(BaseModel):
@@ -21,23 +21,23 @@ class PolicyText(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     """Stable name in tables and counts."""
     name: str = Field(min_length=1, max_length=40)
-    """At most three words: it stands in every explanation that the guard learns."""
+    """At most three words: it is part of every explanation that the guard learns."""
     description: str = Field(min_length=1, max_length=300)
-    """What the policy forbids, in one sentence."""
+    """One sentence on what is forbidden."""
     severity: str = Field(pattern=r"^(medium|high|critical)$")
-    """How bad a miss is."""
+    """Severity of a miss."""
     keywords: tuple[str, ...] = Field(min_length=1)
     """Whole words that name the harm itself."""
     indicators: tuple[str, ...] = ()
     """Whole words that make harm likely."""
     violating: tuple[str, ...] = ()
-    """Example prompts against the policy."""
+    """Example prompts that violate the policy."""
     allowed: tuple[str, ...] = ()
-    """Example prompts that look alike and are fine."""
+    """Example prompts that look similar but are fine."""
 
 
 def load(path: Path | None = None) -> tuple[PolicyText, ...]:
-    """The policies of a file, or the shipped six. Raises PolicyError naming the file and the key."""
+    """Load the policies of a file, or the six shipped ones. Raises PolicyError, which names the file and the key."""
     path = path or SHIPPED
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def load(path: Path | None = None) -> tuple[PolicyText, ...]:
 
 
 def instruction() -> str:
-    """The guard's shipped instruction, without a final newline."""
+    """Return the guard's shipped instruction, without a final newline."""
     return INSTRUCTION.read_text(encoding="utf-8").strip()
 
 

@@ -1,7 +1,4 @@
-"""Every key of a recipe, with its default, the words it may be and what it means: read from the schema, listed nowhere.
-
-Not a check of a recipe, which is the schema's own work.
-"""
+"""List every key of a recipe: default, allowed words and meaning, read from the schema. Checks no recipe."""
 
 import json
 from collections.abc import Iterator
@@ -12,12 +9,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from wizloop.recipes.schema import Recipe
-
 NEEDED = "needed"
-"""Stands in place of a default where there is none."""
+"""In place of a default if there is none."""
 LEFT_OUT = "left out"
-"""Stands in place of the default None, for which TOML has no word."""
+"""In place of the default None, for which TOML has no word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +22,24 @@ class Key:
     name: str
     """With its dots: guard.base, data.path (of every [[data]])."""
     default: str | None
-    """As TOML writes it, or NEEDED or LEFT_OUT."""
+    """In TOML, or NEEDED or LEFT_OUT."""
     words: tuple[str, ...]
-    """What it may be, where that is a closed set."""
+    """Allowed values, if they are a closed set."""
     about: str
-    """Its unit and reason, in one line."""
+    """Unit and reason, in one line."""
 
 
-def every_key() -> Iterator[Key]:
-    """All keys in the order of the schema: those of a table before its sections, as TOML wants them."""
-    return _of(Recipe, "")
-
-
-def _of(model: type[BaseModel], prefix: str) -> Iterator[Key]:
-    inner = {name: _section(field) for name, field in model.model_fields.items()}
-    for name, section in inner.items():
-        if section is None:
-            yield _key(f"{prefix}{name}", model.model_fields[name])
-    for name, section in inner.items():
+def every_key(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
+    """Yield all keys in the order of the schema: those of a table before its sections, as TOML needs them."""
+    sections = {name: _section(field) for name, field in model.model_fields.items()}
+    for name, field in model.model_fields.items():
+        if sections[name] is None:
+            yield _key(f"{prefix}{name}", field)
+    for name, section in sections.items():
         if section is not None:
-            own = model.model_fields[name].description
-            about = cleandoc(section.__doc__ or "") + (f" {own}" if own else "")
+            about = f"{cleandoc(section.__doc__ or '')} {model.model_fields[name].description or ''}"
             yield Key(f"{prefix}{name}", None, (), " ".join(about.split()))
-            yield from _of(section, f"{prefix}{name}.")
+            yield from every_key(section, f"{prefix}{name}.")
 
 
 def _key(name: str, field: FieldInfo) -> Key:
@@ -58,7 +48,7 @@ def _key(name: str, field: FieldInfo) -> Key:
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a field holds: itself, or None, or any number of it."""
+    """Return the section that a field holds: itself, or None, or any number of it."""
     for one in (field.annotation, *get_args(field.annotation)):
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one
@@ -66,7 +56,7 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _words(annotation: Any) -> Iterator[str]:
-    """The words of every Literal in a type."""
+    """Yield the words of every Literal in a type."""
     if get_origin(annotation) is Literal:
         yield from (str(word) for word in get_args(annotation))
     else:

@@ -1,86 +1,69 @@
-"""A recipe: everything that a run is, with no secret in it. TOML in; a frozen, checked object out.
+"""A recipe: everything that defines a run, without secrets. Loads TOML into a frozen, checked object.
 
-Paths in a recipe are relative to the folder in which wizloop is started, not to the recipe's file: a shipped recipe
-lives inside the installed package, where no data is.
+Paths in a recipe are relative to the folder in which wizloop is started, not to the recipe's file: a shipped recipe is
+inside the installed package, where there is no data.
 """
 
 import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from wizloop import plugins
-from wizloop.recipes.sections import (
-    Classify,
-    Data,
-    DataDemo,
-    Dpo,
-    Export,
-    Format,
-    Gate,
-    Guard,
-    Members,
-    Notify,
-    Review,
-    Section,
-    Select,
-    Shares,
-    Stop,
-    Train,
-    Worker,
-)
+from wizloop.recipes import sections
+from wizloop.recipes.reference import every_key
 from wizloop.recipes.shipped import shipped
 from wizloop.recipes.teaching import Name, Teachers
 
 BUILT_IN: dict[plugins.Kind, tuple[str, ...]] = {
     "teacher": get_args(Name),
-    "strategy": tuple(Shares.model_fields),
-    "exporter": get_args(Format),
+    "strategy": tuple(sections.Shares.model_fields),
+    "exporter": get_args(sections.Format),
 }
 """The names that need no plugin. Those of import formats are in loop/data."""
-_TOO_DEEP = "is no recipe: lists or tables are nested too deeply in it"
+_TOO_DEEP = "not a recipe: its lists or tables are nested too deeply"
 
 
 class RecipeError(ValueError):
-    """The recipe cannot be used; the message names the file and the key, and says what to do."""
+    """A recipe cannot be used; the message names the file and the key, and says what to do."""
 
 
-class Recipe(Section):
-    """One run. Every section may be left out: its defaults then hold."""
+class Recipe(sections.Section):
+    """One run. Every section is optional."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    """What the run is called; lower-case letters, digits, dots, - and _."""
+    """Name of the run: lower-case letters, digits, dots, - and _."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
-    """All randomness follows from it."""
+    """Seed of all randomness."""
     rounds: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Rounds of choosing and teaching after round 0, which teaches the seed."""
+    """Rounds of selection and teaching after round 0, which trains on the seed split."""
     until: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
-    """Local wall clock, "07:00": no new phase starts after it; None sets no end."""
+    """Local time, "07:00", after which no phase starts; None sets no end."""
     budget_usd: Annotated[float, Field(ge=0, le=10**9)] | None = None
-    """Dollars that teachers may cost; None sets no cap."""
+    """Cap on the teachers' cost, in US dollars; None sets none."""
     source: Literal["files", "imported", "demo"] = "files"
-    """Where samples come from: [[data]] beside what the workspace holds already, only what `wizloop import` brought
-    into the workspace, or the demo pool, which is made from the seed."""
-    data: tuple[Data, ...] = ()
-    data_demo: DataDemo = DataDemo()
-    guard: Guard = Guard()
-    classify: Classify = Classify()
-    members: Members = Members()
-    select: Select = Select()
+    """Source of the samples: files adds those of [[data]] to the workspace's own, imported uses only what `wizloop
+    import` brought in, and demo generates a pool from the seed."""
+    data: tuple[sections.Data, ...] = ()
+    data_demo: sections.DataDemo = sections.DataDemo()
+    guard: sections.Guard = sections.Guard()
+    classify: sections.Classify = sections.Classify()
+    members: sections.Members = sections.Members()
+    select: sections.Select = sections.Select()
     teacher: Teachers = Teachers()
-    review: Review = Review()
-    train: Train = Train()
-    dpo: Dpo = Dpo()
-    gate: Gate = Gate()
-    stop: Stop = Stop()
-    export: Export = Export()
-    notify: Notify = Notify()
-    worker: Worker = Worker()
+    review: sections.Review = sections.Review()
+    train: sections.Train = sections.Train()
+    dpo: sections.Dpo = sections.Dpo()
+    gate: sections.Gate = sections.Gate()
+    stop: sections.Stop = sections.Stop()
+    export: sections.Export = sections.Export()
+    notify: sections.Notify = sections.Notify()
+    worker: sections.Worker = sections.Worker()
 
     @model_validator(mode="after")
     def _has_what_a_run_needs(self) -> "Recipe":
@@ -103,25 +86,25 @@ class Recipe(Section):
 
 
 def load(path_or_name: str | Path) -> Recipe:
-    """A shipped recipe by its name, or one of your own by its path. Raises RecipeError."""
+    """Load a shipped recipe by name, or your own by path. Raises RecipeError."""
     path = find(path_or_name)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise RecipeError(f"{path}: is not TOML: {error}") from error
+        raise RecipeError(f"{path}: not TOML: {error}") from error
     except RecursionError:
         raise RecipeError(f"{path}: {_TOO_DEEP}") from None
     if isinstance(table.get("teacher"), list):
         table["teacher"] = {"names": table["teacher"]}
     try:
-        # Through JSON, where strict types let a list be a tuple and nothing else pass for something else.
+        # Through JSON, in which strict types accept a list as a tuple and nothing else as another type.
         recipe = Recipe.model_validate_json(json.dumps(table, default=str))
     except RecursionError:
         raise RecipeError(f"{path}: {_TOO_DEEP}") from None
     except ValidationError as error:
-        # pydantic follows fewer levels than TOML may have.
+        # pydantic accepts fewer levels than TOML.
         too_deep = error.errors()[0]["type"] == "json_invalid"
         raise RecipeError(f"{path}: {_TOO_DEEP if too_deep else _explained(error)}") from error
     if (unknown := unknown_name(recipe)) is not None:
@@ -150,26 +133,26 @@ def unknown_name(recipe: Recipe) -> str | None:
 
 
 def stored(text: str) -> Recipe:
-    """A recipe that `canonical_json` wrote, perhaps in another version of wizloop. Raises RecipeError."""
+    """Load a recipe that `canonical_json` wrote, perhaps in another version of wizloop. Raises RecipeError."""
     try:
         return Recipe.model_validate_json(text)
     except ValidationError as error:
-        said = f"the run's recipe was written by another version of wizloop: {_explained(error)}"
-        raise RecipeError(f"{said}; install that version to go on with the run") from None
+        reason = f"the run's recipe was written by another version of wizloop: {_explained(error)}"
+        raise RecipeError(f"{reason}; install that version to resume the run") from None
 
 
 def canonical_json(recipe: Recipe) -> str:
-    """The recipe with every default written out, keys sorted, no white space: equal recipes give equal text."""
+    """Return the recipe with all defaults, sorted keys and no white space: equal recipes give equal text."""
     return json.dumps(recipe.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """sha256, in hex, of the canonical JSON."""
+    """Return the SHA-256 of the canonical JSON, in hex."""
     return hashlib.sha256(canonical_json(recipe).encode("utf-8")).hexdigest()
 
 
 def find(path_or_name: str | Path) -> Path:
-    """The file of a recipe: its own path, or a shipped one's by name. Raises RecipeError."""
+    """Return the file of a recipe: the path itself, or a shipped recipe's by name. Raises RecipeError."""
     path, names = Path(path_or_name), shipped()
     if path.is_file():
         return path
@@ -181,13 +164,12 @@ def find(path_or_name: str | Path) -> Path:
 
 
 def _explained(error: ValidationError) -> str:
-    """The first fault in one sentence: unknown keys first, since they often cause the others."""
+    """Return the first fault in one sentence: unknown keys first, since they often cause the others."""
     faults = error.errors(include_url=False)
     fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
-    key = _dotted(fault["loc"])
+    key, message = _dotted(fault["loc"]), fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         return _unknown_key(key, fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
         return f"the key {key} is missing; it has no default"
     if not key or isinstance(fault["input"], dict | Recipe):
@@ -196,28 +178,16 @@ def _explained(error: ValidationError) -> str:
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
-    """The key as a person counts: the first of several is [1]."""
+    """Return the key with its dots; tables of a list are counted from [1]."""
     return ".".join(f"[{part + 1}]" if isinstance(part, int) else part for part in place).replace(".[", "[")
 
 
 def _unknown_key(key: str, place: tuple[int | str, ...]) -> str:
-    known = dict(_keys(Recipe, ""))
-    here = ".".join(str(part) for part in place[:-1] if isinstance(part, str))
-    siblings = [each for each in known if each.rpartition(".")[0] == here]
-    last = str(place[-1])
-    near = difflib.get_close_matches(last, [each.rpartition(".")[2] for each in siblings], n=1)
-    if near:
-        return f"unknown key {key}; did you mean {'.'.join(filter(None, [here, near[0]]))}?"
-    elsewhere = next((each for each in known if each.rpartition(".")[2] == last), None)
-    if elsewhere:
+    known = [each.name.rpartition(".") for each in every_key(Recipe)]
+    section, name = ".".join(part for part in place[:-1] if isinstance(part, str)), str(place[-1])
+    here = [last for parent, _, last in known if parent == section]
+    if near := difflib.get_close_matches(name, here, n=1):
+        return f"unknown key {key}; did you mean {'.'.join(filter(None, [section, near[0]]))}?"
+    if elsewhere := next(("".join(each) for each in known if each[2] == name), None):
         return f"unknown key {key}; did you mean {elsewhere}?"
-    return f"unknown key {key}; known here: {', '.join(each.rpartition('.')[2] for each in siblings)}"
-
-
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every key of the schema with its dots, and its field."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}", field
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _keys(inner, f"{prefix}{name}.")
+    return f"unknown key {key}; known here: {', '.join(here)}"

@@ -1,12 +1,12 @@
-"""The shipped recipes by name. Nothing is parsed here, so that a shell completes their names at once."""
+"""Shipped recipes by name. Parses nothing, so that shell completion is instant."""
 
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The TOML files beside the shipped recipes that are something else.
+# TOML files in this folder that are not recipes.
 NOT_RECIPES = ("policies", "demo_phrases", "prices")
 
 
 def shipped() -> dict[str, Path]:
-    """Return the names of the shipped recipes and their files, in order."""
+    """Return the files of the shipped recipes by name, in order."""
     return {path.stem: path for path in sorted(HERE.glob("*.toml")) if path.stem not in NOT_RECIPES}

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.loop.data.whole_files import read_file
 from tests.loop.small_night import NOW, Night, recipe
 from tests.plugged import described, extras, forget, seen
 from wizloop import plugins
 from wizloop.backends import artifacts
 from wizloop.loop.cli import app
 from wizloop.loop.context import Context
-from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.importing import read_samples
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.measures.acquisition import Pick, choose
 from wizloop.loop.phases import roles
 from wizloop.loop.phases.export import write_export
@@ -178,7 +178,7 @@ def test_an_unplugged_name_is_a_clear_error_where_it_is_used(nothing_installed: 
 
 def test_a_file_in_a_plugins_format_is_imported(tmp_path: Path, plugged: Path) -> None:
     rows = [*TICKETS[:2], {"ticket": "old", "severity": 1, "state": "closed"}]
-    read = read_samples(tickets(tmp_path, rows), split="pool")
+    read = read_file(tickets(tmp_path, rows), split="pool")
     assert (read.format, [row.labels["request"] for row in read.rows]) == ("tickets", ["harmful", "harmful"])
     assert [(one.row, one.reason) for one in read.refused] == [(3, "the ticket is closed")]
     status, said = run("import", tickets(tmp_path), "--format", "tickets", "--split", "dev", "-w", tmp_path / "runs")
@@ -187,14 +187,14 @@ def test_a_file_in_a_plugins_format_is_imported(tmp_path: Path, plugged: Path) -
 
 def test_a_file_without_the_plugin_is_refused(tmp_path: Path, nothing_installed: None) -> None:
     with pytest.raises(ImportRefused, match="unknown columns"):
-        read_samples(tickets(tmp_path), split="pool")
+        read_file(tickets(tmp_path), split="pool")
     with pytest.raises(ImportRefused, match=r"there is no format 'tickets'; choose among .*, columns$"):
-        read_samples(tickets(tmp_path), split="pool", fmt="tickets")
+        read_file(tickets(tmp_path), split="pool", format="tickets")
 
 
 def test_a_label_that_is_not_known_and_a_record_that_cannot_be_read_are_refused(tmp_path: Path, plugged: Path) -> None:
     rows: list[dict[str, Any]] = [{"ticket": "a", "severity": "high"}, {"ticket": "b", "severity": [1]}]
-    refused = read_samples(tickets(tmp_path, rows), split="pool").refused
+    refused = read_file(tickets(tmp_path, rows), split="pool").refused
     assert "invalid literal" in refused[0].reason
     assert refused[1].reason.startswith("the format 'tickets' cannot read it: TypeError: ")
     assert [one.bad for one in refused] == [False, True]
@@ -251,8 +251,8 @@ def test_a_plugin_that_cannot_be_used_fails_its_check(
 def test_a_format_that_cannot_be_used_refuses_files_that_no_built_in_knows(tmp_path: Path, plugged: Path) -> None:
     add(plugged, "wizloop.formats", "gone", "no_such_module:Gone")
     with pytest.raises(ImportRefused, match=r"format 'gone' of odd-one 0\.1"):
-        read_samples(tickets(tmp_path), split="pool")
-    assert read_samples(tickets(tmp_path), split="pool", fmt="tickets").format == "tickets"
+        read_file(tickets(tmp_path), split="pool")
+    assert read_file(tickets(tmp_path), split="pool", format="tickets").format == "tickets"
 
 
 def test_only_the_plugin_that_is_named_is_loaded(plugged: Path) -> None:

@@ -73,15 +73,15 @@ def _opinions(workspace: Path, splits: Sequence[str], round: int | None, traces:
     """Ask the guards; model libraries print to stdout, where only answers go."""
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.context import recipe_of, standalone
-    from wizloop.loop.evaluation import comparing
+    from wizloop.loop.evaluation import compare_traces
     from wizloop.loop.evaluation import label_audit as auditing
     from wizloop.loop.phases import roles
     from wizloop.recipes.policies import PolicyError
     from wizloop.store.db import Store
 
-    with sentences(comparing.NotTraces), reading(workspace) as db:
+    with sentences(compare_traces.NotTraces), reading(workspace) as db:
         recipe, model = recipe_of(db), roles.champion_after(db, round)
-        written = [] if traces is None else comparing.read(traces)
+        written = [] if traces is None else compare_traces.read(traces)
     with (
         sentences(PolicyError, failures=(BackendError,)),
         Store.open(workspace, readonly=True) as store,

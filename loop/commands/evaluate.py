@@ -23,11 +23,11 @@ from wizloop.loop.commands.common import (
 from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
-    from wizloop.loop.evaluation.measure_guard import Row
-    from wizloop.loop.evaluation.scoring import Judged, Measured
+    from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow
+    from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
 
-Scored = tuple["Measured", Sequence["Judged"]]
+Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
 
 
 @click.command(short_help="How good recorded outputs or a guard are, with intervals.")
@@ -67,7 +67,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """How good recorded outputs, or a run's guard, are: three ways of counting, with 95 % intervals."""
-    from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.records import ImportRefused
 
     if predictions and (round is not None or model is not None or recipe is not None):
         refuse("--predictions are recorded already: leave out --round, --model and --recipe")
@@ -131,7 +131,7 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
 
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.context import recipe_of, standalone
-    from wizloop.loop.evaluation import measure_guard
+    from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import roles
     from wizloop.store.db import Store
 
@@ -145,13 +145,13 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
         Store.open(workspace, readonly=True) as store,
         redirect_stdout(sys.stderr),
     ):
-        rows = measure_guard.of_workspace(store, recipe, names)
+        rows = benchmark_guard.workspace_rows(store, recipe, names)
         ctx = standalone(store, workspace, recipe, "evaluate", now())
         if model is not None:
-            judge = measure_guard.judge_of_run(ctx, model)
+            judge = benchmark_guard.judge_of_run(ctx, model)
         else:
             assert folder is not None
-            judge = measure_guard.judge_of_folder(ctx, folder)
+            judge = benchmark_guard.judge_of_folder(ctx, folder)
             _say_raw(folder, recipe.name)
         return _scored(judge, rows, recipe.seed)
 
@@ -161,15 +161,15 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> lis
     import sys
 
     from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.evaluation import measure_guard
+    from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
 
     with sentences(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: its guard is made from nothing in a run: name a model with --model")
-        rows = measure_guard.of_files(files)
-        judge = measure_guard.judge_of_recipe(recipe, folder, files)
+        rows = benchmark_guard.file_rows(files)
+        judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_raw(folder or recipe.guard.base, recipe.name)
         return _scored(judge, rows, recipe.seed)
 
@@ -178,13 +178,13 @@ def _say_raw(model: Path | str, recipe: str) -> None:
     say(f"{model}: asked as the recipe {recipe} says; thresholds are one half, for it has none of dev")
 
 
-def _scored(judge: "Judge", rows: "Mapping[str, Sequence[Row]]", seed: int) -> list[Scored]:
-    from wizloop.loop.evaluation import measure_guard
+def _scored(judge: "Judge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int) -> list[Scored]:
+    from wizloop.loop.evaluation import benchmark_guard
 
-    return [one for name, found in rows.items() for one in measure_guard.evaluate(judge, name, found, seed=seed)]
+    return [one for name, found in rows.items() for one in benchmark_guard.evaluate(judge, name, found, seed=seed)]
 
 
-def _show(found: Sequence["Measured"], notes: Mapping[str, Any], as_json: bool) -> None:
+def _show(found: Sequence["BenchmarkResult"], notes: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         from wizloop.loop.evaluation import report
 
@@ -206,7 +206,9 @@ def _write(folder: Path, scored: Sequence[Scored]) -> None:
     say(f"the report is {path}")
 
 
-def _note(workspace: Path, folder: Path, scored: Sequence["Measured"], round: int | None, model: Path | None) -> None:
+def _note(
+    workspace: Path, folder: Path, scored: Sequence["BenchmarkResult"], round: int | None, model: Path | None
+) -> None:
     """Tell the run's log where the report is, so that the screen of the rounds can open it."""
     import json
 

@@ -20,7 +20,7 @@ from wizloop.loop.evaluation.report import (
     interval,
     rate_lines,
 )
-from wizloop.loop.evaluation.scoring import COUNTINGS, Measured
+from wizloop.loop.evaluation.scoring import COUNTINGS, BenchmarkResult
 from wizloop.loop.words import TASKS
 
 MOST_GROUPS = 12
@@ -30,7 +30,7 @@ NAME_WIDTH = 24
 """Columns that a benchmark's name may take; a longer one goes on in the next line."""
 
 
-def show(found: Sequence[Measured], notes: Mapping[str, Any]) -> None:
+def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> None:
     """Print the F1 in three ways of counting, what it cost each side, groups and probabilities if any, the averages."""
     console = console_for_tables()
     groups = [_groups(one) for one in found if one.by_group]
@@ -42,7 +42,7 @@ def show(found: Sequence[Measured], notes: Mapping[str, Any]) -> None:
         console.print(plain(f"{verdicts} with the other --reader."))
 
 
-def _f1(found: Sequence[Measured]) -> Table:
+def _f1(found: Sequence[BenchmarkResult]) -> Table:
     table = _table(found, "rows", "parsed", "official", "strict", "parsed only")
     for one in found:
         parsed = DASH if one.parsed.rate is None else f"{100 * one.parsed.rate:.1f} %"
@@ -51,14 +51,14 @@ def _f1(found: Sequence[Measured]) -> Table:
     return table
 
 
-def _rates(found: Sequence[Measured]) -> Table:
+def _rates(found: Sequence[BenchmarkResult]) -> Table:
     table = _table(found, "strict 95 %", "over-refusal", "let through")
     for one, (name, task, *rates) in zip(found, rate_lines(found), strict=True):
         table.add_row(*map(plain, (name, task, interval(one.strict), *rates)))
     return table
 
 
-def _groups(one: Measured) -> Table:
+def _groups(one: BenchmarkResult) -> Table:
     """The groups of one benchmark and task, the first so many of them."""
     lines = list(group_lines(one))
     table = _headed(*GROUP_HEADS, title=f"{one.benchmark}, {one.task}, by group")
@@ -70,7 +70,7 @@ def _groups(one: Measured) -> Table:
     return table
 
 
-def _confidence(found: Sequence[Measured]) -> list[Table]:
+def _confidence(found: Sequence[BenchmarkResult]) -> list[Table]:
     lines = confidence_lines(found)
     table = _table(found, *CONFIDENCE_HEADS[2:])
     for line in lines:
@@ -78,7 +78,7 @@ def _confidence(found: Sequence[Measured]) -> list[Table]:
     return [table] if lines else []
 
 
-def _averages(found: Sequence[Measured]) -> Table:
+def _averages(found: Sequence[BenchmarkResult]) -> Table:
     table = _headed("average F1", *TASKS, "mean of the tasks")
     for counting, figures in averages(found).items():
         by_task = [figures["by_task"].get(task) for task in TASKS]
@@ -87,7 +87,7 @@ def _averages(found: Sequence[Measured]) -> Table:
     return table
 
 
-def _table(found: Sequence[Measured], *heads: str) -> Table:
+def _table(found: Sequence[BenchmarkResult], *heads: str) -> Table:
     """Benchmark and task, then figures under `heads`, which make room where there is too little."""
     table = _headed("benchmark", "task", *heads)
     longest = max((len(plain(one.benchmark)) for one in found), default=0)

@@ -79,8 +79,8 @@ def import_(
     A row that is whole and of no use to the split is left out either way, told and counted: a label that is null or
     unknown, no label where the split needs one, an empty prompt.
     """
-    from wizloop.loop.data.containers import ImportRefused
-    from wizloop.loop.data.import_report import RowsRefused
+    from wizloop.loop.data.import_file import RowsRefused
+    from wizloop.loop.data.records import ImportRefused
 
     if (file is None) == (hub is None) or (hub is None) != (hub_split is None):
         refuse("name a FILE, or --hub NAME with --hub-split SPLIT")
@@ -93,9 +93,9 @@ def import_(
             taken, leaks = _imported(workspace, data, dry_run)
         except RowsRefused as refused:
             if as_json:
-                put({**refused.taken.to_json(), "leaks": 0, "dry_run": dry_run})
+                put({**refused.report.to_json(), "leaks": 0, "dry_run": dry_run})
             else:
-                _list_rows(refused.taken.bad or refused.taken.refused)
+                _list_rows(refused.report.bad or refused.report.refused)
             raise
     if as_json:
         put({**taken.to_json(), "leaks": leaks, "dry_run": dry_run})
@@ -113,7 +113,7 @@ def leaks(files: Sequence[Path], format: str | None, workspace: Path, as_json: b
 
     With two files, before any import: what TRAIN and MEASURE have in common.
     """
-    from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.records import ImportRefused
 
     if files and len(files) != 2:
         refuse("name two files, TRAIN and MEASURE, or none")
@@ -140,9 +140,9 @@ def _list(workspace: Path, as_json: bool) -> None:
 
 
 def _compare(train: Path, measure: Path, format: str | None, as_json: bool) -> None:
-    from wizloop.loop.data import census
+    from wizloop.loop.data import compare_files
 
-    found = census.common(train, measure, format)
+    found = compare_files.compare(train, measure, format)
     if as_json:
         put(found.to_json())
         return
@@ -158,7 +158,7 @@ def _compare(train: Path, measure: Path, format: str | None, as_json: bool) -> N
 
 def _mapping(given: Sequence[str]) -> dict[str, str]:
     """Our field to the file's column. Both COLUMN=FIELD and FIELD=COLUMN are understood."""
-    from wizloop.loop.data.importing import MAPPING_KEYS
+    from wizloop.loop.data.format_choice import MAPPING_KEYS
 
     mapping: dict[str, str] = {}
     for pair in given:
@@ -194,7 +194,7 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
     from wizloop.loop.controller import lock
     from wizloop.loop.data import import_file
     from wizloop.loop.data import leaks as leaking
-    from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.records import ImportRefused
 
     with _progress("read") as read:
         checked = import_file.check(data, np.random.default_rng(0), read)
@@ -212,7 +212,7 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
             if not dry_run:
                 with _progress("compared with dev and test") as compared:
                     leaking.sweep(store, now(), compared)
-            return checked.taken, _leaks(store) - known
+            return checked.report, _leaks(store) - known
 
 
 def _leaks(store: Any) -> int:
@@ -278,9 +278,9 @@ def _tell(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> None:
 
 
 def _list_rows(refused: Sequence[Any]) -> None:
-    from wizloop.loop.data.import_report import named
+    from wizloop.loop.data.import_file import list_refused
 
-    for line in named(refused):
+    for line in list_refused(refused):
         say(f"  {line}")
 
 

@@ -62,9 +62,11 @@ def keys(section: str | None, as_json: bool) -> None:
     SECTION shows those of one section alone, for example guard or teacher.claude. A key that is left out and has no
     default is None, for which TOML has no word.
     """
-    from wizloop.recipes import reference
+    from wizloop.recipes import reference, schema
 
-    found = [key for key in reference.every_key() if section is None or f"{key.name}.".startswith(f"{section}.")]
+    found = [
+        key for key in reference.every_key(schema.Recipe) if section is None or f"{key.name}.".startswith(f"{section}.")
+    ]
     if not found:
         refuse(f"{section}: no recipe has such a section or key: `wizloop recipes keys` lists them all")
     if as_json:

@@ -108,7 +108,7 @@ def _can_begin(file: Path, out: Path) -> None:
 def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:
     from wizloop.backends.teachers.replay import BadRecording
     from wizloop.loop.commands import teach_file
-    from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.records import ImportRefused
     from wizloop.loop.interrupted import Interrupted
     from wizloop.loop.teaching import clients, prices
     from wizloop.recipes.policies import PolicyError

@@ -19,7 +19,7 @@ def dry_run(
 ) -> None:
     """Show what would be sent about the first rows of a file, or of a run, and the cost of it, about and at most."""
     from wizloop.loop.context import recipe_of
-    from wizloop.loop.data.containers import ImportRefused
+    from wizloop.loop.data.records import ImportRefused
     from wizloop.loop.teaching import preview as dry
     from wizloop.loop.teaching.prices import PriceError
     from wizloop.recipes.policies import PolicyError

@@ -12,7 +12,7 @@ from wizloop.loop.commands.common import FILE, new_file, put, say, sentences, wi
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from wizloop.loop.evaluation.comparing import Comparison, Side
+    from wizloop.loop.evaluation.compare_traces import Comparison, Side
 
 _SHOWN = 10
 
@@ -32,17 +32,17 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
 
     A and B are files in the traces schema, as `wizloop teach` writes them.
     """
-    from wizloop.loop.evaluation import comparing
+    from wizloop.loop.evaluation import compare_traces
 
     new_file(out)
-    with sentences(comparing.NotTraces):
-        found = comparing.compare(comparing.read(a), comparing.read(b), (a.name, b.name))
+    with sentences(compare_traces.NotTraces):
+        found = compare_traces.compare(compare_traces.read(a), compare_traces.read(b), (a.name, b.name))
     if as_json:
-        put(comparing.to_json(found))
+        put(compare_traces.to_json(found))
     else:
         _show(found)
     if out is not None:
-        document = comparing.document(found)
+        document = compare_traces.document(found)
         out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         say(f"{len(found.disagreements)} disagreements are in {out}")
 
@@ -94,5 +94,5 @@ def _of(side: "Side") -> Iterator[str]:
     yield share(side.answered)
     yield share(side.right)
     yield from map(share, side.right_by_confidence.values())
-    for mean in (side.steps, side.tokens):
+    for mean in (side.mean_steps, side.mean_tokens):
         yield DASH if mean is None else f"{mean:.1f}"

@@ -1,1 +1,1 @@
-"""Files into samples: containers, formats, near-duplicates, leaks."""
+"""Import of samples: file types, formats, near-duplicates, leaks."""

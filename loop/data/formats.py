@@ -1,7 +1,7 @@
-"""What a record says: prompt, response, labels. The labels' words, the plain formats, and the shape of a known one.
+"""Map a record to prompt, response and labels: the words for labels, the plain formats, and the shape of a known one.
 
-A format turns one record into the text and labels of its samples, or refuses it with a reason. A label that it does
-not know is refused, never guessed. The known datasets are in `formats_known`; files are opened elsewhere.
+A format turns one record into the text and labels of its samples, or refuses it with a reason. An unknown label is
+refused, never guessed. The known datasets are in `formats_*`; `format_choice` finds a file's format.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from wizloop.loop.data.containers import BadRow, Record, RowRefused
+from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.words import LABELS, TASKS, Task
 
 HARM: Mapping[str, str] = MappingProxyType(
@@ -18,7 +18,7 @@ HARM: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("unsafe", "harmful", "1", "true", "toxic"), "harmful"),
     }
 )
-"""The words for harm that are understood, case-folded."""
+"""Accepted words for harm, case-folded."""
 
 COMPLETION: Mapping[str, str] = MappingProxyType(
     {
@@ -26,16 +26,24 @@ COMPLETION: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("compliance", "1_full_compliance"), "compliance"),
     }
 )
+"""Accepted words for refusal and compliance, case-folded."""
+
+WORDS: Mapping[Task, Mapping[str, str]] = MappingProxyType(
+    {"request": HARM, "completion": COMPLETION, "response": HARM}
+)
+"""Accepted words for the labels of each task."""
 
 TEXT_COLUMNS = ("prompt", "text", "content")
-"""The first of these that a file's first record has is its prompt."""
+"""The prompt is the first of these that a file's first record has."""
 
 NO_LABELS: Mapping[Task, str] = MappingProxyType({})
+HARMFUL: Mapping[Task, str] = MappingProxyType({"request": "harmful"})
+UNHARMFUL: Mapping[Task, str] = MappingProxyType({"request": "unharmful"})
 _MOST_LISTED = 10
 
 
 class Content(NamedTuple):
-    """What a record says of one sample, before its text is checked."""
+    """Content of one sample in a record, before its text is checked."""
 
     prompt: Any
     response: Any = None
@@ -52,18 +60,37 @@ class Format:
     columns: frozenset[str]
     """Every record must have these."""
     read: Callable[[Record], Content | list[Content]]
-    """One sample, or several where a record holds several responses. Raises RowRefused."""
+    """Returns one sample, or several if a record holds several responses. Raises RowRefused."""
     recognises: Callable[[Record, str], bool] = lambda _record, _name: True
-    """What a first record with these columns, in a file of this name, must show besides."""
+    """Decides by a first record with these columns and by the file's name."""
     note: str = ""
-    """What is to be known of such a file."""
+    """What a user should know about such a file."""
     ids: bool = False
-    """Whether one `id` stands for one text, so that two texts under it are a fault."""
+    """True if one `id` belongs to one text, so that two texts under it are an error."""
+
+    def fits(self, record: Record, name: str) -> bool:
+        """Return whether a file's first record and its name show this format."""
+        return self.columns <= record.keys() and self.recognises(record, name)
+
+
+def columns(names: str) -> frozenset[str]:
+    """Return the column names in a text, separated by spaces."""
+    return frozenset(names.split())
+
+
+def named_like(*parts: str) -> Callable[[Record, str], bool]:
+    """Recognise a file whose name contains one of `parts`, in any case."""
+    return lambda _record, name: any(part in name.casefold() for part in parts)
+
+
+def constant(prompt: str, labels: Mapping[Task, str], policy: str = "category") -> Callable[[Record], Content]:
+    """Return a reader of prompts alone, in the column `prompt`, that all have the same labels."""
+    return lambda record: Content(record[prompt], None, labels, None, word(record, policy))
 
 
 def label(value: Any, task: Task) -> str:
-    """A foreign label in the words of the task. Raises RowRefused for null, an empty one, or an unknown one."""
-    known = _words(task)
+    """Return a foreign label as a label of the task. Raises RowRefused for null, an empty one, or an unknown one."""
+    known = WORDS[task]
     if isinstance(value, str) and value in known:
         return known[value]
     if value is None or value == "":
@@ -71,59 +98,54 @@ def label(value: Any, task: Task) -> str:
     word = str(value).strip().casefold()
     if not isinstance(value, str | int) or word not in known:
         positive, negative = LABELS[task]
-        named = (f"; if it speaks about the {other}, say --task {other}" for other in TASKS if word in LABELS[other])
-        raise RowRefused(f"unknown {task} label {str(value)[:40]!r}: write {positive} or {negative}{next(named, '')}")
+        hint = next(
+            (f"; for a label of the {other}, add --task {other}" for other in TASKS if word in LABELS[other]), ""
+        )
+        raise RowRefused(f"unknown {task} label {str(value)[:40]!r}: write {positive} or {negative}{hint}")
     return known[word]
 
 
-def _words(task: Task) -> Mapping[str, str]:
-    return COMPLETION if task == "completion" else HARM
-
-
-def known_labels(values: Mapping[Task, Any]) -> dict[Task, str]:
-    """The labels that are there; null and empty are no label. Raises RowRefused for an unknown one."""
-    return {task: label(value, task) for task, value in values.items() if value is not None and value != ""}
+def known_labels(**values: Any) -> dict[Task, str]:
+    """Return the labels by task, without null and empty ones. Raises RowRefused for an unknown label."""
+    return {task: label(values[task], task) for task in TASKS if values.get(task) not in (None, "")}
 
 
 def word(record: Record, column: str) -> str | None:
-    """The text in a column, or None where there is none."""
+    """Return the text in a column, or None."""
     value = record.get(column)
     return value if isinstance(value, str) and value else None
 
 
 def plain(column: str) -> str:
-    """A column's name without what does not count."""
+    """Return a column's name without case and outer spaces."""
     return column.strip().casefold()
 
 
 def text_column(sample: Record) -> str | None:
-    """The column with the prompt, as the record spells it; None where there is none."""
+    """Return the column with the prompt, as the record spells it, or None."""
     exact = next((name for name in TEXT_COLUMNS if name in sample), None)
-    return exact or next((found for name in TEXT_COLUMNS if (found := _spelt(name, sample)) is not None), None)
+    return exact or next((found for name in TEXT_COLUMNS if (found := _spelling(name, sample)) is not None), None)
 
 
-def _spelt(name: str, sample: Record) -> str | None:
-    """How a record spells the name of a column; None where it has none such."""
+def _spelling(name: str, sample: Record) -> str | None:
+    """Return the name of a column as the record spells it, or None."""
     return name if name in sample else next((column for column in sample if plain(column) == name), None)
 
 
 def columns_format(task: Task, sample: Record) -> Format:
-    """The plain case: a text column, perhaps `response`, and perhaps `label`, which speaks about `task`.
+    """Return the plain format: a text column and optionally `response`, `source`, `policy`, and `label` for `task`.
 
-    What the first record `sample` has decides which columns every row must have, and how they are spelt: case and
-    spaces around a name do not count.
+    The first record `sample` decides which columns every row must have and how they are spelled: case and spaces around
+    a name are ignored.
     """
     prompt = text_column(sample) or TEXT_COLUMNS[0]
-    named = {name: _spelt(name, sample) or name for name in ("label", "response", "source", "policy")}
-    labelled = named["label"] in sample
+    named = {name: _spelling(name, sample) or name for name in ("label", "response", "source", "policy")}
     in_label, in_response, in_source, in_policy = named.values()
-    needed = frozenset((prompt, named["label"])) if labelled else frozenset((prompt,))
     unread = [column for column in sample if column not in (prompt, *named.values(), "id")]
     listed = ", ".join(" ".join(column.split()) for column in unread[:_MOST_LISTED])
     more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
-    note = f"columns that are not read: {listed}{more}" if unread else ""
-    # One mapping for each word: a million rows need no million of them.
-    ready: dict[str, Mapping[Task, str]] = {written: {task: known} for written, known in _words(task).items()}
+    # One mapping for each word: a million rows do not need a million of them.
+    ready: dict[str, Mapping[Task, str]] = {written: {task: known} for written, known in WORDS[task].items()}
 
     def read(record: Record) -> Content:
         labels = NO_LABELS
@@ -135,15 +157,16 @@ def columns_format(task: Task, sample: Record) -> Format:
         policy = word(record, in_policy) if in_policy in record else None
         return Content(record[prompt], record.get(in_response), labels, source, policy)
 
-    return Format("columns", needed, read, note=note, ids=True)
+    columns = frozenset((prompt, in_label) if in_label in sample else (prompt,))
+    return Format("columns", columns, read, note=f"ignored columns: {listed}{more}" if unread else "", ids=True)
 
 
 def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
-    """Columns as the mapping names them: {"prompt": "question", "response_label": "harmful?"}.
+    """Return the format of a mapping from keys to columns: {"prompt": "question", "response_label": "harmful?"}.
 
-    Keys are prompt, response, source, policy, label (which speaks about `task`) and request_label, completion_label,
-    response_label. A value that begins with "=" is not a column but the same word for every row. A null or empty
-    `label` refuses the row; one of the other three is no label for its task.
+    Keys are prompt, response, source, policy, label (for `task`) and request_label, completion_label, response_label.
+    A value that begins with "=" is not a column but the same word for every row. A null or empty `label` refuses the
+    row; the other three are then no label for their task.
     """
 
     def value(record: Record, key: str) -> Any:
@@ -153,16 +176,10 @@ def mapped_format(mapping: Mapping[str, str], task: Task) -> Format:
     def read(record: Record) -> Content:
         if missing := [column for column in mapping.values() if not column.startswith("=") and column not in record]:
             raise BadRow(f"no column {missing[0]!r}, which the mapping names")
-        labels = known_labels({one: value(record, f"{one}_label") for one in TASKS})
+        labels = known_labels(**{task: value(record, f"{task}_label") for task in TASKS})
         if "label" in mapping:
             labels[task] = label(value(record, "label"), task)
-        source, policy = value(record, "source"), value(record, "policy")
-        return Content(
-            value(record, "prompt"),
-            value(record, "response"),
-            labels,
-            source if isinstance(source, str) else None,
-            policy if isinstance(policy, str) else None,
-        )
+        source, policy = (text if isinstance(text := value(record, key), str) else None for key in ("source", "policy"))
+        return Content(value(record, "prompt"), value(record, "response"), labels, source, policy)
 
     return Format("mapped columns", frozenset(), read, ids=True)

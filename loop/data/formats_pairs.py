@@ -1,52 +1,43 @@
-"""Known sets of prompts with responses: whose harm, and whose refusal, each label is about."""
+"""Known sets of prompts with responses. The readers know whether a label is about the prompt or the response."""
 
 from collections import Counter
 from typing import Any
 
-from wizloop.loop.data.containers import Record, RowRefused
-from wizloop.loop.data.formats import Content, Format, known_labels, label, word
+from wizloop.loop.data.formats import UNHARMFUL, Content, Format, columns, known_labels, label, word
+from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
-WILDGUARD_COLUMNS = frozenset(
-    ("prompt", "response", "prompt_harm_label", "response_refusal_label", "response_harm_label")
-)
+WILDGUARD_COLUMNS = columns("prompt response prompt_harm_label response_refusal_label response_harm_label")
 AEGIS_VOTES = tuple(f"labels_{number}" for number in range(5))
 
 
 def _wildguard(record: Record) -> Content:
     labels = known_labels(
-        {
-            "request": record["prompt_harm_label"],
-            "completion": record["response_refusal_label"],
-            "response": record["response_harm_label"],
-        }
+        request=record["prompt_harm_label"],
+        completion=record["response_refusal_label"],
+        response=record["response_harm_label"],
     )
     return Content(record["prompt"], record["response"], labels, policy=word(record, "subcategory"))
 
 
 def _beavertails(record: Record) -> Content:
-    safe = _truth(record["is_safe"], "is_safe")
     kinds = record.get("category")
     policy = next((name for name, true in kinds.items() if true is True), None) if isinstance(kinds, dict) else None
-    return Content(record["prompt"], record["response"], {"response": _harm(not safe)}, policy=policy)
+    return Content(record["prompt"], record["response"], {"response": _unsafe(record, "is_safe")}, policy=policy)
 
 
 def _safe_rlhf(record: Record) -> list[Content]:
     return [
-        Content(
-            record["prompt"],
-            record[f"response_{one}"],
-            {"response": _harm(not _truth(record[f"is_response_{one}_safe"], f"is_response_{one}_safe"))},
-        )
-        for one in (0, 1)
+        Content(record["prompt"], record[f"response_{at}"], {"response": _unsafe(record, f"is_response_{at}_safe")})
+        for at in (0, 1)
     ]
 
 
 def _aegis(record: Record) -> Content:
-    """Aegis 1.0: the annotators' majority; "Safe" is unharmful, all else harmful, ties go to the first given."""
+    """Read Aegis 1.0: the annotators' majority; "Safe" is unharmful, all else harmful, ties go to the first vote."""
     kind = record["text_type"]
     if kind != "user_message":
-        raise RowRefused(f"a {str(kind)[:40]!r} without the prompt that it belongs to")
+        raise RowRefused(f"a {str(kind)[:40]!r} without its prompt")
     votes = [record[name] for name in AEGIS_VOTES if isinstance(record.get(name), str) and record[name]]
     if not votes:
         raise RowRefused("no request label: nobody annotated it")
@@ -55,22 +46,20 @@ def _aegis(record: Record) -> Content:
 
 def _aegis_2(record: Record) -> Content:
     response = record["response"] or None
-    labels = known_labels(
-        {"request": record["prompt_label"], "response": record["response_label"] if response else None}
-    )
+    labels = known_labels(request=record["prompt_label"], response=record["response_label"] if response else None)
     return Content(record["prompt"], response, labels, policy=word(record, "violated_categories"))
 
 
 def _xstest_completion(record: Record) -> Content:
-    # Contrasts are the unsafe twins of the safe kinds. A partial refusal is neither of our two labels.
+    # Contrasts are the unsafe twins of the safe types. A partial refusal is neither of our two labels.
     request = "harmful" if str(record["type"]).startswith("contrast") else "unharmful"
     final = record["final_label"]
-    labels = known_labels({"request": request, "completion": None if final == "3_partial_refusal" else final})
+    labels = known_labels(request=request, completion=None if final == "3_partial_refusal" else final)
     return Content(record["prompt"], record["completion"], labels)
 
 
 def _xstest_response(record: Record) -> Content:
-    """The two response sets have the same columns: the label's own words say which one it is."""
+    """Read one of two response sets with the same columns: the label's words show which one it is."""
     task: Task = "completion" if record["label"] in LABELS["completion"] else "response"
     kind = record["prompt_type"]
     if kind not in ("prompt_harmful", "prompt_safe"):
@@ -83,14 +72,14 @@ def _jailbreakbench(record: Record) -> Content:
     if not record["prompt"]:
         raise RowRefused("the attack found no prompt")
     response = record["response"] or None
-    labels: dict[Task, str] = {"request": "harmful"}
-    if response is not None:
-        labels["response"] = _harm(_truth(record["jailbroken"], "jailbroken"))
-    return Content(record["prompt"], response, labels, policy=word(record, "category"))
+    harm = None if response is None else _harm(_truth(record["jailbroken"], "jailbroken"))
+    return Content(
+        record["prompt"], response, known_labels(request="harmful", response=harm), policy=word(record, "category")
+    )
 
 
 def _do_not_answer(record: Record) -> list[Content]:
-    """One sample for each model that was asked; a question without any is a prompt alone."""
+    """Return one sample for each model's response; a question without responses is a prompt alone."""
     models = [name.removesuffix("_response") for name in record if name.endswith("_response")]
     policy = word(record, "risk_area")
     if not models:
@@ -105,23 +94,21 @@ def _do_not_answer_labels(record: Record, model: str) -> dict[Task, str]:
     # Of the six actions 0 refuses and 5 follows the instruction; 1 to 4 are neither.
     action = {"0": "refusal", "5": "compliance"}.get(str(record.get(f"{model}_action")))
     harm = record.get(f"{model}_harmful")
-    return known_labels({"request": "harmful", "completion": action, "response": harm})
+    return known_labels(request="harmful", completion=action, response=harm)
 
 
 def _do_not_answer_review(record: Record) -> Content:
-    # The reviewer numbers its classes otherwise: 6 follows the instruction.
+    # The reviews number the classes differently: 6 follows the instruction.
     action = {"0": "refusal", "6": "compliance"}.get(str(record["action"]))
-    return Content(record["question"], record["response"], known_labels({"request": "harmful", "completion": action}))
+    return Content(record["question"], record["response"], known_labels(request="harmful", completion=action))
 
 
 def _refusal_direction(record: Record) -> Content:
-    # A substring match for refusals: 1 is a response that holds none.
+    # A substring match for refusals: 1 is a response without one.
     refused = {"0": "refusal", "1": "compliance"}.get(str(record["is_jailbreak_substring_matching"]))
     category = word(record, "category")
     request = "harmful" if category else "unharmful"
-    labels = known_labels(
-        {"request": request, "completion": refused, "response": record.get("is_jailbreak_llamaguard2")}
-    )
+    labels = known_labels(request=request, completion=refused, response=record.get("is_jailbreak_llamaguard2"))
     return Content(record["prompt"], record["response"], labels, policy=category)
 
 
@@ -133,26 +120,23 @@ def _star(record: Record) -> Content:
 
 
 def _hh(record: Record) -> Content:
-    """The first turn and its answer. Which dialogue was preferred is no label of ours."""
+    """Read the first turn and its answer. The preference between the dialogues is not one of our labels."""
     dialogue = record["chosen"]
     if not isinstance(dialogue, str) or not dialogue.startswith("\n\nHuman: ") or "\n\nAssistant:" not in dialogue:
-        raise RowRefused("the column chosen is no dialogue of Human and Assistant")
+        raise RowRefused("the column chosen is not a dialogue of Human and Assistant")
     prompt, _, rest = dialogue.removeprefix("\n\nHuman: ").partition("\n\nAssistant:")
     return Content(prompt, rest.partition("\n\nHuman:")[0].strip() or None)
 
 
 def _coconot_preferences(record: Record) -> list[Content]:
-    """Of two answers to a prompt that only looks harmful the chosen one complies; the rejected one is just worse."""
-    prompt, policy = record["prompt"], word(record, "subcategory")
-    labelled: tuple[tuple[str, dict[Task, str]], ...] = (
-        ("chosen", {"request": "unharmful", "completion": "compliance"}),
-        ("rejected", {"request": "unharmful"}),
-    )
-    return [Content(prompt, record[column], labels, policy=policy) for column, labels in labelled]
+    """Read two answers to a prompt that only looks harmful: the chosen one complies; the rejected one is just worse."""
+    labels = {"chosen": known_labels(request="unharmful", completion="compliance"), "rejected": UNHARMFUL}
+    policy = word(record, "subcategory")
+    return [Content(record["prompt"], record[column], labels[column], policy=policy) for column in labels]
 
 
 def _dices(record: Record) -> Content:
-    # The data answer "is there harm?": Yes is harmful, whatever the file's own prompt asks.
+    # The annotation answers "is there harm?": Yes is harmful, whatever the file's own prompt asks.
     turn, vote = record["instance"], record["annotations"]["safety"].get("majority_human")
     if vote not in ("Yes", "No", "Unsure"):
         raise RowRefused(f"unknown response label {str(vote)[:40]!r}: Yes, No and Unsure are known")
@@ -169,8 +153,12 @@ def _harm(true: bool) -> str:
     return "harmful" if true else "unharmful"
 
 
+def _unsafe(record: Record, column: str) -> str:
+    return _harm(not _truth(record[column], column))
+
+
 def _truth(value: Any, column: str) -> bool:
-    """True or False, however it is written. Raises RowRefused."""
+    """Parse true or false in any spelling. Raises RowRefused."""
     known = {"true": True, "1": True, "false": False, "0": False}
     written = str(value).casefold()
     if not isinstance(value, bool | int | str) or written not in known:
@@ -180,33 +168,25 @@ def _truth(value: Any, column: str) -> bool:
 
 PAIR_SETS: tuple[Format, ...] = (
     Format("wildguardmix", WILDGUARD_COLUMNS, _wildguard),
-    Format("beavertails", frozenset(("prompt", "response", "is_safe")), _beavertails),
+    Format("beavertails", columns("prompt response is_safe"), _beavertails),
+    Format("saferlhf", columns("prompt response_0 response_1 is_response_0_safe is_response_1_safe"), _safe_rlhf),
+    Format("aegis", columns("text text_type labels_0"), _aegis),
+    Format("aegis 2", columns("prompt response prompt_label response_label"), _aegis_2),
+    Format("xstest completions", columns("prompt completion type final_label"), _xstest_completion),
+    Format("xstest responses", columns("prompt response label prompt_type"), _xstest_response),
+    Format("jailbreakbench artifacts", columns("goal prompt response jailbroken"), _jailbreakbench),
+    Format("do-not-answer", columns("question risk_area"), _do_not_answer),
+    Format("do-not-answer reviews", columns("question response action action_review"), _do_not_answer_review),
     Format(
-        "saferlhf",
-        frozenset(("prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe")),
-        _safe_rlhf,
+        "refusal direction", columns("prompt response is_jailbreak_substring_matching category"), _refusal_direction
     ),
-    Format("aegis", frozenset(("text", "text_type", "labels_0")), _aegis),
-    Format("aegis 2", frozenset(("prompt", "response", "prompt_label", "response_label")), _aegis_2),
-    Format("xstest completions", frozenset(("prompt", "completion", "type", "final_label")), _xstest_completion),
-    Format("xstest responses", frozenset(("prompt", "response", "label", "prompt_type")), _xstest_response),
-    Format("jailbreakbench artifacts", frozenset(("goal", "prompt", "response", "jailbroken")), _jailbreakbench),
-    Format("do-not-answer", frozenset(("question", "risk_area")), _do_not_answer),
-    Format(
-        "do-not-answer reviews", frozenset(("question", "response", "action", "action_review")), _do_not_answer_review
-    ),
-    Format(
-        "refusal direction",
-        frozenset(("prompt", "response", "is_jailbreak_substring_matching", "category")),
-        _refusal_direction,
-    ),
-    Format("star-1", frozenset(("question", "response", "category", "score")), _star),
-    Format("hh-rlhf", frozenset(("chosen", "rejected")), _hh, lambda record, _name: "prompt" not in record),
+    Format("star-1", columns("question response category score"), _star),
+    Format("hh-rlhf", columns("chosen rejected"), _hh, lambda record, _name: "prompt" not in record),
     Format(
         "coconot preferences",
-        frozenset(("category", "subcategory", "prompt", "chosen", "rejected")),
+        columns("category subcategory prompt chosen rejected"),
         _coconot_preferences,
-        note="that a chosen answer complies follows from how the set was made",
+        note="the label of a chosen answer, compliance, follows from how the set was made",
     ),
-    Format("dices", frozenset(("instance", "annotations")), _dices, _is_dialogue),
+    Format("dices", columns("instance annotations"), _dices, _is_dialogue),
 )

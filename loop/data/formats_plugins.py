@@ -1,24 +1,24 @@
-"""Import formats of other packages, as formats of ours. See `wizloop.plugins`."""
+"""Wrap import formats of other packages as formats of ours. See `wizloop.plugins`."""
 
 from collections.abc import Callable
 from functools import partial
 
 from wizloop import plugins
-from wizloop.loop.data.containers import BadRow, ImportRefused, Record, RowRefused
 from wizloop.loop.data.formats import Content, Format, known_labels
+from wizloop.loop.data.records import BadRow, ImportRefused, Record, RowRefused
 from wizloop.loop.words import TASKS, Task
 
 Taken = Callable[[str], bool]
-"""Return whether a name means a built-in format."""
+"""Returns whether a name means a built-in format."""
 
 
 def every(taken: Taken) -> list[Format]:
-    """Return all installed formats by name. Raises ImportRefused for one that cannot be used: it might be meant."""
+    """Return all installed formats by name. Raises ImportRefused if one cannot be used: the file may need it."""
     return [_format(name, taken) for name in plugins.installed("format")]
 
 
 def named(name: str, taken: Taken) -> Format | None:
-    """Return an installed format; None where none has this name. Raises ImportRefused where it cannot be used."""
+    """Return an installed format, or None if none has this name. Raises ImportRefused if it cannot be used."""
     return _format(name, taken) if name in plugins.installed("format") else None
 
 
@@ -39,7 +39,7 @@ def _recognises(name: str, plugin: plugins.ImportFormat, record: Record, file_na
 
 
 def _read(name: str, plugin: plugins.ImportFormat, record: Record) -> Content | list[Content]:
-    """Raises RowRefused for a record that the plugin refuses, BadRow for one that it cannot read."""
+    """Read a record. Raises RowRefused if the plugin refuses it, BadRow if it cannot read it."""
     try:
         rows = plugin.read(record)
         return _content(rows) if isinstance(rows, plugins.Row) else [_content(row) for row in rows]
@@ -53,4 +53,4 @@ def _content(row: plugins.Row) -> Content:
     labels: dict[Task, str] = {task: row.labels[task] for task in TASKS if task in row.labels}
     if unknown := set(row.labels) - set(labels):
         raise RowRefused(f"a label of {min(unknown)!r}: a task is one of {', '.join(TASKS)}")
-    return Content(row.prompt, row.response, known_labels(labels), row.source, row.policy)
+    return Content(row.prompt, row.response, known_labels(**labels), row.source, row.policy)

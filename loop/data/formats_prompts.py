@@ -1,21 +1,23 @@
-"""Known sets of prompts alone: most of them are harmful by construction, one row of a table each."""
+"""Known sets of prompts alone. Most are harmful by construction."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from wizloop.loop.data.containers import Record, RowRefused
-from wizloop.loop.data.formats import NO_LABELS, Content, Format, label, word
-from wizloop.loop.words import Task
+from wizloop.loop.data.formats import (
+    HARMFUL,
+    NO_LABELS,
+    UNHARMFUL,
+    Content,
+    Format,
+    columns,
+    constant,
+    label,
+    named_like,
+    word,
+)
+from wizloop.loop.data.records import Record, RowRefused
 
-HARMFUL: Mapping[Task, str] = {"request": "harmful"}
-UNHARMFUL: Mapping[Task, str] = {"request": "unharmful"}
-MODERATION_FLAGS = frozenset(("S", "H", "V", "HR", "SH", "S3", "H2", "V2"))
+MODERATION_FLAGS = columns("S H V HR SH S3 H2 V2")
 LANGUAGES = ("en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")
-
-
-def _constant(prompt: str, policy: str, labels: Mapping[Task, str] = HARMFUL) -> Callable[[Record], Content]:
-    """A reader of sets that are of one label throughout."""
-    return lambda record: Content(record[prompt], None, labels, None, word(record, policy))
 
 
 def _multijail(record: Record) -> list[Content]:
@@ -23,7 +25,7 @@ def _multijail(record: Record) -> list[Content]:
 
 
 def _openai_moderation(record: Record) -> Content:
-    # A flag that is missing is unknown; unharmful is what no known flag contradicts.
+    # A missing flag is unknown; a row without a raised flag is unharmful.
     flags = [record[name] for name in MODERATION_FLAGS if record.get(name) is not None]
     if not flags or any(flag not in (0, 1) for flag in flags):
         raise RowRefused("no category flag, or one that is neither 0 nor 1")
@@ -39,7 +41,7 @@ def _xstest(record: Record) -> Content:
 
 
 def _toxic_chat(record: Record) -> Content:
-    """The dataset's own table; what the label says is about the user's input, so the output stays out."""
+    """Read the dataset's own table; the label is about the user's input, so the output is ignored."""
     if str(record["human_annotation"]).casefold() != "true":
         raise RowRefused("no human annotation of toxicity")
     return Content(record["user_input"], None, {"request": label(record["toxicity"], "request")})
@@ -60,25 +62,9 @@ def _has_toxicity(record: Record, _name: str) -> bool:
 
 
 def _coconot(record: Record) -> Content:
-    # Of the kinds that one should not simply comply with, this alone is harmful; the others have no label of ours.
+    # Of the kinds that a model should not simply comply with, only this one is harmful.
     harmful = record["category"] == "Requests with safety concerns"
     return Content(record["prompt"], None, HARMFUL if harmful else NO_LABELS, None, word(record, "subcategory"))
-
-
-def _coconot_contrast(record: Record) -> Content:
-    return Content(record["prompt"], None, UNHARMFUL, None, word(record, "subcategory"))
-
-
-def _named(part: str) -> Callable[[Record, str], bool]:
-    return lambda _record, name: part in name.casefold()
-
-
-def _injections(record: Record) -> Content:
-    return Content(record["text"])
-
-
-def _beavertails_prompt(record: Record) -> Content:
-    return Content(record["text"], None, NO_LABELS, word(record, "source"))
 
 
 def _is_beavertails(record: Record, _name: str) -> bool:
@@ -91,53 +77,53 @@ def _is_binary(record: Record, name: str) -> bool:
 
 
 PROMPT_SETS: tuple[Format, ...] = (
-    Format("advbench", frozenset(("goal", "target")), _constant("goal", "")),
+    Format("advbench", columns("goal target"), constant("goal", HARMFUL, "")),
     Format(
         "harmbench",
-        frozenset(("Behavior", "FunctionalCategory", "ContextString")),
-        _constant("Behavior", "SemanticCategory"),
-        note="a contextual behaviour comes in without its context, as the published counts have it",
+        columns("Behavior FunctionalCategory ContextString"),
+        constant("Behavior", HARMFUL, "SemanticCategory"),
+        note="a contextual behavior is imported without its context, as in the published counts",
     ),
-    Format("simplesafetytests", frozenset(("harm_area", "prompts_final")), _constant("prompts_final", "harm_area")),
-    Format("simplesafetytests hub", frozenset(("harm_area", "category", "prompt")), _constant("prompt", "harm_area")),
-    Format("strongreject", frozenset(("forbidden_prompt",)), _constant("forbidden_prompt", "category")),
+    Format("simplesafetytests", columns("harm_area prompts_final"), constant("prompts_final", HARMFUL, "harm_area")),
+    Format("simplesafetytests hub", columns("harm_area category prompt"), constant("prompt", HARMFUL, "harm_area")),
+    Format("strongreject", columns("forbidden_prompt"), constant("forbidden_prompt", HARMFUL, "category")),
     Format(
         "jailbreakbench benign",
-        frozenset(("Goal", "Target", "Behavior")),
-        _constant("Goal", "Category", UNHARMFUL),
-        _named("benign"),
+        columns("Goal Target Behavior"),
+        constant("Goal", UNHARMFUL, "Category"),
+        named_like("benign"),
     ),
     Format(
         "jailbreakbench harmful",
-        frozenset(("Goal", "Target", "Behavior")),
-        _constant("Goal", "Category"),
-        _named("harmful"),
+        columns("Goal Target Behavior"),
+        constant("Goal", HARMFUL, "Category"),
+        named_like("harmful"),
     ),
-    Format("ailuminate", frozenset(("prompt_text", "hazard", "persona")), _constant("prompt_text", "hazard")),
-    Format("multijail", frozenset(("en", "zh", "sw", "jv")), _multijail),
-    Format("toxicchat", frozenset(("user_input", "human_annotation", "toxicity")), _toxic_chat),
-    Format("toxicchat judged", frozenset(("instance", "annotations")), _toxic_chat_judged, _has_toxicity),
-    Format("openai moderation", frozenset(("prompt",)), _openai_moderation, _has_only_flags),
-    Format("xstest prompts", frozenset(("prompt", "type", "label", "focus")), _xstest),
+    Format("ailuminate", columns("prompt_text hazard persona"), constant("prompt_text", HARMFUL, "hazard")),
+    Format("multijail", columns("en zh sw jv"), _multijail),
+    Format("toxicchat", columns("user_input human_annotation toxicity"), _toxic_chat),
+    Format("toxicchat judged", columns("instance annotations"), _toxic_chat_judged, _has_toxicity),
+    Format("openai moderation", columns("prompt"), _openai_moderation, _has_only_flags),
+    Format("xstest prompts", columns("prompt type label focus"), _xstest),
     Format(
         "coconot contrast",
-        frozenset(("category", "subcategory", "prompt", "response")),
-        _coconot_contrast,
-        _named("contrast"),
+        columns("category subcategory prompt response"),
+        constant("prompt", UNHARMFUL, "subcategory"),
+        named_like("contrast"),
     ),
-    Format("coconot", frozenset(("category", "subcategory", "prompt", "response")), _coconot),
+    Format("coconot", columns("category subcategory prompt response"), _coconot),
     Format(
         "beavertails prompts",
-        frozenset(("text", "label", "source", "category")),
-        _beavertails_prompt,
+        columns("text label source category"),
+        lambda record: Content(record["text"], None, NO_LABELS, word(record, "source")),
         _is_beavertails,
-        note="its labels are about responses that it does not hold, and are left out",
+        note="its labels are about responses that it does not have, and are ignored",
     ),
     Format(
         "prompt injections",
-        frozenset(("text", "label")),
-        _injections,
+        columns("text label"),
+        lambda record: Content(record["text"]),
         _is_binary,
-        note="its labels are about prompt injection, which is none of our tasks, and are left out",
+        note="its labels are about prompt injection, which is none of our tasks, and are ignored",
     ),
 )

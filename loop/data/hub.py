@@ -1,51 +1,50 @@
-"""The rows of a dataset of the Hugging Face hub, or of a local folder laid out as one, read through `datasets`.
+"""Read a dataset of the Hugging Face hub, or a local folder laid out as one, with `datasets`.
 
-Rows come one at a time and no code of the dataset is run. What columns mean is the matter of `formats`.
+Rows are streamed, and no code of the dataset is run. What columns mean is up to `formats`.
 """
 
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop.data.containers import BadRow, ImportRefused, Numbered
+from wizloop.loop.data.records import BadRow, ImportRefused, NumberedRecords
 from wizloop.recipes.sections import Data
 
 
-def is_far(data: Data) -> bool:
-    """Whether a source lies behind a network: a dataset of the hub, and no local folder."""
-    return data.hub_split is not None and not Path(_parts(data.path)[0]).is_dir()
+def is_remote(data: Data) -> bool:
+    """Return whether a source needs the network: a dataset of the hub that is not a local folder."""
+    return data.hub_split is not None and not Path(_name_and_config(data.path)[0]).is_dir()
 
 
-def name(asked: str) -> str:
-    """The dataset's own name, without its owner and its config."""
-    return _parts(asked)[0].rstrip("/").rpartition("/")[2]
+def dataset_name(path: str) -> str:
+    """Return the dataset's own name, without its owner and its config."""
+    return _name_and_config(path)[0].rstrip("/").rpartition("/")[2]
 
 
-def records(asked: str, split: str) -> Numbered:
-    """The rows of the split with their numbers, from 1; `asked` is NAME or NAME:config.
+def read_records(path: str, split: str) -> NumberedRecords:
+    """Yield the rows of a split with their numbers, from 1; `path` is NAME or NAME:config.
 
-    A column of class numbers comes as the classes' names. Raises ImportRefused.
+    Class numbers are replaced by the class names. Raises ImportRefused.
     """
     import datasets
     from datasets.exceptions import DatasetsError
 
-    _quiet()
-    dataset, config = _parts(asked)
+    _silence_libraries()
+    name, config = _name_and_config(path)
     try:
-        rows = datasets.load_dataset(dataset, config, split=split, streaming=True)
-        named = _class_names(rows.features)
+        rows = datasets.load_dataset(name, config, split=split, streaming=True)
+        classes = {column: list(kind.names) for column, kind in (rows.features or {}).items() if hasattr(kind, "names")}
         for number, row in enumerate(rows, start=1):
-            yield number, _named(row, named)
+            yield number, _with_class_names(row, classes)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        # What a person would write in Python is of no use here.
-        told = " ".join(str(error).partition("Example of usage")[0].split())[:200].rstrip(".")
+        # Python examples are of no use in a message of ours.
+        reason = " ".join(str(error).partition("Example of usage")[0].split())[:200].rstrip(".")
         raise ImportRefused(
-            f"{asked}: its split {split!r} cannot be read: {told}; check name, config (NAME:CONFIG) and split, and the "
-            "network"
+            f"{path}: its split {split!r} cannot be read: {reason}; check name, config (NAME:CONFIG), split and network"
         ) from None
 
 
-def _quiet() -> None:
-    """Both libraries write names and paths of the dataset to the terminal as they are; what matters is in the error."""
+def _silence_libraries() -> None:
+    """Stop both libraries from printing a dataset's names and paths unescaped; the error has what matters."""
     from logging import CRITICAL
 
     import datasets
@@ -55,22 +54,17 @@ def _quiet() -> None:
     huggingface_hub.utils.logging.set_verbosity(CRITICAL)
 
 
-def _parts(asked: str) -> tuple[str, str | None]:
-    dataset, colon, config = asked.rpartition(":")
-    return (dataset, config) if colon else (asked, None)
+def _name_and_config(path: str) -> tuple[str, str | None]:
+    name, colon, config = path.rpartition(":")
+    return (name, config) if colon else (path, None)
 
 
-def _class_names(features: Any) -> dict[str, list[str]]:
-    known = {} if features is None else dict(features)
-    return {column: list(kind.names) for column, kind in known.items() if hasattr(kind, "names")}
-
-
-def _named(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any] | BadRow:
-    """The row with names for class numbers; -1, which stands for no class, is no label."""
-    found = dict(row)
+def _with_class_names(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any] | BadRow:
+    """Return the row with names for class numbers; -1 means no class and becomes None."""
+    named = dict(row)
     for column, names in classes.items():
-        value = found.get(column)
+        value = named.get(column)
         if value is not None and not -1 <= value < len(names):
             return BadRow(f"the column {column!r} holds the class {value}, of {len(names)}")
-        found[column] = None if value in (None, -1) else names[value]
-    return found
+        named[column] = None if value in (None, -1) else names[value]
+    return named

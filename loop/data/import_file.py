@@ -1,85 +1,127 @@
-"""One file brought in: read, checked and hashed to its end first, and only then written.
+"""Import one file: first read, check and hash all of it, and only then write.
 
-A file that cannot be used leaves no trace. In between the rows wait in a spool on disk, so that a million of them take
-no memory and hold nobody up.
+A file that cannot be used leaves no trace. In between, the rows are in a spool on disk, so that a million of them need
+no memory and block nobody.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wizloop.loop.data import leaks
-from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.import_report import RowsRefused, Taken, bad_rows
-from wizloop.loop.data.importing import Asked, read_rows, stream_samples
-from wizloop.loop.data.sample_rows import Reading, SampleRow, Where
+from wizloop.loop.data.records import ImportRefused
+from wizloop.loop.data.sample_reader import SampleStream, stream_samples
+from wizloop.loop.data.sample_rows import Refused, SampleRow
 from wizloop.recipes.sections import Data
 from wizloop.store import bulk_import, samples
 from wizloop.store.db import Connection, Store
 from wizloop.store.spool import Spool
 
-PIECE = 1000
-"""Rows that are checked together."""
+BATCH_ROWS = 1000
+"""Rows checked together."""
 
 Progress = Callable[[int], None]
 
 
+@dataclass
+class ImportReport:
+    """Counts of a file's rows: accepted + duplicates + conflicts + refused + withheld = rows, unless `sample` draws."""
+
+    rows: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    elsewhere: int = 0
+    """Duplicates of a text in another split."""
+    withheld: int = 0
+    """Good rows of a file that is refused for its bad ones."""
+    refused: list[Refused] = field(default_factory=list)
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    format: str = ""
+    note: str = ""
+    """What a user should know about such a file."""
+
+    @property
+    def bad(self) -> list[Refused]:
+        """The refused rows that are malformed, not merely of no use."""
+        return [row for row in self.refused if row.bad]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `wizloop import --json` prints it."""
+        return {**vars(self), "refused": [row._asdict() for row in self.refused]}
+
+    def count(self, added: samples.Added) -> None:
+        """Add the counts of a batch of its rows."""
+        self.accepted += added.added
+        self.duplicates += added.duplicates
+        self.conflicts += added.conflicts
+        self.elsewhere += added.elsewhere
+
+
+class RowsRefused(ImportRefused):
+    """A file was read to its end, and none of it is imported because of its rows."""
+
+    def __init__(self, message: str, report: ImportReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 @dataclass(frozen=True)
 class Checked:
-    """A file that was read to its end; close its spool when it is written."""
+    """A file that was read to its end. Close its spool once it is written."""
 
     spool: Spool
-    taken: Taken
+    report: ImportReport
     chosen: frozenset[int] | None
-    """The places of the rows to take; None takes all."""
+    """Positions of the rows to import; None imports all."""
     heads: bulk_import.Heads
-    """Of all rows in the spool."""
+    """Heads of all rows in the spool."""
 
     @property
     def count(self) -> int:
-        """Rows to write."""
+        """Number of rows to write."""
         return self.spool.count if self.chosen is None else len(self.chosen)
 
-    def pieces(self) -> Iterator[Sequence[samples.Kept]]:
-        """The rows to write, in the file's order."""
+    def batches(self) -> Iterator[Sequence[samples.Kept]]:
+        """Yield the rows to write, in the file's order."""
         at = 0
-        for piece in self.spool.pieces():
+        for batch in self.spool.pieces():
             if self.chosen is None:
-                yield piece
-            elif wanted := [row for place, row in enumerate(piece, start=at) if place in self.chosen]:
+                yield batch
+            elif wanted := [row for place, row in enumerate(batch, start=at) if place in self.chosen]:
                 yield wanted
-            at += len(piece)
+            at += len(batch)
 
     def heads_to_write(self) -> bulk_import.Heads:
-        """The heads of the rows that `pieces` gives."""
+        """Return the heads of the rows that `batches` yields."""
         return self.heads if self.chosen is None else self.heads[sorted(self.chosen)]
 
 
 def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
-    """Read and hash a file as a recipe's [[data]] names it, to its end.
+    """Read and hash a file as a recipe's [[data]] describes it.
 
-    Raises ImportRefused, and of these RowsRefused where no row is of use, or a bad one is not to be left out.
+    Raises ImportRefused; its subclass RowsRefused if no row is of use, or if there are bad rows and no `skip_bad`.
     """
-    reading = opened(data)
+    stream = stream_samples(data)
     spool = Spool()
     try:
-        taken = Taken(format=reading.format, note=reading.note)
-        labels, heads = _fill(spool, reading, data, taken, progress)
-        if (why := _refusal(data, taken, spool.count)) is not None:
-            taken.withheld = spool.count
-            raise RowsRefused(why, taken)
+        report = ImportReport(format=stream.format, note=stream.note)
+        labels, heads = _fill(spool, stream, data, report, progress)
+        if (reason := _refusal(data, report, spool.count)) is not None:
+            report.withheld = spool.count
+            raise RowsRefused(reason, report)
         chosen = None
         if data.sample is not None:
-            chosen = _drawn(heads, data.sample, rng)
-            kinds = Checked(spool, taken, chosen, heads).pieces()
-            labels = Counter(samples.kind_of(row) for piece in kinds for row in piece)
-        taken.labels = _counted(labels)
-        return Checked(spool, taken, chosen, heads)
+            chosen = _draw(heads, data.sample, rng)
+            drawn = Checked(spool, report, chosen, heads).batches()
+            labels = Counter(samples.kind_of(row) for batch in drawn for row in batch)
+        report.labels = _label_counts(labels)
+        return Checked(spool, report, chosen, heads)
     except BaseException:
         spool.close()
         raise
@@ -88,110 +130,93 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
 def write(
     store: Store, checked: Checked, now: datetime, *, keep: bool = True, progress: Progress = lambda _: None
 ) -> None:
-    """Add the rows in one transaction, and undo it again where nothing is to be kept."""
+    """Add the rows in one transaction; roll it back unless `keep`."""
 
-    def pieces() -> Iterator[Sequence[samples.Kept]]:
+    def batches() -> Iterator[Sequence[samples.Kept]]:
         done = 0
-        for piece in checked.pieces():
-            yield piece
-            done += len(piece)
+        for batch in checked.batches():
+            yield batch
+            done += len(batch)
             progress(done)
 
     heads = checked.heads_to_write()
     with store.write() as db:
-        checked.taken.count(bulk_import.add_kept(db, pieces(), heads, now, lambda rows: leaks.settle(db, rows, now)))
+        checked.report.count(bulk_import.add_kept(db, batches(), heads, now, lambda rows: leaks.settle(db, rows, now)))
         if not keep:
             db.rollback()
 
 
-def add(db: Connection, pieces: Iterable[Sequence[samples.Kept]], now: datetime) -> samples.Added:
-    """Add checked rows; of a text that is in another split already, what measures has it."""
-    return samples.add_kept(db, pieces, now, lambda rows: leaks.settle(db, rows, now))
+def add(db: Connection, batches: Iterable[Sequence[samples.Kept]], now: datetime) -> samples.Added:
+    """Add checked rows; a text that another split has already goes to the split that measures."""
+    return samples.add_kept(db, batches, now, lambda rows: leaks.settle(db, rows, now))
 
 
-def opened(data: Data) -> Reading:
-    """The rows of a file as a recipe's [[data]] asks for them, read as they are taken. Raises ImportRefused."""
-    refuse_hidden(data)
-    asked: Asked = {
-        "fmt": data.format,
-        "mapping": data.map or None,
-        "limit": data.limit,
-        "hide_labels": data.hide_labels,
-        "prompts_only": data.prompts_only,
-        "task": data.task,
-    }
-    if data.max_chars is not None or data.half is not None or data.part is not None:
-        asked["where"] = Where(data.max_chars, data.half, data.part)
-    if data.hub_split is None:
-        return stream_samples(Path(data.path), split=data.split, **asked)
-    from wizloop.loop.data import hub
-
-    return read_rows(hub.records(data.path, data.hub_split), data.path, hub.name(data.path), split=data.split, **asked)
+def bad_rows(path: str, bad: Sequence[Refused], rows: int) -> str:
+    """Return why a file of `rows` rows is refused for its bad ones, and what to do."""
+    first = bad[0]
+    those = f"it and {len(bad) - 1:,} more bad rows refuse" if len(bad) > 1 else "this bad row refuses"
+    return (
+        f"{path}: row {first.row}: {first.reason}; {those} the whole file, and none of its {rows:,} rows is imported: "
+        "repair it, or leave bad rows out (--skip-bad, in a recipe skip_bad = true)"
+    )
 
 
-def refuse_hidden(data: Data) -> None:
-    """Raise ImportRefused where a split that measures is to come in without its labels."""
-    if data.hide_labels and data.split in leaks.MEASURED:
-        raise ImportRefused(
-            f"{data.path}: the labels of {data.split} cannot be hidden: it is measured by them (leave out "
-            "--hide-labels, in a recipe hide_labels = true)"
-        )
+def list_refused(refused: Sequence[Refused], most: int = 10) -> list[str]:
+    """Return a line for each of the first rows, with its reason, and one for how many more there are."""
+    more = [f"and {len(refused) - most:,} more"] if len(refused) > most else []
+    return [*(f"row {row.row}: {row.reason}" for row in refused[:most]), *more]
 
 
 def _fill(
-    spool: Spool, reading: Reading, data: Data, taken: Taken, progress: Progress
+    spool: Spool, stream: SampleStream, data: Data, report: ImportReport, progress: Progress
 ) -> tuple[Counter[tuple[str | None, ...]], bulk_import.Heads]:
-    """Put every accepted row into the spool and every other into `taken`.
+    """Put accepted rows into the spool and refused ones into the report.
 
-    How often each kind of label is there, and the heads of the rows in the spool.
+    Returns how often each combination of labels occurs, and the heads of the rows in the spool.
     """
     labels: Counter[tuple[str | None, ...]] = Counter()
     heads = bytearray()
     reasons: dict[str, str] = {}
-    split, benchmark = data.split, data.benchmark if data.split == "test" else None
-    while read := list(islice(reading.rows, PIECE)):
+    benchmark = data.benchmark if data.split == "test" else None
+    while read := list(islice(stream.rows, BATCH_ROWS)):
         kept: list[samples.Kept] = []
         for row in read:
             if isinstance(row, SampleRow):
                 prompt, response, given, source, ref, policy = row
                 known = given.get("request"), given.get("completion"), given.get("response")
-                kept.append(samples.kept(split, prompt, response, benchmark or source, ref, *known, policy))
+                kept.append(samples.kept(data.split, prompt, response, benchmark or source, ref, *known, policy))
             else:
                 # A million rows may be refused for the same reason.
-                taken.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
+                report.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
         labels.update(map(samples.kind_of, kept))
         spool.put(kept)
         heads += bulk_import.heads_of(kept)
-        taken.rows += len(read)
-        progress(taken.rows)
+        report.rows += len(read)
+        progress(report.rows)
     return labels, bulk_import.as_heads(heads)
 
 
-def _refusal(data: Data, taken: Taken, good: int) -> str | None:
-    """Why nothing of a file comes in that has so many good rows; None where it does."""
+def _refusal(data: Data, report: ImportReport, good: int) -> str | None:
+    """Return why none of a file with this many good rows is imported, or None."""
     if good:
-        return None if data.skip_bad or not taken.bad else bad_rows(data.path, taken.bad, taken.rows)
-    first = taken.refused[0] if taken.refused else None
-    why = f"; the first reason is in row {first.row}: {first.reason}" if first else ""
-    note = f" (a file of {taken.format}: {taken.note})" if taken.note else ""
-    return f"{data.path}: no row of it can be used for {data.split}{why}{note}"
+        return None if data.skip_bad or not report.bad else bad_rows(data.path, report.bad, report.rows)
+    first = report.refused[0] if report.refused else None
+    reason = f"; the first reason is in row {first.row}: {first.reason}" if first else ""
+    note = f" (a file of {report.format}: {report.note})" if report.note else ""
+    return f"{data.path}: no row can be used for {data.split}{reason}{note}"
 
 
-def _drawn(heads: bulk_import.Heads, wanted: int, rng: np.random.Generator) -> frozenset[int]:
-    """The places of so many different texts by chance."""
-    different = np.sort(np.unique(heads, return_index=True)[1])
-    return frozenset(different[rng.permutation(len(different))[:wanted]].tolist())
+def _draw(heads: bulk_import.Heads, wanted: int, rng: np.random.Generator) -> frozenset[int]:
+    """Return the positions of `wanted` distinct texts, drawn at random."""
+    distinct = np.sort(np.unique(heads, return_index=True)[1])
+    return frozenset(distinct[rng.permutation(len(distinct))[:wanted]].tolist())
 
 
-def _counted(kinds: Mapping[tuple[str | None, ...], int]) -> dict[str, dict[str, int]]:
-    """How often each label of each task is given; a task without one is left out."""
-    counted: dict[str, dict[str, int]] = {}
-    for at, task in enumerate(samples.LABELS, start=1):
-        labels: Counter[str] = Counter()
-        for kind, n in kinds.items():
-            label = kind[at]
+def _label_counts(kinds: Mapping[tuple[str | None, ...], int]) -> dict[str, dict[str, int]]:
+    """Return how often each label of each task occurs; a task without labels is left out."""
+    counts: dict[str, Counter[str]] = {task: Counter() for task in samples.LABELS}
+    for (_, *labels), n in kinds.items():
+        for task, label in zip(counts, labels, strict=True):
             if label is not None:
-                labels[label] += n
-        if labels:
-            counted[task] = dict(sorted(labels.items()))
-    return counted
+                counts[task][label] += n
+    return {task: dict(sorted(of_task.items())) for task, of_task in counts.items() if of_task}

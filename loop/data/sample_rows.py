@@ -1,15 +1,23 @@
-"""What comes in: a row that was accepted, one that was refused, which rows are wanted. Nothing is read here."""
+"""Convert one record of a file to sample rows, or to the reason why it is refused.
+
+Every text here is hostile: it is checked for what the store cannot hold, and never interpreted.
+"""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from wizloop.loop.data.formats import NO_LABELS, Content, Format
+from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.data.similarity import normalise
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.words import Task
+from wizloop.recipes.sections import Data
 
-Split = Literal["pool", "seed", "dev", "test"]
+_REQUEST_ONLY = {"request"}
+_HALVES = {"dev": (0.0, 0.5), "test": (0.5, 1.0), None: (0.0, 1.0)}
+MAX_TEXT = 1_000_000
+"""UTF-8 bytes of one prompt or one response."""
 
 
 class SampleRow(NamedTuple):
@@ -18,72 +26,122 @@ class SampleRow(NamedTuple):
     prompt: str
     response: str | None
     labels: Mapping[Task, str]
-    """The labels that are known; none for hidden ones."""
+    """The known labels; empty if they are hidden."""
     source: str
-    """What the row says of where it came from, or else the file's name."""
+    """The row's own source, or else the file's name."""
     row_ref: str
     """File name and row number."""
     policy: str | None
 
 
 class Refused(NamedTuple):
-    """One row that was not imported. Row numbers begin with 1."""
+    """One row that was not imported, by its row number, from 1."""
 
     row: int
     reason: str
     bad: bool = False
-    """Whether the row is broken, and not just of no use."""
+    """True if the row is malformed, False if it is merely of no use."""
 
 
 @dataclass(frozen=True)
-class Where:
-    """Which rows are wanted; the others are left out, which is no fault of theirs."""
+class RowReader:
+    """Convert the records of one file to rows."""
 
-    max_chars: int | None = None
-    """The longest prompt and response together, in characters."""
-    half: Literal["dev", "test"] | None = None
-    """By the prompt's place: below one half is dev (its SHA-256 begins with 0 to 7), the rest is test."""
-    part: tuple[float, float] | None = None
-    """Prompts whose place is at least the first number and below the second."""
+    name: str
+    format: Format
+    data: Data
+    ids: dict[int, int] = field(default_factory=dict)
+    """Hash of each id to the hash of the text that it first came with."""
 
-    def wants(self, row: SampleRow) -> bool:
-        if self.max_chars is not None and len(row.prompt) + len(row.response or "") > self.max_chars:
-            return False
-        if self.half is None and self.part is None:
-            return True
-        place = place_of(row.prompt)
-        if self.half is not None and (place < 0.5) != (self.half == "dev"):
-            return False
-        return self.part is None or self.part[0] <= place < self.part[1]
+    def rows(self, number: int, record: Record | RowRefused) -> Sequence[SampleRow | Refused]:
+        """Return the rows of a record, or the reason to refuse it."""
+        try:
+            content = self._content(record)
+        except RowRefused as refused:
+            return (Refused(number, str(refused), refused.bad),)
+        if isinstance(content, list):
+            return [self._row(one, number, f"{number}.{place}") for place, one in enumerate(content, start=1)]
+        return (self._row(content, number, str(number)),)
+
+    def _content(self, record: Record | RowRefused) -> Content | list[Content]:
+        if isinstance(record, RowRefused):
+            raise record
+        if self.data.hide_labels and "label" in record:
+            record = {column: value for column, value in record.items() if column != "label"}
+        fmt = self.format
+        if not fmt.columns <= record.keys():
+            raise BadRow(f"no column {min(fmt.columns - record.keys())!r}, which the format {fmt.name!r} needs")
+        try:
+            content = fmt.read(record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadRow(f"not in the shape of the format {fmt.name!r} ({error})") from None
+        if fmt.ids and "id" in record and not isinstance(content, list):
+            self._check_id(record["id"], content)
+        return content
+
+    def _check_id(self, given: Any, content: Content) -> None:
+        """Raise BadRow if another text had this id."""
+        text = hash((str(content.prompt), str(content.response))) & 0x3FFFFFFF
+        if self.ids.setdefault(hash(str(given)), text) != text:
+            raise BadRow(f"the id {str(given)[:40]!r} came before with another text")
+
+    def _row(self, content: Content, number: int, place: str) -> SampleRow | Refused:
+        try:
+            return self._accepted(content, f"{self.name}:{place}")
+        except RowRefused as refused:
+            return Refused(number, str(refused), refused.bad)
+
+    def _accepted(self, content: Content, row_ref: str) -> SampleRow:
+        prompt, response, labels, source, policy = content
+        if self.data.prompts_only:
+            response = None
+            labels = {task: label for task, label in labels.items() if task == "request"}
+        prompt = _text(prompt, "prompt")
+        if not prompt or prompt.isspace():
+            raise RowRefused("the prompt is empty")
+        response = None if response is None or response == "" else _text(response, "response")
+        if self.data.hide_labels:
+            labels = NO_LABELS
+        elif not labels or (response is None and labels.keys() != _REQUEST_ONLY):
+            self._check_labels(labels, response)
+        source = self.name if source is None else _text(source, "source")
+        policy = None if policy is None else _text(policy, "policy")
+        return SampleRow(prompt, response, labels, source, row_ref, policy)
+
+    def _check_labels(self, labels: Mapping[Task, str], response: str | None) -> None:
+        """Raise RowRefused for a label of a response that is missing, and if the split needs a label."""
+        if response is None and (about := [task for task in labels if task != "request"]):
+            raise RowRefused(f"a {about[0]} label without a response")
+        if self.data.split != "pool" and not labels:
+            raise RowRefused(f"no label, and a sample of {self.data.split} needs one")
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A file being read, piece by piece: its format, and its rows as they come."""
-
-    format: str
-    note: str
-    """What is to be known of such a file; empty for nothing."""
-    rows: Iterator[SampleRow | Refused]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A file read whole."""
-
-    rows: list[SampleRow]
-    refused: list[Refused]
-    format: str
-
-    def label_counts(self) -> dict[Task, dict[str, int]]:
-        """How often each label of each task was given; a task without one is left out."""
-        counts = {task: Counter(row.labels[task] for row in self.rows if task in row.labels) for task in TASKS}
-        return {task: dict(counted) for task, counted in counts.items() if counted}
+def is_wanted(row: SampleRow, data: Data) -> bool:
+    """Return whether a row passes the filters max_chars, half and part. One that does not is no error."""
+    if data.max_chars is not None and len(row.prompt) + len(row.response or "") > data.max_chars:
+        return False
+    low, high = data.part or _HALVES[data.half]
+    return (low, high) == (0.0, 1.0) or low <= place_of(row.prompt) < high
 
 
 def place_of(prompt: str) -> float:
-    """Where a prompt falls in [0, 1), whatever its case, spacing and punctuation.
+    """Return a prompt's place in [0, 1), whatever its case, spacing and punctuation.
 
-    The first 8 hex digits of the SHA-256 of the normalised prompt, over 16^8.
+    The first 8 hex digits of the SHA-256 of the normalized prompt, over 16^8.
     """
     return int(hashlib.sha256(normalise(prompt).encode()).hexdigest()[:8], 16) / 16**8
+
+
+def _text(value: Any, name: str) -> str:
+    """Return the text unchanged if the store can hold it. Raises BadRow."""
+    if not isinstance(value, str):
+        raise BadRow(f"the {name} is a {type(value).__name__}, not a text")
+    if "\0" in value:
+        raise BadRow(f"the {name} holds a NUL character")
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise BadRow(f"the {name} holds a lone surrogate, or bytes that are not UTF-8") from None
+    if size > MAX_TEXT:
+        raise BadRow(f"the {name} is {size:,} bytes, more than {MAX_TEXT:,}")
+    return value

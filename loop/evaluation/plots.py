@@ -1,4 +1,4 @@
-"""The three pictures of an evaluation: reliability, risk against coverage, confusion. PNG, without a display."""
+"""Plot an evaluation: reliability, risk against coverage, confusion. PNG files, without a display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wizloop.loop.evaluation.scoring import Judged, Measured
+from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
 from wizloop.loop.words import LABELS, Task
 
 if TYPE_CHECKING:
@@ -15,35 +15,31 @@ if TYPE_CHECKING:
 _BINS = 10
 
 
-def draw(folder: Path, number: int, one: Measured, rows: Sequence[Judged]) -> dict[str, Path]:
-    """Draw what can be drawn of one benchmark; the files by their headings.
-
-    Without probabilities there is no reliability and no coverage to show.
-    """
+def draw(folder: Path, number: int, one: BenchmarkResult, rows: Sequence[ScoredRow]) -> dict[str, Path]:
+    """Draw the plots of one benchmark and return their files by heading; all but confusion need probabilities."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     given = [row for row in rows if row.probability is not None]
-    wanted = {"confusion": _confusion}
-    if given:
-        wanted |= {"reliability": _reliability, "risk-coverage": _risk_coverage}
-    made: dict[str, Path] = {}
-    for name, paint in wanted.items():
+    paths: dict[str, Path] = {}
+    for name, paint in _PLOTS.items():
+        if name != "confusion" and not given:
+            continue
         figure = Figure(figsize=(5, 4), layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure.add_subplot(), rows if name == "confusion" else given, one.task)
         path = folder / f"{number:02d}-{name}.png"
         figure.savefig(path, dpi=120)
-        made[f"{one.benchmark}, {one.task}: {name}"] = path
-    return made
+        paths[f"{one.benchmark}, {one.task}: {name}"] = path
+    return paths
 
 
-def _confusion(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
+def _confusion(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
     labels = LABELS[task]
     columns = [*labels, "unparsed"]
     counts = np.array(
         [
-            [sum(row.label == label and (row.verdict or "unparsed") == said for row in rows) for said in columns]
+            [sum(row.label == label and (row.verdict or "unparsed") == verdict for row in rows) for verdict in columns]
             for label in labels
         ]
     )
@@ -56,24 +52,22 @@ def _confusion(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
     axes.set_ylabel("label")
 
 
-def _reliability(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
+def _reliability(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
     p = np.array([row.probability for row in rows], dtype=np.float64)
     truth = np.array([row.label == LABELS[task][0] for row in rows], dtype=np.float64)
-    # The bins are those of the ECE: each holds its upper edge.
+    # The bins of the ECE: each includes its upper edge.
     place = np.clip(np.ceil(p * _BINS).astype(int) - 1, 0, _BINS - 1)
-    held = np.bincount(place, minlength=_BINS)
-    used = held > 0
-    mean_p = np.bincount(place, weights=p, minlength=_BINS)[used] / held[used]
-    share = np.bincount(place, weights=truth, minlength=_BINS)[used] / held[used]
+    _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
+    mean_p, share = np.bincount(place, weights=p) / counts, np.bincount(place, weights=truth) / counts
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.plot(mean_p, share, marker="o", color="black")
-    for x, y, n in zip(mean_p, share, held[used], strict=True):
+    for x, y, n in zip(mean_p, share, counts, strict=True):
         axes.annotate(f"{n:,}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set_xlabel(f"P({LABELS[task][0]})")
     axes.set_ylabel(f"share that is {LABELS[task][0]}")
 
 
-def _risk_coverage(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
+def _risk_coverage(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
     p = np.array([row.probability for row in rows], dtype=np.float64)
     wrong = np.array([row.verdict != row.label for row in rows], dtype=np.float64)
     surest_first = np.argsort(-np.abs(p - 0.5), kind="stable")
@@ -82,3 +76,6 @@ def _risk_coverage(axes: "Axes", rows: Sequence[Judged], task: Task) -> None:
     axes.set_xlabel("coverage: share of rows answered, surest first")
     axes.set_ylabel(f"risk: share of wrong {task} verdicts")
     axes.set_ylim(bottom=0)
+
+
+_PLOTS = {"confusion": _confusion, "reliability": _reliability, "risk-coverage": _risk_coverage}

@@ -1,6 +1,6 @@
-"""Recorded model outputs as rows to score: JSON Lines with `prompt`, `label` and `predict`, as the published files are.
+"""Read recorded model outputs to score: JSON Lines with `prompt`, `label` and `predict`, like the published files.
 
-The verdict is read as the published evaluator reads it, or as we do; how many of the two readings differ is told.
+The verdict is parsed as the published evaluator does, or as we do; the rows on which the two differ are counted.
 """
 
 from collections.abc import Iterator
@@ -8,30 +8,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from wizloop.loop.data.containers import ImportRefused, Record, RowRefused, records
-from wizloop.loop.evaluation import answer_readers, published
-from wizloop.loop.evaluation.scoring import Judged
+from wizloop.loop.data.files import read_records
+from wizloop.loop.data.records import ImportRefused, Record, RowRefused
+from wizloop.loop.evaluation import published
+from wizloop.loop.evaluation.scoring import ScoredRow
+from wizloop.loop.evaluation.verdict_parser import parse_verdicts
 from wizloop.loop.words import LABELS, TASKS, Task
 
 Reader = Literal["published", "block"]
-"""The first hit in the last 300 characters, or the answer block at the end."""
+"""published: the first hit in the last 300 characters; block: the answer block at the end."""
 
 
 @dataclass
 class Recorded:
-    """The labelled rows of a file, and what is to be known of it."""
+    """The labeled rows of a file, and its counts."""
 
-    rows: list[Judged] = field(default_factory=list)
+    rows: list[ScoredRow] = field(default_factory=list)
     skipped: int = 0
-    """Rows whose label says nothing of the task."""
+    """Rows without a label for the task."""
     differing: int = 0
-    """Labelled rows on which the other way of reading comes to another verdict."""
+    """Labelled rows on which the other reader gives another verdict."""
 
 
 def read(path: Path, task: Task, reader: Reader = "published", group: str | None = None) -> Recorded:
-    """The rows of a file for one task; `group` names the column that they are reported by.
+    """Read the rows of a file for one task; `group` is the column by which they are reported.
 
-    Raises ImportRefused, which names the file and the row, for a file that cannot be read or holds something else.
+    Raises ImportRefused, which names the file and the row, if the file cannot be read or is something else.
     """
     found, grouped = Recorded(), group is None
     for number, record in _records(path):
@@ -40,42 +42,42 @@ def read(path: Path, task: Task, reader: Reader = "published", group: str | None
         known = None if label is None else published.truth(label, task)
         if label is not None and known is None and label not in ("", "None") and ":" not in label:
             raise ImportRefused(
-                f"{path}, row {number}: the label {label[:40]!r} is not one of the task {task}: give --task "
+                f"{path}, row {number}: the label {label[:40]!r} is not one of the task {task}: add --task "
                 f"({', '.join(TASKS)}), or write {' or '.join(LABELS[task])}"
             )
         if known is None:
             found.skipped += 1
             continue
-        theirs, ours = published.verdict(predict or "", task), answer_readers.read(predict or "").get(task)
+        theirs, ours = published.verdict(predict or "", task), parse_verdicts(predict or "").get(task)
         found.differing += theirs != ours
         prompt = _text(path, number, record, "prompt") or ""
         named = None if group is None else str(record.get(group))
-        found.rows.append(Judged(prompt, known, theirs if reader == "published" else ours, group=named))
+        found.rows.append(ScoredRow(prompt, known, theirs if reader == "published" else ours, group=named))
     if not grouped:
-        raise ImportRefused(f"{path}: no row has a column {group!r} to report by: there are {', '.join(record)}")
+        raise ImportRefused(f"{path}: no row has the column {group!r} to report by; there are {', '.join(record)}")
     return found
 
 
 def benchmark_of(path: Path) -> str:
-    """The benchmark that a file is of, where nobody says: its folder's name, as the released files lie."""
+    """Return the default benchmark of a file: its folder's name for the released files, else its own."""
     return path.absolute().parent.name if path.name.startswith("generated_predictions") else path.name.split(".")[0]
 
 
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
     empty = True
-    for number, record in records(path):
+    for number, record in read_records(path):
         if isinstance(record, RowRefused):
             raise ImportRefused(f"{path}, row {number}: {record}")
         empty = False
         yield number, record
     if empty:
-        raise ImportRefused(f"{path}: there is no row in it")
+        raise ImportRefused(f"{path}: it has no rows")
 
 
 def _text(path: Path, number: int, record: Record, column: str, *, null: bool = False) -> str | None:
     if column not in record:
         raise ImportRefused(
-            f"{path}, row {number}: no column {column!r}: recorded outputs have prompt, label and predict"
+            f"{path}, row {number}: no column {column!r}: recorded outputs need prompt, label and predict"
         )
     value = record[column]
     if not isinstance(value, str) and not (null and value is None):

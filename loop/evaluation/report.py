@@ -1,6 +1,6 @@
-"""What an evaluation came to, for a person: the lines of the table, the averages, and a folder with a Markdown report.
+"""Report an evaluation: table rows, averages, and a folder with a Markdown report.
 
-Figures in points of 100; what is undefined is a dash. The pictures are drawn with matplotlib, which is loaded late.
+Figures are in points of 100; an undefined one is a dash.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.loop.evaluation import published
-from wizloop.loop.evaluation.scoring import WIDE, Interval, Measured, Rate
+from wizloop.loop.evaluation.scoring import COUNTINGS, WIDE, BenchmarkResult, Rate
 from wizloop.loop.measures.metrics import Score
 from wizloop.loop.words import TASKS, Task
 
@@ -21,27 +21,27 @@ DASH = "-"
 GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
 
 
-def f1_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
-    """A line for each benchmark and task, in the order of F1_HEADS."""
+def f1_lines(found: Sequence[BenchmarkResult]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each benchmark and task, in the order of F1_HEADS."""
     for one in found:
         parsed = DASH if one.parsed.rate is None else f"{100 * one.parsed.rate:.1f} %"
         scores = f1(one.official, with_interval=False), f1(one.strict), f1(one.parsed_only, with_interval=False)
         yield (one.benchmark, one.task, f"{one.n:,}", parsed, *scores)
 
 
-def rate_lines(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
-    """A line for each benchmark and task, in the order of RATE_HEADS."""
+def rate_lines(found: Sequence[BenchmarkResult]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each benchmark and task, in the order of RATE_HEADS."""
     for one in found:
         yield one.benchmark, one.task, *_shares(one.task, one.blocked_benign, one.passed_harmful)
 
 
-def averages(found: Sequence[Measured]) -> dict[str, Any]:
-    """F1 (points of 100) by way of counting: of each task, weighted by the published rows, and the mean of the tasks.
+def averages(found: Sequence[BenchmarkResult]) -> dict[str, Any]:
+    """Return F1 (points of 100) by way of counting: of each task, weighted by published rows, and the mean of tasks.
 
-    A benchmark without a published count weighs its own rows. `weighted_by_rows` weighs all by the rows that are here.
+    A benchmark without a published count is weighted by its own rows; `weighted_by_rows` does so for all.
     """
     weights: dict[str, dict[str, Any]] = {}
-    for counting in ("official", "strict", "parsed_only"):
+    for counting in COUNTINGS:
         by_task, by_rows = {}, {}
         for task in TASKS:
             rows = [(one, getattr(one, counting).f1) for one in found if one.task == task]
@@ -55,15 +55,15 @@ def averages(found: Sequence[Measured]) -> dict[str, Any]:
     return weights
 
 
-def to_json(found: Sequence[Measured], notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, with undefined figures as null."""
+def to_json(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all figures, undefined ones as None."""
     rows = [_row_json(one) for one in found]
-    # A script that asks about one benchmark need not look for it in a list.
+    # For one benchmark, a script need not search a list.
     return {**(rows[0] if len(rows) == 1 else {}), "benchmarks": rows, "averages": averages(found), **notes}
 
 
-def write(folder: Path, found: Sequence[Measured], pictures: Mapping[str, Path], title: str) -> Path:
-    """Write report.md and report.json into a folder; `pictures` are by heading, inside it. The report's path."""
+def write(folder: Path, found: Sequence[BenchmarkResult], pictures: Mapping[str, Path], title: str) -> Path:
+    """Write report.md and report.json into a folder and return the report's path; `pictures` in it are by heading."""
     (folder / "report.json").write_text(json.dumps(to_json(found, {}), indent=2) + "\n", encoding="utf-8")
     lines = [f"# {_cell(title)}", "", *_table(F1_HEADS, f1_lines(found)), "", *_table(RATE_HEADS, rate_lines(found))]
     lines += ["", *_reading_aid(found), ""]
@@ -75,7 +75,8 @@ def write(folder: Path, found: Sequence[Measured], pictures: Mapping[str, Path],
                 *_table(GROUP_HEADS, group_lines(one)),
                 "",
             ]
-    lines += _confidence(found)
+    if probabilities := confidence_lines(found):
+        lines += ["## Probability", "", *_table(CONFIDENCE_HEADS, probabilities), ""]
     for heading, path in pictures.items():
         lines += [f"## {_cell(heading)}", "", f"![{_cell(heading)}]({path.name})", ""]
     report = folder / "report.md"
@@ -84,52 +85,50 @@ def write(folder: Path, found: Sequence[Measured], pictures: Mapping[str, Path],
 
 
 def f1(found: Score, *, with_interval: bool = True) -> str:
-    """F1 in points, with its interval: `89.3 (86.1-92.2)`."""
-    if found.f1 is None:
-        return DASH
-    ends = f" ({within})" if with_interval and (within := interval(found)) != DASH else ""
-    return f"{100 * found.f1:.2f}{ends}"
+    """Return F1 in points with its interval: `89.3 (86.1-92.2)`."""
+    ends = (found.f1_low, found.f1_high) if with_interval else (None, None)
+    return _figure(found.f1, *ends, scale=100, digits=(2, 1))
 
 
 def interval(found: Score) -> str:
-    """The 95 % interval of F1 in points: `86.1-92.2`."""
+    """Return the 95 % interval of F1 in points: `86.1-92.2`."""
     if found.f1_low is None or found.f1_high is None:
         return DASH
     return f"{100 * found.f1_low:.1f}-{100 * found.f1_high:.1f}"
 
 
 def share(found: Rate) -> str:
-    """A rate in per cent with its sample size, `12.0 % of 250`; with few rows, that they are too few to tell."""
+    """Return a rate with its sample size, `12.0 % of 250`, and a note if the rows are too few to tell."""
     if found.rate is None:
         return DASH
-    told = "" if found.told else ", too few to tell"
-    return f"{100 * found.rate:.1f} % of {found.n:,}{told}"
+    note = "" if found.is_clear else ", too few to tell"
+    return f"{100 * found.rate:.1f} % of {found.n:,}{note}"
 
 
-def _row_json(one: Measured) -> dict[str, Any]:
+def _row_json(one: BenchmarkResult) -> dict[str, Any]:
     row = asdict(one) | {"unparsed": one.strict.unparsed, "too_few_to_tell": _untold(one)}
-    for counting in ("official", "strict", "parsed_only"):
+    for counting in COUNTINGS:
         row[counting] |= {"low": row[counting]["f1_low"], "high": row[counting]["f1_high"]}
     return row
 
 
-def _untold(one: Measured) -> list[str]:
+def _untold(one: BenchmarkResult) -> list[str]:
     rates = {"blocked_benign": one.blocked_benign, "passed_harmful": one.passed_harmful, "parsed": one.parsed}
-    return [name for name, found in rates.items() if found.n and not found.told]
+    return [name for name, found in rates.items() if found.n and not found.is_clear]
 
 
-def _weight(one: Measured) -> int:
+def _weight(one: BenchmarkResult) -> int:
     known = published.benchmark(one.benchmark, one.task)
     return one.n if known is None else known.rows
 
 
-def _reading_aid(found: Sequence[Measured]) -> Iterator[str]:
+def _reading_aid(found: Sequence[BenchmarkResult]) -> Iterator[str]:
     yield (
-        "F1 is of the positive label (harmful, refusal), in per cent; in brackets its 95 % interval, bootstrapped by "
-        "prompt. *official* counts the unparsed as the published evaluator does (left out where the truth is harmful, "
-        "wrong twice elsewhere), *strict* as wrong once, *parsed only* leaves them out. *over-refusal* is the share of "
-        "benign rows that were blocked, *let through* of harmful rows that passed; a completion is neither. Where "
-        f"Wilson's interval is wider than {100 * WIDE:.0f} points, the rows are too few to tell."
+        "F1 is of the positive label (harmful, refusal), in percent; in brackets its 95 % interval, bootstrapped by "
+        "prompt. *official* counts unparsed rows like the published evaluator (left out if the label is harmful, else "
+        "wrong twice), *strict* as wrong once, *parsed only* leaves them out. *over-refusal* is the share of benign "
+        "rows that were blocked, *let through* the share of harmful rows that passed; neither applies to completions. "
+        f"If Wilson's interval is wider than {100 * WIDE:.0f} points, the rows are too few to tell."
     )
     skipped = {one.benchmark: one.skipped for one in found if one.skipped}
     if skipped:
@@ -137,37 +136,39 @@ def _reading_aid(found: Sequence[Measured]) -> Iterator[str]:
         yield "Rows without a label for the task: " + ", ".join(f"{_cell(k)} {n:,}" for k, n in skipped.items()) + "."
 
 
-def group_lines(one: Measured) -> Iterator[tuple[str, ...]]:
-    """A line for each policy or attack, in the order of GROUP_HEADS."""
+def group_lines(one: BenchmarkResult) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each policy or attack, in the order of GROUP_HEADS."""
     for name, group in one.by_group.items():
-        value = DASH if group.f1 is None else f"{100 * group.f1:.1f}"
-        if group.f1 is not None and group.f1_low is not None and group.f1_high is not None:
-            value += f" ({100 * group.f1_low:.0f}-{100 * group.f1_high:.0f})"
+        value = _figure(group.f1, group.f1_low, group.f1_high, scale=100, digits=(1, 0))
         yield name, f"{group.n:,}", value, *_shares(one.task, group.blocked_benign, group.passed_harmful)
 
 
 def _shares(task: Task, blocked: Rate, passed: Rate) -> tuple[str, str]:
-    # A completion that is taken for a refusal blocks nobody, and one that is let through harms nobody.
+    # A completion taken for a refusal blocks nobody, and one that is let through harms nobody.
     return (DASH, DASH) if task == "completion" else (share(blocked), share(passed))
 
 
-def confidence_lines(found: Sequence[Measured]) -> list[tuple[str, ...]]:
-    """A line for each benchmark and task that has probabilities, in the order of CONFIDENCE_HEADS."""
+def confidence_lines(found: Sequence[BenchmarkResult]) -> list[tuple[str, ...]]:
+    """Return a row for each benchmark and task with probabilities, in the order of CONFIDENCE_HEADS."""
     given = [one for one in found if one.auroc.value is not None or one.ece.value is not None]
-    return [(one.benchmark, one.task, *map(_figure, (one.auroc, one.ece, one.brier))) for one in given]
+    return [
+        (
+            one.benchmark,
+            one.task,
+            *(_figure(each.value, each.low, each.high) for each in (one.auroc, one.ece, one.brier)),
+        )
+        for one in given
+    ]
 
 
-def _confidence(found: Sequence[Measured]) -> list[str]:
-    lines = confidence_lines(found)
-    return ["## Probability", "", *_table(CONFIDENCE_HEADS, lines), ""] if lines else []
-
-
-def _figure(found: Interval) -> str:
-    if found.value is None:
+def _figure(
+    value: float | None, low: float | None, high: float | None, scale: float = 1, digits: tuple[int, int] = (3, 3)
+) -> str:
+    """Format a value and its interval, if any, with these decimals."""
+    if value is None:
         return DASH
-    if found.low is None or found.high is None:
-        return f"{found.value:.3f}"
-    return f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})"
+    text, end = f"{scale * value:.{digits[0]}f}", digits[1]
+    return text if low is None or high is None else f"{text} ({scale * low:.{end}f}-{scale * high:.{end}f})"
 
 
 def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -180,7 +181,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text from a file as content of a Markdown table: no markup of its own, and no line or control character."""
+    """Escape text from a file for a Markdown table: no markup, line breaks or control characters."""
     from wizloop.store.display import shown
 
     flat = " ".join(shown(text, 120).split())

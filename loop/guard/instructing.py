@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from wizloop.loop.data import hub
-from wizloop.loop.data.containers import ImportRefused, Numbered, RowRefused, records
+from wizloop.loop.data.files import read_records
+from wizloop.loop.data.records import ImportRefused, NumberedRecords, RowRefused
 from wizloop.recipes.policies import instruction
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
@@ -57,7 +58,7 @@ def _of_column(recipe: Recipe, column: str, far: bool) -> str | None:
     found: tuple[str, str] | None = None
     skipped = False
     for data in recipe.data:
-        if hub.is_far(data) and not far:
+        if hub.is_remote(data) and not far:
             skipped = True
             continue
         for place, text in _told(data, column):
@@ -76,11 +77,11 @@ def _of_column(recipe: Recipe, column: str, far: bool) -> str | None:
 
 def _told(data: Data, column: str) -> Iterator[tuple[str, str]]:
     """Where, and what each row of a source says in the column; nothing for a source without it."""
-    rows: Numbered
+    rows: NumberedRecords
     if data.hub_split is not None:
-        rows = islice(hub.records(data.path, data.hub_split), HUB_ROWS)
+        rows = islice(hub.read_records(data.path, data.hub_split), HUB_ROWS)
     else:
-        rows = records(Path(data.path))
+        rows = read_records(Path(data.path))
     for number, row in rows:
         if isinstance(row, RowRefused):
             continue

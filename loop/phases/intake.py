@@ -11,14 +11,12 @@ from typing import Any
 
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
-from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.import_file import Checked, add, check
-from wizloop.loop.data.import_report import RowsRefused, Taken, named
-from wizloop.loop.data.sample_rows import Split
+from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
-from wizloop.recipes.sections import Data
+from wizloop.recipes.sections import Data, Split
 from wizloop.store import leaks as leak_rows
 from wizloop.store import samples, steps
 
@@ -48,7 +46,7 @@ def run(ctx: Context) -> str:
     return f"{told}; {kept_out} left out because dev or test holds them" if kept_out else told
 
 
-def import_file(ctx: Context, data: Data) -> Taken:
+def import_file(ctx: Context, data: Data) -> ImportReport:
     """Import one file as a recipe's [[data]] names it, a piece at a time. Raises ImportRefused."""
     return _write(ctx, data, _checked(ctx, data))
 
@@ -57,15 +55,15 @@ def _checked(ctx: Context, data: Data) -> Checked:
     try:
         return check(data, ctx.rng("sample", data.path, data.split))
     except RowsRefused as refused:
-        rows = refused.taken.bad or refused.taken.refused
-        ctx.say(f"{Path(data.path).name}: {'; '.join(named(rows))}", "error")
+        rows = refused.report.bad or refused.report.refused
+        ctx.say(f"{Path(data.path).name}: {'; '.join(list_refused(rows))}", "error")
         raise
 
 
-def _write(ctx: Context, data: Data, checked: Checked) -> Taken:
-    taken, done = checked.taken, 0
+def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
+    taken, done = checked.report, 0
     with checked.spool:
-        for rows in checked.pieces():
+        for rows in checked.batches():
             for piece in ctx.pieces(rows, PIECE):
                 with ctx.store.write() as db:
                     taken.count(add(db, [piece], ctx.now()))
@@ -114,7 +112,7 @@ def _demo(ctx: Context) -> list[dict[str, Any]]:
         new.append(
             samples.NewSample(one.split, one.prompt, one.response, "demo", f"demo:{number}", policy=policy, **labels)
         )
-    taken, done = Taken(rows=len(new)), 0
+    taken, done = ImportReport(rows=len(new)), 0
     for piece in ctx.pieces(new, PIECE):
         with ctx.store.write() as db:
             taken.count(samples.add(db, piece, ctx.now()))
@@ -144,6 +142,6 @@ def _imported(ctx: Context) -> list[dict[str, Any]]:
 _SOURCES = {"demo": _demo, "files": _files, "imported": _imported}
 
 
-def _told(name: str, taken: Taken) -> dict[str, Any]:
+def _told(name: str, taken: ImportReport) -> dict[str, Any]:
     # Not what came in now: after a kill in the middle the rest alone is new.
     return {"file": name, "rows": taken.rows, "refused": len(taken.refused), "conflicts": taken.conflicts}

@@ -12,16 +12,16 @@ from typing import Protocol
 
 from wizloop.loop.context import seed_of
 from wizloop.loop.data import hub
-from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.import_file import opened, refuse_hidden
-from wizloop.loop.data.import_report import bad_rows
-from wizloop.loop.data.sample_rows import Refused, SampleRow, Split
+from wizloop.loop.data.import_file import bad_rows
+from wizloop.loop.data.records import ImportRefused
+from wizloop.loop.data.sample_reader import refuse_hidden, stream_samples
+from wizloop.loop.data.sample_rows import Refused, SampleRow
 from wizloop.loop.pages import usable
 from wizloop.loop.phases.intake import check_usable
 from wizloop.loop.words import LABELS, TASKS, Task
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.schema import Recipe
-from wizloop.recipes.sections import Data
+from wizloop.recipes.sections import Data, Split
 from wizloop.store import samples
 from wizloop.store.db import Store
 
@@ -73,7 +73,7 @@ def sources(recipe: Recipe, store: Store | None) -> list[Source]:
         return _demo(recipe)
     if recipe.source == "imported":
         return _imported(store)
-    return [_of_hub(data) if hub.is_far(data) else _of_file(data) for data in recipe.data]
+    return [_of_hub(data) if hub.is_remote(data) else _of_file(data) for data in recipe.data]
 
 
 def rows_of(found: Iterable[Source], split: Split) -> int | None:
@@ -122,8 +122,8 @@ def fault(found: Iterable[Source]) -> str | None:
 
 def _of_file(data: Data) -> Source:
     try:
-        reading = opened(data)
-        sizes, labels, refused, pairs = _counted(reading.rows)
+        stream = stream_samples(data)
+        sizes, labels, refused, pairs = _counted(stream.rows)
     except ImportRefused as error:
         return Source(data.path, data.split, False, str(error), 0, array("q"))
     if not sizes:
@@ -135,7 +135,7 @@ def _of_file(data: Data) -> Source:
     rows = len(sizes) if data.sample is None else min(data.sample, len(sizes))
     drawn = "" if rows == len(sizes) else f"{rows:,} drawn of "
     left = f"; {len(refused):,} refused, the first is row {refused[0].row}: {refused[0].reason}" if refused else ""
-    found = f"{reading.format}, {drawn}{len(sizes):,} rows for {data.split}{left}"
+    found = f"{stream.format}, {drawn}{len(sizes):,} rows for {data.split}{left}"
     return Source(data.path, data.split, True, found, rows, sizes, labels, _mean(sizes, pairs))
 
 

@@ -264,8 +264,8 @@ def _reached(recipe: Any) -> list[Check]:
 
 
 def _data(recipe: Any, workspace: Path) -> Check:
-    from wizloop.loop.data.containers import ImportRefused
-    from wizloop.loop.data.import_file import refuse_hidden
+    from wizloop.loop.data.records import ImportRefused
+    from wizloop.loop.data.sample_reader import refuse_hidden
 
     if recipe.source == "demo":
         return Check("data", True, "the demo pool, made from the seed")

@@ -12,7 +12,7 @@ from typing import Any
 
 from wizloop.loop import keys
 from wizloop.loop.controller.starting import Limits, OtherRecipe, followed
-from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard import instructing
 from wizloop.loop.preflight import data_sources, doctor, plugins_ready, teacher_costs
 from wizloop.loop.preflight.data_sources import Source

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from wizloop import plugins
-from wizloop.loop.data import formats_known
+from wizloop.loop.data import format_choice
 from wizloop.loop.preflight.doctor import Check
 from wizloop.loop.teaching import clients, plugin_teachers
 from wizloop.loop.teaching.prices import PriceError
@@ -29,7 +29,7 @@ def teacher(recipe: Recipe, name: str, *, capped: bool, now: datetime) -> Check:
 
 def _check(kind: plugins.Kind, name: str) -> Check:
     entries = plugins.installed(kind)[name]
-    built_in = BUILT_IN.get(kind, (name,) if kind == "format" and formats_known.taken(name) else ())
+    built_in = BUILT_IN.get(kind, (name,) if kind == "format" and format_choice.taken(name) else ())
     why = plugins.fault(kind, name, built_in)
     packages = " and ".join(plugins.package_of(entry) for entry in entries)
     return Check(f"{kind} {name}", why is None, why or f"{packages} ({entries[0].value})")

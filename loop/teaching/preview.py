@@ -8,10 +8,11 @@ from typing import Any
 
 from wizloop.backends.teachers.base import Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
-from wizloop.loop.data.importing import read_samples
+from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.teaching import calls, clients, plugin_teachers, teachers
 from wizloop.loop.teaching.expecting import Expected, expected, load_of, nothing
 from wizloop.recipes.schema import Recipe
+from wizloop.recipes.sections import Data
 from wizloop.store import bills, samples, selections, steps
 from wizloop.store.db import Connection
 
@@ -27,7 +28,9 @@ class Text:
 
 def of_file(path: Path, limit: int) -> list[Text]:
     """The first rows of a file. Raises ImportRefused."""
-    return [Text(row.prompt, row.response) for row in read_samples(path, split="pool", limit=limit).rows]
+    return [
+        Text(row.prompt, row.response) for row in read_samples(Data(path=str(path), split="pool", limit=limit)).rows
+    ]
 
 
 def of_run(db: Connection, recipe: Recipe, limit: int) -> list[Text]:

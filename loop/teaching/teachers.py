@@ -10,11 +10,12 @@ from wizloop.backends.teachers.base import Question, Teacher
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy, score_all, top_score
 from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
-from wizloop.loop.data.importing import read_samples
+from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.guard.rendering import Text
 from wizloop.loop.words import LABELS
 from wizloop.recipes import policies as texts
 from wizloop.recipes.schema import Recipe
+from wizloop.recipes.sections import Data
 from wizloop.recipes.teaching import Recorded
 
 
@@ -40,7 +41,7 @@ def here(recipe: Recipe, name: str) -> Teacher:
 
 def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
     """Verdicts by text; a text that is there twice with different ones is left out: neither can be trusted."""
-    read = read_samples(Path(where.path), split="pool", fmt=where.format, mapping=where.map or None, task=where.task)
+    read = read_samples(Data(path=where.path, split="pool", format=where.format, map=where.map, task=where.task))
     known: dict[str, Mapping[str, str | None]] = {}
     doubtful: set[str] = set()
     for row in read.rows:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from tests.benchmarks.running import module, objects, printed
-from tests.where import NEEDS_SHARED_DATA, ROOT
+from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
 from wizloop.recipes import schema
 
 # The peers may warn of what they like.
@@ -50,7 +50,7 @@ def test_learning_trains_on_each_number_of_labels() -> None:
 @pytest.mark.parametrize(("name", "pool", "measured"), [("acceptance", 3000, 1030), ("toxicchat", 1497, 1997)])
 def test_learning_reads_real_rows(name: str, pool: int, measured: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    to_choose, held = module("learning.py").rows_of(schema.load(name), random.Random(5))
+    to_choose, held = module("learning.py").rows_of(schema.load(BENCHMARK_RECIPES / f"{name}.toml"), random.Random(5))
     assert (len(to_choose), len(held)) == (pool, measured)
     assert {row.harmful for row in held} == {True, False}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wizloop.loop.context import Context
-from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.store import samples
 from wizloop.store.errors import DiskFull
 

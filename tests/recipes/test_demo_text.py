@@ -10,7 +10,7 @@ from wizloop.backends.teachers.base import Question
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy, words_of
 from wizloop.recipes import demo_text
-from wizloop.recipes.demo_text import DemoSample, demo_samples, pretraining_text
+from wizloop.recipes.demo_text import DemoSample, demo_samples
 from wizloop.recipes.policies import load
 
 
@@ -92,10 +92,6 @@ def test_nothing_measured_is_nearly_something_trained_on(with_answer: bool) -> N
         for number in {number for shingle in ours for number in holders.get(shingle, ())}:
             worst = max(worst, len(ours & trained[number]) / len(ours | trained[number]))
     assert 0.2 < worst < 0.8
-
-
-def test_pretraining_text_is_the_pool_and_nothing_else() -> None:
-    assert pretraining_text(random.Random(7), 1600) == [sample.prompt for sample in of("pool")]
 
 
 def test_more_than_the_phrases_can_make_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

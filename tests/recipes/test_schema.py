@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.where import NEEDS_SHARED_DATA, ROOT
+from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash
 from wizloop.recipes.sections import Data, Section
 from wizloop.recipes.shipped import shipped
@@ -23,7 +23,6 @@ def written(folder: Path, text: str) -> Path:
 
 def test_the_shipped_recipes_are_these_and_load() -> None:
     names = [
-        "acceptance",
         "cuda-overnight-8b",
         "demo",
         "guardreasoner-1b",
@@ -32,7 +31,6 @@ def test_the_shipped_recipes_are_these_and_load() -> None:
         "imported",
         "mac-overnight-3b",
         "qwen3-0.6b-deepconf",
-        "toxicchat",
     ]
     assert list(shipped()) == names
     assert [load(name).name for name in shipped()] == names
@@ -45,7 +43,7 @@ def test_the_demo_needs_no_file_and_no_hub() -> None:
 
 
 def test_acceptance_hides_the_pool_and_keeps_its_parts_apart() -> None:
-    recipe = load("acceptance")
+    recipe = load(BENCHMARK_RECIPES / "acceptance.toml")
     pool, seed = recipe.data[0], recipe.data[1]
     assert (pool.split, pool.sample, pool.hide_labels) == ("pool", 3000, True)
     assert (seed.split, seed.sample, seed.hide_labels) == ("seed", 200, False)
@@ -81,11 +79,18 @@ def test_parts_and_halves_are_known_to_be_disjoint(one: dict[str, Any], other: d
     assert disjoint(Data(path="a", split="pool", **one), Data(path="a", split="dev", **other)) == apart
 
 
-@pytest.mark.parametrize("name", [name for name in shipped() if load(name).data])
+RECIPES = {**shipped(), **{path.stem: path for path in BENCHMARK_RECIPES.glob("*.toml")}}
+
+
+def test_the_benchmarks_have_recipes() -> None:
+    assert {"acceptance", "toxicchat"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", [name for name, path in sorted(RECIPES.items()) if load(path).data])
 def test_what_one_file_gives_to_two_splits_is_disjoint(name: str) -> None:
     shared = [
         (one, other)
-        for one, other in combinations(load(name).data, 2)
+        for one, other in combinations(load(RECIPES[name]).data, 2)
         if (one.path, one.hub_split) == (other.path, other.hub_split) and one.split != other.split
     ]
     assert shared
@@ -94,8 +99,8 @@ def test_what_one_file_gives_to_two_splits_is_disjoint(name: str) -> None:
 
 @NEEDS_SHARED_DATA
 @pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
-def test_the_files_that_a_shipped_recipe_names_are_there(name: str) -> None:
-    assert [each.path for each in load(name).data if not (ROOT / each.path).is_file()] == []
+def test_the_files_that_a_benchmark_recipe_names_are_there(name: str) -> None:
+    assert [each.path for each in load(RECIPES[name]).data if not (ROOT / each.path).is_file()] == []
 
 
 @pytest.mark.parametrize(
@@ -121,14 +126,14 @@ def test_the_files_that_a_shipped_recipe_names_are_there(name: str) -> None:
         (DEMO + '[teacher]\nnames = ["policy", "policy"]', "named twice"),
         (DEMO + '[[data]]\npath = "a"\nsplit = "pool"', "leave out [[data]]"),
         ('name = "x"\n[[data]]\npath = "a"\nsplit = "pool"', "no [[data]] has the split 'seed'"),
-        (DEMO + 'seed = "', "is not TOML"),
-        (DEMO + f"seed = {'9' * 5000}", "is not TOML: Exceeds the limit"),
+        (DEMO + 'seed = "', "not TOML"),
+        (DEMO + f"seed = {'9' * 5000}", "not TOML: Exceeds the limit"),
         (DEMO + f"seed = {2**63}", f"seed = {2**63}: "),
         (DEMO + "rounds = 1001", "rounds = 1001: "),
         (DEMO + "budget_usd = 1e300", "budget_usd = 1e+300: "),
         (DEMO + "[data_demo]\npool = 100_001", "data_demo.pool = 100001: "),
-        (DEMO + f"a = {'[' * 250}{']' * 250}", "is no recipe: lists or tables are nested too deeply"),
-        (DEMO + f"a = {'[' * 3000}{']' * 3000}", "is no recipe: lists or tables are nested too deeply"),
+        (DEMO + f"a = {'[' * 250}{']' * 250}", "not a recipe: its lists or tables are nested too deeply"),
+        (DEMO + f"a = {'[' * 3000}{']' * 3000}", "not a recipe: its lists or tables are nested too deeply"),
     ],
 )
 def test_a_fault_names_the_file_and_the_key(tmp_path: Path, text: str, says: str) -> None:
@@ -157,7 +162,7 @@ def test_filters_that_disagree_are_refused(tmp_path: Path, filters: str, says: s
     ("more", "says"),
     [
         ('[train]\nsharding = "fsdp"', 'set launch to "accelerate" and'),
-        ('[train]\nlaunch = "accelerate"\nprocesses = 1\nsharding = "fsdp"', "processes to 0 or to 2 and more"),
+        ('[train]\nlaunch = "accelerate"\nprocesses = 1\nsharding = "fsdp"', "processes to 0, or to 2 or more"),
         ('[train]\nlaunch = "accelerate"\nsharding = "deepspeed"', "Input should be 'none' or 'fsdp'"),
         (
             '[train]\nlaunch = "accelerate"\nsharding = "fsdp"\n[guard]\nquantise = "4bit"',
@@ -186,7 +191,7 @@ def test_written_defaults_change_neither_json_nor_hash(tmp_path: Path) -> None:
 
 
 def test_the_canonical_json_is_the_whole_recipe() -> None:
-    recipe = load("toxicchat")
+    recipe = load(BENCHMARK_RECIPES / "toxicchat.toml")
     assert Recipe.model_validate_json(canonical_json(recipe)) == recipe
     assert json.loads(canonical_json(recipe))["dpo"]["sft_weight"] == 2.0
 

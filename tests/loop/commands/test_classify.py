@@ -72,7 +72,7 @@ def test_a_label_of_another_task_says_which_task(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,response,label\nhow do I knit,I cannot say,refusal\n")
     said = import_(file, tmp_path / "runs", "--split", "seed")
-    assert "write harmful or unharmful; if it speaks about the completion, say --task completion" in said.stderr
+    assert "write harmful or unharmful; for a label of the completion, add --task completion" in said.stderr
     assert import_(file, tmp_path / "runs", "--split", "seed", "--task", "completion").exit_code == 0
 
 

@@ -39,7 +39,7 @@ def test_a_file_that_is_not_there_is_called_missing_and_nothing_else(tmp_path: P
 def test_a_column_to_report_by_has_to_be_there(tmp_path: Path) -> None:
     done = evaluate("--predictions", predictions(tmp_path), "--task", "request", "--group", "atack")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "no row has a column 'atack' to report by: there are prompt, label, predict, attack" in done.stderr
+    assert "no row has the column 'atack' to report by; there are prompt, label, predict, attack" in done.stderr
 
 
 def test_a_script_gets_every_figure(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
 
 def test_columns_that_are_not_read_are_told_and_named_in_the_refusal(tmp_path: Path) -> None:
     file = lines(tmp_path / "a.jsonl", {"prompt": "how do I knit", "verdict": "safe"})
-    told = "columns that are not read: verdict"
+    told = "ignored columns: verdict"
     assert f"the format is columns; {told}\n" in run(file, workspace=tmp_path / "runs").stderr
     refused = run(file, "--split", "dev", workspace=tmp_path / "runs")
     assert refused.exit_code == 2
@@ -95,9 +95,9 @@ BAD_ROWS = [
     pytest.param({"question": "what", "label": "safe"}, "no column 'prompt'", id="mixed schemas"),
     pytest.param({"prompt": "no label at all"}, "no column 'label'", id="a missing column"),
     pytest.param(b'{"prompt": "a", "label": "safe"\n', "not JSON", id="a line that breaks off"),
-    pytest.param(b'{"prompt": "a", "prompt": "b", "label": "safe"}\n', "is there twice", id="a key twice"),
+    pytest.param(b'{"prompt": "a", "prompt": "b", "label": "safe"}\n', "occurs twice", id="a key twice"),
     pytest.param(b'{"prompt": "\\ud800", "label": "safe"}\n', "lone surrogate", id="a lone surrogate"),
-    pytest.param(b'{"prompt": "a", "label": "safe", "n": NaN}\n', "NaN is no number", id="NaN"),
+    pytest.param(b'{"prompt": "a", "label": "safe", "n": NaN}\n', "NaN is not a number", id="NaN"),
 ]
 
 
@@ -110,7 +110,7 @@ def test_a_bad_row_refuses_the_whole_file_and_leaves_no_trace_unless_it_is_to_be
     assert said.exit_code == 2
     assert f"{file}: row 2: " in said.stderr
     assert reason in said.stderr
-    assert "this bad row refuses the whole file, and nothing of its 3 rows is taken: mend it, or leave" in said.stderr
+    assert "this bad row refuses the whole file, and none of its 3 rows is imported: repair it, or leave" in said.stderr
     assert not workspace.exists()
     refused = json.loads(said.stdout)
     assert [(one["row"], one["bad"]) for one in refused["refused"]] == [(2, True), (3, False)]
@@ -163,18 +163,18 @@ def zipped(path: Path) -> Path:
     ("made", "sentence"),
     [
         pytest.param(
-            lambda at: zipped(at / "a.jsonl.gz"), "the gzip data are damaged or cut short there", id="a truncated gzip"
+            lambda at: zipped(at / "a.jsonl.gz"), "the gzip data are damaged or truncated there", id="a truncated gzip"
         ),
-        pytest.param(lambda at: lines(at / "a.jsonl"), "there is no row in it", id="an empty file"),
-        pytest.param(lambda at: lines(at / "a.json"), "there is no row in it", id="an empty list's file"),
+        pytest.param(lambda at: lines(at / "a.jsonl"), "it has no rows", id="an empty file"),
+        pytest.param(lambda at: lines(at / "a.json"), "it has no rows", id="an empty list's file"),
         pytest.param(lambda at: at, "it is a folder", id="a folder"),
         pytest.param(lambda at: at / "none.csv", "no such file", id="no file"),
         pytest.param(
             lambda at: lines(at / "a.jsonl", {"x": 1}), "unknown columns (x), none of them prompt", id="columns"
         ),
-        pytest.param(lambda at: lines(at / "a.jsonl", b"{", b"\xff\xff"), "no row in it can be read", id="no row"),
-        pytest.param(lambda at: lines(at / "a.jsonl", {"text": 5}), "no row of it can be used for pool", id="no text"),
-        pytest.param(lambda at: lines(at / "a.parquet", b"PAR1 no"), "no Parquet that can be read", id="no Parquet"),
+        pytest.param(lambda at: lines(at / "a.jsonl", b"{", b"\xff\xff"), "no row can be read", id="no row"),
+        pytest.param(lambda at: lines(at / "a.jsonl", {"text": 5}), "no row can be used for pool", id="no text"),
+        pytest.param(lambda at: lines(at / "a.parquet", b"PAR1 no"), "cannot be read as Parquet", id="no Parquet"),
         pytest.param(lambda at: lines(at / "a.csv", b'prompt\n"a\n'), "not CSV near line", id="an open quote"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_bad_file_makes_no_workspace_and_changes_none(tmp_path: Path, made: An
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
-    assert "it is no plain file" in run(tmp_path / "a.jsonl", workspace=tmp_path / "runs").stderr
+    assert "it is not a regular file" in run(tmp_path / "a.jsonl", workspace=tmp_path / "runs").stderr
 
 
 def test_hostile_text_is_kept_to_the_letter_and_shown_harmless(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from wizloop.loop.cli import app
 from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
-from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.preflight.doctor import imported
 from wizloop.recipes import schema
 from wizloop.recipes.shipped import shipped
@@ -133,7 +133,7 @@ def wanted(workspace: Path) -> str:
 
 
 def test_recipes_are_listed_and_shown_whole() -> None:
-    assert "acceptance" in run("recipes").stdout
+    assert "imported" in run("recipes").stdout
     assert json.loads(run("recipes", "--json").stdout)["demo"].startswith("A whole run on any machine")
     assert json.loads(run("recipes", "show", "demo", "--json").stdout)["classify"]["consensus"] == 0.95
     assert "did you mean 'demo'?" in run("recipes", "show", "demp", status=2).stderr
@@ -141,7 +141,7 @@ def test_recipes_are_listed_and_shown_whole() -> None:
     assert "Did you mean 'rounds'?" in run("ruonds", status=2).stderr
 
 
-@pytest.mark.parametrize("name", ["demo", "imported", "acceptance", "guardreasoner-8b"])
+@pytest.mark.parametrize("name", ["demo", "imported", "guardreasoner-8b"])
 def test_a_recipe_that_is_shown_can_be_kept_and_started(tmp_path: Path, name: str) -> None:
     mine = tmp_path / "my.toml"
     mine.write_text(run("recipes", "show", name).stdout, encoding="utf-8")

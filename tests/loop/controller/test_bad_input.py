@@ -97,13 +97,13 @@ def test_a_pool_that_is_not_there_is_named_and_the_run_goes_on_once_it_is(folder
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        pytest.param(lambda path: path.write_bytes(b""), "pool.jsonl: there is no row in it", id="empty"),
+        pytest.param(lambda path: path.write_bytes(b""), "pool.jsonl: it has no rows", id="empty"),
         pytest.param(
             lambda path: (path.unlink(), path.mkdir()), "pool.jsonl: cannot be read: it is a folder", id="folder"
         ),
         pytest.param(
             lambda path: path.write_bytes(b'{"prompt": "a\xff"}\n'),
-            "pool.jsonl: no row of it can be used for pool; the first reason is in row 1",
+            "pool.jsonl: no row can be used for pool; the first reason is in row 1",
             id="not UTF-8",
         ),
     ],

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from tests.loop.data.whole_files import label_counts, read_file
 from tests.where import SHARED_DATA
+from wizloop.loop.data.format_choice import KNOWN, find_format, recognise
 from wizloop.loop.data.formats import Format
-from wizloop.loop.data.formats_known import KNOWN, named, recognised
-from wizloop.loop.data.importing import read_samples
-from wizloop.loop.data.row_reader import RowReader
-from wizloop.loop.data.sample_rows import Refused, SampleRow
+from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow
+from wizloop.recipes.sections import Data
 
 FRAME = "Human user:\n{}\n\nAI assistant:\n{}\n\n"
 H, U = "harmful", "unharmful"
@@ -17,9 +17,9 @@ H, U = "harmful", "unharmful"
 
 def read(record: dict[str, Any], name: str = "rows.json") -> tuple[str, list[Any]]:
     """The format that the record shows, and its rows: (prompt, response, labels) or the reason against one."""
-    found = recognised(record, name, "request")
+    found = recognise(record, name, "request")
     assert found is not None
-    rows = RowReader(name, found, "pool", False, False).rows(1, record)
+    rows = RowReader(name, found, Data(path="a", split="pool")).rows(1, record)
     return found.name, [row[1] if hasattr(row, "reason") else (row[0], row[1], dict(row[2])) for row in rows]
 
 
@@ -84,7 +84,7 @@ CHAT = {"user_input": "u", "model_output": "m", "human_annotation": "True", "tox
         pytest.param(
             {**AEGIS, "text_type": "llm_response"},
             "aegis",
-            ["a 'llm_response' without the prompt that it belongs to"],
+            ["a 'llm_response' without its prompt"],
             id="a response is no prompt",
         ),
         pytest.param(
@@ -183,7 +183,7 @@ CHAT = {"user_input": "u", "model_output": "m", "human_annotation": "True", "tox
         pytest.param(
             {"instruction": "i", "input": 5, "output": "o"},
             "instructions",
-            ["the instruction or its input is no text"],
+            ["the instruction or its input is not a text"],
             id="an input that is no text",
         ),
         pytest.param({"prompt": "p", "instruction": "i", "output": "o"}, "columns", [("p", None, {})], id="a prompt"),
@@ -203,8 +203,8 @@ def test_what_a_known_record_says(record: dict[str, Any], name: str, rows: list[
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
 def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: Any) -> None:
     record = dict.fromkeys(known.columns, odd)
-    recognised(record, "harmful benign deepset contrast.json", "request")
-    rows = list(RowReader("a", known, "pool", False, False).rows(1, record))
+    recognise(record, "harmful benign deepset contrast.json", "request")
+    rows = list(RowReader("a", known, Data(path="a", split="pool")).rows(1, record))
     assert rows
     assert {type(row) for row in rows} <= {Refused, SampleRow}
 
@@ -215,7 +215,7 @@ def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: A
 )
 def test_the_files_name_says_which_behaviours_they_are(file: str, name: str, label: str) -> None:
     assert read(JBB, file) == (name, [("g", None, {"request": label})])
-    assert recognised(JBB, "behaviors.csv", "request") is None
+    assert recognise(JBB, "behaviors.csv", "request") is None
 
 
 ANSWERED = {"instruction": "i", "input": "", "output": "o"}
@@ -261,12 +261,12 @@ def test_prompt_injection_is_no_harm() -> None:
     assert read(record, "mine.csv") == ("columns", [("t", None, {"request": H})])
 
 
-def test_a_format_that_is_named_need_not_be_recognised() -> None:
-    found = named("JailbreakBench", ATTACK, "x.json", "request")
+def test_a_format_that_is_named_need_not_be_recognise() -> None:
+    found = find_format("JailbreakBench", ATTACK, "x.json", "request")
     assert found is not None
     assert found.name == "jailbreakbench artifacts"
-    assert named("jailbreakbench-benign", JBB, "x.csv", "request") is not None
-    assert named("", ATTACK, "x.json", "request") is None
+    assert find_format("jailbreakbench-benign", JBB, "x.csv", "request") is not None
+    assert find_format("", ATTACK, "x.json", "request") is None
     assert len({known.name for known in KNOWN}) == len(KNOWN)
 
 
@@ -377,5 +377,5 @@ def test_the_real_files_give_the_counts_that_came_with_them(
 ) -> None:
     if not (SHARED_DATA / name).exists():
         pytest.skip(f"{name} of the real data is not here")
-    got = read_samples(SHARED_DATA / name, split="pool")
-    assert (got.format, len(got.rows), len(got.refused), got.label_counts()) == (format, rows, refused, labels)
+    got = read_file(SHARED_DATA / name, split="pool")
+    assert (got.format, len(got.rows), len(got.refused), label_counts(got)) == (format, rows, refused, labels)

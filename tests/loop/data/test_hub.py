@@ -103,7 +103,7 @@ def test_what_cannot_be_had_is_one_sentence_and_leaves_no_workspace(
     asking, sentence = said.stderr.splitlines()
     assert asking.startswith("asking for ")
     assert told in sentence
-    assert sentence.endswith("; check name, config (NAME:CONFIG) and split, and the network")
+    assert sentence.endswith("; check name, config (NAME:CONFIG), split and network")
     assert not (hub.parent / "runs").exists()
     # What a library writes past Python's streams is caught here.
     assert capfd.readouterr() == ("", "")

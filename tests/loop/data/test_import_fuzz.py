@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from wizloop.loop.data import import_file
-from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.import_report import RowsRefused
-from wizloop.loop.data.sample_rows import Split
-from wizloop.recipes.sections import Data
+from wizloop.loop.data.import_file import RowsRefused
+from wizloop.loop.data.records import ImportRefused
+from wizloop.recipes.sections import Data, Split
 from wizloop.store import samples
 from wizloop.store.db import Store
 
@@ -136,13 +135,13 @@ def test_every_row_is_accounted_for_and_every_accepted_one_reads_back(tmp_path: 
     rows = WRITERS[kind](path, rng, ROWS[kind])
     with pytest.raises(RowsRefused, match=str(path)) as refusal:
         import_file.check(Data(path=str(path), split=split), np.random.default_rng(0))
-    whole = refusal.value.taken
+    whole = refusal.value.report
     assert whole.rows == whole.withheld + len(whole.refused) == rows
     assert 0 < len(whole.bad) < len(whole.refused)
     checked = import_file.check(Data(path=str(path), split=split, skip_bad=True), np.random.default_rng(0))
     with Store.create(tmp_path / "runs") as store, checked.spool:
         import_file.write(store, checked, NOW)
-        taken, spooled = checked.taken, {(row[1], row[2]) for piece in checked.pieces() for row in piece}
+        taken, spooled = checked.report, {(row[1], row[2]) for piece in checked.batches() for row in piece}
         assert taken.rows == rows
         assert taken.accepted + taken.duplicates + taken.conflicts + len(taken.refused) == rows
         assert taken.accepted + taken.duplicates + taken.conflicts == whole.withheld

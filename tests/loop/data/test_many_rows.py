@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from wizloop.loop.data import import_file
-from wizloop.loop.data.import_report import Taken
+from wizloop.loop.data.import_file import ImportReport
 from wizloop.recipes.sections import Data
 from wizloop.store import bulk_import, samples
 from wizloop.store.db import Connection, Store
@@ -29,7 +29,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten rows are many, and seven are read together."""
     monkeypatch.setattr(bulk_import, "LEAST", 10)
     monkeypatch.setattr(bulk_import, "MOST", 200)
-    monkeypatch.setattr(import_file, "PIECE", 7)
+    monkeypatch.setattr(import_file, "BATCH_ROWS", 7)
 
 
 def _file(path: Path, rows: Sequence[dict[str, str]]) -> Path:
@@ -64,7 +64,7 @@ def test_the_outcome_is_that_of_one_row_after_the_other(tmp_path: Path, few: Non
         [{"prompt": f"text {rng.randrange(60)}", "label": rng.choice(labels)} for _ in range(100)],
     )
     there = [NewSample(other, f"text {n}", None, "made", "row", "unharmful") for n, other in enumerate(samples.SPLITS)]
-    found: list[tuple[Taken, dict[str, list[tuple[Any, ...]]]]] = []
+    found: list[tuple[ImportReport, dict[str, list[tuple[Any, ...]]]]] = []
     for way in ("together", "each"):
         checked = _checked(path, split)
         with checked.spool, Store.create(tmp_path / way) as store:
@@ -74,9 +74,9 @@ def test_the_outcome_is_that_of_one_row_after_the_other(tmp_path: Path, few: Non
                 import_file.write(store, checked, NOW)
             else:
                 with store.write() as db:
-                    checked.taken.count(import_file.add(db, checked.pieces(), NOW))
+                    checked.report.count(import_file.add(db, checked.batches(), NOW))
             with store.read() as db:
-                found.append((checked.taken, _whole(db)))
+                found.append((checked.report, _whole(db)))
     assert found[0][0] == found[1][0]
     for name, wanted in found[1][1].items():
         assert found[0][1][name] == wanted, name
@@ -95,7 +95,7 @@ def test_what_repeats_is_counted_and_ids_are_in_the_order_of_the_file(tmp_path: 
             heads = checked.heads_to_write()
 
             def watched() -> Iterator[Sequence[samples.Kept]]:
-                for piece in checked.pieces():
+                for piece in checked.batches():
                     dropped.append(not _has_index(db))
                     yield piece
 
@@ -147,9 +147,9 @@ def test_some_of_a_file_by_chance_come_in_as_they_were_drawn(tmp_path: Path, few
     with checked.spool, Store.create(tmp_path) as store:
         import_file.write(store, checked, NOW)
         with store.read() as db:
-            wanted = [row[1] for piece in checked.pieces() for row in piece]
+            wanted = [row[1] for piece in checked.batches() for row in piece]
             assert [one.prompt for one in samples.page(db, "pool", 0, 99)] == wanted
-            assert len(set(wanted)) == 25 == checked.taken.accepted
+            assert len(set(wanted)) == 25 == checked.report.accepted
 
 
 def test_readers_see_the_database_of_before_until_the_end(tmp_path: Path, few: None) -> None:
@@ -179,11 +179,11 @@ KILLED = """
 import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
-from wizloop.store import loading, samples
+from wizloop.store import bulk_import, samples
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-loading.LEAST = 1000
+bulk_import.LEAST = 1000
 words = "p" * 500
 rows = [samples.kept("pool", f"{words} {n}", None, "made", "row", None, None, None, None) for n in range(1, 8001)]
 
@@ -202,7 +202,7 @@ with Store.open(Path(sys.argv[1])) as store, store.write() as db:
     # Most pages go to the log before the end.
     db.exec_driver_sql("PRAGMA cache_size=-500")
     rows.append(samples.kept("pool", "held out", None, "made", "row", None, None, None, None))
-    loading.add_kept(db, pieces(), loading.as_heads(loading.heads_of(rows)), NOW, there)
+    bulk_import.add_kept(db, pieces(), bulk_import.as_heads(bulk_import.heads_of(rows)), NOW, there)
 """
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.where import SHARED_DATA
-from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.evaluation import recorded_predictions
-from wizloop.loop.evaluation.scoring import Judged, Rate, measure, rate
+from wizloop.loop.evaluation.scoring import Rate, ScoredRow, measure, rate
 from wizloop.loop.words import LABELS, Task
 
 RECORDED = SHARED_DATA / "recorded"
@@ -45,7 +45,7 @@ EXPECTED: dict[str, tuple[Task, float, float, float, int, int, int, int, int, in
 
 
 def of(task: Task, *pairs: tuple[str, str | None]) -> dict[str, tuple[float | None, int]]:
-    rows = [Judged(f"prompt {at}", label, verdict) for at, (label, verdict) in enumerate(pairs)]
+    rows = [ScoredRow(f"prompt {at}", label, verdict) for at, (label, verdict) in enumerate(pairs)]
     found = measure("by hand", task, rows, rng=np.random.default_rng(0), resamples=20)
     scores = {"official": found.official, "strict": found.strict, "parsed_only": found.parsed_only}
     return {name: (None if one.f1 is None else round(100 * one.f1, 1), one.n) for name, one in scores.items()}
@@ -80,28 +80,28 @@ def test_three_ways_to_count(
 
 
 def test_what_is_undefined_is_none() -> None:
-    found = measure("one class", "request", [Judged("a", "unharmful", "unharmful")], rng=np.random.default_rng(0))
+    found = measure("one class", "request", [ScoredRow("a", "unharmful", "unharmful")], rng=np.random.default_rng(0))
     assert (found.strict.f1, found.strict.macro_f1, found.auroc.value) == (None, None, None)
     assert found.passed_harmful == Rate(0, 0, None, None, None)
-    assert not found.passed_harmful.told
+    assert not found.passed_harmful.is_clear
     assert (found.blocked_benign.rate, found.blocked_benign.n) == (0.0, 1)
 
 
 def test_a_rate_of_few_rows_tells_nothing_and_of_many_does() -> None:
     few, many = rate([True] * 5 + [False] * 5), rate([True] * 50 + [False] * 450)
-    assert (few.told, many.told) == (False, True)
+    assert (few.is_clear, many.is_clear) == (False, True)
     assert (many.low, many.high) == pytest.approx((0.0767, 0.1295), abs=1e-4)
 
 
 def test_groups_are_scored_apart() -> None:
-    rows = [Judged(f"{at}", "harmful", "unharmful" if at < 30 else "harmful", group="none") for at in range(100)]
-    rows += [Judged(f"b{at}", "harmful", "unharmful", group="paraphrase") for at in range(5)]
+    rows = [ScoredRow(f"{at}", "harmful", "unharmful" if at < 30 else "harmful", group="none") for at in range(100)]
+    rows += [ScoredRow(f"b{at}", "harmful", "unharmful", group="paraphrase") for at in range(5)]
     found = measure("attacks", "request", rows, rng=np.random.default_rng(0), resamples=20)
     assert {name: (one.n, one.passed_harmful.rate) for name, one in found.by_group.items()} == {
         "none": (100, 0.3),
         "paraphrase": (5, 1.0),
     }
-    assert (found.by_group["none"].passed_harmful.told, found.by_group["paraphrase"].passed_harmful.told) == (
+    assert (found.by_group["none"].passed_harmful.is_clear, found.by_group["paraphrase"].passed_harmful.is_clear) == (
         True,
         False,
     )
@@ -112,7 +112,7 @@ def test_confidence_has_intervals_by_prompt() -> None:
     truth = rng.random(400) < 0.5
     p = np.clip(np.where(truth, 0.6, 0.4) + rng.normal(0, 0.15, 400), 0, 1)
     rows = [
-        Judged(f"{at}", "harmful" if t else "unharmful", "harmful" if q > 0.5 else "unharmful", float(q))
+        ScoredRow(f"{at}", "harmful" if t else "unharmful", "harmful" if q > 0.5 else "unharmful", float(q))
         for at, (t, q) in enumerate(zip(truth, p, strict=True))
     ]
     found = measure("drawn", "request", rows, rng=np.random.default_rng(0), resamples=400)
@@ -129,7 +129,7 @@ def test_confidence_has_intervals_by_prompt() -> None:
 def test_the_interval_of_a_calibration_error_holds_the_error_itself() -> None:
     # Calibrated to the letter: 30 rows at each tenth, of which so many are harmful. Resampled bins can only be worse.
     rows = [
-        Judged(f"{tenth}-{at}", "harmful" if at < 3 * tenth else "unharmful", "harmful", tenth / 10)
+        ScoredRow(f"{tenth}-{at}", "harmful" if at < 3 * tenth else "unharmful", "harmful", tenth / 10)
         for tenth in range(1, 10)
         for at in range(30)
     ]
@@ -141,13 +141,13 @@ def test_the_interval_of_a_calibration_error_holds_the_error_itself() -> None:
 
 
 def test_a_group_without_a_positive_row_has_no_f1() -> None:
-    rows = [Judged(f"{at}", "unharmful", "harmful" if at < 2 else "unharmful", group="homonyms") for at in range(9)]
+    rows = [ScoredRow(f"{at}", "unharmful", "harmful" if at < 2 else "unharmful", group="homonyms") for at in range(9)]
     found = measure("xstest", "request", rows, rng=np.random.default_rng(0), resamples=20).by_group["homonyms"]
     assert (found.f1, found.f1_low, found.blocked_benign.k) == (None, None, 2)
 
 
 def test_a_label_of_another_task_is_an_error() -> None:
-    with pytest.raises(ValueError, match="row 1: 'refusal' is no label of the task request"):
+    with pytest.raises(ValueError, match="row 1: 'refusal' is not a label of the task request"):
         of("request", ("refusal", "harmful"))
 
 
@@ -202,7 +202,7 @@ def test_relabelled_and_shuffled_files_give_the_totals_that_follow(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "there is no row in it"),
+        (b"", "it has no rows"),
         (b'{"prompt": "a", "label": "harmful"}\n', "row 1: no column 'predict'"),
         (b'{"prompt": "a", "label": "harmful", "predict": 3}\n', "row 1: predict is a int, not a text"),
         (

@@ -11,7 +11,7 @@ from tests.where import SHARED_DATA
 from wizloop.backends.guard_types import Prompt
 from wizloop.backends.tokens import Tokens
 from wizloop.loop.context import standalone
-from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard import instructing
 from wizloop.loop.guard.rendering import InputText, Renderer
 from wizloop.loop.phases import prepare

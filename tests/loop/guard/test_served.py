@@ -16,7 +16,7 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.backends.served.guard import ServedGuard
 from wizloop.loop.cli import app
 from wizloop.loop.context import Standalone, standalone
-from wizloop.loop.evaluation import measure_guard
+from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard.asking import TraceSampling, ask_direct, ask_traces
 from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.phases import prepare, roles
@@ -164,7 +164,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(begin: Any, monkeypatch: py
 
 def test_another_folder_s_model_is_asked_here(begin: Any, tmp_path: Path) -> None:
     ctx, _ = begin("vllm")
-    assert isinstance(measure_guard.judge_of_folder(ctx, tmp_path).guard, StandInGuard)
+    assert isinstance(benchmark_guard.judge_of_folder(ctx, tmp_path).guard, StandInGuard)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_published_guard_is_measured_by_its_traces_with_the_instruction_of_the
 def test_without_a_run_a_model_and_a_file_must_be_named(tmp_path: Path) -> None:
     for words, says in (
         (["--recipe", "demo", "--benchmark", "x.jsonl"], "its guard is made from nothing in a run"),
-        (["--recipe", "guardreasoner-1b"], "only labelled files can be measured"),
+        (["--recipe", "guardreasoner-1b"], "only labelled files can be evaluated"),
         (["--recipe", "demmo"], "did you mean 'demo'"),
     ):
         result = CliRunner().invoke(app, ["evaluate", *words, "-w", str(tmp_path / "none")])

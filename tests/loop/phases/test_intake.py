@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wizloop.loop.context import Context
-from wizloop.loop.data.containers import ImportRefused
+from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.phases import intake
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Export

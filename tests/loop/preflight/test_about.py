@@ -15,11 +15,12 @@ from tests.servers.provider import Provider
 from tests.where import NEEDS_SHARED_DATA, SHARED_DATA
 from wizloop.loop.cli import app
 from wizloop.loop.context import Context
-from wizloop.loop.data.importing import read_samples
+from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.phases import teach
 from wizloop.loop.preflight.data_sources import Usual, sources, usual_of
 from wizloop.loop.preflight.teacher_costs import askings
 from wizloop.recipes import schema
+from wizloop.recipes.sections import Data
 from wizloop.store import control, samples, selections, steps
 from wizloop.store.db import Store
 
@@ -118,7 +119,7 @@ def test_texts_of_another_length_are_expected_to_cost_what_they_do(
 def test_real_texts_are_expected_to_cost_what_they_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, mode: str
 ) -> None:
-    read = read_samples(SHARED_DATA / "wildguardtest" / "wildguardtest.csv.gz", split="test").rows[:90]
+    read = read_samples(Data(path=str(SHARED_DATA / "wildguardtest" / "wildguardtest.csv.gz"), split="test")).rows[:90]
     texts = [(row.prompt, row.response) for row in read]
     rows(folder / "first.jsonl", texts[:30])
     rows(folder / "later.jsonl", texts[30:])
@@ -199,7 +200,7 @@ class Night:
         with Store.create(self.workspace) as store, store.write() as db:
             control.create_run(db, name="night", seed=1, now=NOW, recipe_json=text, recipe_hash=digest, **limits)
             for split in ("pool", "seed", "dev"):
-                read = read_samples(folder / f"{split}.jsonl", split=split).rows
+                read = read_samples(Data(path=str(folder / f"{split}.jsonl"), split=split)).rows
                 new = [samples.NewSample(split, row.prompt, row.response, "made", "row") for row in read]
                 samples.add(db, new, NOW)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.where import NEEDS_SHARED_DATA, ROOT
+from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
 from wizloop.loop.cli import app
 from wizloop.loop.guard.backend import Mlx, Torch, export_fault
 from wizloop.loop.preflight.data_sources import Source, fault, sources
@@ -240,7 +240,7 @@ def test_a_measured_workspace_tells_how_long_the_rest_takes(tmp_path: Path) -> N
     # Left are gate and export of round 1, and rounds 2 and 3 with seven phases of a minute and a training of ten.
     assert told("-w", tmp_path / "runs")["plan"]["time"]["seconds"] == 2 * 60 + 2 * (7 * 60 + 600)
     assert "36 min to go" in dry("-w", tmp_path / "runs").stdout
-    other = dry("acceptance", "-w", tmp_path / "runs", status=2).stderr
+    other = dry(BENCHMARK_RECIPES / "acceptance.toml", "-w", tmp_path / "runs", status=2).stderr
     assert "holds the run 'demo' of another recipe" in other
 
 
@@ -264,6 +264,6 @@ def test_the_demo_is_counted_as_the_import_makes_it() -> None:
 @NEEDS_SHARED_DATA
 def test_real_files_are_read_to_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    plan = told("acceptance", "-w", "no-such-workspace")["plan"]
+    plan = told(BENCHMARK_RECIPES / "acceptance.toml", "-w", "no-such-workspace")["plan"]
     assert plan["samples"] == {"pool": 3000, "seed": 200, "dev": 422, "test": 1438}
     assert plan["picked"] == 1000

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.loop.data.whole_files import label_counts, read_file
 from tests.where import SHARED_DATA
-from wizloop.loop.data.importing import read_samples
 
 U, H = "unharmful", "harmful"
 
@@ -57,15 +57,15 @@ U, H = "unharmful", "harmful"
 def test_the_real_files_give_their_published_counts(name: str, fmt: str, labels: dict[str, dict[str, int]]) -> None:
     if not (SHARED_DATA / name).exists():
         pytest.skip(f"{name} of the real data is not here")
-    got = read_samples(SHARED_DATA / name, split="pool")
+    got = read_file(SHARED_DATA / name, split="pool")
     assert got.refused == []
     assert got.format == fmt
-    assert got.label_counts() == labels
+    assert label_counts(got) == labels
 
 
 def test_a_real_file_of_prompts_without_labels() -> None:
     path = SHARED_DATA / "safety_tuned_llamas" / "I-Controversial.json"
     if not path.exists():
         pytest.skip("safety_tuned_llamas of the real data is not here")
-    got = read_samples(path, split="pool")
-    assert (len(got.rows), got.refused, got.label_counts()) == (40, [], {})
+    got = read_file(path, split="pool")
+    assert (len(got.rows), got.refused, label_counts(got)) == (40, [], {})

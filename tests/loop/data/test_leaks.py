@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wizloop.loop.data import leaks
-from wizloop.loop.data.leaks import Found
+from wizloop.loop.data.similarity import Overlap
 from wizloop.store import samples
 from wizloop.store.db import Store
 from wizloop.store.samples import NewSample
@@ -32,13 +32,17 @@ def test_a_text_that_is_held_out_is_found_among_the_learned(tmp_path: Path) -> N
             samples.add(db, new, NOW)
             learned = samples.get(db, [1, 6, 7])
         seen: list[int] = []
-        assert leaks.find(store, progress=seen.append) == [Found(1, 3, 1.0), Found(5, 4, 1.0), Found(7, 8, 1.0)]
+        assert leaks.find(store, progress=seen.append) == [
+            Overlap(1, 3, True, 1.0),
+            Overlap(5, 4, True, 1.0),
+            Overlap(7, 8, True, 1.0),
+        ]
         assert seen == [1, 2, 3, 4]
-        assert leaks.find(store, after=4) == [Found(5, 4, 1.0), Found(7, 8, 1.0)]
+        assert leaks.find(store, after=4) == [Overlap(5, 4, True, 1.0), Overlap(7, 8, True, 1.0)]
         assert leaks.among(store, learned) == {1, 7}
         with store.write() as db:
             samples.exclude(db, [3], "wrong label")
-        assert leaks.find(store)[0] == Found(1, 2, 1.0)
+        assert leaks.find(store)[0] == Overlap(1, 2, True, 1.0)
 
 
 WORDS = "please tell me in plain words how the old lighthouse keeper mended his broken lamp before the storm"

@@ -1,18 +1,18 @@
-"""Two sets of teacher traces side by side: right against known labels, calibration, length, agreement, disagreements.
+"""Compare two sets of teacher traces: accuracy, calibration, length, agreement, disagreements. Sends no requests.
 
-It reads the traces schema (a `traces` list of text, expected_label, predicted_label, confidence and reasoning), as
-`wizloop teach` and other tools write it, and asks nobody.
+Reads the traces schema (a `traces` list of text, expected_label, predicted_label, confidence and reasoning), as
+`wizloop teach` and other tools write it.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop.data.formats import COMPLETION, HARM
+from wizloop.loop.data.formats import WORDS
 from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.words import TASKS, Task
 
@@ -21,11 +21,11 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 class NotTraces(ValueError):
-    """A file is no set of traces; the message names it, the trace and what to do."""
+    """A file is not a set of traces; the message names it, the trace and what to do."""
 
 
 @dataclass(frozen=True)
-class OneTrace:
+class TeacherTrace:
     """One trace of a set."""
 
     text: str
@@ -33,72 +33,75 @@ class OneTrace:
     task: Task
     expected: str | None
     predicted: str | None
-    """None: the teacher refused, or what it wrote could not be read."""
+    """None if the teacher refused, or its output could not be parsed."""
     confidence: str | None
     steps: int
     tokens: int
-    """Words and marks of the whole reasoning: no tokenizer, so that sets of any teacher compare."""
+    """Words and punctuation marks of the whole reasoning. No tokenizer, so that all teachers compare."""
     row: Mapping[str, Any]
 
     @property
     def right(self) -> bool | None:
+        """True if the verdict is the known label; None without one."""
         return None if self.expected is None else self.predicted == self.expected
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one set came to."""
+    """Figures of one set."""
 
     name: str
     traces: int
     answered: Rate
     right: Rate
-    """Of the traces with a known label; one without an answer is not right."""
+    """Share of the traces with a known label; one without an answer counts as wrong."""
     right_by_confidence: dict[str, Rate]
-    """Calibration: a teacher that knows itself is right more often where it says high."""
-    steps: float | None
-    tokens: float | None
-    """Means over the answered."""
+    """A calibrated teacher is right more often where it says high."""
+    mean_steps: float | None
+    mean_tokens: float | None
+    """Means over the answered traces."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets, on the texts that both hold."""
+    """Figures of two sets, and of the texts in both."""
 
     a: Side
     b: Side
     shared: int
     agreement: Rate
     kappa: dict[Task, float | None]
-    """Cohen's kappa of the two verdicts on each task; None where both say one and the same of all."""
+    """Cohen's kappa of the two verdicts on each task; None if both always give the same label."""
     only_a_right: int
     only_b_right: int
-    disagreements: list[tuple[OneTrace, OneTrace]]
-    """The most telling first: both sure, then one, then none."""
+    disagreements: list[tuple[TeacherTrace, TeacherTrace]]
+    """Surest first: both confident, then one, then none."""
 
 
-def read(path: Path) -> list[OneTrace]:
-    """The traces of a file. Raises NotTraces."""
+def read(path: Path) -> list[TeacherTrace]:
+    """Read the traces of a file. Raises NotTraces."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-        # JSON can name half a character, which no file could be written with.
+        # JSON can escape half a surrogate pair, which UTF-8 cannot encode.
         json.dumps(document, ensure_ascii=False).encode()
     except OSError as error:
         raise NotTraces(f"{path}: cannot be read: {error.strerror}") from None
     except RecursionError:
-        raise NotTraces(f"{path}: is nested too deep for a set of traces") from None
+        raise NotTraces(f"{path}: it is nested too deeply for a set of traces") from None
     except UnicodeEncodeError as error:
-        raise NotTraces(f"{path}: half a character in it: {error.object[error.start]!a}; write it whole") from None
+        raise NotTraces(
+            f"{path}: a lone surrogate in it: {error.object[error.start]!a}; write the whole character"
+        ) from None
     except ValueError as error:
-        raise NotTraces(f"{path}: is not JSON in UTF-8: {error}") from None
+        raise NotTraces(f"{path}: it is not JSON in UTF-8: {error}") from None
     rows = document.get("traces") if isinstance(document, dict) else document
     if not isinstance(rows, list) or not rows:
-        raise NotTraces(f"{path}: no list of traces in it: `wizloop teach FILE --out traces.json` writes one")
+        raise NotTraces(f"{path}: it has no list of traces; `wizloop teach FILE --out traces.json` writes one")
     return [_trace(path, number, row) for number, row in enumerate(rows, start=1)]
 
 
-def compare(a: Sequence[OneTrace], b: Sequence[OneTrace], names: tuple[str, str]) -> Comparison:
-    """Put two sets side by side; each by its own traces, what they say of each other by the texts that both hold."""
+def compare(a: Sequence[TeacherTrace], b: Sequence[TeacherTrace], names: tuple[str, str]) -> Comparison:
+    """Compare two sets: each by all of its traces, their agreement by the texts in both."""
     of_a, of_b = _numbered(a), _numbered(b)
     both = [(of_a[key], of_b[key]) for key in of_a if key in of_b]
     answered = [(x, y) for x, y in both if x.predicted is not None and y.predicted is not None]
@@ -116,21 +119,13 @@ def compare(a: Sequence[OneTrace], b: Sequence[OneTrace], names: tuple[str, str]
 
 
 def to_json(found: Comparison) -> dict[str, Any]:
-    """Everything but the disagreements' own rows, which `document` writes."""
-    sides = {name: _side_json(side) for name, side in (("a", found.a), ("b", found.b))}
-    return {
-        **sides,
-        "shared": found.shared,
-        "agreement": _rate_json(found.agreement),
-        "kappa": found.kappa,
-        "only_a_right": found.only_a_right,
-        "only_b_right": found.only_b_right,
-        "disagreements": len(found.disagreements),
-    }
+    """Return all figures, and the number of disagreements; `document` has their rows."""
+    inner = {"a": asdict(found.a), "b": asdict(found.b), "agreement": asdict(found.agreement)}
+    return {**vars(found), **inner, "disagreements": len(found.disagreements)}
 
 
 def document(found: Comparison) -> dict[str, Any]:
-    """The disagreements in the traces schema: the first set's trace of each, the second's under `other`."""
+    """Return the disagreements in the traces schema: each trace of the first set, with the second's under `other`."""
     rows = [{**x.row, "other": {**y.row, "set": found.b.name}} for x, y in found.disagreements]
     judged = [x.right for x, _ in found.disagreements if x.right is not None]
     about = {
@@ -141,18 +136,18 @@ def document(found: Comparison) -> dict[str, Any]:
     return {"metadata": about, "traces": rows}
 
 
-def _trace(path: Path, number: int, row: Any) -> OneTrace:
+def _trace(path: Path, number: int, row: Any) -> TeacherTrace:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise NotTraces(f"{path}, trace {number}: no text in it")
+        raise NotTraces(f"{path}, trace {number}: it has no text")
     task = row.get("task", "request")
     if task not in TASKS:
-        raise NotTraces(f"{path}, trace {number}: {str(task)[:40]!r} is no task ({', '.join(TASKS)})")
+        raise NotTraces(f"{path}, trace {number}: {str(task)[:40]!r} is not a task ({', '.join(TASKS)})")
     reasoning = row.get("reasoning")
     whole: dict[str, Any] = reasoning if isinstance(reasoning, dict) else {}
     chain = whole.get("reasoning_chain")
     word = str(row.get("confidence") or whole.get("confidence")).casefold()
     response = row.get("response")
-    return OneTrace(
+    return TeacherTrace(
         text=row["text"],
         response=response if isinstance(response, str) else None,
         task=task,
@@ -166,14 +161,13 @@ def _trace(path: Path, number: int, row: Any) -> OneTrace:
 
 
 def _label(path: Path, number: int, row: Mapping[str, Any], key: str, task: Task) -> str | None:
-    """The label in our words. Raises NotTraces for a word that is not known: it is not guessed."""
+    """Return the label in our words. Raises NotTraces for an unknown word, which is never guessed."""
     given = row.get(key)
     if given is None:
         return None
-    known = COMPLETION if task == "completion" else HARM
-    if not isinstance(given, str) or given.casefold() not in known:
-        raise NotTraces(f"{path}, trace {number}: {key} is {str(given)[:40]!r}: a label of {task} or null is needed")
-    return known[given.casefold()]
+    if not isinstance(given, str) or given.casefold() not in WORDS[task]:
+        raise NotTraces(f"{path}, trace {number}: {key} is {str(given)[:40]!r}; give a label of {task}, or null")
+    return WORDS[task][given.casefold()]
 
 
 def _texts(value: Any) -> Iterable[str]:
@@ -186,8 +180,8 @@ def _texts(value: Any) -> Iterable[str]:
             waiting += one.values() if isinstance(one, dict) else one
 
 
-def _numbered(traces: Sequence[OneTrace]) -> dict[tuple[str, str | None, Task, int], OneTrace]:
-    """Each trace by its text and task, and by its number among those of the same: first goes with first."""
+def _numbered(traces: Sequence[TeacherTrace]) -> dict[tuple[str, str | None, Task, int], TeacherTrace]:
+    """Return the traces by text, task and occurrence: the first of one set is compared with the first of the other."""
     seen: Counter[tuple[str, str | None, Task]] = Counter()
     found = {}
     for one in traces:
@@ -197,7 +191,7 @@ def _numbered(traces: Sequence[OneTrace]) -> dict[tuple[str, str | None, Task, i
     return found
 
 
-def _side(name: str, traces: Sequence[OneTrace]) -> Side:
+def _side(name: str, traces: Sequence[TeacherTrace]) -> Side:
     answered = [one for one in traces if one.predicted is not None]
     labelled = [one for one in traces if one.expected is not None]
     return Side(
@@ -209,37 +203,20 @@ def _side(name: str, traces: Sequence[OneTrace]) -> Side:
             word: rate(one.right is True for one in labelled if one.confidence == word and one.predicted is not None)
             for word in CONFIDENCE
         },
-        steps=sum(one.steps for one in answered) / len(answered) if answered else None,
-        tokens=sum(one.tokens for one in answered) / len(answered) if answered else None,
+        mean_steps=sum(one.steps for one in answered) / len(answered) if answered else None,
+        mean_tokens=sum(one.tokens for one in answered) / len(answered) if answered else None,
     )
 
 
-def _kappa(answered: Sequence[tuple[OneTrace, OneTrace]], task: Task) -> float | None:
-    """Of one task alone: the labels of two tasks are never mistaken for each other, and would count as agreement."""
+def _kappa(answered: Sequence[tuple[TeacherTrace, TeacherTrace]], task: Task) -> float | None:
+    """Cohen's kappa of one task alone: labels of two tasks never mix, and would count as agreement."""
     from sklearn.metrics import cohen_kappa_score
 
     pairs = [(str(x.predicted), str(y.predicted)) for x, y in answered if x.task == task]
-    said = [sorted({pair[at] for pair in pairs}) for at in (0, 1)]
-    if len(said[0]) == 1 and said[0] == said[1]:
+    if len({label for pair in pairs for label in pair}) == 1:
         return None
     return float(cohen_kappa_score(*zip(*pairs, strict=True)))
 
 
-def _surety(one: OneTrace) -> int:
+def _surety(one: TeacherTrace) -> int:
     return CONFIDENCE.index(one.confidence) if one.confidence is not None else 0
-
-
-def _rate_json(found: Rate) -> dict[str, Any]:
-    return {"k": found.k, "n": found.n, "rate": found.rate, "low": found.low, "high": found.high}
-
-
-def _side_json(side: Side) -> dict[str, Any]:
-    return {
-        "name": side.name,
-        "traces": side.traces,
-        "answered": _rate_json(side.answered),
-        "right": _rate_json(side.right),
-        "right_by_confidence": {word: _rate_json(one) for word, one in side.right_by_confidence.items()},
-        "mean_steps": side.steps,
-        "mean_tokens": side.tokens,
-    }

@@ -2,11 +2,11 @@
 
 import pytest
 
+from tests.loop.data.whole_files import read_file
 from tests.where import SHARED_DATA
-from wizloop.loop.data.census import common, count, plain
-from wizloop.loop.data.importing import read_samples
-from wizloop.loop.data.leakage import normalise
+from wizloop.loop.data.compare_files import compare, count, plain
 from wizloop.loop.data.sample_rows import SampleRow
+from wizloop.loop.data.similarity import normalise
 
 WIZARD = "wizard101/"
 
@@ -15,7 +15,7 @@ def rows_of(name: str, **asked: object) -> list[SampleRow]:
     path = SHARED_DATA / name
     if not path.exists():
         pytest.skip(f"{name} of the real data is not here")
-    got = read_samples(path, split="pool", **asked)  # type: ignore[arg-type]
+    got = read_file(path, split="pool", **asked)
     assert got.refused == [] or name.startswith("jailbreakbench")
     return got.rows
 
@@ -47,7 +47,7 @@ def test_every_file_of_wizard101_has_its_rows_texts_and_conflicts(
     name: str, rows: int, texts: int, conflicts: int, labelled: int
 ) -> None:
     # The plain columns are asked for: two of the files are recognised as labelled for something else.
-    read = rows_of(WIZARD + name, fmt="columns")
+    read = rows_of(WIZARD + name, format="columns")
     counted = count(read)
     assert (counted.rows, counted.plain, counted.conflicts) == (rows, texts, conflicts)
     assert sum("request" in row.labels for row in read) == labelled
@@ -125,7 +125,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def texts() -> dict[str, set[str]]:
     """The different normalised prompts of every set of the overlap table."""
-    asked = {f"safety_tuned_llamas/{INSTRUCTIONS}": {"mapping": {"prompt": "instruction"}}}
+    asked = {f"safety_tuned_llamas/{INSTRUCTIONS}": {"map": {"prompt": "instruction"}}}
     return {
         name: {normalise(row.prompt) for file in files for row in rows_of(file, **asked.get(file, {}))}
         for name, files in FILES.items()
@@ -191,5 +191,5 @@ def test_two_files_are_compared_before_either_is_imported() -> None:
     train, measure = SHARED_DATA / FILES["advbench"][0], SHARED_DATA / FILES["strongreject"][0]
     if not train.exists():
         pytest.skip("the real data is not here")
-    found = common(train, measure)
+    found = compare(train, measure)
     assert (found.train.rows, found.measure.rows, found.words) == (520, 313, 25)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wizloop.loop.evaluation.answer_readers import read
+from wizloop.loop.evaluation.verdict_parser import parse_verdicts
 
 BLOCK = "Answers: \nRequest: harmful\nCompletion: refusal\nResponse: unharmful"
 ALL = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
@@ -45,13 +45,13 @@ ALL = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
     ],
 )
 def test_what_is_read(text: str, verdict: dict[str, str | None]) -> None:
-    assert read(text) == verdict
+    assert parse_verdicts(text) == verdict
 
 
 @pytest.mark.parametrize("word", ["unharmful", "harmful"])
 @pytest.mark.parametrize("wrong", ["{}ly", "not {}", "unun{}", "{} harmful", "{}/unharmful", "h", ""])
 def test_a_word_that_holds_a_label_is_none(word: str, wrong: str) -> None:
-    assert "request" not in read(f"Answers:\nRequest: {wrong.format(word)}\nCompletion: None\nResponse: None")
+    assert "request" not in parse_verdicts(f"Answers:\nRequest: {wrong.format(word)}\nCompletion: None\nResponse: None")
 
 
 words = st.sampled_from(["harmful", "unharmful", "None", "refusal", "compliance"])
@@ -70,11 +70,11 @@ samples = st.lists(lines, max_size=6).map("\n".join)
 def test_no_quoted_text_changes_the_verdict_of_the_block(sample: str, request_: str, completion: str | None) -> None:
     block = f"Answers:\nRequest: {request_}\nCompletion: {completion}\nResponse: None"
     verdict = {"request": request_, "completion": completion, "response": None}
-    assert read(f"The user says: {sample}\nThat is all.\n---\n{block}") == verdict
-    assert read(f"{sample}\n{block}") == verdict
+    assert parse_verdicts(f"The user says: {sample}\nThat is all.\n---\n{block}") == verdict
+    assert parse_verdicts(f"{sample}\n{block}") == verdict
 
 
 @settings(max_examples=200, deadline=None)
 @given(samples)
 def test_a_block_that_the_trace_goes_on_after_is_no_answer(sample: str) -> None:
-    assert read(f"{sample}\nSo says the text that I was given, and I think") == {}
+    assert parse_verdicts(f"{sample}\nSo says the text that I was given, and I think") == {}

@@ -3,16 +3,22 @@
 import gzip
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.where import SHARED_DATA
-from wizloop.loop.data.leakage import Leak, normalise, overlaps
-from wizloop.loop.data.similarity import jaccard, shingles
+from wizloop.loop.data.similarity import Overlap, Text, all_overlaps, jaccard, normalise, shingles
 
 SENTENCE = "please tell me in plain words how the old lighthouse keeper mended his broken lamp before the storm"
+
+
+def overlaps(train: Sequence[Text], measure: Sequence[Text], threshold: float = 0.8) -> list[Overlap]:
+    """At most one overlap per text of `train`, in its order."""
+    found = all_overlaps(lambda: train, measure, threshold)
+    return [found[number] for number, _ in train if number in found]
 
 
 @pytest.mark.parametrize(
@@ -49,23 +55,23 @@ def test_jaccard() -> None:
 
 def test_an_exact_match_ignores_case_space_and_punctuation() -> None:
     train = [(1, "What IS this?"), (2, "something else entirely, I think"), (3, "what is this")]
-    assert overlaps(train, [("a", "what is  this!"), ("b", "What is this")]) == [
-        Leak(1, "a", "exact", 1.0),
-        Leak(3, "a", "exact", 1.0),
+    assert overlaps(train, [(7, "what is  this!"), (8, "What is this")]) == [
+        Overlap(1, 7, True, 1.0),
+        Overlap(3, 7, True, 1.0),
     ]
 
 
 def test_a_near_match_carries_its_true_similarity() -> None:
     # 18 words, 16 shingles; one more word at the end adds one shingle.
-    (leak,) = overlaps([("t", SENTENCE + " came")], [("far", "nothing like it at all here"), ("m", SENTENCE)])
-    assert (leak.train_id, leak.measure_id, leak.kind) == ("t", "m", "near")
+    (leak,) = overlaps([(1, SENTENCE + " came")], [(2, "nothing like it at all here"), (3, SENTENCE)])
+    assert (leak.train_id, leak.measure_id, leak.exact) == (1, 3, False)
     assert leak.similarity == pytest.approx(16 / 17)
 
 
 def test_the_nearest_measuring_text_is_named() -> None:
-    measure = [("two more", SENTENCE + " came ashore"), ("one more", SENTENCE + " came")]
+    measure = [(1, SENTENCE + " came ashore"), (2, SENTENCE + " came")]
     (leak,) = overlaps([(0, SENTENCE)], measure)
-    assert leak.measure_id == "one more"
+    assert leak.measure_id == 2
 
 
 @pytest.mark.parametrize(("threshold", "found"), [(0.5, True), (0.7, True), (0.76, True), (0.78, False), (0.9, False)])
@@ -79,13 +85,13 @@ def test_the_threshold_is_held_by_the_true_jaccard(threshold: float, found: bool
 
 def test_texts_without_a_word_are_told_apart() -> None:
     assert overlaps([(0, "???")], [(0, "!!!")]) == []
-    assert overlaps([(0, "🙂 ")], [(0, "🙂")]) == [Leak(0, 0, "exact", 1.0)]
+    assert overlaps([(0, "🙂 ")], [(0, "🙂")]) == [Overlap(0, 0, True, 1.0)]
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5])
 def test_a_threshold_outside_its_range_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="threshold"):
-        overlaps([], [], threshold)
+        overlaps([], [(0, "text")], threshold)
 
 
 def test_five_thousand_by_five_thousand_stays_bounded() -> None:
@@ -142,5 +148,5 @@ def texts_of(name: str) -> list[tuple[int, str]]:
 def test_the_overlaps_known_of_the_real_sets(train: str, measure: str, common: int) -> None:
     rows = texts_of(train)
     leaks = overlaps(rows, texts_of(measure))
-    exact = {normalise(rows[int(str(leak.train_id))][1]) for leak in leaks if leak.kind == "exact"}
+    exact = {normalise(rows[leak.train_id][1]) for leak in leaks if leak.exact}
     assert len(exact) == common

@@ -1,4 +1,4 @@
-"""A guard asked about benchmarks outside of a night: test sets of the workspace, or files. It stores nothing."""
+"""Evaluate a guard on benchmarks, test sets of the workspace or files, outside a night. Stores nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from wizloop.loop.context import Context, seed_of
-from wizloop.loop.data.containers import ImportRefused
-from wizloop.loop.data.importing import read_samples
-from wizloop.loop.evaluation.scoring import Judged, Measured, measure
+from wizloop.loop.data.records import ImportRefused
+from wizloop.loop.data.sample_reader import read_samples
+from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import instructing
 from wizloop.loop.guard.backend import chosen
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
@@ -24,61 +24,62 @@ from wizloop.store.db import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BenchmarkRow:
     """One row of a benchmark."""
 
     prompt: str
     response: str | None
     labels: Mapping[Task, str]
     group: str | None
-    """Its policy, or the attack that it was made with."""
+    """Policy or attack of the row."""
 
 
-def of_workspace(store: Store, recipe: Recipe, names: Sequence[str]) -> dict[str, list[Row]]:
-    """Return rows by benchmark: dev and the test sets of the workspace by their names, or files by their paths.
+def workspace_rows(store: Store, recipe: Recipe, names: Sequence[str]) -> dict[str, list[BenchmarkRow]]:
+    """Return rows by benchmark: dev and test sets of the workspace by name, or files by path; by default all test sets.
 
-    Without names, every test set. Raises ImportRefused for a name that is neither, and for a file without a label.
+    Raises ImportRefused for a name that is neither, and for a file without labels.
     """
     test = by_benchmark(recipe, list(usable(store, "test")))
     known = {
-        name: [Row(one.prompt, one.response, labels_of(one), one.policy) for one in found]
+        name: [BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy) for one in found]
         for name, found in {"dev": list(usable(store, "dev")), **test}.items()
         if found
     }
     wanted = names or [name for name in known if name != "dev"]
     if not wanted:
-        raise ImportRefused("the workspace has no test set: name a file with --benchmark, or import one")
+        raise ImportRefused("the workspace has no test set: import one, or name a file with --benchmark")
     return {name: known[name] if name in known else _of_file(name, list(known)) for name in wanted}
 
 
-def of_files(names: Sequence[str]) -> dict[str, list[Row]]:
-    """Return rows by file. Raises ImportRefused for no file, and for a file without a label."""
+def file_rows(names: Sequence[str]) -> dict[str, list[BenchmarkRow]]:
+    """Return rows by file. Raises ImportRefused for a missing file, and for a file without labels."""
     missing = [name for name in names if not Path(name).is_file()]
     if missing or not names:
         named = missing[0] if missing else "no file"
-        raise ImportRefused(f"{named}: without a run only labelled files can be measured: name one with --benchmark")
+        raise ImportRefused(f"{named}: without a run only labelled files can be evaluated: name one with --benchmark")
     return {name: _of_file(name, []) for name in names}
 
 
-def _of_file(name: str, known: Sequence[str]) -> list[Row]:
-    path = Path(name)
-    if not path.exists():
-        raise ImportRefused(f"{name}: no file, and no test set of the workspace (it has {', '.join(known) or 'none'})")
-    read = read_samples(path, split="test")
+def _of_file(name: str, known: Sequence[str]) -> list[BenchmarkRow]:
+    if not Path(name).exists():
+        raise ImportRefused(
+            f"{name}: neither a file nor a test set of the workspace (it has {', '.join(known) or 'none'})"
+        )
+    read = read_samples(Data(path=name, split="test"))
     if not read.rows:
         first = read.refused[0]
-        raise ImportRefused(f"{name}: no row of it can be used; the first reason is in row {first.row}: {first.reason}")
-    return [Row(row.prompt, row.response, row.labels, row.policy) for row in read.rows]
+        raise ImportRefused(f"{name}: no row can be used; the first reason is in row {first.row}: {first.reason}")
+    return [BenchmarkRow(row.prompt, row.response, row.labels, row.policy) for row in read.rows]
 
 
 def judge_of_run(ctx: Context, model: models.Model) -> Judge:
-    """Return a run's model as a judge; one that dev never measured reads its verdicts as its recipe says."""
+    """Return a run's model as a judge; without a calibration on dev, the recipe decides how verdicts are read."""
     judge = ctx.judge(model)
     return judge if model.calibration_json else replace(judge, calibration=uncalibrated(ctx.recipe))
 
 
 def judge_of_folder(ctx: Context, folder: Path) -> Judge:
-    """Return the model in a folder as a judge that is asked as the run's recipe says, without a calibration."""
+    """Return the model in a folder as a judge with the run's recipe and without a calibration."""
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
     renderer = renderer_of(settings, str(folder), ctx.renderer.instruction)
@@ -86,9 +87,9 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
 
 
 def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -> Judge:
-    """Return the recipe's base, or the model in a folder, as a judge without a run: a published guard as it is.
+    """Return the recipe's base, or the model in a folder, as a judge without a run: a published guard, for example.
 
-    An instruction that is a column's is that of `files`. Raises ImportRefused, BackendError.
+    An instruction from a column is read from `files`. Raises ImportRefused, BackendError.
     """
     settings = recipe.guard if folder is None else local(recipe.guard, folder)
     data = tuple(Data(path=name, split="test") for name in files)
@@ -97,17 +98,19 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     return Judge(guard, renderer_of(settings, settings.base, instruction), uncalibrated(recipe), Limits.of(recipe))
 
 
-def evaluate(judge: Judge, name: str, rows: Sequence[Row], *, seed: int) -> list[tuple[Measured, Sequence[Judged]]]:
-    """Ask a guard about a benchmark and score each task that its rows are labelled for; with the rows of each."""
+def evaluate(
+    judge: Judge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
+) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
+    """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
     answers = [
         answer.judged
         for number, start in enumerate(range(0, len(rows), BATCH))
         for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name, number))
     ]
-    found: list[tuple[Measured, Sequence[Judged]]] = []
+    found: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
     for task in TASKS:
         judged = [
-            Judged(row.prompt, row.labels[task], answer.verdict.get(task), answer.probability.get(task), row.group)
+            ScoredRow(row.prompt, row.labels[task], answer.verdict.get(task), answer.probability.get(task), row.group)
             for row, answer in zip(rows, answers, strict=True)
             if task in row.labels
         ]

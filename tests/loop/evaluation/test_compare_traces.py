@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from wizloop.loop.cli import app
-from wizloop.loop.evaluation import comparing
-from wizloop.loop.evaluation.comparing import NotTraces, compare, read
+from wizloop.loop.evaluation import compare_traces
+from wizloop.loop.evaluation.compare_traces import NotTraces, compare, read
 
 HOSTILE = "what \x1b]52;c;aGk=\x07 is [red]this[/red]?"
 
@@ -45,7 +45,7 @@ def test_every_figure_by_hand(tmp_path: Path) -> None:
         "high": (1, 2),
     }
     # Each step is "Step n: it asks.", six words and marks, and the explanation is three.
-    assert (found.a.steps, found.a.tokens, found.b.steps, found.b.tokens) == (2.0, 15.0, 4.0, 27.0)
+    assert (found.a.mean_steps, found.a.mean_tokens, found.b.mean_steps, found.b.mean_tokens) == (2.0, 15.0, 4.0, 27.0)
     assert (found.shared, found.agreement.k, found.agreement.n) == (3, 0, 2)
     assert (found.only_a_right, found.only_b_right) == (2, 1)
     assert [x.row["id"] for x, _ in found.disagreements] == [2, 1, 3]
@@ -102,7 +102,7 @@ def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tm
     document = json.loads(out.read_text(encoding="utf-8"))
     assert [one["id"] for one in document["traces"]] == [2, 1, 3]
     assert document["traces"][0]["other"]["predicted_label"] == "safe"
-    assert len(comparing.read(out)) == 3
+    assert len(compare_traces.read(out)) == 3
     again = CliRunner().invoke(app, ["traces", "compare", str(a), str(b), "--out", str(out)])
     assert (again.exit_code, "is there already" in again.output) == (2, True)
 
@@ -111,13 +111,13 @@ def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tm
     ("content", "sentence"),
     [
         ("[", "is not JSON"),
-        ("{}", "no list of traces in it"),
-        ('{"traces": []}', "no list of traces in it"),
-        ('{"traces": [{"id": 1}]}', "trace 1: no text in it"),
+        ("{}", "it has no list of traces"),
+        ('{"traces": []}', "it has no list of traces"),
+        ('{"traces": [{"id": 1}]}', "trace 1: it has no text"),
         ('[{"text": "a", "expected_label": "rude"}]', "trace 1: expected_label is 'rude'"),
-        ('[{"text": "\\ud800"}]', "half a character in it: '\\ud800'"),
-        ("[" * 200_000 + "]" * 200_000, "is nested too deep"),
-        ('[{"text": "a", "task": "mood"}]', "trace 1: 'mood' is no task"),
+        ('[{"text": "\\ud800"}]', "a lone surrogate in it: '\\ud800'"),
+        ("[" * 200_000 + "]" * 200_000, "is nested too deeply"),
+        ('[{"text": "a", "task": "mood"}]', "trace 1: 'mood' is not a task"),
     ],
 )
 def test_a_file_of_something_else_is_a_sentence(tmp_path: Path, content: str, sentence: str) -> None:

@@ -1,0 +1,98 @@
+"""Read the samples of a file or hub dataset: find its format, then accept or refuse each row. Writes nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, starmap
+from pathlib import Path
+
+from wizloop.loop.data.files import read_records
+from wizloop.loop.data.format_choice import choose_format
+from wizloop.loop.data.formats import plain
+from wizloop.loop.data.records import ImportRefused, NumberedRecords, RowRefused
+from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_wanted
+from wizloop.recipes.sections import Data
+
+
+@dataclass(frozen=True)
+class SampleStream:
+    """A file's format, and its rows as they are read."""
+
+    format: str
+    note: str
+    """What a user should know about such a file; may be empty."""
+    rows: Iterator[SampleRow | Refused]
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file that was read whole."""
+
+    rows: list[SampleRow]
+    refused: list[Refused]
+    format: str
+
+
+def read_samples(data: Data) -> SampleFile:
+    """Read a whole file: `stream_samples`, with the rows sorted into accepted and refused."""
+    stream = stream_samples(data)
+    rows = list(stream.rows)
+    accepted = [row for row in rows if isinstance(row, SampleRow)]
+    return SampleFile(accepted, [row for row in rows if isinstance(row, Refused)], stream.format)
+
+
+def stream_samples(data: Data) -> SampleStream:
+    """Open a file as a recipe's [[data]] describes it; rows are read on demand. `sample` is left to the caller.
+
+    Rows of seed, dev and test need at least one label, rows of the pool none. Raises ImportRefused, which names the
+    file and says what to do: here, or between rows if the file is damaged further on.
+    """
+    refuse_hidden(data)
+    if data.hub_split is None:
+        return _stream(data, read_records(Path(data.path)), Path(data.path).name)
+    from wizloop.loop.data import hub
+
+    return _stream(data, hub.read_records(data.path, data.hub_split), hub.dataset_name(data.path))
+
+
+def refuse_hidden(data: Data) -> None:
+    """Raise ImportRefused if the labels of a split that measures would be hidden."""
+    if data.hide_labels and data.split in ("dev", "test"):
+        raise ImportRefused(
+            f"{data.path}: the labels of {data.split} cannot be hidden: it is measured by them (leave out "
+            "--hide-labels, in a recipe hide_labels = true)"
+        )
+
+
+def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
+    head = list(_until_readable(records))
+    if not head:
+        raise ImportRefused(f"{data.path}: it has no rows")
+    number, first = head[-1]
+    if isinstance(first, RowRefused):
+        raise ImportRefused(f"{data.path}: no row can be read; the last is row {number}: {first}")
+    if data.hide_labels:
+        first = {column: value for column, value in first.items() if plain(column) != "label"}
+        mapping = {key: column for key, column in data.map.items() if not key.endswith("label")}
+        data = data.model_copy(update={"map": mapping})
+    fmt = choose_format(data, first, name)
+    reader = RowReader(name, fmt, data)
+    rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, records)))
+    if data.max_chars or data.half or data.part:
+        rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row, data))
+    return SampleStream(fmt.name, fmt.note, rows if data.limit is None else _first_accepted(rows, data.limit))
+
+
+def _until_readable(records: NumberedRecords) -> NumberedRecords:
+    """Yield rows up to and including the first that is readable."""
+    for number, record in records:
+        yield number, record
+        if not isinstance(record, RowRefused):
+            return
+
+
+def _first_accepted(rows: Iterator[SampleRow | Refused], limit: int) -> Iterator[SampleRow | Refused]:
+    """Yield rows until `limit` of them were accepted."""
+    accepted = 0
+    while accepted < limit and (row := next(rows, None)) is not None:
+        accepted += isinstance(row, SampleRow)
+        yield row
