@@ -1,12 +1,12 @@
-"""The acceptance runs on real data, as tables: the loop beside random selection, a linear model and "always harmful".
+"""Compare the loop on real data with random selection, a linear model and "always harmful", as Markdown tables.
 
     python benchmarks/acceptance.py acceptance [--keep DIR [--read]] [--changes TOML]
     python benchmarks/acceptance.py toxicchat [--seeds 1 2 3 4 5] [--at-once 2] [--keep DIR [--read]] [--changes TOML]
 
 The recipes are in benchmarks/recipes. `acceptance` runs its own twice, as it is and with all samples chosen at random;
 `toxicchat` runs a shorter one twice for each seed and reports the differences with a 95 % interval over the seeds
-(Student's t). Both print Markdown. An existing workspace (--keep) is resumed.
-Run it in the repository root: the recipes read ../shared/data.
+(Student's t). An existing workspace (--keep) is resumed. Run it in the repository root: the recipes read
+../shared/data.
 """
 
 import argparse
@@ -23,10 +23,11 @@ from wizloop.loop.measures.metrics import Score
 
 SELECTIONS: Mapping[str, Mapping[str, Any]] = {"chosen": {}, "random": {"select": {"shares": RANDOM}}}
 SHORT = {"rounds": 4, "select": {"budget": 60}}
-"""Of the toxicchat recipe, because ten nights are run: fewer answers a round."""
+"""Changes to the toxicchat recipe for ten nights: fewer answers per round."""
 
 
 def acceptance(nights: Nights, at_once: int) -> None:
+    """Run and print both acceptance nights."""
     with ThreadPoolExecutor(at_once) as pool:
         took = pool.map(lambda name: nights.run("acceptance", name, {}, SELECTIONS[name]), SELECTIONS)
         for name, how_long in zip(SELECTIONS, took, strict=True):
@@ -65,6 +66,7 @@ def _figures_of(scores: dict[str, Score], benchmarks: Sequence[str]) -> list[str
 
 
 def toxicchat(nights: Nights, seeds: Sequence[int], at_once: int) -> None:
+    """Run the ToxicChat nights of all seeds and print the gains of selection."""
     jobs = [(seed, name) for seed in seeds for name in SELECTIONS]
 
     def run(job: tuple[int, str]) -> None:
@@ -92,8 +94,10 @@ def _interval(gains: Sequence[float]) -> str:
 
 
 def _figures(found: list[Round]) -> dict[str, float]:
-    """Of one night: its last challenger on test, and what was chosen in all rounds after the seed's; nan where there is
-    nothing to tell."""
+    """Return figures of a night: its last challenger on test, and its selections after round 0.
+
+    NaN if undefined.
+    """
     last, chosen = found[-1], [one for one in found if one.number > 0]
     shares = [one.harmful_selected for one in chosen if one.harmful_selected is not None]
     guard, linear = last.guard["all test"], last.linear.get("all test")
@@ -138,6 +142,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def main() -> None:
+    """Parse the options and run a benchmark."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("run", choices=["acceptance", "toxicchat"])
     ask.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])

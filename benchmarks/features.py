@@ -1,11 +1,10 @@
-"""What a guard that reads few tokens in few dimensions can know at most, by linear models on the same labels.
+"""Measure what a guard that reads few tokens in few dimensions can know at most, with linear models on the same labels.
 
     python benchmarks/features.py WORKSPACE
 
 WORKSPACE is that of a finished acceptance night (acceptance.py --keep). Logistic regression on TF-IDF of words, and of
-the tokens of vocabularies that are learned on the night's pool, whole or the first of a prompt, in all dimensions and
-in 128 (LSA on the pool); trained on the verdicts that the last round learned, AUROC on the request task of all test
-rows.
+tokens of vocabularies learned on the night's pool, whole prompts or their first tokens, in all dimensions and in 128
+(LSA on the pool). Trained on the verdicts of the last round; AUROC on the request task of all test rows.
 """
 
 import argparse
@@ -30,7 +29,7 @@ DIMENSIONS = 128
 
 
 class Rows:
-    """Texts of the pool, texts and labels that the last round learned from, and those of test."""
+    """Texts of the pool, texts and labels of the last round, and those of test."""
 
     def __init__(self, workspace: Path) -> None:
         with Store.open(workspace, readonly=True) as store, store.read() as db:
@@ -45,7 +44,7 @@ class Rows:
 
 
 def auroc(rows: Rows, tokens: Callable[[str], Sequence[str]] | None) -> tuple[float, float]:
-    """In all dimensions, and in 128."""
+    """Return AUROC in all dimensions, and in 128."""
     words = TfidfVectorizer(sublinear_tf=True, **({"analyzer": tokens} if tokens else {})).fit(rows.pool)
     few = TruncatedSVD(DIMENSIONS, random_state=0).fit(words.transform(rows.pool))
     whole = _auroc(rows, words.transform)
@@ -58,6 +57,7 @@ def _auroc(rows: Rows, features: Callable[[list[str]], np.ndarray]) -> float:
 
 
 def vocabulary(pool: Sequence[str], size: int) -> Tokenizer:
+    """Learn a byte-pair vocabulary on the pool and return its tokenizer."""
     made = Tokenizer(BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -66,6 +66,7 @@ def vocabulary(pool: Sequence[str], size: int) -> Tokenizer:
 
 
 def main() -> None:
+    """Print AUROC by features as a table."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("workspace", type=Path)
     rows = Rows(ask.parse_args().workspace)

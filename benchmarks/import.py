@@ -1,14 +1,14 @@
-"""Imports rows of 300 characters and holds the rate against a bare executemany of the same rows in the same run.
+"""Import rows of 300 characters and compare the rate with a bare executemany of the same rows in the same run.
 
     python benchmarks/import.py [--rows 10000 100000 1000000] [--repeats 3] [--held-out 2000] [--clock wall|processor]
 
-Every measurement is a process of its own. `bare` reads the same JSON Lines with json.loads and hands them to the same
-SQLite, into the same table, in one transaction, with digests that were made before its clock starts: its connection has
-the settings of ours (WAL, synchronous FULL, 64 MB of cache, no checkpoint), its driver is as it comes, without the
-adapters that `sqlite.driver` gives to ours. `ours` is what `wizloop import` does: read, check, hash, spool, write.
-`hashing` is timed alone on the same rows and taken off; `near` is the search for near-duplicates of a test set, which
-runs after the import. The two sides take turns. The processor's clock leaves out what waits for the disk and for other
-work, so that a busy machine can be judged too.
+Every measurement is a process of its own. `bare` reads the same JSON Lines with json.loads and inserts them into the
+same table of the same SQLite, in one transaction, with digests computed before its clock starts. Its connection has our
+settings (WAL, synchronous FULL, 64 MB of cache, no checkpoint) and the driver's defaults, without the adapters of
+`sqlite.driver`. `ours` is what `wizloop import` does: read, check, hash, spool, write. `hashing` is timed alone on the
+same rows and subtracted; `near` is the search for near-duplicates of a test set, which runs after the import. The two
+sides take turns. The processor clock excludes waits for the disk and other processes, so that a busy machine can be
+judged too.
 """
 
 import argparse
@@ -44,6 +44,7 @@ Clock = Callable[[], float]
 
 
 def written(path: Path, rows: int, seed: int) -> Path:
+    """Write random rows, test rows among them, as JSON Lines."""
     rng = random.Random(seed)
     with path.open("w") as file:
         for number in range(rows):
@@ -53,7 +54,7 @@ def written(path: Path, rows: int, seed: int) -> Path:
 
 
 def driver_as_it_comes() -> ModuleType:
-    """The module that `sqlite.driver` takes, with nothing told to it."""
+    """Return the SQLite module of `sqlite.driver` with its defaults."""
     try:
         return importlib.import_module("pysqlite3.dbapi2")
     except ImportError:
@@ -61,7 +62,7 @@ def driver_as_it_comes() -> ModuleType:
 
 
 def bare(path: Path, workspace: Path, clock: Clock) -> dict[str, float]:
-    """The same rows through json.loads and executemany, and nothing else."""
+    """Import with json.loads and executemany only, timed."""
     module = driver_as_it_comes()
     Store.create(workspace, driver=module).close()
     labels = {"safe": "unharmful", "harmful": "harmful"}
@@ -96,7 +97,7 @@ def bare(path: Path, workspace: Path, clock: Clock) -> dict[str, float]:
 
 
 def ours(path: Path, workspace: Path, held_out: Path, clock: Clock) -> dict[str, float]:
-    """What the command does, its parts timed, and the memory that all of it took."""
+    """Import like the command, with its parts and peak memory timed."""
     with Store.create(workspace) as store:
         _imported(store, held_out, "test", clock)
         leaks.sweep(store, NOW)
@@ -122,7 +123,7 @@ def _imported(store: Store, path: Path, split: str, clock: Clock) -> tuple[float
 
 
 def _timed(store: Store, clock: Clock) -> Iterator[float]:
-    """Seconds of hashing alone, a page at a time."""
+    """Return the seconds of hashing alone, a page at a time."""
     after = 0
     while True:
         with store.read() as db:
@@ -137,7 +138,7 @@ def _timed(store: Store, clock: Clock) -> Iterator[float]:
 
 
 def alone(side: str, path: Path, held_out: Path, clock: str) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """Run one measurement in a process of its own."""
     words = ["--side", side, str(path), str(held_out), "--clock", clock]
     done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE)
     found: dict[str, float] = json.loads(done.stdout)
@@ -145,6 +146,7 @@ def alone(side: str, path: Path, held_out: Path, clock: str) -> dict[str, float]
 
 
 def measured(rows: int, repeats: int, held_out: int, clock: str) -> dict[str, float]:
+    """Return the medians of both sides for one number of rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder) / "rows.jsonl", rows, 1)
         test = written(Path(folder) / "test.jsonl", held_out, 2)
@@ -174,6 +176,7 @@ def measured(rows: int, repeats: int, held_out: int, clock: str) -> dict[str, fl
 
 
 def main() -> None:
+    """Measure every number of rows and print a table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     options.add_argument("--repeats", type=int, default=3)

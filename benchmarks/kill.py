@@ -1,11 +1,10 @@
-"""Kills a night at random, again and again, and compares what it leaves with a night that was left alone.
+"""Kill a night at random, again and again, and compare its result with that of an undisturbed night.
 
     python benchmarks/kill.py [RECIPE] [--kills 20] [--seed 1]
 
-Controller or worker, by turns, gets SIGKILL at a random moment of a phase; phases are taken in turn, so that every one
-is hit. Then `wizloop start` goes on. In the end both workspaces must hold the same rows: everything but times,
-processes, attempts and events, model digests included. A teacher key answered twice and a half export are looked for
-on their own.
+Controller or worker, alternately, gets SIGKILL at a random moment of a phase; every phase is hit in turn. Then
+`wizloop start` resumes. At the end both workspaces must hold the same rows, model digests included: everything but
+times, processes, attempts and events. Teacher keys answered twice and half-written exports are checked separately.
 """
 
 import argparse
@@ -31,28 +30,29 @@ from wizloop.store.db import Connection, Store
 from wizloop.store.errors import StoreError
 from wizloop.store.types import UtcTime
 
-# Rows that tell how a run got there and not what it found.
+# Rows about the course of a run, not its results.
 HISTORY = {"events", "controller"}
 HISTORY_COLUMNS = {("steps", name) for name in ("attempts", "done", "total", "note")}
 
 
 @dataclass
 class Report:
-    """What the kills did."""
+    """Result of the kills."""
 
     kills: list[dict[str, Any]] = field(default_factory=list)
     differences: dict[str, int] = field(default_factory=dict)
-    """Table to rows that only one of the runs holds."""
+    """Number of rows that only one run has, by table."""
     answered_twice: int = 0
     half_exports: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
+        """True if both runs agree and nothing was answered twice or left half-written."""
         return not (self.differences or self.answered_twice or self.half_exports)
 
 
 def rows_of(workspace: Path) -> dict[str, list[str]]:
-    """Every table's rows as sorted JSON, without times and processes."""
+    """Return every table's rows as sorted JSON, without times and processes."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         return {table.name: _rows(db, table) for table in tables.metadata.sorted_tables if table.name not in HISTORY}
 
@@ -67,11 +67,13 @@ def _is_history(table: str, column: sa.Column[Any]) -> bool:
 
 
 def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, int]:
+    """Return how many rows only one of two runs has, by table."""
     found = {name: len(set(one[name]) ^ set(other[name])) + abs(len(one[name]) - len(other[name])) for name in one}
     return {name: count for name, count in found.items() if count}
 
 
 def start(recipe: str, workspace: Path) -> subprocess.Popen[bytes]:
+    """Start `wizloop start` headless and return its process."""
     wizloop = str(Path(sys.executable).parent / "wizloop")
     command = [wizloop, "start", recipe, "--workspace", str(workspace), "--headless"]
     with log_of(workspace).open("ab") as log:
@@ -79,12 +81,12 @@ def start(recipe: str, workspace: Path) -> subprocess.Popen[bytes]:
 
 
 def log_of(workspace: Path) -> Path:
-    """What a night's commands said, beside its workspace."""
+    """Return the log of a night's commands, beside its workspace."""
     return workspace.with_suffix(".log")
 
 
 def undisturbed(recipe: str, workspace: Path) -> float:
-    """Seconds of a run that nobody kills."""
+    """Return the seconds of a run without kills."""
     began = time.monotonic()
     if code := start(recipe, workspace).wait():
         raise SystemExit(f"the undisturbed run ended with {code}:\n{log_of(workspace).read_text()[-2000:]}")
@@ -94,7 +96,7 @@ def undisturbed(recipe: str, workspace: Path) -> float:
 def killed(
     recipe: str, workspace: Path, kills: int, rng: random.Random, durations: dict[tuple[int, str], float]
 ) -> list[dict[str, Any]]:
-    """Run to the end through `kills` kills; which phase was hit by each, and who."""
+    """Run to the end through `kills` kills; return the phase and the victim of each."""
     plan = _plan(list(durations), kills, rng)
     hit: list[dict[str, Any]] = []
     while True:
@@ -117,7 +119,7 @@ def killed(
 
 
 def durations_of(workspace: Path) -> dict[tuple[int, str], float]:
-    """How long each phase took, in order."""
+    """Return the duration of each phase, in order."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         found = [step for each in steps.rounds(db) for step in steps.steps(db, each.number)]
     order = sorted((step for step in found if step.ended_at is not None), key=lambda step: step.started_at)
@@ -125,7 +127,7 @@ def durations_of(workspace: Path) -> dict[tuple[int, str], float]:
 
 
 def _plan(phases: list[tuple[int, str]], kills: int, rng: random.Random) -> list[tuple[int, str]]:
-    """Phases to hit, in the order of the night; all of them before any twice."""
+    """Return the phases to hit, in the order of the night; all of them before any twice."""
     chosen = [phase for _ in range(kills // len(phases)) for phase in phases] + rng.sample(phases, kills % len(phases))
     return sorted(chosen, key=phases.index)
 
@@ -162,7 +164,7 @@ def _kill(process: subprocess.Popen[bytes], who: str) -> bool:
 
 
 def answered_twice(workspace: Path) -> int:
-    """Teacher keys with more than one answer that was received."""
+    """Return teacher keys with more than one received answer."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         calls = tables.teacher_calls
         received = sa.select(calls.c.key).where(calls.c.received_at.is_not(None))
@@ -171,7 +173,7 @@ def answered_twice(workspace: Path) -> int:
 
 
 def half_exports(workspace: Path) -> list[str]:
-    """Export folders that their manifest does not vouch for, and temporary ones left behind."""
+    """Return export folders that do not match their manifest, and leftover temporary ones."""
     bad = []
     for folder in sorted((workspace / "exports").glob("*")):
         try:
@@ -182,6 +184,7 @@ def half_exports(workspace: Path) -> list[str]:
 
 
 def main() -> None:
+    """Run both nights and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="demo")
     parser.add_argument("--kills", type=int, default=20)
@@ -194,7 +197,7 @@ def main() -> None:
 
 
 def run(recipe: str, kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Both nights in `folder`, and what they differ in."""
+    """Run both nights in `folder` and return their differences."""
     alone, hurt = folder / "alone", folder / "killed"
     seconds = undisturbed(recipe, alone)
     durations = durations_of(alone)

@@ -1,14 +1,14 @@
-"""How much the tiny guard learns from how many labels, beside TF-IDF and logistic regression on the same rows.
+"""Measure how much the tiny guard learns from how many labels, beside TF-IDF and logistic regression on the same rows.
 
     python benchmarks/learning.py acceptance --labels 100 200 400 1000
     python benchmarks/learning.py demo --labels 80 180 280 380 --rounds
     python benchmarks/learning.py toxicchat --labels 200 500 --set lr=0.001 epochs=4 --tiny width=256 --members 3
 
-Labels are drawn at random from the recipe's pool; the settings are the recipe's unless --set ([train]) or --tiny
-([guard.tiny]) says otherwise. One line for each number of labels: F1 at one half, F1 at the threshold that is best on
-the measured rows (so an upper bound), AUC and average precision, all of P(request harmful) from one forward pass.
---rounds starts each training from the one before, as a night does. With --members, each is trained on two thirds of the
-labels, and the line adds how well three measures tell right answers from wrong ones (AUROC).
+Labels are drawn at random from the recipe's pool; settings are the recipe's unless changed by --set ([train]) or --tiny
+([guard.tiny]). Prints one line per number of labels: F1 at one half, F1 at the best threshold for the measured rows (an
+upper bound), AUC and average precision, all of P(request harmful) from one forward pass. --rounds starts each training
+from the one before, as a night does. With --members, each member is trained on two thirds of the labels, and the line
+adds how well three measures separate right answers from wrong ones (AUROC).
 """
 
 import argparse
@@ -44,24 +44,29 @@ from wizloop.recipes.demo_text import demo_samples
 
 @dataclass(frozen=True)
 class Row:
+    """One labeled text."""
+
     prompt: str
     response: str | None
     labels: dict[str, str | None]
 
     @property
     def harmful(self) -> bool:
+        """True if the request is harmful."""
         return self.labels["request"] == "harmful"
 
 
 @dataclass(frozen=True)
 class Rationale:
+    """A trace for training."""
+
     verdict: dict[str, str | None]
     explanation: str
     steps_json: str = "{}"
 
 
 def rows_of(recipe: schema.Recipe, rng: random.Random) -> tuple[list[Row], list[Row]]:
-    """(pool, measured). Where the recipe has no test of the pool's own kind, its seed part is measured."""
+    """Return (pool, measured) rows. Without a test set of the pool's kind, the seed part is measured."""
     if recipe.source == "demo":
         made = demo_samples(random.Random(recipe.seed))
         pool, test = [], []
@@ -77,13 +82,14 @@ def rows_of(recipe: schema.Recipe, rng: random.Random) -> tuple[list[Row], list[
 
 
 def read(recipe: schema.Recipe, split: str) -> list[Row]:
+    """Read the rows of a recipe's split."""
     data = next(one for one in recipe.data if one.split == split)
     found = read_samples(data.model_copy(update={"hide_labels": False}))
     return [Row(one.prompt, None, {"request": one.labels["request"]}) for one in found.rows if one.labels["request"]]
 
 
 class Lessons:
-    """Rows as the guard sees them."""
+    """Rows rendered for the guard."""
 
     def __init__(self, recipe: schema.Recipe, guard: mlx_guard.Guard) -> None:
         self.renderer, self.guard = Renderer(""), guard
@@ -92,9 +98,11 @@ class Lessons:
         self._recorded = "recorded" in recipe.teacher.names
 
     def examples(self, rows: Sequence[Row]) -> list[SftExample]:
+        """Return the training examples of rows, with and without a trace."""
         return [each for number, row in enumerate(rows) for each in self._pair(number, row)]
 
     def asked(self, rows: Sequence[Row]) -> list[Any]:
+        """Return the encoded prompts of rows."""
         return [self.guard.encode(self.renderer.direct_prompt(row), max_tokens=self._longest) for row in rows]
 
     def _pair(self, number: int, row: Row) -> list[SftExample]:
@@ -116,7 +124,7 @@ class Lessons:
 def train(
     base: str, start: Path | None, examples: list[SftExample], recipe: schema.Recipe, seed: int, to: Path
 ) -> float:
-    """Seconds."""
+    """Train an adapter and return the seconds."""
     how, longest = recipe.train, recipe.guard.max_prompt_tokens + recipe.guard.max_trace_tokens
     settings = TrainSettings(
         epochs=how.epochs, batch=how.batch, lr=how.lr, seed=seed, checkpoint_every=10**6, max_tokens=longest,
@@ -130,16 +138,19 @@ def train(
 
 
 def scores(base: str, adapter: Path, lessons: Lessons, rows: Sequence[Row]) -> np.ndarray:
+    """Return P(request harmful) of rows."""
     return mlx_guard.load(base, adapter).score(lessons.asked(rows), choice("request"))[:, 0]
 
 
 def measured(truth: np.ndarray, p: np.ndarray) -> str:
+    """Return F1, best F1, AUC and average precision as text."""
     best = max(f1_score(truth, p > cut) for cut in np.quantile(p, np.linspace(0.02, 0.98, 49)))
     figures = (f1_score(truth, p > 0.5), best, roc_auc_score(truth, p), average_precision_score(truth, p))
     return "F1 {:.3f} best {:.3f} AUC {:.3f} AP {:.3f}".format(*figures)
 
 
 def linear(pool: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
+    """Return P(harmful) by TF-IDF and logistic regression."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     features = make_union(words, characters)
@@ -149,6 +160,7 @@ def linear(pool: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
 
 
 def knowing(truth: np.ndarray, p: np.ndarray, members: np.ndarray) -> str:
+    """Return AUROC of three measures for right against wrong answers, as text."""
     right, mean = (p > 0.5) == truth, members.mean(axis=0)
     spread = sum(abs(a - b) for i, a in enumerate(members) for b in members[:i])
     margin, together = roc_auc_score(right, abs(p - 0.5)), roc_auc_score((mean > 0.5) == truth, abs(mean - 0.5))
@@ -161,6 +173,8 @@ def knowing(truth: np.ndarray, p: np.ndarray, members: np.ndarray) -> str:
 def changed(
     recipe: schema.Recipe, train_keys: Sequence[str], tiny_keys: Sequence[str], prompt_tokens: int | None
 ) -> schema.Recipe:
+    """Return a recipe with changed training keys, tiny shape and prompt length."""
+
     def with_keys(section: Any, keys: Sequence[str]) -> Any:
         given = {
             key: float(value) if set(value) & set(".e") else int(value)
@@ -176,6 +190,7 @@ def changed(
 
 
 def main() -> None:
+    """Train on each number of labels and print a line for each."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("recipe", choices=["acceptance", "demo", "toxicchat"])
     ask.add_argument("--labels", type=int, nargs="+", default=[100, 400])
@@ -202,6 +217,7 @@ def main() -> None:
 
 
 def base_of(recipe: schema.Recipe, pool: list[Row], folder: Path) -> str:
+    """Build the tiny base on the pool and return its folder."""
     wanted, base, begun = recipe.guard.tiny, folder / "base", time.perf_counter()
     base.mkdir()
     fixed = fixed_texts(list(sentences(recipe, list(pool[:400]))), "")
@@ -222,6 +238,7 @@ def learn(
     seed: int,
     folder: Path,
 ) -> None:
+    """Train on growing numbers of labels and print each result."""
     lessons, before = Lessons(recipe, mlx_guard.load(base)), None
     rows, truth = random.Random(seed).sample(pool, len(pool)), np.array([row.harmful for row in test])
     folder.mkdir(exist_ok=True)

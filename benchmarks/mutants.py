@@ -27,6 +27,7 @@ BAR = 0.9
 
 
 def main() -> None:
+    """Parse the options and try mutants."""
     given = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root: Path = given.root.resolve()
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def _try(root: Path, state: Path, groups: list[Group], results: Results, given: argparse.Namespace) -> int:
-    """Try what is not tried yet; how many are left."""
+    """Try the mutants not tried yet and return how many are left."""
     until = time.monotonic() + 60 * given.minutes
     mutants = _in_turn(groups)
     if all(results.stands(mutant) for mutant in mutants):
@@ -69,7 +70,7 @@ def _groups(root: Path, given: argparse.Namespace) -> list[Group]:
 
 
 def _in_turn(groups: list[Group]) -> list[making.Mutant]:
-    """Return the joint mutants, then one of each folder in turn: what is cut off still tells of every folder."""
+    """Return the joint mutants, then one of each folder in turn, so that a partial run covers every folder."""
     last = max((len(group.mutants) for group in groups), default=0)
     first = [mutant for group in groups if group.name == making.JOINTS for mutant in group.mutants]
     drawn = [group.mutants for group in groups if group.name != making.JOINTS]
@@ -85,17 +86,17 @@ def _about(root: Path, given: argparse.Namespace) -> str:
 def _arguments() -> argparse.Namespace:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = Path(__file__).parent / "mutation"
-    ask.add_argument("--joints", action="store_true", help="the hand-written mutants alone")
-    ask.add_argument("--tell", action="store_true", help="try nothing, tell what was found")
-    ask.add_argument("--results", type=Path, help="a Markdown file that gets the section")
+    ask.add_argument("--joints", action="store_true", help="only the hand-written mutants")
+    ask.add_argument("--tell", action="store_true", help="try nothing, print the results")
+    ask.add_argument("--results", type=Path, help="Markdown file to write the section into")
     ask.add_argument("--minutes", type=float, default=90)
-    ask.add_argument("--jobs", type=int, default=2, help="mutants that are tried at once")
-    ask.add_argument("--each", type=int, default=150, help="mutants of each folder")
+    ask.add_argument("--jobs", type=int, default=2, help="concurrent mutants")
+    ask.add_argument("--each", type=int, default=150, help="mutants per folder")
     ask.add_argument("--seed", type=int, default=16)
-    ask.add_argument("--bar", type=float, default=BAR, help="share of each folder's mutants that must be killed")
+    ask.add_argument("--bar", type=float, default=BAR, help="minimum share killed in each folder")
     ask.add_argument("--root", type=Path, default=ROOT)
     ask.add_argument("--folders", nargs="+", default=list(FOLDERS))
-    ask.add_argument("--measured", nargs="+", default=["loop"], help="folders in which joint mutants may lie")
+    ask.add_argument("--measured", nargs="+", default=["loop"], help="folders with joint mutants")
     ask.add_argument("--tests", nargs="+", default=list(TESTS))
     ask.add_argument("--joint-file", type=Path, default=beside / "joints.toml")
     ask.add_argument("--harmless", type=Path, default=beside / "harmless.toml")

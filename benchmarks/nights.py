@@ -1,6 +1,6 @@
-"""Nights as a benchmark runs and reads them: a recipe with a few keys changed, and each round's figures beside peers.
+"""Run nights of a benchmark, with a few recipe keys changed, and read each round's figures beside those of peers.
 
-Not a command: acceptance.py and parts.py are.
+Not a command; acceptance.py and parts.py are.
 """
 
 import argparse
@@ -38,15 +38,15 @@ RANDOM = {"uncertain_compliance": 0.0, "disagreement": 0.0, "low_confidence": 0.
 
 @dataclass(frozen=True)
 class Round:
-    """One round of a night: its challenger's scores on the request task, and those of peers on the same labels."""
+    """One round of a night: scores of its challenger and of peers on the request task."""
 
     number: int
     labels: int
     guard: dict[str, Score]
     """By `dev`, each benchmark, and `all test`."""
     linear: dict[str, Score]
-    """TF-IDF of words and characters with logistic regression, on the verdicts that this round's guard learned; empty
-    where these were all the same."""
+    """TF-IDF of words and characters with logistic regression, trained on the verdicts of this round's guard; empty if
+    these were all the same."""
     record: dict[str, Any]
     passed: bool | None
     gate: str
@@ -91,12 +91,12 @@ class Nights:
 
 
 def _night(table: Mapping[str, Any], workspace: Path) -> float:
-    """Seconds."""
+    """Run a night and return its seconds."""
     workspace.mkdir(parents=True, exist_ok=True)
     path = workspace / "recipe.toml"
     path.write_text(tomli_w.dumps(table), encoding="utf-8")
     program = str(Path(sys.executable).parent / "wizloop")
-    # A night that is there already may have been shorter.
+    # An existing night may have been shorter.
     limits = ["--rounds", str(table["rounds"])]
     command = [program, "start", str(path), "--headless", "-w", str(workspace), *limits]
     began = time.monotonic()
@@ -109,46 +109,46 @@ def _night(table: Mapping[str, Any], workspace: Path) -> float:
 
 
 def add_options(ask: argparse.ArgumentParser) -> None:
-    """The options that every benchmark of nights has."""
-    ask.add_argument("--at-once", type=int, default=1, help="how many nights run beside each other")
-    ask.add_argument("--changes", type=Path, metavar="TOML", help="keys in place of the recipe's: a shorter night, say")
-    ask.add_argument("--keep", type=Path, metavar="DIR", help="leave the workspaces in this folder, or go on with them")
-    ask.add_argument("--read", action="store_true", help="begin no night: read the workspaces that --keep names")
+    """Add the options of every benchmark of nights."""
+    ask.add_argument("--at-once", type=int, default=1, help="concurrent nights")
+    ask.add_argument("--changes", type=Path, metavar="TOML", help="changes to the recipe, for a shorter night, say")
+    ask.add_argument("--keep", type=Path, metavar="DIR", help="keep the workspaces in this folder, or resume them")
+    ask.add_argument("--read", action="store_true", help="run no night, only read the workspaces of --keep")
 
 
 @contextmanager
 def asked(ask: argparse.ArgumentParser, given: argparse.Namespace) -> Iterator[Nights]:
-    """The nights that the options speak of."""
+    """Yield the nights of these options."""
     if given.read and given.keep is None:
-        ask.error("--read wants --keep DIR, the folder of the workspaces to read")
+        ask.error("--read needs --keep DIR, the folder of the workspaces to read")
     changes = tomllib.loads(given.changes.read_text(encoding="utf-8")) if given.changes else {}
     with tempfile.TemporaryDirectory() as scratch:
         yield Nights(given.keep or Path(scratch), changes, given.read)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t, 95 %."""
+    """Return the 95 % interval of the mean (Student's t)."""
     mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
     half = float(student.ppf(0.975, len(values) - 1)) * error
     return mean - half, mean + half
 
 
 def read(workspace: Path) -> list[Round]:
-    """Every round that made a challenger."""
+    """Read every round with a challenger."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
         return [_round(db, each, held) for each in steps.rounds(db) if challenger(db, each.number) is not None]
 
 
 def always(workspace: Path) -> dict[str, Score]:
-    """A guard that calls every request harmful."""
+    """Score a guard that calls every request harmful."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
     return {name: _score(rows, np.ones(len(rows)), 0.5) for name, rows in _sets(held).items()}
 
 
 def challenger(db: Any, number: int) -> models.Model | None:
-    """The model that a round put before the gate."""
+    """Return the model that a round put before the gate."""
     return next((one for one in models.in_round(db, number) if one.role == "challenger"), None)
 
 
@@ -206,7 +206,7 @@ def _linear(prompts: list[str], harmful: list[bool], held: Mapping[str, list[Sam
     def p(rows: list[Sample]) -> np.ndarray:
         return model.predict_proba([one.prompt for one in rows])[:, 1]
 
-    # Its threshold is chosen on dev by the guard's own rule.
+    # The threshold is chosen on dev by the guard's rule.
     cut = threshold([int(one.request == "harmful") for one in held["dev"]], p(held["dev"]).tolist())
     return {name: _score(rows, p(rows), cut) for name, rows in _sets(held).items()}
 

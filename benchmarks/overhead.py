@@ -1,9 +1,9 @@
-"""What a night costs beside its work: start-up, the supervisor's and the store's share of the wall time, peak memory.
+"""Measure a night's overhead: start-up, the supervisor's and the store's share of the wall time, peak memory.
 
     python benchmarks/overhead.py [RECIPE] [--rounds N] [--times 5] [--keep DIR]
 
-The store's time is all that the worker spends between asking for a connection and giving it back, commits and waiting
-for the lock included. It is counted by a hook that lives in this file alone and is loaded into the night's processes.
+The store's time is all time between the worker's request for a connection and its return, including commits and waits
+for the lock. A hook in this file counts it; the hook is loaded into the night's processes.
 """
 
 import argparse
@@ -53,7 +53,7 @@ WIZLOOP = str(Path(sys.executable).parent / "wizloop")
 
 
 def seconds(times: int, *words: str) -> float:
-    """The least wall time of a command."""
+    """Return the least wall time of a command."""
     taken = []
     for _ in range(times):
         begun = time.perf_counter()
@@ -81,7 +81,7 @@ def night(recipe: str, folder: Path, limits: Sequence[str]) -> dict[str, float]:
             supervisor = times.user + times.system
             workers |= {each.pid for each in children}
         except psutil.Error:
-            # A process that ended between two looks.
+            # The process ended between two polls.
             continue
         time.sleep(0.1)
     wall = time.perf_counter() - begun
@@ -101,11 +101,12 @@ def night(recipe: str, folder: Path, limits: Sequence[str]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure start-up and a night, and print the figures as JSON."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("recipe", nargs="?", default="demo")
-    ask.add_argument("--rounds", metavar="N", help="rounds after the seed's; the recipe's without it")
-    ask.add_argument("--times", type=int, default=5, help="how often the commands are begun of which the least is told")
-    ask.add_argument("--keep", metavar="DIR", help="leave the night's workspace in this new folder, as DIR/runs")
+    ask.add_argument("--rounds", metavar="N", help="rounds after round 0; default: the recipe's")
+    ask.add_argument("--times", type=int, default=5, help="starts of each command; the fastest counts")
+    ask.add_argument("--keep", metavar="DIR", help="keep the night's workspace in this new folder, as DIR/runs")
     given = ask.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.keep or scratch)

@@ -1,10 +1,10 @@
-"""What each part of the loop gives: the demo as shipped, and the demo with one part changed, as a table.
+"""Measure each part of the loop: the demo as shipped, and the demo with one part changed, as a table.
 
     python benchmarks/parts.py [--part "as shipped"] [--seeds 7] [--at-once 1] [--keep DIR [--read]] [--changes TOML]
 
-Request F1 on test by round with completion F1 in brackets, in per cent; a round that the gate held is marked; of
-several seeds, the means, and what the demo as shipped is better by, with intervals (Student's t). A night
-is six to eight minutes on two cores. A workspace that is there already (--keep) goes on instead of beginning again.
+Prints request F1 on test by round, with completion F1 in brackets, in percent; a round that the gate held is marked.
+For several seeds it adds means and the advantage of the demo as shipped, with intervals (Student's t). A night
+takes six to eight minutes on two cores. An existing workspace (--keep) is resumed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PARTS: dict[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """F1 on test of one round's challenger, in per cent."""
+    """F1 on test of one round's challenger, in percent."""
 
     request: float | None
     completion: float | None
@@ -45,7 +45,7 @@ class Cell:
 
 
 def cells(workspace: Path) -> list[Cell]:
-    """One cell for each round of a night."""
+    """Return one cell for each round of a night."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         return [_cell(db, each) for each in steps.rounds(db) if challenger(db, each.number) is not None]
 
@@ -63,8 +63,10 @@ def _cell(db: Any, each: steps.Round) -> Cell:
 
 
 def over_seeds(found: Mapping[str, Sequence[Sequence[Cell]]]) -> Iterator[str]:
-    """What each part's nights, the same seeds in the same order, come to in the mean; and how much better the demo as
-    shipped is, seed by seed, with a 95 % interval (Student's t)."""
+    """Yield the means of each part's nights, and the gain of the demo as shipped over each part.
+
+    Nights of all parts have the same seeds in the same order; gains have a 95 % interval over them (Student's t).
+    """
     shipped = found.get("as shipped")
     for name, nights in found.items():
         yield name
@@ -98,8 +100,9 @@ def _gain(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def main() -> None:
+    """Run the nights of all parts and print a table."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--part", choices=PARTS, action="append", help="one or more; all without it")
+    ask.add_argument("--part", choices=PARTS, action="append", help="one or more; default: all")
     ask.add_argument("--seeds", type=int, nargs="+", default=[7])
     add_options(ask)
     given = ask.parse_args()

@@ -1,9 +1,9 @@
-"""What else there is, under the faults and kills that `teachers.py` deals out: how often one question is paid for.
+"""Measure how often one question is paid for by alternatives, under the faults and kills of `teachers.py`.
 
     python benchmarks/peers.py sdk  [--calls 300] [--seed 1]               # the SDKs' own retries, no kill
-    python benchmarks/peers.py dbos [--calls 300] [--seed 1] [--kills 10]  # DBOS on SQLite; wants `pip install dbos`
+    python benchmarks/peers.py dbos [--calls 300] [--seed 1] [--kills 10]  # DBOS on SQLite; needs `pip install dbos`
 
-The provider is tests/servers' Claude for both, and Gemini for the SDKs; it bills by the hash of what was asked.
+The provider is tests/servers' Claude for both, and Gemini for the SDKs; it bills by the hash of the question.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# The providers are in tests/, which is no package of ours.
+# The providers are in tests/, which is not an installed package.
 sys.path.insert(0, str(ROOT))
 
 from tests.servers.claude_wire import ClaudeServer  # noqa: E402
@@ -40,13 +40,13 @@ class Failed(Exception):
 
 
 def script(seed: int) -> Script:
-    """A fault on every third question, by chance."""
+    """Return a script of random faults on every third question."""
     rng = random.Random(seed)
     return lambda number, path: rng.choice(FAULTS) if path == "ask" and rng.random() * 3 < 1 else None
 
 
 def question(n: int) -> dict[str, Any]:
-    """What every peer asks."""
+    """Return a request, the same for every peer."""
     return {
         "model": "claude-sonnet-5-5",
         "max_tokens": 600,
@@ -56,7 +56,7 @@ def question(n: int) -> dict[str, Any]:
 
 
 def sdk(calls: int, seed: int) -> list[dict[str, Any]]:
-    """Both SDKs with the retries that they bring: anthropic as it comes, google-genai with its retry options set."""
+    """Ask with the retries of both SDKs: anthropic by default, google-genai with its retry options."""
     import anthropic
     import httpx2
     from google import genai
@@ -111,9 +111,9 @@ def _books(name: str, server: Provider, calls: int, kills: int, seconds: float) 
 
 
 def dbos(folder: Path, calls: int, kills: int, seed: int) -> dict[str, Any]:
-    """One DBOS workflow with a step for each question, killed and recovered."""
+    """Run one DBOS workflow with a step for each question, killed and recovered."""
     if importlib.util.find_spec("dbos") is None:
-        raise SystemExit("this part wants `pip install dbos` in the environment that runs it")
+        raise SystemExit("this part needs `pip install dbos` in the environment that runs it")
     rng, killed, began = random.Random(seed), 0, time.monotonic()
     with ClaudeServer(script(seed), latency_s=0.02, deadline_s=DEADLINE_S) as server:
         with (folder / "child.log").open("ab") as log:
@@ -136,7 +136,7 @@ def dbos(folder: Path, calls: int, kills: int, seed: int) -> dict[str, Any]:
 
 
 def _child(folder: str, url: str, calls: int) -> None:
-    """The workflow in a process of its own: it goes on where DBOS says that it stopped."""
+    """Run the workflow in a process of its own; DBOS resumes it."""
     from dbos import DBOS, SetWorkflowID, error
 
     DBOS(config={"name": "peers", "system_database_url": f"sqlite:///{folder}/dbos.sqlite", "run_admin_server": False})
@@ -174,7 +174,7 @@ def _main() -> None:
     for name in ("sdk", "dbos"):
         part = parts.add_parser(name)
         part.add_argument("--calls", type=int, default=300)
-        part.add_argument("--seed", type=int, default=1, help="of the faults")
+        part.add_argument("--seed", type=int, default=1, help="seed of the faults")
     parts.choices["dbos"].add_argument("--kills", type=int, default=10)
     child = parts.add_parser("child")
     for name in ("folder", "url", "calls"):

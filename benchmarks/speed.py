@@ -1,11 +1,10 @@
-"""How fast the MLX backend is, against mlx-lm and mlx-lm-lora in the same process, on the same prompts and token
-counts.
+"""Compare the speed of the MLX backend with mlx-lm and mlx-lm-lora, on the same prompts and token counts.
 
     python benchmarks/speed.py [--model tiny|wide] [--prompts 64] [--tokens 24] [--repeats 3]
 
-`tiny` is the embedded guard's shape, `wide` a random-weight Llama of 4 layers, 512 wide. Both read the real instruction
-in front of each demo prompt. Every contender is run in turn, `repeats` times; the ratio is of the best times. Sampling
-never ends early: neither model has learned its end token, and the tokens that each side drew are printed.
+`tiny` has the embedded guard's shape, `wide` is a random-weight Llama of 4 layers, 512 wide. Both read the real
+instruction before each demo prompt. All contenders run in one process, in turn, `repeats` times; ratios are of the best
+times. Sampling never ends early, since neither model has learned its end token; the tokens drawn are printed.
 """
 
 import argparse
@@ -45,6 +44,7 @@ def demo_prompts(seed: int, count: int) -> list[str]:
 
 
 def make_model(folder: Path, name: str) -> None:
+    """Build a model of a shape with random weights."""
     texts = demo_prompts(1, 1600)
     fixed = [
         f"Human user:\n\nAI assistant:\nNone\n\nReasoning:\nAnswers:\nRequest: {word}\n"
@@ -54,6 +54,7 @@ def make_model(folder: Path, name: str) -> None:
 
 
 def make_prompts(guard: mlx_guard.Guard, count: int) -> list[Any]:
+    """Encode demo prompts behind the real instruction."""
     texts = demo_prompts(2, count)
     shared = policies.instruction() + "\n\n"
     rendered = [
@@ -64,7 +65,7 @@ def make_prompts(guard: mlx_guard.Guard, count: int) -> list[Any]:
 
 
 def best_of(repeats: int, contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Best seconds per unit of each contender, run in turn."""
+    """Return the best seconds per unit of each contender, run in turn."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
@@ -73,13 +74,14 @@ def best_of(repeats: int, contenders: dict[str, Callable[[], float]]) -> dict[st
 
 
 def timed(units: int, run: Callable[[], Any]) -> float:
+    """Run once and return the seconds per unit."""
     start = time.perf_counter()
     run()
     return (time.perf_counter() - start) / units
 
 
 def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: int) -> dict[str, Any]:
-    """Seconds per trace of the loop, of batch_generate and of ours; seconds per sample of the label alone."""
+    """Return seconds per trace of the loop, of batch_generate and of ours, and per sample of the label alone."""
     from mlx_lm import generate
     from mlx_lm.generate import batch_generate
     from mlx_lm.sample_utils import make_sampler
@@ -142,14 +144,15 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: i
 
 
 def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> dict[str, Any]:
-    """Seconds per HS-DPO step of mlx-lm-lora (reference run at every step) and of ours, on the same pairs, 64 at most,
-    in steps of 8.
+    """Return seconds per HS-DPO step of mlx-lm-lora and of ours, on the same pairs.
+
+    At most 64 pairs, in steps of 8. mlx-lm-lora runs the reference in every step.
     """
     from mlx import optimizers
 
     reason = "The words ask for help with a plan that would hurt somebody who is named in it.\nAnswers:\nRequest:"
     right, wrong = (reason + word + "\nCompletion: None\nResponse: None" for word in HARM.words)
-    # Whole steps alone: the peer leaves out what is over.
+    # Only whole steps: the peer drops the rest.
     asked = prompts[: min(64, len(prompts) // BATCH * BATCH)]
     pairs = [DpoPair(i, prompt, right, wrong, 1.0) for i, prompt in enumerate(asked)]
     lora = LoraShape(16, 2.0, 0.0, -1)
@@ -167,7 +170,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
 
     def ours() -> float:
         def run() -> None:
-            # The reference pass is part of the price, once an epoch here; a run of two epochs pays it once.
+            # Includes the reference pass, once per epoch here; a run of two epochs pays it once.
             reference = mlx_losses.reference_logprobs(loaded.model, head, shared, rows, settings.batch)
             loaded.model.train()
             for number in range(plan.steps):
@@ -189,7 +192,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
 
 
 def _step(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
-    """mlx-lm's training step, which is what train_dpo runs; in `cpu_entropy.steps` it is compiled where that one is."""
+    """Return mlx-lm's training step, which train_dpo runs, compiled like that of `cpu_entropy.steps`."""
     from functools import partial
 
     from mlx import nn
@@ -210,8 +213,9 @@ def _step(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tup
 
 
 def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: LoraShape) -> Callable[[], float]:
-    """One epoch of mlx_lm_lora's train_dpo; it asks for a GPU's memory limit, which a CPU does not have, so that one
-    answer is given.
+    """Return a contender that trains one epoch of mlx_lm_lora's train_dpo.
+
+    It asks for a GPU's memory limit, which a CPU does not have; that answer is replaced.
     """
     from mlx import optimizers
     from mlx_lm_lora.trainer.dpo_trainer import DPOTrainingArgs, train_dpo
@@ -264,20 +268,22 @@ def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: 
 
 
 def device_name() -> str:
+    """Return the device, with the BLAS on a CPU."""
     if mlx_load.on_cpu():
         return f"CPU ({sys.platform}, {blas.preload().name})"
     return str(mx.device_info().get("device_name", "GPU"))
 
 
 def main() -> None:
+    """Run all contenders and print the ratios as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(SHAPES), action="append")
     parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=24, help="of a trace")
+    parser.add_argument("--tokens", type=int, default=24, help="tokens per trace")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     if given.prompts < BATCH:
-        parser.error(f"--prompts: a step of HS-DPO wants {BATCH} or more")
+        parser.error(f"--prompts: a step of HS-DPO needs {BATCH} or more")
     for name in given.model or list(SHAPES):
         with tempfile.TemporaryDirectory() as folder:
             make_model(Path(folder), name)

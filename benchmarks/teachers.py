@@ -1,14 +1,13 @@
-"""Money under fire: providers on the loopback that fail on every third request, a caller that is killed, both books.
+"""Compare both books under fire: local providers that fail on every third request, and a caller that is killed.
 
     python benchmarks/teachers.py kills [--provider claude] [--calls 500] [--kills 20] [--mode batch] [--cap-share 0.6]
     python benchmarks/teachers.py pace  [--provider claude] [--calls 1000] [--latency 0.2] [--concurrency 32]
     python benchmarks/teachers.py costs [--samples 200]
 
-`kills` compares what the provider billed with what the ledger charged, through all of its kills: where the money or the
-work is used up before the last of them, the caller is killed while it starts, looks and gives up again. `pace` compares
-the wall time with calls x latency / concurrency; `costs` prices 1,000 traces by mode. The phase teach runs in a process
-of its own, on the real store, through the real SDKs; the providers are those of tests/servers. What else is on the
-market is in `peers.py`.
+`kills` compares the provider's bills with the ledger's charges, through all kills: if money or work runs out before the
+last of them, the caller is killed while it starts, looks and gives up again. `pace` compares the wall time with calls x
+latency / concurrency; `costs` prices 1,000 traces by mode. The phase teach runs in a process of its own, on the real
+store, through the real SDKs; the providers are those of tests/servers. Alternatives are measured by `peers.py`.
 """
 
 import argparse
@@ -42,7 +41,7 @@ from wizloop.store.db import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
-# The providers are in tests/, which is no package of ours.
+# The providers are in tests/, which is not an installed package.
 sys.path.insert(0, str(ROOT))
 
 from tests.servers import pairs, provider  # noqa: E402
@@ -65,11 +64,11 @@ BATCH_FAULTS = {
 LOST, UNPAID = "in flight at a kill", "waits for budget"
 BEGUN, MOST_STARTS = "begun", 200
 PUBLISHED = {"claude": 3.00, "gemini": 0.23}
-"""Dollars for 1,000 traces, as published for other pipelines with these providers' models."""
+"""Published dollars for 1,000 traces of other pipelines with these providers' models."""
 
 
 def script(seed: int) -> provider.Script:
-    """A fault on every third request, by chance, of a kind that this request can have."""
+    """Return a script of random faults on every third request, each of a kind that fits the request."""
     rng = random.Random(seed)
 
     def draw(number: int, path: str) -> str | None:
@@ -80,7 +79,7 @@ def script(seed: int) -> provider.Script:
 
 
 def prepare(workspace: Path, kind: str, calls: int, *, mode: str, cap_micro: int | None, concurrency: int) -> None:
-    """A run that stands before its phase teach, with so many picked samples."""
+    """Create a run before its phase teach, with `calls` picked samples."""
     asked: dict[str, Any] = {"concurrency": concurrency, "deadline_s": DEADLINE_S, "max_tokens": 600}
     if kind == "openai":
         raise ValueError("a server of one's own has no price: take claude or gemini")
@@ -109,7 +108,7 @@ def prepare(workspace: Path, kind: str, calls: int, *, mode: str, cap_micro: int
 
 
 def work(workspace: Path) -> str:
-    """The phase teach, in this process."""
+    """Run the phase teach in this process."""
     with Store.open(workspace) as store:
         with store.read() as db:
             run = control.get_run(db)
@@ -121,9 +120,9 @@ def work(workspace: Path) -> str:
 def kills(
     workspace: Path, kind: str, *, calls: int, times: int, mode: str, cap_share: float | None, seed: int = 1
 ) -> dict[str, Any]:
-    """Do the work through so many SIGKILLs; the books of both sides, and what is wrong with them.
+    """Work through SIGKILLs and return the books of both sides and their faults.
 
-    A caller that has nothing more to ask, or no money for it, is started and killed again until all are done.
+    A caller without work or money is started and killed again until all kills are done.
     """
     rng = random.Random(seed)
     cap = None if cap_share is None else int(cap_share * calls * _each_micro(kind, mode))
@@ -151,7 +150,7 @@ def kills(
 
 
 def _each_micro(kind: str, mode: str) -> float:
-    """What the provider bills for one question when its instruction is in the cache."""
+    """Return the provider's bill for one question whose instruction is cached."""
     with pairs.pair(kind) as (server, teacher):
         for n in range(2):
             before = server.books.bill_micro
@@ -160,7 +159,7 @@ def _each_micro(kind: str, mode: str) -> float:
 
 
 def environment(url: str) -> dict[str, str]:
-    """This process's own, with every provider at one address, and one key."""
+    """Return an environment with every provider at one address, and one key."""
     addresses = {"ANTHROPIC_BASE_URL": url, "GOOGLE_GEMINI_BASE_URL": url}
     return os.environ | addresses | {"ANTHROPIC_API_KEY": KEY, "GEMINI_API_KEY": KEY}
 
@@ -171,7 +170,7 @@ def _child(workspace: Path, kind: str, url: str, log: Any) -> "subprocess.Popen[
 
 
 def _killed(child: "subprocess.Popen[bytes]", server: Any, after: float) -> bool:
-    """Kill it when the provider has had so many requests more; False where it was done before."""
+    """Kill a child after `after` more requests; return False if it finished before."""
     until = server.books.requests + max(1, round(after))
     while child.poll() is None and server.books.requests < until:
         time.sleep(0.002)
@@ -183,7 +182,7 @@ def _killed(child: "subprocess.Popen[bytes]", server: Any, after: float) -> bool
 
 
 def _killed_idle(child: "subprocess.Popen[bytes]", log: Path, after: float) -> bool:
-    """Kill it so many seconds after it has begun to work; False where it was done before."""
+    """Kill a child `after` seconds after its start of work; return False if it finished before."""
     while child.poll() is None and BEGUN not in log.read_text():
         time.sleep(0.002)
     time.sleep(after)
@@ -237,14 +236,14 @@ def _books(workspace: Path, server: Any, cap: int | None, asking: int, idle: int
 
 
 def key_found(workspace: Path) -> bool:
-    """Whether the key, or a header that carries one, stands in any file of a workspace."""
+    """Return whether the key, or a header with one, is in any file of a workspace."""
     marks = (KEY.encode(), b"Authorization", b"authorization: ", b"Bearer ")
-    # The store is closed: nobody else has its files open.
+    # The store is closed: no other process has its files open.
     return any(mark in one.read_bytes() for one in workspace.rglob("*") if one.is_file() for mark in marks)
 
 
 def _fate(call: teacher_calls.Call | None, waits: bool) -> str:
-    """What became of a sample, by its last call; `waits`: one more call could have passed the cap."""
+    """Return a sample's outcome by its last call; `waits`: one more call could have exceeded the cap."""
     if call is None or call.state == "planned":
         return UNPAID if waits else "not asked"
     if call.state == "ambiguous":
@@ -253,10 +252,10 @@ def _fate(call: teacher_calls.Call | None, waits: bool) -> str:
 
 
 def pace(workspace: Path, kind: str, *, calls: int, latency_s: float, concurrency: int) -> dict[str, Any]:
-    """Wall time of live calls that all succeed, beside calls x latency / concurrency."""
+    """Measure the wall time of live calls that all succeed, beside calls x latency / concurrency."""
     prepare(workspace, kind, calls, mode="live", cap_micro=None, concurrency=concurrency)
     with pairs.server(kind, latency_s=latency_s) as server:
-        # In a process of its own, as a night has it: the provider must not take the caller's interpreter.
+        # In a process of its own, as in a night: the provider must not block the caller's interpreter.
         began = time.monotonic()
         with (workspace / "child.log").open("ab") as log:
             status = _child(workspace, kind, server.url, log).wait()
@@ -276,10 +275,10 @@ def pace(workspace: Path, kind: str, *, calls: int, latency_s: float, concurrenc
 
 
 def costs(n: int, models: Mapping[str, str] = pairs.MODELS) -> list[dict[str, Any]]:
-    """Dollars for 1,000 traces by model and mode, for real prompts and traces as long as real ones.
+    """Return dollars for 1,000 traces by model and mode, for real prompts and traces of real length.
 
-    A token is taken as four characters; the traces are those that GuardReasoner 1B to 8B wrote, with the names of our
-    schema's fields added.
+    A token is taken as four characters. The traces are those that GuardReasoner 1B to 8B wrote, plus our schema's field
+    names.
     """
     recipe = Recipe.model_validate_json('{"name": "costs", "source": "demo"}')
     path = DATA / "toxicchat" / "toxic_chat_test.json.gz"
@@ -314,7 +313,7 @@ def _load(kind: str) -> None:
 
 
 def _recorded_length() -> float:
-    """The mean length, in characters, of the traces that the published guards wrote."""
+    """Return the mean length, in characters, of the published guards' traces."""
     lengths: list[int] = []
     for path in sorted((DATA / "recorded").glob("?B/*/generated_predictions.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:

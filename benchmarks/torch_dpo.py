@@ -1,14 +1,14 @@
-"""How fast HS-DPO on torch is, and what memory it takes, against TRL's DPOTrainer as it comes, on the same pairs.
+"""Compare speed and memory of HS-DPO on torch with TRL's DPOTrainer at its defaults, on the same pairs.
 
     python benchmarks/torch_dpo.py [--pairs 48] [--batch 8] [--layers 14] [--longest 4000] [--repeats 2] [--here]
 
 The model has random weights and Qwen3's architecture, about 30 M parameters with 14 layers. Prompts and answers are
 recorded ones of ../shared/data: the 8B guard's answer is the chosen one, the 1B guard's the rejected one. Both sides
-train the same LoRA adapter, whose start is the reference, 8 pairs a step; TRL runs the reference beside every step.
-Each side runs in a process of its own, in turn; with --here both in this one, which is quicker and tells nothing of
-memory. A step's time is processor time, which other work on the machine does not lengthen, and the mean after the first
-step; the reference's pass of ours is added to an epoch's steps, and a run of two epochs pays it once. Memory is the
-process's peak, and what of it came after loading.
+train the same LoRA adapter, whose start is the reference, 8 pairs per step; TRL runs the reference in every step. Each
+side runs in a process of its own, in turn; with --here both run in this one, which is faster but cannot measure memory.
+A step's time is the mean processor time after the first step, which other work on the machine does not lengthen. Our
+reference pass is added to one epoch's steps; a run of two epochs pays it once. Memory is the process's peak, and the
+part of it after loading.
 """
 
 import argparse
@@ -35,13 +35,14 @@ Rows = list[tuple[str, str, str]]
 
 
 def recorded(size: str) -> list[dict[str, str]]:
+    """Read the recorded outputs of a published guard."""
     path = DATA / "recorded" / size / "AegisSafetyTest" / "generated_predictions.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def texts(count: int, longest: int) -> Rows:
-    """Those whose answers differ, evenly from the file, with fewer characters than `longest` in all."""
+    """Return texts whose answers differ, spread over the file, with fewer characters than `longest`."""
     rows = [
         (good["prompt"], good["predict"], bad["predict"])
         for good, bad in zip(recorded("8B"), recorded("1B"), strict=True)
@@ -51,6 +52,7 @@ def texts(count: int, longest: int) -> Rows:
 
 
 def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
+    """Train with our backend and return its times and memory."""
     from wizloop.backends import training_rows
     from wizloop.backends.tokens import Tokens
     from wizloop.backends.torch import adapter as torch_adapter
@@ -88,6 +90,7 @@ def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
 
 
 def trl(base: str, rows: Rows, batch: int) -> dict[str, float]:
+    """Train with TRL's DPOTrainer and return its times and memory."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
@@ -97,7 +100,7 @@ def trl(base: str, rows: Rows, batch: int) -> dict[str, float]:
 
     class Peer(DPOTrainer):
         def _send_telemetry(self) -> None:
-            """As it comes, but that it does not tell its makers."""
+            """Send nothing."""
 
     loaded = torch_load.load(base, None, quantise=False, device="cpu")
     model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=1)
@@ -110,7 +113,7 @@ def trl(base: str, rows: Rows, batch: int) -> dict[str, float]:
     data = Dataset.from_list([{"prompt": a, "chosen": b, "rejected": c} for a, b, c in rows])
     before = memory()
     with tempfile.TemporaryDirectory() as folder:
-        # What is not named is TRL's own default, gradient checkpointing among it; nothing is cut.
+        # All else is TRL's default, including gradient checkpointing; nothing is truncated.
         args = DPOConfig(
             folder,
             per_device_train_batch_size=batch,
@@ -129,11 +132,12 @@ def trl(base: str, rows: Rows, batch: int) -> dict[str, float]:
 
 
 def told(ends: list[float], before: float) -> dict[str, float]:
+    """Return the step time and memory of a side."""
     return {"step_s": (ends[-1] - ends[0]) / (len(ends) - 1), "peak_mb": memory(), "grown_mb": memory() - before}
 
 
 def memory() -> float:
-    """The process's peak so far, in MiB; Linux counts in KiB, macOS in bytes."""
+    """Return the process's peak memory, in MiB; Linux counts in KiB, macOS in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
@@ -141,7 +145,7 @@ SIDES: dict[str, Callable[[str, Rows, int], dict[str, float]]] = {"trl": trl, "o
 
 
 def apart(name: str, folder: str, given: argparse.Namespace) -> dict[str, float]:
-    """A side in a process of its own."""
+    """Run a side in a process of its own."""
     same = [word for key in ("pairs", "batch", "longest") for word in (f"--{key}", str(getattr(given, key)))]
     command = [sys.executable, __file__, "--side", name, "--base", folder, *same]
     quiet = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -151,7 +155,7 @@ def apart(name: str, folder: str, given: argparse.Namespace) -> dict[str, float]
 
 
 def here(name: str, folder: str, rows: Rows, batch: int) -> dict[str, float]:
-    """A side in this process."""
+    """Run a side in this process."""
     # TRL prints its own table.
     with contextlib.redirect_stdout(sys.stderr):
         found = SIDES[name](folder, rows, batch)
@@ -159,6 +163,7 @@ def here(name: str, folder: str, rows: Rows, batch: int) -> dict[str, float]:
 
 
 def compared(results: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Return the ratios of both sides."""
     best = {name: min(runs, key=lambda run: run["step_s"]) for name, runs in results.items()}
     one, other = best["ours"], best["trl"]
     whole = one["step_s"] + one["reference_s"] / one["steps"]
@@ -172,13 +177,14 @@ def compared(results: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run both sides in turn and print the ratios as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=48)
-    parser.add_argument("--batch", type=int, default=8, help="pairs a step")
+    parser.add_argument("--batch", type=int, default=8, help="pairs per step")
     parser.add_argument("--layers", type=int, default=LAYERS)
-    parser.add_argument("--longest", type=int, default=4000, help="characters of a prompt and both its answers")
+    parser.add_argument("--longest", type=int, default=4000, help="maximum characters of a prompt and both answers")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--here", action="store_true", help="both sides in this process")
+    parser.add_argument("--here", action="store_true", help="run both sides in this process")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--base", help=argparse.SUPPRESS)
     given = parser.parse_args()

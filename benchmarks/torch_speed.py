@@ -1,26 +1,25 @@
-"""How fast the torch backend classifies, against transformers' own `generate`, on the same prompts in one process.
+"""Compare the torch backend's classification speed with transformers' `generate`, on the same prompts in one process.
 
     python benchmarks/torch_speed.py [--prompts 64] [--tokens 250] [--layers 14] [--repeats 1] [--device cpu]
                                      [--processor-time]
 
 The model has random weights and Qwen3's architecture, about 30 M parameters with 14 layers; the prompts are real ones
-from ../shared/data behind the real instruction. generate reads one prompt at a time, and 16 at a time; a line is
-printed as soon as a part is measured:
+from ../shared/data after the real instruction. generate reads one prompt at a time, and 16 at a time. Each part prints
+a line when it is measured:
 
-- label: generate writes the answer block, and P(harmful) is read at its first verdict; ours is one forward pass behind
+- label: generate writes the answer block, and P(harmful) is read at its first verdict; ours is one forward pass after
   the shared instruction;
-- traces: a greedy one of `tokens` tokens for every prompt, 250 as GuardReasoner's on average; P(harmful) is read at the
+- traces: a greedy trace of `tokens` tokens for every prompt, 250 as GuardReasoner's average; P(harmful) is read at the
   last one;
-- triage: what a night does, against generate's trace for every prompt: P(harmful) of every prompt at once, and a trace
-  for the share of the least certain that the recipe names;
-- night: the same with the traces that the recipe draws for each of these, two, still against generate's one.
+- triage: what a night does, against generate's trace for every prompt: P(harmful) of every prompt directly, and a trace
+  for the recipe's share of the least certain;
+- night: the same with as many traces as the recipe draws for each of these, two, against generate's one.
 
-A ratio is of the best times a prompt; with --processor-time, of the processor's, for a CPU that has other work to do.
-A label is P(harmful) above generate's median of its kind: random weights lean to one word, and all labels would be one.
-`same_labels` is the share of prompts on which ours has the label that generate gives to the same question: at once, or
-at the end of its trace. What triage itself changes stands beside it: `as_if_all_traced` is the share of prompts whose
-label is that of their trace, traced by us or not. For random weights that is chance; a night measures it on its guard
-(`traces_agree` in the record of classify).
+A ratio is of the best times per prompt; with --processor-time, of processor times, for a CPU with other work. A label
+is P(harmful) above generate's median of its kind: random weights prefer one word, and all labels would be equal.
+`same_labels` is the share of prompts with the same label from both: directly, or at the end of the trace.
+`as_if_all_traced` is the effect of triage itself: the share of prompts whose label is that of their trace, traced by us
+or not. For random weights that is chance; a night measures it on its guard (`traces_agree` in the record of classify).
 """
 
 import argparse
@@ -52,7 +51,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 HARM = Choice((" harmful", " unharmful"))
 BLOCK = " harmful\nCompletion: None\nResponse: None"
 LOOP = 8
-"""Prompts for which generate writes traces one at a time; their lengths are spread like those of all."""
+"""Prompts for which generate writes traces one at a time; lengths are spread like those of all."""
 SHAPE = {
     "hidden_size": 384,
     "intermediate_size": 1152,
@@ -66,7 +65,7 @@ LAYERS = 14
 
 
 def real_texts() -> list[str]:
-    """Prompts of two real sets, one harmful and one of everyday traffic, in turn."""
+    """Return prompts of two real sets, harmful and everyday, alternately."""
     with (DATA / "advbench" / "harmful_behaviors.csv").open(encoding="utf-8") as file:
         harmful = [row["goal"] for row in csv.DictReader(file)]
     with gzip.open(DATA / "toxicchat" / "toxic_chat_test.json.gz", "rt", encoding="utf-8") as file:
@@ -75,8 +74,8 @@ def real_texts() -> list[str]:
 
 
 def make_model(folder: Path, texts: list[str], layers: int) -> int:
-    """Write the random model and a tokenizer learned from the texts; its parameters."""
-    # The instruction is no fixed text here, which would be one token a sentence: a published model has no such tokens.
+    """Write the random model and a tokenizer learned from the texts; return its parameter count."""
+    # The instruction is not a fixed text here, since a published model has no single tokens for its sentences.
     fixed = [f"Answers:\nRequest:{word}" for word in HARM.words]
     tokenizer = train_tokenizer(texts, fixed, 16_384)
     write_tokenizer(folder, tokenizer, 4096)
@@ -88,13 +87,14 @@ def make_model(folder: Path, texts: list[str], layers: int) -> int:
 
 
 def spread(prompts: list[Encoded], count: int) -> list[int]:
-    """So many of the prompts, one from the middle of each of as many parts by length."""
+    """Return `count` prompts, the middle one of each of as many parts by length."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].body))
     count = min(count, len(order))
     return [order[(2 * part + 1) * len(order) // (2 * count)] for part in range(count)]
 
 
 def rendered(guard: torch_guard.Guard, texts: list[str], opening: str) -> list[Encoded]:
+    """Encode texts behind the real instruction."""
     shared = policies.instruction() + "\n\n"
     before, after = Part("Human user:\n"), Part("\n\nAI assistant:\nNone\n\n")
     return [
@@ -116,7 +116,7 @@ class Generate:
         self._words = guard.tokens.deciding(HARM)[1]
 
     def __call__(self, prompts: list[Encoded], tokens: int, at: int) -> Harm:
-        """P(harmful) after `at` of the `tokens` tokens."""
+        """Return P(harmful) after `at` of the `tokens` tokens."""
         found = np.empty(len(prompts))
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].body))
         for start in range(0, len(order), self._rows):
@@ -134,7 +134,7 @@ class Generate:
                 input_ids=ids,
                 attention_mask=mask,
                 max_new_tokens=tokens,
-                # No end before the last token, so that both sides write the same number.
+                # No early end, so that both sides write the same number of tokens.
                 min_new_tokens=tokens,
                 do_sample=False,
                 pad_token_id=0,
@@ -145,27 +145,28 @@ class Generate:
 
 
 def ours_label(guard: torch_guard.Guard, prompts: list[Encoded]) -> Harm:
+    """Return P(harmful) by one forward pass."""
     return guard.score(prompts, HARM)[:, 0]
 
 
 def ours_traces(
     guard: torch_guard.Guard, prompts: list[Encoded], tokens: int, traces: int = 1, temperature: float = 0.0
 ) -> Harm:
-    """Of several traces the mean."""
+    """Return P(harmful) at the end of traces, the mean of several."""
     sampling = Sampling(traces, traces, temperature, Classify().top_p, tokens, seed=1, watch={"harm": HARM})
     drawn = guard.sample(prompts, sampling)
     return np.array([np.mean([one.watched["harm"][-1][0] for one in each]) for each in drawn])
 
 
 def least_certain(p: Harm, middle: float) -> list[int]:
-    """The recipe's share of the prompts."""
+    """Return the recipe's share of the least certain prompts."""
     return [int(i) for i in np.argsort(np.abs(p - middle))[: round(Classify().share * len(p))]]
 
 
 def ours_triage(
     guard: torch_guard.Guard, direct: list[Encoded], traced: list[Encoded], middle: float, tokens: int, *how: Any
 ) -> Harm:
-    """What is answered at once, and the traces' answer for the least certain."""
+    """Return direct answers, and the answers of traces for the least certain."""
     p = ours_label(guard, direct)
     unsure = least_certain(p, middle)
     p[unsure] = ours_traces(guard, [traced[i] for i in unsure], tokens, *how)
@@ -173,7 +174,7 @@ def ours_triage(
 
 
 class Compared:
-    """Best seconds a prompt and the answers of several contenders, of which each reads its own prompts."""
+    """Best seconds per prompt and the answers of contenders, each with its own prompts."""
 
     def __init__(self, repeats: int, clock: Callable[[], float]) -> None:
         self._repeats, self._clock = repeats, clock
@@ -181,7 +182,7 @@ class Compared:
         self.harm: dict[str, Harm] = {}
 
     def run(self, contenders: dict[str, tuple[Reader, list[int]]]) -> None:
-        """In turn, so that a busy moment spoils no side alone."""
+        """Run contenders in turn, so that a busy moment affects all."""
         for _ in range(self._repeats):
             for name, (read, which) in contenders.items():
                 began = self._clock()
@@ -190,7 +191,7 @@ class Compared:
                 self.best[name] = min(self.best.get(name, seconds), seconds)
 
     def against(self, ours: str, one: str, many: str) -> dict[str, float]:
-        """The ratios of generate's times to ours."""
+        """Return the ratios of generate's times to ours."""
         return {
             "ms_per_prompt": round(1000 * self.best[ours], 2),
             "generate_1": round(self.best[one] / self.best[ours], 1),
@@ -199,13 +200,13 @@ class Compared:
 
 
 def same(ours: Harm, theirs: Harm, middle: float | Harm) -> float:
-    """The share of prompts on which both have the label."""
+    """Return the share of prompts with the same label from both."""
     return round(float(((ours > middle) == (theirs > middle)).mean()), 4)
 
 
 @dataclass(frozen=True)
 class Task:
-    """The same prompts to be answered at once and after reasoning, and what measures it."""
+    """Prompts to answer directly and after reasoning, and their measurement."""
 
     guard: torch_guard.Guard
     direct: list[Encoded]
@@ -214,19 +215,21 @@ class Task:
     found: Compared
 
     def every(self) -> list[int]:
+        """Numbers of all prompts."""
         return list(range(len(self.direct)))
 
     def few(self) -> list[int]:
-        """Of which generate writes traces one at a time."""
+        """Numbers of the prompts for which generate writes traces one at a time."""
         return spread(self.traced, LOOP)
 
 
 def some(prompts: list[Encoded], which: list[int]) -> list[Encoded]:
+    """Return the prompts of these numbers."""
     return [prompts[i] for i in which]
 
 
 def labels(task: Task, one: Generate, many: Generate, answer: int) -> float:
-    """The answers at once; generate's median P(harmful)."""
+    """Compare direct answers; return generate's median P(harmful)."""
     found, every = task.found, task.every()
     found.run(
         {
@@ -242,7 +245,7 @@ def labels(task: Task, one: Generate, many: Generate, answer: int) -> float:
 
 
 def traces(task: Task, one: Generate, many: Generate) -> float:
-    """A trace for every prompt; generate's median P(harmful) at their ends."""
+    """Compare a trace for every prompt; return generate's median P(harmful) at their ends."""
     found, last = task.found, task.tokens - 1
     found.run(
         {
@@ -261,7 +264,7 @@ def traces(task: Task, one: Generate, many: Generate) -> float:
 
 
 def triage(task: Task, direct_middle: float, traced_middle: float) -> None:
-    """Answers at once for all and traces for some, against generate's trace for each."""
+    """Compare direct answers for all and traces for some with generate's trace for each."""
     found, how, every = task.found, Classify(), task.every()
     read = partial(ours_triage, task.guard, task.direct, task.traced, direct_middle, task.tokens)
     found.run({"triage": (lambda _: read(), every), "night": (lambda _: read(how.least, how.temperature), every)})
@@ -277,7 +280,7 @@ def triage(task: Task, direct_middle: float, traced_middle: float) -> None:
 
 
 def compare(task: Task) -> None:
-    """All parts; each is printed when it is done."""
+    """Compare all parts, printing each when it is done."""
     guard, lengths = task.guard, [len(each.body) for each in task.direct]
     answer = guard.count(BLOCK)
     shape = {"instruction": len(task.direct[0].shared), "answer": answer, "trace": task.tokens}
@@ -289,10 +292,12 @@ def compare(task: Task) -> None:
 
 
 def tell(part: str, said: dict[str, Any]) -> None:
+    """Print a part as a line of JSON."""
     print(json.dumps({part: said}), flush=True)
 
 
 def main() -> None:
+    """Build the model and compare all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=250)

@@ -1,10 +1,10 @@
-"""The terminal interface on a large workspace that is being written to: how soon it shows, answers and keeps.
+"""Measure the terminal interface on a large workspace during writes: first screen, key latency, approvals.
 
     python benchmarks/tui.py [--samples 100000] [--waiting 5000] [--presses 200] [--starts 5] [--turns 3] [--seconds 6]
                              [--rest 1] [--part keys]
 
-A writer adds 20,000 predictions a minute meanwhile, in a process of its own. Key to screen is from the app's queue
-to the first drawing that shows what the key does. Textual's DataTable is the peer for the first paint of a table.
+Meanwhile a writer in a process of its own adds 20,000 predictions a minute. Key to screen is from the app's queue to
+the first frame that shows the key's effect. Textual's DataTable is the peer for the first paint of a table.
 """
 
 import argparse
@@ -63,6 +63,7 @@ print(at / (time.monotonic() - began))
 
 
 def prediction(model_id, sample_id):
+    """Return a prediction of a model on a sample."""
     p = (sample_id * 37 % 1000) / 1000
     cell = ("uncertain" if 0.3 < p < 0.7 else "confident") + ("_block" if p > 0.5 else "_pass")
     verdict = {"request": "harmful" if p > 0.5 else "unharmful"}
@@ -73,9 +74,9 @@ def prediction(model_id, sample_id):
 
 
 def make(workspace, n, waiting, turns):
-    """A workspace with so many samples, each judged by model 1, and traces that wait.
+    """Create a workspace with `n` samples, judged by model 1, and waiting traces.
 
-    Model 2 is for the writer beside, and of the others one for each measurement of a writer.
+    Model 2 is for the concurrent writer; each measurement of a writer has another model.
     """
     with Store.create(workspace) as store:
         with store.write() as db:
@@ -115,7 +116,7 @@ def make(workspace, n, waiting, turns):
 
 @contextmanager
 def writing(workspace, n=33, pause=0.1, seconds=3600.0, model=2):
-    """A writer beside; 33 predictions ten times a second are 20,000 a minute."""
+    """Run a concurrent writer; 33 predictions ten times a second are 20,000 a minute."""
     here = str(Path(__file__).parent)
     words = [str(workspace), str(n), str(pause), here, str(seconds), str(model)]
     writer = subprocess.Popen([sys.executable, "-P", "-c", WRITER, *words], stdout=subprocess.PIPE, text=True)
@@ -128,7 +129,7 @@ def writing(workspace, n=33, pause=0.1, seconds=3600.0, model=2):
 
 @contextmanager
 def watching(workspace):
-    """The command on a terminal, and the seconds to its first screen."""
+    """Run the command on a terminal; yield the seconds to its first screen."""
     began = time.perf_counter()
     pid, descriptor = pty.fork()
     if pid == 0:
@@ -149,6 +150,7 @@ def watching(workspace):
 
 
 def drain(descriptor, seconds):
+    """Read a terminal for some seconds and drop its output."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if select.select([descriptor], [], [], left)[0]:
@@ -156,20 +158,23 @@ def drain(descriptor, seconds):
 
 
 def percentile(values, share):
+    """Return a percentile of the values."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
 def told(took):
+    """Return median and 99th percentile as text."""
     return f"median {percentile(took, 0.5):.1f} ms, 99th percentile {percentile(took, 0.99):.1f} ms"
 
 
 def desk_of(store, workspace):
+    """Return what the app needs to open a workspace."""
     numbers = iter(range(10**9))
     return Desk(store, workspace, "person:bench", lambda: datetime.now(UTC), lambda: True, lambda: f"b{next(numbers)}")
 
 
 class Timed(WizloopApp):
-    """The app, which tells when it has drawn something else than before."""
+    """The app, which reports when a frame differs from the last."""
 
     CSS_PATH = str(Path(inspect.getfile(WizloopApp)).with_name("app.tcss"))
     drawn: asyncio.Event
@@ -177,7 +182,7 @@ class Timed(WizloopApp):
 
     @property
     def shows(self):
-        """What a key changes: the screen, the cursor's row, the trace."""
+        """Return what a key changes: the screen, the cursor's row, the trace."""
         name = getattr(self.screen, "NAME", "")
         row = self.screen.query_one(WindowTable).key if name == "samples" else None
         case = self.screen._case if name == "review" else None
@@ -197,7 +202,7 @@ MOVES = (
 
 
 async def keys(workspace, presses, rest):
-    """Milliseconds from a key in the app's queue to the drawing of its effect, by screen."""
+    """Return milliseconds from a key in the app's queue to the first frame with its effect, by screen."""
     found = {}
     gc.freeze()
     with Store.open(workspace) as store:
@@ -221,12 +226,15 @@ async def keys(workspace, presses, rest):
 
 
 class Ours(App[None]):
+    """An app with only our table."""
+
     def compose(self):
+        """Yield the table."""
         yield WindowTable((Column("id", 7), Column("split", 5), Column("sure", 5), Column("prompt")), empty="none")
 
 
 async def first_paint(workspace, n):
-    """Seconds to the first paint of a table of n rows: ours, and Textual's."""
+    """Return seconds to the first paint of a table of n rows: ours, and Textual's."""
 
     def read(key, limit, back):
         with store.read() as db:
@@ -267,7 +275,7 @@ async def first_paint(workspace, n):
 
 
 def approvals(workspace, n):
-    """Milliseconds until an approval is durable."""
+    """Return milliseconds until each approval is durable."""
     took = []
     with Store.open(workspace) as store:
         desk = desk_of(store, workspace)
@@ -283,7 +291,7 @@ def approvals(workspace, n):
 
 
 def throughput(workspace, tuis, model, seconds, rest):
-    """Predictions a second of a writer at full speed, with so many watching."""
+    """Return predictions per second of a writer at full speed, with `tuis` watching."""
     if tuis:
         with watching(workspace) as (_, descriptor, _):
             drain(descriptor, rest)
@@ -293,6 +301,7 @@ def throughput(workspace, tuis, model, seconds, rest):
 
 
 def tell_start(workspace, times, rest):
+    """Measure and print the first screen and the memory."""
     starts, memory = [], 0.0
     for _ in range(times):
         with watching(workspace) as (pid, descriptor, took):
@@ -306,12 +315,14 @@ def tell_start(workspace, times, rest):
 
 
 def tell_keys(found):
+    """Print the latency of keys by screen."""
     print(f"key to screen: {told([one for took in found.values() for one in took])}")
     for name, took in found.items():
         print(f"  {name}: {told(took)}, most {max(took):.1f} ms")
 
 
 def tell_writer(workspace, turns, seconds, rest):
+    """Measure and print a writer alone and with two watching."""
     rates = {0: [], 2: []}
     for model in range(3, 3 + 2 * turns):
         tuis = 2 * (model % 2)
@@ -321,15 +332,16 @@ def tell_writer(workspace, turns, seconds, rest):
 
 
 def main():
+    """Create the workspace and run all parts."""
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--samples", type=int, default=100_000)
     asked.add_argument("--waiting", type=int, default=5000)
     asked.add_argument("--presses", type=int, default=200, help="keys on each screen")
-    asked.add_argument("--starts", type=int, default=5, help="of the command on a terminal")
-    asked.add_argument("--turns", type=int, default=3, help="of the writer, alone and watched")
-    asked.add_argument("--seconds", type=float, default=6.0, help="of each of these")
-    asked.add_argument("--rest", type=float, default=1.0, help="seconds that a screen has before it is measured")
-    asked.add_argument("--part", choices=PARTS, action="append", help="one or more; all without it")
+    asked.add_argument("--starts", type=int, default=5, help="starts of the command on a terminal")
+    asked.add_argument("--turns", type=int, default=3, help="turns of the writer, alone and watched")
+    asked.add_argument("--seconds", type=float, default=6.0, help="seconds of each turn")
+    asked.add_argument("--rest", type=float, default=1.0, help="seconds before a screen is measured")
+    asked.add_argument("--part", choices=PARTS, action="append", help="one or more; default: all")
     given = asked.parse_args()
     n, waiting, parts = given.samples, given.waiting, given.part or PARTS
     with tempfile.TemporaryDirectory() as folder:

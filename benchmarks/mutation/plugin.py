@@ -19,6 +19,7 @@ running: list[coverage.Coverage] = []
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start coverage if asked for."""
     # With processes of its own, pytest starts one session more that runs no test.
     if COVERS and (os.environ.get("PYTEST_XDIST_WORKER") or not session.config.getoption("numprocesses", None)):
         folders = [str(Path(each).resolve()) for each in os.environ["MUTANTS_FOLDERS"].split(os.pathsep)]
@@ -29,6 +30,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Time a test and attribute coverage to it."""
     began = time.perf_counter()
     measured[item.nodeid] = {"well": True}
     for cover in running:
@@ -40,6 +42,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Record the test that killed the mutant."""
     if report.failed and KILLER and not Path(KILLER).exists():
         failed = {"test": report.nodeid, "timeout": "Timeout" in report.longreprtext}
         Path(KILLER).write_text(json.dumps(failed), encoding="utf-8")
@@ -48,6 +51,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
+    """Write the lines that each test runs."""
     for cover in running:
         cover.stop()
         data = cover.get_data()

@@ -79,7 +79,7 @@ def columns(names: str) -> frozenset[str]:
 
 
 def named_like(*parts: str) -> Callable[[Record, str], bool]:
-    """Recognise a file whose name contains one of `parts`, in any case."""
+    """Recognize a file whose name contains one of `parts`, in any case."""
     return lambda _record, name: any(part in name.casefold() for part in parts)
 
 

@@ -27,7 +27,7 @@ class Recorded:
     skipped: int = 0
     """Rows without a label for the task."""
     differing: int = 0
-    """Labelled rows on which the other reader gives another verdict."""
+    """Labeled rows on which the other reader gives another verdict."""
 
 
 def read(path: Path, task: Task, reader: Reader = "published", group: str | None = None) -> Recorded:
