@@ -1,6 +1,6 @@
-"""The public API: workspaces and guards for other programs. `import wizloop` offers these names and loads them late.
+"""The public API: workspaces and guards for other programs. `import wizloop` loads these names on first use.
 
-Nothing here writes to a workspace.
+It is read-only: nothing here writes to a workspace.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wizloop.recipes.schema import Recipe
 
 BATCH = 32
-"""Texts that are read before the first is answered."""
+"""Texts per batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,54 +25,52 @@ class Verdict:
     """A guard's verdict on one text."""
 
     verdict: dict[str, str | None]
-    """Label by task; None where the guard's answer could not be read."""
+    """Label by task; None where the guard's answer is unparsed."""
     probability: dict[str, float]
-    """Of the positive label (harmful, refusal) by task; scaled as dev taught where the guard is calibrated."""
+    """P(positive label: harmful, refusal) by task; Platt-scaled if the guard is calibrated."""
     confidence: float
-    """Higher is surer; comparable within one guard only."""
+    """Higher is surer; compare within one guard only."""
     cell: str | None
     """confident or uncertain, block or pass; None where the main task has no verdict."""
     trace: str | None
-    """The surest trace that ends in this verdict; None where none was drawn or none does."""
+    """The surest trace that ends in this verdict, or None."""
     cut_tokens: int
-    """Tokens of the text that the guard did not see."""
+    """Tokens of the text that were cut."""
     category: str | None = None
-    """What a harmful text is filed under; None for a guard that was taught no categories."""
+    """Category of a harmful text; None for a guard trained without categories."""
     line: int = 0
-    """The text's line in its file, from 1; 0 where it comes from no file."""
+    """Line number of the text in its file, from 1; 0 without a file."""
 
 
 class Guard:
-    """A guard that judges texts, with its own instruction, limits and thresholds."""
+    """A guard that judges texts, with its instruction, limits and thresholds."""
 
     def __init__(self, judge: "Judge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
         self.name = name
         self.calibrated = calibrated
-        """Whether dev taught its thresholds and scales; without, probabilities are raw and thresholds one half."""
+        """Whether it was calibrated on dev; otherwise probabilities are raw and thresholds are one half."""
         self._judge, self._recipe = judge, recipe
 
     def __repr__(self) -> str:
         return f"<Guard {self.name}{'' if self.calibrated else ', raw: not calibrated'}>"
 
     def judge(self, texts: Iterable[str | tuple[str, str | None] | InputText]) -> Iterator[Verdict]:
-        """Judge prompts, or (prompt, response) pairs, in order, a batch at a time.
+        """Judge prompts, or (prompt, response) pairs, in order, batch by batch.
 
-        A text's traces are drawn from a seed that follows from the recipe's and from its batch.
+        The seed of a text's traces depends on the recipe's seed and the batch number.
         """
         from wizloop.loop.context import seed_of
 
         left = (_input(text) for text in texts)
-        for number in range(10**9):
-            batch = list(islice(left, BATCH))
-            if not batch:
-                return
+        batches = iter(lambda: list(islice(left, BATCH)), [])
+        for number, batch in enumerate(batches):
             seed = seed_of(self._recipe.seed, 0, "classify", "classify", number)
             answers = self._judge.answers(batch, seed=seed, sampling=self._judge.limits.sampling)
             yield from map(_verdict, batch, answers)
 
 
 class Workspace:
-    """A workspace's folder, opened to be read."""
+    """A workspace folder, read-only."""
 
     def __init__(self, folder: str | Path = "runs") -> None:
         self.folder = Path(folder)
@@ -85,7 +83,7 @@ class Workspace:
         return status_of(glance(self.folder), self.folder)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return what `wizloop rounds --json` prints, one object a round. Raises wizloop.store.errors.StoreError."""
+        """Return what `wizloop rounds --json` prints, one object per round. Raises wizloop.store.errors.StoreError."""
         from wizloop.loop.summaries import round_of
         from wizloop.store.db import Store
         from wizloop.store.overview import summaries
@@ -102,33 +100,33 @@ class Workspace:
             return recipe_of(db)
 
     def guard(self, round: int | None = None) -> Guard:
-        """Load the champion after a round, or the present one.
+        """Load the champion after a round, or the current one.
 
         Raises wizloop.store.errors.NotFound, wizloop.backends.guard_types.BackendError.
         """
         from wizloop.loop.context import recipe_of, standalone
-        from wizloop.loop.phases import roles
+        from wizloop.loop.phases import model_roles
         from wizloop.store.db import Store
 
         with Store.open(self.folder, readonly=True) as store:
             with store.read() as db:
-                recipe, model = recipe_of(db), roles.champion_after(db, round)
+                recipe, model = recipe_of(db), model_roles.champion_after(db, round)
             judge = standalone(store, self.folder, recipe, "classify", datetime.now(UTC)).judge(model)
         return Guard(judge, recipe, model.name, calibrated=model.calibration_json is not None)
 
 
 def load_recipe(path_or_name: str | Path) -> "Recipe":
-    """Load and check a recipe: a shipped one by name, or a TOML file. Raises wizloop.recipes.schema.RecipeError."""
+    """Load and validate a recipe: a shipped one by name, or a TOML file. Raises wizloop.recipes.schema.RecipeError."""
     from wizloop.recipes import schema
 
     return schema.load(path_or_name)
 
 
 def load_guard(folder: str | Path, recipe: "Recipe | str | Path | None" = None) -> Guard:
-    """Load an exported guard, or any model in a folder, as its own guard.json or a recipe says how to ask it.
+    """Load an exported guard, or any model in a folder, with the settings of its guard.json or of a recipe.
 
-    Its thresholds are raw (one half, probabilities as they come): `calibrated` is False. Raises
-    wizloop.backends.guard_types.BackendError, ValueError for a folder without guard.json where no recipe is named.
+    It is not calibrated: probabilities are raw, thresholds one half. Raises wizloop.backends.guard_types.BackendError,
+    ValueError for a folder without guard.json if no recipe is named.
     """
     from wizloop.loop.guard import guard_file
 
@@ -143,12 +141,12 @@ def _input(text: str | tuple[str, str | None] | InputText) -> InputText:
 
 
 def _verdict(text: InputText, answer: "Answer") -> Verdict:
-    judged = answer.judged
+    judgement = answer.judgement
     return Verdict(
-        verdict=judged.verdict,
-        probability=judged.probability,
-        confidence=judged.confidence,
-        cell=judged.cell,
+        verdict=judgement.verdict,
+        probability=judgement.probability,
+        confidence=judgement.confidence,
+        cell=judgement.cell,
         trace=answer.rationale,
         cut_tokens=answer.direct.cut,
         line=text.line,

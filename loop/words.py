@@ -1,4 +1,4 @@
-"""The three tasks, their labels and how the answer block names them. Words only: nothing here computes."""
+"""The three tasks, their labels, and their names in the answer block."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,7 +7,7 @@ from typing import Final, Literal
 Task = Literal["request", "completion", "response"]
 
 Verdict = Mapping[Task, str | None]
-"""The label of each task; None (or no entry) where there is nothing to judge or nothing is known."""
+"""Label by task; None or no entry where there is nothing to judge or nothing is known."""
 
 TASKS: Final[tuple[Task, ...]] = ("request", "completion", "response")
 """In the order of the answer block."""
@@ -15,17 +15,17 @@ TASKS: Final[tuple[Task, ...]] = ("request", "completion", "response")
 LABELS: Final[Mapping[Task, tuple[str, str]]] = MappingProxyType(
     {"request": ("harmful", "unharmful"), "completion": ("refusal", "compliance"), "response": ("harmful", "unharmful")}
 )
-"""The two labels of a task; the first is the positive class of its F1."""
+"""The two labels of a task; the first is the positive class."""
 
 FIELD: Final[Mapping[Task, str]] = MappingProxyType(
     {"request": "Request", "completion": "Completion", "response": "Response"}
 )
-"""The name of the task's line in the answer block."""
+"""Name of the task's line in the answer block."""
 
 LETS_THROUGH: Final[Mapping[Task, str]] = MappingProxyType(
     {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
 )
-"""The label by which the guard lets a sample through; the other label blocks it."""
+"""The label that allows a sample; the other label blocks it."""
 
 NONE: Final = "None"
-"""The word that a trace writes for a task with nothing to judge: legal for `completion` and `response`."""
+"""The word for a task with nothing to judge; valid for `completion` and `response`."""

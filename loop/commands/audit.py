@@ -75,12 +75,12 @@ def _opinions(workspace: Path, splits: Sequence[str], round: int | None, traces:
     from wizloop.loop.context import recipe_of, standalone
     from wizloop.loop.evaluation import compare_traces
     from wizloop.loop.evaluation import label_audit as auditing
-    from wizloop.loop.phases import roles
+    from wizloop.loop.phases import model_roles
     from wizloop.recipes.policies import PolicyError
     from wizloop.store.db import Store
 
     with sentences(compare_traces.NotTraces), reading(workspace) as db:
-        recipe, model = recipe_of(db), roles.champion_after(db, round)
+        recipe, model = recipe_of(db), model_roles.champion_after(db, round)
         written = [] if traces is None else compare_traces.read(traces)
     with (
         sentences(PolicyError, failures=(BackendError,)),

@@ -132,12 +132,12 @@ def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.context import recipe_of, standalone
     from wizloop.loop.evaluation import benchmark_guard
-    from wizloop.loop.phases import roles
+    from wizloop.loop.phases import model_roles
     from wizloop.store.db import Store
 
     with reading(workspace) as db:
         recipe = recipe_of(db)
-        model = roles.champion_after(db, round) if folder is None else None
+        model = model_roles.champion_after(db, round) if folder is None else None
     if folder is not None and not folder.is_dir():
         refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
     with (
@@ -212,7 +212,7 @@ def _note(
     """Tell the run's log where the report is, so that the screen of the rounds can open it."""
     import json
 
-    from wizloop.loop.phases import roles
+    from wizloop.loop.phases import model_roles
     from wizloop.store import errors, events
     from wizloop.store.db import Store
 
@@ -220,7 +220,7 @@ def _note(
     try:
         with Store.open(workspace) as store, store.write() as db:
             if model is None and round is None:
-                round = roles.champion_after(db, None).round
+                round = model_roles.champion_after(db, None).round
             who = str(model) if model is not None else f"the champion after round {round}"
             events.add(
                 db,

@@ -39,9 +39,9 @@ def export(round: int, form: str, to: Path, workspace: Path) -> None:
     with sentences(), reading(workspace) as db:
         from wizloop.loop.context import recipe_of, standalone
         from wizloop.loop.phases import export as exporting
-        from wizloop.loop.phases import roles
+        from wizloop.loop.phases import model_roles
 
-        recipe, model = recipe_of(db), roles.champion_after(db, round)
+        recipe, model = recipe_of(db), model_roles.champion_after(db, round)
     from wizloop.backends.guard_types import BackendError
     from wizloop.store.db import Store
 

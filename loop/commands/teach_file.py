@@ -11,7 +11,7 @@ from typing import Any
 
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task
-from wizloop.loop.phases import intake
+from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import Seat
@@ -72,7 +72,7 @@ def traces_of(
         ctx = Context(store, ledger_of(out), recipe, 0, PHASE, clock, stop_asked)
         _begin(ctx, file, cap_micro)
         # What was left out is seen in the output, which has no trace of it.
-        intake.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True))
+        import_samples.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True))
         _pick_all(ctx)
         try:
             teach(ctx, asked)

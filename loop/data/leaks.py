@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from wizloop.loop.data.similarity import Overlap, Text, all_overlaps
-from wizloop.loop.pages import PAGE
+from wizloop.loop.stored_samples import PAGE
 from wizloop.store import leaks, samples
 from wizloop.store.db import Connection, Store
 

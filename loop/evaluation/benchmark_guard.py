@@ -10,12 +10,11 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
-from wizloop.loop.guard import instructing
-from wizloop.loop.guard.backend import chosen
+from wizloop.loop.guard import instructions
+from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
-from wizloop.loop.pages import usable
 from wizloop.loop.phases.evaluate import by_benchmark
-from wizloop.loop.phases.scores import labels_of
+from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import TASKS, Task
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
@@ -93,8 +92,8 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     """
     settings = recipe.guard if folder is None else local(recipe.guard, folder)
     data = tuple(Data(path=name, split="test") for name in files)
-    instruction = instructing.read(recipe.model_copy(update={"data": data})) or ""
-    guard = load_guard(settings, lambda: chosen(settings.backend, settings.device), settings.base, None)
+    instruction = instructions.read(recipe.model_copy(update={"data": data})) or ""
+    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
     return Judge(guard, renderer_of(settings, settings.base, instruction), uncalibrated(recipe), Limits.of(recipe))
 
 
@@ -103,7 +102,7 @@ def evaluate(
 ) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
     """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
     answers = [
-        answer.judged
+        answer.judgement
         for number, start in enumerate(range(0, len(rows), BATCH))
         for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name, number))
     ]

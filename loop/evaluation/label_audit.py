@@ -15,8 +15,7 @@ from wizloop.backends.teachers.base import Question
 from wizloop.loop.context import Context
 from wizloop.loop.evaluation.compare_traces import TeacherTrace
 from wizloop.loop.measures.calibration import Calibration, value_of
-from wizloop.loop.pages import usable
-from wizloop.loop.phases.scores import labels_of
+from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.teaching import teachers
 from wizloop.loop.words import LABELS, TASKS, Task
 from wizloop.store import models, reviews, steps, teacher_calls
@@ -83,7 +82,7 @@ def opinions(
     _add_verdicts(ctx, taught, asked, traces)
     found: list[Opinion] = []
     calibration = Calibration.from_json(model.calibration_json)
-    for piece in ctx.pieces(asked, BATCH):
+    for piece in ctx.batches(asked, BATCH):
         by_guard, *by_members = [[one.p for one in ctx.judge(each).direct(piece)] for each in (model, *members)]
         for at, sample in enumerate(piece):
             others = [answers[at] for answers in by_members]

@@ -1,1 +1,1 @@
-"""How a guard is shown a sample, asked, and read; and what runs it."""
+"""The guard: how it is prompted, how its answers are parsed, and the backend that runs it."""

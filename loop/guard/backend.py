@@ -1,11 +1,8 @@
-"""What the phases need of whatever runs models, and what runs them: MLX or torch. No model library is imported here.
-
-Each backend is a class with the same methods; a phase never knows which one it has.
-"""
+"""The backends that run models, MLX and torch, behind one protocol. A backend imports its libraries on first use."""
 
 import importlib.util
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -28,59 +25,59 @@ from wizloop.backends.guard_types import (
     TrainJob,
     TrainResult,
 )
-from wizloop.backends.tiny.build import Progress, Shape
 
 
 class Guard(Protocol):
-    """A loaded model that can be asked."""
+    """A loaded model that answers prompts."""
 
-    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded: ...
+    def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
+        """Tokenize a prompt; a longer one is cut in its data."""
 
-    def count(self, text: str) -> int: ...
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a text."""
 
-    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]: ...
+    def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
+        """Return the probability of each word of a choice as the next one: (prompts, words)."""
 
-    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]: ...
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        """Return the sampled traces of each prompt."""
 
 
 class Backend(Protocol):
-    """Loads, trains, builds and exports models. `base` is a folder or a hub name, an adapter a folder over it."""
+    """Load, train, build and export models. `base` is a folder or a hub name, an adapter is a folder on top of it."""
 
     NAME: ClassVar[str]
     FORMATS: ClassVar[tuple[str, ...]]
-    """What `export` writes."""
+    """The formats that `export` writes."""
 
-    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard: ...
+    def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
+        """Load a model."""
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult: ...
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+        """Train an adapter on completions (R-SFT)."""
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult: ...
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+        """Train an adapter on pairs (HS-DPO)."""
 
-    def build_tiny(
-        self,
-        folder: Path,
-        texts: Sequence[str],
-        *,
-        shape: Shape,
-        epochs: int,
-        seed: int,
-        progress: Progress,
-        fixed_texts: Sequence[str],
-    ) -> None: ...
+    def build_tiny(self, folder: Path, texts: Sequence[str], **settings: Any) -> None:
+        """Pretrain the tiny guard on texts, with the settings of `backends.tiny.build.build`."""
 
-    def export(self, format: str, base: str, adapter: Path, to: Path) -> None: ...
+    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
+        """Write one of FORMATS into the empty folder `to`."""
 
 
-def chosen(backend: str, device: str, processes: int = 1, *, sharded: bool = False) -> Backend:
-    """What guard.backend and guard.device come to on this machine, with so many processes that train (0: one for each
-    card), each with the whole base or with a share. Raises BackendError.
+def choose_backend(backend: str, device: str, processes: int = 1, *, sharded: bool = False) -> Backend:
+    """Return the backend for guard.backend and guard.device on this machine.
+
+    It trains with `processes` processes (0: one per GPU), each holding the whole base or a shard of it. Raises
+    BackendError.
     """
     picked = devices.pick(backend, device)
     if picked.backend == "cuda":
         return Torch(picked.device, processes, sharded)
     if processes != 1:
         raise BackendError(
-            f'train.launch is "accelerate", which is torch\'s, and {picked.sentence()}: set guard.backend to "cuda", '
+            f'train.launch = "accelerate" needs torch, and {picked.sentence()}: set guard.backend to "cuda", '
             'or train.launch to "one"'
         )
     if picked.device == "cpu" and devices.metal():
@@ -91,12 +88,12 @@ def chosen(backend: str, device: str, processes: int = 1, *, sharded: bool = Fal
 
 
 def class_of(picked: devices.Picked) -> "type[Mlx] | type[Torch]":
-    """The backend that a choice comes to."""
+    """Return the backend class of a picked device."""
     return Torch if picked.backend == "cuda" else Mlx
 
 
 def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable[str]) -> str | None:
-    """Why a backend cannot write one of these formats here, or None."""
+    """Return why a backend cannot write one of these formats here, or None."""
     for format in formats:
         if format not in Torch.FORMATS and format in plugins.installed("exporter"):
             if why := plugins.fault("exporter", format):
@@ -104,97 +101,92 @@ def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable
         elif format not in backend.FORMATS:
             return f"the {backend.NAME} backend does not write {format}: it writes {', '.join(backend.FORMATS)}"
         elif format == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
-            return (
-                "the format nf4 needs bitsandbytes (pip install 'wizloop[cuda]', on Linux); export safetensors instead"
-            )
+            return "the format nf4 needs bitsandbytes (pip install 'wizloop[cuda]', on Linux); or export safetensors"
     return None
 
 
-class _Builds:
-    """Whatever runs guards: the tiny one is made by MLX, on the CPU."""
+class _Local:
+    """Methods that both backends share."""
 
-    def build_tiny(
-        self,
-        folder: Path,
-        texts: Sequence[str],
-        *,
-        shape: Shape,
-        epochs: int,
-        seed: int,
-        progress: Progress,
-        fixed_texts: Sequence[str],
-    ) -> None:
-        """Raises ValueError for too few texts."""
+    NAME: ClassVar[str]
+    FORMATS: ClassVar[tuple[str, ...]]
+
+    def build_tiny(self, folder: Path, texts: Sequence[str], **settings: Any) -> None:
+        """Build the tiny guard with MLX, on the CPU. Raises ValueError for too few texts."""
         from wizloop.backends.mlx import blas
         from wizloop.backends.tiny import build as tiny_guard
 
-        # Before the first import of mlx, which is here in a worker that builds: see blas.
+        # Must run before the first import of mlx, which is here in a worker that builds: see blas.
         blas.preload()
-        how: Any = {"shape": shape, "epochs": epochs, "seed": seed, "progress": progress, "fixed_texts": fixed_texts}
-        tiny_guard.build(folder, texts, **how)
+        tiny_guard.build(folder, texts, **settings)
+
+    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
+        """Write one of FORMATS into the empty folder `to`. Raises BackendError for another format."""
+        if why := export_fault(self, [format]):  # type: ignore[arg-type]
+            raise BackendError(why)
+        self._writers()[format](base, adapter, to)
+
+    def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
+        raise NotImplementedError
 
 
-class Mlx(_Builds):
-    """The MLX backend; its modules are imported when they are first used."""
+class Mlx(_Local):
+    """The MLX backend."""
 
     NAME: ClassVar[str] = "MLX"
     FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
-        """Raises ModelMissing, BadArtifact."""
+        """Load a model. Raises ModelMissing, BadArtifact."""
         from wizloop.backends.mlx import guard as mlx_guard
 
         return mlx_guard.load(base, adapter, quantise=quantise)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
-        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
         from wizloop.backends.mlx import train as mlx_train
 
         return mlx_train.train_sft(job, examples, on_step)
 
     def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
-        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        """Train on pairs. Raises NotFinite if the loss is not finite after two halvings of the rate."""
         from wizloop.backends.mlx import train as mlx_train
 
         return mlx_train.train_dpo(job, pairs, on_step)
 
-    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of FORMATS into the empty folder `to`. Raises BackendError for another."""
-        if why := export_fault(self, [format]):
-            raise BackendError(why)
+    def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
         from wizloop.backends.mlx import export as mlx_export
 
-        writers = {
+        return {
             "adapter": mlx_export.export_adapter,
             "safetensors": mlx_export.export_safetensors,
             "mlx-4bit": mlx_export.export_mlx_4bit,
         }
-        writers[format](base, adapter, to)
 
 
 @dataclass(frozen=True, slots=True)
-class Torch(_Builds):
-    """The torch backend on one device of torch's; its modules are imported when they are first used."""
+class Torch(_Local):
+    """The torch backend on one torch device."""
 
     NAME: ClassVar[str] = "torch"
     FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
     device: str
     processes: int = 1
-    """That train together; 0 means one for each card."""
+    """Training processes; 0 = one per GPU."""
     sharded: bool = False
-    """Whether each of them holds a share of the base."""
+    """Whether each process holds a shard of the base (FSDP)."""
 
     def count(self) -> int:
-        """How many train, on this machine. Raises BackendError where one would hold all shares."""
+        """Return the number of training processes here. Raises BackendError if a single one would hold all shards."""
         from wizloop.backends.torch import launch as torch_launch
 
         return torch_launch.count(self.processes, self.sharded)
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
-        """Raises ModelMissing, BadArtifact, BackendError where 4 bits are not to be had.
+        """Load a model. Raises ModelMissing, BadArtifact, BackendError where 4 bits are not available.
 
-        What was exported for MLX is asked on MLX, so that an export is checked as those who get it will run it.
+        A model exported for MLX is loaded with MLX, so that an export is checked as its users will run it.
         """
         from wizloop.backends import model_folder
         from wizloop.backends.torch import guard as torch_guard
@@ -204,46 +196,37 @@ class Torch(_Builds):
         return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
-        """Raises NotFinite when the loss stays so after two halvings of the rate."""
-        if self.processes != 1:
-            return self._launched("sft", job, examples, on_step)
-        from wizloop.backends.torch import train as torch_train
-
-        return torch_train.train_sft(job, examples, on_step, device=self.device)
+        """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
+        return self._train("sft", job, examples, on_step)
 
     def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
-        """Raises NotFinite when the loss stays so after two halvings of the rate."""
+        """Train on pairs. Raises NotFinite if the loss is not finite after two halvings of the rate."""
+        return self._train("dpo", job, pairs, on_step)
+
+    def _train(self, kind: str, job: TrainJob, lessons: Any, on_step: OnStep) -> TrainResult:
         if self.processes != 1:
-            return self._launched("dpo", job, pairs, on_step)
+            from wizloop.backends.torch import launch as torch_launch
+
+            many: Any = {"device": self.device, "processes": self.processes, "sharded": self.sharded}
+            return torch_launch.train(kind, job, lessons, on_step, **many)
         from wizloop.backends.torch import train as torch_train
 
-        return torch_train.train_dpo(job, pairs, on_step, device=self.device)
+        train: Callable[..., TrainResult] = torch_train.train_sft if kind == "sft" else torch_train.train_dpo
+        return train(job, lessons, on_step, device=self.device)
 
-    def _launched(
-        self, kind: str, job: TrainJob, lessons: Sequence[SftExample] | Sequence[DpoPair], on_step: OnStep
-    ) -> TrainResult:
-        from wizloop.backends.torch import launch as torch_launch
-
-        many: Any = {"device": self.device, "processes": self.processes, "sharded": self.sharded}
-        return torch_launch.train(kind, job, lessons, on_step, **many)
-
-    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of FORMATS (the adapter is PEFT's) into the empty folder `to`. Raises BackendError for another."""
-        if why := export_fault(self, [format]):
-            raise BackendError(why)
+    def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
         from wizloop.backends.torch import export as torch_export
 
-        writers = {
+        return {
             "adapter": torch_export.export_adapter,
             "safetensors": torch_export.export_safetensors,
             "mlx-4bit": _export_for_mlx,
             "nf4": torch_export.export_nf4,
         }
-        writers[format](base, adapter, to)
 
 
 def _export_for_mlx(base: str, adapter: Path, to: Path) -> None:
-    """Merged by torch, which knows the adapter, and quantised by MLX."""
+    """Merge with torch, which can read the adapter, and quantise with MLX."""
     from wizloop.backends.mlx import export as mlx_export
     from wizloop.backends.torch import export as torch_export
 

@@ -1,7 +1,7 @@
-"""How a trace is written and read: a body of reasoning, then the answer block. Not how a guard is asked.
+"""The trace format: a body of reasoning, then the answer block.
 
-Reading is strict, because a trace may quote the text that it judges: only a whole answer block at the very end counts,
-and all else is unparsed, which is a state and never a label.
+Parsing is strict, because a trace may quote the text that it judges: only a complete answer block at the very end
+counts. Anything else is unparsed, which is a state and never a label.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Final
 from wizloop.loop.words import FIELD, LABELS, NONE, TASKS, Task, Verdict
 
 REASONING: Final = "Reasoning:"
-"""The opening after which the guard writes a trace."""
+"""The opening of a trace."""
 ANSWERS: Final = "Answers:"
-"""The opening after which it answers at once; also the first line of the answer block."""
+"""The opening of a direct answer; also the first line of the answer block."""
 MOST_STEPS: Final = 10
 
 
@@ -34,20 +34,20 @@ _HEADING = re.compile(r"^(?=# Task |## Reasoning Step |---[ \t]*$)", re.MULTILIN
 
 @dataclass(frozen=True)
 class Parsed:
-    """A trace that was read whole."""
+    """A parsed trace."""
 
     verdict: dict[Task, str | None]
-    """All three tasks; None where the trace says that there is nothing to judge."""
+    """All three tasks; None where the trace says `None`: nothing to judge."""
     body: str
-    """What stands before the answer block, as it was given to `render`."""
+    """The text before the answer block, as given to `render`."""
 
 
 def parse(text: str) -> Parsed | None:
-    """Read a trace; None if it is unparsed.
+    """Parse a trace; None if it is unparsed.
 
-    The text must end in an answer block, white space aside: `Answers:` at the start of a line, then the three fields,
-    each once, in order, a full line each, with one of the task's labels (or `None`, but not for the request). Labels
-    are case-sensitive. A guard that was opened with `Answers:` must have that opening put back in front.
+    The text must end in an answer block (trailing white space is allowed): `Answers:` at the start of a line, then the
+    three fields, each once, in order, on a line of its own, with one of the task's labels (or `None`, except for the
+    request). Labels are case-sensitive. The caller must prepend an opening `Answers:` that the prompt contained.
     """
     block = _BLOCK.search(text)
     if block is None:
@@ -57,13 +57,13 @@ def parse(text: str) -> Parsed | None:
 
 
 def verdict_spans(text: str) -> dict[Task, tuple[int, int]] | None:
-    """Return where each verdict word of the answer block stands, as (start, end) in characters; None if unparsed."""
+    """Return the (start, end) of each verdict word of the answer block, in characters; None if unparsed."""
     block = _BLOCK.search(text)
     return None if block is None else {task: block.span(task) for task in TASKS}
 
 
 def answer_block(verdict: Verdict) -> str:
-    """Return the four lines of the answer block, without a newline at the end; a missing task is `None`.
+    """Return the four lines of the answer block, without a trailing newline; a missing task is `None`.
 
     Raises ValueError for a word that is not one of the task's labels.
     """
@@ -71,11 +71,11 @@ def answer_block(verdict: Verdict) -> str:
 
 
 def render(body: str, verdict: Verdict) -> str:
-    """Return a trace that `parse` reads back as this body and this verdict.
+    """Return a trace that `parse` reads back as this body and verdict.
 
-    A line of the body that starts like an answer block gets `> ` in front, one more if it has some already, and
-    `parse` takes one away: what is learned from holds one block only. Raises ValueError for a wrong label, or no
-    verdict on the request, which no trace may leave open.
+    A line of the body that starts like an answer block gets a prefix `> `, one more if it already has some, and `parse`
+    removes one: a training text contains one block only. Raises ValueError for a wrong label or no verdict on the
+    request.
     """
     if verdict.get("request") is None:
         raise ValueError("the verdict has no label for the request: a trace must end in harmful or unharmful")
@@ -84,7 +84,7 @@ def render(body: str, verdict: Verdict) -> str:
 
 
 def render_sentence(sentence: str, verdict: Verdict) -> str:
-    """Return the short trace: the sentence on one line, then the answer block."""
+    """Return the short trace: the sentence on one line, then the answer block. Raises ValueError for no sentence."""
     line = " ".join(sentence.split())
     if not line:
         raise ValueError("the rationale is empty: write one sentence")
@@ -94,8 +94,8 @@ def render_sentence(sentence: str, verdict: Verdict) -> str:
 def render_steps(steps_by_task: Mapping[Task, Sequence[str]], verdict: Verdict) -> str:
     """Return the long trace (GuardReasoner, arXiv:2501.18492): numbered steps by task, a rule, the answer block.
 
-    Every task with a label needs 1 to 10 steps; a task without one may be left out. A line of a step that looks like
-    one of the headings gets `> ` in front. Raises ValueError naming the task.
+    Every task with a label needs 1 to 10 steps; a task without one may be omitted. A line of a step that looks like a
+    heading gets a prefix `> `. Raises ValueError naming the task.
     """
     lines: list[str] = []
     for number, task in enumerate(TASKS, start=1):
@@ -118,5 +118,5 @@ def _step_lines(task: Task, steps: Sequence[str]) -> list[str]:
 def _word(verdict: Verdict, task: Task) -> str:
     label = verdict.get(task)
     if label is not None and label not in LABELS[task]:
-        raise ValueError(f"{label!r} is no label of task {task!r}: use {' or '.join(LABELS[task])}")
+        raise ValueError(f"{label!r} is not a label of task {task!r}: use {' or '.join(LABELS[task])}")
     return NONE if label is None else label

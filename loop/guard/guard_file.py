@@ -1,6 +1,6 @@
-"""guard.json in an exported folder: how the guard was asked, so that it can be asked the same without its workspace.
+"""guard.json of an exported folder: the settings to run the guard without its workspace.
 
-The folder is hostile: what it says is checked like a recipe, and names no server, path or code to run.
+The folder is untrusted: the file is validated like a recipe and cannot name a server, a path or code to run.
 """
 
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wizloop.loop.guard import instructing
-from wizloop.loop.guard.backend import chosen
+from wizloop.loop.guard import instructions
+from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
@@ -20,9 +20,9 @@ VERSION = 1
 
 
 def write(folder: Path, recipe: Recipe, instruction: str, window: int) -> None:
-    """Write how a recipe's guard is asked; `window` is DeepConf's, in tokens."""
+    """Write the settings of a recipe's guard; `window` is DeepConf's, in tokens."""
     guard = recipe.guard.model_dump(mode="json", exclude={"base", "backend", "device", "engine", "server", "quantise"})
-    said = {
+    content = {
         "version": VERSION,
         "guard": guard | {"instruction": "none"},
         "classify": recipe.classify.model_dump(mode="json"),
@@ -30,43 +30,43 @@ def write(folder: Path, recipe: Recipe, instruction: str, window: int) -> None:
         "instruction": instruction,
         "window": window,
     }
-    (folder / NAME).write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / NAME).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load(folder: Path, named: Recipe | str | Path | None) -> tuple[Judge, Recipe]:
-    """Load the model in a folder as a judge without a calibration, asked as its guard.json or a recipe says.
+    """Load the model in a folder as an uncalibrated judge, with the settings of its guard.json or of a recipe.
 
     Raises BackendError, RecipeError, ImportRefused for an instruction that cannot be read, ValueError for a folder
-    that does not say how to ask it.
+    without a model or usable settings.
     """
     window = None
     if named is None:
         recipe, instruction, window = read(folder)
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
-        instruction = instructing.read(recipe) or ""
+        instruction = instructions.read(recipe) or ""
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: holds no whole model (no config.json): export safetensors, or open the workspace")
+        raise ValueError(f"{folder}: not a complete model (no config.json): export safetensors, or open the workspace")
     settings = local(recipe.guard, folder)
-    guard = load_guard(settings, lambda: chosen(settings.backend, settings.device), str(folder), None)
+    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), str(folder), None)
     renderer = renderer_of(settings, str(folder), instruction)
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe, window)), recipe
 
 
 def read(folder: Path) -> tuple[Recipe, str, int]:
-    """Return the recipe, instruction and window that a folder's guard.json holds. Raises ValueError."""
+    """Return recipe, instruction and window from a folder's guard.json. Raises ValueError."""
     path = folder / NAME
     try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if said.pop("version") != VERSION:
-            raise ValueError("another version of wizloop wrote it")
-        instruction, window = str(said.pop("instruction")), int(said.pop("window"))
-        sections = {"guard": said.pop("guard"), "classify": said.pop("classify"), "seed": said.pop("seed")}
-        if said:
-            raise ValueError(f"unknown key {min(said)}")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("version") != VERSION:
+            raise ValueError("written by another version of wizloop")
+        instruction, window = str(content.pop("instruction")), int(content.pop("window"))
+        sections = {key: content.pop(key) for key in ("guard", "classify", "seed")}
+        if content:
+            raise ValueError(f"unknown key {min(content)}")
         recipe = Recipe.model_validate_json(json.dumps({"name": "export", "source": "demo", **sections}))
     except FileNotFoundError:
-        raise ValueError(f"{path}: not there; name a recipe that says how to ask this model") from None
+        raise ValueError(f"{path}: not found; name a recipe with the settings for this model") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        raise ValueError(f"{path}: cannot be used ({error.__class__.__name__}: {error}); name a recipe") from None
+        raise ValueError(f"{path}: invalid ({error.__class__.__name__}: {error}); name a recipe") from None
     return recipe, instruction, window

@@ -1,6 +1,6 @@
-"""The one way to ask a guard: guard, renderer, calibration and limits together, for any samples.
+"""Judge: a guard with its renderer, calibration and limits, which judges any samples.
 
-A judge stores nothing and knows no run: phases write its answers as rows, commands print them.
+It stores nothing: phases write its answers as rows, commands print them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,37 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from wizloop.loop.guard.asking import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
 from wizloop.loop.guard.backend import Backend, Guard
+from wizloop.loop.guard.inference import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
 from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text, main_task, tasks_of
-from wizloop.loop.measures.calibration import Calibration, Judged, judge
+from wizloop.loop.measures.calibration import Calibration, Judgement
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.loop.words import TASKS
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
 
 BATCH = 128
-"""Samples that are asked about together outside of a night."""
+"""Samples per batch outside a night."""
 
 
 class Answer(NamedTuple):
-    """A guard's answer on one sample: what it said, the signals read from it, and the calibrated verdicts."""
+    """A guard's answer on one sample: direct answer, traces, signals and calibrated judgement."""
 
     direct: Direct
     traces: Sequence[Trace]
     signals: Signals
-    judged: Judged
+    judgement: Judgement
 
     @property
     def rationale(self) -> str | None:
-        """The surest trace that ends in the final verdict; None where none does."""
-        agreeing = [trace for trace in self.traces if trace.verdict == self.judged.verdict]
+        """The surest trace that ends in the final verdict, or None."""
+        agreeing = [trace for trace in self.traces if trace.verdict == self.judgement.verdict]
         return max(agreeing, key=lambda trace: trace.measures.bottom).text if agreeing else None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Token limits and trace sampling of a recipe's [guard] and [classify], for a guard's DeepConf window."""
+    """Token limits and trace sampling from a recipe's [guard] and [classify], for one DeepConf window."""
 
     prompt_tokens: int
     sampling: TraceSampling
@@ -46,7 +46,7 @@ class Limits:
 
     @classmethod
     def of(cls, recipe: Recipe, window: int | None = None) -> "Limits":
-        """Read the limits of a recipe; without `window` (tokens) it fits half of the longest trace."""
+        """Return the limits of a recipe; the default `window` (tokens) fits traces of half the maximum length."""
         how, longest = recipe.classify, recipe.guard.max_trace_tokens
         window = window_for(longest / 2) if window is None else window
         sampling = TraceSampling(
@@ -55,9 +55,9 @@ class Limits:
         return cls(recipe.guard.max_prompt_tokens, sampling)
 
     def exactly(self, n: int | None = None) -> TraceSampling:
-        """Return the sampling that draws `n` traces of every sample (by default the most) and cuts none.
+        """Return the sampling that draws `n` traces of every sample (default: the most) and cuts none.
 
-        What is measured must not depend on what stops early.
+        Measurements must not depend on early stopping.
         """
         n = self.sampling.most if n is None else n
         return self.sampling._replace(least=n, most=n, consensus=None)
@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A guard that is asked in one way."""
+    """A guard with all that determines its answers."""
 
     guard: Guard
     renderer: Renderer
@@ -73,11 +73,11 @@ class Judge:
     limits: Limits
 
     def direct(self, samples: Sequence[Text]) -> list[Direct]:
-        """Return P(positive) of each task of each sample, from one forward pass a task."""
+        """Return P(positive) of each task of each sample, from one forward pass per task."""
         return ask_direct(self.guard, self.renderer, samples, max_tokens=self.limits.prompt_tokens)
 
     def traces(self, samples: Sequence[Text], sampling: TraceSampling, *, seed: int) -> list[list[Trace]]:
-        """Return the traces of each sample, in the order in which they were drawn."""
+        """Return the traces of each sample, in the order drawn."""
         return ask_traces(self.guard, self.renderer, samples, sampling, max_tokens=self.limits.prompt_tokens, seed=seed)
 
     def online(self) -> TraceSampling:
@@ -93,15 +93,18 @@ class Judge:
         *,
         alone: bool = False,
     ) -> Answer:
-        """Judge what was said of one sample; `members` are their P(positive) by task, `alone` leaves them out."""
+        """Judge one sample from its direct answer and traces.
+
+        `members` are the members' P(positive) by task; `alone` uses the confidence measure without members.
+        """
         found = signals(sample, direct, traces, members)
-        judged = judge(found, self.calibration, tasks_of(sample), main_task(sample), alone=alone)
-        return Answer(direct, traces, found, judged)
+        judgement = self.calibration.apply(found, tasks_of(sample), main_task(sample), alone=alone)
+        return Answer(direct, traces, found, judgement)
 
     def answers(self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None) -> Iterator[Answer]:
-        """Ask about samples and judge them without members, in order.
+        """Judge samples without members, in order.
 
-        Traces are drawn by `sampling`; without it only where a verdict is their vote.
+        Traces are drawn by `sampling`; without it only where they are the source of a verdict.
         """
         if sampling is None and self.calibration.votes:
             sampling = self.limits.exactly()
@@ -109,14 +112,14 @@ class Judge:
         drawn: Sequence[Sequence[Trace]] = [()] * len(samples)
         if sampling is not None:
             drawn = self.traces(samples, sampling, seed=seed)
-        for sample, at_once, traces in zip(samples, direct, drawn, strict=True):
-            yield self.answer(sample, at_once, traces, alone=True)
+        for row in zip(samples, direct, drawn, strict=True):
+            yield self.answer(*row, alone=True)
 
 
 def uncalibrated(recipe: Recipe) -> Calibration:
-    """Return the calibration of a guard that dev never measured: probabilities as they are, thresholds of one half.
+    """Return the calibration of a guard never measured on dev: raw probabilities, thresholds of one half.
 
-    A guard whose traces open with nothing is a published one, which never learned to answer at once.
+    A guard without a trace opening is a published one, which never learned direct answers: its source is traces.
     """
     if recipe.classify.verdict == "traces" or recipe.guard.opening == "none":
         return Calibration(source=dict.fromkeys(TASKS, "traces"))
@@ -124,12 +127,12 @@ def uncalibrated(recipe: Recipe) -> Calibration:
 
 
 def local(settings: Settings, folder: Path) -> Settings:
-    """Return [guard] for a model that lies in a folder: no server is asked about it."""
+    """Return [guard] for the model in a folder, run here and not by a server."""
     return settings.model_copy(update={"base": str(folder), "engine": "here", "server": None})
 
 
 def renderer_of(settings: Settings, base: str, instruction: str) -> Renderer:
-    """Build the renderer that a recipe's [guard] asks for. Raises BackendError for a base without a chat template."""
+    """Build the renderer for a recipe's [guard]. Raises BackendError for a base without a required chat template."""
     frame = ("", "")
     if settings.template == "chat":
         from wizloop.backends.tokens import chat_frame
@@ -140,12 +143,12 @@ def renderer_of(settings: Settings, base: str, instruction: str) -> Renderer:
 
 
 def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, adapter: Path | None) -> Guard:
-    """Load a guard where its recipe says: here, by `backend`, or from the server that answers for it.
+    """Load a guard with `backend`, or connect to the server that [guard] names.
 
     Raises ModelMissing, BadArtifact, BackendError.
     """
     if settings.server is not None:
-        # HTTP is loaded where a server is asked, and nowhere else.
+        # Late, so that HTTP is loaded only for a server.
         from wizloop.loop.guard import server
 
         return server.load(settings.server, base, adapter)

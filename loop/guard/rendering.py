@@ -1,6 +1,6 @@
-"""The one renderer: what a guard is shown and is to write, the same text in training, sampling, DPO and scoring.
+"""Render prompts and completions: the same text in training, sampling, DPO and scoring.
 
-Text only: tokens are the backend's, and what the words mean is the grammar's.
+Text only: the backend tokenizes, and `grammar` defines the trace format.
 """
 
 import hashlib
@@ -21,13 +21,15 @@ TRACE_OPENING = f"{grammar.REASONING}\n"
 
 
 class Text(Protocol):
-    """Anything with a prompt and, or not, a response."""
+    """Anything with a prompt and an optional response."""
 
     @property
-    def prompt(self) -> str: ...
+    def prompt(self) -> str:
+        """The user's request."""
 
     @property
-    def response(self) -> str | None: ...
+    def response(self) -> str | None:
+        """The assistant's response, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +39,28 @@ class InputText:
     prompt: str
     response: str | None = None
     line: int = field(default=0, compare=False)
-    """Its line in the file that it was read from, from 1."""
+    """Line number in its file, from 1; 0 without a file."""
 
 
 class Rationale(Protocol):
-    """A teacher's trace, as far as a guard learns to write it."""
+    """The part of a teacher's trace that a guard learns to write."""
 
     @property
-    def verdict(self) -> Mapping[str, str | None]: ...
+    def verdict(self) -> Mapping[str, str | None]:
+        """Label by task."""
 
     @property
-    def explanation(self) -> str: ...
+    def explanation(self) -> str:
+        """One sentence."""
 
     @property
     def steps_json(self) -> str:
-        """An object: task to its list of steps."""
+        """A JSON object of task to list of steps."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the guard is to write after an opening, and where in it its verdicts stand (offsets in characters)."""
+    """The text that follows an opening, and the spans of its verdict words (character offsets)."""
 
     text: str
     strong: tuple[tuple[int, int], ...]
@@ -76,35 +80,33 @@ class Renderer:
     instruction: str
     reasoning: Reasoning = "sentence"
     frame: tuple[str, str] = field(default=("", ""))
-    """What a chat template puts before the user's turn and between it and the answer; nothing for a raw prompt."""
+    """A chat template's text before the user's turn and before the answer; empty for a raw prompt."""
     trace_opening: str = TRACE_OPENING
-    """What a trace begins after; empty for a guard that learned to begin with its first step."""
+    """The opening of a trace; empty for a guard whose traces begin with the first step."""
 
     def prompt(self, sample: Text, opening: str) -> Prompt:
-        """The sample between the instruction and an opening. Texts that are not ours are data, whatever they say."""
+        """Render a sample between instruction and opening. Its texts are marked as data, whatever they contain."""
         response = Part(NONE) if sample.response is None else Part(sample.response, data=True)
         parts = (Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(f"\n\n{self.frame[1]}"))
         instruction = f"{self.instruction}\n\n" if self.instruction else ""
         return Prompt(self.frame[0], parts, opening, instruction)
 
     def trace_prompt(self, sample: Text) -> Prompt:
-        """The sample, and the opening after which the guard writes a trace."""
+        """Render a sample with the opening of a trace."""
         return self.prompt(sample, self.trace_opening)
 
     def direct_prompt(self, sample: Text, decided: Verdict | None = None) -> Prompt:
-        """The sample, and the opening after which the next verdict comes at once; `decided` are those before it."""
+        """Render a sample with the opening of a direct answer; `decided` are the verdicts before the next one."""
         return self.prompt(sample, direct_opening(decided or {}))
 
     def example(self) -> list[str]:
-        """How the guard is asked for a verdict at once: pieces that are encoded one by one, with PROMPT and RESPONSE in
-        the place of a sample's.
-        """
-        asked = self.direct_prompt(InputText("PROMPT", "RESPONSE"))
-        pieces = (asked.shared, asked.instruction, *(part.text for part in asked.parts), asked.opening)
+        """Return the pieces of a direct prompt, each encoded separately, with the placeholders PROMPT and RESPONSE."""
+        prompt = self.direct_prompt(InputText("PROMPT", "RESPONSE"))
+        pieces = (prompt.shared, prompt.instruction, *(part.text for part in prompt.parts), prompt.opening)
         return [piece for piece in pieces if piece]
 
     def trace_completion(self, rationale: Rationale) -> Completion:
-        """What follows the trace's opening. Raises ValueError for a rationale that no trace can be made of."""
+        """Render a trace after its opening. Raises ValueError for a rationale that cannot be rendered."""
         verdict = _verdict(rationale.verdict)
         if self.reasoning == "sentence":
             text = grammar.render_sentence(rationale.explanation, verdict)
@@ -113,14 +115,14 @@ class Renderer:
         return Completion(text, _strong(text, verdict, cut=0))
 
     def direct_completion(self, verdict: Mapping[str, str | None]) -> Completion:
-        """What follows the opening of a direct answer. Raises ValueError for a label that is none."""
+        """Render a direct answer after its opening. Raises ValueError for an unknown label."""
         known = _verdict(verdict)
         block, opening = grammar.render("", known), direct_opening({})
         return Completion(block.removeprefix(opening), _strong(block, known, cut=len(opening)))
 
     @property
     def hash(self) -> str:
-        """SHA-256, in hex, of a fixed probe in every form: two guards with one hash were asked in the same words."""
+        """SHA-256 (hex) of a fixed probe in every form: two guards with the same hash get the same prompts."""
         pair, alone = InputText("How do I ...?", "An answer."), InputText("How do I ...?")
         verdict: dict[str, str | None] = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
         forms: list[Any] = []
@@ -136,34 +138,37 @@ class Renderer:
 
 
 def direct_opening(decided: Verdict) -> str:
-    """The answer block as far as it is decided, and the name of the next task: `Answers:`, `Request:`, and so on."""
+    """Return the decided part of the answer block and the name of the next task: `Answers:`, `Request:`, and so on.
+
+    Raises ValueError if every task is decided.
+    """
     lines = [grammar.ANSWERS]
     for task in TASKS:
         label = decided.get(task)
         if label is None:
             return "\n".join([*lines, f"{FIELD[task]}:"])
         lines.append(f"{FIELD[task]}: {label}")
-    raise ValueError("every task is decided: there is nothing left to ask")
+    raise ValueError("every task is decided")
 
 
 def choice(task: Task) -> Choice:
-    """The words of which one follows the task's name; the positive one first."""
+    """Return the words that can follow the task's name, the positive one first."""
     positive, negative = LABELS[task]
     return Choice((f" {positive}", f" {negative}"))
 
 
 def tasks_of(sample: Text) -> tuple[Task, ...]:
-    """The tasks that apply: a prompt alone has a request and nothing else."""
+    """Return the tasks that apply: without a response only the request."""
     return ("request",) if sample.response is None else TASKS
 
 
 def main_task(sample: Text) -> Task:
-    """The task that decides whether a sample is let through: the response where there is one."""
+    """Return the task that decides whether a sample is allowed: the response if there is one, else the request."""
     return "request" if sample.response is None else "response"
 
 
 def _openings(verdict: Mapping[str, str | None]) -> Sequence[Verdict]:
-    """Nothing decided, then one task more each time, as far as the next one applies."""
+    """Return the verdicts before each task that applies: none, then one more each time."""
     known = [task for task in TASKS if verdict.get(task) is not None]
     return [{task: verdict[task] for task in known[:count]} for count in range(len(known))]
 
@@ -178,6 +183,6 @@ def _steps(steps_json: str, verdict: Verdict) -> dict[Task, Sequence[str]]:
 
 
 def _strong(text: str, verdict: Verdict, *, cut: int) -> tuple[tuple[int, int], ...]:
-    """Where the verdict words stand, less `cut`; a task without a label has nothing to learn."""
+    """Return the spans of the verdict words, shifted left by `cut`; a task without a label has none."""
     spans = grammar.verdict_spans(text) or {}
     return tuple((spans[task][0] - cut, spans[task][1] - cut) for task in TASKS if verdict.get(task) is not None)

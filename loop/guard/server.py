@@ -1,7 +1,9 @@
-"""The guard of a run behind the server that its recipe names. What is asked of it is the business of the phases."""
+"""Connect to the server that answers for a run's guard."""
 
 from contextlib import closing
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from wizloop.backends.served.completions import Endpoint
 from wizloop.backends.served.guard import ServedGuard
@@ -10,20 +12,17 @@ from wizloop.backends.served.guard import load as load_guard
 from wizloop.loop import keys
 from wizloop.recipes.sections import Server
 
-LOOK_S = 10.0
-"""For which a look waits."""
+LISTING_TIMEOUT_S = 10.0
 
 
 def listed(server: Server) -> list[str]:
-    """What the server lists, for one look at it. Raises BackendError."""
-    key = keys.find("server")
-    with closing(Endpoint(server.base_url, None if key is None else key.secret, LOOK_S)) as endpoint:
+    """Return the models that the server lists. Raises BackendError."""
+    with closing(Endpoint(server.base_url, _secret(), LISTING_TIMEOUT_S)) as endpoint:
         return endpoint.models()
 
 
 def load(server: Server, base: str, adapter: Path | None) -> ServedGuard:
-    """The base with an adapter over it, as the server has it. Raises BackendError, ModelMissing."""
-    key = keys.find("server")
+    """Return the base, or an adapter on it, as the server runs it. Raises BackendError, ModelMissing."""
     reached = Reached(
         base_url=server.base_url,
         model=server.model,
@@ -31,6 +30,11 @@ def load(server: Server, base: str, adapter: Path | None) -> ServedGuard:
         topk=server.topk,
         concurrency=server.concurrency,
         deadline_s=server.deadline_s,
-        secret=None if key is None else key.secret,
+        secret=_secret(),
     )
     return load_guard(base, adapter, reached)
+
+
+def _secret() -> SecretStr | None:
+    key = keys.find("server")
+    return None if key is None else key.secret

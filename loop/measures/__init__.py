@@ -1,1 +1,1 @@
-"""The mathematics of the loop: pure functions, no store and no model."""
+"""Mathematics of the loop: pure functions without a store or a model."""

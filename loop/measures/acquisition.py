@@ -1,6 +1,6 @@
-"""Which samples go to the teacher: a batch mixed from strategies by shares, with no two near-duplicates in it.
+"""Select the samples for the teacher: a batch mixed from strategies by shares, without near-duplicates.
 
-Pure: candidates in, picks out. How interesting a candidate is, is the scorers' matter (`strategies`).
+Pure functions from candidates to picks; the scorers are in `strategies`.
 """
 
 from collections import Counter
@@ -16,26 +16,26 @@ from wizloop.loop.measures.strategies import RANKED, Explainer, Reason, Scores
 from wizloop.plugins import Candidate, SelectionStrategy, blamed
 
 ORDER: tuple[str, ...] = get_args(Reason)
-"""Strategies pick in this order, so that the random share is drawn from all that the others left."""
+"""Strategies pick in this order, so that the random share is drawn from what the others left."""
 NO_PLUGINS: Mapping[str, SelectionStrategy] = MappingProxyType({})
 
 SHORTLIST = 8
-"""Diversity compares this many candidates for each one that it picks; the whole pool would take minutes."""
+"""Candidates that diversity compares for each pick; the whole pool would take minutes."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """One sample to be taught, and why."""
+    """One sample for the teacher, with the reason."""
 
     sample_id: int
     reason: str
     score: float
-    """By its own strategy: minus the confidence, the disagreement, one minus the similarity, or the propensity."""
+    """By strategy: minus the confidence, the disagreement, one minus the similarity, or the propensity."""
     rank: int
     """1 is picked first."""
     propensity: float | None
-    """The chance that it had, for the random share: its weight in an estimate of the pool is 1 / propensity. None for
-    the others, which stand for themselves alone."""
+    """Probability of being drawn, in the random share: 1 / propensity weighs the pick in an estimate of the pool. None
+    for the other strategies, whose picks represent only themselves."""
     words: str
     """A sentence for the reviewer."""
 
@@ -47,15 +47,15 @@ def choose(
     shares: Mapping[str, float],
     rng: np.random.Generator,
     near_duplicate: float = 0.8,
-    policy_spread: bool = True,
     installed: Mapping[str, SelectionStrategy] = NO_PLUGINS,
 ) -> list[Pick]:
-    """Pick at most `budget` candidates, in the order in which they should be taught.
+    """Pick at most `budget` candidates, in teaching order.
 
-    `shares` maps strategies to their part of the batch (any positive numbers; they are scaled to one). A strategy that
-    runs out passes its rest on. Fewer than `budget` come back where no strategy finds more, or only near-duplicates
-    (Jaccard of word 3-shingles of `near_duplicate` or more). The order of `candidates` does not matter. A random draw
-    that nearly repeats a pick is drawn again: in a pool full of copies the propensity is a little too low.
+    `shares` maps strategies to their share of the batch (any positive numbers; they are scaled to sum to one). A
+    strategy that runs out passes the rest of its share on. Fewer than `budget` are returned where no strategy finds
+    more, or only near-duplicates (Jaccard of word 3-shingles of `near_duplicate` or more). The order of `candidates`
+    does not matter. A random draw that nearly repeats a pick is drawn again: in a pool full of copies the propensity is
+    a little too low.
 
     `installed` are the plugins that `shares` may name; they pick after the built-in strategies that rank.
 
@@ -65,7 +65,7 @@ def choose(
     quotas = split_budget(budget, shares, picking_order(installed))
     batch = _Batch(candidates, near_duplicate, installed)
     rest = 0
-    # Twice round: what the last ones could not use goes back to the first.
+    # Two passes: what the last strategies could not use goes back to the first.
     for reason, quota in [*quotas.items(), *((reason, 0) for reason in quotas)]:
         if not (want := quota + rest):
             continue
@@ -73,7 +73,7 @@ def choose(
         if reason == "random":
             order: Iterator[tuple[Candidate, float]] = ((left[int(at)], 0.0) for at in rng.permutation(len(left)))
         elif reason == "diversity":
-            order = _unlike(batch, left, want, policy_spread, rng)
+            order = _most_diverse(batch, left, want, rng)
         elif reason in installed:
             order = _best_first(left, _scored(reason, installed[reason], left, int(rng.integers(2**31))))
         else:
@@ -88,7 +88,10 @@ def picking_order(installed: Iterable[str]) -> tuple[str, ...]:
 
 
 def split_budget(budget: int, shares: Mapping[str, float], order: Sequence[str] = ORDER) -> dict[str, int]:
-    """The budget over the strategies with a positive share, by largest remainder, in picking order."""
+    """Split the budget over the strategies with a positive share, by largest remainder, in picking order.
+
+    Raises ValueError for an unknown strategy, no positive share, or a negative number.
+    """
     if unknown := sorted(set(shares) - set(order)):
         raise ValueError(f"unknown strategy {unknown[0]!r}: choose among {', '.join(order)}")
     if budget < 0 or any(share < 0 for share in shares.values()):
@@ -106,7 +109,7 @@ def split_budget(budget: int, shares: Mapping[str, float], order: Sequence[str] 
 
 
 class _Batch:
-    """The picks so far, and what can still be picked."""
+    """The picks so far and the remaining candidates."""
 
     def __init__(
         self, candidates: Sequence[Candidate], near_duplicate: float, installed: Mapping[str, SelectionStrategy]
@@ -114,7 +117,7 @@ class _Batch:
         self._pool = sorted(candidates, key=lambda one: one.sample_id)
         for one, following in zip(self._pool, self._pool[1:], strict=False):
             if one.sample_id == following.sample_id:
-                raise ValueError(f"sample {one.sample_id} is twice among the candidates: give each once")
+                raise ValueError(f"sample {one.sample_id} occurs twice among the candidates")
         self._explainer = Explainer(self._pool)
         self._installed = installed
         self._gone: set[int] = set()
@@ -124,11 +127,11 @@ class _Batch:
         self.picks: list[Pick] = []
 
     def left(self) -> list[Candidate]:
-        """What is neither picked nor a near-duplicate of a pick that was met, by sample id."""
+        """Return the candidates that were not tried yet, by sample id."""
         return [one for one in self._pool if one.sample_id not in self._gone]
 
     def take(self, reason: str, order: Iterator[tuple[Candidate, float]], want: int, left: int) -> int:
-        """Pick from `order` until `want` are picked or it ends; returns how many were."""
+        """Pick from `order` until `want` are picked or it ends; return the number picked."""
         before = len(self.picks)
         while len(self.picks) - before < want and (ranked := next(order, None)) is not None:
             self._try(reason, *ranked, left)
@@ -139,7 +142,7 @@ class _Batch:
         return taken
 
     def _try(self, reason: str, one: Candidate, score: float, left: int) -> None:
-        """Pick the candidate unless it nearly repeats a pick; either way it is not met again."""
+        """Pick the candidate unless it nearly repeats a pick; either way it is not tried again."""
         self._gone.add(one.sample_id)
         fingerprint = self.near.fingerprint(one.text)
         if self.near.find(fingerprint) is not None:
@@ -158,7 +161,7 @@ class _Batch:
 
 
 def _scored(name: str, strategy: SelectionStrategy, left: Sequence[Candidate], seed: int) -> Scores:
-    """One score per candidate by a plugin, NaN for None. Raises PluginError for anything else."""
+    """Return one score per candidate from a plugin, NaN for None. Raises PluginError for anything else."""
     with blamed("strategy", name):
         given = [np.nan if score is None else float(score) for score in strategy.score(left, seed)]
         if len(given) != len(left) or np.isinf(given).any():
@@ -167,18 +170,18 @@ def _scored(name: str, strategy: SelectionStrategy, left: Sequence[Candidate], s
 
 
 def _best_first(left: Sequence[Candidate], scores: Scores) -> Iterator[tuple[Candidate, float]]:
-    """The candidates that a strategy scores, the highest first, ties by sample id."""
+    """Yield the candidates that a strategy scores, highest first, ties by sample id."""
     for at in np.argsort(-scores, kind="stable"):
         if np.isnan(scores[at]):
             return
         yield left[int(at)], float(scores[at])
 
 
-def _unlike(
-    batch: _Batch, left: Sequence[Candidate], want: int, policy_spread: bool, rng: np.random.Generator
+def _most_diverse(
+    batch: _Batch, left: Sequence[Candidate], want: int, rng: np.random.Generator
 ) -> Iterator[tuple[Candidate, float]]:
-    """Candidates of a random shortlist, always the one least like the picks so far, of the policy picked least."""
-    listed = _shortlist(left, SHORTLIST * want, policy_spread, rng)
+    """Yield candidates of a random shortlist: always the least similar to the picks, from the least picked policy."""
+    listed = _shortlist(left, SHORTLIST * want, rng)
     if not listed:
         return
     values = np.stack([batch.near.fingerprint(one.text).values for one in listed])
@@ -187,20 +190,19 @@ def _unlike(
         for fingerprint in batch.fingerprints[seen:]:
             likeness = np.maximum(likeness, (values == fingerprint.values).mean(axis=1))
         seen = len(batch.fingerprints)
-        picked = np.array([batch.policies[one.policy] if policy_spread else 0 for one in listed])
+        picked = np.array([batch.policies[one.policy] for one in listed])
         at = int(np.lexsort((likeness, picked, ~open_))[0])
         open_[at] = False
         yield listed[at], float(1 - likeness[at])
 
 
-def _shortlist(left: Sequence[Candidate], size: int, policy_spread: bool, rng: np.random.Generator) -> list[Candidate]:
-    """At most `size` candidates drawn by chance, by sample id; spread evenly over the policies where that is asked."""
+def _shortlist(left: Sequence[Candidate], size: int, rng: np.random.Generator) -> list[Candidate]:
+    """Draw at most `size` candidates at random, spread evenly over the policies; return them by sample id."""
     shuffled = [left[int(at)] for at in rng.permutation(len(left))]
-    if policy_spread:
-        turn: Counter[str | None] = Counter()
-        turns = []
-        for one in shuffled:
-            turns.append(turn[one.policy])
-            turn[one.policy] += 1
-        shuffled = [shuffled[int(at)] for at in np.argsort(turns, kind="stable")]
+    turn: Counter[str | None] = Counter()
+    turns = []
+    for one in shuffled:
+        turns.append(turn[one.policy])
+        turn[one.policy] += 1
+    shuffled = [shuffled[int(at)] for at in np.argsort(turns, kind="stable")]
     return sorted(shuffled[:size], key=lambda one: one.sample_id)

@@ -1,11 +1,11 @@
 """Scores of verdicts against labels, with 95 % intervals: pure functions of labels, verdicts and probabilities.
 
-Nothing here parses a trace or reads a store. What is undefined is None, never 0: a set with no negative row has no
-false-positive rate.
+An undefined figure is None, never 0: a set with no negative row has no false-positive rate.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,13 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Score:
-    """How one task's verdicts fared. Rates are fractions in 0..1; an interval is 95 %."""
+    """The scores of one task. Rates are fractions in 0..1; intervals are 95 %."""
 
     n: int
     unparsed: int
-    """Rows without a verdict; each is counted once, as wrong."""
+    """Rows without a verdict; each counts once, as wrong."""
     unparsed_low: float | None
-    """Of the share of unparsed rows. Intervals of rates are Wilson's, which takes rows as independent."""
+    """Interval of the share of unparsed rows. Intervals of rates are Wilson's, which treats rows as independent."""
     unparsed_high: float | None
     tp: int
     fp: int
@@ -38,21 +38,21 @@ class Score:
     f1: float | None
     """F1 of the positive label."""
     f1_low: float | None
-    """Bootstrap over prompts; a set of fewer than two prompts has no interval."""
+    """By bootstrap over prompts; a set of fewer than two prompts has no interval."""
     f1_high: float | None
     macro_f1: float | None
-    """Plain mean of the F1 of both labels; None unless both occur in the truth."""
+    """Unweighted mean F1 of both labels; None unless both occur in the truth."""
     macro_f1_low: float | None
     macro_f1_high: float | None
     accuracy: float | None
     accuracy_low: float | None
     accuracy_high: float | None
     fpr: float | None
-    """Share of the truly negative rows that were not let through (over-refusal, where the task is `request`)."""
+    """Share of truly negative rows that were not let through (over-refusal for the task `request`)."""
     fpr_low: float | None
     fpr_high: float | None
     with_probability: int
-    """Rows that the four figures below are measured on."""
+    """Rows behind the four figures below."""
     ece: float | None
     brier: float | None
     auroc: float | None
@@ -60,7 +60,10 @@ class Score:
 
 
 def wilson(k: int, n: int) -> tuple[float, float] | tuple[None, None]:
-    """Wilson's 95 % interval of k successes in n trials, as fractions; (None, None) for n = 0."""
+    """Return Wilson's 95 % interval of k successes in n trials, as fractions; (None, None) for n = 0.
+
+    Raises ValueError unless 0 <= k <= n.
+    """
     if not 0 <= k <= n:
         raise ValueError(f"wilson: {k} successes in {n} trials")
     if n == 0:
@@ -72,7 +75,10 @@ def wilson(k: int, n: int) -> tuple[float, float] | tuple[None, None]:
 
 
 def outcome_rows(labels: Sequence[str], verdicts: Sequence[str | None], positive: str) -> Counts:
-    """One row of (tp, fp, fn, tn) per sample. No verdict, or a foreign word, is wrong: fn or fp by the label."""
+    """Return one row of (tp, fp, fn, tn) per sample: (n, 4).
+
+    No verdict or an unknown word is wrong: fn or fp by the label. Raises ValueError for lists of different lengths.
+    """
     if len(labels) != len(verdicts):
         raise ValueError(f"{len(labels)} labels and {len(verdicts)} verdicts: each sample needs one of both")
     rows = np.zeros((len(labels), 4), dtype=np.int64)
@@ -83,22 +89,22 @@ def outcome_rows(labels: Sequence[str], verdicts: Sequence[str | None], positive
 
 
 def f1_of(counts: Counts) -> NDArray[np.float64]:
-    """F1 of the positive label for counts (…, 4) as of `outcome_rows`; NaN where no row is or was called positive."""
+    """Return F1 of the positive label for counts (…, 4) of `outcome_rows`; NaN without a positive label or verdict."""
     tp, fp, fn, _ = np.moveaxis(counts, -1, 0)
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def macro_f1_of(counts: Counts) -> NDArray[np.float64]:
-    """Mean F1 of both labels for counts (…, 4); NaN unless both labels occur in the truth."""
+    """Return the mean F1 of both labels for counts (…, 4); NaN unless both labels occur in the truth."""
     tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
     both = (tp + fn > 0) & (fp + tn > 0)
     return np.where(both, (f1_of(counts) + f1_of(counts[..., ::-1])) / 2, np.nan)
 
 
 def fpr_of(counts: Counts) -> NDArray[np.float64]:
-    """False-positive rate for counts (…, 4); NaN without a negative row."""
+    """Return the false-positive rate for counts (…, 4); NaN without a negative row."""
     _, fp, _, tn = np.moveaxis(counts, -1, 0)
-    return _ratio(fp, fp + tn)
+    return ratio(fp, fp + tn)
 
 
 def score(
@@ -111,10 +117,10 @@ def score(
     rng: np.random.Generator,
     resamples: int = 1000,
 ) -> Score:
-    """Score one task, strictly: a sample without a verdict counts once, as wrong.
+    """Score one task strictly: a sample without a verdict counts once, as wrong.
 
-    `probabilities` are P(positive) in 0..1, None where there is none; `clusters` names each sample's prompt. Raises
-    ValueError where the four do not have the same length or a probability is outside 0..1.
+    `probabilities` are P(positive) in 0..1 or None; `clusters` names each sample's prompt. Raises ValueError for
+    lists of different lengths or a probability outside 0..1.
     """
     if not len(labels) == len(verdicts) == len(probabilities) == len(clusters):
         raise ValueError("labels, verdicts, probabilities and clusters must have the same length")
@@ -123,56 +129,32 @@ def score(
     tp, fp, fn, tn = (int(count) for count in counts)
     sums = cluster_sums(rows, clusters)
     draws = resampled_sums(sums, resamples, rng) if len(sums) > 1 else sums[:0]
-    f1_low, f1_high = percentile_interval(f1_of(draws))
-    macro_f1_low, macro_f1_high = percentile_interval(macro_f1_of(draws))
     unparsed = sum(verdict is None for verdict in verdicts)
-    unparsed_low, unparsed_high = wilson(unparsed, len(labels))
-    precision_low, precision_high = wilson(tp, tp + fp)
-    recall_low, recall_high = wilson(tp, tp + fn)
-    accuracy_low, accuracy_high = wilson(tp + tn, len(labels))
-    fpr_low, fpr_high = wilson(fp, fp + tn)
     truth = [int(label == positive) for label, p in zip(labels, probabilities, strict=True) if p is not None]
     given = [p for p in probabilities if p is not None]
-    brier, auroc, average_precision = _ranking(truth, given)
     return Score(
         n=len(labels),
-        unparsed=unparsed,
-        unparsed_low=unparsed_low,
-        unparsed_high=unparsed_high,
         tp=tp,
         fp=fp,
         fn=fn,
         tn=tn,
-        precision=tp / (tp + fp) if tp + fp else None,
-        precision_low=precision_low,
-        precision_high=precision_high,
-        recall=tp / (tp + fn) if tp + fn else None,
-        recall_low=recall_low,
-        recall_high=recall_high,
-        f1=_defined(f1_of(counts)),
-        f1_low=f1_low,
-        f1_high=f1_high,
-        macro_f1=_defined(macro_f1_of(counts)),
-        macro_f1_low=macro_f1_low,
-        macro_f1_high=macro_f1_high,
-        accuracy=(tp + tn) / len(labels) if len(labels) else None,
-        accuracy_low=accuracy_low,
-        accuracy_high=accuracy_high,
-        fpr=_defined(fpr_of(counts)),
-        fpr_low=fpr_low,
-        fpr_high=fpr_high,
         with_probability=len(given),
         ece=ece(truth, given),
-        brier=brier,
-        auroc=auroc,
-        average_precision=average_precision,
+        **_ranking(truth, given),
+        **_bootstrapped("f1", f1_of(counts), f1_of(draws)),
+        **_bootstrapped("macro_f1", macro_f1_of(counts), macro_f1_of(draws)),
+        **_with_interval("precision", tp, tp + fp),
+        **_with_interval("recall", tp, tp + fn),
+        **_with_interval("accuracy", tp + tn, len(labels)),
+        **_with_interval("fpr", fp, fp + tn),
+        **_with_interval("unparsed", unparsed, len(labels)) | {"unparsed": unparsed},
     )
 
 
 def ece(labels01: Sequence[int], probabilities: Sequence[float], *, bins: int = 10) -> float | None:
-    """Expected calibration error of P(positive) over `bins` equal widths; None for no rows (Guo et al. 2017, eq. 3).
+    """Return the expected calibration error of P(positive) over `bins` equal widths (Guo et al. 2017, eq. 3).
 
-    A bin holds its upper edge, not its lower one; the first holds both.
+    A bin includes its upper edge, not its lower one; the first includes both. None for no rows.
     """
     if not len(labels01):
         return None
@@ -183,12 +165,12 @@ def ece(labels01: Sequence[int], probabilities: Sequence[float], *, bins: int = 
 
 
 def best_threshold(positive: Sequence[float], probabilities: Sequence[float]) -> float:
-    """The threshold t in (0, 1) with the best macro-F1 of `probability >= t`: midway between neighbouring scores.
+    """Return the threshold t in (0, 1) with the best macro-F1 of `probability >= t`, midway between two scores.
 
-    `positive` is 1 or 0 for each row, or how likely it is positive: then the sums are those to be expected. Macro-F1 is
-    the mean F1 of both labels, as the gate compares it: the positive label's alone is at its best near "always" where
-    both labels are about as frequent. Of equally good cuts it takes the widest gap, then the one nearest to 0.5, then
-    the lower. Raises ValueError where a class is missing: nothing can be chosen from one class.
+    `positive` is 1 or 0 for each row, or its probability of being positive: then the counts are expected counts.
+    Macro-F1 is the mean F1 of both labels, as the gate compares it; where both labels are about equally frequent, the
+    positive label's F1 alone is best near "always". Ties go to the widest gap, then to the cut nearest to 0.5, then to
+    the lower one. Raises ValueError where a class is missing.
     """
     truth, p = _checked(positive, probabilities)
     if not 0 < truth.sum() < len(truth):
@@ -206,37 +188,46 @@ def best_threshold(positive: Sequence[float], probabilities: Sequence[float]) ->
     return float(cuts[np.lexsort((cuts, np.abs(cuts - 0.5), -gaps, -(of_positive + of_negative)))[0]])
 
 
-def _ranking(truth: Sequence[int], given: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Brier score, AUROC and average precision, each None where it is undefined."""
+def ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    """Return part / whole as floats, NaN where the whole is 0."""
+    found = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=found, where=np.asarray(whole) > 0)
+    return found
+
+
+def _with_interval(name: str, k: int, n: int) -> dict[str, Any]:
+    """Return a rate, None for n = 0, with Wilson's interval, as fields of Score."""
+    low, high = wilson(k, n)
+    return {name: k / n if n else None, f"{name}_low": low, f"{name}_high": high}
+
+
+def _bootstrapped(name: str, value: NDArray[np.float64], draws: NDArray[np.float64]) -> dict[str, Any]:
+    """Return a figure, None for NaN, with its bootstrap interval, as fields of Score."""
+    low, high = percentile_interval(draws)
+    return {name: None if np.isnan(value) else float(value), f"{name}_low": low, f"{name}_high": high}
+
+
+def _ranking(truth: Sequence[int], given: Sequence[float]) -> dict[str, Any]:
+    """Return Brier score, AUROC and average precision, each None where undefined, as fields of Score."""
+    figures: dict[str, Any] = dict.fromkeys(("brier", "auroc", "average_precision"))
     if not truth:
-        return None, None, None
+        return figures
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-    brier = float(brier_score_loss(truth, given, pos_label=1))
-    if len(set(truth)) < 2:
-        return brier, None, None
-    return brier, float(roc_auc_score(truth, given)), float(average_precision_score(truth, given))
+    figures["brier"] = float(brier_score_loss(truth, given, pos_label=1))
+    if len(set(truth)) > 1:
+        figures["auroc"] = float(roc_auc_score(truth, given))
+        figures["average_precision"] = float(average_precision_score(truth, given))
+    return figures
 
 
 def _checked(
     labels01: Sequence[float], probabilities: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both as arrays of floats. Raises ValueError for lengths that differ or a probability outside 0..1."""
+    """Return both as float arrays. Raises ValueError for different lengths or a probability outside 0..1."""
     truth, p = np.asarray(labels01, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if truth.shape != p.shape:
         raise ValueError(f"{len(truth)} labels and {len(p)} probabilities: each row needs one of both")
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("a probability is outside 0..1")
     return truth, p
-
-
-def _ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
-    """part / whole as floats, NaN where the whole is 0."""
-    ratio = np.full(np.shape(whole), np.nan)
-    np.divide(part, whole, out=ratio, where=np.asarray(whole) > 0)
-    return ratio
-
-
-def _defined(value: NDArray[np.float64]) -> float | None:
-    """A scalar array as a float, or None for NaN."""
-    return None if np.isnan(value) else float(value)

@@ -1,6 +1,6 @@
-"""The gate: whether a challenger becomes the champion, and the reason, from what both answered on dev.
+"""The gate's rule: whether a challenger replaces the champion, and why, from the dev verdicts of both.
 
-Pure. It decides and says why; recording the decision and moving the champion is the gate phase's work.
+Pure functions; the gate phase stores the decision and sets the champion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.loop.measures.metrics import fpr_of, macro_f1_of, outcome_rows
+from wizloop.loop.measures.metrics import fpr_of, macro_f1_of, outcome_rows, ratio
 from wizloop.loop.measures.resampling import Counts, cluster_sums, percentile_interval, resampled_sums
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -18,20 +18,20 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One model's verdicts on the labelled dev samples of one task. The four sequences run in parallel."""
+class DevVerdicts:
+    """One model's verdicts on the labelled dev samples of one task, as four parallel sequences."""
 
     sample_ids: Sequence[int]
     labels: Sequence[str]
     verdicts: Sequence[str | None]
-    """None where the answer could not be parsed: wrong, and unparsable."""
+    """None where the answer could not be parsed; it counts as wrong and as unparsable."""
     clusters: Sequence[str]
-    """The normalised prompt of each sample: rows of one prompt are resampled together."""
+    """The normalised prompt of each sample; rows of one prompt are resampled together."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One measure of both models, as fractions; None where it is undefined (or there is no champion)."""
+    """One measure of both models, as fractions; None where undefined or without a champion."""
 
     champion: float | None
     challenger: float | None
@@ -47,7 +47,7 @@ UNDEFINED = Difference(None, None, None, None, None)
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the challenger passed, why in one sentence, and what was compared."""
+    """The gate's decision, its reason in one sentence, and the compared figures."""
 
     passed: bool
     reason: str
@@ -56,8 +56,8 @@ class Decision:
 
 
 def decide(
-    champion: Mapping[Task, Answered] | None,
-    challenger: Mapping[Task, Answered],
+    champion: Mapping[Task, DevVerdicts] | None,
+    challenger: Mapping[Task, DevVerdicts],
     *,
     margin: float,
     max_unparsable: float,
@@ -67,15 +67,14 @@ def decide(
 ) -> Decision:
     """Pass the challenger if three bounds hold on dev; all three are fractions.
 
-    Its macro-F1 is not below the champion's by more than `margin`; on no task more than `max_unparsable` of its answers
-    are unparsable; over-refusal rose by `max_over_refusal_rise` at most. Macro-F1 is the mean over tasks of the mean F1
-    of both labels; over-refusal is the false-positive rate on benign requests. The measured difference decides and its
-    interval is told: published gains are below one point, which most dev sets cannot resolve. Without a champion only
-    the unparsable bound applies. Raises ValueError for an empty challenger, or where both did not answer the same
-    samples.
+    Its macro-F1 is at most `margin` below the champion's; on every task at most `max_unparsable` of its answers are
+    unparsable; its over-refusal is at most `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean
+    F1 of both labels; over-refusal is the false-positive rate on benign requests. The measured difference decides, not
+    its interval: published gains are below one point, which most dev sets cannot resolve. Without a champion only the
+    unparsable bound applies. Raises ValueError for an empty challenger, or where both did not answer the same samples.
     """
     _check(champion, challenger)
-    unparsable, worst = max((_unparsable(answered), task) for task, answered in challenger.items())
+    unparsable, worst = max((_unparsable(verdicts), task) for task, verdicts in challenger.items())
     readable = unparsable <= max_unparsable
     unread = f"{_share(unparsable)} of its {worst} answers are unparsable (at most {_share(max_unparsable)} may be)"
     differences = _compare(champion, challenger, rng, resamples)
@@ -83,24 +82,17 @@ def decide(
         opening = "There is no champion yet and the challenger passes" if readable else "The challenger does not pass"
         return Decision(readable, f"{opening}: {unread}.", differences)
     f1, refusal = differences["macro_f1"], differences["over_refusal"]
-    prompts = len({prompt for answered in challenger.values() for prompt in answered.clusters})
-    checks = [
-        (f1.difference is not None and f1.difference >= -margin - ROUNDING, _about_f1(f1, margin, prompts)),
-        (readable, unread),
-        (
-            refusal.difference is None or refusal.difference <= max_over_refusal_rise + ROUNDING,
-            _about_refusal(refusal, max_over_refusal_rise),
-        ),
-    ]
-    failed = [said for held, said in checks if not held]
+    prompts = len({prompt for verdicts in challenger.values() for prompt in verdicts.clusters})
+    checks = [_check_f1(f1, margin, prompts), (readable, unread), _check_refusal(refusal, max_over_refusal_rise)]
+    failed = [reason for passed, reason in checks if not passed]
     if failed:
         return Decision(False, f"The champion stays: {'; '.join(failed)}.", differences)
-    return Decision(True, f"The challenger passes: {'; '.join(said for _, said in checks)}.", differences)
+    return Decision(True, f"The challenger passes: {'; '.join(reason for _, reason in checks)}.", differences)
 
 
-def _check(champion: Mapping[Task, Answered] | None, challenger: Mapping[Task, Answered]) -> None:
-    """Raise ValueError unless there is something to judge, and both models answered the same labelled samples."""
-    if not any(answered.labels for answered in challenger.values()):
+def _check(champion: Mapping[Task, DevVerdicts] | None, challenger: Mapping[Task, DevVerdicts]) -> None:
+    """Raise ValueError for a challenger without samples, or where both did not answer the same labelled samples."""
+    if not any(verdicts.labels for verdicts in challenger.values()):
         raise ValueError("the challenger has no labelled dev sample: import some into the split dev")
     if champion is None:
         return
@@ -112,18 +104,18 @@ def _check(champion: Mapping[Task, Answered] | None, challenger: Mapping[Task, A
             raise ValueError(f"champion and challenger must answer the same dev samples of {task}, in the same order")
 
 
-def _unparsable(answered: Answered) -> float:
-    """The share of samples without a verdict; 0 for no samples."""
+def _unparsable(answered: DevVerdicts) -> float:
+    """Return the share of samples without a verdict; 0 for no samples."""
     return sum(verdict is None for verdict in answered.verdicts) / max(len(answered.verdicts), 1)
 
 
 def _compare(
-    champion: Mapping[Task, Answered] | None,
-    challenger: Mapping[Task, Answered],
+    champion: Mapping[Task, DevVerdicts] | None,
+    challenger: Mapping[Task, DevVerdicts],
     rng: np.random.Generator,
     resamples: int,
 ) -> dict[str, Difference]:
-    """Every measure of both models on the same bootstrap samples of the prompts."""
+    """Compare every measure of both models on the same bootstrap samples of the prompts."""
     tasks = [task for task in TASKS if task in challenger]
     sums = _paired_sums(champion, challenger, tasks)
     # The last three axes: task, (champion, challenger), (tp, fp, fn, tn, unparsed, n).
@@ -134,19 +126,20 @@ def _compare(
     found = {"macro_f1": _mean_difference(f1, f1_draws)}
     for at, task in enumerate(tasks):
         found[f"macro_f1.{task}"] = _difference(f1[:, at], f1_draws[:, at])
-        found[f"unparsable.{task}"] = _difference(_rate(point[:, at]), _rate(draws[:, at]))
+        found[f"unparsable.{task}"] = _difference(
+            *(ratio(counts[:, at, :, 4], counts[:, at, :, 5]) for counts in (point, draws))
+        )
+    found["over_refusal"] = UNDEFINED
     if "request" in tasks:
         at = tasks.index("request")
         found["over_refusal"] = _difference(fpr_of(point[:, at, :, :4]), fpr_of(draws[:, at, :, :4]))
-    else:
-        found["over_refusal"] = UNDEFINED
     return found
 
 
 def _paired_sums(
-    champion: Mapping[Task, Answered] | None, challenger: Mapping[Task, Answered], tasks: Sequence[Task]
+    champion: Mapping[Task, DevVerdicts] | None, challenger: Mapping[Task, DevVerdicts], tasks: Sequence[Task]
 ) -> Counts:
-    """Counts per prompt, (prompts, tasks x 2 models x 6); a missing champion is all zeros."""
+    """Return the counts per prompt, (prompts, tasks x 2 models x 6); a missing champion is all zeros."""
     blocks, clusters = [], list[str]()
     for at, task in enumerate(tasks):
         block = np.zeros((len(challenger[task].labels), len(tasks), 2, 6), dtype=np.int64)
@@ -158,21 +151,14 @@ def _paired_sums(
     return cluster_sums(np.concatenate(blocks), clusters)
 
 
-def _counted(answered: Answered, positive: str) -> Counts:
-    """One row of (tp, fp, fn, tn, unparsed, n) per sample."""
+def _counted(answered: DevVerdicts, positive: str) -> Counts:
+    """Return one row of (tp, fp, fn, tn, unparsed, n) per sample."""
     unparsed = np.array([[int(verdict is None), 1] for verdict in answered.verdicts], dtype=np.int64).reshape(-1, 2)
     return np.concatenate([outcome_rows(answered.labels, answered.verdicts, positive), unparsed], axis=1)
 
 
-def _rate(counts: Counts) -> NDArray[np.float64]:
-    """Unparsed of n; NaN for no samples."""
-    rate = np.full(counts.shape[:-1], np.nan)
-    np.divide(counts[..., 4], counts[..., 5], out=rate, where=counts[..., 5] > 0)
-    return rate
-
-
 def _mean_difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Difference:
-    """The difference of the means over the tasks (axis 1) on which the challenger's measure is defined."""
+    """Compare the means over the tasks (axis 1) on which the challenger's measure is defined."""
     measured = ~np.isnan(point[0, :, 1])
     if not measured.any():
         return UNDEFINED
@@ -180,7 +166,7 @@ def _mean_difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> 
 
 
 def _difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Difference:
-    """Of (1, 2) measured and (resamples, 2) drawn values: champion, challenger."""
+    """Compare champion and challenger, from (1, 2) measured and (resamples, 2) drawn values."""
     champion, challenger = (None if np.isnan(value) else float(value) for value in point[0])
     if champion is None or challenger is None:
         return Difference(champion, challenger, None, None, None)
@@ -188,30 +174,32 @@ def _difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Diffe
     return Difference(champion, challenger, challenger - champion, low, high)
 
 
-def _about_f1(f1: Difference, margin: float, prompts: int) -> str:
-    """The macro-F1 of both in points of 100, and whether dev can tell them apart."""
+def _check_f1(f1: Difference, margin: float, prompts: int) -> tuple[bool, str]:
+    """Return whether macro-F1 is within the margin, and the figures in points."""
     if f1.difference is None:
-        return "macro-F1 could not be measured, because no task has both labels on dev"
-    said = f"macro-F1 on dev is {_points(f1.challenger)} against {_points(f1.champion)}, {_gap(f1)}"
+        return False, "macro-F1 could not be measured: no task has both labels on dev"
+    text = f"macro-F1 on dev is {_points(f1.challenger)} against {_points(f1.champion)}, {_gap(f1)}"
     if f1.low is not None and f1.high is not None and f1.low <= 0 <= f1.high:
-        said += f", which {prompts:,} dev prompts cannot tell from no difference"
-    return said if f1.difference >= -margin - ROUNDING else f"{said}; the margin is {_points(margin)}"
+        text += f", not significant on {prompts:,} dev prompts"
+    passed = f1.difference >= -margin - ROUNDING
+    return passed, text if passed else f"{text}; the margin is {_points(margin)}"
 
 
-def _about_refusal(refusal: Difference, bound: float) -> str:
-    """Over-refusal of both in points, and the bound."""
+def _check_refusal(refusal: Difference, bound: float) -> tuple[bool, str]:
+    """Return whether over-refusal is within its bound, and the figures in points."""
     if refusal.difference is None:
-        return "over-refusal was not measured, because dev has no benign request"
-    said = f"over-refusal is {_share(refusal.challenger)} against {_share(refusal.champion)}, {_gap(refusal)}"
-    return said if refusal.difference <= bound + ROUNDING else f"{said}; it may rise by {_points(bound)}"
+        return True, "over-refusal was not measured: dev has no benign request"
+    text = f"over-refusal is {_share(refusal.challenger)} against {_share(refusal.champion)}, {_gap(refusal)}"
+    passed = refusal.difference <= bound + ROUNDING
+    return passed, text if passed else f"{text}; it may rise by {_points(bound)}"
 
 
 def _gap(difference: Difference) -> str:
-    """The difference in points, with its interval where there is one."""
-    said = f"{100 * (difference.difference or 0):+.1f} points"
+    """Return the difference in points, with its interval where there is one."""
+    text = f"{100 * (difference.difference or 0):+.1f} points"
     if difference.low is None or difference.high is None:
-        return said
-    return f"{said} (95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+        return text
+    return f"{text} (95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
 
 
 def _points(value: float | None) -> str:

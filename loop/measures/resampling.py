@@ -1,7 +1,4 @@
-"""Bootstrap over clusters: rows that share a prompt are drawn together, because they are not independent.
-
-It draws sums of counts and knows nothing of what is computed from them.
-"""
+"""Bootstrap over clusters: rows that share a prompt are drawn together, because they are not independent."""
 
 from collections.abc import Sequence
 
@@ -20,11 +17,10 @@ def cluster_sums(rows: Counts, clusters: Sequence[str]) -> Counts:
 
 
 def resampled_sums(sums: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Totals of `resamples` bootstrap samples of the clusters: (clusters, k) becomes (resamples, k).
+    """Return the totals of `resamples` bootstrap samples of the clusters: (clusters, k) becomes (resamples, k).
 
-    Clusters with equal counts cannot be told apart in a total, so it draws how often each distinct row of counts
-    occurs (a multinomial). The distribution is that of drawing clusters one by one; the work does not grow with their
-    number.
+    Clusters with equal counts are interchangeable, so the number of draws of each distinct row of counts is drawn from
+    a multinomial. The distribution is that of drawing clusters one by one; the cost does not grow with their number.
     """
     kinds, occurrences = np.unique(sums, axis=0, return_counts=True)
     draws = rng.multinomial(len(sums), occurrences / len(sums), size=resamples)
@@ -33,7 +29,7 @@ def resampled_sums(sums: Counts, resamples: int, rng: np.random.Generator) -> Co
 
 
 def percentile_interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """The central 95 % of the values that are defined; (None, None) where none is."""
+    """Return the central 95 % of the defined values; (None, None) where none is."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None, None

@@ -1,16 +1,15 @@
-"""What is made of probabilities and confidences: disagreement, the four cells, and which measure to believe.
+"""Ensemble disagreement, margin, the four cells of confidence and verdict, and the choice of a confidence measure.
 
-Pure functions on numbers. The token-level measures are in `deepconf`; which samples are picked is decided elsewhere.
+Pure functions of numbers. Token-level measures are in `deepconf`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import erfc, exp, lgamma, log, sqrt
-from typing import Any, Literal, TypeVar
+from math import erfc, sqrt
+from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 Cell = Literal["confident_block", "confident_pass", "uncertain_block", "uncertain_pass"]
 """`uncertain_pass` is uncertain compliance, the riskiest: let through with low confidence."""
@@ -21,15 +20,15 @@ Id = TypeVar("Id", int, str)
 
 
 def disagreement(ps: Sequence[float]) -> float:
-    """Return the sum over pairs of members of |p_i - p_j|, each p the member's probability of the positive class.
+    """Return the sum over pairs of members of |p_i - p_j|, where p is a member's P(positive).
 
-    0 when all agree (or there is one member); with three members at most 2.
+    0 when all agree or there is one member; at most 2 with three members.
     """
     return float(sum(abs(a - b) for a, b in combinations(ps, 2)))
 
 
 def top_share(scores: Sequence[float], ids: Sequence[Id], share: float) -> list[Id]:
-    """Return the ids with the highest scores, best first: `share` of them, rounded down; ties by the smaller id.
+    """Return the `share` of ids with the highest scores (rounded down), best first; ties by the smaller id.
 
     Raises ValueError for lists of different lengths or a share outside 0 to 1.
     """
@@ -42,40 +41,27 @@ def top_share(scores: Sequence[float], ids: Sequence[Id], share: float) -> list[
     return [sample for _, sample in ranked[: int(len(ranked) * share + 1e-9)]]
 
 
-def binary_entropy(p: float) -> float:
-    """Return the entropy in nats of a yes/no answer with probability p: 0 when certain, log 2 at one half."""
-    _probability(p)
-    return -sum(q * log(q) for q in (p, 1 - p) if q > 0)
-
-
 def margin(p: float) -> float:
-    """Return how far p is from one half, on a scale of 0 to 1: |2p - 1|."""
-    _probability(p)
+    """Return the distance of p from one half, scaled to 0 to 1: |2p - 1|. Raises ValueError for no probability."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{p} is not a probability")
     return abs(2 * p - 1)
 
 
 def cell(confidence: float, passes: bool, cut: float) -> Cell:
-    """Return which of the four cells a verdict is in; a confidence exactly at the cut is confident."""
+    """Return the cell of a verdict; a confidence exactly at the cut is confident."""
     if confidence >= cut:
         return "confident_pass" if passes else "confident_block"
     return "uncertain_pass" if passes else "uncertain_block"
 
 
-def ecdf_rank(value: float, reference_sorted: Sequence[float] | NDArray[np.float64]) -> float:
-    """Return the share of the reference values (ascending) at or below `value`: 0 to 1, the same scale every round.
-
-    Raises ValueError for an empty reference.
-    """
-    if not len(reference_sorted):
-        raise ValueError("no reference values to rank a confidence against: measure them on dev first")
-    return float(np.searchsorted(np.asarray(reference_sorted), value, side="right") / len(reference_sorted))
-
-
 def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
-    """Return the chance that a positive scores above a negative, ties counting half (Mann-Whitney, by mean ranks).
+    """Return the probability that a positive scores above a negative, ties counting half (Mann-Whitney, mean ranks).
 
-    None when there is no positive or no negative.
+    None without a positive or without a negative. Raises ValueError for lists of different lengths.
     """
+    from scipy.stats import rankdata
+
     labels = np.asarray(positive, dtype=bool)
     if len(scores) != len(labels):
         raise ValueError(f"{len(scores)} scores for {len(labels)} labels: need one each")
@@ -83,29 +69,29 @@ def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
     n_negative = len(labels) - n_positive
     if not n_positive or not n_negative:
         return None
-    rank_sum = float(_mean_ranks(np.asarray(scores, dtype=np.float64))[labels].sum())
+    rank_sum = float(rankdata(np.asarray(scores, dtype=np.float64))[labels].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which measure is the confidence this round, and what every candidate showed."""
+    """The measure chosen as confidence, with the figures of every candidate."""
 
     measure: str | None
     """None when no candidate had an AUROC."""
     auroc: Mapping[str, float | None]
-    """Of being right, by candidate; None where it is undefined. Below 0.5 the measure is inverted."""
+    """AUROC of being right, by candidate; None where undefined. Below 0.5 the measure is inverted."""
     n: Mapping[str, int]
-    """Rows on which the candidate had a value."""
+    """Rows on which the candidate has a value."""
 
 
 def choose_measure(
     candidates: Mapping[str, Sequence[float | None]], right: Sequence[bool], *, least: int = 1
 ) -> Choice:
-    """Return the candidate that best tells right verdicts from wrong ones on dev, by AUROC; ties by name.
+    """Choose the candidate that best separates right from wrong verdicts on dev, by AUROC; ties by name.
 
-    A row without a value (None) is left out for that candidate. A candidate with fewer than `least` values is
-    measured but not chosen. Raises ValueError for a length that differs from `right` or a value that is not a number.
+    Rows without a value (None) are left out for that candidate. A candidate with fewer than `least` values is
+    measured but not chosen. Raises ValueError for a length that differs from `right` or a NaN.
     """
     aurocs: dict[str, float | None] = {}
     n: dict[str, int] = {}
@@ -119,7 +105,7 @@ def choose_measure(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Are confident passes right more often than uncertain ones?"""
+    """The accuracy of confident passes against that of uncertain ones."""
 
     difference: float
     """Accuracy of the confident cell minus that of the uncertain cell."""
@@ -135,10 +121,12 @@ class Comparison:
 def compare_cells(
     right_confident: int, n_confident: int, right_uncertain: int, n_uncertain: int, *, level: float = 0.05
 ) -> Comparison | None:
-    """Compare the accuracy of two cells; None when either is empty.
+    """Compare the accuracy of two cells; None when either is empty. Raises ValueError unless 0 <= right <= rows.
 
-    The words go by the larger of the two p values: the normal approximation calls two rows against two significant.
+    The larger of the two p values decides the words: the normal approximation calls two rows against two significant.
     """
+    from scipy.stats import fisher_exact
+
     for right, n in ((right_confident, n_confident), (right_uncertain, n_uncertain)):
         if not 0 <= right <= n:
             raise ValueError(f"{right} right of {n}: need 0 <= right <= rows")
@@ -148,16 +136,12 @@ def compare_cells(
     pooled = (right_confident + right_uncertain) / (n_confident + n_uncertain)
     error = sqrt(pooled * (1 - pooled) * (1 / n_confident + 1 / n_uncertain))
     z = difference / error if error else 0.0
-    p, exact_p = erfc(abs(z) / sqrt(2)), _fisher(right_confident, n_confident, right_uncertain, n_uncertain)
+    wrong = n_confident - right_confident, n_uncertain - right_uncertain
+    p, exact_p = erfc(abs(z) / sqrt(2)), float(fisher_exact([(right_confident, right_uncertain), wrong])[1])
     words: Words = "inconclusive"
     if max(p, exact_p) < level:
         words = "supports" if difference > 0 else "contradicts"
     return Comparison(difference, z, p, exact_p, words)
-
-
-def _probability(p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{p} is not a probability")
 
 
 def _known(name: str, values: Sequence[float | None], right: Sequence[bool]) -> list[tuple[float, bool]]:
@@ -167,23 +151,3 @@ def _known(name: str, values: Sequence[float | None], right: Sequence[bool]) -> 
     if any(value != value for value, _ in known):
         raise ValueError(f"measure {name!r} has a value that is not a number: use None for no value")
     return known
-
-
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[Any]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((last - counts + 1 + last) / 2)[inverse]
-
-
-def _fisher(right_a: int, n_a: int, right_b: int, n_b: int) -> float:
-    """Sum the chance of every table with these margins that is no likelier than the one seen."""
-
-    def log_choose(n: int, k: int) -> float:
-        return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-
-    right = right_a + right_b
-    total = log_choose(n_a + n_b, right)
-    tables = range(max(0, right - n_b), min(n_a, right) + 1)
-    chances = {k: exp(log_choose(n_a, k) + log_choose(n_b, right - k) - total) for k in tables}
-    # Tables as likely as the one seen may differ from it in the last bits.
-    return min(1.0, sum(chance for chance in chances.values() if chance <= chances[right_a] * (1 + 1e-7)))

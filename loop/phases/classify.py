@@ -1,4 +1,4 @@
-"""Phase classify: the pool as the champion and its members see it. What is then picked of it is select's.
+"""Phase classify: predict the pool with the members and the champion.
 
 Every pool sample gets a direct answer; those of which the champion is least certain get traces too.
 """
@@ -7,89 +7,89 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wizloop.loop.context import Context
-from wizloop.loop.guard.asking import Direct, signals
+from wizloop.loop.guard.inference import Direct, signals
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, traces_agree, value_of
 from wizloop.loop.measures.uncertainty import top_share
-from wizloop.loop.pages import usable
-from wizloop.loop.phases import answers, roles
+from wizloop.loop.phases import model_roles, predict
+from wizloop.loop.stored_samples import usable
 from wizloop.store import models, selections, steps
+from wizloop.store.rows import pieces
 from wizloop.store.samples import Sample
 
 
 def run(ctx: Context) -> str:
-    """Predict what the champion has not: its members first, at once only, then itself."""
+    """Predict the pool: the members first, with direct answers only, then the champion."""
     with ctx.store.read() as db:
-        champion = roles.champion(db) or roles.base(db)
-        # Those that were made with it: its calibration was learned beside them. After a failed gate there are newer.
+        champion = model_roles.champion(db) or model_roles.base(db)
+        # The members of its own round, which its calibration refers to. After a failed gate there are newer ones.
         members = [] if champion.role == "base" else list(models.members(db, champion.round))
     pool = unselected(ctx)
-    work = len(pool) * (len(members) + 2)
+    total = len(pool) * (len(members) + 2)
     for number, member in enumerate(members):
-        answers.write(ctx, member, pool, done=number * len(pool), work=work)
-    _champion(ctx, champion, members, pool, done=len(members) * len(pool), work=work)
-    traced, record = _of_traces(ctx, champion, pool)
+        predict.predict_missing(ctx, member, pool, done=number * len(pool), total=total)
+    _champion(ctx, champion, members, pool, total)
+    traced, record = _trace_figures(ctx, champion, pool)
     share = traced / len(pool) if pool else 0.0
     record |= {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
-    return f"{len(pool):,} pool samples read by {champion.name}, {traced:,} of them with traces"
+    return f"{champion.name} classified {len(pool):,} pool samples, {traced:,} with traces"
 
 
 def unselected(ctx: Context) -> list[Sample]:
-    """The usable pool samples that no round has picked before this one, in id order."""
+    """Return the usable pool samples that no earlier round has selected, in id order."""
     kept: list[Sample] = []
-    for piece in _in_pages(list(usable(ctx.store, "pool"))):
+    for batch in pieces(list(usable(ctx.store, "pool"))):
         with ctx.store.read() as db:
-            found = selections.of_samples(db, [one.id for one in piece])
-        picked = {one.sample_id for one in found if one.round < ctx.round}
-        kept += [sample for sample in piece if sample.id not in picked]
+            selected = selections.of_samples(db, [one.id for one in batch])
+        earlier = {one.sample_id for one in selected if one.round < ctx.round}
+        kept += [sample for sample in batch if sample.id not in earlier]
     return kept
 
 
 def _champion(
-    ctx: Context,
-    champion: models.Model,
-    members: Sequence[models.Model],
-    pool: Sequence[Sample],
-    *,
-    done: int,
-    work: int,
+    ctx: Context, champion: models.Model, members: Sequence[models.Model], pool: Sequence[Sample], total: int
 ) -> None:
-    """Write the champion's predictions, unless an earlier round has: its challenger failed then, and it read them all.
+    """Store the champion's predictions, unless it has predicted the whole pool in an earlier round.
 
-    The direct pass over all of the pool is done again after an interruption: which samples are the least certain must
-    not depend on where it fell.
+    The direct pass over the whole pool is repeated after an interruption: the choice of the least certain samples must
+    not depend on where it happened.
     """
-    if all(len(answers.answered(ctx, champion, piece)) == len(piece) for piece in _in_pages(pool)):
-        # A champion whose files are damaged is told of before a round is built on what it said.
+    if all(len(predict.stored(ctx, champion, batch)) == len(batch) for batch in pieces(pool)):
+        # Report damaged files before a round is built on the champion's predictions.
         ctx.check(champion)
         return
+    done = len(members) * len(pool)
     direct: dict[int, Direct] = {}
-    for piece in ctx.pieces(pool, ctx.recipe.classify.batch):
-        ctx.between_pieces(done, work)
-        direct |= zip((one.id for one in piece), ctx.judge(champion).direct(piece), strict=True)
-        done += len(piece)
-    others = answers.of_members(ctx, members, pool)
-    chosen = _to_trace(ctx, pool, direct, others, Calibration.from_json(champion.calibration_json))
-    for piece in ctx.pieces(pool, ctx.recipe.classify.batch):
-        ctx.between_pieces(done, work)
-        if len(answers.answered(ctx, champion, piece)) < len(piece):
-            _write(ctx, champion, piece, direct, others, chosen)
-        done += len(piece)
+    for batch in ctx.batches(pool, ctx.recipe.classify.batch):
+        ctx.progress(done, total)
+        direct |= zip((one.id for one in batch), ctx.judge(champion).direct(batch), strict=True)
+        done += len(batch)
+    judge = ctx.judge(champion)
+    traced = _to_trace(ctx, pool, direct, predict.member_probabilities(ctx, members, pool), judge.calibration)
+    predict.predict_missing(
+        ctx,
+        champion,
+        pool,
+        members=members,
+        sampling=judge.online(),
+        direct=direct,
+        traced=traced,
+        done=done,
+        total=total,
+    )
 
 
-def _of_traces(ctx: Context, champion: models.Model, pool: Sequence[Sample]) -> tuple[int, dict[str, Any]]:
-    """How many samples have traces, and what these changed: of the samples whose traces came to a verdict, the share
-    with the direct answer's.
-    """
+def _trace_figures(ctx: Context, champion: models.Model, pool: Sequence[Sample]) -> tuple[int, dict[str, Any]]:
+    """Return the number of samples with traces, and how often the traces' verdict is the direct answer's."""
     calibration = Calibration.from_json(champion.calibration_json)
-    traced, same = 0, []
-    for piece in _in_pages(pool):
-        found = answers.answered(ctx, champion, piece)
-        traced += sum(one.n_traces > 0 for one in found.values())
-        told = [traces_agree(found[one.id].signals, calibration, main_task(one)) for one in piece if one.id in found]
-        same += [each for each in told if each is not None]
+    traced, agree = 0, []
+    for batch in pieces(pool):
+        known = predict.stored(ctx, champion, batch)
+        traced += sum(one.n_traces > 0 for one in known.values())
+        agree += [traces_agree(known[one.id].signals, calibration, main_task(one)) for one in batch if one.id in known]
+    same = [each for each in agree if each is not None]
     return traced, {"traces_with_verdict": len(same), "traces_agree": sum(same) / len(same) if same else None}
 
 
@@ -97,32 +97,14 @@ def _to_trace(
     ctx: Context,
     pool: Sequence[Sample],
     direct: Mapping[int, Direct],
-    others: Mapping[int, list[answers.Probabilities]],
+    members: Mapping[int, list[predict.Probabilities]],
     calibration: Calibration,
 ) -> set[int]:
-    """The samples that get traces: the recipe's share of the least certain, or all where nothing is known without."""
+    """Return the samples that get traces: the recipe's share of the least certain, or all if verdicts need traces."""
     if calibration.needs_traces:
         return {sample.id for sample in pool}
     unsure = []
     for sample in pool:
-        found = signals(sample, direct[sample.id], (), others[sample.id])
+        found = signals(sample, direct[sample.id], (), members[sample.id])
         unsure.append(-(value_of(calibration.measure, found, main_task(sample), calibration) or 0.0))
     return set(top_share(unsure, [sample.id for sample in pool], ctx.recipe.classify.share))
-
-
-def _write(
-    ctx: Context,
-    champion: models.Model,
-    piece: Sequence[Sample],
-    direct: Mapping[int, Direct],
-    others: Mapping[int, list[answers.Probabilities]],
-    chosen: set[int],
-) -> None:
-    judge = ctx.judge(champion)
-    traces = answers.draw(ctx, judge, champion, [one for one in piece if one.id in chosen], judge.online())
-    found = {one.id: judge.answer(one, direct[one.id], traces.get(one.id, ()), others[one.id]) for one in piece}
-    answers.store(ctx, champion, piece, found)
-
-
-def _in_pages(samples: Sequence[Sample]) -> list[Sequence[Sample]]:
-    return [samples[start : start + 1000] for start in range(0, len(samples), 1000)]

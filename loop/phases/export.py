@@ -1,4 +1,4 @@
-"""Phase export: the champion as folders that other programs load, each with a card and a check of its answers."""
+"""Phase export: write the champion as folders for other programs, each with a model card and a parity check."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from wizloop import plugins
 from wizloop.backends import artifacts
 from wizloop.loop.context import Context
 from wizloop.loop.guard import guard_file
-from wizloop.loop.guard.asking import Direct
+from wizloop.loop.guard.inference import Direct
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.pages import usable
-from wizloop.loop.phases import card, roles
+from wizloop.loop.phases import model_card, model_roles
+from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
 
@@ -23,23 +23,23 @@ from wizloop.store import control, evaluations, exports, models, reviews, sample
 def run(ctx: Context) -> str:
     """Export the champion in the recipe's formats, unless it was exported before."""
     with ctx.store.read() as db:
-        champion, wanted = roles.champion(db), control.get_run(db)
+        champion, wanted = model_roles.champion(db), control.get_run(db)
         before = [one for number in range(ctx.round + 1) for one in exports.of_round(db, number)]
     if champion is None:
-        return "there is no champion to export"
+        return "no champion to export"
     last = wanted is None or ctx.round >= wanted.rounds_wanted
     if not (ctx.recipe.export.every_round or last):
         return "exported after the last round only"
     done = {one.format for one in before if one.model_id == champion.id}
     formats = [format for format in ctx.recipe.export.formats if format not in done]
     for number, format in enumerate(formats):
-        ctx.between_pieces(number, len(formats))
+        ctx.progress(number, len(formats))
         _export(ctx, champion, format)
     return f"{champion.name} as {', '.join(formats)}" if formats else f"{champion.name} is exported already"
 
 
 PARTS = 4
-"""Parts of an export that are reported, each as it begins; two fewer where there is no dev sample to ask."""
+"""Steps of an export that are reported, each as it begins; two fewer without a dev sample."""
 
 
 def _silent(part: str) -> None:
@@ -49,14 +49,14 @@ def _silent(part: str) -> None:
 def write_export(
     ctx: Context, model: models.Model, format: str, final: Path, report: Callable[[str], None] = _silent
 ) -> dict[str, Any]:
-    """Write a model into the new folder `final`, with its card and hashes; return the comparison of their answers.
+    """Export a model into the new folder `final`, with card and hashes; return the parity of its answers.
 
-    `report` hears of each part as it begins. Raises BackendError, FileExistsError, PluginError, ValueError for the base
-    itself.
+    `report` is called with each step as it begins. Raises BackendError, FileExistsError, PluginError, ValueError for
+    the base.
     """
     adapter = ctx.adapter(model)
     if adapter is None:
-        raise ValueError(f"{model.name} is the base model itself: there is nothing to export")
+        raise ValueError(f"{model.name} is the base model: there is nothing to export")
     about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
     with artifacts.writing(final, about, _suffixes(format)) as folder:
         report("writing the weights")
@@ -64,12 +64,13 @@ def write_export(
         parity = compare(ctx, model, format, folder, report)
         report("writing the card and the hashes")
         guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
-        (folder / "README.md").write_text(card.card(facts(ctx, model, format, parity)), encoding="utf-8")
+        card = model_card.render(facts(ctx, model, format, parity))
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return parity
 
 
 def _plugin(format: str) -> plugins.Exporter | None:
-    """The installed exporter of a format; None for a built-in one. Raises PluginError."""
+    """Return the installed exporter of a format; None for a built-in one. Raises PluginError."""
     return None if format in BUILT_IN["exporter"] else plugins.exporter(format)
 
 
@@ -79,7 +80,7 @@ def _suffixes(format: str) -> Collection[str]:
 
 
 def _write(ctx: Context, format: str, adapter: Path, folder: Path) -> None:
-    """Write the weights alone. Raises BackendError, PluginError."""
+    """Write the weights only. Raises BackendError, PluginError."""
     plugin = _plugin(format)
     if plugin is None:
         ctx.backend.export(format, ctx.base(), adapter, folder)
@@ -91,15 +92,15 @@ def _write(ctx: Context, format: str, adapter: Path, folder: Path) -> None:
 def compare(
     ctx: Context, model: models.Model, format: str, folder: Path, report: Callable[[str], None] = _silent
 ) -> dict[str, Any]:
-    """Ask the exported model and the measured one about the same dev samples, reporting each; see `agreement`."""
+    """Compare the direct answers of the exported model and the original on the same dev samples; see `agreement`."""
     frozen = list(usable(ctx.store, "dev"))[: ctx.recipe.export.parity_n]
     plugin = _plugin(format)
     if not frozen or (plugin is not None and not plugin.loads):
         return {"n": 0, "agree": 0, "max_difference": 0.0}
-    report("asking the model that was measured")
+    report("running the original on dev")
     judge = ctx.judge(model)
     ours = judge.direct(frozen)
-    report("asking the exported one the same")
+    report("running the export on dev")
     whole = format != "adapter"
     base, adapter = (str(folder), None) if whole else (ctx.base(), folder)
     exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
@@ -108,7 +109,7 @@ def compare(
 
 
 def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibration) -> dict[str, Any]:
-    """Of all direct verdicts, how many are the same at the calibrated thresholds."""
+    """Count the direct verdicts that are the same at the calibrated thresholds."""
     n = agree = 0
     largest = 0.0
     for one, other in zip(ours, theirs, strict=True):
@@ -120,12 +121,12 @@ def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibrati
     return {"n": n, "agree": agree, "max_difference": largest}
 
 
-def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]) -> card.Facts:
-    """What the card tells of a model."""
+def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]) -> model_card.Facts:
+    """Collect the facts for a model's card."""
     with ctx.store.read() as db:
         run = control.get_run(db)
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
-        measured = evaluations.of_model(db, model.id)
+        scores = evaluations.of_model(db, model.id)
         counts = samples.counts(db)
         calls = [one for number in range(model.round + 1) for one in teacher_calls.calls(db, number)]
         approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
@@ -134,7 +135,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         name: dict(Counter(teacher_calls.came_to(one.state, one.outcome) for one in calls if one.teacher == name))
         for name in {one.teacher for one in calls}
     }
-    return card.Facts(
+    return model_card.Facts(
         model=model.name,
         round=model.round,
         format=format,
@@ -147,7 +148,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         teachers=outcomes,
         reviews={"approved": approved, "waiting": waiting},
         gate="" if own is None else own.gate_reason or "",
-        measured=[_measured(one) for one in measured],
+        evaluations=scores,
         parity=parity,
         loads=(plugin := _plugin(format)) is None or plugin.loads,
         thresholds=known.thresholds,
@@ -158,7 +159,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
 
 
 def data_hash(ctx: Context) -> str:
-    """SHA-256, in hex, over the hashes of every usable sample, split by split."""
+    """Return the SHA-256 (hex) over the hashes of every usable sample, split by split."""
     digest = hashlib.sha256()
     for split in samples.SPLITS:
         for sample in usable(ctx.store, split):
@@ -169,20 +170,15 @@ def data_hash(ctx: Context) -> str:
 def _export(ctx: Context, model: models.Model, format: str) -> None:
     final = ctx.workspace / "exports" / f"{ctx.round:02d}-{format}"
     artifacts.sweep(final.parent)
-    # A folder that is there was written, and not put on record, before a crash.
+    # An existing folder was written before a crash, but has no row yet.
     parity = compare(ctx, model, format, final) if final.exists() else write_export(ctx, model, format, final)
     with ctx.store.write() as db:
         path, sha256 = f"exports/{final.name}", artifacts.verify(final, _suffixes(format))
         exports.add(db, ctx.round, model.id, format, path, json.dumps(parity), sha256, ctx.now())
     if parity["agree"] < parity["n"]:
         ctx.say(
-            f"The export {final.name} agrees with its model on {parity['agree']} of {parity['n']} verdicts; its "
-            f"probabilities differ by {parity['max_difference']:.4f} at most.",
+            f"The export {final.name} agrees with its model on {parity['agree']} of {parity['n']} verdicts; "
+            f"probabilities differ by at most {parity['max_difference']:.4f}.",
             "warn",
             parity,
         )
-
-
-def _measured(one: evaluations.Evaluation) -> card.Measured:
-    figures = json.loads(one.metrics_json)
-    return card.Measured(one.benchmark, one.task, one.n, one.unparsed, figures["f1"], figures["low"], figures["high"])

@@ -1,90 +1,75 @@
-"""Hard samples of a round: the new guard and its members write traces on what they were taught, and pairs are mined.
+"""Mine the round's preference pairs: the new guard and its members write traces on the lessons.
 
-A sample has one pair, of the first miner that finds it hard: the others are not asked about it. The traces are kept as
-they come, so that a crash costs one piece; mining itself is `mining`'s.
+A sample has one pair, from the first miner that finds it hard; the other miners skip it. Traces are stored batch by
+batch, so that a crash costs one batch. The rule of mining is in `mining`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from wizloop.backends.guard_types import DpoPair
 from wizloop.loop.context import Context
-from wizloop.loop.measures.mining import Generation, MinedPair, merge, mine, weigh
-from wizloop.loop.phases import answers
-from wizloop.loop.phases.examples import Lesson
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.measures.mining import Generation, MinedPair, mine, weigh
+from wizloop.loop.phases import predict
+from wizloop.loop.phases.training_examples import Lesson
+from wizloop.loop.words import TASKS, Verdict
 from wizloop.store import models, predictions, training
+from wizloop.store.db import Connection
+from wizloop.store.predictions import GuardTrace
 from wizloop.store.training import Pair
 
 
 def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson]) -> list[DpoPair]:
-    """The round's pairs, one a sample, the first miner's first; they are put on record."""
-    mined: list[list[MinedPair]] = []
-    left, done = list(lessons), 0
+    """Mine and store the round's pairs, one per sample; an earlier miner comes first."""
+    rows: dict[int, Pair] = {}
+    done = 0
     for miner in miners:
-        mined.append(_mined(ctx, miner, left, done))
+        left = [lesson for lesson in lessons if lesson.sample.id not in rows]
+        mined = _mine(ctx, miner, left, done)
+        rows |= {pair.sample_id: Pair(round=ctx.round, miner=miner.name, **asdict(pair)) for pair in mined}
         done += len(left)
-        hard = {pair.sample_id for pair in mined[-1]}
-        left = [lesson for lesson in left if lesson.sample.id not in hard]
-    names = {id(pair): miner.name for miner, found in zip(miners, mined, strict=True) for pair in found}
-    kept = sorted(merge(mined), key=lambda pair: pair.sample_id)
-    rows = [_row(ctx, pair, names[id(pair)]) for pair in kept]
-    for piece in ctx.pieces(rows, 250):
-        with ctx.store.write() as db:
-            training.add_pairs(db, ctx.round, piece)
-    prompts = {lesson.sample.id: lesson.by_trace.prompt for lesson in lessons}
-    return [DpoPair(row.sample_id, prompts[row.sample_id], row.chosen, row.rejected, row.weight) for row in rows]
+    ordered = [rows[sample_id] for sample_id in sorted(rows)]
+
+    def add(db: Connection, batch: Sequence[Pair]) -> None:
+        training.add_pairs(db, ctx.round, batch)
+
+    ctx.write_batches(ordered, add)
+    prompts = {lesson.sample.id: lesson.traced.prompt for lesson in lessons}
+    return [DpoPair(row.sample_id, prompts[row.sample_id], row.chosen, row.rejected, row.weight) for row in ordered]
 
 
-def _mined(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> list[MinedPair]:
-    """One miner's pairs, with weights among themselves; `done` lessons were asked about before."""
-    _draw(ctx, miner, lessons, done)
-    found: list[MinedPair] = []
-    for piece in ctx.pieces(lessons, ctx.recipe.classify.batch):
+def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> list[MinedPair]:
+    """Return one miner's pairs, weighted among themselves; `done` lessons count as progress made before."""
+    _store_traces(ctx, miner, lessons, done)
+    mined: list[MinedPair | None] = []
+    for batch in ctx.batches(lessons, ctx.recipe.classify.batch):
         with ctx.store.read() as db:
-            rows = predictions.traces_of(db, miner.id, [lesson.sample.id for lesson in piece])
-        for lesson in piece:
-            generations = [
-                Generation(row.text, None if row.verdict is None else {task: row.verdict.get(task) for task in TASKS})
-                for row in rows
-                if row.sample_id == lesson.sample.id
-            ]
-            has_response = lesson.sample.response is not None
-            pair = mine(lesson.sample.id, _truth(lesson), has_response, generations)
-            if pair is not None:
-                found.append(pair)
-    return weigh(found, ctx.recipe.dpo.gamma)
+            rows = predictions.traces_of(db, miner.id, [lesson.sample.id for lesson in batch])
+        for lesson in batch:
+            sample = lesson.sample
+            generations = [_generation(row) for row in rows if row.sample_id == sample.id]
+            mined.append(mine(sample.id, _tasks(lesson.trace.verdict), sample.response is not None, generations))
+    return weigh([pair for pair in mined if pair is not None], ctx.recipe.dpo.gamma)
 
 
-def _draw(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
-    """Let the miner write its traces on every lesson that it has none on, in pieces."""
-    most, sampling = done + len(lessons), ctx.limits(miner).exactly(ctx.recipe.dpo.k)
-    for piece in ctx.pieces(lessons, ctx.recipe.classify.batch):
-        ctx.between_pieces(done, most)
-        asked = [lesson.sample for lesson in piece]
+def _store_traces(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
+    """Sample the miner's traces on every lesson that has none, in batches."""
+    total, sampling = done + len(lessons), ctx.limits(miner).exactly(ctx.recipe.dpo.k)
+    for batch in ctx.batches([lesson.sample for lesson in lessons], ctx.recipe.classify.batch):
+        ctx.progress(done, total)
         with ctx.store.read() as db:
-            there = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.id for one in asked])}
-        if len(there) < len(asked):
-            drawn = answers.draw(ctx, ctx.judge(miner), miner, asked, sampling)
-            rows = [row for one in asked for row in answers.trace_rows(miner, one, drawn[one.id])]
+            stored = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.id for one in batch])}
+        if len(stored) < len(batch):
+            drawn = predict.sample_traces(ctx, ctx.judge(miner), miner, batch, sampling)
+            rows = [row for one in batch for row in predict.trace_rows(miner, one, drawn[one.id])]
             with ctx.store.write() as db:
                 predictions.add(db, [], rows)
-        done += len(piece)
+        done += len(batch)
 
 
-def _truth(lesson: Lesson) -> dict[Task, str | None]:
-    """The verdict that was approved."""
-    return {task: lesson.trace.verdict.get(task) for task in TASKS}
+def _generation(row: GuardTrace) -> Generation:
+    return Generation(row.text, None if row.verdict is None else _tasks(row.verdict))
 
 
-def _row(ctx: Context, pair: MinedPair, miner: str) -> Pair:
-    return Pair(
-        round=ctx.round,
-        sample_id=int(pair.sample_id),
-        task=pair.task,
-        chosen=pair.chosen,
-        rejected=pair.rejected,
-        weight=pair.weight,
-        n_right=pair.n_right,
-        n_wrong=pair.n_wrong,
-        miner=miner,
-    )
+def _tasks(verdict: Mapping[str, str | None]) -> Verdict:
+    return {task: verdict.get(task) for task in TASKS}

@@ -1,4 +1,4 @@
-"""Phase prepare: the base model is there, and the words in which every guard of the run is asked are on record."""
+"""Phase prepare: build or load the base model, and store the run's prompt rendering."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -8,26 +8,26 @@ from pathlib import Path
 from wizloop.backends import artifacts, devices
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import grammar, instructing
+from wizloop.loop.guard import grammar, instructions
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
-from wizloop.loop.pages import usable
-from wizloop.loop.phases import roles
+from wizloop.loop.phases import model_roles
+from wizloop.loop.stored_samples import usable
 from wizloop.loop.teaching.teachers import sentences
-from wizloop.loop.words import LABELS, NONE, Verdict
+from wizloop.loop.words import LABELS, NONE, TASKS, Verdict
 from wizloop.store import models, steps
 
 SENTENCES = 400
-"""Reasons that a guard from nothing reads before it is taught any."""
+"""Explanations in the pretraining text of the tiny guard."""
 
 
 def run(ctx: Context) -> str:
-    """Build the tiny guard, or see that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
+    """Build the tiny guard, or check that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
     if ctx.given is None:
         ctx.say(devices.pick(ctx.recipe.guard.backend, ctx.recipe.guard.device).sentence())
-    if instructing.shipped(ctx.recipe.guard.instruction) is None:
-        told = instructing.read(ctx.recipe)
+    if instructions.shipped(ctx.recipe.guard.instruction) is None:
+        instruction = instructions.read(ctx.recipe)
         with ctx.store.write() as db:
-            steps.merge_record(db, ctx.round, {"instruction": told})
+            steps.merge_record(db, ctx.round, {"instruction": instruction})
     tiny = ctx.recipe.guard.base == "tiny"
     if tiny and not Path(ctx.base()).exists():
         build(ctx)
@@ -35,7 +35,7 @@ def run(ctx: Context) -> str:
     renderer = ctx.renderer
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
-        # HTTP is loaded where a server is asked, and nowhere else.
+        # Late, so that HTTP is loaded only for a server.
         from wizloop.loop.guard import server
 
         with closing(server.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:
@@ -43,7 +43,7 @@ def run(ctx: Context) -> str:
     with ctx.store.write() as db:
         models.add(
             db,
-            name=roles.BASE,
+            name=model_roles.BASE,
             role="base",
             round=0,
             parent_id=None,
@@ -57,7 +57,7 @@ def run(ctx: Context) -> str:
 
 
 def build(ctx: Context) -> None:
-    """Make the tiny guard from the pool's prompts and the words of the answer. Raises ValueError for a tiny pool."""
+    """Build the tiny guard from the pool's prompts and the answer format. Raises ValueError for too small a pool."""
     pool = list(usable(ctx.store, "pool"))
     wanted = ctx.recipe.guard.tiny
     shape = Shape(wanted.vocab, wanted.layers, wanted.width, wanted.mlp)
@@ -71,15 +71,15 @@ def build(ctx: Context) -> None:
             shape=shape,
             epochs=wanted.epochs,
             seed=ctx.seed("tiny"),
-            progress=lambda _, done, total: ctx.between_pieces(done, total),
+            progress=lambda _, done, total: ctx.progress(done, total),
             fixed_texts=fixed_texts(reasons, ctx.renderer.instruction),
         )
 
 
 def fixed_texts(reasons: Sequence[str], instruction: str) -> list[str]:
-    """What a guard reads beside the prompts: the instruction, every answer block, and reasons in front of one.
+    """Return the pretraining text besides the prompts: the instruction, every answer block, reasons with a block.
 
-    Blocks go with the reasons in turn, so that reading them tells no verdict.
+    The blocks rotate over the reasons, so that this text teaches no verdict.
     """
     blocks = [grammar.answer_block(verdict) for verdict in _verdicts()]
     framed = [f"{instruction}\n\n{HUMAN}", f"{ASSISTANT}{NONE}\n\n", *blocks]
@@ -88,8 +88,4 @@ def fixed_texts(reasons: Sequence[str], instruction: str) -> list[str]:
 
 def _verdicts() -> list[Verdict]:
     alone: list[Verdict] = [{"request": label} for label in LABELS["request"]]
-    pairs: list[Verdict] = [
-        {"request": request, "completion": completion, "response": response}
-        for request, completion, response in product(LABELS["request"], LABELS["completion"], LABELS["response"])
-    ]
-    return alone + pairs
+    return alone + [dict(zip(TASKS, labels, strict=True)) for labels in product(*(LABELS[task] for task in TASKS))]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from wizloop.loop.context import Context
-from wizloop.loop.phases import roles
+from wizloop.loop.phases import model_roles
 from wizloop.loop.words import LABELS, TASKS
 from wizloop.store import predictions, reviews, samples
 from wizloop.store.teacher_calls import TeacherTrace
@@ -19,11 +19,11 @@ PIECE = 200
 def run(ctx: Context) -> str:
     """Decide on every trace on which no decision stands."""
     with ctx.store.read() as db:
-        champion = roles.champion(db)
+        champion = model_roles.champion(db)
         pending = reviews.unreviewed(db, ctx.round)
     done = waiting = 0
-    for piece in ctx.pieces(pending, PIECE):
-        ctx.between_pieces(done, len(pending))
+    for piece in ctx.batches(pending, PIECE):
+        ctx.progress(done, len(pending))
         ids = [trace.sample_id for trace in piece]
         with ctx.store.read() as db:
             known = {one.id: one for one in samples.get(db, ids)}

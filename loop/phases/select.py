@@ -1,38 +1,36 @@
-"""Phase select: what goes to the teacher this round, each with its reason. The strategies are in `acquisition`."""
+"""Phase select: pick the round's samples for the teacher, each with its reason. The strategies are in `measures`."""
+
+from dataclasses import astuple
 
 from wizloop import plugins
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.acquisition import choose
-from wizloop.loop.phases import roles
+from wizloop.loop.phases import model_roles, predict
 from wizloop.loop.phases.classify import unselected
 from wizloop.loop.teaching.teachers import policies_of, touched_policy
 from wizloop.plugins import Candidate
-from wizloop.store import predictions, samples, selections
+from wizloop.store import samples, selections
+from wizloop.store.rows import pieces
 from wizloop.store.selections import Selection
-
-PIECE = 250
 
 
 def run(ctx: Context) -> str:
-    """Pick the round's batch: all of the seed in round 0, later a mix of strategies over the champion's predictions."""
+    """Pick the round's batch: the whole seed in round 0, later a mix of strategies over the champion's predictions."""
     with ctx.store.read() as db:
-        there = selections.of_round(db, ctx.round)
+        stored = selections.of_round(db, ctx.round)
     picked = _seed(ctx) if ctx.round == 0 else _batch(ctx)
-    if not there or len(there) < len(picked):
-        for piece in ctx.pieces(picked, PIECE):
-            with ctx.store.write() as db:
-                selections.add(db, piece)
+    if len(stored) < len(picked):
+        ctx.write_batches(picked, selections.add)
     with ctx.store.read() as db:
         reasons = selections.by_reason(db, ctx.round)
-    told = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items())
-    return told or "nothing was left to pick"
+    return ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items()) or "no sample left to pick"
 
 
 def _seed(ctx: Context) -> list[Selection]:
     with ctx.store.read() as db:
         ids = samples.ids(db, "seed")
-    words = "A labelled sample to start with."
+    words = "A labelled sample of the seed."
     return [Selection(ctx.round, id, "seed", 0.0, rank, None, words) for rank, id in enumerate(ids, start=1)]
 
 
@@ -46,23 +44,19 @@ def _batch(ctx: Context) -> list[Selection]:
         near_duplicate=how.near_duplicate,
         installed={name: plugins.strategy(name) for name, share in (how.shares.model_extra or {}).items() if share},
     )
-    return [
-        Selection(ctx.round, one.sample_id, one.reason, one.score, one.rank, one.propensity, one.words) for one in picks
-    ]
+    return [Selection(ctx.round, *astuple(pick)) for pick in picks]
 
 
 def _candidates(ctx: Context) -> list[Candidate]:
-    """The pool as the champion judged it, with what the members say and the policy that the wording is nearest to."""
+    """Return the pool with the champion's predictions, the members' disagreement and the best matching policy."""
     with ctx.store.read() as db:
-        champion = roles.champion(db) or roles.base(db)
-    pool = unselected(ctx)
+        champion = model_roles.champion(db) or model_roles.base(db)
     policies = policies_of(ctx.recipe)
     found = []
-    for piece in ctx.pieces(pool, 1000):
-        with ctx.store.read() as db:
-            judged = {one.sample_id: one for one in predictions.for_samples(db, champion.id, [s.id for s in piece])}
-        for sample in piece:
-            if (one := judged.get(sample.id)) is None:
+    for batch in pieces(unselected(ctx)):
+        known = predict.stored(ctx, champion, batch)
+        for sample in batch:
+            if (one := known.get(sample.id)) is None:
                 continue
             text = sample.prompt if sample.response is None else f"{sample.prompt}\n{sample.response}"
             found.append(

@@ -116,14 +116,14 @@ def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
     """Ask a teacher that runs in this process, in pieces of one transaction each."""
     waiting = _jobs(ctx, seat, policies)
     done = 0
-    for piece in ctx.pieces(waiting, TOGETHER):
-        ctx.between_pieces(done, len(waiting))
+    for piece in ctx.batches(waiting, TOGETHER):
+        ctx.progress(done, len(waiting))
         with ctx.store.write() as db:
             left = bookkeeping.send(ctx, db, seat, piece)
         sent = [(left[job.question.key].id, job) for job in piece if job.question.key in left]
         bookkeeping.record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
         done += len(piece)
-    ctx.between_pieces(done, len(waiting))
+    ctx.progress(done, len(waiting))
 
 
 def _finish_received(ctx: Context, seat: Seat) -> None:

@@ -16,8 +16,8 @@ from wizloop.loop.data.import_file import bad_rows
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import refuse_hidden, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
-from wizloop.loop.pages import usable
-from wizloop.loop.phases.intake import check_usable
+from wizloop.loop.phases.import_samples import check_usable
+from wizloop.loop.stored_samples import usable
 from wizloop.loop.words import LABELS, TASKS, Task
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.schema import Recipe

@@ -201,11 +201,11 @@ def trains_in(recipe: Any) -> list[Check]:
     if recipe.train.launch == "one":
         return []
     from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.guard.backend import Torch, chosen
+    from wizloop.loop.guard.backend import Torch, choose_backend
 
     guard, sharded = recipe.guard, recipe.train.sharding == "fsdp"
     try:
-        backend = chosen(guard.backend, guard.device, recipe.train.processes, sharded=sharded)
+        backend = choose_backend(guard.backend, guard.device, recipe.train.processes, sharded=sharded)
         count = backend.count() if isinstance(backend, Torch) else 1
     except BackendError as error:
         return [Check("training", False, str(error), "or change [train] in the recipe")]
@@ -284,7 +284,7 @@ def _data(recipe: Any, workspace: Path) -> Check:
 
 def imported(workspace: Path) -> str:
     """What `wizloop import` brought. Raises ImportRefused where no run can be made of it."""
-    from wizloop.loop.phases.intake import check_usable
+    from wizloop.loop.phases.import_samples import check_usable
     from wizloop.store import errors, samples
     from wizloop.store.db import Store
 

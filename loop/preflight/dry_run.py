@@ -13,7 +13,7 @@ from typing import Any
 from wizloop.loop import keys
 from wizloop.loop.controller.starting import Limits, OtherRecipe, followed
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructing
+from wizloop.loop.guard import instructions
 from wizloop.loop.preflight import data_sources, doctor, plugins_ready, teacher_costs
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.loop.preflight.doctor import Check
@@ -100,7 +100,7 @@ def _prompt(recipe: Recipe) -> Check:
     """The instruction in front of every sample, as far as it can be read without a network."""
     setting = recipe.guard.instruction
     try:
-        text = instructing.read(recipe, far=False)
+        text = instructions.read(recipe, far=False)
     except ImportRefused as error:
         return Check("prompt", False, str(error))
     if text is None:

@@ -215,7 +215,7 @@ class InBatches:
         """Let time pass, in steps in which the person can end it. Raises Interrupted."""
         until = self.clock() + seconds
         while (left := until - self.clock()) > 0:
-            self.ctx.between_pieces(self._done, self._total, why)
+            self.ctx.progress(self._done, self._total, why)
             time.sleep(min(left, LOOK_S))
 
     def _collect(self, batch: Batch, provider_id: str) -> None:

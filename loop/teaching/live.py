@@ -93,7 +93,7 @@ class Live:
 
     def _ask_all(self, threads: ThreadPoolExecutor) -> None:
         while self._flying or self._kept or (self._due and not self.stopped):
-            self.ctx.between_pieces(self._done, self._total, self._waits_for())
+            self.ctx.progress(self._done, self._total, self._waits_for())
             self._gather(self._pause())
             self._launch(threads)
 

@@ -29,7 +29,7 @@ def load(phase: str) -> Callable[[Context], str | None]:
 def write_samples(ctx: Context) -> str | None:
     prefix = f"{ctx.round} {ctx.phase}"
     for piece in range(PIECES):
-        ctx.between_pieces(piece, PIECES)
+        ctx.progress(piece, PIECES)
         time.sleep(float(_told(ctx, "slow") or 0.005))
         if piece == 3:
             _go_wrong(ctx)

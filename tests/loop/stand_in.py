@@ -129,8 +129,8 @@ class StandIn:
         found = held / WEIGHTS
         return StandInGuard(json.loads(found.read_text())["skill"] if found.is_file() else 0.0, self.at_once)
 
-    def build_tiny(self, folder: Path, texts: Sequence[str], *, progress: Any, **_: Any) -> None:
-        progress("reading", 1, 1)
+    def build_tiny(self, folder: Path, texts: Sequence[str], **settings: Any) -> None:
+        settings["progress"]("reading", 1, 1)
         (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
 
     def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep) -> TrainResult:

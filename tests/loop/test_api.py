@@ -19,7 +19,7 @@ from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard import guard_file
 from wizloop.loop.guard.rendering import InputText
-from wizloop.loop.phases import export, roles
+from wizloop.loop.phases import export, model_roles
 from wizloop.recipes import schema
 from wizloop.store import control, errors, events, models, samples
 from wizloop.store.db import Store
@@ -71,7 +71,7 @@ def test_a_guard_is_scored_on_a_test_set_and_on_a_file_for_the_tasks_that_are_la
     file.write_text('{"prompt": "rob a bank", "response": "No.", "label": "harmful"}\n', encoding="utf-8")
     found = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, ["test", str(file)])
     with ctx.store.read() as db:
-        model = roles.champion_after(db, None)
+        model = model_roles.champion_after(db, None)
     judge = benchmark_guard.judge_of_run(ctx, model)
     ((requests, judged),) = benchmark_guard.evaluate(judge, "test", found["test"], seed=1)
     assert (requests.task, requests.n, requests.parsed.k, list(requests.by_group)) == ("request", 3, 3, ["crime"])
@@ -107,15 +107,15 @@ def test_a_benchmark_that_is_neither_a_test_set_nor_a_file_is_named(ctx: Standal
 
 def test_the_base_is_not_exported(ctx: Standalone, tmp_path: Path) -> None:
     with ctx.store.read() as db:
-        model = roles.champion_after(db, None)
-    with pytest.raises(ValueError, match="base model itself"):
+        model = model_roles.champion_after(db, None)
+    with pytest.raises(ValueError, match="is the base model"):
         export.write_export(ctx, model, "safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_round_without_a_champion_is_named(ctx: Standalone) -> None:
     with ctx.store.read() as db, pytest.raises(errors.NotFound, match="round 7 has no champion"):
-        roles.champion_after(db, 7)
+        model_roles.champion_after(db, 7)
 
 
 def test_lines_are_texts_or_objects() -> None:
@@ -153,11 +153,11 @@ def test_a_workspace_is_read(after_a_night: Path) -> None:
 
 def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path: Path) -> None:
     with ctx.store.read() as db:
-        model = roles.champion_after(db, None)
+        model = model_roles.champion_after(db, None)
     folder = tmp_path / "exported"
     shutil.copytree(ctx.base(), folder)
     ours = Workspace(ctx.workspace).guard()
-    with pytest.raises(ValueError, match=r"guard\.json: not there; name a recipe"):
+    with pytest.raises(ValueError, match=r"guard\.json: not found; name a recipe"):
         load_guard(folder)
     guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
     exported = load_guard(folder)
@@ -182,5 +182,5 @@ def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path
 )
 def test_a_folder_that_says_something_else_is_refused(tmp_path: Path, said: str) -> None:
     (tmp_path / "guard.json").write_text(said, encoding="utf-8")
-    with pytest.raises(ValueError, match="cannot be used"):
+    with pytest.raises(ValueError, match=r"guard\.json: invalid"):
         load_guard(tmp_path)

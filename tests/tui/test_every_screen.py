@@ -58,8 +58,8 @@ def _measured(db: Connection, number: int) -> None:
             rows.append(evaluations.Evaluation(model, number, benchmark, task, 260, 1, json.dumps(figures)))
     evaluations.add(db, rows)
     why = (
-        "The challenger passes: macro-F1 on dev is 81.7 against 77.4, +4.2 points (95 % interval -4.4 to +13.6), which "
-        "260 dev prompts cannot tell from no difference; 0.0 % of its response answers are unparsable."
+        "The challenger passes: macro-F1 on dev is 81.7 against 77.4, +4.2 points (95 % interval -4.4 to +13.6), not "
+        "significant on 260 dev prompts; 0.0 % of its response answers are unparsable."
     )
     outcome = {"champion_after": model, "challenger": model, "passed": True, "record_json": "{}"}
     steps.end_round(db, number, gate_reason=why, now=NOW, **outcome)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch import train as torch_train
 from wizloop.backends.torch.batches import Part, dpo_batches, most_tokens
 from wizloop.loop.context import Context
-from wizloop.loop.guard.backend import Backend, Mlx, chosen
+from wizloop.loop.guard.backend import Backend, Mlx, choose_backend
 from wizloop.store.db import Store
 
 
@@ -45,7 +45,7 @@ def test_parts_of_a_step_have_as_many_passes_whatever_their_rows(tiny_base: Path
 
 def test_what_one_backend_alone_can_do_is_refused_on_the_other_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r'train\.launch is "accelerate", which is torch'):
-        chosen("mlx", "auto", 2)
+        choose_backend("mlx", "auto", 2)
     with pytest.raises(BackendError, match="the MLX backend does not write nf4"):
         Mlx().export("nf4", "base", tmp_path, tmp_path)
 

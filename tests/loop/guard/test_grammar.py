@@ -32,7 +32,7 @@ def test_answer_block_in_full() -> None:
 
 
 def test_a_word_of_another_task_is_refused() -> None:
-    with pytest.raises(ValueError, match="'harmful' is no label of task 'completion': use refusal or compliance"):
+    with pytest.raises(ValueError, match="'harmful' is not a label of task 'completion': use refusal or compliance"):
         grammar.answer_block({"request": "harmful", "completion": "harmful"})
 
 

@@ -17,9 +17,9 @@ from wizloop.backends.served.guard import ServedGuard
 from wizloop.loop.cli import app
 from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.evaluation import benchmark_guard
-from wizloop.loop.guard.asking import TraceSampling, ask_direct, ask_traces
+from wizloop.loop.guard.inference import TraceSampling, ask_direct, ask_traces
 from wizloop.loop.guard.rendering import InputText
-from wizloop.loop.phases import prepare, roles
+from wizloop.loop.phases import model_roles, prepare
 from wizloop.recipes import schema
 from wizloop.recipes.sections import Server
 from wizloop.store import control, events, steps
@@ -100,7 +100,7 @@ def begin(base: Path, model: Model, tmp_path: Path) -> Iterator[Any]:
 
 def guard_of(ctx: Standalone) -> ServedGuard:
     with ctx.store.read() as db:
-        found = ctx.guard(roles.base(db))
+        found = ctx.guard(model_roles.base(db))
     assert isinstance(found, ServedGuard)
     return found
 

@@ -23,7 +23,7 @@ from wizloop.backends.guard_types import SftExample
 from wizloop.backends.tokens import Tokens
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Torch
-from wizloop.loop.phases import training_run
+from wizloop.loop.phases import model_training
 from wizloop.store.db import Store
 
 WHOLE = 2.0**20
@@ -102,7 +102,7 @@ def test_so_much_of_the_adapters_inputs_is_dropped(school: School, share: float)
     from wizloop.backends.mlx import load as mlx_load
 
     loaded = mlx_load.load(str(school.base), None, quantise=False, fuse=False)
-    mlx_adapter.add_new_adapter(loaded.model, training_run.lora(school.context({"dropout": share}, {})))
+    mlx_adapter.add_new_adapter(loaded.model, model_training.lora(school.context({"dropout": share}, {})))
     loaded.model.train()
     mx.random.seed(3)
     dropped = loaded.model.layers[0].mlp.up_proj.dropout(mx.ones((200, 200)))
@@ -123,7 +123,7 @@ def test_dropout_changes_what_is_learned_once_an_adapter_says_something(
 def test_so_much_of_a_sample_is_blanked_out_at_each_step(
     school: School, tokens: Tokens, examples: list[SftExample], share: float
 ) -> None:
-    settings = training_run.sft_settings(school.context({"word_dropout": share}, {}), "r00-sft", len(examples))
+    settings = model_training.sft_settings(school.context({"word_dropout": share}, {}), "r00-sft", len(examples))
     rows, _ = training_rows.sft_rows(examples, tokens, settings.max_tokens, 1.0)
     blanked = []
     for step in range(8):

@@ -14,7 +14,7 @@ from tests.loop.small_night import recipe
 from wizloop.backends.guard_types import DpoPair, OnStep, SftExample, TrainResult
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Mlx
-from wizloop.loop.phases import training_run
+from wizloop.loop.phases import model_training
 from wizloop.store.db import Store
 
 SFT: Mapping[str, Any] = {
@@ -74,7 +74,7 @@ class School:
 
     def sft(self, examples: Sequence[SftExample], on_step: OnStep = nothing, **changed: Any) -> Learned:
         """Train by R-SFT."""
-        train = training_run.sft(self.context(changed, {}), "r00-sft", None, examples)
+        train = model_training.sft(self.context(changed, {}), "r00-sft", None, examples)
         return self._learned(train, on_step)
 
     def dpo(
@@ -86,9 +86,9 @@ class School:
         **changed: Any,
     ) -> Learned:
         """Train by HS-DPO, from an adapter."""
-        return self._learned(training_run.dpo(self.context(train or {}, changed), "r00", start, pairs), on_step)
+        return self._learned(model_training.dpo(self.context(train or {}, changed), "r00", start, pairs), on_step)
 
-    def _learned(self, train: training_run.Train, on_step: OnStep) -> Learned:
+    def _learned(self, train: model_training.Train, on_step: OnStep) -> Learned:
         folder = self.store.folder / f"t{len(list(self.store.folder.glob('t*')))}"
         folder.mkdir()
         return Learned(train(folder, self.store.folder / "checkpoint", on_step), folder)

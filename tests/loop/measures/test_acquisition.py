@@ -77,7 +77,7 @@ def test_a_mix_that_makes_no_sense_is_refused(budget: int, shares: dict[str, flo
 
 
 def test_a_sample_given_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="sample 3 is twice"):
+    with pytest.raises(ValueError, match="sample 3 occurs twice"):
         chosen([candidate(3), candidate(3)], 1, random=1)
 
 
@@ -94,7 +94,9 @@ def test_uncertain_compliance_takes_the_least_confident_of_what_is_let_through()
     assert [pick.rank for pick in picks] == [1, 2]
     assert picks[0].reason == "uncertain_compliance"
     assert picks[0].propensity is None
-    assert picks[0].words == "Let through at 0.54 with confidence 0.11, lower than 75 % of what it lets through."
+    assert picks[0].words == (
+        "Allowed at P(harmful) 0.54 with confidence 0.11, lower than 75 % of what the guard allows."
+    )
 
 
 def test_disagreement_takes_the_most_disputed_and_never_the_undisputed() -> None:
@@ -106,7 +108,7 @@ def test_disagreement_takes_the_most_disputed_and_never_the_undisputed() -> None
     ]
     picks = chosen(pool, 4, disagreement=1)
     assert [(pick.sample_id, pick.score) for pick in picks] == [(2, 1.6), (1, 0.4)]
-    assert picks[0].words == "The members disagree by 1.60, more than on 66 % of the pool; the guard is at 0.30."
+    assert picks[0].words == ("The members disagree by 1.60, more than on 66 % of the pool; guard: P(harmful) 0.30.")
 
 
 def test_low_confidence_ignores_the_cell_and_the_unjudged() -> None:
@@ -117,7 +119,7 @@ def test_low_confidence_ignores_the_cell_and_the_unjudged() -> None:
     ]
     picks = chosen(pool, 3, low_confidence=1)
     assert [pick.sample_id for pick in picks] == [2, 1]
-    assert picks[0].words == "Judged at an unreadable answer with confidence 0.20, lower than 50 % of the pool."
+    assert picks[0].words == ("Confidence 0.20, lower than 50 % of the pool, at an unreadable answer.")
 
 
 def test_ties_go_to_the_smaller_id_whatever_the_order() -> None:
@@ -153,7 +155,7 @@ def test_the_random_share_is_uniform_and_carries_its_propensity() -> None:
         drawn = [pick for pick in picks if pick.reason == "random"]
         assert [pick.propensity for pick in drawn] == [0.25] * 10
         seen.update(pick.sample_id for pick in drawn)
-    assert drawn[0].words.startswith("Drawn by chance from the 40 samples left")
+    assert drawn[0].words.startswith("Drawn at random from the 40 remaining samples")
     # Sixty draws at a chance of one quarter each: 15, give or take 3.4.
     assert set(seen) == set(range(10, 50))
     assert min(seen.values()) >= 3
@@ -172,18 +174,15 @@ def test_diversity_prefers_what_is_unlike_the_picks() -> None:
     picks = chosen(pool, 2, low_confidence=0.5, diversity=0.5)
     assert [(pick.sample_id, pick.reason) for pick in picks] == [(1, "low_confidence"), (3, "diversity")]
     assert picks[1].score == 1
-    assert picks[1].words == "Unlike what else was picked: at most 0 % of its wording is shared."
+    assert picks[1].words == "Unlike the other picks: at most 0 % of the wording is shared."
 
 
-@pytest.mark.parametrize(("spread", "rare"), [(True, 4), (False, 0)])
-def test_diversity_spreads_over_policies(spread: bool, rare: int) -> None:
+def test_diversity_spreads_over_policies() -> None:
     pool = [candidate(number, policy="fraud" if number >= 396 else "violence") for number in range(400)]
     rng = np.random.default_rng(0)
-    picks = choose(pool, budget=8, shares={"diversity": 1}, rng=rng, policy_spread=spread)
+    picks = choose(pool, budget=8, shares={"diversity": 1}, rng=rng)
     policies = Counter("fraud" if pick.sample_id >= 396 else "violence" for pick in picks)
-    assert policies["fraud"] >= rare
-    assert len(picks) == 8
-    assert spread == (policies["fraud"] == 4)
+    assert policies == {"fraud": 4, "violence": 4}
 
 
 def test_the_same_seed_gives_the_same_picks_whatever_the_order_of_the_pool() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, judge, traces_agree, value_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, traces_agree, value_of
 
 
 def row(label: str, direct: float, traces: float | None = None, **more: float) -> DevRow:
@@ -16,9 +16,9 @@ GOOD_DIRECT = [row("harmful", 0.4), row("harmful", 0.35), row("unharmful", 0.2),
 def test_the_threshold_is_learned_and_used() -> None:
     known = calibrate(GOOD_DIRECT, lowest_groups=[], window=8, keep_top_percent=90)
     assert known.threshold("request", "direct") == pytest.approx(0.275)
-    judged = judge({"p_direct_request": 0.3}, known, ("request",), "request")
+    judged = known.apply({"p_direct_request": 0.3}, ("request",), "request")
     assert judged.verdict == {"request": "harmful"}
-    assert judge({"p_direct_request": 0.25}, known, ("request",), "request").verdict == {"request": "unharmful"}
+    assert known.apply({"p_direct_request": 0.25}, ("request",), "request").verdict == {"request": "unharmful"}
 
 
 def test_a_guard_that_is_too_sure_is_believed_as_far_as_dev_bears_it_out() -> None:
@@ -26,10 +26,10 @@ def test_a_guard_that_is_too_sure_is_believed_as_far_as_dev_bears_it_out() -> No
     rows = [row("harmful", 0.99)] * 75 + [row("unharmful", 0.99)] * 25
     rows += [row("unharmful", 0.01)] * 75 + [row("harmful", 0.01)] * 25
     known = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90)
-    sure = judge({"p_direct_request": 0.99}, known, ("request",), "request")
+    sure = known.apply({"p_direct_request": 0.99}, ("request",), "request")
     assert sure.verdict == {"request": "harmful"}
     assert sure.probability["request"] == pytest.approx(0.75, abs=0.01)
-    other = judge({"p_direct_request": 0.01}, known, ("request",), "request").probability["request"]
+    other = known.apply({"p_direct_request": 0.01}, ("request",), "request").probability["request"]
     assert other == pytest.approx(0.25, abs=0.01)
 
 
@@ -93,14 +93,14 @@ def test_the_margin_is_the_distance_from_the_threshold(p: float, value: float) -
 
 
 def test_a_guard_never_measured_uses_the_direct_answer_and_one_half() -> None:
-    judged = judge({"p_direct_request": 0.3}, Calibration(), ("request",), "request")
+    judged = Calibration().apply({"p_direct_request": 0.3}, ("request",), "request")
     assert (judged.verdict, judged.cell) == ({"request": "unharmful"}, "uncertain_pass")
     assert judged.confidence == pytest.approx(0.4)
 
 
 def test_an_unread_sample_is_unparsed_and_as_unsure_as_can_be() -> None:
     known = Calibration(source={"request": "traces"}, measure="votes")
-    judged = judge({"p_direct_request": 0.9, "p_traces_request": None}, known, ("request",), "request")
+    judged = known.apply({"p_direct_request": 0.9, "p_traces_request": None}, ("request",), "request")
     assert (judged.verdict, judged.confidence, judged.cell) == ({"request": None}, 0.0, None)
     assert known.needs_traces
 
@@ -122,7 +122,7 @@ def test_a_calibration_survives_the_store() -> None:
 
 
 def test_an_unknown_measure_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no measure"):
+    with pytest.raises(ValueError, match="unknown measure"):
         value_of("luck", {}, "request", Calibration())
 
 

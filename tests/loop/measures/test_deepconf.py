@@ -1,7 +1,7 @@
 """The numeric checks of DeepConf (arXiv:2508.15260); a few against hand-worked cases of our own."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -20,42 +20,8 @@ def cut_at(trace: Sequence[float], window: int, threshold: float) -> int | None:
     return next((i for i, confidence in enumerate(trace, start=1) if online.push(confidence)), None)
 
 
-def test_twenty_equal_candidates() -> None:
-    assert deepconf.token_confidence([math.log(0.05)] * 20) == pytest.approx(2.995732, abs=1e-6)
-    assert deepconf.entropy([0.05] * 20) == pytest.approx(2.995732, abs=1e-6)
-
-
-def test_a_sure_token_has_more_confidence_and_less_entropy() -> None:
-    probs = [0.99] + [0.01 / 19] * 19
-    assert deepconf.token_confidence(np.log(probs)) == pytest.approx(7.172631, abs=1e-6)
-    assert deepconf.entropy([*probs, 0.0]) == pytest.approx(0.085446, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("logprobs", "expected"), [([-0.1, -3, -4, -5, -6], 3.62), ([-1.2, -1.5, -1.6, -1.9, -2.3], 1.70)]
-)
-def test_token_confidence(logprobs: list[float], expected: float) -> None:
-    assert deepconf.token_confidence(logprobs) == pytest.approx(expected)
-
-
-def test_token_confidences_keeps_one_a_position() -> None:
-    rows = np.array([[-0.1, -3, -4, -5, -6], [-1.2, -1.5, -1.6, -1.9, -2.3]])
-    assert deepconf.token_confidences(rows) == pytest.approx([3.62, 1.70])
-
-
-@pytest.mark.parametrize("logprobs", [[], [-1.0, -math.inf], [math.nan]])
-def test_masked_or_missing_candidates_are_refused(logprobs: list[float]) -> None:
-    with pytest.raises(ValueError, match="raw logits"):
-        deepconf.token_confidence(logprobs)
-
-
 def test_groups_of_a_short_window() -> None:
     assert deepconf.groups(TRACE, 3) == pytest.approx([5, 4, 2.667, 2, 4, 6, 7, 7.333], abs=1e-3)
-    assert deepconf.lowest_group(TRACE, 3) == 2.0
-    assert deepconf.bottom_groups(TRACE, 3) == 2.0
-    assert deepconf.bottom_groups(TRACE, 3, fraction=0.5) == pytest.approx(3.1667, abs=1e-4)
-    assert deepconf.mean(TRACE) == 5.0
-    assert deepconf.tail(TRACE, 4) == 7.25
 
 
 def test_all_measures_at_once() -> None:
@@ -64,7 +30,7 @@ def test_all_measures_at_once() -> None:
 
 def test_a_window_longer_than_the_trace_is_the_mean() -> None:
     assert deepconf.groups(TRACE, 2048).tolist() == [5.0]
-    assert deepconf.tail(TRACE, 2048) == 5.0
+    assert deepconf.measures(TRACE, window=2048, tail=2048) == deepconf.Measures(5.0, 5.0, 5.0, 5.0)
 
 
 def test_an_empty_trace_is_zero() -> None:
@@ -75,18 +41,13 @@ def test_an_empty_trace_is_zero() -> None:
 def test_bottom_tenth_of_27_groups_is_two() -> None:
     confidences = list(range(1, 31))
     assert len(deepconf.groups(confidences, 4)) == 27
-    assert deepconf.bottom_groups(confidences, 4) == 3.0
+    assert deepconf.measures(confidences, window=4, tail=4).bottom == 3.0
 
 
-def test_bottom_share_is_not_lost_to_rounding() -> None:
-    # 100 groups, 0.29 of them: 28.999999999999996 in floats, 29 in truth; the mean of 1..29 is 15.
-    assert deepconf.bottom_groups(list(range(1, 101)), 1, fraction=0.29) == 15.0
-
-
-@pytest.mark.parametrize("call", [lambda: deepconf.groups(TRACE, 0), lambda: deepconf.tail(TRACE, 0)])
-def test_a_window_of_nothing_is_refused(call: Callable[[], object]) -> None:
+@pytest.mark.parametrize(("window", "tail"), [(0, 4), (4, 0)])
+def test_a_window_of_nothing_is_refused(window: int, tail: int) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
-        call()
+        deepconf.measures(TRACE, window=window, tail=tail)
 
 
 @pytest.mark.parametrize(("mean_tokens", "window"), [(0, 4), (10, 5), (40, 20), (64, 32), (256, 128), (2000, 128)])
@@ -122,22 +83,20 @@ def test_bad_weights_are_refused(weights: list[float]) -> None:
         deepconf.weighted_votes(["harmful", "harmful"], weights)
 
 
-@pytest.mark.parametrize(("percent", "cut", "kept"), [(10, 16.2, 1), (40, 13.8, 2), (90, 9.8, 4)])
-def test_top_filter(percent: float, cut: float, kept: int) -> None:
-    found, mask = deepconf.top_filter([17, 15, 13, 11, 9], percent)
-    assert found == pytest.approx(cut)
-    assert mask.tolist() == [True] * kept + [False] * (5 - kept)
+@pytest.mark.parametrize(("percent", "threshold"), [(10, 16.2), (40, 13.8), (90, 9.8)])
+def test_stop_threshold_is_a_linear_percentile(percent: float, threshold: float) -> None:
+    assert deepconf.stop_threshold([17, 15, 13, 11, 9], percent) == pytest.approx(threshold)
 
 
 @pytest.mark.parametrize("percent", [-1, 101])
-def test_top_filter_refuses_what_is_no_percentage(percent: float) -> None:
+def test_stop_threshold_refuses_what_is_no_percentage(percent: float) -> None:
     with pytest.raises(ValueError, match="0 to 100"):
-        deepconf.top_filter([1.0], percent)
+        deepconf.stop_threshold([1.0], percent)
 
 
-def test_top_filter_refuses_no_weights() -> None:
-    with pytest.raises(ValueError, match="no weights"):
-        deepconf.top_filter([], 10)
+def test_stop_threshold_refuses_no_traces() -> None:
+    with pytest.raises(ValueError, match="no warm-up traces"):
+        deepconf.stop_threshold([], 10)
 
 
 @pytest.mark.parametrize(("percent", "threshold", "kept"), [(10, 12.95, 2), (90, 10.0, 14)])
@@ -163,11 +122,10 @@ def test_online_cut_waits_for_a_full_window(threshold: float, token: int | None)
     assert cut_at(TRACE, 4, threshold) == token
 
 
-def test_a_group_at_the_threshold_is_neither_cut_nor_filtered() -> None:
-    assert deepconf.lowest_group(TRACE, 4) == 2.75
+def test_a_group_at_the_threshold_is_not_cut() -> None:
+    assert deepconf.groups(TRACE, 4).min() == 2.75
     assert cut_at(TRACE, 4, 2.75) is None
     assert cut_at(TRACE, 4, np.nextafter(2.75, 3)) == 6
-    assert deepconf.top_filter([2.75, 2.75, 2.75], 10)[1].tolist() == [True, True, True]
 
 
 @settings(deadline=None)
@@ -185,16 +143,16 @@ def test_online_and_offline_agree_to_the_last_bit(trace: list[float], window: in
 @pytest.mark.parametrize("window", [3, 32, 100, 128])
 def test_the_lowest_group_of_a_long_trace_is_not_cut_at_itself(window: int) -> None:
     trace = np.random.default_rng(7).uniform(0, 20, 300).tolist()
-    lowest = deepconf.lowest_group(trace, window)
+    lowest = deepconf.measures(trace, window=window, tail=window).lowest
     assert cut_at(trace, window, lowest) is None
     assert cut_at(trace, window, np.nextafter(lowest, 20)) is not None
 
 
-@pytest.mark.parametrize(("share", "early_stop", "taken"), [(1.0, True, 3), (0.5, True, 10), (1.0, False, 10)])
-def test_the_number_of_traces_stays_within_its_bounds(share: float, early_stop: bool, taken: int) -> None:
+@pytest.mark.parametrize(("share", "taken"), [(1.0, 3), (0.5, 10)])
+def test_the_number_of_traces_stays_within_its_bounds(share: float, taken: int) -> None:
     votes = deepconf.Votes({"harmful": share, "unharmful": 1 - share}, "harmful", share)
     n = 0
-    while deepconf.keep_sampling(votes, n, least=3, most=10, consensus=0.95, early_stop=early_stop):
+    while deepconf.keep_sampling(votes, n, least=3, most=10, consensus=0.95):
         n += 1
     assert n == taken
 

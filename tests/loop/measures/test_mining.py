@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from wizloop.loop.measures.mining import Generation, MinedPair, hardness, merge, mine, weigh, weights
+from wizloop.loop.measures.mining import Generation, MinedPair, mine, weigh, weights
 from wizloop.loop.words import Verdict
 
 H, U = "harmful", "unharmful"
@@ -20,34 +20,27 @@ def generation(
     return Generation(text, {"request": request, "completion": completion, "response": response})
 
 
-def prompt_pair(labels: Sequence[str | None], sample_id: int | str = 1) -> MinedPair | None:
+def prompt_pair(labels: Sequence[str | None], sample_id: int = 1) -> MinedPair | None:
     generations = [generation(f"trace {i}", label) for i, label in enumerate(labels)]
     return mine(sample_id, {"request": H}, has_response=False, generations=generations)
 
 
-def pair(sample_id: str, n_right: int, n_wrong: int) -> MinedPair:
-    return MinedPair(sample_id, "request", "chosen", "rejected", n_right, n_wrong, all_right=True)
-
-
 @pytest.mark.parametrize(
-    ("labels", "hard", "d"),
+    ("labels", "d"),
     [
-        ([H, H, H, U], True, -2),
-        ([H, H, U, U], True, 0),
-        ([H, U, U, U], True, 2),
-        ([H, H, H, H], False, -4),
-        ([U, U, U, U], False, 4),
-        ([H, U, None, None], True, 0),
-        ([None, None, None, None], False, 0),
-        ([], False, 0),
+        ([H, H, H, U], -2),
+        ([H, H, U, U], 0),
+        ([H, U, U, U], 2),
+        ([H, H, H, H], None),
+        ([U, U, U, U], None),
+        ([H, U, None, None], 0),
+        ([None, None, None, None], None),
+        ([], None),
     ],
 )
-def test_hard_is_right_and_wrong_among_the_parsed(labels: list[str | None], hard: bool, d: int) -> None:
-    n_right, n_wrong, found = hardness(H, labels)
-    assert (n_wrong - n_right, found) == (d, hard)
+def test_hard_is_right_and_wrong_among_the_parsed(labels: list[str | None], d: int | None) -> None:
     mined = prompt_pair(labels)
-    assert (mined is not None) == hard
-    assert mined is None or mined.d == d
+    assert (None if mined is None else mined.n_wrong - mined.n_right) == d
 
 
 @pytest.mark.parametrize(
@@ -116,7 +109,7 @@ def test_a_task_without_a_known_label_is_not_tried() -> None:
     generations = [generation("a", H, "refusal", U), generation("b", U, "compliance", H)]
     mined = mine(1, {"response": H}, has_response=True, generations=generations)
     assert mined is not None
-    assert (mined.task, mined.chosen, mined.all_right) == ("response", "b", True)
+    assert (mined.task, mined.chosen) == ("response", "b")
 
 
 def test_none_in_a_parsed_trace_is_a_wrong_answer_not_a_missing_one() -> None:
@@ -150,19 +143,7 @@ def test_a_trace_right_on_every_task_comes_before_a_longer_one() -> None:
     )
     mined = mine(1, truth, has_response=True, generations=[half, right, wrong])
     assert mined is not None
-    assert (mined.chosen, mined.all_right) == ("right", True)
+    assert mined.chosen == "right"
     mined = mine(1, truth, has_response=True, generations=[half, wrong])
     assert mined is not None
-    assert (mined.chosen, mined.all_right) == ("half right", False)
-
-
-def test_merge_keeps_the_first_set_and_its_weight() -> None:
-    second = weigh([pair("shared", 3, 1), pair("second only", 1, 3)])
-    third = weigh([pair("third only", 3, 1), pair("shared", 1, 3)])
-    merged = merge([second, third])
-    assert [(found.sample_id, found.n_right) for found in merged] == [
-        ("shared", 3),
-        ("second only", 1),
-        ("third only", 3),
-    ]
-    assert [found.weight for found in merged] == pytest.approx([0.8, 1.2, 0.8])
+    assert mined.chosen == "half right"

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from wizloop.loop.measures.metrics import best_threshold
-from wizloop.loop.measures.platt import AS_IT_IS, fit, scaled, threshold
+from wizloop.loop.measures.platt import UNSCALED, fit, scaled, threshold
 
 
 def test_it_finds_the_scale_that_the_labels_were_drawn_by() -> None:
@@ -35,8 +35,8 @@ def test_a_dev_that_is_told_apart_wholly_gives_no_certainty() -> None:
     ids=["nothing", "one class", "one row", "the wrong way round"],
 )
 def test_what_cannot_be_learned_changes_nothing(labels: list[int], ps: list[float]) -> None:
-    assert fit(labels, ps) == AS_IT_IS
-    assert scaled(0.123, AS_IT_IS) == 0.123
+    assert fit(labels, ps) == UNSCALED
+    assert scaled(0.123, UNSCALED) == 0.123
 
 
 @pytest.mark.parametrize("scale", [(0.2, -3.0), (1.0, 2.0), (90.0, 0.0)])

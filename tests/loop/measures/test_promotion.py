@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from wizloop.loop.measures.promotion import Answered, Decision, decide
+from wizloop.loop.measures.promotion import Decision, DevVerdicts, decide
 from wizloop.loop.words import Task
 
 
-def requests(tp: int, fp: int, fn: int, tn: int, unparsed: int = 0, *, repeat: int = 1) -> Answered:
+def requests(tp: int, fp: int, fn: int, tn: int, unparsed: int = 0, *, repeat: int = 1) -> DevVerdicts:
     """Verdicts on requests: harmful rows first, the wrong ones of each label last; `unparsed` benign rows have none."""
     labels = ["harmful"] * (tp + fn) + ["unharmful"] * (fp + tn)
     verdicts: list[str | None] = []
@@ -16,11 +16,11 @@ def requests(tp: int, fp: int, fn: int, tn: int, unparsed: int = 0, *, repeat: i
     verdicts += ["harmful"] * fp
     verdicts[len(verdicts) - unparsed :] = [None] * unparsed
     size = len(labels) * repeat
-    return Answered(range(size), labels * repeat, verdicts * repeat, [f"prompt {row}" for row in range(size)])
+    return DevVerdicts(range(size), labels * repeat, verdicts * repeat, [f"prompt {row}" for row in range(size)])
 
 
-def decided(champion: Answered | None, challenger: Answered, **bounds: float) -> Decision:
-    before: dict[Task, Answered] | None = None if champion is None else {"request": champion}
+def decided(champion: DevVerdicts | None, challenger: DevVerdicts, **bounds: float) -> Decision:
+    before: dict[Task, DevVerdicts] | None = None if champion is None else {"request": champion}
     limits = {"margin": 0.005, "max_unparsable": 0.02, "max_over_refusal_rise": 0.02} | bounds
     return decide(before, {"request": challenger}, rng=np.random.default_rng(0), **limits)  # type: ignore[arg-type]
 
@@ -52,7 +52,7 @@ def test_a_worse_challenger_stays_out_and_the_reason_has_the_numbers() -> None:
 def test_a_difference_that_dev_cannot_resolve_is_said_to_be_so() -> None:
     got = decided(requests(18, 2, 2, 18), requests(19, 2, 1, 18))
     assert got.passed
-    assert "which 40 dev prompts cannot tell from no difference" in got.reason
+    assert "not significant on 40 dev prompts" in got.reason
 
 
 @pytest.mark.parametrize(("margin", "passed"), [(0.02, False), (0.03, True)])
@@ -100,9 +100,9 @@ def test_a_dev_set_with_one_label_cannot_make_a_champion() -> None:
 
 
 def test_macro_f1_is_the_mean_over_the_tasks() -> None:
-    completions = Answered([7, 8], ["refusal", "compliance"], ["refusal", "compliance"], ["prompt 1", "prompt 2"])
+    completions = DevVerdicts([7, 8], ["refusal", "compliance"], ["refusal", "compliance"], ["prompt 1", "prompt 2"])
     rng = np.random.default_rng(0)
-    both: dict[Task, Answered] = {"request": requests(8, 2, 2, 8), "completion": completions}
+    both: dict[Task, DevVerdicts] = {"request": requests(8, 2, 2, 8), "completion": completions}
     got = decide(both, both, margin=0, max_unparsable=0, max_over_refusal_rise=0, rng=rng)
     assert got.passed
     assert got.differences["macro_f1"].challenger == pytest.approx((0.8 + 1) / 2)
@@ -112,9 +112,9 @@ def test_macro_f1_is_the_mean_over_the_tasks() -> None:
 
 
 def test_without_a_benign_request_over_refusal_is_said_to_be_unmeasured() -> None:
-    completions = Answered([7, 8], ["refusal", "compliance"], ["refusal", "compliance"], ["prompt 1", "prompt 2"])
+    completions = DevVerdicts([7, 8], ["refusal", "compliance"], ["refusal", "compliance"], ["prompt 1", "prompt 2"])
     rng = np.random.default_rng(0)
-    only: dict[Task, Answered] = {"completion": completions}
+    only: dict[Task, DevVerdicts] = {"completion": completions}
     got = decide(only, only, margin=0, max_unparsable=0, max_over_refusal_rise=0, rng=rng)
     assert got.passed
     assert "over-refusal was not measured" in got.reason

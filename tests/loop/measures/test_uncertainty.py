@@ -39,11 +39,8 @@ def test_top_share_refuses_what_is_no_share(share: float) -> None:
         uncertainty.top_share([1.0], ["a"], share)
 
 
-@pytest.mark.parametrize(
-    ("p", "entropy", "margin"), [(0.5, 0.693147, 0), (0.9, 0.325083, 0.8), (0.1, 0.325083, 0.8), (0, 0, 1), (1, 0, 1)]
-)
-def test_entropy_and_margin(p: float, entropy: float, margin: float) -> None:
-    assert uncertainty.binary_entropy(p) == pytest.approx(entropy, abs=1e-6)
+@pytest.mark.parametrize(("p", "margin"), [(0.5, 0), (0.9, 0.8), (0.1, 0.8), (0, 1), (1, 1)])
+def test_margin(p: float, margin: float) -> None:
     assert uncertainty.margin(p) == pytest.approx(margin)
 
 
@@ -51,8 +48,6 @@ def test_entropy_and_margin(p: float, entropy: float, margin: float) -> None:
 def test_what_is_no_probability_is_refused(p: float) -> None:
     with pytest.raises(ValueError, match="not a probability"):
         uncertainty.margin(p)
-    with pytest.raises(ValueError, match="not a probability"):
-        uncertainty.binary_entropy(p)
 
 
 @pytest.mark.parametrize(
@@ -68,16 +63,6 @@ def test_what_is_no_probability_is_refused(p: float) -> None:
 )
 def test_four_cells(confidence: float, passes: bool, expected: str) -> None:
     assert uncertainty.cell(confidence, passes, 0.5) == expected
-
-
-@pytest.mark.parametrize(("value", "rank"), [(0, 0.0), (1, 0.25), (2, 0.75), (2.5, 0.75), (3, 1.0), (9, 1.0)])
-def test_ecdf_rank(value: float, rank: float) -> None:
-    assert uncertainty.ecdf_rank(value, [1, 2, 2, 3]) == rank
-
-
-def test_ecdf_rank_refuses_an_empty_reference() -> None:
-    with pytest.raises(ValueError, match="measure them on dev"):
-        uncertainty.ecdf_rank(1.0, [])
 
 
 @pytest.mark.parametrize(

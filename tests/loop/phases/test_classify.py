@@ -218,7 +218,7 @@ def test_verdict_probability_and_cell_follow_from_what_dev_taught(begun: Night, 
     known = calibration(night)
     for one in said(night):
         p = one.signals[f"p_{source}_request"]
-        believed = None if p is None else known.believed("request", source, p)  # type: ignore[arg-type]
+        believed = None if p is None else known.scaled("request", source, p)  # type: ignore[arg-type]
         expected = None if p is None else "harmful" if p >= 0.4 else "unharmful"
         assert one.verdict["request"] == expected
         assert one.probability.get("request") == believed

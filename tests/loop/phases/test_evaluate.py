@@ -11,7 +11,7 @@ from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, value_of
-from wizloop.loop.phases.scores import labels_of
+from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import LABELS, LETS_THROUGH
 from wizloop.store import control, evaluations, events, models, predictions, samples, steps
 from wizloop.store.predictions import Prediction
@@ -160,7 +160,7 @@ def test_the_figures_are_those_of_the_verdicts_against_the_labels(measured: Nigh
 
 def test_a_round_without_a_challenger_measures_nothing(trained: Night, tmp_path: Path) -> None:
     night = Branch(trained, tmp_path / "a")
-    assert night.phase(1, "evaluate") == "there is no challenger to measure"
+    assert night.phase(1, "evaluate") == "no challenger to evaluate"
     with night.store.read() as db:
         assert evaluations.of_round(db, 1) == []
 

@@ -81,7 +81,7 @@ def test_an_export_has_a_card_and_whole_files(night: Night) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "| `dev` | request | 40 |" in text
     assert "teacher `policy`: 30 ok" in text
-    assert "it agrees in" in text
+    assert "It agrees on" in text
     assert "There is no champion yet and the challenger passes" in text
 
 
@@ -183,7 +183,7 @@ def test_after_a_failed_gate_nothing_is_read_again(own: Night, monkeypatch: pyte
         picked = {one.sample_id for one in selections.of_round(db, 1)}
         traced -= sum(one.n_traces > 0 for one in before if one.sample_id in picked)
         assert predictions.of_model(db, first.id, "pool") == before
-    assert told == f"{left} pool samples read by r00, {traced} of them with traces"
+    assert told == f"r00 classified {left} pool samples, {traced} with traces"
 
 
 def test_what_is_approved_and_cannot_be_learned_from_is_told_with_its_reason(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_what_is_approved_and_cannot_be_learned_from_is_told_with_its_reason(tmp
         round = steps.get_round(db, 0)
     assert round is not None
     assert round.gate_reason == (
-        "There is no challenger: none of 30 approved traces can be learned from (30: its trace is longer than "
+        "There is no challenger: none of 30 approved traces can be trained on (30: its trace is longer than "
         "guard.max_trace_tokens, and its verdict would be cut). There is no champion yet."
     )
 
@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_finite_gives_the_round_up(tmp_path: Path) -> None:
         "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. There is no champion yet."
     )
     assert run.champion_id is None
-    assert broken.phase(1, "classify") == "90 pool samples read by base, 22 of them with traces"
+    assert broken.phase(1, "classify") == "base classified 90 pool samples, 22 with traces"
 
 
 def test_without_hs_dpo_the_rsft_model_is_the_challenger(tmp_path: Path) -> None:
@@ -249,5 +249,5 @@ def test_what_waits_for_a_person_is_not_trained_on(tmp_path: Path) -> None:
     assert night.backend.trained == []
     assert round is not None
     assert round.gate_reason == (
-        "There is no challenger: no approved trace to learn from, 30 wait for a person. There is no champion yet."
+        "There is no challenger: no approved trace to train on, 30 wait for review. There is no champion yet."
     )

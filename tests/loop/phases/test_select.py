@@ -105,7 +105,7 @@ def test_uncertain_compliance_is_what_the_champion_lets_through_with_the_least_c
     assert len(cell) > 7
     assert [one.sample_id for one in of_reason] == least[:7]
     assert [one.score for one in of_reason] == [-(said[id].confidence or 0.0) for id in least[:7]]
-    assert of_reason[0].words.startswith("Let through at 0.")
+    assert of_reason[0].words.startswith("Allowed at P(harmful) 0.")
 
 
 def test_disagreement_is_where_the_members_differ_most(picked: Night) -> None:

@@ -9,7 +9,7 @@ from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.backends.guard_types import LoraShape
 from wizloop.loop.guard import grammar
-from wizloop.loop.phases.examples import LEAKED, kept_by_member
+from wizloop.loop.phases.training_examples import LEAKED, kept_by_member
 from wizloop.loop.words import TASKS
 from wizloop.store import events, reviews, samples, selections, steps, training
 from wizloop.store.events import Event
@@ -208,7 +208,7 @@ def test_what_stands_in_dev_is_not_trained_on_and_is_told(taught: Night, tmp_pat
     assert record is not None
     assert record.record["train"]["left_out_leaking"] == 2
     assert dropped == {"sft": {LEAKED: 2}}
-    assert f"Approved traces that are not learned from: 2: {LEAKED}." in [one.message for one in said(night)]
+    assert f"Approved traces left out of training: 2: {LEAKED}." in [one.message for one in said(night)]
 
 
 def test_an_example_that_was_too_long_is_on_record(taught: Night, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_an_example_that_was_too_long_is_on_record(taught: Night, tmp_path: Path
     night.phase(0, "train")
     with night.store.read() as db:
         dropped = training.dropped_counts(db, 0)
-    assert dropped["sft-sft"] == {"prompt and trace are too long together": 1}
+    assert dropped["sft-sft"] == {"prompt and trace together are too long": 1}
     assert json.loads(model(night, "r00-sft").meta_json)["dropped"] == [long, long]
 
 

@@ -53,7 +53,7 @@ def test_a_base_that_nobody_shares_is_missing(tmp_path: Path, monkeypatch: pytes
 def test_several_processes_are_torchs(tmp_path: Path) -> None:
     found = told(tmp_path, 'backend = "mlx"', 'launch = "accelerate"\nprocesses = 2')
     assert not found["ok"]
-    assert "which is torch's" in of_training(found)[0][1]
+    assert "needs torch" in of_training(found)[0][1]
 
 
 def test_one_process_needs_no_word(tmp_path: Path) -> None:

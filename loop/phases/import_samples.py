@@ -1,13 +1,13 @@
-"""Phase import: samples into the store, from the demo or from files, and out of use again where they leak.
+"""Phase import: add the samples of the demo or of files to the store, and exclude leaks.
 
-Reading a file is `import_file`'s; what is kept is the store's. Adding the same rows again changes nothing.
+`import_file` reads files. Adding the same rows again changes nothing.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
@@ -19,18 +19,21 @@ from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data, Split
 from wizloop.store import leaks as leak_rows
 from wizloop.store import samples, steps
+from wizloop.store.db import Connection
 
-PIECE = 250
-"""Rows in a transaction: a night's writers hold each other up for some milliseconds at most."""
+T = TypeVar("T")
+
+BATCH = 250
+"""Rows per transaction: the night's writers block each other for a few milliseconds at most."""
 _MEASURING_FIRST: tuple[Split, ...] = ("test", "dev", "seed", "pool")
 
 
 def run(ctx: Context) -> str:
-    """Bring every sample of the recipe in, take out what leaks, and check that a run can be made of what is left.
+    """Import the recipe's samples, exclude leaks, and check that the rest suffices for a run.
 
-    Raises ImportRefused, which names the file, split or key and says what to do, and BackendError.
+    Raises ImportRefused, which names the file, split or key and what to do, and BackendError.
     """
-    # The export would find out after the training; here nothing has come in, and the recipe may still be mended.
+    # The export would fail after training; before the import the recipe can still be changed.
     if why := export_fault(ctx.backend, ctx.recipe.export.formats):
         raise ImportRefused(f"export.formats: {why}")
     taken = _SOURCES[ctx.recipe.source](ctx)
@@ -42,12 +45,12 @@ def run(ctx: Context) -> str:
     record = {"samples": counts, "leaks_excluded": kept_out, "files": taken}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, record)
-    told = ", ".join(f"{split} {n:,}" for split, n in counts.items())
-    return f"{told}; {kept_out} left out because dev or test holds them" if kept_out else told
+    note = ", ".join(f"{split} {n:,}" for split, n in counts.items())
+    return f"{note}; {kept_out} excluded: their text is in dev or test" if kept_out else note
 
 
 def import_file(ctx: Context, data: Data) -> ImportReport:
-    """Import one file as a recipe's [[data]] names it, a piece at a time. Raises ImportRefused."""
+    """Import one file of a recipe's [[data]], batch by batch. Raises ImportRefused."""
     return _write(ctx, data, _checked(ctx, data))
 
 
@@ -61,32 +64,44 @@ def _checked(ctx: Context, data: Data) -> Checked:
 
 
 def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
-    taken, done = checked.report, 0
+    taken = checked.report
     with checked.spool:
-        for rows in checked.batches():
-            for piece in ctx.pieces(rows, PIECE):
-                with ctx.store.write() as db:
-                    taken.count(add(db, [piece], ctx.now()))
-                done += len(piece)
-                ctx.between_pieces(done, checked.count)
+        _add(ctx, taken, checked.batches(), checked.count, lambda db, batch: add(db, [batch], ctx.now()))
     if taken.refused:
         first, name = taken.refused[0], Path(data.path).name
         ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
     return taken
 
 
-def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
-    """Raise ImportRefused where no run can be made: an empty split, a dev without a label, one class in seed or dev.
+def _add(
+    ctx: Context,
+    taken: ImportReport,
+    chunks: Iterable[Sequence[T]],
+    total: int,
+    add_rows: Callable[[Connection, Sequence[T]], samples.Added],
+) -> None:
+    """Add rows in transactions of BATCH, count them in `taken`, and report progress."""
+    done = 0
+    for chunk in chunks:
+        for batch in ctx.batches(chunk, BATCH):
+            with ctx.store.write() as db:
+                taken.count(add_rows(db, batch))
+            done += len(batch)
+            ctx.progress(done, total)
 
-    A seed needs no label: a teacher gives its verdicts.
+
+def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    """Raise ImportRefused for an empty split, a dev without labels, or only one class in seed or dev.
+
+    A seed needs no labels: a teacher gives its verdicts.
     """
     for split in ("pool", "seed", "dev"):
         if not counts.get(split):
             raise ImportRefused(f"the split {split} has no usable sample: import some, or loosen its filters")
     if not labels.get("dev"):
         raise ImportRefused(
-            "no sample of dev has a label, and nothing can be measured without: import labelled ones (a text that is "
-            "there already stays without: take another --workspace for the same file)"
+            "no sample of dev has a label, so nothing can be measured: import labelled samples (a text imported "
+            "before stays unlabelled: use another --workspace for the same file)"
         )
     for split in ("seed", "dev"):
         for task, known in labels.get(split, {}).items():
@@ -94,54 +109,50 @@ def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Ma
                 only = next(iter(known))
                 raise ImportRefused(
                     f"every labelled request of {split} is {only}: nothing can be learned from one class; "
-                    "add samples of the other one"
+                    "add samples of the other class"
                 )
 
 
 def _demo(ctx: Context) -> list[dict[str, Any]]:
     sizes = ctx.recipe.data_demo
-    made = demo_samples(
+    generated = demo_samples(
         random.Random(ctx.seed("demo")), pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test
     )
     new = []
-    for number, one in enumerate(made, start=1):
-        # The pool's labels are not known to the loop, and its policy would tell.
+    for number, one in enumerate(generated, start=1):
+        # The loop must not know the pool's labels, and the policy would reveal them.
         known: Mapping[Any, str | None] = {} if one.split == "pool" else one.labels
         labels = {column: known.get(task) for task, column in samples.LABELS.items()}
         policy = None if one.split == "pool" else one.policy
         new.append(
             samples.NewSample(one.split, one.prompt, one.response, "demo", f"demo:{number}", policy=policy, **labels)
         )
-    taken, done = ImportReport(rows=len(new)), 0
-    for piece in ctx.pieces(new, PIECE):
-        with ctx.store.write() as db:
-            taken.count(samples.add(db, piece, ctx.now()))
-        done += len(piece)
-        ctx.between_pieces(done, len(new))
-    return [_told("demo", taken)]
+    taken = ImportReport(rows=len(new))
+    _add(ctx, taken, [new], len(new), lambda db, batch: samples.add(db, batch, ctx.now()))
+    return [_counts("demo", taken)]
 
 
 def _files(ctx: Context) -> list[dict[str, Any]]:
-    # A text is in one split, the first that it comes to: what measures comes before what is learned from.
+    # A text stays in the first split that it is imported into: measuring splits come before training splits.
     ordered = sorted(ctx.recipe.data, key=lambda data: _MEASURING_FIRST.index(data.split))
     with ExitStack() as spools:
-        # Every file is read to its end before the first row of any is written: a recipe may still be mended then.
+        # Read every file to its end before writing any row: the recipe can still be changed then.
         read = []
         for data in ordered:
             checked = _checked(ctx, data)
             spools.enter_context(checked.spool)
             read.append((data, checked))
-        return [_told(Path(data.path).name, _write(ctx, data, checked)) for data, checked in read]
+        return [_counts(Path(data.path).name, _write(ctx, data, checked)) for data, checked in read]
 
 
 def _imported(ctx: Context) -> list[dict[str, Any]]:
-    """What the workspace holds is the run's, and nothing comes in besides."""
+    """Import nothing: the run uses the samples already in the workspace."""
     return []
 
 
 _SOURCES = {"demo": _demo, "files": _files, "imported": _imported}
 
 
-def _told(name: str, taken: ImportReport) -> dict[str, Any]:
-    # Not what came in now: after a kill in the middle the rest alone is new.
+def _counts(name: str, taken: ImportReport) -> dict[str, Any]:
+    # Not the number of new rows: after a kill only the rest would be new.
     return {"file": name, "rows": taken.rows, "refused": len(taken.refused), "conflicts": taken.conflicts}

@@ -1,4 +1,4 @@
-"""Which model is which in a round: names, base, champion, members, challenger. It loads none of them."""
+"""The role of each model in a round: names, base, champion, members, challenger. It loads no model."""
 
 from wizloop.store import control, errors, models, steps
 from wizloop.store.db import Connection
@@ -7,50 +7,53 @@ BASE = "base"
 
 
 def sft_name(round: int) -> str:
+    """Return the name of a round's R-SFT model."""
     return f"r{round:02d}-sft"
 
 
 def member_name(round: int, number: int) -> str:
+    """Return the name of a round's ensemble member; `number` is from 1."""
     return f"r{round:02d}-m{number}"
 
 
 def challenger_name(round: int) -> str:
+    """Return the name of a round's challenger."""
     return f"r{round:02d}"
 
 
 def base(db: Connection) -> models.Model:
-    """The base model. Raises errors.NotFound before it was prepared."""
+    """Return the base model. Raises errors.NotFound before the phase prepare."""
     found = models.by_name(db, BASE)
     if found is None:
-        raise errors.NotFound("there is no base model yet: the phase prepare makes it")
+        raise errors.NotFound("no base model yet: the phase prepare creates it")
     return found
 
 
 def champion(db: Connection) -> models.Model | None:
-    """The champion, or None before a challenger has passed."""
+    """Return the champion, or None before a challenger has passed the gate."""
     run = control.get_run(db)
     return None if run is None or run.champion_id is None else models.get(db, run.champion_id)
 
 
 def challenger(db: Connection, round: int) -> models.Model | None:
-    """The round's challenger, or None where there is none (yet)."""
+    """Return the round's challenger, or None."""
     return models.by_name(db, challenger_name(round))
 
 
 def last_member(db: Connection, before: int, number: int) -> models.Model | None:
-    """The latest model of one member before this round."""
+    """Return the latest model of one member before a round, or None."""
     found = (models.by_name(db, member_name(round, number)) for round in range(before - 1, -1, -1))
     return next((model for model in found if model is not None), None)
 
 
 def champion_after(db: Connection, round: int | None) -> models.Model:
-    """Return the champion after a round, or the present one for None. Raises errors.NotFound."""
+    """Return the champion after a round, or the current one for None. Raises errors.NotFound."""
     if round is None:
         found = champion(db)
         if found is None:
-            raise errors.NotFound("no challenger has become champion yet: see `wizloop rounds`")
+            raise errors.NotFound("no champion yet: no challenger has passed the gate (see `wizloop rounds`)")
         return found
-    made = steps.get_round(db, round)
-    if made is None or made.champion_after is None:
-        raise errors.NotFound(f"round {round} has no champion (yet): see `wizloop rounds`")
-    return models.get(db, made.champion_after)
+    row = steps.get_round(db, round)
+    if row is None or row.champion_after is None:
+        raise errors.NotFound(f"round {round} has no champion yet: see `wizloop rounds`")
+    return models.get(db, row.champion_after)

@@ -10,7 +10,7 @@ import pytest
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.phases import intake
+from wizloop.loop.phases import import_samples
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Export
 from wizloop.store import events, samples, steps
@@ -46,8 +46,8 @@ def context(folder: Path, **lines: list[tuple[str, str]]) -> Context:
 
 def test_files_come_in_and_the_pools_labels_do_not(tmp_path: Path) -> None:
     ctx = context(tmp_path)
-    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
-    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+    assert import_samples.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+    assert import_samples.run(ctx) == "pool 8, seed 8, dev 8, test 0"
     with ctx.store.read() as db:
         assert samples.label_counts(db) == {
             "dev": {"request": {"harmful": 4, "unharmful": 4}},
@@ -58,7 +58,7 @@ def test_files_come_in_and_the_pools_labels_do_not(tmp_path: Path) -> None:
 def test_a_pool_prompt_that_dev_holds_is_taken_out_of_use_with_its_twin(tmp_path: Path) -> None:
     twins = [("EXPLAIN to me: bread, and nothing else", "1"), ("Explain to me bees and nothing else? Please", "1")]
     ctx = context(tmp_path, pool=[*rows("What about"), *twins])
-    assert intake.run(ctx).endswith("; 2 left out because dev or test holds them")
+    assert import_samples.run(ctx).endswith("; 2 excluded: their text is in dev or test")
     with ctx.store.read() as db:
         out = [one for one in samples.page(db, "pool", 0, 99, include_excluded=True) if one.excluded]
         dev = {one.prompt: one.id for one in samples.page(db, "dev", 0, 99)}
@@ -81,7 +81,7 @@ def test_what_no_run_can_be_made_of_is_refused(
     tmp_path: Path, lines: dict[str, list[tuple[str, str]]], message: str
 ) -> None:
     with pytest.raises(ImportRefused, match=message):
-        intake.run(context(tmp_path, **lines))
+        import_samples.run(context(tmp_path, **lines))
 
 
 def test_a_dev_whose_labels_are_hidden_is_refused_before_anything_comes_in_and_a_seed_is_not(tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_a_dev_whose_labels_are_hidden_is_refused_before_anything_comes_in_and_a
 
     hide("dev")
     with pytest.raises(ImportRefused, match=r"dev\.csv: the labels of dev cannot be hidden"):
-        intake.run(ctx)
+        import_samples.run(ctx)
     with ctx.store.read() as db:
         assert sum(samples.counts(db).values()) == 0
     hide("seed")
-    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+    assert import_samples.run(ctx) == "pool 8, seed 8, dev 8, test 0"
 
 
 def test_a_dev_without_a_label_that_was_imported_before_is_refused(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_dev_without_a_label_that_was_imported_before_is_refused(tmp_path: Pat
     with ctx.store.write() as db:
         new = [samples.NewSample(split, f"how to {split}", None, "mine", "1") for split in ("pool", "seed", "dev")]
         samples.add(db, new, NOW)
-    with pytest.raises(ImportRefused, match="no sample of dev has a label, and nothing can be measured without"):
-        intake.run(ctx)
+    with pytest.raises(ImportRefused, match="no sample of dev has a label, so nothing can be measured"):
+        import_samples.run(ctx)
 
 
 def test_a_format_that_is_not_written_here_is_refused_before_anything_comes_in(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_format_that_is_not_written_here_is_refused_before_anything_comes_in(t
         update={"export": Export(formats=("nf4",)), "guard": ctx.recipe.guard.model_copy(update={"backend": "mlx"})}
     )
     with pytest.raises(ImportRefused, match=r"export\.formats: the MLX backend does not write nf4: it writes adapter"):
-        intake.run(ctx)
+        import_samples.run(ctx)
     with ctx.store.read() as db:
         assert sum(samples.counts(db).values()) == 0
 
@@ -125,7 +125,7 @@ def test_a_format_that_is_not_written_here_is_refused_before_anything_comes_in(t
 def test_a_bad_row_refuses_the_file_before_anything_comes_in_unless_the_recipe_skips_it(tmp_path: Path) -> None:
     ctx = context(tmp_path, pool=[*rows("What about"), ("a NUL\0", "0"), ("\udcff", "0")])
     with pytest.raises(ImportRefused, match=r"pool\.csv: row 9: .* and 1 more bad rows refuse the whole file"):
-        intake.run(ctx)
+        import_samples.run(ctx)
     with ctx.store.read() as db:
         assert sum(samples.counts(db).values()) == 0
         (said,) = [one.message for one in events.page(db, 0, 9)]
@@ -133,14 +133,14 @@ def test_a_bad_row_refuses_the_file_before_anything_comes_in_unless_the_recipe_s
     assert said == f"pool.csv: row 9: {nul}; row 10: {broken}"
     files = [data.model_copy(update={"skip_bad": True}) for data in ctx.recipe.data]
     ctx.recipe = ctx.recipe.model_copy(update={"data": tuple(files)})
-    assert intake.run(ctx) == "pool 8, seed 8, dev 8, test 0"
+    assert import_samples.run(ctx) == "pool 8, seed 8, dev 8, test 0"
 
 
 def test_the_demo_hides_its_pools_labels(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     demo = {"name": "demo", "source": "demo", "data_demo": {"pool": 30, "seed": 10, "dev": 10, "test": 10}}
     ctx.recipe = Recipe.model_validate_json(json.dumps(demo))
-    intake.run(ctx)
+    import_samples.run(ctx)
     with ctx.store.read() as db:
         assert "pool" not in samples.label_counts(db)
         assert {one.policy for one in samples.page(db, "pool", 0, 99)} == {None}

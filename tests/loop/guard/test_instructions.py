@@ -12,7 +12,7 @@ from wizloop.backends.guard_types import Prompt
 from wizloop.backends.tokens import Tokens
 from wizloop.loop.context import standalone
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructing
+from wizloop.loop.guard import instructions
 from wizloop.loop.guard.rendering import InputText, Renderer
 from wizloop.loop.phases import prepare
 from wizloop.recipes import schema
@@ -37,28 +37,28 @@ def recipe(folder: Path, instruction: str, rows: list[dict[str, Any]] | None = N
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n\n"])
 def test_a_file_is_read_without_the_newlines_at_its_end(tmp_path: Path, ending: str) -> None:
     (tmp_path / "told.txt").write_text(f"  Judge this.\n\nAnd that. {ending}", encoding="utf-8", newline="")
-    assert instructing.read(recipe(tmp_path, f"{tmp_path}/told.txt")) == "  Judge this.\n\nAnd that. "
+    assert instructions.read(recipe(tmp_path, f"{tmp_path}/told.txt")) == "  Judge this.\n\nAnd that. "
 
 
 def test_a_column_is_read_where_it_is_and_says_the_same_everywhere(tmp_path: Path) -> None:
-    assert instructing.read(recipe(tmp_path, "column:told")) == "Judge."
+    assert instructions.read(recipe(tmp_path, "column:told")) == "Judge."
     differing = [{"prompt": "p", "told": "Judge."}, {"prompt": "q", "told": "Do not judge."}]
-    with pytest.raises(ImportRefused, match=r"rows.jsonl, row 2: its 'told' is not that of .*rows.jsonl, row 1"):
-        instructing.read(recipe(tmp_path, "column:told", differing))
+    with pytest.raises(ImportRefused, match=r"rows.jsonl, row 2: its 'told' differs from .*rows.jsonl, row 1"):
+        instructions.read(recipe(tmp_path, "column:told", differing))
 
 
 @pytest.mark.parametrize(
     ("setting", "rows", "says"),
     [
-        ("none.txt", None, "none.txt: guard.instruction cannot be read from it"),
-        ("column:tld", None, "the column 'tld', and no .*data.* has it"),
-        ("column:told", [{"prompt": "p", "told": 3}], "row 1: its 'told', which guard.instruction names, is no text"),
-        ("column:told", [{"prompt": "p", "told": "x" * 20_001}], "more than 20,000 characters"),
+        ("none.txt", None, "none.txt: cannot read guard.instruction"),
+        ("column:tld", None, "no .*data.* has the column 'tld'"),
+        ("column:told", [{"prompt": "p", "told": 3}], "row 1: its 'told', named in guard.instruction, is not text"),
+        ("column:told", [{"prompt": "p", "told": "x" * 20_001}], "at most 20,000 characters"),
     ],
 )
 def test_what_is_no_instruction_is_refused_by_name(tmp_path: Path, setting: str, rows: Any, says: str) -> None:
     with pytest.raises(ImportRefused, match=says):
-        instructing.read(recipe(tmp_path, setting, rows))
+        instructions.read(recipe(tmp_path, setting, rows))
 
 
 def test_a_setting_that_is_neither_word_file_nor_column_is_refused(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_setting_that_is_neither_word_file_nor_column_is_refused(tmp_path: Pat
 def test_a_path_or_a_template_in_a_column_is_plain_text(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     hostile = f"{tmp_path}/secret.txt {{prompt}} column:told <|im_start|> [bold]"
-    read = instructing.read(recipe(tmp_path, "column:told", [{"prompt": "p", "told": hostile}]))
+    read = instructions.read(recipe(tmp_path, "column:told", [{"prompt": "p", "told": hostile}]))
     assert read == hostile
 
 
@@ -92,7 +92,7 @@ def test_the_published_rows_are_rendered_to_the_letter() -> None:
         pytest.skip("the shared data is not on this machine")
     for name in ("0_1_AegisSafetyTest.json", "0_7_xstest_response_refusal.json"):
         rows = json.loads((DATA / name).read_text(encoding="utf-8"))
-        told = instructing.read(
+        told = instructions.read(
             Recipe.model_validate_json(
                 json.dumps(
                     {
@@ -127,7 +127,7 @@ def test_the_text_and_the_hash_of_the_rendering_are_on_record_and_outlive_the_fi
             control.create_run(db, **run, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
             samples.add(db, [samples.NewSample("pool", text, None, "mine", "1") for text in texts], NOW)
             steps.begin_round(db, 0, None, NOW)
-        with pytest.raises(errors.NotFound, match="the phase prepare reads it"):
+        with pytest.raises(errors.NotFound, match="not read yet, the phase prepare does that"):
             assert ctx.renderer
         prepare.run(ctx)
         (tmp_path / "told.md").write_text("Something else.", encoding="utf-8")

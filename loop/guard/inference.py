@@ -1,14 +1,15 @@
-"""Asks a guard about samples, both ways: at once (one forward pass a task) and by sampled traces that vote.
+"""Guard inference: direct answers (one forward pass per task), sampled traces, and the signals computed from both.
 
-It turns answers into named numbers, the signals. Which of them is believed is decided in `calibration`.
+`calibration` decides which signals to use.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-from wizloop.backends.guard_types import Monitor, Sampled, Sampling
+from wizloop.backends.guard_types import Sampled, Sampling
 from wizloop.loop.guard import grammar
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.rendering import Renderer, Text, choice, main_task, tasks_of
@@ -20,7 +21,7 @@ Signals = dict[str, float | None]
 
 
 class Direct(NamedTuple):
-    """What a guard answers at once: P(positive) of each task that applies, and how many tokens it did not see."""
+    """A direct answer: P(positive) of each task that applies, and the number of prompt tokens cut."""
 
     p: dict[Task, float]
     cut: int
@@ -28,19 +29,19 @@ class Direct(NamedTuple):
 
 @dataclass(frozen=True)
 class Trace:
-    """One sampled trace as it was read. `verdict` holds the tasks that apply; None: unparsed."""
+    """One parsed trace. `verdict` holds the tasks that apply; None: unparsed."""
 
     text: str
     verdict: dict[Task, str | None] | None
     p: dict[Task, float]
-    """P(positive) at the verdict's own token."""
+    """P(positive) at the verdict's token."""
     stop: str
     measures: deepconf.Measures
     tokens: int
 
 
 class TraceSampling(NamedTuple):
-    """How traces are drawn from a guard."""
+    """Settings for sampling traces from a guard."""
 
     least: int
     most: int
@@ -50,26 +51,26 @@ class TraceSampling(NamedTuple):
     window: int
     """DeepConf's group, in tokens."""
     consensus: float | None = None
-    """The share of the vote at which sampling stops; None always draws `most`."""
+    """Vote share at which sampling stops; None always draws `most`."""
     cut_below: float | None = None
-    """The group confidence below which a trace is cut while it is written; None cuts nothing."""
+    """Group confidence below which a trace is cut while it is written; None cuts nothing."""
 
 
 def ask_direct(
     guard: Guard, renderer: Renderer, samples: Sequence[Text], *, max_tokens: int, rows: int = 128
 ) -> list[Direct]:
-    """One answer per sample: the request first, then, where there is a response, each task given those before it."""
+    """Return one direct answer per sample: the request first, then each further task given the verdicts before it."""
     encoded = [guard.encode(renderer.direct_prompt(sample), max_tokens=max_tokens) for sample in samples]
     answers = [Direct({}, one.cut) for one in encoded]
     decided: list[dict[Task, str | None]] = [{} for _ in samples]
     for task in TASKS:
-        asked = [at for at, sample in enumerate(samples) if task in tasks_of(sample)]
-        if not asked:
+        positions = [at for at, sample in enumerate(samples) if task in tasks_of(sample)]
+        if not positions:
             continue
         if task != "request":
-            prompts = [renderer.direct_prompt(samples[at], decided[at]) for at in asked]
+            prompts = [renderer.direct_prompt(samples[at], decided[at]) for at in positions]
             encoded = [guard.encode(prompt, max_tokens=max_tokens) for prompt in prompts]
-        for at, row in zip(asked, guard.score(encoded, choice(task), rows=rows), strict=True):
+        for at, row in zip(positions, guard.score(encoded, choice(task), rows=rows), strict=True):
             answers[at].p[task] = float(row[0])
             decided[at][task] = LABELS[task][0 if row[0] >= row[1] else 1]
     return answers
@@ -85,7 +86,7 @@ def ask_traces(
     seed: int,
     rows: int = 128,
 ) -> list[list[Trace]]:
-    """The traces of each sample, in the order in which they were drawn."""
+    """Return the traces of each sample, in the order drawn."""
     encoded = [guard.encode(renderer.trace_prompt(sample), max_tokens=max_tokens) for sample in samples]
     sampling = Sampling(
         least=how.least,
@@ -96,15 +97,17 @@ def ask_traces(
         seed=seed,
         watch={task: choice(task) for task in TASKS},
         more=_more(samples, how),
-        monitor=_monitor(how),
+        monitor=None if how.cut_below is None else partial(deepconf.OnlineGroup, how.window, how.cut_below),
         rows=rows,
     )
     drawn = guard.sample(encoded, sampling)
-    return [[read(one, sample, how.window) for one in traces] for sample, traces in zip(samples, drawn, strict=True)]
+    return [
+        [parse_trace(one, sample, how.window) for one in traces] for sample, traces in zip(samples, drawn, strict=True)
+    ]
 
 
-def read(sampled: Sampled, sample: Text, window: int) -> Trace:
-    """Read one sampled trace: its verdicts, the probability of each at its own token, DeepConf's measures."""
+def parse_trace(sampled: Sampled, sample: Text, window: int) -> Trace:
+    """Parse one sampled trace: verdicts, the probability of each at its token, and DeepConf's measures."""
     parsed = None if sampled.stop == "cut" else grammar.parse(sampled.text)
     measures = deepconf.measures(sampled.confidences, window=window, tail=window)
     if parsed is None:
@@ -116,16 +119,13 @@ def read(sampled: Sampled, sample: Text, window: int) -> Trace:
 
 
 def signals(
-    sample: Text,
-    direct: Direct,
-    traces: Sequence[Trace] = (),
-    members: Sequence[Mapping[str, float]] = (),
+    sample: Text, direct: Direct, traces: Sequence[Trace] = (), members: Sequence[Mapping[str, float]] = ()
 ) -> Signals:
-    """Every number that is known of one sample; `members` are their P(positive) by task.
+    """Compute the signals of one sample; `members` are the members' P(positive) by task.
 
     `p_direct_TASK`, `p_traces_TASK` (mean over the parsed traces), `votes_TASK` (the winner's share, weighted by the
-    lowest tenth of the groups), `members_mean_TASK` and `members_disagreement_TASK` (the guard itself is one of them),
-    `deepconf_*` (mean over the traces), `n_traces`, `parsed` (of the traces that were not cut), `tokens`.
+    lowest tenth of the groups), `members_mean_TASK` and `members_disagreement_TASK` (the guard counts as a member),
+    `deepconf_*` (mean over the traces), `n_traces`, `parsed` (share of the traces that were not cut), `tokens` (mean).
     """
     found: Signals = {}
     for task in tasks_of(sample):
@@ -142,14 +142,13 @@ def signals(
 
 
 def _voted(task: Task, traces: Sequence[Trace]) -> Signals:
-    answers = [None if trace.verdict is None else trace.verdict.get(task) for trace in traces]
-    votes = deepconf.weighted_votes(answers, [trace.measures.bottom for trace in traces])
     ps = [trace.p[task] for trace in traces if task in trace.p]
-    read_any = bool(ps)
-    return {
-        f"p_traces_{task}": sum(ps) / len(ps) if read_any else None,
-        f"votes_{task}": votes.share if read_any else None,
-    }
+    return {f"p_traces_{task}": _mean(ps) if ps else None, f"votes_{task}": _votes(task, traces).share if ps else None}
+
+
+def _votes(task: Task, traces: Sequence[Trace]) -> deepconf.Votes:
+    answers = [None if trace.verdict is None else trace.verdict.get(task) for trace in traces]
+    return deepconf.weighted_votes(answers, [trace.measures.bottom for trace in traces])
 
 
 def _of_traces(traces: Sequence[Trace]) -> Signals:
@@ -159,12 +158,8 @@ def _of_traces(traces: Sequence[Trace]) -> Signals:
         for name in ("mean", "tail", "lowest", "bottom")
     }
     parsed = _mean([float(trace.verdict is not None) for trace in whole]) if whole else None
-    return {
-        **named,
-        "n_traces": float(len(traces)),
-        "parsed": parsed,
-        "tokens": _mean([float(trace.tokens) for trace in traces]),
-    }
+    tokens = _mean([float(trace.tokens) for trace in traces])
+    return {**named, "n_traces": float(len(traces)), "parsed": parsed, "tokens": tokens}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -172,28 +167,18 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _at(sampled: Sampled, task: Task, character: int) -> float:
-    """P(positive) that was watched at the token in which a character stands."""
+    """Return the P(positive) recorded at the token that contains a character."""
     return sampled.watched[task][bisect_right(sampled.starts, character) - 1][0]
 
 
 def _more(samples: Sequence[Text], how: TraceSampling) -> Callable[[int, Sequence[Sampled]], bool] | None:
-    """Whether a sample needs another trace (DeepConf's adaptive sampling); None where all are drawn at once."""
+    """Return the test whether a sample needs another trace (DeepConf's adaptive sampling); None draws all at once."""
     consensus = how.consensus
     if consensus is None or how.least == how.most:
         return None
 
     def more(index: int, drawn: Sequence[Sampled]) -> bool:
-        task = main_task(samples[index])
-        traces = [read(one, samples[index], how.window) for one in drawn]
-        answers = [None if trace.verdict is None else trace.verdict.get(task) for trace in traces]
-        votes = deepconf.weighted_votes(answers, [trace.measures.bottom for trace in traces])
+        votes = _votes(main_task(samples[index]), [parse_trace(one, samples[index], how.window) for one in drawn])
         return deepconf.keep_sampling(votes, len(drawn), least=how.least, most=how.most, consensus=consensus)
 
     return more
-
-
-def _monitor(how: TraceSampling) -> Callable[[], Monitor] | None:
-    threshold: Any = how.cut_below
-    if threshold is None:
-        return None
-    return lambda: deepconf.OnlineGroup(how.window, threshold)

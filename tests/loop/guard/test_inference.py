@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from wizloop.backends.guard_types import Sampled
-from wizloop.loop.guard.asking import Direct, Trace, read, signals
+from wizloop.loop.guard.inference import Direct, Trace, parse_trace, signals
 from wizloop.loop.measures.deepconf import Measures
 
 
@@ -33,7 +33,7 @@ def trace(label: str | None, p: float, bottom: float = 1.0, stop: str = "stop") 
 
 
 def test_the_probability_is_read_at_the_verdicts_token() -> None:
-    found = read(sampled(BLOCK), ALONE, window=4)
+    found = parse_trace(sampled(BLOCK), ALONE, window=4)
     assert found.verdict == {"request": "harmful"}
     assert found.p == {"request": 0.7}
     assert found.measures == Measures(2.0, 2.0, 2.0, 2.0)
@@ -41,7 +41,7 @@ def test_the_probability_is_read_at_the_verdicts_token() -> None:
 
 @pytest.mark.parametrize(("text", "stop"), [("Why.\nAnswers:\nRequest: harmful", "length"), (BLOCK, "cut")])
 def test_what_was_not_finished_is_unparsed(text: str, stop: str) -> None:
-    found = read(sampled(text, stop), ALONE, window=4)
+    found = parse_trace(sampled(text, stop), ALONE, window=4)
     assert found.verdict is None
     assert found.p == {}
 

@@ -1,14 +1,16 @@
-"""The card of an export, and what it says of an export that does not answer alike."""
+"""The model card of an export, and the parity of its answers."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from wizloop.loop.guard.asking import Direct
+from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.phases.card import Facts, Measured, card
 from wizloop.loop.phases.export import agreement
+from wizloop.loop.phases.model_card import Facts, render
+from wizloop.store.evaluations import Evaluation
 
 FACTS = Facts(
     model="r01",
@@ -23,9 +25,9 @@ FACTS = Facts(
     teachers={"policy": {"ok": 200, "refused": 1}},
     reviews={"approved": 200, "waiting": 0},
     gate="The challenger passes.",
-    measured=[
-        Measured("dev", "request", 300, 2, 0.8125, 0.75, 0.87),
-        Measured("odd | `name`", "response", 1, 0, None, None, None),
+    evaluations=[
+        Evaluation(1, 1, "dev", "request", 300, 2, json.dumps({"f1": 0.8125, "low": 0.75, "high": 0.87})),
+        Evaluation(1, 1, "odd | `name`", "response", 1, 0, json.dumps({"f1": None, "low": None, "high": None})),
     ],
     parity={"n": 16, "agree": 16, "max_difference": 0.0},
     thresholds={"request": {"direct": 0.25, "traces": 0.5}},
@@ -36,13 +38,13 @@ FACTS = Facts(
 
 
 def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
-    text = card(FACTS)
+    text = render(FACTS)
     assert "| `dev` | request | 300 | 2 | 81.2 (75.0 to 87.0) |" in text
     assert "- teacher `policy`: 200 ok, 1 refused" in text
     assert "- samples (sha256): `cd`; 1,600 pool, 80 seed" in text
-    assert "- request: positive from a probability of 0.250, by the direct answer" in text
-    assert "On 16 verdicts of frozen dev samples it agrees in 16" in text
-    assert "does not agree" not in text
+    assert "- request: positive from a probability of 0.250 of the direct answer" in text
+    assert "It agrees on 16 of 16 verdicts on dev samples" in text
+    assert "Some verdicts differ" not in text
     pieces = text.partition("\n    [\n")[2].partition("\n    ]\n")[0]
     assert [line.strip().rstrip(",") for line in pieces.splitlines()] == [
         r'"Judge it.\n\n"',
@@ -53,22 +55,22 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
         r'"\n\n"',
         r'"Answers:\nRequest:"',
     ]
-    assert "At most 64 tokens in all" in text
+    assert "At most 64 tokens in total" in text
 
 
 def test_a_hostile_name_breaks_no_table() -> None:
-    assert "| `odd    name ` | response | 1 | 0 | not defined |" in card(FACTS)
+    assert "| `odd    name ` | response | 1 | 0 | undefined |" in render(FACTS)
 
 
 @pytest.mark.parametrize(
     ("parity", "told"),
     [
-        ({"n": 16, "agree": 15, "max_difference": 0.031}, "**It does not agree everywhere.**"),
+        ({"n": 16, "agree": 15, "max_difference": 0.031}, "**Some verdicts differ.**"),
         ({"n": 0, "agree": 0, "max_difference": 0.0}, "Not checked"),
     ],
 )
 def test_a_disagreement_is_told(parity: dict[str, float], told: str) -> None:
-    assert told in card(replace(FACTS, parity=parity))
+    assert told in render(replace(FACTS, parity=parity))
 
 
 def test_verdicts_agree_at_the_calibrated_threshold() -> None:

@@ -1,0 +1,172 @@
+"""Train one model and store its row. Its folder is complete or absent, and is written before the row.
+
+`train` decides on data and starting point.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wizloop.backends import artifacts
+from wizloop.backends.guard_types import DpoPair, LoraShape, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
+from wizloop.loop.context import Context
+from wizloop.recipes import sections
+from wizloop.store import models, training
+from wizloop.store.db import Connection
+from wizloop.store.rows import pieces
+
+T = TypeVar("T")
+Train = Callable[[Path, Path, OnStep], TrainResult]
+"""Train into an empty folder, with a folder for checkpoints."""
+Sources = Sequence[tuple[int, int | None, str]]
+"""Sample id, teacher trace id and kind of each training example."""
+
+LOG_EVERY = 10
+"""Steps between two logged losses."""
+_TOO_LONG = "prompt and trace together are too long"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The model to train."""
+
+    name: str
+    role: str
+    parent_id: int | None
+    kind: str
+    """The kind of training: sft or dpo."""
+    meta: dict[str, Any]
+
+
+def train_once(ctx: Context, spec: ModelSpec, train: Train, used: Sources) -> models.Model:
+    """Train a model unless it exists, and return its row. Raises NotFinite, Interrupted (a checkpoint is kept)."""
+    with ctx.store.read() as db:
+        existing = models.by_name(db, spec.name)
+    if existing is not None:
+        return existing
+    final = ctx.workspace / "models" / spec.name
+    if not final.exists():
+        _train(ctx, spec, train, final)
+    about = artifacts.about(final)
+    with ctx.store.write() as db:
+        model_id = models.add(
+            db,
+            name=spec.name,
+            role=spec.role,
+            round=ctx.round,
+            parent_id=spec.parent_id,
+            path=f"models/{spec.name}",
+            sha256=artifacts.verify(final),
+            meta_json=json.dumps(about, sort_keys=True),
+            now=ctx.now(),
+        )
+        # In the same transaction: an existing model is never looked at again.
+        _record(db, ctx.round, model_id, spec, about, used)
+        return models.get(db, model_id)
+
+
+def sft_settings(ctx: Context, name: str, examples: int) -> TrainSettings:
+    """Return the recipe's R-SFT settings for a number of examples."""
+    how = ctx.recipe.train
+    steps_per_epoch = -(-examples // how.batch)
+    return _settings(
+        ctx,
+        how,
+        seed=ctx.seed("sft", name),
+        epochs=max(how.epochs, -(-how.least_steps // steps_per_epoch)),
+        verdict_weight=how.verdict_weight,
+        prompt_weight=how.prompt_weight,
+        word_dropout=how.word_dropout,
+    )
+
+
+def dpo_settings(ctx: Context, name: str) -> TrainSettings:
+    """Return the recipe's HS-DPO settings."""
+    how = ctx.recipe.dpo
+    seed = ctx.seed("dpo", name)
+    return _settings(ctx, how, seed=seed, epochs=how.epochs, beta=how.beta, sft_weight=how.sft_weight)
+
+
+def lora(ctx: Context) -> LoraShape:
+    """Return the recipe's LoRA shape."""
+    how = ctx.recipe.train
+    return LoraShape(how.rank, how.scale, how.dropout, how.layers)
+
+
+def sft(ctx: Context, name: str, start: Path | None, examples: Sequence[SftExample]) -> Train:
+    """Return R-SFT of the base, from an adapter or from none."""
+    return _training(ctx, ctx.backend.train_sft, start, sft_settings(ctx, name, len(examples)), examples)
+
+
+def dpo(ctx: Context, name: str, start: Path, pairs: Sequence[DpoPair]) -> Train:
+    """Return HS-DPO from an adapter, which is also the reference."""
+    return _training(ctx, ctx.backend.train_dpo, start, dpo_settings(ctx, name), pairs)
+
+
+def _training(
+    ctx: Context,
+    train: Callable[[TrainJob, Sequence[T], OnStep], TrainResult],
+    start: Path | None,
+    settings: TrainSettings,
+    lessons: Sequence[T],
+) -> Train:
+    def run(to: Path, checkpoint: Path, on_step: OnStep) -> TrainResult:
+        return train(TrainJob(ctx.base(), start, settings, lora(ctx), to, checkpoint, ctx.quantise), lessons, on_step)
+
+    return run
+
+
+def _settings(ctx: Context, how: sections.Train | sections.Dpo, **settings: Any) -> TrainSettings:
+    guard = ctx.recipe.guard
+    return TrainSettings(
+        batch=how.batch,
+        lr=how.lr,
+        checkpoint_every=ctx.recipe.train.checkpoint_every,
+        max_tokens=guard.max_prompt_tokens + guard.max_trace_tokens,
+        scale=ctx.scale,
+        **settings,
+    )
+
+
+def _train(ctx: Context, spec: ModelSpec, train: Train, final: Path) -> None:
+    checkpoints = ctx.workspace / "models" / ".checkpoints"
+    losses = checkpoints / f"{spec.name}.jsonl"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    artifacts.sweep(final.parent)
+    about = dict(spec.meta)
+
+    def on_step(step: int, total: int, loss: float) -> None:
+        if step % LOG_EVERY == 0 or step == total:
+            with losses.open("a", encoding="utf-8") as file:
+                # Newline first: a line torn by a full disk or a power cut stays separate from the next.
+                file.write("\n" + json.dumps([step, loss]))
+        ctx.progress(step, total)
+
+    with artifacts.writing(final, about) as folder:
+        result = train(folder, checkpoints / spec.name, on_step)
+        about |= {"steps": result.steps, "halvings": result.halvings, "dropped": result.dropped}
+        about["losses"] = sorted(_logged(losses).items())
+    losses.unlink(missing_ok=True)
+
+
+def _logged(losses: Path) -> dict[int, float]:
+    """Return losses by step, the last one of a repeated step; torn lines are skipped."""
+    logged: dict[int, float] = {}
+    for line in losses.read_text(encoding="utf-8", errors="replace").splitlines() if losses.exists() else ():
+        with suppress(ValueError):
+            step, loss = json.loads(line)
+            logged[step] = loss
+    return logged
+
+
+def _record(db: Connection, round: int, model_id: int, spec: ModelSpec, about: dict[str, Any], used: Sources) -> None:
+    """Store what the model was trained on, its losses, and what was too long."""
+    for piece in pieces(used):
+        training.use(db, model_id, piece)
+    for step, loss in about["losses"]:
+        training.log(db, model_id, spec.kind, step, loss, "{}")
+    for sample_id in sorted(set(about["dropped"])):
+        training.dropped(db, round, sample_id, f"{spec.role}-{spec.kind}", _TOO_LONG)

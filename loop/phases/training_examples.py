@@ -1,0 +1,107 @@
+"""Build training examples from approved traces, with the renderer that inference uses."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wizloop.backends.guard_types import SftExample
+from wizloop.loop.context import Context
+from wizloop.loop.data import leaks
+from wizloop.loop.guard.backend import Guard
+from wizloop.loop.measures.deepconf import window_for
+from wizloop.store import reviews, samples, training
+from wizloop.store.db import Connection
+from wizloop.store.samples import Sample
+from wizloop.store.teacher_calls import TeacherTrace
+
+LEAKED = "its text is in dev or test"
+KIND = "sft"
+"""The kind under which left-out samples are stored."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A sample, its approved trace, and the two training examples made from it."""
+
+    sample: Sample
+    trace: TeacherTrace
+    traced: SftExample
+    direct: SftExample
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training data of a round."""
+
+    lessons: list[Lesson]
+    left_out: dict[str, int]
+    """Approved traces left out, by reason: the text is in dev or test, no trace can be rendered, or it is too long."""
+    window: int
+    """DeepConf's group for traces of this length, in tokens."""
+
+    @property
+    def leaked(self) -> int:
+        """Traces left out because their text is in dev or test."""
+        return self.left_out.get(LEAKED, 0)
+
+    @property
+    def dropped(self) -> int:
+        """Traces left out for other reasons."""
+        return sum(self.left_out.values()) - self.leaked
+
+
+def collect(ctx: Context, guard: Guard) -> TrainingSet:
+    """Collect the lessons of all rounds up to this one, in sample order; store what is left out with its reason."""
+    with ctx.store.read() as db:
+        approved = {trace.sample_id: trace for trace in reviews.approved(db, ctx.round)}
+        known = samples.get(db, list(approved))
+    leaking = leaks.among(ctx.store, known)
+    lessons: list[Lesson] = []
+    left_out: dict[int, str] = {}
+    for sample in known:
+        leaked = sample.id in leaking or sample.excluded is not None
+        lesson = LEAKED if leaked else _lesson(ctx, guard, sample, approved[sample.id])
+        if isinstance(lesson, str):
+            left_out[sample.id] = lesson
+        else:
+            lessons.append(lesson)
+
+    def drop(db: Connection, batch: Sequence[int]) -> None:
+        for sample_id in batch:
+            training.dropped(db, ctx.round, sample_id, KIND, left_out[sample_id])
+
+    ctx.write_batches(sorted(left_out), drop)
+    lengths = [guard.count(one.traced.completion) for one in lessons[:200]]
+    window = window_for(sum(lengths) / len(lengths)) if lengths else window_for(ctx.recipe.guard.max_trace_tokens / 2)
+    return TrainingSet(lessons, dict(Counter(left_out.values()).most_common()), window)
+
+
+def kept_by_member(seed: int, member: int, sample_id: int, share: float) -> bool:
+    """Return whether a member trains on a sample: decided by a hash, so the same in every round."""
+    digest = hashlib.sha256(f"{seed}:{member}:{sample_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def sft_examples(lessons: Iterable[Lesson]) -> list[SftExample]:
+    """Return both examples of each lesson, except examples of weight 0."""
+    return [one for lesson in lessons for one in (lesson.traced, lesson.direct) if one.weight > 0]
+
+
+def _lesson(ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace) -> Lesson | str:
+    """Return the lesson, or the reason why there is none."""
+    renderer, longest = ctx.renderer, ctx.recipe.guard.max_prompt_tokens
+    try:
+        traced, direct = renderer.trace_completion(trace), renderer.direct_completion(trace.verdict)
+    except ValueError as error:
+        return f"its trace cannot be rendered: {error}"
+    if guard.count(traced.text) >= ctx.recipe.guard.max_trace_tokens:
+        return "its trace is longer than guard.max_trace_tokens, and its verdict would be cut"
+    trace_prompt = guard.encode(renderer.trace_prompt(sample), max_tokens=longest)
+    direct_prompt = guard.encode(renderer.direct_prompt(sample), max_tokens=longest)
+    return Lesson(
+        sample,
+        trace,
+        SftExample(sample.id, trace_prompt, traced.text, traced.strong),
+        SftExample(sample.id, direct_prompt, direct.text, direct.strong, ctx.recipe.train.direct_weight),
+    )

@@ -1,0 +1,29 @@
+"""Read the usable samples of a split and their known labels."""
+
+from collections.abc import Iterator
+
+from wizloop.loop.words import TASKS, Task
+from wizloop.store import samples
+from wizloop.store.db import Store
+
+PAGE = 1000
+"""Rows per read transaction: a long one would keep SQLite's log from being truncated."""
+
+
+def usable(store: Store, split: str) -> Iterator[samples.Sample]:
+    """Yield every usable sample of a split, in id order."""
+    after = 0
+    while True:
+        with store.read() as db:
+            page = samples.page(db, split, after, PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
+
+
+def labels_of(sample: samples.Sample) -> dict[Task, str]:
+    """Return the known labels of the tasks that apply to a sample."""
+    tasks: tuple[Task, ...] = ("request",) if sample.response is None else TASKS
+    known = {task: getattr(sample, samples.LABELS[task]) for task in tasks}
+    return {task: label for task, label in known.items() if label is not None}
