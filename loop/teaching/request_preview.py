@@ -38,8 +38,8 @@ def previews(
 ) -> list[dict[str, Any]]:
     """Return each teacher's requests for the questions, their bound in tokens and dollars, and the likely cost.
 
-    `requests` is empty for a local teacher and for a plugin, whose requests are unknown. `db` holds earlier calls, to estimate by. Raises PriceError, PolicyError,
-    PluginError.
+    `requests` is empty for a local teacher and for a plugin, whose requests are unknown. `db` holds earlier calls, to
+    estimate by. Raises PriceError, PolicyError, PluginError.
     """
     return [_preview(recipe, name, asked, now, db) for name in recipe.teacher.names]
 
