@@ -36,7 +36,7 @@ from wizloop.loop.phases import teach
 from wizloop.loop.teaching import prices, teachers
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.sections import Data
-from wizloop.store import control, samples, selections, steps, teacher_calls
+from wizloop.store import control, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,7 +195,7 @@ def _killed_idle(child: "subprocess.Popen[bytes]", log: Path, after: float) -> b
 
 def _books(workspace: Path, server: Any, cap: int | None, asking: int, idle: int, seconds: float) -> dict[str, Any]:
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        money, made, told = teacher_calls.budget(db), teacher_calls.calls(db, 0), steps.get_round(db, 0)
+        money, made, told = spending.budget(db), teacher_calls.calls(db, 0), steps.get_round(db, 0)
         picked = [one.sample_id for one in selections.of_round(db, 0)]
     assert told is not None
     waits = any("pass the budget" in why for why in told.record["teach"]["given_up"].values())

@@ -31,7 +31,8 @@ from textual import events
 from textual.app import App
 from textual.widgets import DataTable
 
-from wizloop.store import browsing, control, models, predictions, review_queue, reviews, samples, steps, teacher_calls
+from wizloop.store import browsing, call_writes, control, models, predictions, review_queue, reviews, samples, steps
+from wizloop.store.call_writes import NewCall, NewTrace
 from wizloop.store.db import Store
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
@@ -101,16 +102,14 @@ def make(workspace, n, waiting, turns):
                 predictions.add(db, [prediction(1, start + k) for k in range(1, len(rows) + 1)])
         with store.write() as db:
             for k in range(1, waiting + 1):
-                call = teacher_calls.plan(
-                    db, key=f"{k:064x}", sample_id=k, round=1, teacher="policy", model="p", attempt=1,
-                    request_json="{}", now=NOW,
-                )  # fmt: skip
-                trace = teacher_calls.add_trace(
-                    db, call_id=call, verdict={"request": "harmful"}, confidence_word="low", trace_json="{}",
-                    explanation="It asks for harm.", steps_json="{}", now=NOW,
-                )  # fmt: skip
+                call = NewCall(f"{k:064x}", k, 1, "policy", "p", 1, "{}")
+                planned = {one.id: one for one in call_writes.plan(db, [call], NOW).values()}
+                (call_id,) = planned
+                trace = NewTrace(call_id, {"request": "harmful"}, "low", "{}", "It asks for harm.", "[]")
+                call_writes.add_traces(db, planned, [trace], NOW)
+                # The traces of an empty workspace are numbered from 1.
                 reviews.review(
-                    db, trace_id=trace, decision="wait", by="rule:all", reason="all wait", now=NOW, decision_id=f"w{k}"
+                    db, trace_id=k, decision="wait", by="rule:all", reason="all wait", now=NOW, decision_id=f"w{k}"
                 )
 
 

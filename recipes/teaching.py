@@ -1,6 +1,6 @@
-"""The section [teacher] of a recipe: who writes the traces, how each is reached, and when to stop asking it.
+"""The section [teacher] of a recipe: which teachers write the traces, their settings, and when to stop asking one.
 
-Not a place for a key, or for an address that a key is sent to: both come from the environment or the keyring.
+Holds no key and no address that a key is sent to: both come from the environment or the keyring.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -13,74 +13,74 @@ Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
 BUILT_IN: tuple[str, ...] = get_args(Name)
 Seconds = Annotated[float, Field(gt=0)]
 FLEX_S = 900.0
-"""What the provider aims at, at most, for an answer in its tier flex."""
+"""The provider's target, at most, for an answer in its flex tier."""
 
 
 class Recorded(Section):
-    """Where the teacher "recorded" reads labels: the keys mean what they mean in [[data]]."""
+    """The labels of the teacher "recorded"; the keys mean the same as in [[data]]."""
 
     path: Annotated[str, Field(min_length=1)]
-    """The file, relative to the folder in which wizloop is started."""
+    """The file, relative to the folder that wizloop is started in."""
     format: str | None = None
-    """The file's format by name; None recognises it."""
+    """The file's format by name; None detects it."""
     map: dict[str, str] = Field(default_factory=dict)
-    """Our key to the file's column."""
+    """Maps our keys to the file's columns."""
     task: Task = "request"
-    """What a bare `label` column speaks about."""
+    """The task of a plain `label` column."""
 
 
 class Remote(Section):
-    """What is common to the teachers that are asked over a network."""
+    """The settings that remote teachers share."""
 
     model: Annotated[str, Field(min_length=1)]
-    """Which model answers, as the provider names it."""
+    """The model that answers, by the provider's name."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
-    """Live calls at once; the provider's own limits are learned from its headers and kept besides."""
+    """Concurrent live calls; the provider's limits, from its response headers, are respected as well."""
     max_tokens: Annotated[int, Field(ge=256)] = 3000
-    """Tokens that an answer may have, thinking included; also what is reserved for it before it is sent."""
+    """Limit of an answer's tokens, thinking included; money for as many is reserved before a call is sent."""
     deadline_s: Seconds = 120.0
-    """Wall-clock seconds after which a live call is given up, however slowly something still arrives."""
+    """Wall-clock seconds after which a live call is abandoned, even if its reply is still arriving."""
 
 
 class Batching(Remote):
-    """A provider that also takes batches: half the price, an answer within a day."""
+    """The settings of a provider that also takes batches: half the price, an answer within a day."""
 
     effort: Literal["minimal", "low", "medium", "high"] | None = None
-    """How much the model thinks before it answers, which is billed as output; None leaves it to the provider."""
+    """How much the model thinks before it answers, billed as output; None leaves it to the provider."""
     mode: Literal["live", "batch", "flex"] = "live"
-    """live asks side by side and goes on within minutes; batch hands all questions of a round in at once."""
+    """live asks concurrently and takes minutes; batch submits all questions of a round together."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    """Questions in one batch at most."""
+    """Most questions in one batch."""
     poll_s: Seconds = 30.0
-    """Seconds between two looks at a batch."""
+    """Seconds between two polls of a batch."""
     settle_s: Annotated[float, Field(ge=0)] = 600.0
-    """Seconds before a submission that nobody saw arrive, and that the provider does not list, is sent again."""
+    """Seconds before an unconfirmed submission that the provider does not list is sent again."""
 
 
 class Claude(Batching):
     """Anthropic's models."""
 
     mode: Literal["live", "batch"] = "live"
-    """live asks side by side and goes on within minutes; batch hands all questions of a round in at once."""
+    """live asks concurrently and takes minutes; batch submits all questions of a round together."""
     model: Annotated[str, Field(pattern=r"^claude-")] = "claude-sonnet-5-5"
-    """Which one; `wizloop doctor` checks that the provider still has it."""
+    """The model; `wizloop doctor` checks that the provider still has it."""
 
 
 class Gemini(Batching):
     """Google's models."""
 
     model: Annotated[str, Field(pattern=r"^gemini-")] = "gemini-3.8-flash"
-    """Which one, without an alias such as -latest: what answers must not change under a run."""
+    """The model, without an alias such as -latest: the model must not change during a run."""
     mode: Literal["live", "batch", "flex"] = "live"
-    """As for claude; flex asks as live does, at half the price, and may be kept waiting for minutes or turned away."""
+    """As for claude; flex asks like live, at half the price, and may wait for minutes or be rejected."""
     effort: Literal["minimal", "low", "medium", "high"] | None = "low"
-    """As for claude; these models think at length unless they are told otherwise."""
+    """As for claude; these models think at length by default."""
 
     @model_validator(mode="after")
     def _waits_long_enough(self) -> "Gemini":
         if self.mode == "flex" and self.deadline_s < FLEX_S:
             raise ValueError(
-                f"in flex an answer may take {FLEX_S / 60:.0f} minutes, and one that is given up before may be billed: "
+                f"in flex an answer may take {FLEX_S / 60:.0f} minutes, and one abandoned earlier may be billed: "
                 f"set deadline_s = {FLEX_S:.0f} or more"
             )
         return self
@@ -96,44 +96,44 @@ class OpenAI(Remote):
     """A server that speaks OpenAI's chat completions: Ollama, vLLM, mlx_lm.server, or a paid one."""
 
     base_url: Annotated[str, Field(pattern=r"^https?://")]
-    """Where it listens, for example http://127.0.0.1:11434/v1."""
+    """The server's address, for example http://127.0.0.1:11434/v1."""
     paid: bool = False
-    """Whether its answers cost money: then teacher.prices must hold its price, under the provider "openai"."""
+    """Whether its answers cost money: teacher.prices must then hold its price, under the provider "openai"."""
 
 
 class Teachers(Section):
-    """Who writes the traces. No key and no secret stands in a recipe. `teacher = ["claude"]` sets the names alone."""
+    """The teachers that write the traces. A recipe holds no key. `teacher = ["claude"]` sets only the names."""
 
     # The Literal is for the list of keys alone: another package may add a name.
     names: Annotated[tuple[Annotated[str, Name], ...], Field(min_length=1)] = ("policy",)
-    """Asked in this order: what one refuses or blocks goes to the next, and after the last to a person. Installed
+    """Asked in this order: what one refuses or blocks goes to the next, and after the last to the user. Installed
     plugins add names; `wizloop doctor` lists them."""
     depth: Literal["low", "medium", "high"] = "medium"
-    """How far the policy reasoner reads: wording, then context, then examples."""
+    """What the policy reasoner uses: wording, then context too, then examples too."""
     policies: str | None = None
-    """A policy file of your own, relative to the folder in which wizloop is started; None takes the shipped six."""
+    """Your own policy file, relative to the folder that wizloop is started in; None uses the six shipped policies."""
     sees_label: bool = True
-    """Whether a known label (the seed's) is shown, so that the trace supports it."""
+    """Whether known labels (the seed's) are shown, so that the trace supports them."""
     second_ask: bool = True
-    """Whether an answer that was cut off or does not fit the schema is asked for once more, with its fault shown."""
+    """Whether to ask again once, with the fault shown, after an answer that was cut off or does not fit the schema."""
     tries: Positive = 6
-    """How often one question is sent while the provider is overloaded or limits the rate and bills nothing."""
+    """How often one question is sent while the provider is overloaded or limits the rate, and bills nothing."""
     backoff_s: Seconds = 2.0
-    """Seconds before the second try; doubled for each further one, up to a minute, and spread by chance."""
+    """Seconds before the second try; doubled for each further one, up to a minute, with random jitter."""
     patience_s: Annotated[float, Field(ge=0)] = 900.0
-    """A provider that asks for a longer wait is left alone for the rest of the round, and the next teacher is asked."""
+    """If a provider asks to wait longer, it is not asked for the rest of the round; the next teacher is."""
     prices: str | None = None
-    """A file of prices of your own, in the form of the shipped one; its models replace those of the same name."""
+    """Your own price file, in the format of the shipped one; its models replace those of the same name."""
     replay: str | None = None
-    """A file that `wizloop teach --keep` wrote: its answers stand in for the teachers behind a network, by key."""
+    """A file by `wizloop teach --keep`: its answers, by key, replace those of the remote teachers."""
     recorded: Recorded | None = None
-    """Needed by, and only by, the teacher "recorded"."""
+    """Required for, and only for, the teacher "recorded"."""
     claude: Claude = Claude()
     gemini: Gemini = Gemini()
     openai: OpenAI | None = None
-    """Needed by, and only by, the teacher "openai"."""
+    """Required for, and only for, the teacher "openai"."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude_if=lambda given: not given)
-    """Settings of an installed teacher, in a table of its name: [teacher.options.NAME]. No key belongs here."""
+    """Settings of an installed teacher, in the table [teacher.options.NAME]. No key belongs here."""
 
     @model_validator(mode="after")
     def _named_and_given_go_together(self) -> "Teachers":

@@ -1,16 +1,25 @@
-"""What teacher calls came to, summed by who answered, on which day and in which round. It knows no price."""
+"""Sums of teacher calls: costs by teacher, day and round, refusals, unanswered samples, and billed tokens.
+
+Knows no prices.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, exists, or_, select
+from sqlalchemy import Connection, distinct, exists, func, or_, select
 
-from wizloop.store import rows, steps, tables, teacher_calls
+from wizloop.store import steps, tables, teacher_calls
+from wizloop.store.teacher_calls import Call
 
-_DAY = 10
-"""Characters of a date in ISO form."""
+TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
+"""The keys of a usage, as stored with each call."""
+_NOT_SENT = ("planned", "reserved")
+_ENDED = ("parsed", "refused", "failed")
+_PAGE = 1000
+_MEASURED = 2000
+"""The newest calls, at most, that a measure of billed tokens is taken from."""
 
 
 @dataclass(slots=True)
@@ -22,7 +31,7 @@ class Cost:
     day: str
     round: int
     calls: int = 0
-    """Those that left; one that was only planned is none."""
+    """Calls that were sent."""
     answers: int = 0
     refusals: int = 0
     """Refused or blocked."""
@@ -39,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One refusal or block, and the text that met it."""
+    """One refusal or block, and the refused text."""
 
     teacher: str
     outcome: str
@@ -50,7 +59,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A sample that was picked and that no teacher has answered, with what each of them came to."""
+    """A selected sample that no teacher has answered, with its calls."""
 
     sample_id: int
     round: int
@@ -59,25 +68,37 @@ class Unanswered:
     calls: Sequence[tuple[str, str, str | None]]
     """Teacher, outcome (or state) and category of every call, in order."""
     given_up: Mapping[str, str]
-    """Why a teacher was asked no more in that round, by the teacher's name, where it had no say on this sample."""
+    """Teacher name to the reason why that round gave up on it before it was asked about this sample."""
 
 
-_TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
-_NOT_SENT = ("planned", "reserved")
-_PAGE = 1000
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """Token counts of a teacher's newest calls together, as the provider billed them."""
+
+    questions: int
+    """Distinct samples."""
+    calls: int
+    """Billed calls."""
+    text_bytes: int
+    """UTF-8 bytes of the samples' prompts and responses, once for each of these calls."""
+    input_tokens: int
+    """Neither read from a cache nor written into it."""
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
 
 
 def costs(db: Connection) -> list[Cost]:
-    """The sums, by teacher, model, day and round."""
+    """Return the sums by teacher, model, day and round."""
     found: dict[tuple[str, str, str, int], Cost] = {}
     for row in _calls(db):
-        key = (row.teacher, row.model, row.created_at.date().isoformat()[:_DAY], row.round)
+        key = (row.teacher, row.model, row.created_at.date().isoformat(), row.round)
         _add(found.setdefault(key, Cost(*key)), row)
     return [found[key] for key in sorted(found)]
 
 
 def refused(db: Connection) -> list[Refused]:
-    """Every call that was refused or blocked, in order."""
+    """Return every call that was refused or blocked, in order."""
     call, sample = tables.teacher_calls, tables.samples
     query = select(call.c.teacher, call.c.outcome, call.c.category, sample.c.prompt, sample.c.response)
     query = query.join(sample, sample.c.id == call.c.sample_id).where(call.c.state == "refused")
@@ -85,13 +106,12 @@ def refused(db: Connection) -> list[Refused]:
 
 
 def unanswered(db: Connection) -> list[Unanswered]:
-    """The samples that were picked and have no trace, in the order of their rounds and ids: those that were put to a
-    teacher, and those that a teacher was given up before, because the money was used up for example.
+    """Return the selected samples without a trace that were asked about, or whose round gave a teacher up early.
 
-    A round whose teachers are still being asked lists what they have not come to an end with.
+    Ordered by round and id. In a round that is still teaching, samples may yet be answered.
     """
-    left = {one.number: one.record.get("teach", {}).get("given_up", {}) for one in steps.rounds(db)}
-    early = [number for number, given_up in left.items() if given_up]
+    given_up = {one.number: one.record.get("teach", {}).get("given_up", {}) for one in steps.rounds(db)}
+    early = [number for number, teachers in given_up.items() if teachers]
     picked, trace, call = tables.selections, tables.teacher_traces, tables.teacher_calls
     taught = exists().where(trace.c.sample_id == picked.c.sample_id)
     asked = exists().where(call.c.sample_id == picked.c.sample_id)
@@ -99,28 +119,42 @@ def unanswered(db: Connection) -> list[Unanswered]:
     query = query.join(tables.samples, tables.samples.c.id == picked.c.sample_id)
     query = query.where(~taught, or_(asked, picked.c.round.in_(early)))
     found = db.execute(query.order_by(picked.c.round, picked.c.sample_id)).all()
-    calls = _came_to(db, [row.sample_id for row in found])
-    return [_unanswered(row, calls.get(row.sample_id, []), left.get(row.round, {})) for row in found]
+    calls = teacher_calls.by_sample(db, [row.sample_id for row in found])
+    return [_unanswered(row, calls.get(row.sample_id, []), given_up.get(row.round, {})) for row in found]
 
 
-def _unanswered(row: Any, calls: Sequence[tuple[str, str, str | None]], given_up: Mapping[str, str]) -> Unanswered:
-    had_a_say = {teacher for teacher, outcome, _ in calls if outcome not in _NOT_SENT}
-    unheard = {name: why for name, why in given_up.items() if name not in had_a_say}
-    return Unanswered(row.sample_id, row.round, row.prompt, row.response, calls, unheard)
+def billed(db: Connection, teacher: str, model: str, version: str) -> Billed | None:
+    """Sum the newest ended calls of one version of a teacher; None if none of them was billed."""
+    call, sample = tables.teacher_calls, tables.samples
+    query = select(call.c.sample_id, call.c.request_json, call.c.usage_json, sample.c.prompt, sample.c.response)
+    query = query.join(sample, sample.c.id == call.c.sample_id)
+    query = query.where(call.c.teacher == teacher, call.c.model == model, call.c.state.in_(_ENDED))
+    found = db.execute(query.order_by(call.c.id.desc()).limit(_MEASURED)).all()
+    own = [row for row in found if json.loads(row.request_json).get("version") == version]
+    bills = [(json.loads(row.usage_json or "{}"), _bytes(row.prompt) + _bytes(row.response)) for row in own]
+    bills = [(usage, size) for usage, size in bills if any(usage.values())]
+    if not bills:
+        return None
+    tokens = {name: sum(usage.get(name, 0) for usage, _ in bills) for name in TOKENS}
+    return Billed(len({row.sample_id for row in own}), len(bills), sum(size for _, size in bills), **tokens)
 
 
-def _came_to(db: Connection, sample_ids: Sequence[int]) -> dict[int, list[tuple[str, str, str | None]]]:
-    table, found = tables.teacher_calls, dict[int, list[tuple[str, str, str | None]]]()
-    query = select(table.c.sample_id, table.c.teacher, table.c.outcome, table.c.state, table.c.category)
-    for piece in rows.pieces(sample_ids, 500):
-        for row in db.execute(query.where(table.c.sample_id.in_(piece)).order_by(table.c.id)):
-            came_to = teacher_calls.came_to(row.state, row.outcome)
-            found.setdefault(row.sample_id, []).append((row.teacher, came_to, row.category))
-    return found
+def samples_ended(db: Connection) -> dict[str, int]:
+    """Count the samples whose calls ended, by teacher."""
+    call = tables.teacher_calls
+    query = select(call.c.teacher, func.count(distinct(call.c.sample_id))).where(call.c.state.in_(_ENDED))
+    return {str(name): int(n) for name, n in db.execute(query.group_by(call.c.teacher))}
+
+
+def _unanswered(row: Any, calls: Sequence[Call], given_up: Mapping[str, str]) -> Unanswered:
+    results = [(call.teacher, call.result, call.category) for call in calls]
+    asked = {teacher for teacher, result, _ in results if result not in _NOT_SENT}
+    not_asked = {name: why for name, why in given_up.items() if name not in asked}
+    return Unanswered(row.sample_id, row.round, row.prompt, row.response, results, not_asked)
 
 
 def _calls(db: Connection) -> Iterator[Any]:
-    """Every call, without its request and its answer: those may be long."""
+    """Yield every call without its request and answer, which may be long."""
     table = tables.teacher_calls
     names = ("teacher", "model", "created_at", "round", "state", "outcome", "category", "usage_json")
     columns = [table.c[name] for name in (*names, "cost_micro", "reserved_micro")]
@@ -133,7 +167,7 @@ def _calls(db: Connection) -> Iterator[Any]:
 
 def _add(to: Cost, row: Any) -> None:
     usage = json.loads(row.usage_json) if row.usage_json else {}
-    for name in _TOKENS:
+    for name in TOKENS:
         setattr(to, name, getattr(to, name) + usage.get(name, 0))
     to.calls += row.state not in _NOT_SENT
     to.answers += row.state == "parsed"
@@ -142,3 +176,7 @@ def _add(to: Cost, row: Any) -> None:
     to.ambiguous += row.state == "ambiguous"
     to.settled_micro += row.cost_micro or 0
     to.reserved_micro += row.reserved_micro
+
+
+def _bytes(text: str | None) -> int:
+    return len((text or "").encode("utf-8", "surrogatepass"))

@@ -78,10 +78,6 @@ class BadText(StoreError):
     """The text cannot be stored: it is not valid Unicode."""
 
 
-class OverBudget(StoreError):
-    """The call could cost more than is left of the budget."""
-
-
 class WrongState(StoreError):
     """The teacher call is not in a state that allows this."""
 

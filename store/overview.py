@@ -13,10 +13,10 @@ from wizloop.store import (
     errors,
     evaluations,
     exports,
-    ledger,
     models,
     reviews,
     selections,
+    spending,
     steps,
     teacher_calls,
 )
@@ -31,7 +31,7 @@ class Overview:
     round: int | None
     phases: Sequence[steps.Step]
     """Of that round, in the order in which they began."""
-    budget: ledger.Budget
+    budget: spending.Budget
     to_review: int
     """Traces that wait for a person."""
 
@@ -62,7 +62,7 @@ def overview(db: Connection) -> Overview:
     begun = steps.rounds(db)
     latest = begun[-1].number if begun else None
     of_latest = [] if latest is None else steps.steps(db, latest)
-    return Overview(run, control.controller(db), latest, of_latest, ledger.budget(db), reviews.waiting_count(db))
+    return Overview(run, control.controller(db), latest, of_latest, spending.budget(db), reviews.waiting_count(db))
 
 
 def summaries(db: Connection) -> list[RoundSummary]:

@@ -12,8 +12,6 @@ from wizloop.store.columns import one_of as _one_of
 from wizloop.store.columns import sample as _sample
 from wizloop.store.tables_leaks import leak_search as leak_search
 from wizloop.store.tables_leaks import leaks as leaks
-from wizloop.store.tables_sending import batches as batches
-from wizloop.store.tables_sending import sendings as sendings
 from wizloop.store.types import Digest, Json, UtcTime
 
 run = sa.Table(
@@ -234,6 +232,36 @@ budget = sa.Table(
     sa.Column("settled_micro", sa.BigInteger, nullable=False),
     sa.Column("reserved_micro", sa.BigInteger, nullable=False),
     sa.CheckConstraint("id = 1", name="only_one"),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("tag", sa.String(64), nullable=False),
+    sa.Column("teacher", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("provider_id", sa.Text),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("submitted_at", UtcTime),
+    sa.Column("ended_at", UtcTime),
+    sa.UniqueConstraint("tag"),
+    sa.Index(None, "state"),
+    _one_of("state", "intent", "submitted", "collected", "dropped"),
+)
+
+sendings = sa.Table(
+    "sendings",
+    metadata,
+    sa.Column("call_id", sa.Integer, sa.ForeignKey("teacher_calls.id"), primary_key=True, autoincrement=False),
+    sa.Column("batch_id", sa.Integer, sa.ForeignKey("batches.id")),
+    sa.Column("price_json", sa.Text),
+    sa.Column("answered_by", sa.Text),
+    sa.Column("retry_at", UtcTime),
+    sa.Index(None, "batch_id"),
 )
 
 teacher_traces = sa.Table(

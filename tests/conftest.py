@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import single_calls
 from wizloop.recipes import schema
 from wizloop.store import (
+    call_writes,
     control,
     evaluations,
     events,
@@ -21,7 +23,6 @@ from wizloop.store import (
     samples,
     selections,
     steps,
-    teacher_calls,
 )
 from wizloop.store.db import Connection, Store
 
@@ -77,14 +78,14 @@ def _teach(db: Connection) -> None:
     selections.add(db, picked)
     for n in (1, 2):
         asked = {"sample_id": n, "round": 1, "teacher": "policy", "model": "p1", "attempt": 1}
-        call = teacher_calls.plan(db, key=f"{n:064x}", request_json="{}", now=BEGAN, **asked)  # type: ignore[arg-type]
-        teacher_calls.reserve(db, call, 400_000)
-        teacher_calls.mark_sent(db, [call], BEGAN)
+        call = single_calls.plan(db, key=f"{n:064x}", request_json="{}", now=BEGAN, **asked)  # type: ignore[arg-type]
+        single_calls.reserve(db, call, 400_000)
+        call_writes.mark_sent(db, [call], BEGAN)
         nothing = {"usage_json": None, "request_id": None, "stop_reason": None}
-        teacher_calls.mark_received(db, call, raw="{}", cost_micro=250_000, now=BEGAN, **nothing)
-        teacher_calls.finish(db, call, "parsed", "ok")
+        single_calls.receive(db, call, raw="{}", cost_micro=250_000, now=BEGAN, **nothing)
+        single_calls.finish(db, call, "parsed", "ok")
         text = {"trace_json": "{}", "explanation": HOSTILE, "steps_json": "{}", "confidence_word": "low"}
-        trace = teacher_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=BEGAN, **text)
+        trace = single_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=BEGAN, **text)
         decided = {"decision": "wait", "by": "rule:doubtful", "reason": "the teacher doubts it"}
         reviews.review(db, trace_id=trace, now=BEGAN, decision_id=f"rule-{n}", **decided)
 

@@ -14,6 +14,7 @@ from tests.loop.small_night import NOW, Night, recipe
 from tests.plugged import described, extras, forget, seen
 from wizloop import plugins
 from wizloop.backends import artifacts
+from wizloop.backends.teachers.base import Question
 from wizloop.loop.cli import app
 from wizloop.loop.context import Context
 from wizloop.loop.data.records import ImportRefused
@@ -21,7 +22,7 @@ from wizloop.loop.measures.acquisition import Pick, choose
 from wizloop.loop.phases import model_roles
 from wizloop.loop.phases.export import write_export
 from wizloop.loop.preflight import plugins_ready
-from wizloop.loop.teaching import clients, preview, prices
+from wizloop.loop.teaching import clients, prices, request_preview
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json
 from wizloop.store import exports, samples, selections, teacher_calls
@@ -266,25 +267,25 @@ def _asking(**options: Any) -> Recipe:
 
 def test_a_teacher_gets_its_options_its_key_and_the_instruction(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIZLOOP_KEYWORDS_KEY", "k-1")
-    seat = clients.seats(_asking(harmful=["x"]), NOW, capped=True)[0]
-    setup = seat.teacher.plugin.setup  # type: ignore[attr-defined]
+    client = clients.clients_of(_asking(harmful=["x"]), NOW, capped=True)[0]
+    setup = client.teacher.plugin.setup  # type: ignore[attr-defined]
     assert (setup.name, setup.options, setup.key) == ("keywords", {"harmful": ["x"]}, "k-1")
     assert "k-1" not in repr(setup)
     assert len(setup.instruction) > 500
-    assert seat.live is None
+    assert client.settings is None
 
 
 def test_a_paid_teacher_needs_a_price_and_a_bound_under_a_cap(tmp_path: Path, plugged: Path) -> None:
-    assert clients.seats(_asking(paid=True), NOW, capped=False)[0].tariff is None
+    assert clients.clients_of(_asking(paid=True), NOW, capped=False)[0].tariff is None
     with pytest.raises(prices.PriceError, match="no price of keywords's keywords-1 is known"):
-        clients.seats(_asking(paid=True), NOW, capped=True)
+        clients.clients_of(_asking(paid=True), NOW, capped=True)
     table = tmp_path / "prices.toml"
     line = 'provider = "keywords"\nmodel = "keywords-1"\nfrom = 2026-01-01\ninput = 1\noutput = 2\n'
     table.write_text(f"[[price]]\n{line}cache_read = 0\ncache_write = 0\n")
     priced = json.loads(canonical_json(_asking(paid=True)))
     priced["teacher"]["prices"] = str(table)
     with pytest.raises(prices.PriceError, match="gives no bound of a question's tokens"):
-        clients.seats(Recipe.model_validate_json(json.dumps(priced)), NOW, capped=True)
+        clients.clients_of(Recipe.model_validate_json(json.dumps(priced)), NOW, capped=True)
 
 
 def test_a_teacher_with_threads_is_asked_live(tmp_path: Path, plugged: Path) -> None:
@@ -297,10 +298,10 @@ def test_a_teacher_with_threads_is_asked_live(tmp_path: Path, plugged: Path) -> 
 
 
 def test_what_teaching_would_send_and_cost_is_told(plugged: Path) -> None:
-    texts = [preview.Text("how to bake", None)]
-    (free,) = preview.told(_asking(), texts, NOW)
+    texts = [Question("k", "how to bake")]
+    (free,) = request_preview.previews(_asking(), texts, NOW)
     assert (free["teacher"], free["model"], free["at_most"]["usd"]) == ("keywords", "keywords-1", 0)
-    (paid,) = preview.told(_asking(paid=True), texts, NOW)
+    (paid,) = request_preview.previews(_asking(paid=True), texts, NOW)
     assert paid["at_most"]["usd"] is None
 
 

@@ -1,4 +1,4 @@
-"""What happened on the wire in one request: what came back, and where it broke off. It sends nothing."""
+"""One request and its reply on the wire, and where it broke off. Sends nothing."""
 
 import json
 from collections.abc import Mapping
@@ -8,44 +8,61 @@ from typing import Any
 
 @dataclass
 class Exchange:
-    """One request and its reply, as far as it came."""
+    """One request and its reply, as far as it arrived."""
 
     until: float
-    """When it is given up, in seconds of time.monotonic."""
-    most_bytes: int
-    """A longer reply is given up."""
-    hands_on: bool = False
-    """Whether the SDK is to see the reply, which it needs for steps that follow from it."""
+    """Deadline, in seconds of time.monotonic."""
+    max_bytes: int
+    """A longer reply is abandoned."""
+    pass_reply: bool = False
+    """Whether the SDK sees the reply, which it needs for requests that follow from it."""
     sent: bool = False
-    """Whether a byte of the request left: from then on it may have been taken, and billed."""
+    """Whether a byte of the request left: from then on it may be processed and billed."""
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """By name in small letters."""
+    """Values by lower-case name."""
     body: bytes = b""
     fault: str | None = None
-    """Why it broke off; None: the reply is whole."""
+    """Why the exchange broke off; None if the reply is complete."""
 
     @property
     def text(self) -> str:
-        """The body as text; bytes that are none are replaced."""
+        """Body decoded as UTF-8; invalid bytes are replaced."""
         return self.body.decode("utf-8", "replace")
 
-    def told(self) -> dict[str, Any] | None:
-        """The body as a JSON object; None where it is no such thing."""
-        try:
-            found = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        return found if isinstance(found, dict) else None
+    def json(self) -> dict[str, Any] | None:
+        """Return the body as a JSON object, or None if it is not one."""
+        return json_object(self.body)
 
 
-def dig(told: object, *path: str | int) -> Any:
-    """What stands at a path of keys and places in parsed JSON, or None."""
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; return None for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def dig(node: object, *path: str | int) -> Any:
+    """Return the value at a path of keys and indices in parsed JSON, or None."""
     for part in path:
-        if isinstance(told, dict) and isinstance(part, str):
-            told = told.get(part)
-        elif isinstance(told, list) and isinstance(part, int) and part < len(told):
-            told = told[part]
+        if isinstance(node, dict) and isinstance(part, str):
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
         else:
             return None
-    return told
+    return node
+
+
+def text_at(node: object, *path: str | int) -> str | None:
+    """Return the text at a path in parsed JSON; None for anything else."""
+    found = dig(node, *path)
+    return found if isinstance(found, str) else None
+
+
+def list_at(node: object, *path: str | int) -> list[Any]:
+    """Return the list at a path in parsed JSON; an empty one for anything else."""
+    found = dig(node, *path)
+    return found if isinstance(found, list) else []

@@ -1,8 +1,8 @@
-"""The connection under an SDK: it keeps the wall clock, the origin and what came back, and it tries nothing again.
+"""HTTP under an SDK: holds the wall-clock deadline and the origin, keeps the reply, and never retries.
 
-The SDK builds and signs a request. What comes back is kept here, byte for byte, and read by the adapters: an SDK
-hides the bill of a reply that it cannot parse. So it is handed an empty object instead, unless it must see the reply.
-This and `connecting`, which makes the connections, are the home of httpx2 and httpcore2.
+The SDK builds and signs a request. The reply is kept here byte for byte and read by the adapters, since an SDK hides
+the bill of a reply that it cannot parse; the SDK gets an empty object instead, unless it must see the reply.
+This and `network`, which makes the connections, are the only users of httpx2 and httpcore2.
 """
 
 import threading
@@ -19,18 +19,18 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import Exchange
 from wizloop.backends.http.network import Backend
 
-KEPT_OPEN_S = 15.0
-MOST_BYTES = 8_000_000
-"""Of a reply to one question; a batch's results may be longer."""
+KEEPALIVE_S = 15.0
+MAX_BYTES = 8_000_000
+"""Limit of a reply to one question; a batch's results may be longer."""
 
 
-class Line:
+class Session:
     """Connections to one origin, for any number of threads."""
 
     def __init__(self, base_url: str, secret: SecretStr | None) -> None:
-        self._secret = "" if secret is None else secret.get_secret_value()
-        self._here = threading.local()
-        self._transport = _Transport(httpx2.URL(base_url), self._here)
+        self._secret = b"" if secret is None else secret.get_secret_value().encode()
+        self._local = threading.local()
+        self._transport = _Transport(httpx2.URL(base_url), self._local)
         self.client = httpx2.Client(transport=self._transport, follow_redirects=False, trust_env=False)
 
     def call(
@@ -39,12 +39,11 @@ class Line:
         deadline_s: float,
         *,
         faults: tuple[type[Exception], ...] = (),
-        most_bytes: int = MOST_BYTES,
-        hands_on: bool = False,
+        max_bytes: int = MAX_BYTES,
+        pass_reply: bool = False,
     ) -> Exchange:
-        """Let an SDK make its request, and give what came of it. `faults` are what it raises when a request breaks."""
-        exchange = Exchange(time.monotonic() + deadline_s, most_bytes, hands_on)
-        self._here.exchange = exchange
+        """Let an SDK make its request and return the exchange. `faults` are what it raises when a request breaks."""
+        exchange = self._local.exchange = Exchange(time.monotonic() + deadline_s, max_bytes, pass_reply)
         breaks: tuple[type[Exception], ...] = (*faults, httpx2.HTTPError)
         try:
             do()
@@ -52,28 +51,27 @@ class Line:
             if exchange.fault is None and exchange.status is None:
                 raise
         finally:
-            self._here.exchange = None
-        # A page that shows the request it got must not carry the key into the ledger.
+            self._local.exchange = None
+        # A page that echoes its request must not carry the key into the ledger.
         if self._secret:
-            secret = self._secret.encode()
-            exchange.body = exchange.body.replace(b"Bearer " + secret, b"[key]").replace(secret, b"[key]")
+            exchange.body = exchange.body.replace(b"Bearer " + self._secret, b"[key]").replace(self._secret, b"[key]")
         return exchange
 
 
 class _Transport(httpx2.BaseTransport):
-    """Sends a request to the one origin, and keeps the reply in this thread's exchange.
+    """Sends requests to one origin, and keeps each reply in the thread's exchange.
 
-    Each thread has a connection of its own: a pool looks through those it has at every request and reply.
+    Each thread has its own connection: a pool searches all of its connections at every request and reply.
     """
 
-    def __init__(self, base_url: httpx2.URL, here: threading.local) -> None:
+    def __init__(self, base_url: httpx2.URL, local: threading.local) -> None:
         self._origin = _origin(base_url)
-        self._here = here
-        self._pool = _pool(base_url, Backend(here))
+        self._local = local
+        self._pool = _pool(base_url, Backend(local))
         self._open: set[httpcore2.ConnectionInterface] = set()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        exchange: Exchange = self._here.exchange
+        exchange: Exchange = self._local.exchange
         exchange.status, exchange.body = None, b""
         if _origin(request.url) != self._origin:
             exchange.fault = f"it leads elsewhere: {request.url.host}"
@@ -85,13 +83,13 @@ class _Transport(httpx2.BaseTransport):
             exchange.fault = "timeout" if exchange.status is None else "timeout in mid-body"
             raise httpx2.ReadTimeout(exchange.fault) from error
         except _TooLong as error:
-            exchange.fault = f"the reply is longer than {exchange.most_bytes} bytes"
+            exchange.fault = f"the reply is longer than {exchange.max_bytes} bytes"
             raise httpx2.ReadError(exchange.fault) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
             where = "reset before the reply" if exchange.status is None else "reset in mid-body"
             exchange.fault = where if exchange.sent else f"no connection: {error}"
             raise httpx2.ReadError(exchange.fault) from error
-        if exchange.hands_on:
+        if exchange.pass_reply:
             plain = {name: value for name, value in exchange.headers.items() if name != "content-encoding"}
             return httpx2.Response(exchange.status or 0, headers=plain, content=exchange.body)
         return httpx2.Response(200, content=b"{}")
@@ -101,14 +99,14 @@ class _Transport(httpx2.BaseTransport):
             self._open.pop().close()
 
     def _connection(self, origin: httpcore2.Origin) -> httpcore2.ConnectionInterface:
-        """This thread's own, and a fresh one where that is not to be used again."""
-        found: httpcore2.ConnectionInterface | None = getattr(self._here, "connection", None)
+        """Return this thread's connection, a new one if the last has closed or expired."""
+        found: httpcore2.ConnectionInterface | None = getattr(self._local, "connection", None)
         if found is not None and (found.is_closed() or found.has_expired()):
             self._open.discard(found)
             found.close()
             found = None
         if found is None:
-            found = self._here.connection = self._pool.create_connection(origin)
+            found = self._local.connection = self._pool.create_connection(origin)
             self._open.add(found)
         return found
 
@@ -125,31 +123,31 @@ class _Transport(httpx2.BaseTransport):
         exchange.status = reply.status
         exchange.headers = {name.decode("latin-1").casefold(): value.decode("latin-1") for name, value in reply.headers}
         assert isinstance(reply.stream, Iterable)
-        got = bytearray()
+        received = bytearray()
         try:
             for part in reply.stream:
-                got += part
-                if len(got) > exchange.most_bytes:
+                received += part
+                if len(received) > exchange.max_bytes:
                     raise _TooLong
         finally:
-            exchange.body = bytes(got)
+            exchange.body = bytes(received)
             reply.close()
         if exchange.headers.get("content-encoding", "").casefold() in ("gzip", "x-gzip"):
-            exchange.body = _unpacked(exchange.body, exchange.most_bytes)
+            exchange.body = _unpacked(exchange.body, exchange.max_bytes)
 
 
 class _TooLong(httpcore2.RemoteProtocolError):
-    """More came than a reply may have."""
+    """The reply is longer than the exchange allows."""
 
 
-def _unpacked(body: bytes, most_bytes: int) -> bytes:
-    """A body that came packed though it was asked for plain, or the body itself where it does not unpack.
+def _unpacked(body: bytes, max_bytes: int) -> bytes:
+    """Unpack a gzip body that was requested as plain; return the body itself if it does not unpack.
 
-    Raises _TooLong where it is more than so many bytes, of which no more are made.
+    Raises _TooLong if the result is longer than `max_bytes`, without making more bytes than that.
     """
     unpacking = zlib.decompressobj(wbits=31)
     try:
-        whole = unpacking.decompress(body, most_bytes)
+        whole = unpacking.decompress(body, max_bytes)
     except zlib.error:
         return body
     if unpacking.unconsumed_tail:
@@ -162,11 +160,11 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int]:
 
 
 def _pool(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> httpcore2.ConnectionPool:
-    """What makes connections to an origin, through the proxy that the environment names for it."""
+    """Build the maker of connections to an origin, through the proxy that the environment names for it."""
     settings: dict[str, Any] = {
-        # Reading the roots of trust takes 50 ms, which nobody needs for a server without TLS.
+        # Reading the root certificates takes 50 ms, which a server without TLS does not need.
         "ssl_context": httpx2.create_ssl_context() if base_url.scheme == "https" else None,
-        "keepalive_expiry": KEPT_OPEN_S,
+        "keepalive_expiry": KEEPALIVE_S,
         "network_backend": backend,
     }
     proxy = urllib.request.getproxies().get(base_url.scheme)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.http.exchange import Exchange, dig
-from wizloop.backends.http.transport import Line
+from wizloop.backends.http.transport import Session
 
 WAITS_S = (0.5, 2.0, 8.0)
 """Seconds before each retry of a request that broke off or met an overloaded server."""
@@ -77,20 +77,20 @@ class Endpoint:
 
     def __init__(self, base_url: str, secret: SecretStr | None, deadline_s: float) -> None:
         self.base_url = base_url.rstrip("/")
-        self._line = Line(self.base_url, secret)
+        self._session = Session(self.base_url, secret)
         self._headers = {} if secret is None else {"authorization": f"Bearer {secret.get_secret_value()}"}
         self._deadline_s = deadline_s
 
     def close(self) -> None:
         """Close the connections."""
-        self._line.client.close()
+        self._session.client.close()
 
     def complete(self, body: Mapping[str, Any]) -> Reply:
         """Complete a request, with retries while the server is overloaded. Raises BackendError."""
         exchange = self.post("/completions", body)
         if exchange.status != 200:
             raise BackendError(f"{self.base_url}: does not complete: {_why(exchange)}")
-        return _reply(exchange.told() or {}, self.base_url)
+        return _reply(exchange.json() or {}, self.base_url)
 
     def dialect(self, model: str, prompt: Sequence[int], text: str, topk: int, extra: Mapping[str, Any]) -> Dialect:
         """Find the server's dialect by completing one token. Raises BackendError if none works."""
@@ -105,7 +105,7 @@ class Endpoint:
             if exchange.status != 200:
                 last = _why(exchange)
                 continue
-            reply = _reply(exchange.told() or {}, self.base_url)
+            reply = _reply(exchange.json() or {}, self.base_url)
             # A server that reads ids as something else, or has another tokenizer, reports another count.
             if tried.ids and reply.prompt_tokens not in (None, len(prompt)):
                 continue
@@ -118,24 +118,24 @@ class Endpoint:
 
     def models(self) -> list[str]:
         """Return the models that the server lists, adapters included. Raises BackendError if it does not answer."""
-        exchange = self._sent(lambda: self._line.client.get(f"{self.base_url}/models", headers=self._headers))
+        exchange = self._sent(lambda: self._session.client.get(f"{self.base_url}/models", headers=self._headers))
         if exchange.status != 200:
             raise self._silent(exchange)
-        return [str(dig(model, "id")) for model in dig(exchange.told(), "data") or []]
+        return [str(dig(model, "id")) for model in dig(exchange.json(), "data") or []]
 
     def post(self, path: str, body: Mapping[str, Any], *, probing: bool = False) -> Exchange:
         """Send a request, with retries. A probe that makes the server fail is not retried."""
         url = f"{self.base_url}{path}"
         again = _BUSY if probing else range(500, 600)
-        return self._sent(lambda: self._line.client.post(url, json=dict(body), headers=self._headers), again)
+        return self._sent(lambda: self._session.client.post(url, json=dict(body), headers=self._headers), again)
 
     def _sent(self, do: Callable[[], object], again: Container[int] = range(500, 600)) -> Exchange:
-        exchange = self._line.call(do, self._deadline_s)
+        exchange = self._session.call(do, self._deadline_s)
         for wait_s in WAITS_S:
             if exchange.fault is None and exchange.status != _LIMITED and exchange.status not in again:
                 break
             time.sleep(wait_s)
-            exchange = self._line.call(do, self._deadline_s)
+            exchange = self._session.call(do, self._deadline_s)
         return exchange
 
     def _silent(self, exchange: Exchange) -> BackendError:
@@ -193,6 +193,6 @@ def _why(exchange: Exchange) -> str:
     """Describe a failure in one line."""
     if exchange.fault is not None:
         return exchange.fault
-    error = dig(exchange.told(), "error")
+    error = dig(exchange.json(), "error")
     message = dig(error, "message") or error or exchange.text
     return f"status {exchange.status}, {' '.join(str(message).split())[:200]}"

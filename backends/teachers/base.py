@@ -1,11 +1,11 @@
-"""What every teacher is: the question it gets, the trace it writes, the closed set of outcomes it may return.
+"""The teacher interface: the question, the trace, and the closed set of outcomes.
 
-Not a queue, a budget or a retry: a teacher answers one question once, and the loop decides what happens next.
+No queue, budget or retry: a teacher answers one question once, and the loop decides what happens next.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +27,7 @@ Outcome = Literal[
 Billed = Literal["yes", "no", "unknown"]
 TASKS: tuple[Task, ...] = get_args(Task)
 OUTCOMES: Mapping[str | None, Outcome] = {name: name for name in get_args(Outcome)}
-"""By the text that a ledger or a file has of each."""
+"""Outcomes by the text that a ledger or a file has."""
 
 Line = Annotated[str, Field(min_length=1, max_length=600)]
 Lines = tuple[Line, ...]
@@ -35,15 +35,15 @@ Steps = Annotated[Lines, Field(max_length=10)]
 
 
 class InvalidTrace(ValueError):
-    """The teacher's answer is not a trace that this question can use."""
+    """The teacher's answer is not a valid trace for this question."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One sample, put to a teacher as data.
+    """One sample, shown to a teacher as data.
 
     `key` is the hash of everything that decides the answer; `response` is None for a prompt alone; `labels` (task to
-    label, None where a task has none) is given only when the recipe lets the teacher see them.
+    label, or None) is given only when the recipe lets the teacher see them.
     """
 
     key: str
@@ -51,9 +51,9 @@ class Question:
     response: str | None = None
     labels: Mapping[str, str | None] | None = None
     complaint: str | None = None
-    """What was wrong with the answer before, when the question is asked once more."""
+    """What was wrong with the previous answer, when the question is asked again."""
     max_tokens: int | None = None
-    """The most tokens that the answer may have, where it is not what the teacher allows every answer."""
+    """Limit of the answer's tokens, if it differs from the teacher's own."""
 
 
 class TeacherTrace(BaseModel):
@@ -90,7 +90,7 @@ class TeacherTrace(BaseModel):
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the provider counted them; zero for a teacher that runs here."""
+    """Tokens as the provider counted them; zero for a local teacher."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -99,10 +99,15 @@ class Usage:
     cache_write_tokens: int = 0
     """Written into a cache; not counted in input_tokens."""
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the whole prompt, cached or not."""
+        return self.input_tokens + self.cached_tokens + self.cache_write_tokens
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What a provider's headers say is left of its limits; None where they do not say. Resets in seconds from now."""
+    """Remaining limits by a provider's headers; None if a header is missing. Resets in seconds from now."""
 
     requests_left: int | None = None
     requests_reset_s: float | None = None
@@ -112,9 +117,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `raw` is the answer as received and `trace` is set exactly when the outcome is ok.
+    """A teacher's reply. `raw` is the answer as received; `trace` is set exactly when the outcome is ok.
 
-    `category` says which kind of refusal, block or fault it was; `cost_micro` is zero, for the loop prices usage.
+    `category` is the kind of refusal, block or fault.
     """
 
     outcome: Outcome
@@ -122,12 +127,11 @@ class Answer:
     model: str
     trace: TeacherTrace | None = None
     usage: Usage = Usage()
-    cost_micro: int = 0
     request_id: str | None = None
     stop_reason: str | None = None
     category: str | None = None
     billed: Billed = "yes"
-    """unknown: it broke off after it was sent, and nobody knows whether it was charged."""
+    """unknown: it broke off after it was sent and may have been charged."""
     retry_after_s: float | None = None
     limits: Limits | None = None
 
@@ -137,32 +141,47 @@ class Teacher(Protocol):
 
     @property
     def name(self) -> str:
-        """The name the recipe uses."""
+        """The name in the recipe."""
 
     @property
     def model(self) -> str:
-        """Which model answers; part of the key of a call."""
+        """The model that answers; part of a call's key."""
 
     @property
     def version(self) -> str:
-        """What else than the model decides its answers (instruction, schema, settings), by a short name."""
+        """Short name of everything else that decides its answers: instruction, schema, settings."""
 
     @property
     def free(self) -> bool:
-        """Whether it costs nothing and answers alike each time, so that it may be asked again after a crash."""
+        """Whether it costs nothing and always answers the same, so that it may be asked again after a crash."""
 
     def worst_usage(self, question: Question) -> Usage:
-        """The most tokens that this question can take, in and out; all zero for a teacher that runs here."""
+        """Return the most tokens that this question can take, in and out; zero for a local teacher."""
 
     def ask(self, question: Question) -> Answer:
-        """Answer once: no retry, and no exception for anything that Outcome has a word for."""
+        """Answer once, without a retry. Raises nothing that an Outcome covers."""
 
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
-        """An answer that was kept as it came and not read before a crash."""
+        """Parse an answer that was stored as received, before a crash."""
+
+
+class LocalTeacher:
+    """Base of the teachers that run in this process: free, and their answers are JSON traces."""
+
+    model: str
+    free = True
+
+    def worst_usage(self, question: Question) -> Usage:
+        """Return no tokens."""
+        return Usage()
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        """Parse a stored answer."""
+        return answer_from_raw(raw, question, model=self.model, stop_reason=stop_reason)
 
 
 def read_trace(raw: str, question: Question) -> TeacherTrace:
-    """The trace in a JSON answer. Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label."""
+    """Parse the trace in a JSON answer. Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label."""
     try:
         trace = TeacherTrace.model_validate_json(raw)
     except ValidationError as error:
@@ -174,7 +193,7 @@ def read_trace(raw: str, question: Question) -> TeacherTrace:
 
 
 def check_trace(trace: TeacherTrace, question: Question) -> None:
-    """Raises InvalidTrace where the trace does not fit the question's response or contradicts a shown label."""
+    """Raise InvalidTrace if the trace does not fit the question's response or contradicts a shown label."""
     has_response = question.response is not None
     decided = (trace.completion, trace.response, trace.completion_steps or None, trace.response_steps or None)
     if any((part is not None) != has_response for part in decided):
@@ -189,22 +208,12 @@ def check_trace(trace: TeacherTrace, question: Question) -> None:
             raise InvalidTrace(f"{task}: the trace says {getattr(trace, task)}, the label says {label}")
 
 
-def answer_from_raw(
-    raw: str,
-    question: Question,
-    *,
-    model: str,
-    usage: Usage,
-    cost_micro: int = 0,
-    request_id: str | None = None,
-    stop_reason: str | None = None,
-) -> Answer:
-    """The Answer for a reply that came back whole: ok with its trace, or invalid with the reason as category."""
-    outcome: Outcome = "ok"
-    trace: TeacherTrace | None = None
-    category: str | None = None
+def answer_from_raw(raw: str, question: Question, **known: Any) -> Answer:
+    """Build the Answer of a complete reply: ok with its trace, or invalid with the reason as category.
+
+    `known` are other fields of the Answer, such as model and usage.
+    """
     try:
-        trace = read_trace(raw, question)
+        return Answer("ok", raw, trace=read_trace(raw, question), **known)
     except InvalidTrace as error:
-        outcome, category = "invalid", str(error)
-    return Answer(outcome, raw, model, trace, usage, cost_micro, request_id, stop_reason, category)
+        return Answer("invalid", raw, category=str(error), **known)

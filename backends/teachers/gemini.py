@@ -1,21 +1,21 @@
-"""Google's models as a teacher, asked live through the `google-genai` SDK. Batches are in `gemini_batches`.
+"""Google's models as a teacher, asked live with the `google-genai` SDK. Batches are in `gemini_batches`.
 
-The provider keeps the shared instruction in its cache by itself and says how many tokens came from there. Its safety
-filters are set off, for the samples are what they look for; blocks remain, and are no reason to ask again.
+The provider caches the shared instruction by itself and counts the cached tokens. Its safety filters are off, since
+the samples are what they filter; it still blocks some, and a blocked question is not asked again.
 """
 
+import ssl
+import threading
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import SecretStr
 
-from wizloop.backends.http.exchange import dig
+from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
-from wizloop.backends.teachers.gemini_clients import Clients
-from wizloop.backends.teachers.reach import Model
-from wizloop.backends.teachers.remote import RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import Kind, Told, count, dig_message, duration_s, plain_status
+from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
+from wizloop.backends.teachers.replies import Body, Fault, count, duration_s, error_message, plain_status
 
 _STOPS: dict[str, Outcome] = {
     "STOP": "ok",
@@ -29,34 +29,65 @@ _STOPS: dict[str, Outcome] = {
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 _SPENT = ("spending cap", "spend cap", "spend limit", "spending limit")
 _DAY_QUOTA_S = 3600.0
-_CAMEL = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
-class _Part(BaseModel):
-    text: str = ""
-    thought: bool = False
+class Clients:
+    """The SDK's clients over one HTTP client, one for each limit of the answer's tokens.
 
+    A client adds to its requests the part that all of them share. If every request carried it, the SDK would check,
+    copy and convert it each time, which took half of a call's processor time.
+    """
 
-class _Content(BaseModel):
-    parts: list[_Part] = []
+    def __init__(self, http: Any, access: Access, address: str, shared: Callable[[int], dict[str, Any]]) -> None:
+        from google.genai import errors, types
 
+        class Text(types.Part):
+            """A text part that answers at once when the SDK tests each possible field with `in`.
 
-class _Candidate(BaseModel):
-    model_config = _CAMEL
+            Pydantic would search all of its fields each time, and the SDK then looks for an attribute anyway.
+            """
 
-    content: _Content = _Content()
-    finish_reason: str | None = None
+            def __contains__(self, name: str) -> bool:
+                return False
 
+        self._http, self._access, self._address, self._shared = http, access, address, shared
+        self._types, self._text = types, Text
+        self._made, self._making = dict[int | None, Any](), threading.Lock()
+        self.faults: tuple[type[Exception], ...] = (errors.APIError,)
+        """What the SDK raises when a request breaks."""
+        # Built now, and not during the first request.
+        self.plain = self._client(None)
+        """For everything but questions."""
+        self._client(access.max_tokens)
 
-class _Reply(BaseModel):
-    """What is needed of a reply; it has a candidate or says why there is none."""
+    def ask(self, model: str, message: str, max_tokens: int) -> object:
+        """Request the answer to a message."""
+        content = self._types.Content(parts=[self._text(text=message)], role="user")
+        return self._client(max_tokens).models.generate_content(model=model, contents=content)
 
-    model_config = _CAMEL
+    def _client(self, max_tokens: int | None) -> Any:
+        with self._making:
+            if max_tokens not in self._made:
+                self._made[max_tokens] = self._make(max_tokens)
+            return self._made[max_tokens]
 
-    candidates: list[_Candidate] = []
-    prompt_feedback: dict[str, Any] | None = None
-    model_version: str | None = None
-    response_id: str | None = None
+    def _make(self, max_tokens: int | None) -> Any:
+        from google import genai
+
+        # The provider is told the time too, so that it does not work, and bill, for a caller that is gone.
+        seconds = self._access.batch_deadline_s if max_tokens is None else self._access.deadline_s
+        # For its own connections, which are never made, the SDK would read the root certificates three times: 0.15 s.
+        unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        options = self._types.HttpOptions(
+            base_url=self._address,
+            httpx_client=self._http,
+            async_client_args={"verify": unused, "ssl": unused},
+            timeout=int(seconds * 1000),
+            extra_body=None if max_tokens is None else self._shared(max_tokens),
+        )
+        secret = (self._access.secret or SecretStr("")).get_secret_value()
+        # Explicit, or the environment could send the questions to another service of Google's.
+        return genai.Client(api_key=secret, enterprise=False, http_options=options)
 
 
 class Gemini(RemoteTeacher):
@@ -67,60 +98,57 @@ class Gemini(RemoteTeacher):
     limit_headers: ClassVar[tuple[str, str]] = ("x-ratelimit-{}-requests", "x-ratelimit-{}-tokens")
 
     def request(self, question: Question) -> dict[str, Any]:
-        """What is sent for a question, as it can be shown, and as it stands in a batch's file."""
+        """Return the body of the request for a question, as it can be shown, and as a batch's file holds it."""
         contents = [{"parts": [{"text": teacher_prompt.message(question)}], "role": "user"}]
-        return {"contents": contents, **self._alike(self.room(question))}
+        return {"contents": contents, **self._shared(self.max_tokens(question))}
 
-    def _alike(self, room: int) -> dict[str, Any]:
-        """What is sent alike for all questions whose answers may have so many tokens."""
+    def _shared(self, max_tokens: int) -> dict[str, Any]:
+        """Return the part of the body that all questions with this limit of the answer's tokens share."""
         generation: dict[str, Any] = {
-            "maxOutputTokens": room,
+            "maxOutputTokens": max_tokens,
             "responseMimeType": "application/json",
             "responseJsonSchema": teacher_prompt.schema(),
         }
-        if self.reach.effort is not None:
-            generation["thinkingConfig"] = {"thinking_level": self.reach.effort.upper()}
+        if self.access.effort is not None:
+            generation["thinkingConfig"] = {"thinking_level": self.access.effort.upper()}
         return {
-            "systemInstruction": {"parts": [{"text": self.reach.told}], "role": "user"},
+            "systemInstruction": {"parts": [{"text": self.access.instruction}], "role": "user"},
             "safetySettings": [{"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"} for name in _CATEGORIES],
             "generationConfig": generation,
-            **({"serviceTier": "flex"} if self.reach.flex else {}),
+            **({"serviceTier": "flex"} if self.access.flex else {}),
         }
 
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
-        """The SDK over this HTTP client, with no retries, and what it raises when a request breaks."""
-        clients = Clients(client, self.reach, self.reach.base_url or self.base_url, self._alike)
+        """Build the SDK over this HTTP client, without retries."""
+        clients = Clients(client, self.access, self.access.base_url or self.base_url, self._shared)
         return clients, clients.faults
 
     def send(self, sdk: Clients, question: Question) -> object:
-        """Ask the question; what the SDK makes of the reply is not looked at."""
-        # It sees no reply, and so none that it would continue with further requests, which the provider bills.
-        return sdk.ask(self.model, teacher_prompt.message(question), self.room(question))
+        """Ask the question; the SDK's parsed reply is ignored."""
+        # It sees no reply, so it cannot continue one with further requests, which the provider bills.
+        return sdk.ask(self.model, teacher_prompt.message(question), self.max_tokens(question))
 
-    def answer(self, told: Told, question: Question) -> Answer | None:
-        """The answer in a reply's JSON; None where it is no reply of this provider."""
-        try:
-            reply = _Reply.model_validate(told)
-        except ValidationError:
-            return None
+    def answer(self, body: Body, question: Question) -> Answer | None:
+        """Return the answer in a reply's JSON; None if it is not a reply of this provider."""
         known = {
-            "model": reply.model_version or self.model,
-            "usage": _usage(dig(told, "usageMetadata")),
-            "request_id": reply.response_id,
+            "model": text_at(body, "modelVersion") or self.model,
+            "usage": _usage(dig(body, "usageMetadata")),
+            "request_id": text_at(body, "responseId"),
         }
-        if reply.candidates:
-            first = reply.candidates[0]
-            text = "".join(part.text for part in first.content.parts if not part.thought)
-            return self.finish(text, question, first.finish_reason, **known)
-        if reply.prompt_feedback is None:
+        candidate, feedback = dig(body, "candidates", 0), dig(body, "promptFeedback")
+        if isinstance(candidate, dict):
+            parts = list_at(candidate, "content", "parts")
+            text = "".join(text_at(part, "text") or "" for part in parts if not dig(part, "thought"))
+            return self.finish(text, question, text_at(candidate, "finishReason"), **known)
+        if not isinstance(feedback, dict):
             return None
-        return self.finish("", question, str(reply.prompt_feedback.get("blockReason") or "OTHER"), **known)
+        return self.finish("", question, text_at(feedback, "blockReason") or "OTHER", **known)
 
-    def meaning(self, status: int, told: Told) -> Kind:
-        """What an error means: a wrong key comes as a bad request, a spent budget as a rate limit."""
-        message = dig_message(told)
-        reasons = {str(dig(one, "reason")) for one in dig(told, "error", "details") or [] if dig(one, "reason")}
-        named = f"{', '.join(sorted(reasons)) or dig(told, 'error', 'status') or f'status {status}'}: {message[:200]}"
+    def error(self, status: int, body: Body) -> Fault:
+        """Return the meaning of an error: a wrong key arrives as a bad request, a spent budget as a rate limit."""
+        message = error_message(body)
+        reasons = {str(dig(one, "reason")) for one in list_at(body, "error", "details") if dig(one, "reason")}
+        named = f"{', '.join(sorted(reasons)) or dig(body, 'error', 'status') or f'status {status}'}: {message[:200]}"
         if "API_KEY_INVALID" in reasons:
             return "unauthorised", named
         if reasons & {"CONSUMER_SUSPENDED", "ACCOUNT_STATE_INVALID"}:
@@ -129,42 +157,41 @@ class Gemini(RemoteTeacher):
             status in (403, 429) and any(word in message.casefold() for word in _SPENT)
         ):
             return "spend_limit", named
-        return plain_status(status, told)
+        return plain_status(status, body)
 
-    def asks_for(self, told: Told) -> float | None:
-        """Seconds in an error's RetryInfo, and an hour at least where the quota is that of a day."""
+    def retry_delay_s(self, body: Body) -> float | None:
+        """Return the seconds in an error's RetryInfo, an hour at least for a daily quota."""
         found = None
-        for one in dig(told, "error", "details") or []:
+        for one in list_at(body, "error", "details"):
             found = duration_s(dig(one, "retryDelay")) or found
             if "PerDay" in str(dig(one, "violations")):
                 return max(found or 0.0, _DAY_QUOTA_S)
         return found
 
-    def stop(self, reason: str | None, category: object = None) -> Stop:
-        """What a finish reason, or the reason of a blocked prompt, means."""
+    def stop(self, reason: str | None, detail: object = None) -> Stop:
+        """Return the meaning of a finish reason, or of the reason for a blocked prompt."""
         if reason is None:
             return "invalid", "it gives no reason why it ended"
         outcome = _STOPS.get(reason, "blocked")
         return outcome, None if outcome == "ok" else reason
 
-    def inquire(self, sdk: Clients) -> object:
-        """Ask what the provider says of the model."""
-        found: object = sdk.plain.models.get(model=self.model)
-        return found
+    def get_model(self, sdk: Clients) -> object:
+        """Request the provider's description of the model."""
+        return sdk.plain.models.get(model=self.model)
 
-    def described(self, told: Told) -> Model:
-        """The model in the reply to that; the provider says nothing of its life."""
-        limit = count(dig(told, "outputTokenLimit"))
-        too_many = bool(limit) and limit < self.reach.max_tokens
-        says = f"it writes {limit} tokens at most: lower teacher.gemini.max_tokens" if too_many else ""
-        return Model(str(dig(told, "name") or self.model).removeprefix("models/"), "unknown", says)
+    def describe(self, body: Body) -> ModelInfo:
+        """Return the model in that reply; the provider does not say when a model ends."""
+        limit = count(dig(body, "outputTokenLimit"))
+        too_many = bool(limit) and limit < self.access.max_tokens
+        note = f"it writes {limit} tokens at most: lower teacher.gemini.max_tokens" if too_many else ""
+        return ModelInfo(str(dig(body, "name") or self.model).removeprefix("models/"), "unknown", note)
 
 
-def _usage(told: object) -> Usage:
-    """Cached tokens are part of the prompt's count; what the model thought is billed, and not part of its answer's."""
-    cached = count(dig(told, "cachedContentTokenCount"))
+def _usage(usage: object) -> Usage:
+    """Read a usage: prompt tokens include the cached ones, thinking is billed and counted apart from the answer."""
+    cached = count(dig(usage, "cachedContentTokenCount"))
     return Usage(
-        input_tokens=max(count(dig(told, "promptTokenCount")) - cached, 0),
-        output_tokens=count(dig(told, "candidatesTokenCount")) + count(dig(told, "thoughtsTokenCount")),
+        input_tokens=max(count(dig(usage, "promptTokenCount")) - cached, 0),
+        output_tokens=count(dig(usage, "candidatesTokenCount")) + count(dig(usage, "thoughtsTokenCount")),
         cached_tokens=cached,
     )

@@ -4,161 +4,131 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-from wizloop.backends.http.exchange import dig
-from wizloop.backends.teachers.base import Answer, Question
-from wizloop.backends.teachers.batch_api import BatchFault, BatchStatus, absent
-from wizloop.backends.teachers.gemini import Gemini
-from wizloop.backends.teachers.gemini_clients import Clients
-from wizloop.backends.teachers.replies import dig_message
+from wizloop.backends.http.exchange import dig, list_at, text_at
+from wizloop.backends.teachers.base import Answer, Billed, Question
+from wizloop.backends.teachers.batch_teacher import BatchFault, RemoteBatches
+from wizloop.backends.teachers.gemini import Clients, Gemini
+from wizloop.backends.teachers.replies import error_message
 
-PAGE, MOST_PAGES = 100, 200
-_GOES_ON = ("", "UNSPECIFIED", "PENDING", "QUEUED", "RUNNING", "UPDATING", "PAUSED", "CANCELLING")
-_COUNTS = ("requestCount", "successfulRequestCount", "failedRequestCount", "pendingRequestCount")
+PAGE, MAX_PAGES = 100, 200
+_OPEN = ("", "UNSPECIFIED", "PENDING", "QUEUED", "RUNNING", "UPDATING", "PAUSED", "CANCELLING")
 _BAD_REQUEST = (3, 400)
 
 
-class GeminiBatches(Gemini):
+class GeminiBatches(RemoteBatches, Gemini):
     """A BatchTeacher."""
 
+    row_key: ClassVar[str] = "key"
+
     def submit(self, questions: Sequence[Question], tag: str) -> str:
-        """Hand them in as a file of rows, the key of each beside it, in a job that is displayed as `tag`."""
+        """Submit a file of rows, the key of each beside it, as a job with the display name `tag`."""
         file = self._upload(questions, tag)
-        told = self.told_of_batches(partial(_create, model=self.model, file=file, tag=tag))
-        return self._id(dig(told, "name"), "unknown")
+        config = {"display_name": tag}
+        job = self.batch_json(lambda sdk: sdk.plain.batches.create(model=self.model, src=file, config=config))
+        return self._id(dig(job, "name"), "unknown")
 
     def find(self, tag: str, keys: Sequence[str], *, since: datetime, known: Collection[str]) -> str | None:
-        """The job that is displayed as `tag`."""
-        page = ""
-        for _ in range(MOST_PAGES):
-            told = self.told_of_batches(partial(_page, token=page))
-            for one in dig(told, "operations") or []:
-                if dig(one, "metadata", "displayName") == tag and dig(one, "name") not in known:
-                    return self._id(dig(one, "name"), "no")
-            page = str(dig(told, "nextPageToken") or "")
-            if not page:
+        """Return the job with the display name `tag`."""
+        config: dict[str, Any] = {"page_size": PAGE}
+        for _ in range(MAX_PAGES):
+            page = self.batch_json(partial(_page, config))
+            for job in list_at(page, "operations"):
+                if dig(job, "metadata", "displayName") == tag and dig(job, "name") not in known:
+                    return self._id(dig(job, "name"))
+            token = text_at(page, "nextPageToken")
+            if not token:
                 return None
+            config = {"page_size": PAGE, "page_token": token}
         return None
 
-    def poll(self, batch_id: str) -> BatchStatus:
-        """How far it is; a job that failed, expired or was cancelled has ended too."""
-        told = self.told_of_batches(partial(_get, name=self._id(batch_id, "no")))
-        counts = {name: _int(dig(told, "metadata", "batchStats", name)) for name in _COUNTS}
-        state = _state(told)
-        return BatchStatus(state == "SUCCEEDED", state not in _GOES_ON, counts)
+    def ended(self, batch_id: str) -> bool:
+        """Return whether a job has ended, also if it failed, expired or was cancelled."""
+        return _state(self._get(batch_id)) not in _OPEN
 
-    def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
-        """Every row of the answers' file; then, of a job that did not succeed, every other question as overloaded, with
-        the job's state, and of one that did, what its counts say of them: its file may be there later than its end.
+    def results(self, batch_id: str) -> tuple[list[dict[str, Any]], Answer | None]:
+        """Return the complete rows of the answers' file, and the fault if it broke off."""
+        file = _responses_file(self._get(batch_id))
+        return ([], None) if file is None else self.batch_rows(lambda sdk: sdk.plain.files.download(file=file))
 
-        What came is given before a BatchFault is raised for what broke off.
+    def row_answer(self, row: dict[str, Any], question: Question) -> Answer:
+        """Return the answer in a row."""
+        reply, error = dig(row, "response"), dig(row, "error") or dig(row, "status")
+        if isinstance(reply, dict):
+            answer = self.answer(reply, question)
+            raw = json.dumps(row, ensure_ascii=False)[:2000]
+            return answer or Answer("invalid", raw, self.model, category="the row has no answer in it")
+        message = error_message({"error": error})[:200]
+        rejected = dig(error, "code") in _BAD_REQUEST
+        return self.failed_row(row, f"errored: {message}", rejected=message if rejected else None)
+
+    def missing_rows(
+        self, batch_id: str, missing: Collection[str], rows: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[str, Answer]]:
+        """Yield every missing question of a failed job with its state, or what a successful job's counts say of them.
+
+        The file of a successful job may appear after its end.
         """
-        told = self.told_of_batches(partial(_get, name=self._id(batch_id, "no")))
-        file = _responses(told)
-        rows, fault = ([], None) if file is None else self.rows_of_batches(partial(_download, file=file))
-        missing = set(questions)
-        for row in rows:
-            question = questions.get(str(dig(row, "key")))
-            if question is not None:
-                missing.discard(question.key)
-                yield question.key, self._row(row, question)
-        if fault is not None:
-            raise BatchFault(fault)
-        if _state(told) != "SUCCEEDED":
-            yield from ((key, self._lost(told)) for key in sorted(missing))
-        elif missing:
-            failed, seen = _int(dig(told, "metadata", "batchStats", "failedRequestCount")), sum(map(_failed, rows))
-            yield from absent(missing, self.model, rows=len(rows), failed=failed, failed_seen=seen)
+        job = self._get(batch_id)
+        if _state(job) == "SUCCEEDED":
+            failed = _int(dig(job, "metadata", "batchStats", "failedRequestCount"))
+            failed_rows = sum(not isinstance(dig(row, "response"), dict) for row in rows)
+            yield from self.lost_rows(missing, rows=len(rows), failed=failed, failed_rows=failed_rows)
+            return
+        message = error_message(job)[:200]
+        category = f"{_state(job).lower()}{f': {message}' if message else ''}"
+        for key in sorted(missing):
+            yield key, Answer("overloaded", "", self.model, category=category, billed="no")
 
-    def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop; what is finished by then can still be collected."""
-        self.told_of_batches(partial(_cancel, name=self._id(batch_id, "no")))
+    def _get(self, batch_id: str) -> dict[str, Any]:
+        name = self._id(batch_id)
+        return self.batch_json(lambda sdk: sdk.plain.batches.get(name=name))
 
     def _upload(self, questions: Sequence[Question], tag: str) -> str:
-        """The name of the file that holds the questions. Nothing is billed for it, and it is deleted in two days."""
+        """Upload the questions; return the file's name. An upload is not billed and is deleted after two days."""
         rows = "".join(f"{json.dumps({'key': one.key, 'request': self.request(one)})}\n" for one in questions)
-        exchange = self.of_batches(partial(_upload, data=rows.encode(), tag=tag), hands_on=True)
+        exchange = self.batch_request(lambda sdk: _upload(sdk, rows.encode(), tag), pass_reply=True)
         fault = self.fault(exchange)
-        name = dig(exchange.told(), "file", "name")
-        if fault is None and not (isinstance(name, str) and re.fullmatch(r"files/[\w.-]{1,80}", name)):
-            fault = Answer("overloaded", exchange.text[:500], self.model, category="an upload without a file's name")
         if fault is not None:
             raise BatchFault(replace(fault, billed="no"))
-        return str(name)
+        name = text_at(exchange.json(), "file", "name") or ""
+        if not re.fullmatch(r"files/[\w.-]{1,80}", name):
+            raise self.overloaded("an upload without a file's name")
+        return name
 
-    def _row(self, row: dict[str, Any], question: Question) -> Answer:
-        told, error = dig(row, "response"), dig(row, "error") or dig(row, "status")
-        raw = json.dumps(row, ensure_ascii=False)[:2000]
-        if isinstance(told, dict):
-            answer = self.answer(told, question)
-            return answer or Answer("invalid", raw, self.model, category="the row has no answer in it")
-        said = dig_message({"error": error})[:200]
-        if dig(error, "code") in _BAD_REQUEST:
-            return Answer("blocked", raw, self.model, category=f"the request was not accepted: {said}", billed="no")
-        return Answer("overloaded", raw, self.model, category=f"errored: {said}", billed="no")
-
-    def _lost(self, told: dict[str, Any]) -> Answer:
-        said = dig_message(told)[:200]
-        category = f"{_state(told).lower()}{f': {said}' if said else ''}"
-        return Answer("overloaded", "", self.model, category=category, billed="no")
-
-    def _id(self, name: object, billed: Any) -> str:
+    def _id(self, name: object, billed: Billed = "no") -> str:
         if isinstance(name, str) and re.fullmatch(r"batches/[\w.-]{1,120}", name):
             return name
-        said = f"the job is called {str(name)[:80]!r}"
-        raise BatchFault(Answer("overloaded", "", self.model, category=said, billed=billed))
+        raise self.overloaded(f"the job is called {str(name)[:80]!r}", billed)
 
 
-def _create(sdk: Clients, *, model: str, file: str, tag: str) -> None:
-    sdk.plain.batches.create(model=model, src=file, config={"display_name": tag})
-
-
-def _page(sdk: Clients, *, token: str) -> None:
-    sdk.plain.batches.list(config={"page_size": PAGE, "page_token": token} if token else {"page_size": PAGE})
-
-
-def _get(sdk: Clients, *, name: str) -> None:
-    sdk.plain.batches.get(name=name)
-
-
-def _cancel(sdk: Clients, *, name: str) -> None:
-    sdk.plain.batches.cancel(name=name)
-
-
-def _download(sdk: Clients, *, file: str) -> None:
-    sdk.plain.files.download(file=file)
-
-
-def _upload(sdk: Clients, *, data: bytes, tag: str) -> None:
+def _upload(sdk: Clients, data: bytes, tag: str) -> None:
     from google.genai import errors
 
-    # What went wrong is read from the reply itself.
+    # The fault is read from the reply itself.
     with contextlib.suppress(errors.APIError, KeyError, ValueError):
         sdk.plain.files.upload(file=io.BytesIO(data), config={"display_name": tag, "mime_type": "jsonl"})
 
 
-def _state(told: object) -> str:
-    return str(dig(told, "metadata", "state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
+def _page(config: dict[str, Any], sdk: Clients) -> None:
+    sdk.plain.batches.list(config=config)
 
 
-def _failed(row: object) -> bool:
-    return not isinstance(dig(row, "response"), dict)
+def _state(job: object) -> str:
+    return str(dig(job, "metadata", "state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
 
 
-def _responses(told: object) -> str | None:
-    """The name of the answers' file of a job."""
-    for path in (("metadata", "output"), ("response",)):
-        name = dig(told, *path, "responsesFile")
-        if isinstance(name, str) and re.fullmatch(r"files/[\w.-]{1,120}", name):
-            return name
-    return None
+def _responses_file(job: object) -> str | None:
+    """Return the name of the answers' file of a job."""
+    names = (text_at(job, *path, "responsesFile") or "" for path in (("metadata", "output"), ("response",)))
+    return next((name for name in names if re.fullmatch(r"files/[\w.-]{1,120}", name)), None)
 
 
-def _int(told: object) -> int:
-    """Counts of 64 bits travel as text."""
-    return int(told) if isinstance(told, str | int) and re.fullmatch(r"\d{1,18}", str(told)) else 0
+def _int(value: object) -> int:
+    """Parse a count: 64-bit integers travel as text."""
+    return int(value) if isinstance(value, str | int) and re.fullmatch(r"\d{1,18}", str(value)) else 0

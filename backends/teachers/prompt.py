@@ -1,7 +1,7 @@
-"""What a teacher that is asked over a network is told: one instruction for all samples, the sample as fenced data.
+"""The prompt of a remote teacher: one instruction for all samples, and the sample as fenced data.
 
-It sends nothing and knows no provider. The instruction is the same for every question, so that a provider can keep it
-in its cache; everything that differs stands in the message.
+Sends nothing and knows no provider. The instruction is the same for every question, so that a provider can cache it;
+everything that differs is in the message.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from wizloop.backends.teachers.policy.scoring import Policy
 _INSTRUCTION = Path(__file__).with_name("instruction.md")
 _KEPT = ("type", "enum", "anyOf", "items", "properties", "required", "const")
 OVERHEAD_TOKENS = 600
-"""What a provider may add of its own around a request: roles, and the schema in words."""
+"""Tokens that a provider may add to a request: roles, and the schema in words."""
 
 
 def instruction(policies: Sequence[Policy]) -> str:
-    """The instruction with these policies in it."""
+    """Return the instruction with these policies in it."""
     listed = "\n\n".join(_policy(one) for one in policies)
     return _INSTRUCTION.read_text(encoding="utf-8").strip().replace("{policies}", listed)
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """TeacherTrace as a JSON schema that every provider takes: every field required, the verdicts last.
+    """Return TeacherTrace as a JSON schema that every provider accepts: all fields required, the verdicts last.
 
     Lengths and counts, which providers do not enforce, are checked when the answer arrives.
     """
@@ -41,14 +41,14 @@ def _schema_text() -> str:
     return json.dumps(schema())
 
 
-def version(told: str, *settings: object) -> str:
-    """A short name for everything but the sample that decides what a teacher answers."""
-    decides = json.dumps([told, schema(), message(Question("", "", "")), [str(one) for one in settings]])
+def version(instruction: str, *settings: object) -> str:
+    """Return a short name of everything but the sample that decides a teacher's answers."""
+    decides = json.dumps([instruction, schema(), message(Question("", "", "")), [str(one) for one in settings]])
     return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
 
 def message(question: Question) -> str:
-    """The sample between two lines that it cannot contain, after what is to be said about it."""
+    """Return the sample between two lines that it cannot contain, after what is known about it."""
     mark = fence(question)
     parts = []
     if question.labels:
@@ -56,8 +56,8 @@ def message(question: Question) -> str:
         parts.append(f"Labels that people have given: {known}.")
     if question.complaint:
         parts.append(f"Your last answer to this sample could not be used: {question.complaint[:300]}.")
-    there = "has an answer" if question.response is not None else "has no answer: completion and response are null"
-    parts.append(f"The sample {there}. It is everything between the two lines with the mark {mark}.")
+    state = "has an answer" if question.response is not None else "has no answer: completion and response are null"
+    parts.append(f"The sample {state}. It is everything between the two lines with the mark {mark}.")
     parts.append(f"[{mark} begins]\nHuman user:\n{question.prompt}")
     parts.append(f"AI assistant:\n{'None' if question.response is None else question.response}\n[{mark} ends]")
     parts.append("Judge the sample that ended with the mark above.")
@@ -65,7 +65,7 @@ def message(question: Question) -> str:
 
 
 def fence(question: Question) -> str:
-    """A mark that stands nowhere in the sample and that nobody could foresee: it follows from the question's key."""
+    """Return a mark that is not in the sample and cannot be foreseen: it follows from the question's key."""
     text = f"{question.prompt}\0{question.response or ''}"
     number = 0
     while True:
@@ -76,13 +76,13 @@ def fence(question: Question) -> str:
         number += 1
 
 
-def worst_usage(told: str, question: Question, max_tokens: int, seen: int | None = None) -> Usage:
-    """The most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes.
+def worst_usage(instruction: str, question: Question, max_tokens: int, seen: int | None = None) -> Usage:
+    """Return the most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes.
 
-    `seen` is the least that a provider counted for a whole prompt with this instruction: what all questions share takes
-    no more. A count that no tokenizer could come to is not believed.
+    `seen` is the least that a provider counted for a whole prompt with this instruction: the shared part takes no more.
+    A count too low for any tokenizer is not believed.
     """
-    shared = _bound(told) + _bound(_schema_text()) + OVERHEAD_TOKENS
+    shared = _bound(instruction) + _bound(_schema_text()) + OVERHEAD_TOKENS
     if seen is not None:
         shared = min(shared, max(seen, shared // 4))
     return Usage(len(message(question).encode("utf-8", "surrogatepass")) + shared, max_tokens)
@@ -90,7 +90,7 @@ def worst_usage(told: str, question: Question, max_tokens: int, seen: int | None
 
 @lru_cache(maxsize=8)
 def _bound(text: str) -> int:
-    """The most tokens of a text that is ours: plain English has over two letters to a token, other scripts have not."""
+    """Return the most tokens of our own text: English has over two letters a token, other scripts have not."""
     plain = sum(character.isascii() for character in text)
     return plain // 2 + len(text.encode()) - plain
 
@@ -109,10 +109,8 @@ def _reduced(node: Any) -> Any:
         return [_reduced(one) for one in node]
     if not isinstance(node, dict):
         return node
-    kept: dict[str, Any] = {}
-    for name, value in node.items():
-        if name == "properties":
-            kept[name] = {field: _reduced(inner) for field, inner in value.items()}
-        elif name in _KEPT:
-            kept[name] = _reduced(value)
-    return kept
+    return {
+        name: {field: _reduced(inner) for field, inner in value.items()} if name == "properties" else _reduced(value)
+        for name, value in node.items()
+        if name in _KEPT
+    }

@@ -1,26 +1,60 @@
-"""What all teachers behind a network have in common: one try, one deadline, a reply read whatever it is.
+"""What all remote teachers share: one try, one deadline, and a reply that is read whatever it holds.
 
-It knows no provider: `claude`, `gemini` and `openai_server` say how theirs is asked and what its replies mean.
+Knows no provider: `claude`, `gemini` and `openai_server` build the requests and interpret the replies.
 """
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import SecretStr
 
 from wizloop.backends.http.exchange import Exchange
 from wizloop.backends.teachers import prompt as teacher_prompt
-from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
-from wizloop.backends.teachers.batch_api import BatchFault
-from wizloop.backends.teachers.reach import Model, Reach
-from wizloop.backends.teachers.replies import Kind, Told, bad_frame, fault_of, finished, limits, row_of
+from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage, answer_from_raw
+from wizloop.backends.teachers.replies import MAX_RAW, Body, Fault, fault_of, limits, request_id, retry_after_s
 
-MOST_RESULT_BYTES = 400_000_000
-"""Of the results of a batch."""
+if TYPE_CHECKING:
+    from wizloop.backends.http.transport import Session
 
+Effort = Literal["minimal", "low", "medium", "high"]
 Stop = tuple[Outcome, str | None]
-"""What a stop reason means, and its category."""
+"""The outcome that a stop reason means, and its category."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a remote teacher: model, instruction, key, address and limits."""
+
+    model: str
+    instruction: str
+    """The same for every question."""
+    secret: SecretStr | None = field(default=None, repr=False)
+    base_url: str | None = None
+    """None: the provider's own."""
+    max_tokens: int = 3000
+    """Limit of an answer's tokens, thinking included."""
+    deadline_s: float = 120.0
+    """Wall-clock seconds for one question."""
+    batch_deadline_s: float = 600.0
+    """Wall-clock seconds for a request about a batch, which may carry megabytes."""
+    effort: Effort | None = None
+    """How much the model thinks before it answers; None leaves it to the provider."""
+    flex: bool = False
+    """Whether to use the provider's cheaper tier that waits for spare capacity, if it has one."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A provider's free description of a model."""
+
+    name: str
+    lifecycle: str
+    """active, deprecated, retired, or unknown if the provider does not say."""
+    note: str = ""
+    """Anything else worth knowing, such as the day on which it ends."""
 
 
 class RemoteTeacher(ABC):
@@ -28,119 +62,101 @@ class RemoteTeacher(ABC):
 
     name: ClassVar[str]
     base_url: ClassVar[str]
-    """Where the provider listens, if the reach names no other place."""
+    """The provider's address, if `access` names no other."""
     limit_headers: ClassVar[tuple[str, str]]
-    """The headers on requests and on tokens, with {} for "remaining" and "reset"."""
+    """Header names for requests and for tokens, with {} for "remaining" and "reset"."""
+    free = False
+    """Whether its answers cost nothing."""
 
-    def __init__(self, reach: Reach) -> None:
-        self.reach = reach
-        self.model = reach.model
-        self.version = teacher_prompt.version(reach.told, reach.max_tokens, reach.effort)
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.model = access.model
+        self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort)
         self._seen: int | None = None
         self._opening = threading.Lock()
-        self._opened: tuple[Any, Any, tuple[type[Exception], ...]] | None = None
-
-    @property
-    def free(self) -> bool:
-        """Whether its answers cost nothing."""
-        return False
+        self._opened: tuple[Session, Any, tuple[type[Exception], ...]] | None = None
 
     def worst_usage(self, question: Question) -> Usage:
-        """Every byte of the sample a token, and an answer of full length; less since an answer has told what the
-        instruction takes.
+        """Return the bound of a question: a token for each byte of the sample, and an answer of full length.
+
+        The bound falls once an answer shows how many tokens the instruction takes.
         """
-        return teacher_prompt.worst_usage(self.reach.told, question, self.room(question), self._seen)
+        return teacher_prompt.worst_usage(self.access.instruction, question, self.max_tokens(question), self._seen)
 
     def learn(self, usage: Usage) -> None:
-        """Take note of what an answer was billed for that this version gave, now or before a restart."""
-        prompt = usage.input_tokens + usage.cached_tokens + usage.cache_write_tokens
-        if prompt:
-            self._seen = min(prompt, self._seen or prompt)
+        """Note the billed usage of an answer by this version, now or before a restart."""
+        if usage.prompt_tokens:
+            self._seen = min(usage.prompt_tokens, self._seen or usage.prompt_tokens)
 
-    def room(self, question: Question) -> int:
-        """The most tokens that the answer to a question may have."""
-        return question.max_tokens or self.reach.max_tokens
+    def max_tokens(self, question: Question) -> int:
+        """Return the limit of the answer's tokens."""
+        return question.max_tokens or self.access.max_tokens
 
     def ask(self, question: Question) -> Answer:
-        """One question, one try, within the deadline."""
-        exchange = self.call(lambda sdk: self.send(sdk, question), self.reach.deadline_s)
-        answer = self.fault(exchange) or self.answer(exchange.told() or {}, question)
+        """Ask one question once, within the deadline."""
+        exchange = self.call(lambda sdk: self.send(sdk, question), self.access.deadline_s)
+        answer = self.fault(exchange) or self.answer(exchange.json() or {}, question)
         if answer is None:
-            answer = bad_frame(exchange, self.model, "answer in it")
-        found = limits(exchange.headers, *self.limit_headers)
-        known = answer.request_id or exchange.headers.get("request-id") or exchange.headers.get("x-request-id")
-        return replace(answer, limits=found, request_id=known)
+            # JSON of another shape: billed, by nobody knows how many tokens.
+            answer = Answer("invalid", exchange.text[:MAX_RAW], self.model, category="the reply has no answer in it")
+        left = limits(exchange.headers, *self.limit_headers)
+        return replace(answer, limits=left, request_id=answer.request_id or request_id(exchange.headers))
 
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
-        """A kept answer once more."""
+        """Parse a stored answer."""
         return self.finish(raw, question, stop_reason, model=self.model, usage=Usage())
 
-    def look(self) -> Model | Answer:
-        """What the provider says of the model, for nothing; or the answer that says why it does not."""
-        exchange = self.call(self.inquire, self.reach.deadline_s)
-        return self.fault(exchange) or self.described(exchange.told() or {})
+    def model_info(self) -> ModelInfo | Answer:
+        """Return the provider's description of the model, for free, or the answer that says why there is none."""
+        exchange = self.call(self.get_model, self.access.deadline_s)
+        return self.fault(exchange) or self.describe(exchange.json() or {})
 
     def fault(self, exchange: Exchange, *, lines: bool = False) -> Answer | None:
-        """What is wrong with a reply before its content is looked at; `lines`: it is not one JSON object but many."""
-        found = fault_of(exchange, self.model, self.meaning, paid=not self.free, lines=lines)
-        if found is None or found.retry_after_s is not None:
-            return found
-        return replace(found, retry_after_s=self.asks_for(exchange.told() or {}))
+        """Return what is wrong with a reply before its content is read; with `lines` it is many JSON objects."""
+        found = fault_of(exchange, self.error, lines=lines)
+        if found is None:
+            return None
+        (outcome, category), billed = found
+        wait_s = retry_after_s(exchange.headers)
+        return Answer(
+            outcome,
+            exchange.text[:MAX_RAW],
+            self.model,
+            request_id=request_id(exchange.headers),
+            stop_reason=None if exchange.status is None else f"status {exchange.status}",
+            category=category,
+            billed="no" if self.free else billed,
+            retry_after_s=self.retry_delay_s(exchange.json() or {}) if wait_s is None else wait_s,
+        )
 
-    def finish(self, raw: str, question: Question, reason: str | None, category: object = None, **known: Any) -> Answer:
-        """The answer for a text and a stop reason; `known` are model, usage and request_id."""
-        stop = self.stop(reason, category)
-        answer = replace(finished(self.json_in(raw), question, stop, stop_reason=reason, **known), raw=raw)
+    def finish(self, raw: str, question: Question, reason: str | None, detail: object = None, **known: Any) -> Answer:
+        """Build the answer for a text and a stop reason; `known` are model, usage and request_id."""
+        outcome, category = self.stop(reason, detail)
+        if outcome != "ok":
+            return Answer(outcome, raw, category=category, stop_reason=reason, **known)
+        answer = answer_from_raw(self.json_in(raw), question, stop_reason=reason, **known)
         if answer.outcome == "ok":
             self.learn(answer.usage)
-        return answer
+        return replace(answer, raw=raw)
 
     def json_in(self, raw: str) -> str:
-        """Where in a text the answer's JSON stands: it is all of it, where the provider keeps to a schema."""
+        """Return the part of a text that is the answer's JSON: all of it, if the provider keeps to a schema."""
         return raw
 
-    def asks_for(self, told: Told) -> float | None:
-        """Seconds of patience that an error's body asks for."""
+    def retry_delay_s(self, body: Body) -> float | None:
+        """Return the seconds that an error's body asks to wait, or None."""
         return None
 
     def call(self, do: Callable[[Any], object], deadline_s: float, **how: Any) -> Exchange:
-        """Let the SDK make a request, and give what came of it."""
+        """Let the SDK make a request, and return the exchange."""
         with self._opening:
             if self._opened is None:
-                from wizloop.backends.http.transport import Line
+                from wizloop.backends.http.transport import Session
 
-                line = Line(self.reach.base_url or self.base_url, self.reach.secret)
-                self._opened = (line, *self.open(line.client))
-        line, sdk, faults = self._opened
-        exchange: Exchange = line.call(lambda: do(sdk), deadline_s, faults=faults, **how)
-        return exchange
-
-    def of_batches(self, do: Callable[[Any], object], **how: Any) -> Exchange:
-        """A request about batches, which takes longer than one answer."""
-        return self.call(do, self.reach.long_s, **how)
-
-    def told_of_batches(self, do: Callable[[Any], object]) -> dict[str, Any]:
-        """The JSON of a reply about batches. Raises BatchFault."""
-        exchange = self.of_batches(do)
-        fault = self._fault_of_batches(exchange)
-        if fault is not None:
-            raise BatchFault(fault)
-        return exchange.told() or {}
-
-    def rows_of_batches(self, do: Callable[[Any], object]) -> tuple[list[dict[str, Any]], Answer | None]:
-        """The rows of a batch's results that came whole, and what is wrong where they broke off."""
-        exchange = self.of_batches(do, most_bytes=MOST_RESULT_BYTES)
-        fault = self._fault_of_batches(exchange, lines=True)
-        lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
-        rows = [row for row in map(row_of, lines) if row is not None]
-        if fault is None and len(rows) < len(lines):
-            fault = Answer("overloaded", "", self.model, category="results that break off", billed="no")
-        return rows, fault
-
-    def _fault_of_batches(self, exchange: Exchange, *, lines: bool = False) -> Answer | None:
-        """The same as `fault`; a batch or a file that is not to be seen may be there a little later."""
-        fault = self.fault(exchange, lines=lines)
-        return replace(fault, outcome="overloaded") if fault is not None and exchange.status == 404 else fault
+                session = Session(self.access.base_url or self.base_url, self.access.secret)
+                self._opened = (session, *self.open(session.client))
+        session, sdk, faults = self._opened
+        return session.call(lambda: do(sdk), deadline_s, faults=faults, **how)
 
     def close(self) -> None:
         """Close the connections; the next question opens them again."""
@@ -151,32 +167,32 @@ class RemoteTeacher(ABC):
 
     @abstractmethod
     def request(self, question: Question) -> dict[str, Any]:
-        """What is sent for a question, as it can be shown."""
+        """Return the body of the request for a question, as it can be shown."""
 
     @abstractmethod
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
-        """The SDK over this HTTP client with its retries off, and what it raises when a request breaks."""
+        """Build the SDK over this HTTP client, without retries; return it with what it raises on a broken request."""
 
     @abstractmethod
     def send(self, sdk: Any, question: Question) -> object:
-        """Ask the question; what the SDK makes of the reply is not looked at."""
+        """Ask the question; the SDK's parsed reply is ignored."""
 
     @abstractmethod
-    def answer(self, told: Told, question: Question) -> Answer | None:
-        """The answer in a reply's JSON; None where it is no reply of this provider."""
+    def answer(self, body: Body, question: Question) -> Answer | None:
+        """Return the answer in a reply's JSON; None if it is not a reply of this provider."""
 
     @abstractmethod
-    def meaning(self, status: int, told: Told) -> Kind:
-        """What an HTTP status and the JSON with it mean."""
+    def error(self, status: int, body: Body) -> Fault:
+        """Return the meaning of an HTTP status and the JSON with it."""
 
     @abstractmethod
-    def stop(self, reason: str | None, category: object = None) -> Stop:
-        """What a stop reason means."""
+    def stop(self, reason: str | None, detail: object = None) -> Stop:
+        """Return the meaning of a stop reason."""
 
     @abstractmethod
-    def inquire(self, sdk: Any) -> object:
-        """Ask what the provider says of the model."""
+    def get_model(self, sdk: Any) -> object:
+        """Request the provider's description of the model."""
 
     @abstractmethod
-    def described(self, told: Told) -> Model:
-        """The model in the reply to that."""
+    def describe(self, body: Body) -> ModelInfo:
+        """Return the model in the reply to `get_model`."""

@@ -1,6 +1,5 @@
-"""What came back over the wire, in the words of Outcome: the part that is alike for all providers. It sends nothing."""
+"""Turns replies into outcomes: the part that is the same for all providers. Sends nothing."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -8,45 +7,43 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from wizloop.backends.http.exchange import Exchange
-from wizloop.backends.teachers.base import Answer, Billed, Limits, Outcome, Question, Usage, answer_from_raw
+from wizloop.backends.teachers.base import Billed, Limits, Outcome
 
-MOST_RAW = 20_000
-"""Characters that are kept of a reply that is no answer."""
-MOST_WAIT_S = 7 * 86_400.0
+MAX_RAW = 20_000
+"""Characters kept of a reply that is not an answer."""
+MAX_WAIT_S = 7 * 86_400.0
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-Told = Mapping[str, Any]
-Kind = tuple[Outcome, str]
-OfStatus = Callable[[int, Told], Kind]
-"""What a provider means by an HTTP status and the JSON body that came with it."""
+Body = Mapping[str, Any]
+"""The JSON object of a reply."""
+Fault = tuple[Outcome, str]
+"""An outcome and its category."""
+OfStatus = Callable[[int, Body], Fault]
+"""A provider's meaning of an HTTP status and the JSON that came with it."""
 
 
-def fault_of(
-    exchange: Exchange, model: str, of_status: OfStatus, *, paid: bool = True, lines: bool = False
-) -> Answer | None:
-    """What is wrong with a reply before its content is looked at; None where it came whole, with status 200, as JSON.
+def fault_of(exchange: Exchange, of_status: OfStatus, *, lines: bool = False) -> tuple[Fault, Billed] | None:
+    """Return what is wrong with a reply before its content is read; None if it is complete, status 200 and JSON.
 
-    `lines`: it is not one JSON object but many lines, which the caller reads.
-
-    Nobody knows whether a provider bills what broke off after it was sent, or what came back as no JSON.
+    With `lines` the body is many lines, which the caller parses, and not one JSON object. "unknown" as billed: a
+    request that broke off after it was sent, or whose reply is not JSON, may have been charged.
     """
-    unknown: Billed = "unknown" if paid else "no"
+    status, body = exchange.status, exchange.json()
     if exchange.fault is not None:
-        done = exchange.status is not None and exchange.status != 200
-        return _fault(exchange, model, ("overloaded", exchange.fault), "no" if done or not exchange.sent else unknown)
-    if exchange.status == 200:
-        return None if lines or exchange.told() is not None else _fault(exchange, model, _bad_body(exchange), unknown)
-    status = exchange.status or 0
-    if 300 <= status < 400:
-        return _fault(exchange, model, ("overloaded", f"status {status}: a redirect, which is not followed"), "no")
-    return _fault(exchange, model, of_status(status, exchange.told() or {}), "no")
+        unbilled = not exchange.sent or status not in (None, 200)
+        return ("overloaded", exchange.fault), "no" if unbilled else "unknown"
+    if status == 200:
+        return None if lines or body is not None else (_bad_body(exchange), "unknown")
+    if status is not None and 300 <= status < 400:
+        return ("overloaded", f"status {status}: a redirect, which is not followed"), "no"
+    return of_status(status or 0, body or {}), "no"
 
 
-def plain_status(status: int, told: Told) -> Kind:
-    """The meaning of a status that a provider has given no other one."""
-    word = str(dig_message(told))[:200]
-    named = f"status {status}{f': {word}' if word else ''}"
+def plain_status(status: int, body: Body) -> Fault:
+    """Return the meaning of a status that the provider has not redefined."""
+    message = error_message(body)[:200]
+    named = f"status {status}{f': {message}' if message else ''}"
     if status in (401, 403):
         return "unauthorised", named
     if status == 402:
@@ -60,41 +57,30 @@ def plain_status(status: int, told: Told) -> Kind:
     return "blocked", f"the request was not accepted: {named}"
 
 
-def dig_message(told: Told) -> str:
-    """The sentence in a provider's error, or nothing."""
-    error = told.get("error")
-    message = error.get("message") if isinstance(error, dict) else error if isinstance(error, str) else None
+def error_message(body: Body) -> str:
+    """Return the message of a provider's error, or an empty string."""
+    error = body.get("error")
+    message = error.get("message") if isinstance(error, dict) else error
     return message if isinstance(message, str) else ""
 
 
-def bad_frame(exchange: Exchange, model: str, what: str) -> Answer:
-    """A reply that is JSON and not what the provider's answers look like: billed, by nobody knows how many tokens."""
-    return Answer("invalid", exchange.text[:MOST_RAW], model, category=f"the reply has no {what}")
+def request_id(headers: Body) -> str | None:
+    """Return the provider's id of the request, by its headers."""
+    return headers.get("request-id") or headers.get("x-request-id")
 
 
-def finished(raw: str, question: Question, stop: tuple[Outcome, str | None], **known: Any) -> Answer:
-    """The answer for a text and what its stop reason means; `known` are model, usage, request_id, stop_reason."""
-    outcome, category = stop
-    if outcome == "ok":
-        return answer_from_raw(raw, question, **known)
-    return Answer(outcome, raw, category=category, **known)
+def retry_after_s(headers: Body) -> float | None:
+    """Return the seconds that headers ask to wait before the next try, a week at most, or None."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return _bounded(milliseconds / 1000)
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    return _bounded(seconds) if seconds is not None else _until(_time(value, parsedate_to_datetime), headers)
 
 
-def waits(headers: Told) -> float | None:
-    """Seconds that a provider's headers ask for before the next try, a week at most; None where they ask for none."""
-    milliseconds = headers.get("retry-after-ms", "")
-    if _number(milliseconds) is not None:
-        return _bounded(float(milliseconds) / 1000)
-    said = headers.get("retry-after", "")
-    seconds = _number(said)
-    if seconds is not None:
-        return _bounded(seconds)
-    until, now = _http_date(said), _http_date(headers.get("date", ""))
-    return None if until is None or now is None else _bounded((until - now).total_seconds())
-
-
-def limits(headers: Told, requests: str, tokens: str) -> Limits | None:
-    """What is left of two limits, by the beginnings of their headers' names, such as "x-ratelimit-{}-requests"."""
+def limits(headers: Body, requests: str, tokens: str) -> Limits | None:
+    """Return what is left of two limits, by their headers' name patterns, such as "x-ratelimit-{}-requests"."""
     left = [_whole(headers.get(name.format("remaining"))) for name in (requests, tokens)]
     resets = [_reset_s(headers.get(name.format("reset")), headers) for name in (requests, tokens)]
     if left == [None, None]:
@@ -102,78 +88,51 @@ def limits(headers: Told, requests: str, tokens: str) -> Limits | None:
     return Limits(left[0], resets[0], left[1], resets[1])
 
 
-def duration_s(said: object) -> float | None:
-    """Seconds in a duration such as "1.5s", "6m0s" or "250ms"; None for anything else."""
-    parts = _DURATION.findall(said) if isinstance(said, str) else []
+def duration_s(value: object) -> float | None:
+    """Return the seconds of a duration such as "1.5s", "6m0s" or "250ms"; None for anything else."""
+    parts = _DURATION.findall(value) if isinstance(value, str) else []
     return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else None
 
 
-def row_of(line: str) -> dict[str, Any] | None:
-    """One line of results, or None where it is no JSON object."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+def count(value: object) -> int:
+    """Return a token count in parsed JSON; 0 for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def count(told: object) -> int:
-    """A number of tokens in parsed JSON; 0 for anything that is none."""
-    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else 0
+def _bad_body(exchange: Exchange) -> Fault:
+    kind = exchange.headers.get("content-type", "no content type").split(";")[0]
+    return "overloaded", f"bad body: {len(exchange.body)} bytes that are no JSON object ({kind})"
 
 
-def _fault(exchange: Exchange, model: str, kind: Kind, billed: Billed) -> Answer:
-    return Answer(
-        kind[0],
-        exchange.text[:MOST_RAW],
-        model,
-        usage=Usage(),
-        request_id=exchange.headers.get("request-id") or exchange.headers.get("x-request-id"),
-        stop_reason=None if exchange.status is None else f"status {exchange.status}",
-        category=kind[1],
-        billed=billed,
-        retry_after_s=waits(exchange.headers),
-    )
+def _number(value: str) -> float | None:
+    return float(value) if re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value.strip()) else None
 
 
-def _bad_body(exchange: Exchange) -> Kind:
-    said = exchange.headers.get("content-type", "no content type").split(";")[0]
-    return "overloaded", f"bad body: {len(exchange.body)} bytes that are no JSON object ({said})"
-
-
-def _number(said: str) -> float | None:
-    return float(said) if re.fullmatch(r"\d{1,12}(\.\d{1,6})?", said.strip()) else None
-
-
-def _whole(said: str | None) -> int | None:
-    return int(said) if said is not None and re.fullmatch(r"\d{1,12}", said.strip()) else None
+def _whole(value: str | None) -> int | None:
+    return int(value) if value is not None and re.fullmatch(r"\d{1,12}", value.strip()) else None
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), MOST_WAIT_S)
+    return min(max(seconds, 0.0), MAX_WAIT_S)
 
 
-def _reset_s(said: str | None, headers: Told) -> float | None:
-    """Seconds until a reset that is told as a moment or as a duration."""
-    if said is None:
+def _reset_s(value: str | None, headers: Body) -> float | None:
+    """Return the seconds until a reset, which is given as a time or as a duration."""
+    if value is None:
         return None
-    moment, now = _moment(said), _http_date(headers.get("date", ""))
-    if moment is not None and now is not None:
-        return _bounded((moment - now).total_seconds())
-    return duration_s(said)
+    seconds = _until(_time(value, datetime.fromisoformat), headers)
+    return duration_s(value) if seconds is None else seconds
 
 
-def _moment(said: str) -> datetime | None:
+def _until(time: datetime | None, headers: Body) -> float | None:
+    """Return the seconds until a time by the provider's own clock; None if either is missing."""
+    now = _time(headers.get("date", ""), parsedate_to_datetime)
+    return None if time is None or now is None else _bounded((time - now).total_seconds())
+
+
+def _time(value: str, parse: Callable[[str], datetime]) -> datetime | None:
     try:
-        found = datetime.fromisoformat(said)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _http_date(said: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(said)
+        found = parse(value)
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,39 +1,46 @@
-"""`costs` and `keys`: what the teachers came to, and the keys that they are asked with."""
+"""`costs` and `keys`: what the teachers have cost, and their API keys."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wizloop.loop.commands.common import in_workspace, put, reading, refuse, say, sentences, with_json
+
+if TYPE_CHECKING:
+    from wizloop.store.db import Connection
+
+NO_POLICY = "none"
+"""Counts refused texts that no policy's wording touches."""
+UNKNOWN_POLICY = "not known"
+"""Counts every refused text if the run's policies cannot be read."""
 
 
 @click.command(short_help="What the teachers have cost.")
 @in_workspace
 @with_json
 def costs(workspace: Path, as_json: bool) -> None:
-    """What the teachers have cost: by teacher, model, day and round, with their refusals."""
+    """Show what the teachers have cost, by teacher, model, day and round, and their refusals."""
     with sentences(), reading(workspace) as db:
-        from wizloop.loop.commands.costs import costs_of
-
         found, left_out = costs_of(db)
     if left_out is not None:
-        say(f"refusals are told without their policies: {left_out}")
+        say(f"refusals are shown without their policies: {left_out}")
     if as_json:
         put(found)
         return
     _print(found)
 
 
-@click.group(short_help="The keys that teachers are asked with.")
+@click.group(short_help="The teachers' API keys.")
 def keys() -> None:
-    """The keys of claude, gemini, openai and a guard's server: from the environment first, then from the keyring."""
+    """Manage the API keys of claude, gemini, openai and a guard's server: the environment first, then the keyring."""
 
 
-@keys.command("set", short_help="Put a key into the keyring.")
+@keys.command("set", short_help="Store a key in the keyring.")
 @click.argument("name")
 def set_(name: str) -> None:
-    """Put the key of the teacher NAME into the keyring; it is asked for, or read from stdin, and never shown."""
+    """Store the key of the teacher NAME in the keyring; it is prompted for, or read from stdin, and never shown."""
     import sys
 
     from pydantic import SecretStr
@@ -51,7 +58,7 @@ def set_(name: str) -> None:
 @keys.command("list", short_help="Which teachers have a key, and from where.")
 @with_json
 def list_(as_json: bool) -> None:
-    """Which teachers have a key, and where it comes from. No key is shown."""
+    """List which teachers have a key, and where it comes from. Shows no key."""
     from wizloop.loop import keys as kept
 
     found = {name: kept.find(name) for name in kept.VARIABLES}
@@ -63,17 +70,81 @@ def list_(as_json: bool) -> None:
         print(f"{name:8} {f'from {key.where}' if key else f'none: set {wanted}, or `wizloop keys set {name}`'}")
 
 
-@keys.command("delete", short_help="Take a key out of the keyring.")
+@keys.command("delete", short_help="Delete a key from the keyring.")
 @click.argument("name")
 def delete(name: str) -> None:
-    """Take the key of the teacher NAME out of the keyring."""
+    """Delete the key of the teacher NAME from the keyring."""
     from wizloop.loop import keys as kept
 
     with sentences(kept.UnknownTeacher, failures=(kept.KeyringError,)):
-        there = kept.delete(name)
-    if not there:
+        deleted = kept.delete(name)
+    if not deleted:
         refuse(f"the keyring holds no key for {name}")
     say(f"the key for {name} is deleted")
+
+
+def costs_of(db: "Connection") -> tuple[dict[str, Any], str | None]:
+    """Return what `costs --json` prints: rows, total, budget, and refusals by teacher and policy.
+
+    The second value is why the policies are left out, or None. Raises errors.NoRun.
+    """
+    from wizloop.loop.summaries import usd
+    from wizloop.store import costs as sums
+    from wizloop.store import spending
+
+    rows, money = [_row(row) for row in sums.costs(db)], spending.budget(db)
+    summed = [name for name in _row(sums.Cost("", "", "", 0)) if name not in ("teacher", "model", "day", "round")]
+    refused, left_out = _refusals(db)
+    return {
+        "budget": {name: usd(getattr(money, f"{name}_micro")) for name in ("cap", "settled", "reserved")},
+        "rows": rows,
+        "total": {name: sum(row[name] for row in rows) for name in summed},
+        "refusals": refused,
+        "unanswered": len(sums.unanswered(db)),
+    }, left_out
+
+
+def _row(cost: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from wizloop.loop.summaries import usd
+
+    row = asdict(cost)
+    settled, reserved = row.pop("settled_micro"), row.pop("reserved_micro")
+    return {**row, "settled_usd": usd(settled), "reserved_usd": usd(reserved)}
+
+
+def _refusals(db: "Connection") -> tuple[list[dict[str, Any]], str | None]:
+    """Count each teacher's refusals and blocks, by category and by the policy with the most wording in the text."""
+    from collections import Counter
+
+    from wizloop.store.costs import refused
+
+    policy_of, left_out = _policies(db)
+    counted = Counter(
+        (one.teacher, one.outcome, one.category or "", policy_of("\n".join(filter(None, (one.prompt, one.response)))))
+        for one in refused(db)
+    )
+    names = ("teacher", "outcome", "category", "policy")
+    return [{**dict(zip(names, key, strict=True)), "n": counted[key]} for key in sorted(counted)], left_out
+
+
+def _policies(db: "Connection") -> tuple[Callable[[str], str], str | None]:
+    """Return the policy of a text, by id; and why it is unknown, or None.
+
+    Only this needs the run's recipe: the rest of `costs` works whatever version wrote the workspace.
+    """
+    from wizloop.loop.context import recipe_of
+    from wizloop.loop.teaching.teachers import policies_of, touched_policy
+    from wizloop.recipes.policies import PolicyError
+    from wizloop.store import errors
+
+    try:
+        recipe = recipe_of(db)
+        policies = policies_of(recipe)
+    except (errors.OtherVersion, PolicyError) as error:
+        return lambda text: UNKNOWN_POLICY, str(error)
+    return lambda text: touched_policy(text, policies, recipe) or NO_POLICY, None
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -1,22 +1,25 @@
-"""`teach`: traces for any file outside of a run, and what a run's teachers left to a person."""
+"""`teach`: traces for any file outside of a run, previews of requests, and what a run's teachers left over."""
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands import teach_beside as beside
 from wizloop.loop.commands.common import (
     DOLLARS,
     FILE,
     INTERRUPTED,
     in_workspace,
+    new_file,
     now,
     put,
+    reading,
+    reading_a_run,
     refuse,
     say,
     sentences,
@@ -26,18 +29,21 @@ from wizloop.loop.commands.common import (
 if TYPE_CHECKING:
     from wizloop.recipes.schema import Recipe
 
+SHOWN = 2000
+"""Characters of a message that are shown."""
+
 
 @click.command(short_help="A teacher's traces for any file, outside of a run.")
 @click.argument("file", type=FILE, required=False)
-@click.option("--teacher", metavar="NAME", help="Who is asked; else those of the recipe.")
-@click.option("--out", type=FILE, metavar="TRACES.json", help="Where the traces of FILE are written.")
-@click.option("--recipe", metavar="RECIPE", help="Whose section [teacher] holds: models, addresses, prices.")
-@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="The first so many rows.")
-@click.option("--budget", type=DOLLARS, metavar="USD", help="The most that it may cost.")
-@click.option("--dry-run", is_flag=True, help="Show what would be sent, for FILE or the run, and send nothing.")
-@click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls, to be answered from again.")
-@click.option("--unanswered", is_flag=True, help="List a run's picked samples that no teacher answered.")
-@click.option("--ask-again", is_flag=True, help="Let a run ask again what was in flight when a process died.")
+@click.option("--teacher", metavar="NAME", help="The teacher to ask; default: the recipe's.")
+@click.option("--out", type=FILE, metavar="TRACES.json", help="The file to write the traces of FILE to.")
+@click.option("--recipe", metavar="RECIPE", help="The recipe whose [teacher] section is used: models, prices.")
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Ask about the first N rows.")
+@click.option("--budget", type=DOLLARS, metavar="USD", help="The most to spend.")
+@click.option("--dry-run", is_flag=True, help="Show the requests for FILE or the run, and send nothing.")
+@click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls to a file, for replay.")
+@click.option("--unanswered", is_flag=True, help="List a run's selected samples that no teacher answered.")
+@click.option("--ask-again", is_flag=True, help="Let a run ask ambiguous calls again.")
 @in_workspace
 @with_json
 def teach(
@@ -56,28 +62,29 @@ def teach(
 ) -> None:
     """Ask a teacher about every row of FILE and write the traces to --out, outside of any run.
 
-    What was paid for stands in a folder beside --out: the same command again asks only for what is missing.
+    Paid answers are kept in a folder beside --out: the same command again asks only for what is missing. An ambiguous
+    call was in flight when a process died; it stays charged.
     """
     if (file is not None or dry_run) + unanswered + ask_again + (keep is not None) != 1:
-        refuse("say one of FILE, --dry-run, --unanswered, --ask-again, --keep")
+        refuse("give one of FILE, --dry-run, --unanswered, --ask-again, --keep")
     if dry_run:
         named = file is not None or teacher is not None or recipe is not None
-        beside.dry_run(file, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)
+        _dry_run(file, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)
     elif unanswered:
-        beside.unanswered(workspace, as_json)
+        _unanswered(workspace, as_json)
     elif keep is not None:
-        beside.keep(keep, workspace)
+        _keep(keep, workspace)
     elif ask_again:
         _ask_again(workspace)
     elif file is not None:
         if out is None:
             refuse("name the file for the traces: --out traces.json")
-        _can_begin(file, out)
+        _check_files(file, out)
         _write(file, out, _recipe(recipe, teacher), samples, budget, as_json)
 
 
 def _recipe(named: str | None, teacher: str | None) -> "Recipe":
-    """The recipe whose teachers are asked."""
+    """Return the recipe whose teachers are asked."""
     from pydantic import ValidationError
 
     from wizloop.loop.commands.teach_file import recipe_for
@@ -95,14 +102,14 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
     return asked
 
 
-def _can_begin(file: Path, out: Path) -> None:
-    """Refuse what would leave an empty ledger behind, or write over a file that no such command wrote."""
+def _check_files(file: Path, out: Path) -> None:
+    """Refuse what would leave an empty ledger behind, or overwrite a file that no such command wrote."""
     from wizloop.loop.commands.teach_file import ledger_of
 
     if not file.is_file():
         refuse(f"{file}: " + ("it is a folder; name a file in it" if file.is_dir() else "no such file; check the name"))
     if out.exists() and not ledger_of(out).is_dir():
-        refuse(f"{out} is there already, without the ledger of an earlier {out.name}: name a new file")
+        refuse(f"{out} exists, without the ledger of an earlier {out.name}: name a new file")
 
 
 def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:
@@ -114,50 +121,181 @@ def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: f
     from wizloop.recipes.policies import PolicyError
 
     known = (ImportRefused, clients.NotReady, prices.PriceError, PolicyError, teach_file.OtherQuestions, BadRecording)
-    with sentences(*known), _stopping() as stop_asked:
+    with sentences(*known), _stopping() as stop:
         try:
-            told = teach_file.traces_of(
+            metadata = teach_file.write_traces(
                 file,
                 out,
                 recipe,
                 limit=limit,
                 cap_micro=None if budget is None else round(budget * 1_000_000),
                 clock=now,
-                stop_asked=stop_asked.is_set,
+                stop_asked=stop.is_set,
             )
         except Interrupted:
-            refuse("interrupted: what was answered is kept, the same command goes on", INTERRUPTED)
+            refuse("interrupted: answers are kept. Run the same command to resume.", INTERRUPTED)
     if as_json:
-        put({**told, "out": str(out), "ledger": str(teach_file.ledger_of(out))})
-    say(f"{out}: {told['answered']:,} of {told['total_samples']:,} rows answered, ${told['usd']:.4f}")
+        put({**metadata, "out": str(out), "ledger": str(teach_file.ledger_of(out))})
+    say(f"{out}: {metadata['answered']:,} of {metadata['total_samples']:,} rows answered, ${metadata['usd']:.4f}")
 
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets: what is in flight is still waited for and written down."""
-    asked = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    """Yield an event that Ctrl-C sets: calls in flight are still waited for and recorded."""
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
-        yield asked
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _ask_again(workspace: Path) -> None:
-    """Free the calls of which nobody knows: they count as spent, and the next phase teach asks them once more."""
+def _dry_run(
+    file: Path | None, recipe: "Recipe | None", limit: int, out: Path | None, workspace: Path, as_json: bool
+) -> None:
+    """Show the requests for the first rows of a file, or of a run, with their likely and their highest cost."""
+    from wizloop.loop.context import recipe_of
+    from wizloop.loop.data.records import ImportRefused
+    from wizloop.loop.teaching import request_preview
+    from wizloop.loop.teaching.prices import PriceError
+    from wizloop.recipes.policies import PolicyError
+
+    with sentences(ImportRefused, PriceError, PolicyError):
+        if file is not None and recipe is not None:
+            questions = request_preview.of_file(file, limit)
+            with _earlier_calls(out, workspace) as db:
+                found = request_preview.previews(recipe, questions, now(), db)
+        else:
+            with reading(workspace) as db:
+                asked = recipe or recipe_of(db)
+                found = request_preview.previews(asked, request_preview.of_run(db, asked, limit), now(), db)
+    if as_json:
+        put(found)
+        return
+    for one in found:
+        _print_preview(one)
+    say("nothing was sent")
+
+
+@contextmanager
+def _earlier_calls(out: Path | None, workspace: Path) -> Iterator[Any]:
+    """Yield the ledger beside the output, or else the workspace, to estimate by; None if neither can be read."""
+    from wizloop.loop.commands.teach_file import ledger_of
+    from wizloop.store.db import Store
+    from wizloop.store.errors import StoreError
+
+    ledger = workspace if out is None or not ledger_of(out).is_dir() else ledger_of(out)
+    try:
+        store = Store.open(ledger, readonly=True)
+    except StoreError:
+        yield None
+        return
+    with store, store.read() as db:
+        yield db
+
+
+def _print_preview(one: dict[str, Any]) -> None:
+    from wizloop.store.display import shown
+
+    if not one["requests"]:
+        free = "runs here, sends nothing and costs nothing"
+        plugin = f"is an installed plugin, {_usage(one['at_most'])} at most"
+        print(shown(f"{one['teacher']} ({one['model']}): {free if one['at_most']['usd'] == 0 else plugin}"))
+        return
+    for number, request in enumerate(one["requests"], start=1):
+        instruction, message = _texts(request)
+        if number == 1:
+            print(shown(f"--- {one['teacher']}: the instruction, the same for all"))
+            _print_text(instruction)
+        print(shown(f"--- {one['teacher']}: request {number}"))
+        _print_text(message)
+    head = f"--- {one['teacher']} ({one['model']}, {one['mode']}): {len(one['requests'])} requests"
+    print(shown(f"{head}, {_usage(one['at_most'])} at most"))
+    print(shown(f"    about {_usage(one['expected'])}: {one['expected']['rests_on']}"))
+
+
+def _usage(sums: dict[str, Any]) -> str:
+    cost = "price unknown" if sums["usd"] is None else f"${sums['usd']:.4f}"
+    return f"{sums['input_tokens']:,} tokens in and {sums['output_tokens']:,} out, {cost}"
+
+
+def _texts(request: dict[str, Any]) -> tuple[str, str]:
+    """Return the instruction and the message of a request, in any provider's format."""
+    if "systemInstruction" in request:
+        return request["systemInstruction"]["parts"][0]["text"], request["contents"][0]["parts"][0]["text"]
+    if "system" in request:
+        return request["system"][0]["text"], request["messages"][0]["content"]
+    return request["messages"][0]["content"], request["messages"][1]["content"]
+
+
+def _print_text(text: str) -> None:
+    from wizloop.store.display import shown
+
+    for line in text[:SHOWN].splitlines():
+        print(shown(f"    {line}", SHOWN))
+    if len(text) > SHOWN:
+        print(f"    ... and {len(text) - SHOWN:,} characters more; --json has them all")
+
+
+def _unanswered(workspace: Path, as_json: bool) -> None:
+    """List a run's selected samples that no teacher answered, with their calls."""
+    from wizloop.store import costs
+    from wizloop.store.display import shown
+
+    with sentences(), reading_a_run(workspace) as db:
+        found = costs.unanswered(db)
+    if as_json:
+        put([_row(one) for one in found])
+        return
+    for one in found:
+        results = [", then ".join(_result(*call) for call in one.calls)] if one.calls else []
+        results += [f"{name} was not asked: {why}" for name, why in one.given_up.items()]
+        print(shown(f"{one.sample_id}  round {one.round}: {'; '.join(results)}", 400))
+        print(shown(f"    prompt: {' '.join(one.prompt.split())}", 400))
+    say(f"{len(found)} samples that no teacher answered" if found else "every sample that was asked about is answered")
+
+
+def _row(one: Any) -> dict[str, Any]:
+    calls = [dict(zip(("teacher", "outcome", "category"), call, strict=True)) for call in one.calls]
+    sample = {"id": one.sample_id, "prompt": one.prompt, "response": one.response}
+    return {"sample": sample, "round": one.round, "calls": calls, "given_up": dict(one.given_up)}
+
+
+def _result(teacher: str, outcome: str, category: str | None) -> str:
+    return f"{teacher} {outcome}" + (f" ({category})" if category else "")
+
+
+def _keep(path: Path, workspace: Path) -> None:
+    """Write a run's ended calls, one JSON object a line, to a file that `teacher.replay` can name."""
+    from wizloop.backends.teachers.base import OUTCOMES
+    from wizloop.backends.teachers.replay import Kept
     from wizloop.store import steps, teacher_calls
+
+    new_file(path)
+    with sentences(), reading_a_run(workspace) as db:
+        calls = [call for round in steps.rounds(db) for call in teacher_calls.calls(db, round.number)]
+    ended = [call for call in calls if call.state != "received" and call.outcome in OUTCOMES]
+    with sentences(), path.open("x", encoding="utf-8") as file:
+        for call in ended:
+            version = json.loads(call.request_json).get("version", "1")
+            who, result = (call.key, call.teacher, call.model, version), (OUTCOMES[call.outcome], call.raw or "")
+            file.write(f"{Kept(*who, *result, call.category, call.stop_reason).as_line()}\n")
+    say(f'{path}: {len(ended)} calls; `replay = "{path}"` in a recipe\'s [teacher] replays them for free')
+
+
+def _ask_again(workspace: Path) -> None:
+    """Plan ambiguous calls again: they count as spent, and the next phase teach asks them once more."""
+    from wizloop.store import call_writes, steps, teacher_calls
     from wizloop.store.db import Store
 
     with sentences(), Store.open(workspace) as store, store.write() as db:
-        lost = teacher_calls.ambiguous(db)
+        lost = teacher_calls.in_state(db, "ambiguous")
         charged = sum(call.reserved_micro for call in lost)
         latest = max((round.number for round in steps.rounds(db)), default=0)
         taught = steps.step(db, latest, "teach")
         following = latest + 1 if taught is not None and taught.state == "done" else latest
-        teacher_calls.replan(db, [call.id for call in lost], following)
+        call_writes.replan(db, [call.id for call in lost], following)
     if not lost:
-        say("no call is in doubt")
+        say("no ambiguous calls")
         return
-    say(
-        f"{len(lost)} calls are asked again in round {following}; ${charged / 1e6:.4f} stays charged for the first time"
-    )
+    say(f"{len(lost)} calls will be asked again in round {following}; ${charged / 1e6:.4f} stays charged")

@@ -1,6 +1,7 @@
 """Traces for any file, outside of a run: the phase teach on a small workspace beside the output.
 
-That workspace is the ledger of what was paid: the same command again asks for what is missing and for nothing twice.
+That workspace is the ledger: the same command again asks for what is missing, and nothing twice. Its run holds the cap
+that every reservation is checked against, and the recipe; `costs`, `teach --keep` and the like work on it.
 """
 
 import json
@@ -9,51 +10,46 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from wizloop.backends.teachers.base import TeacherTrace
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
-from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.sections import Data
-from wizloop.store import control, samples, selections, steps, teacher_calls
+from wizloop.store import control, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
 
 PHASE = "teach"
-_REASONING = (
-    "surface_analysis",
-    "legitimate_uses",
-    "harmful_uses",
-    "context_clues",
-    "risk_factors",
-    "mitigating_factors",
-)
+_REASONING = tuple(TeacherTrace.model_fields)[:6]
+"""The trace's fields before its steps."""
 
 
 class OtherQuestions(ValueError):
-    """The ledger beside the output was made with another recipe or teacher."""
+    """The ledger beside the output belongs to another recipe, teacher or file."""
 
 
 def ledger_of(out: Path) -> Path:
-    """The workspace that stands beside an output file."""
+    """Return the workspace beside an output file."""
     return out.with_name(f"{out.name}.ledger")
 
 
 def recipe_for(base: Recipe | None, teacher: str | None) -> Recipe:
-    """The recipe that asks: `base`, or one of defaults, with this one teacher where it is named. Raises ValueError."""
-    asked: dict[str, Any] = {"name": "teach", "source": "demo"} if base is None else base.model_dump(mode="json")
+    """Return `base`, or a recipe of defaults, with this one teacher if it is named. Raises ValueError."""
+    values: dict[str, Any] = {"name": "teach", "source": "demo"} if base is None else base.model_dump(mode="json")
     if teacher is not None:
-        section = dict(asked.get("teacher", {}))
+        section = dict(values.get("teacher", {}))
         for other in {"recorded", "openai"} - {teacher}:
             section.pop(other, None)
         options = {name: given for name, given in section.pop("options", {}).items() if name == teacher}
-        asked["teacher"] = {**section, "options": options, "names": [teacher]}
-    return Recipe.model_validate_json(json.dumps(asked))
+        values["teacher"] = {**section, "options": options, "names": [teacher]}
+    return Recipe.model_validate_json(json.dumps(values))
 
 
-def traces_of(
+def write_traces(
     file: Path,
     out: Path,
     recipe: Recipe,
@@ -63,45 +59,37 @@ def traces_of(
     clock: Callable[[], datetime],
     stop_asked: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Ask the recipe's teachers about the rows of a file, and write `out`; its metadata.
+    """Ask the recipe's teachers about the rows of a file, write `out` and return its metadata.
 
-    Raises ImportRefused, OtherQuestions, seats.NotReady, PriceError, Interrupted (what was answered is kept).
+    Raises ImportRefused, OtherQuestions, clients.NotReady, PriceError, Interrupted (answers are kept).
     """
-    asked = clients.seats(recipe, clock(), capped=cap_micro is not None)
+    asked = clients.clients_of(recipe, clock(), capped=cap_micro is not None)
     with Store.create(ledger_of(out)) as store:
         ctx = Context(store, ledger_of(out), recipe, 0, PHASE, clock, stop_asked)
         _begin(ctx, file, cap_micro)
-        # What was left out is seen in the output, which has no trace of it.
+        # The output shows what was left out: it has no trace of it.
         import_samples.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True))
         _pick_all(ctx)
         try:
             teach(ctx, asked)
         finally:
             clients.close(asked)
-        found = _document(ctx, asked)
+        document = _document(ctx, asked)
     aside = out.with_name(f"{out.name}.part")
-    aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(out)
-    metadata: dict[str, Any] = found["metadata"]
-    return metadata
+    return dict(document["metadata"])
 
 
 def _begin(ctx: Context, file: Path, cap_micro: int | None) -> None:
+    recipe, digest = ctx.recipe, recipe_hash(ctx.recipe)
+    made: dict[str, Any] = {"recipe_json": canonical_json(recipe), "recipe_hash": digest, "seed": recipe.seed}
     with ctx.store.write() as db:
         run = control.get_run(db)
         if run is None:
-            control.create_run(
-                db,
-                name=ctx.recipe.name,
-                recipe_json=canonical_json(ctx.recipe),
-                recipe_hash=recipe_hash(ctx.recipe),
-                seed=ctx.recipe.seed,
-                cap_micro=cap_micro,
-                until=None,
-                rounds_wanted=0,
-                now=ctx.now(),
-            )
-        elif run.recipe_hash != recipe_hash(ctx.recipe):
+            limits: dict[str, Any] = {"cap_micro": cap_micro, "until": None, "rounds_wanted": 0}
+            control.create_run(db, name=recipe.name, now=ctx.now(), **made, **limits)
+        elif run.recipe_hash != digest:
             raise OtherQuestions(f"{ctx.workspace} holds calls of another recipe or teacher: name another --out")
         control.set_limits(db, cap_micro=cap_micro)
         steps.begin_round(db, 0, None, ctx.now())
@@ -120,18 +108,18 @@ def _pick_all(ctx: Context) -> None:
         selections.add(db, picked)
 
 
-def _document(ctx: Context, asked: Sequence[Seat]) -> dict[str, Any]:
+def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
     with ctx.store.read() as db:
         ids = samples.ids(db, "pool")
         known = {one.id: one for one in samples.get(db, ids)}
         found = {one.sample_id: one for one in teacher_calls.traces(db, 0)}
-        money = teacher_calls.budget(db)
+        money = spending.budget(db)
     rows = [_row(known[one], found[one]) for one in ids if one in found]
     judged = [row["correct"] for row in rows if row["correct"] is not None]
     metadata = {
         "generated": ctx.now().isoformat(timespec="seconds"),
-        "teachers": [seat.name for seat in asked],
-        "model": ", ".join(seat.teacher.model for seat in asked),
+        "teachers": [client.name for client in asked],
+        "model": ", ".join(client.teacher.model for client in asked),
         "total_samples": len(ids),
         "answered": len(rows),
         "accuracy": sum(judged) / len(judged) if judged else None,
@@ -142,22 +130,22 @@ def _document(ctx: Context, asked: Sequence[Seat]) -> dict[str, Any]:
 
 
 def _row(sample: Sample, trace: teacher_calls.TeacherTrace) -> dict[str, Any]:
-    """One trace in the published shape, the verdicts on all three tasks beside it."""
+    """Return one trace in the published format, with the verdicts on all three tasks."""
     task = main_task(sample)
-    expected, said = getattr(sample, samples.LABELS[task]), trace.verdict[task]
+    expected, predicted = getattr(sample, samples.LABELS[task]), trace.verdict[task]
     whole = json.loads(trace.trace_json)
     chain = [f"Step {n}: {step}" for n, step in enumerate(whole[f"{task}_steps"], start=1)]
     reasoning = {name: whole[name] for name in _REASONING}
-    reasoning |= {"reasoning_chain": chain, "final_label": said, "confidence": trace.confidence_word}
+    reasoning |= {"reasoning_chain": chain, "final_label": predicted, "confidence": trace.confidence_word}
     return {
         "id": sample.id,
         "text": sample.prompt,
         "response": sample.response,
         "task": task,
         "expected_label": expected,
-        "predicted_label": said,
+        "predicted_label": predicted,
         "confidence": trace.confidence_word,
-        "correct": None if expected is None else expected == said,
+        "correct": None if expected is None else expected == predicted,
         "verdicts": trace.verdict,
         "teacher": trace.teacher,
         "reasoning": {**reasoning, "explanation": trace.explanation},

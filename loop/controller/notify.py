@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wizloop.recipes.sections import Notify, Occasion
-from wizloop.store import ledger, reviews
+from wizloop.store import reviews, spending
 from wizloop.store.db import Store
 
 _SEND_SECONDS = 15.0
@@ -42,7 +42,7 @@ class Notifier:
         if not self.addresses or not self.wanted.on:
             return
         with store.read() as db:
-            money, waiting = ledger.budget(db), reviews.waiting_count(db)
+            money, waiting = spending.budget(db), reviews.waiting_count(db)
         used = money.settled_micro + money.reserved_micro
         low = bool(money.cap_micro) and used >= _BUDGET_SHARE * (money.cap_micro or 0)
         left = f"${used / 1e6:.2f} of ${(money.cap_micro or 0) / 1e6:.2f} is spent or reserved"

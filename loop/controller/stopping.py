@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from wizloop.recipes.sections import Stop
-from wizloop.store import control, errors, evaluations, ledger, predictions, selections, steps, teacher_calls
+from wizloop.store import control, errors, evaluations, predictions, selections, spending, steps, teacher_calls
 from wizloop.store.db import Connection, Store
 
 _NO_MODEL = 0
@@ -32,7 +32,7 @@ def rounds_are_enough(store: Store, number: int, stop: Stop) -> str | None:
 
 def _budget_is_spent(db: Connection, last: int) -> str | None:
     """Holds when money was spent and none is left, or not enough for a call that was planned. Free work goes on."""
-    money = ledger.budget(db)
+    money = spending.budget(db)
     used = money.settled_micro + money.reserved_micro
     if money.cap_micro is None or used == 0:
         return None

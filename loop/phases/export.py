@@ -132,7 +132,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
     known = Calibration.from_json(model.calibration_json)
     outcomes = {
-        name: dict(Counter(teacher_calls.came_to(one.state, one.outcome) for one in calls if one.teacher == name))
+        name: dict(Counter(one.result for one in calls if one.teacher == name))
         for name in {one.teacher for one in calls}
     }
     return model_card.Facts(

@@ -1,13 +1,13 @@
-"""Phase teach: every picked sample is put to the teachers, through the ledger. The teachers are in backends.
+"""Phase teach: every selected sample is put to the teachers, through the ledger. The teachers are in backends.
 
-What one teacher refuses, blocks or cannot answer goes to the next of the recipe; what is left after the last is with a
-person (`wizloop teach --unanswered`). How a call is asked live or in a batch is in `live` and `batching`.
+What one teacher refuses, blocks or cannot answer goes to the recipe's next; what is left after the last is listed by
+`wizloop teach --unanswered`. Live calls and batches are in `live` and `batching`.
 """
 
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,191 +15,174 @@ from functools import partial
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.context import Context
-from wizloop.loop.teaching import bookkeeping, calls, teachers
-from wizloop.loop.teaching import clients as made_ready
+from wizloop.loop.teaching import bookkeeping, calls, clients, teachers
 from wizloop.loop.teaching.batching import InBatches
-from wizloop.loop.teaching.calls import Job, Seat
+from wizloop.loop.teaching.calls import Job, TeacherClient
 from wizloop.loop.teaching.live import Live
-from wizloop.store import batches, samples, selections, steps, teacher_calls, teacher_calls_bulk
+from wizloop.recipes.teaching import Batching
+from wizloop.store import batches, call_writes, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Connection
-from wizloop.store.samples import Sample
+from wizloop.store.rows import pieces
 
-TOGETHER = 16
-"""Questions to a teacher that runs here in one transaction."""
-LOOKED_AT = 64
-"""Answers of before a restart that tell what a prompt takes."""
+GROUP = 16
+"""Questions to a local teacher, or stored answers, in one transaction."""
+RECALLED = 64
+"""Answers from before a restart that tell how many tokens a prompt takes."""
 
 
 def run(ctx: Context) -> str:
-    """Ask the recipe's teachers. Raises seats.NotReady, PriceError, PolicyError, ImportRefused, BadRecording."""
+    """Ask the recipe's teachers. Raises clients.NotReady, PriceError, PolicyError, ImportRefused, BadRecording."""
     with ctx.store.read() as db:
-        capped = teacher_calls.budget(db).cap_micro is not None
-    asked = made_ready.seats(ctx.recipe, ctx.now(), capped=capped)
+        capped = spending.budget(db).cap_micro is not None
+    asked = clients.clients_of(ctx.recipe, ctx.now(), capped=capped)
     try:
         return teach(ctx, asked)
     finally:
-        made_ready.close(asked)
+        clients.close(asked)
 
 
-def teach(ctx: Context, asked: Sequence[Seat]) -> str:
-    """Ask the teachers, in this order, about what is not taught yet; what is left is told."""
+def teach(ctx: Context, asked: Sequence[TeacherClient]) -> str:
+    """Ask the teachers, in this order, about the samples without a trace; return a summary."""
     _settle_in_flight(ctx, asked)
-    for seat in asked:
-        _finish_received(ctx, seat)
+    for client in asked:
+        _finish_received(ctx, client)
     policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
     given_up: dict[str, str] = {}
-    for seat in asked:
-        why = _ask(ctx, seat, policies)
+    for client in asked:
+        why = _ask(ctx, client, policies)
         if why:
-            given_up[seat.name] = why
-            ctx.say(f"{seat.name} is not asked any more: {why}", "warn")
+            given_up[client.name] = why
+            ctx.say(f"stopped asking {client.name}: {why}", "warn")
     with ctx.store.read() as db:
         picked, untaught = selections.of_round(db, ctx.round), selections.untaught(db, ctx.round)
         made = teacher_calls.calls(db, ctx.round)
-    outcomes = {name: Counter(_ended(one) for one in made if one.teacher == name) for name in _names(made)}
+    names = sorted({call.teacher for call in made})
+    outcomes = {name: Counter(call.result for call in made if call.teacher == name) for name in names}
+    record = {"outcomes": outcomes, "untaught": len(untaught), "given_up": given_up}
     with ctx.store.write() as db:
-        told = {"outcomes": outcomes, "untaught": len(untaught), "given_up": given_up}
-        steps.merge_record(db, ctx.round, {"teach": told})
+        steps.merge_record(db, ctx.round, {"teach": record})
     left = f"; {len(untaught)} without an answer" if untaught else ""
     return f"{len(picked) - len(untaught)} of {len(picked)} taught{left}"
 
 
-def _settle_in_flight(ctx: Context, asked: Sequence[Seat]) -> None:
-    """Calls that were under way when a process died: a free teacher is asked again, of a paid one nobody knows.
+def _settle_in_flight(ctx: Context, asked: Sequence[TeacherClient]) -> None:
+    """Settle calls in flight when a process died: a free teacher is asked again, a paid call becomes ambiguous.
 
-    A batch is neither: the provider is asked what became of it.
+    Calls in an open batch stay as they are: the provider is asked what became of the batch.
     """
-    free = {seat.name for seat in asked if seat.teacher.free}
+    free = {client.name for client in asked if client.teacher.free}
     with ctx.store.write() as db:
-        flying = teacher_calls.in_flight(db)
-        held = batches.in_a_batch(db, [call.id for call in flying])
-        lost = [call for call in flying if call.id not in held]
-        teacher_calls.replan(db, [call.id for call in lost if call.teacher in free])
-        teacher_calls.mark_ambiguous(db, [call.id for call in lost if call.teacher not in free])
+        sent = teacher_calls.in_state(db, "sent")
+        batched = batches.in_open_batch(db, [call.id for call in sent])
+        lost = [call for call in sent if call.id not in batched]
+        call_writes.replan(db, [call.id for call in lost if call.teacher in free])
+        call_writes.mark_ambiguous(db, [call.id for call in lost if call.teacher not in free])
 
 
-def _ask(ctx: Context, seat: Seat, policies: str) -> str | None:
-    """Ask one teacher; why it was given up before everything was asked, or None."""
-    if why := _patience(ctx, seat):
+def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
+    """Ask one teacher; return why it was given up before everything was asked, or None."""
+    if why := _asked_to_wait(ctx, client):
         return why
-    _recall(ctx, seat)
-    if seat.batches is not None:
-        return InBatches(ctx, seat, *seat.batches, lambda: _jobs(ctx, seat, policies), partial(_asked, ctx)).ask()
-    if seat.live is not None:
-        pool = Live(ctx, seat, seat.live, lambda job: _job(ctx, seat, job.sample, policies))
-        return pool.ask(_jobs(ctx, seat, policies))
-    _ask_here(ctx, seat, policies)
+    _recall(ctx, client)
+    jobs = partial(_jobs, ctx, client, policies)
+    if client.batches is not None:
+        assert isinstance(client.settings, Batching)
+        return InBatches(ctx, client, client.batches, client.settings, jobs, partial(_questions, ctx)).ask()
+    if client.settings is not None:
+        return Live(ctx, client, client.settings, partial(_next_job, ctx, client, policies)).ask(jobs())
+    _ask_here(ctx, client, jobs())
     return None
 
 
-def _patience(ctx: Context, seat: Seat) -> str | None:
-    """Why a provider is left alone in this round: it has asked for a longer wait than the recipe allows."""
+def _asked_to_wait(ctx: Context, client: TeacherClient) -> str | None:
+    """Return why a provider is left alone in this round: it asked for a longer wait than the recipe allows."""
     with ctx.store.read() as db:
-        until = batches.retry_at(db, seat.name)
+        until = batches.latest_retry_at(db, client.name)
     if until is None or until - ctx.now() <= timedelta(seconds=ctx.recipe.teacher.patience_s):
         return None
-    return f"it has asked for patience until {until.astimezone():%H:%M}"
+    return f"it asked to wait until {until.astimezone():%H:%M}"
 
 
-def _recall(ctx: Context, seat: Seat) -> None:
-    """Let a teacher learn from its answers of before a restart what its prompts take, so that less money is held."""
-    if not isinstance(seat.teacher, RemoteTeacher):
+def _recall(ctx: Context, client: TeacherClient) -> None:
+    """Let a teacher learn its prompts' token counts from answers before a restart, so that less money is reserved."""
+    teacher = client.teacher
+    if not isinstance(teacher, RemoteTeacher):
         return
     with ctx.store.read() as db:
-        past = teacher_calls.answered(db, seat.name, seat.teacher.model, LOOKED_AT)
+        past = teacher_calls.parsed(db, client.name, teacher.model, RECALLED)
     for call in past:
-        if call.usage_json is not None and json.loads(call.request_json).get("version") == seat.teacher.version:
-            seat.teacher.learn(Usage(**json.loads(call.usage_json)))
+        if call.usage_json is not None and json.loads(call.request_json).get("version") == teacher.version:
+            teacher.learn(Usage(**json.loads(call.usage_json)))
 
 
-def _ask_here(ctx: Context, seat: Seat, policies: str) -> None:
-    """Ask a teacher that runs in this process, in pieces of one transaction each."""
-    waiting = _jobs(ctx, seat, policies)
+def _ask_here(ctx: Context, client: TeacherClient, jobs: Sequence[Job]) -> None:
+    """Ask a local teacher, in groups of one transaction each."""
     done = 0
-    for piece in ctx.batches(waiting, TOGETHER):
-        ctx.progress(done, len(waiting))
+    for group in ctx.batches(jobs, GROUP):
+        ctx.progress(done, len(jobs))
         with ctx.store.write() as db:
-            left = bookkeeping.send(ctx, db, seat, piece)
-        sent = [(left[job.question.key].id, job) for job in piece if job.question.key in left]
-        bookkeeping.record(ctx, seat, [(call_id, seat.teacher.ask(job.question)) for call_id, job in sent])
-        done += len(piece)
-    ctx.progress(done, len(waiting))
+            sent = bookkeeping.send(ctx, db, client, group)
+        asked = [(sent[job.question.key].id, job.question) for job in group if job.question.key in sent]
+        bookkeeping.record(ctx, client, [(call_id, client.teacher.ask(question)) for call_id, question in asked])
+        done += len(group)
+    ctx.progress(done, len(jobs))
 
 
-def _finish_received(ctx: Context, seat: Seat) -> None:
-    """End the calls whose answers were stored before a crash: they end as they would have, and are not asked again."""
+def _finish_received(ctx: Context, client: TeacherClient) -> None:
+    """End the calls whose answers were stored before a crash, as they would have ended. They are not asked again."""
     with ctx.store.read() as db:
-        found = [call for call in teacher_calls.received(db) if call.teacher == seat.name]
-        known = {one.id: one for one in samples.get(db, [call.sample_id for call in found])}
-        waits = {call.id: noted.retry_at for call in found if (noted := batches.sending(db, call.id)) is not None}
-    asked, spread = _questions(ctx, found, known), random.Random(ctx.seed("spread", seat.name))
-    for start in range(0, len(found), TOGETHER):
-        piece = found[start : start + TOGETHER]
-        answers = [calls.as_judged(seat.teacher, call, asked[call.key]) for call in piece]
+        received = [call for call in teacher_calls.in_state(db, "received") if call.teacher == client.name]
+        retries = {call.id: batches.retry_at(db, call.id) for call in received}
+    asked, rng = _questions(ctx, received), random.Random(ctx.seed("spread", client.name))
+    for group in pieces(received, GROUP):
+        answers = [calls.stored_answer(client.teacher, call, asked[call.key]) for call in group]
         pauses = [
-            _pause_s(ctx, seat, answer, call.attempt, waits.get(call.id), spread.random())
-            for call, answer in zip(piece, answers, strict=True)
+            _pause_s(ctx, client, answer, call.attempt, retries[call.id], rng.random())
+            for call, answer in zip(group, answers, strict=True)
         ]
         with ctx.store.write() as db:
-            held = teacher_calls_bulk.held(db, [call.id for call in piece])
-            standing = [held[call.id] for call in piece]
-            bookkeeping.end(ctx, db, list(zip(standing, answers, pauses, strict=True)))
+            states = call_writes.states(db, [call.id for call in group])
+            bookkeeping.end(ctx, db, list(zip([states[call.id] for call in group], answers, pauses, strict=True)))
 
 
 def _pause_s(
-    ctx: Context, seat: Seat, answer: Answer, tries: int, until: datetime | None, spread: float
+    ctx: Context, client: TeacherClient, answer: Answer, tries: int, until: datetime | None, jitter: float
 ) -> float | None:
-    """Seconds until a question may be asked again, as a live call has them; `until` is the provider's word for it."""
-    if seat.live is None or answer.outcome not in calls.WAITS:
+    """Return the seconds until a live question may be asked again; `until` is the time that the provider asked for."""
+    if client.settings is None or client.batches is not None or answer.outcome not in calls.RETRIED:
         return None
     left_s = 0.0 if until is None else max((until - ctx.now()).total_seconds(), 0.0)
-    return calls.wait_s(replace(answer, retry_after_s=left_s), tries, ctx.recipe.teacher, spread)
+    return calls.wait_s(replace(answer, retry_after_s=left_s), tries, ctx.recipe.teacher, jitter)
 
 
-def _asked(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Question]:
-    """The questions of calls that were sent, by key."""
+def _questions(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Question]:
+    """Return the questions of sent calls, by key, as far as an answer is checked against them."""
     with ctx.store.read() as db:
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in sent])}
-    return _questions(ctx, sent, known)
+    about = [(call.key, known[call.sample_id]) for call in sent]
+    settings = ctx.recipe.teacher
+    return {key: Question(key, one.prompt, one.response, calls.shown_labels(settings, one)) for key, one in about}
 
 
-def _questions(ctx: Context, sent: Sequence[teacher_calls.Call], known: Mapping[int, Sample]) -> dict[str, Question]:
-    about = [(call, known[call.sample_id]) for call in sent]
-    return {call.key: calls.asked_as(call, one, shows_labels=_shows(ctx, one)) for call, one in about}
-
-
-def _shows(ctx: Context, sample: Sample) -> bool:
-    return ctx.recipe.teacher.sees_label and sample.split == "seed"
-
-
-def _job(ctx: Context, seat: Seat, sample: Sample, policies: str) -> Job | None:
-    with ctx.store.read() as db:
-        return _next(ctx, db, seat, sample, teacher_calls.calls_for(db, sample.id), policies)
-
-
-def _jobs(ctx: Context, seat: Seat, policies: str) -> list[Job]:
-    """What this teacher is to be asked now: picked samples without a trace, by rank, and what a person wants again."""
+def _jobs(ctx: Context, client: TeacherClient, policies: str) -> list[Job]:
+    """Return what to ask a teacher now: selected samples without a trace, by rank, and what the user wants again."""
     with ctx.store.read() as db:
         picked = [one.sample_id for one in selections.untaught(db, ctx.round)]
         planned = [call.sample_id for call in teacher_calls.calls(db, ctx.round, ("planned",))]
-        picked = list(dict.fromkeys([*picked, *planned]))
-        known = {one.id: one for one in samples.get(db, picked)}
-        open_ = [known[sample_id] for sample_id in picked if known[sample_id].excluded is None]
-        past = teacher_calls.calls_about(db, picked)
-        jobs = [_next(ctx, db, seat, one, past.get(one.id, []), policies) for one in open_]
+        return _jobs_about(ctx, db, client, policies, list(dict.fromkeys([*picked, *planned])))
+
+
+def _next_job(ctx: Context, client: TeacherClient, policies: str, failed: Job) -> Job | None:
+    """Return what to ask about the sample of a failed job next, or None."""
+    with ctx.store.read() as db:
+        return next(iter(_jobs_about(ctx, db, client, policies, [failed.sample.id])), None)
+
+
+def _jobs_about(
+    ctx: Context, db: Connection, client: TeacherClient, policies: str, sample_ids: Sequence[int]
+) -> list[Job]:
+    known = {one.id: one for one in samples.get(db, sample_ids)}
+    usable = [known[sample_id] for sample_id in sample_ids if known[sample_id].excluded is None]
+    past, settings = teacher_calls.by_sample(db, sample_ids), ctx.recipe.teacher
+    jobs = [calls.next_job(db, client, one, past.get(one.id, []), policies, settings) for one in usable]
     return [job for job in jobs if job is not None]
-
-
-def _next(
-    ctx: Context, db: Connection, seat: Seat, sample: Sample, past: Sequence[teacher_calls.Call], policies: str
-) -> Job | None:
-    shown = _shows(ctx, sample)
-    return calls.next_job(db, seat, sample, past, policies, ctx.recipe.teacher, shows_labels=shown)
-
-
-def _ended(call: teacher_calls.Call) -> str:
-    return teacher_calls.came_to(call.state, call.outcome)
-
-
-def _names(made: Sequence[teacher_calls.Call]) -> list[str]:
-    return sorted({one.teacher for one in made})

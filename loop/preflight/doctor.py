@@ -245,10 +245,10 @@ def _server(recipe: Any) -> list[Check]:
 
 def _teacher(recipe: Any) -> Check:
     def ready() -> str:
-        from wizloop.loop.teaching.clients import seats
+        from wizloop.loop.teaching.clients import clients_of
 
-        asked = seats(recipe, datetime.now().astimezone(), capped=recipe.budget_usd is not None)
-        return ", then ".join(f"{seat.name} ({'free' if seat.teacher.free else 'paid'})" for seat in asked)
+        asked = clients_of(recipe, datetime.now().astimezone(), capped=recipe.budget_usd is not None)
+        return ", then ".join(f"{client.name} ({'free' if client.teacher.free else 'paid'})" for client in asked)
 
     return _tried("teacher", ready)
 

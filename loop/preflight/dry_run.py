@@ -127,7 +127,7 @@ def _teachers(recipe: Recipe, *, capped: bool, now: datetime) -> list[Check]:
     """Of each teacher its key, there or not, and its price."""
     checks = []
     for name in recipe.teacher.names:
-        if plugin_teachers.is_one(name):
+        if plugin_teachers.is_installed(name):
             checks.append(plugins_ready.teacher(recipe, name, capped=capped, now=now))
             continue
         if name in clients.HERE or recipe.teacher.replay is not None:

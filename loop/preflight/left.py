@@ -6,7 +6,7 @@ At most as many samples as these are asked about; a sample that one teacher does
 from collections.abc import Sequence
 
 from wizloop.loop.preflight.data_sources import Source, Usual, mean_text, rows_of, usual_of
-from wizloop.loop.teaching.expecting import Load
+from wizloop.loop.teaching.estimates import Load
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Split
 from wizloop.store import samples, selections, steps

@@ -13,7 +13,7 @@ from wizloop.loop.preflight.data_sources import SPLITS, Source
 from wizloop.loop.preflight.hours import NOTHING_MEASURED, Duration
 from wizloop.loop.preflight.teacher_costs import Asking
 from wizloop.recipes.schema import Recipe
-from wizloop.store import control, ledger
+from wizloop.store import control, spending
 from wizloop.store.db import Store
 
 
@@ -79,7 +79,7 @@ def bounds_of(recipe: Recipe, store: Store | None, limits: Limits) -> Bounds:
     if store is not None:
         with store.read() as db:
             if (run := control.get_run(db)) is not None:
-                money = ledger.budget(db)
+                money = spending.budget(db)
                 rounds, budget = run.rounds_wanted, None if run.cap_micro is None else run.cap_micro / 1e6
                 spent = (money.settled_micro + money.reserved_micro) / 1e6
             rounds = rounds if limits.rounds is None else limits.rounds

@@ -20,11 +20,11 @@ def teacher(recipe: Recipe, name: str, *, capped: bool, now: datetime) -> Check:
     """Return the check of an installed teacher that a recipe names: its settings and its price."""
     table = clients.table_of(recipe.teacher)
     try:
-        seat = plugin_teachers.seat_of(recipe, name, table, now.date(), capped=capped)
+        client = plugin_teachers.client_of(recipe, name, table, now.date(), capped=capped)
     except (plugins.PluginError, PriceError, PolicyError) as error:
         return Check("teacher", False, str(error))
-    paid = "of a price that is not known" if seat.tariff is None else "paid"
-    return Check("teacher", True, f"{name}: {seat.teacher.model}, {'free' if seat.teacher.free else paid}")
+    paid = "of a price that is not known" if client.tariff is None else "paid"
+    return Check("teacher", True, f"{name}: {client.teacher.model}, {'free' if client.teacher.free else paid}")
 
 
 def _check(kind: plugins.Kind, name: str) -> Check:

@@ -12,10 +12,10 @@ from wizloop.backends.teachers.base import Question
 from wizloop.loop.preflight.data_sources import Source, rows_of, sizes_of
 from wizloop.loop.preflight.left import left
 from wizloop.loop.teaching import clients, plugin_teachers, teachers
-from wizloop.loop.teaching.calls import Seat
-from wizloop.loop.teaching.expecting import Expected, Load, expected, nothing
+from wizloop.loop.teaching.calls import TeacherClient
+from wizloop.loop.teaching.estimates import Expected, Load, expected, nothing
 from wizloop.recipes.schema import Recipe
-from wizloop.store import bills
+from wizloop.store import costs
 from wizloop.store.db import Connection
 
 _SHOWN = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
@@ -71,7 +71,7 @@ def _asking(
 ) -> Asking:
     questions, own = _to_come(recipe, found, rounds, load), _own(recipe, name, load, db)
     free = None if own is None else nothing(round(own.questions))
-    if plugin_teachers.is_one(name):
+    if plugin_teachers.is_installed(name):
         return _installed(recipe, name, found, rounds, questions, now)
     if name in clients.HERE:
         model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
@@ -79,30 +79,30 @@ def _asking(
     if recipe.teacher.replay is not None:
         return Asking(name, clients.remote_of(recipe.teacher, name).model, "replay", questions, 0.0, free, 0.0)
     tariff = clients.tariff_of(recipe.teacher, name, now.date())
-    seat = clients.seat_of(recipe, name, tariff, None)
+    client = clients.client_of(recipe, name, tariff, None)
     calls = None if questions is None else questions * (2 if recipe.teacher.second_ask else 1)
     paid = clients.is_paid(recipe.teacher, name)
     sizes = _sizes(recipe, found, rounds, questions)
     usd = None
     if sizes is not None and (tariff is not None or not paid):
-        usd = _most(sizes, seat, recipe.teacher.second_ask) / 1e6
-    past = None if db is None else bills.billed(db, name, seat.teacher.model, seat.teacher.version)
-    about = None if own is None else expected(seat, own, past, paid=paid)
-    return Asking(name, seat.teacher.model, seat.mode, calls, usd, about, _each(seat, load, past, paid=paid))
+        usd = _most(sizes, client, recipe.teacher.second_ask) / 1e6
+    past = None if db is None else costs.billed(db, name, client.teacher.model, client.teacher.version)
+    about = None if own is None else expected(client, own, past, paid=paid)
+    return Asking(name, client.teacher.model, client.mode, calls, usd, about, _each(client, load, past, paid=paid))
 
 
 def _installed(
     recipe: Recipe, name: str, found: Sequence[Source], rounds: int, questions: int | None, now: datetime
 ) -> Asking:
     table = clients.table_of(recipe.teacher)
-    seat = plugin_teachers.seat_of(recipe, name, table, now.date(), capped=False)
+    client = plugin_teachers.client_of(recipe, name, table, now.date(), capped=False)
     sizes, second = _sizes(recipe, found, rounds, questions), recipe.teacher.second_ask
-    known = sizes is not None and (seat.teacher.free or seat.tariff is not None)
-    usd = _most(sizes, seat, second) / 1e6 if sizes is not None and known else None
+    known = sizes is not None and (client.teacher.free or client.tariff is not None)
+    usd = _most(sizes, client, second) / 1e6 if sizes is not None and known else None
     each = usd / questions if usd is not None and questions else None
-    about = None if questions is None else plugin_teachers.bound(seat, questions, usd)
+    about = None if questions is None else plugin_teachers.bound(client, questions, usd)
     calls = None if questions is None else questions * (2 if second else 1)
-    return Asking(name, seat.teacher.model, "live" if seat.live else "here", calls, usd, about, each)
+    return Asking(name, client.teacher.model, "live" if client.settings else "here", calls, usd, about, each)
 
 
 def _own(recipe: Recipe, name: str, load: Load | None, db: Connection | None) -> Load | None:
@@ -110,15 +110,15 @@ def _own(recipe: Recipe, name: str, load: Load | None, db: Connection | None) ->
     first = recipe.teacher.names[0]
     if load is None or name == first:
         return load
-    put_to = {} if db is None else bills.put_to(db)
+    put_to = {} if db is None else costs.samples_ended(db)
     return load.share(put_to.get(name, 0) / put_to[first]) if put_to.get(first) else None
 
 
-def _each(seat: Seat, load: Load | None, past: bills.Billed | None, *, paid: bool) -> float | None:
+def _each(client: TeacherClient, load: Load | None, past: costs.Billed | None, *, paid: bool) -> float | None:
     """Dollars for one of these questions, about."""
     if load is None or not load.questions:
         return None
-    usd = expected(seat, load, past, paid=paid).usd
+    usd = expected(client, load, past, paid=paid).usd
     return None if usd is None else usd / load.questions
 
 
@@ -136,12 +136,12 @@ def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int, questions: int 
     return sorted(seed[:given] + pool[: rounds * recipe.select.budget], reverse=True)[:questions]
 
 
-def _most(sizes: Sequence[int], seat: Seat, second_ask: bool) -> int:
+def _most(sizes: Sequence[int], client: TeacherClient, second_ask: bool) -> int:
     known: dict[int, int] = {}
     for size in set(sizes):
         asked = [Question("0" * 64, "x" * size, "", _SHOWN)]
         if second_ask:
             # The dearest second ask is for an answer that was cut off, which gets more room.
-            asked.append(Question("0" * 64, "x" * size, "", _SHOWN, _COMPLAINT, seat.more_room()))
-        known[size] = sum(seat.worst_micro(one) for one in asked)
+            asked.append(Question("0" * 64, "x" * size, "", _SHOWN, _COMPLAINT, client.raised_max_tokens()))
+        known[size] = sum(client.worst_micro(one) for one in asked)
     return sum(known[size] for size in sizes)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wizloop.backends.teachers.base import Answer
-from wizloop.backends.teachers.reach import Model
+from wizloop.backends.teachers.remote import ModelInfo
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.prices import PriceError, Tariff
 from wizloop.recipes.policies import PolicyError
@@ -44,7 +44,7 @@ def _finding(recipe: Recipe, name: str, now: datetime) -> Finding:
     except (clients.NotReady, PriceError, PolicyError) as error:
         return Finding(name, False, str(error))
     try:
-        looked = teacher.look()
+        looked = teacher.model_info()
     finally:
         teacher.close()
     told = f"{teacher.model}, key from {key.where if key else 'nowhere'}, {_price(recipe, name, tariff)}"
@@ -53,9 +53,9 @@ def _finding(recipe: Recipe, name: str, now: datetime) -> Finding:
     return _living(name, told, looked)
 
 
-def _living(name: str, told: str, model: Model) -> Finding:
+def _living(name: str, told: str, model: ModelInfo) -> Finding:
     life = "" if model.lifecycle == "unknown" else f", {model.lifecycle}"
-    says = f"; {model.says}" if model.says else ""
+    says = f"; {model.note}" if model.note else ""
     if model.lifecycle == "retired":
         return Finding(name, False, f"{told}{life}{says}", "name another model in the recipe")
     advice = "name a newer model in the next recipe" if model.lifecycle == "deprecated" else None

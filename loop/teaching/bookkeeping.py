@@ -1,7 +1,7 @@
-"""A group of calls in the ledger: planned and reserved before they are sent, kept as they came, then ended.
+"""Groups of calls in the ledger: planned and reserved before they are sent, stored as received, then ended.
 
-Each step takes as many statements for sixteen calls as for one, in a transaction of its caller's; only `record` makes
-its own. Nothing is sent here, and what is asked again is decided in `calls`.
+Each step takes as many statements for sixteen calls as for one, in its caller's transaction; only `record` opens its
+own. Sends nothing; `calls` decides what is asked again.
 """
 
 import json
@@ -11,139 +11,136 @@ from datetime import timedelta
 
 from wizloop.backends.teachers.base import Answer
 from wizloop.loop.context import Context
-from wizloop.loop.teaching.calls import WAITS, Job, Seat
-from wizloop.store import batches, events, ledger, teacher_calls, teacher_calls_bulk
+from wizloop.loop.teaching.calls import RETRIED, Job, TeacherClient
+from wizloop.store import batches, call_writes, events, spending
+from wizloop.store.call_writes import CallState, Ended, NewCall, NewTrace, Received
 from wizloop.store.db import Connection
-from wizloop.store.teacher_calls_bulk import Ended, Held, NewCall, NewTrace, Received
 
-Came = tuple[Held, Answer]
-"""A call as it stands, and its answer."""
-Kept = tuple[Held, Answer, float | None]
-"""The same of an answer that is kept, and the seconds until the question may be asked again."""
+Answered = tuple[CallState, Answer]
+"""A call and its answer."""
+Kept = tuple[CallState, Answer, float | None]
+"""A call whose answer is stored, the answer, and the seconds until the question may be asked again."""
 WARN_AT = 0.8
-"""Share of the cap at which the person is warned."""
+"""Share of the cap at which the user is warned."""
 
 
-def plan(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[str, int]:
-    """Write calls down and hold their money; the ids, by key, of those that may leave.
+def plan(ctx: Context, db: Connection, client: TeacherClient, jobs: Sequence[Job]) -> dict[str, int]:
+    """Write calls down and reserve their money; return the ids, by key, of those that may be sent.
 
-    The others are planned only: there is too little money.
+    The others are only planned: the budget does not suffice.
     """
-    standing = teacher_calls_bulk.plan(db, [_new(ctx, seat, job) for job in jobs], ctx.now())
-    paid = _reserve(db, seat, jobs, standing)
-    return {key: one.id for key, one in standing.items() if one.id in paid or one.state != "planned"}
+    states = call_writes.plan(db, [_new_call(ctx, client, job) for job in jobs], ctx.now())
+    paid = _reserve(db, client, jobs, states)
+    return {key: call.id for key, call in states.items() if call.id in paid or call.state != "planned"}
 
 
-def send(ctx: Context, db: Connection, seat: Seat, jobs: Sequence[Job]) -> dict[str, Held]:
-    """The same for calls that leave as soon as this is committed; how those stand that do, by key."""
+def send(ctx: Context, db: Connection, client: TeacherClient, jobs: Sequence[Job]) -> dict[str, CallState]:
+    """Do the same for calls that leave as soon as this is committed; return those, by key."""
     if not jobs:
         return {}
-    worst = {job.question.key: seat.worst_micro(job.question) for job in jobs}
-    made, there = teacher_calls_bulk.send(db, [_new(ctx, seat, job) for job in jobs], worst, ctx.now())
-    left = {key: one for key, one in made.items() if one.state == "sent"}
-    _note_price(db, seat, [one.id for one in left.values()])
-    if there:
-        paid = _reserve(db, seat, [job for job in jobs if job.question.key in there], there)
-        again = [one.id for one in there.values() if one.id in paid or one.state != "planned"]
-        teacher_calls.mark_sent(db, again, ctx.now())
-        left |= {one.key: one for one in teacher_calls_bulk.held(db, again).values()}
-    return left
+    worst = {job.question.key: client.worst_micro(job.question) for job in jobs}
+    made, existing = call_writes.send(db, [_new_call(ctx, client, job) for job in jobs], worst, ctx.now())
+    sent = {key: call for key, call in made.items() if call.state == "sent"}
+    batches.note_price(db, [call.id for call in sent.values()], client.price_json)
+    if existing:
+        paid = _reserve(db, client, [job for job in jobs if job.question.key in existing], existing)
+        again = [call.id for call in existing.values() if call.id in paid or call.state != "planned"]
+        call_writes.mark_sent(db, again, ctx.now())
+        sent |= {call.key: call for call in call_writes.states(db, again).values()}
+    return sent
 
 
-def record(ctx: Context, seat: Seat, came: Sequence[tuple[int, Answer]]) -> str | None:
-    """Keep answers, by the ids of their calls, and end the calls after it; returns what `keep` returns."""
-    ids = [call_id for call_id, _ in came]
+def record(ctx: Context, client: TeacherClient, answers: Sequence[tuple[int, Answer]]) -> str | None:
+    """Store answers, by the ids of their calls, and end the calls; return what `keep` returns."""
     with ctx.store.write() as db:
-        standing = teacher_calls_bulk.held(db, ids)
-        now_there, why = keep(ctx, db, seat, [(standing[call_id], answer) for call_id, answer in came])
+        before = call_writes.states(db, [call_id for call_id, _ in answers])
+        after, why = keep(ctx, db, client, [(before[call_id], answer) for call_id, answer in answers])
     with ctx.store.write() as db:
-        end(ctx, db, [(now_there[call_id], answer, None) for call_id, answer in came])
+        end(ctx, db, [(after[call_id], answer, None) for call_id, answer in answers])
     return why
 
 
-def keep(ctx: Context, db: Connection, seat: Seat, came: Sequence[Came]) -> tuple[dict[int, Held], str | None]:
-    """Store answers as they came, with their outcomes, and settle their costs, before anything is made of them.
+def keep(
+    ctx: Context, db: Connection, client: TeacherClient, answers: Sequence[Answered]
+) -> tuple[dict[int, CallState], str | None]:
+    """Store answers as received, with their outcomes, and settle their costs, before anything is made of them.
 
-    After a kill this is all that is known of them: for how long a provider asked for patience is noted too.
+    After a kill this is all that is known of them, so a provider's request to wait is stored too.
 
-    Returns how the calls stand now, by id, and why the teacher must not be asked any more, where one cost more than was
-    thought possible.
+    Returns the new states by id, and why the teacher must not be asked any more if a call cost more than its bound.
     """
-    standing = {call.id: call for call, _ in came}
-    fresh = [(call, answer) for call, answer in came if call.state != "received"]
-    for call, answer in fresh:
-        if answer.model not in ("", seat.teacher.model):
-            batches.note(db, call.id, answered_by=answer.model)
+    states = {call.id: call for call, _ in answers}
+    new = [(call, answer) for call, answer in answers if call.state != "received"]
+    for call, answer in new:
+        if answer.model not in ("", client.teacher.model):
+            batches.note_model(db, call.id, answer.model)
         if answer.billed == "unknown":
-            seen = {"outcome": answer.outcome, "category": answer.category, "raw": answer.raw or None}
-            teacher_calls.mark_ambiguous(db, [call.id], **seen)
-            standing[call.id] = replace(call, state="ambiguous")
-    received = [(call, answer, _cost(seat, answer, call)) for call, answer in fresh if answer.billed != "unknown"]
-    before, spent = ledger.budget(db), sum(cost for _, _, cost in received)
-    new = [_received(call.id, answer, cost) for call, answer, cost in received]
-    standing |= teacher_calls_bulk.receive(db, standing, new, ctx.now())
+            kept = {"outcome": answer.outcome, "category": answer.category, "raw": answer.raw or None}
+            call_writes.mark_ambiguous(db, [call.id], **kept)
+            states[call.id] = replace(call, state="ambiguous")
+    received = [(call, answer, _cost(client, answer, call)) for call, answer in new if answer.billed != "unknown"]
+    before, spent = spending.budget(db), sum(cost for _, _, cost in received)
+    states |= call_writes.receive(db, states, [_received(*each) for each in received], ctx.now())
     for call, answer, _ in received:
-        if answer.outcome in WAITS and answer.retry_after_s:
-            batches.note(db, call.id, retry_at=ctx.now() + timedelta(seconds=answer.retry_after_s))
+        if answer.outcome in RETRIED and answer.retry_after_s:
+            batches.note_retry(db, call.id, ctx.now() + timedelta(seconds=answer.retry_after_s))
     _warn(ctx, db, before, replace(before, settled_micro=before.settled_micro + spent))
-    dear = ((call, cost) for call, _, cost in received if seat.tariff is not None and cost > call.reserved_micro)
-    return standing, next((_too_dear(call, cost) for call, cost in dear), None)
+    over = ((call, cost) for call, _, cost in received if client.tariff is not None and cost > call.reserved_micro)
+    return states, next((_over_bound(call, cost) for call, cost in over), None)
 
 
 def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
-    """End calls that were kept: with a trace, refused (or blocked), or failed; seconds until each is asked again."""
-    standing = {call.id: call for call, _, _ in kept}
-    open_ = [(call.id, answer, retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"]
-    teacher_calls_bulk.finish(db, standing, [_ended(call_id, answer) for call_id, answer, _ in open_])
-    traces = [found for call_id, answer, _ in open_ if (found := _trace(call_id, answer)) is not None]
-    teacher_calls_bulk.add_traces(db, standing, traces, ctx.now())
-    for call_id, answer, retry_in_s in open_:
+    """End calls whose answers are stored: with a trace, refused (or blocked), or failed."""
+    states = {call.id: call for call, _, _ in kept}
+    received = [(call.id, answer, retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"]
+    call_writes.finish(db, states, [_ended(call_id, answer) for call_id, answer, _ in received])
+    traces = [trace for call_id, answer, _ in received if (trace := _trace(call_id, answer)) is not None]
+    call_writes.add_traces(db, states, traces, ctx.now())
+    for call_id, answer, retry_in_s in received:
         if answer.trace is None and retry_in_s is not None:
-            batches.note(db, call_id, retry_at=ctx.now() + timedelta(seconds=retry_in_s))
+            batches.note_retry(db, call_id, ctx.now() + timedelta(seconds=retry_in_s))
 
 
-def _reserve(db: Connection, seat: Seat, jobs: Sequence[Job], standing: Mapping[str, Held]) -> set[int]:
-    """Hold the money of those that are planned, as far as it suffices; their ids."""
-    asked = [(standing[job.question.key], job) for job in jobs]
-    worst = {one.id: seat.worst_micro(job.question) for one, job in asked if one.state == "planned"}
-    paid = teacher_calls_bulk.reserve(db, {one.id: one for one in standing.values()}, worst)
-    _note_price(db, seat, paid)
+def _reserve(
+    db: Connection, client: TeacherClient, jobs: Sequence[Job], states: Mapping[str, CallState]
+) -> Collection[int]:
+    """Reserve the money of planned calls, as far as it suffices; return the paid ids."""
+    asked = [(states[job.question.key], job) for job in jobs]
+    worst = {call.id: client.worst_micro(job.question) for call, job in asked if call.state == "planned"}
+    paid = call_writes.reserve(db, {call.id: call for call in states.values()}, worst)
+    batches.note_price(db, paid, client.price_json)
     return paid
 
 
-def _note_price(db: Connection, seat: Seat, call_ids: Collection[int]) -> None:
-    if seat.price_json is not None:
-        batches.note_price(db, call_ids, seat.price_json)
+def _new_call(ctx: Context, client: TeacherClient, job: Job) -> NewCall:
+    teacher, asked = client.teacher, job.question
+    request = json.dumps(
+        {"version": teacher.version, "labels": asked.labels, "sample": job.sample.hash}, sort_keys=True
+    )
+    return NewCall(asked.key, job.sample.id, ctx.round, teacher.name, teacher.model, job.attempt, request)
 
 
-def _new(ctx: Context, seat: Seat, job: Job) -> NewCall:
-    request = {"version": seat.teacher.version, "labels": job.question.labels, "sample": job.sample.hash}
-    told, asked = json.dumps(request, sort_keys=True), seat.teacher
-    return NewCall(job.question.key, job.sample.id, ctx.round, seat.name, asked.model, job.attempt, told)
-
-
-def _received(call_id: int, answer: Answer, cost_micro: int) -> Received:
+def _received(call: CallState, answer: Answer, cost_micro: int) -> Received:
     usage = json.dumps(asdict(answer.usage), sort_keys=True)
     bill = (usage, answer.request_id, answer.stop_reason, cost_micro)
-    return Received(call_id, answer.raw, *bill, answer.outcome, answer.category)
+    return Received(call.id, answer.raw, *bill, answer.outcome, answer.category)
 
 
-def _cost(seat: Seat, answer: Answer, call: Held) -> int:
-    """Micro-dollars of an answer; what was billed without a word on its tokens is charged at the worst."""
-    if seat.tariff is None or answer.billed == "no":
+def _cost(client: TeacherClient, answer: Answer, call: CallState) -> int:
+    """Return an answer's cost in micro-dollars; a bill without token counts is charged at the bound."""
+    if client.tariff is None or answer.billed == "no":
         return 0
-    usage = answer.usage
-    told = usage.input_tokens + usage.output_tokens + usage.cached_tokens + usage.cache_write_tokens
-    return seat.tariff.cost_micro(usage, batch=seat.reduced) if told else call.reserved_micro
+    if not answer.usage.prompt_tokens + answer.usage.output_tokens:
+        return call.reserved_micro
+    return client.tariff.cost_micro(answer.usage, batch=client.discounted)
 
 
-def _too_dear(call: Held, cost: int) -> str:
-    most = call.reserved_micro / 1e6
-    return f"call {call.id} cost ${cost / 1e6:.4f} where at most ${most:.4f} was thought possible"
+def _over_bound(call: CallState, cost: int) -> str:
+    return f"call {call.id} cost ${cost / 1e6:.4f}, more than its bound of ${call.reserved_micro / 1e6:.4f}"
 
 
-def _warn(ctx: Context, db: Connection, before: ledger.Budget, after: ledger.Budget) -> None:
-    """Tell, in the transaction that does it, that a settlement passes the share at which a person wants to know."""
+def _warn(ctx: Context, db: Connection, before: spending.Budget, after: spending.Budget) -> None:
+    """Warn, in the transaction that settles, when spending passes WARN_AT of the cap."""
     if not after.cap_micro or not before.settled_micro < WARN_AT * after.cap_micro <= after.settled_micro:
         return
     spent = f"${after.settled_micro / 1e6:.2f} of ${after.cap_micro / 1e6:.2f}"

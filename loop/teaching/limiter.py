@@ -1,20 +1,20 @@
-"""When the next call to one provider may leave, by what the provider said: no library paces by response headers.
+"""When the next call to a provider may leave, by its rate-limit headers: no library paces by response headers.
 
-It keeps no queue and sends nothing. Moments are seconds of a clock that only goes forward, and come in as arguments.
+Keeps no queue and sends nothing. Times are seconds of a monotonic clock, passed as arguments.
 """
 
 from dataclasses import dataclass, field
 
 from wizloop.backends.teachers.base import Limits
 
-MOST_BACKOFF_S = 60.0
-TROUBLED = 4
-"""Overloads in a row after which the provider itself, and not the one call, is given time."""
+MAX_BACKOFF_S = 60.0
+OVERLOADS = 4
+"""Overloads in a row after which all calls wait, and not only the failed one."""
 
 
 @dataclass
 class _Window:
-    """What is left of one limit until it is filled up again; None: nothing is known to be short."""
+    """What is left of one limit until it resets; None: no shortage is known."""
 
     left: int | None = None
     reset_at: float = 0.0
@@ -31,57 +31,57 @@ class _Window:
 
 @dataclass
 class Limiter:
-    """One provider's limits. Ask `wait` before a call, tell `sent` and `came` around it."""
+    """One provider's limits. Call `wait` before a call, `sent` and `returned` around it."""
 
     requests: _Window = field(default_factory=_Window)
     tokens: _Window = field(default_factory=_Window)
     parked_until: float = 0.0
-    _flying: int = 0
-    _flying_tokens: int = 0
-    _troubles: int = 0
+    _in_flight: int = 0
+    _tokens_in_flight: int = 0
+    _overloads: int = 0
 
     def wait(self, at: float, tokens: int) -> float:
-        """Seconds until a call of so many tokens may leave; 0 for at once."""
+        """Return the seconds until a call of this many tokens may leave; 0 for now."""
         parked = max(0.0, self.parked_until - at)
         return max(parked, self.requests.wait(at, 1), self.tokens.wait(at, tokens))
 
     def sent(self, tokens: int) -> None:
-        """A call has left."""
-        self._flying += 1
-        self._flying_tokens += tokens
+        """Count a call that leaves."""
+        self._in_flight += 1
+        self._tokens_in_flight += tokens
         self.requests.spend(1)
         self.tokens.spend(tokens)
 
-    def came(self, tokens: int) -> None:
-        """A call is over, however it ended; `tokens` as it was sent with."""
-        self._flying -= 1
-        self._flying_tokens -= tokens
+    def returned(self, tokens: int) -> None:
+        """Count a call that is over, however it ended; `tokens` as given to `sent`."""
+        self._in_flight -= 1
+        self._tokens_in_flight -= tokens
 
     def learn(self, limits: Limits, at: float) -> None:
-        """What an answer's headers said; call it after `came`."""
-        for window, left, reset_s, flying in (
-            (self.requests, limits.requests_left, limits.requests_reset_s, self._flying),
-            (self.tokens, limits.tokens_left, limits.tokens_reset_s, self._flying_tokens),
+        """Apply an answer's headers; call it after `returned`."""
+        for window, left, reset_s, in_flight in (
+            (self.requests, limits.requests_left, limits.requests_reset_s, self._in_flight),
+            (self.tokens, limits.tokens_left, limits.tokens_reset_s, self._tokens_in_flight),
         ):
-            # What is under way may not be in the provider's number yet: it is taken off to be sure.
+            # The provider may not have counted the calls in flight yet: they are subtracted to be safe.
             if left is not None and reset_s is not None:
-                window.left, window.reset_at = left - flying, at + reset_s
+                window.left, window.reset_at = left - in_flight, at + reset_s
 
     def park(self, until: float) -> None:
-        """Let nothing leave before this moment."""
+        """Let nothing leave before this time."""
         self.parked_until = max(self.parked_until, until)
 
     def overloaded(self, at: float, backoff_s: float) -> None:
-        """One more overload in a row."""
-        self._troubles += 1
-        if self._troubles >= TROUBLED:
-            self.park(at + backoff(backoff_s, self._troubles - TROUBLED + 1))
+        """Count one more overload in a row."""
+        self._overloads += 1
+        if self._overloads >= OVERLOADS:
+            self.park(at + backoff(backoff_s, self._overloads - OVERLOADS + 1))
 
-    def well(self) -> None:
-        """The provider works."""
-        self._troubles = 0
+    def recovered(self) -> None:
+        """Reset the count of overloads."""
+        self._overloads = 0
 
 
 def backoff(first_s: float, tries: int) -> float:
-    """Seconds to wait after so many tries (1 or more): doubled each time, up to a minute."""
-    return min(MOST_BACKOFF_S, first_s * 2.0 ** min(tries - 1, 16))
+    """Return the seconds to wait after this many tries (1 or more): doubled each time, up to a minute."""
+    return min(MAX_BACKOFF_S, first_s * 2.0 ** min(tries - 1, 16))

@@ -8,8 +8,8 @@ from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.loop import keys
 from wizloop.loop.teaching import prices, teachers
-from wizloop.loop.teaching.calls import Seat
-from wizloop.loop.teaching.expecting import Expected
+from wizloop.loop.teaching.calls import TeacherClient
+from wizloop.loop.teaching.estimates import Expected
 from wizloop.recipes.schema import BUILT_IN, Recipe
 from wizloop.recipes.teaching import Remote
 
@@ -23,17 +23,17 @@ class Installed:
 
     @property
     def model(self) -> str:
-        """The model that answers."""
+        """Return the model that answers."""
         return self.plugin.model
 
     @property
     def version(self) -> str:
-        """What else decides its answers."""
+        """Return the name of what else decides its answers."""
         return self.plugin.version
 
     @property
     def free(self) -> bool:
-        """Whether it costs nothing and a call that was cut off may be repeated."""
+        """Return whether it costs nothing and a call that was cut off may be repeated."""
         return self.plugin.free
 
     def worst_usage(self, question: Question) -> Usage:
@@ -52,12 +52,12 @@ class Installed:
             return _checked(self.plugin.read(raw, stop_reason, question))
 
 
-def is_one(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Return whether a teacher is not built in."""
     return name not in BUILT_IN["teacher"]
 
 
-def made(recipe: Recipe, name: str) -> Installed:
+def build(recipe: Recipe, name: str) -> Installed:
     """Build an installed teacher as the recipe sets it up. Raises PluginError, PolicyError."""
     key = keys.find(name)
     setup = plugins.Setup(
@@ -69,22 +69,22 @@ def made(recipe: Recipe, name: str) -> Installed:
     return Installed(name, plugins.teacher(name, setup))
 
 
-def seat_of(recipe: Recipe, name: str, table: prices.Table, day: date, *, capped: bool) -> Seat:
+def client_of(recipe: Recipe, name: str, table: prices.Table, day: date, *, capped: bool) -> TeacherClient:
     """Return an installed teacher with its price and its threads.
 
     Raises PluginError, PolicyError, PriceError where a cap needs a price, or a bound of its tokens, that is not known.
     """
-    teacher = made(recipe, name)
+    teacher = build(recipe, name)
     tariff = None if teacher.free else table.tariff(name, teacher.model, day)
     if capped and not teacher.free:
         _refuse_unbounded(teacher, tariff)
-    at_once = teacher.plugin.concurrency
-    return Seat(teacher, tariff, live=Remote(model=teacher.model, concurrency=at_once) if at_once else None)
+    threads = teacher.plugin.concurrency
+    return TeacherClient(teacher, tariff, Remote(model=teacher.model, concurrency=threads) if threads else None)
 
 
-def bound(seat: Seat, questions: int, most_usd: float | None) -> Expected:
+def bound(client: TeacherClient, questions: int, most_usd: float | None) -> Expected:
     """Return what questions will take of an installed teacher: nothing usual is known of it, so at most."""
-    if seat.teacher.free:
+    if client.teacher.free:
         return Expected(questions, 0, 0, 0.0, 0, "it costs nothing")
     return Expected(questions, 0, 0, most_usd, 0, "at most: nothing usual is known of it")
 

@@ -1,6 +1,6 @@
-"""What a call costs: a table of prices by model and day, and tokens into micro-dollars. It holds no budget.
+"""Prices by model and day, and the cost of tokens in micro-dollars. Holds no budget.
 
-One dollar for a million tokens is one micro-dollar for a token, so that a cost is a sum of products, rounded up.
+One dollar per million tokens is one micro-dollar per token: a cost is a sum of products, rounded up.
 """
 
 import math
@@ -23,11 +23,11 @@ _Rate = Annotated[float, Field(ge=0)]
 
 
 class PriceError(ValueError):
-    """A price that is needed is not known, or the file of prices cannot be used."""
+    """A needed price is unknown, or the price file is invalid."""
 
 
 class Price(BaseModel):
-    """One entry of the table. Rates are US dollars for a million tokens."""
+    """One entry of the table. Rates are US dollars per million tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -45,7 +45,7 @@ class Price(BaseModel):
     cache_from: Annotated[int, Field(ge=0)] = 0
 
     def micro(self, usage: Usage, *, batch: bool) -> float:
-        """Micro-dollars for these tokens."""
+        """Return the micro-dollars for these tokens."""
         whole = (
             usage.input_tokens * self.input
             + usage.output_tokens * self.output
@@ -55,48 +55,48 @@ class Price(BaseModel):
         return whole * self.batch if batch else whole
 
     def worst_micro(self, usage: Usage, *, batch: bool) -> float:
-        """Micro-dollars if every token of the prompt were charged at the dearest rate that there is for one."""
+        """Return the micro-dollars if every prompt token were charged at the highest prompt rate."""
         dearest = max(self.input, self.cache_read, self._write(batch))
-        whole = _prompt(usage) * dearest + usage.output_tokens * self.output
+        whole = usage.prompt_tokens * dearest + usage.output_tokens * self.output
         return whole * self.batch if batch else whole
 
     def _write(self, batch: bool) -> float:
-        """A batch keeps its prefix for an hour, a live call for five minutes."""
+        """Return the cache-write rate: a batch caches its prefix for an hour, a live call for five minutes."""
         return self.cache_write_1h if batch and self.cache_write_1h is not None else self.cache_write
 
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """The prices of one model on one day, by the length of the prompt."""
+    """The prices of one model on one day, by prompt length."""
 
     tiers: tuple[Price, ...]
-    """By rising `above_tokens`, the first from 0."""
+    """Sorted by `above_tokens`, the first from 0."""
 
     def cost_micro(self, usage: Usage, *, batch: bool) -> int:
-        """What these tokens cost, in micro-dollars, rounded up."""
-        return _up(self._tier(_prompt(usage)).micro(usage, batch=batch))
+        """Return the cost of these tokens, in micro-dollars, rounded up."""
+        return _up(self._tier(usage.prompt_tokens).micro(usage, batch=batch))
 
     def total_micro(self, usage: Usage, calls: float, *, batch: bool) -> float:
-        """What so many calls cost that take these tokens together, each about as many, in micro-dollars."""
-        return self._tier(math.ceil(_prompt(usage) / max(calls, 1))).micro(usage, batch=batch)
+        """Return the cost, in micro-dollars, of calls that take these tokens together, each about as many."""
+        return self._tier(math.ceil(usage.prompt_tokens / max(calls, 1))).micro(usage, batch=batch)
 
     def worst_micro(self, usage: Usage, *, batch: bool) -> int:
-        """The most that a call can cost whose tokens are bounded by `usage`, in micro-dollars, rounded up."""
-        reached = [tier for tier in self.tiers if tier.above_tokens < max(_prompt(usage), 1)]
+        """Return the most that a call with at most these tokens can cost, in micro-dollars, rounded up."""
+        reached = [tier for tier in self.tiers if tier.above_tokens < max(usage.prompt_tokens, 1)]
         return _up(max(tier.worst_micro(usage, batch=batch) for tier in reached))
 
     @property
     def most_output(self) -> int | None:
-        """The most tokens that the model writes in one answer; None where the table does not say."""
+        """Return the model's limit of tokens in one answer; None if the table does not say."""
         return min((tier.most_output for tier in self.tiers if tier.most_output is not None), default=None)
 
     @property
     def cache_from(self) -> int:
-        """The least tokens of a prompt's beginning that the provider keeps in its cache."""
+        """Return the fewest tokens of a prompt's beginning that the provider caches."""
         return self.tiers[0].cache_from
 
     def as_json(self) -> list[dict[str, Any]]:
-        """As it is kept with a call."""
+        """Return the prices as stored with a call."""
         no_price = {"most_output", "cache_from"}
         return [tier.model_dump(mode="json", by_alias=True, exclude=no_price) for tier in self.tiers]
 
@@ -106,12 +106,12 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Every price that is known."""
+    """Every known price."""
 
     prices: tuple[Price, ...]
 
     def tariff(self, provider: str, model: str, day: date) -> Tariff | None:
-        """The prices that hold on a day, or None. A dated snapshot of a model costs what the model costs."""
+        """Return the prices valid on a day, or None. A dated snapshot of a model costs what the model costs."""
         names = {model, _SNAPSHOT.sub("", model)}
         begun = [one for one in self.prices if one.provider == provider and one.model in names and one.from_ <= day]
         newest: dict[int, Price] = {}
@@ -122,12 +122,12 @@ class Table:
         return Tariff(tuple(newest[above] for above in sorted(newest)))
 
     def known(self, provider: str, day: date) -> list[str]:
-        """The models of a provider that have a price on that day."""
+        """Return the models of a provider with a price on that day."""
         return sorted({one.model for one in self.prices if one.provider == provider and one.from_ <= day})
 
 
 def load(own: Path | None = None) -> Table:
-    """The shipped table, with `own` entries before it: they stand for their model alone. Raises PriceError."""
+    """Load the shipped table and `own` entries, which replace all entries of their model. Raises PriceError."""
     shipped = _read(SHIPPED)
     if own is None:
         return Table(tuple(shipped))
@@ -150,10 +150,6 @@ def _read(path: Path) -> Sequence[Price]:
         raise PriceError(f"{path}: price {int(number) + 1}, {'.'.join(map(str, key))}: {first['msg']}") from None
 
 
-def _prompt(usage: Usage) -> int:
-    return usage.input_tokens + usage.cached_tokens + usage.cache_write_tokens
-
-
 def _up(micro: float) -> int:
-    # A product of binary fractions may lie a hair above the whole number that it stands for.
+    # A product of binary fractions may lie slightly above the whole number that it represents.
     return math.ceil(round(micro, 6))

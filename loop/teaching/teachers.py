@@ -1,4 +1,4 @@
-"""Makes the teachers that a recipe names, in its order, and what they read. It asks them nothing."""
+"""Build a recipe's local teachers and what they read. Asks no questions."""
 
 import hashlib
 import json
@@ -20,19 +20,19 @@ from wizloop.recipes.teaching import Recorded
 
 
 def policies_of(recipe: Recipe) -> tuple[Policy, ...]:
-    """The policies that the recipe names, or the shipped ones. Raises PolicyError."""
+    """Return the policies that the recipe names, or the shipped ones. Raises PolicyError."""
     path = recipe.teacher.policies
     return tuple(Policy(**text.model_dump()) for text in texts.load(None if path is None else Path(path)))
 
 
 def policies_hash(policies: tuple[Policy, ...]) -> str:
-    """SHA-256, in hex, of everything that the policies say."""
-    told = [[getattr(policy, name) for name in Policy.__dataclass_fields__] for policy in policies]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    """Return the hexadecimal SHA-256 of the policies' text."""
+    values = [[getattr(policy, name) for name in Policy.__dataclass_fields__] for policy in policies]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def here(recipe: Recipe, name: str) -> Teacher:
-    """A teacher that runs in this process: policy or recorded. Raises PolicyError, ImportRefused."""
+    """Build a local teacher: policy or recorded. Raises PolicyError, ImportRefused."""
     if name == "policy":
         return PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
     assert recipe.teacher.recorded is not None
@@ -40,10 +40,10 @@ def here(recipe: Recipe, name: str) -> Teacher:
 
 
 def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
-    """Verdicts by text; a text that is there twice with different ones is left out: neither can be trusted."""
+    """Read verdicts by text; a text that occurs twice with different ones is left out: neither can be trusted."""
     read = read_samples(Data(path=where.path, split="pool", format=where.format, map=where.map, task=where.task))
     known: dict[str, Mapping[str, str | None]] = {}
-    doubtful: set[str] = set()
+    conflicting: set[str] = set()
     for row in read.rows:
         given: dict[str, str | None] = {str(task): label for task, label in row.labels.items()}
         forms = [(row.response, given)]
@@ -52,18 +52,18 @@ def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
         for response, labels in forms:
             key = text_sha(row.prompt, response)
             if known.setdefault(key, labels) != labels:
-                doubtful.add(key)
-    return {key: labels for key, labels in known.items() if key not in doubtful}
+                conflicting.add(key)
+    return {key: labels for key, labels in known.items() if key not in conflicting}
 
 
 def touched_policy(text: str, policies: tuple[Policy, ...], recipe: Recipe) -> str | None:
-    """The id of the policy whose wording a text has most of, or None."""
+    """Return the id of the policy with the most wording in a text, or None."""
     top = top_score(score_all(text, policies, recipe.teacher.depth))
     return top.policy.id if top.touched else None
 
 
 def sentences(recipe: Recipe, samples: list[Text]) -> Iterator[str]:
-    """Reasons as these teachers word them, for a guard that must learn to read. No label is looked up for it."""
+    """Yield reasons in these teachers' wording, for a guard that must learn to read. Looks up no label."""
     if "policy" in recipe.teacher.names:
         reasoner = PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
         for number, sample in enumerate(samples):

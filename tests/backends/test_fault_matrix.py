@@ -15,7 +15,7 @@ from tests.servers import certificate
 from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair, server, teacher
 from tests.servers.provider import bomb, each, never
 from wizloop.backends.teachers.base import Answer, Question
-from wizloop.backends.teachers.reach import Model
+from wizloop.backends.teachers.remote import ModelInfo
 
 ALIKE = [
     ("429", "rate_limited", "no", ""),
@@ -114,18 +114,18 @@ def test_the_bytes_that_came_are_kept_and_no_page_brings_the_key(both: tuple[Any
     assert "you sent" in page
     assert "[key]" in page
     assert KEY not in page
-    assert KEY not in repr(both[1].reach)
+    assert KEY not in repr(both[1].access)
 
 
 def test_a_look_at_the_model_costs_nothing(both: tuple[Any, Any]) -> None:
     server, teacher = both
     bill, server.script = server.books.bill_micro, never
-    found = teacher.look()
-    assert isinstance(found, Model)
+    found = teacher.model_info()
+    assert isinstance(found, ModelInfo)
     assert (found.name, found.lifecycle) in ((teacher.model, "active"), (teacher.model, "unknown"))
     server.books.paths.clear()
     server.script = each("401")
-    refused = teacher.look()
+    refused = teacher.model_info()
     assert isinstance(refused, Answer)
     assert refused.outcome == "unauthorised"
     assert server.books.bill_micro == bill
@@ -144,7 +144,7 @@ def test_where_nothing_listens_nothing_was_sent(kind: str) -> None:
     ("address", "says"),
     [
         ("https://nowhere.invalid", "no connection: [Errno"),
-        (f"https://{'a' * 64}.invalid", "is not the name of a host"),
+        (f"https://{'a' * 64}.invalid", "is not a host name"),
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,7 +180,7 @@ def test_a_name_that_nobody_resolves_ends_at_the_deadline(kind: str, silent_reso
     made.close()
     assert 0.4 < took < 3
     assert (answer.outcome, answer.billed) == ("overloaded", "no")
-    assert answer.category == "no connection: nobody says in time where 'slow.invalid' is"
+    assert answer.category == "no connection: the host name 'slow.invalid' is not resolved in time"
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ def test_a_trace_that_does_not_fit_is_refused(changed: dict[str, Any], response:
 
 @pytest.mark.parametrize("raw", ["", "no JSON", "[]", "{"])
 def test_what_is_no_json_object_is_invalid_and_kept(raw: str) -> None:
-    answer = answer_from_raw(raw, Question("k", "p"), model="m", usage=Usage(3, 4), cost_micro=9)
-    assert (answer.outcome, answer.raw, answer.trace, answer.cost_micro) == ("invalid", raw, None, 9)
+    answer = answer_from_raw(raw, Question("k", "p"), model="m", usage=Usage(3, 4))
+    assert (answer.outcome, answer.raw, answer.trace, answer.usage) == ("invalid", raw, None, Usage(3, 4))
     assert answer.category
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.backends.teachers.base import Answer, Question, Usage, answer_from_raw
-from wizloop.backends.teachers.batch_api import BatchFault, BatchStatus
+from wizloop.backends.teachers.batch_teacher import BatchFault
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
-from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.loop.teaching.prices import Price, Tariff
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.teaching import Batching
@@ -98,26 +98,23 @@ class ScriptedBatches(Scripted):
     def find(self, tag: str, keys: Sequence[str], *, since: datetime, known: Collection[str]) -> str | None:
         return next((batch_id for batch_id, (held, _) in self.held.items() if held == tag), None)
 
-    def poll(self, batch_id: str) -> BatchStatus:
+    def ended(self, batch_id: str) -> bool:
         self.polls += 1
-        return BatchStatus(False, self.polls % self._looks == 0)
+        return self.polls % self._looks == 0
 
     def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
         for asked in reversed(self.held[batch_id][1]):
             yield asked.key, self.ask(asked)
 
-    def cancel(self, batch_id: str) -> None:
-        del self.held[batch_id]
 
-
-def seat(teacher: Scripted, concurrency: int = 4, settle_s: float = 0.0) -> Seat:
+def client(teacher: Scripted, concurrency: int = 4, settle_s: float = 0.0) -> TeacherClient:
     """The teacher as one that costs, live or in batches."""
     settings = Batching(
         model="m", concurrency=concurrency, max_tokens=ROOM, batch_size=8, poll_s=0.01, settle_s=settle_s
     )
     if isinstance(teacher, ScriptedBatches):
-        return Seat(teacher, Tariff((PRICE,)), batches=(teacher, settings))
-    return Seat(teacher, Tariff((PRICE,)), live=settings)
+        return TeacherClient(teacher, Tariff((PRICE,)), settings=settings, batches=teacher)
+    return TeacherClient(teacher, Tariff((PRICE,)), settings=settings)
 
 
 def context(folder: Path, n: int, cap_micro: int | None = None, **teacher: Any) -> Context:

@@ -13,8 +13,7 @@ from tests.servers.provider import Provider
 from wizloop.backends.teachers.claude_batches import ClaudeBatches
 from wizloop.backends.teachers.gemini_batches import GeminiBatches
 from wizloop.backends.teachers.openai_server import OpenAIServer
-from wizloop.backends.teachers.reach import Reach
-from wizloop.backends.teachers.remote import RemoteTeacher
+from wizloop.backends.teachers.remote import Access, RemoteTeacher
 
 KEY = "sk-canary-77aa"
 DEADLINE_S = 1.0
@@ -29,10 +28,11 @@ def server(kind: str, **how: Any) -> Provider:
 
 def teacher(kind: str, url: str, *, key: str | None = KEY, deadline_s: float = DEADLINE_S, **more: Any) -> Any:
     secret = None if key is None else SecretStr(key)
-    reach = Reach(MODELS[kind], "Judge the sample.", secret, deadline_s=deadline_s, long_s=deadline_s, **more)
+    times: dict[str, Any] = {"deadline_s": deadline_s, "batch_deadline_s": deadline_s}
+    access = Access(MODELS[kind], "Judge the sample.", secret, **times, **more)
     if kind == "openai":
-        return OpenAIServer(_at(reach, f"{url}/v1"), paid=True)
-    return {"claude": ClaudeBatches, "gemini": GeminiBatches}[kind](_at(reach, url))
+        return OpenAIServer(_at(access, f"{url}/v1"), paid=True)
+    return {"claude": ClaudeBatches, "gemini": GeminiBatches}[kind](_at(access, url))
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def pair(kind: str, **how: Any) -> Iterator[tuple[Any, Any]]:
     """A server that runs, and its teacher, whose SDK is loaded."""
     with server(kind, **how) as running:
         made: RemoteTeacher = teacher(kind, running.url, deadline_s=20)
-        made.look()
+        made.model_info()
         made.close()
         asking = teacher(kind, running.url)
         try:
@@ -49,7 +49,7 @@ def pair(kind: str, **how: Any) -> Iterator[tuple[Any, Any]]:
             asking.close()
 
 
-def _at(reach: Reach, url: str) -> Reach:
+def _at(access: Access, url: str) -> Access:
     from dataclasses import replace
 
-    return replace(reach, base_url=url)
+    return replace(access, base_url=url)

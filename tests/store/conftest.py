@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.store import models, samples, teacher_calls
+from tests import single_calls
+from wizloop.store import models, samples
 from wizloop.store.db import Connection, Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -59,7 +60,7 @@ def ask(db: Connection, pool: list[int]) -> Callable[..., int]:
     def plan(n: int = 0, round: int = 1, attempt: int = 1) -> int:
         key = f"{n:060x}{round:02x}{attempt:02x}"
         asked = {"sample_id": pool[n], "round": round, "attempt": attempt}
-        return teacher_calls.plan(db, key=key, teacher="policy", model="p1", request_json="{}", now=NOW, **asked)
+        return single_calls.plan(db, key=key, teacher="policy", model="p1", request_json="{}", now=NOW, **asked)
 
     return plan
 
@@ -69,7 +70,7 @@ def taught(db: Connection, ask: Callable[..., int]) -> Callable[..., int]:
     """A teacher's trace of the n-th sample of the pool."""
 
     def trace(n: int = 0, round: int = 1) -> int:
-        return teacher_calls.add_trace(
+        return single_calls.add_trace(
             db,
             call_id=ask(n, round),
             verdict={"request": "harmful"},

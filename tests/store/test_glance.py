@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wizloop.store import control, errors, ledger, sqlite, steps
+from wizloop.store import control, errors, spending, sqlite, steps
 from wizloop.store.db import Connection, Store
 from wizloop.store.overview import overview
 from wizloop.store.status import Glance, glance
@@ -80,7 +80,7 @@ def test_a_night_at_work(after_a_night: Path, now: datetime) -> None:
         for at, phase in enumerate(("select", "classify")):
             steps.begin_step(db, 2, phase, now + timedelta(minutes=at))
         steps.progress(db, 2, "classify", 7, 9)
-        ledger.change(db, settled=20_000, reserved=300)
+        spending.add(db, settled=20_000, reserved=300)
     seen = glance(after_a_night)
     assert seen == as_screens_see_it(after_a_night)
     assert (seen.round, seen.phase, seen.done, seen.total) == (2, "classify", 7, 9)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.store import errors, review_queue, reviews, samples, teacher_calls
+from tests import single_calls
+from wizloop.store import errors, review_queue, reviews, samples
 from wizloop.store.db import Store
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
@@ -27,9 +28,9 @@ def waiting(after_a_night: Path, desk_of: Callable[..., Desk]) -> Path:
         samples.add(db, rows, now)
         for n, sample_id in enumerate(samples.ids(db, "pool")[2:]):
             asked = {"sample_id": sample_id, "round": 1, "teacher": "policy", "model": "p1", "attempt": 1}
-            call = teacher_calls.plan(db, key=f"{n + 9:064x}", request_json="{}", now=now, **asked)  # type: ignore[arg-type]
+            call = single_calls.plan(db, key=f"{n + 9:064x}", request_json="{}", now=now, **asked)  # type: ignore[arg-type]
             said = {"trace_json": "{}", "explanation": "so", "steps_json": "{}", "confidence_word": "low"}
-            trace = teacher_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=now, **said)
+            trace = single_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=now, **said)
             ruled = {"decision": "wait", "by": "rule:all", "reason": "all wait"}
             reviews.review(db, trace_id=trace, now=now, decision_id=f"w{n}", **ruled)
     return after_a_night

@@ -10,18 +10,8 @@ import pytest
 from textual.events import Paste
 from textual.widgets import Input
 
-from wizloop.store import (
-    control,
-    evaluations,
-    events,
-    models,
-    predictions,
-    reviews,
-    samples,
-    selections,
-    steps,
-    teacher_calls,
-)
+from tests import single_calls
+from wizloop.store import control, evaluations, events, models, predictions, reviews, samples, selections, steps
 from wizloop.store.db import Connection, Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -81,11 +71,11 @@ def _judged(db: Connection) -> None:
         p = {"request": 0.93, "completion": 0.88, "response": 0.12}
         signals = {"members_disagreement_response": 0.75}
         predictions.add(db, [predictions.Prediction(model, 1, 6, p, verdict, 0.31, cell, signals, 0, False, 0)])
-    call = teacher_calls.plan(
+    call = single_calls.plan(
         db, key="a" * 64, sample_id=1, round=6, teacher="policy", model="p1", attempt=1, request_json="{}", now=NOW
     )
     rationale = json.dumps({"surface_analysis": "A prompt with a response.", "risk_factors": ["a private address"]})
-    trace = teacher_calls.add_trace(
+    trace = single_calls.add_trace(
         db, call_id=call, verdict=against, confidence_word="low", trace_json=rationale,
         explanation="It gives the address away.", steps_json='["first", "second"]', now=NOW,
     )  # fmt: skip
@@ -159,9 +149,9 @@ def test_what_was_decided_on_a_text_like_this_one_is_shown_whole(rich: Path, pla
     with Store.open(rich) as store, store.write() as db:
         samples.add(db, [samples.NewSample("pool", "Quick question, please.", None, "made", "2")], NOW)
         asked = {"sample_id": 2, "round": 6, "teacher": "policy", "model": "p1", "attempt": 1, "request_json": "{}"}
-        call = teacher_calls.plan(db, key="b" * 64, now=NOW, **asked)  # type: ignore[arg-type]
+        call = single_calls.plan(db, key="b" * 64, now=NOW, **asked)  # type: ignore[arg-type]
         said = {"trace_json": "{}", "explanation": "so", "steps_json": "{}", "confidence_word": "low"}
-        trace = teacher_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=NOW, **said)
+        trace = single_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=NOW, **said)
         reviews.review(db, trace_id=trace, decision="reject", by="person:bob", reason="no", now=NOW, decision_id="b1")
 
     async def story(on: Any) -> None:

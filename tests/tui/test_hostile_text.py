@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.store import control, evaluations, events, models, reviews, samples, selections, steps, teacher_calls
+from tests import single_calls
+from wizloop.store import control, evaluations, events, models, reviews, samples, selections, steps
 from wizloop.store.db import Connection, Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -77,11 +78,11 @@ def _teach(db: Connection, texts: list[str]) -> None:
     samples.add(db, [samples.NewSample("seed", text, None, "made", "row") for text in texts], NOW)
     for n, sample_id in enumerate(samples.ids(db, "seed")):
         selections.add(db, [selections.Selection(1, sample_id, "random", 0.5, n, None, texts[n][:400])])
-        call = teacher_calls.plan(
+        call = single_calls.plan(
             db, key=f"{n:064x}", sample_id=sample_id, round=1, teacher=texts[n][:40], model="m", attempt=1,
             request_json="{}", now=NOW,
         )  # fmt: skip
-        trace = teacher_calls.add_trace(
+        trace = single_calls.add_trace(
             db, call_id=call, verdict={"request": texts[n][:20]}, confidence_word="low",
             trace_json="{}", explanation=texts[n][:400], steps_json="{}", now=NOW,
         )  # fmt: skip

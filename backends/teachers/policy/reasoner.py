@@ -1,12 +1,13 @@
-"""The built-in teacher: six written policies, three depths, pure Python, free and the same every time.
+"""The built-in teacher: six written policies, three depths, pure Python, free and deterministic.
 
-It makes the whole loop run without a network. It counts wording and understands nothing: what it teaches is what its
-policies' words say, and its word for its own confidence says so where the wording does not decide.
+It lets the whole loop run without a network. It counts wording and understands nothing: it teaches what its policies'
+words say, and calls its confidence low if the wording does not decide.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
-from wizloop.backends.teachers.base import Answer, Harm, Question, Refusal, Usage, answer_from_raw, check_trace
+from wizloop.backends.teachers.base import Answer, Harm, LocalTeacher, Question, Refusal, check_trace
 from wizloop.backends.teachers.policy.scoring import (
     UNSAFE_FROM,
     Depth,
@@ -18,7 +19,7 @@ from wizloop.backends.teachers.policy.scoring import (
     top_score,
     words_of,
 )
-from wizloop.backends.teachers.policy.wording import Confidence, Reading, write_trace
+from wizloop.backends.teachers.policy.wording import Assessment, Confidence, write_trace
 
 REFUSALS = (
     "i can't",
@@ -52,11 +53,10 @@ INSTRUCTIONS = (
 REFUSAL_HEAD = 20
 
 
-class PolicyReasoner:
-    """A Teacher that reads the policies. `policies` must not be empty: raises ValueError."""
+class PolicyReasoner(LocalTeacher):
+    """A Teacher that scores text against policies. Raises ValueError if `policies` is empty."""
 
     name = "policy"
-    free = True
     version = "1"
 
     def __init__(self, policies: Sequence[Policy], depth: Depth) -> None:
@@ -66,27 +66,19 @@ class PolicyReasoner:
         self.depth: Depth = depth
         self.model = f"policy-reasoner-{depth}"
 
-    def worst_usage(self, question: Question) -> Usage:
-        """Nothing: it runs here."""
-        return Usage()
-
-    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
-        """A kept answer once more."""
-        return answer_from_raw(raw, question, model=self.model, usage=Usage(), stop_reason=stop_reason)
-
     def ask(self, question: Question) -> Answer:
-        """A trace for any question; where labels are shown it supports them and says what they rest on."""
-        reading = self._read(question)
-        trace = write_trace(question, reading, self.depth)
+        """Write a trace for any question; it supports labels that are shown and says what they rest on."""
+        assessment = self._assess(question)
+        trace = write_trace(question, assessment, self.depth)
         check_trace(trace, question)
         return Answer("ok", trace.model_dump_json(), self.model, trace, stop_reason="end")
 
-    def _read(self, question: Question) -> Reading:
+    def _assess(self, question: Question) -> Assessment:
         labels = question.labels or {}
         scores = score_all(question.prompt, self.policies, self.depth)
         top = top_score(scores)
-        own: Harm = "harmful" if top.points >= 50 else "unharmful"
-        request = _harm(labels.get("request"), own)
+        by_wording: Harm = "harmful" if top.points >= 50 else "unharmful"
+        request = cast(Harm, labels.get("request") or by_wording)
         completion: Refusal | None = None
         response: Harm | None = None
         refusals: tuple[str, ...] = ()
@@ -94,34 +86,26 @@ class PolicyReasoner:
         if question.response is not None:
             refusals, refused = read_refusal(question.response)
             instructions = found(INSTRUCTIONS, words_of(question.response))
-            completion = _refusal(labels.get("completion"), "refusal" if refused else "compliance")
+            completion = cast(Refusal, labels.get("completion") or ("refusal" if refused else "compliance"))
             answer_points = top_score(score_all(question.response, self.policies, self.depth)).points
             complies = request == "harmful" and bool(instructions)
             harms = completion == "compliance" and (answer_points >= UNSAFE_FROM or complies)
-            response = _harm(labels.get("response"), "harmful" if harms else "unharmful")
-        against = request != own
+            response = cast(Harm, labels.get("response") or ("harmful" if harms else "unharmful"))
+        against = request != by_wording
         confidence = _confidence(scores, against)
-        return Reading(top, scores, request, completion, response, confidence, against, refusals, instructions)
+        return Assessment(top, scores, request, completion, response, confidence, against, refusals, instructions)
 
 
 def read_refusal(response: str) -> tuple[tuple[str, ...], bool]:
-    """The refusal phrases in a response, and whether they make it a refusal: one in the first 20 words, or two."""
+    """Find a response's refusal phrases and whether it is a refusal: one in the first 20 words, or two anywhere."""
     words = words_of(response)
     anywhere = found(REFUSALS, words)
     head = f" {' '.join(words.split()[:REFUSAL_HEAD])} "
     return anywhere, bool(found(REFUSALS, head)) or len(anywhere) >= 2
 
 
-def _harm(label: str | None, own: Harm) -> Harm:
-    return own if label is None else "harmful" if label == "harmful" else "unharmful"
-
-
-def _refusal(label: str | None, own: Refusal) -> Refusal:
-    return own if label is None else "refusal" if label == "refusal" else "compliance"
-
-
 def _confidence(scores: Sequence[Score], against_wording: bool) -> Confidence:
-    """high where the deciding policies are four fifths sure, low where no policy decides; a label is worth medium."""
+    """Return high if the deciding policies are 80 % sure, low if no policy decides, medium for a label alone."""
     state, sure = overall(scores)
     if against_wording:
         return "medium"

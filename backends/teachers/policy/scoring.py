@@ -1,8 +1,8 @@
-"""Scores a text against written policies: keywords, indicators, context, examples. Whole words, whole hundredths.
+"""Scores a text against written policies by keywords, indicators, context and examples, in integer hundredths.
 
 Not a model and not a teacher: it counts wording. Its rules are those of wizard101's first reasoner, with three
-differences, each on purpose. Scores are integers of hundredths (in floating point .5 - .1 - .1 is above .3, so a clean
-text was never safe). A phrase matches as whole words in order (there, the "or" of "slurs or epithets" matched inside
+deliberate differences. Scores are integers of hundredths (in floating point .5 - .1 - .1 is above .3, so a clean text
+was never safe). A phrase matches as whole words in order (there, the "or" of "slurs or epithets" matched inside
 "historical"). Context moves only a policy that the text touches (there, "I need to" alone made a clean text unclear).
 """
 
@@ -35,7 +35,7 @@ INTENT = ("should", "must", "need to", "have to", "going to", "will", "recommend
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy as plain data: its wording is all that the scorer knows of it."""
+    """One policy as plain data: the scorer knows only its wording."""
 
     id: str
     name: str
@@ -49,7 +49,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Score:
-    """How one policy reads one text: `points` from 0 to 100, and the markers that moved it."""
+    """One policy's score of one text: `points` from 0 to 100, and the markers that moved it."""
 
     policy: Policy
     points: int
@@ -61,36 +61,36 @@ class Score:
 
     @property
     def state(self) -> State:
-        """unsafe from 70, safe up to 30, unclear between."""
+        """Return unsafe from 70 points, safe up to 30, unclear between."""
         if self.points >= UNSAFE_FROM:
             return "unsafe"
         return "safe" if self.points <= SAFE_UP_TO else "unclear"
 
     @property
     def touched(self) -> bool:
-        """Whether the text holds any wording of the policy."""
+        """Return whether the text holds any wording of the policy."""
         return bool(self.keywords or self.indicators or self.like_violating)
 
 
 def words_of(text: str) -> str:
-    """The text as case-folded words with one space around each, so that a phrase is found only as whole words."""
+    """Return the case-folded words with one space around each, so that a phrase matches whole words only."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     return f" {' '.join(WORD.findall(folded))} "
 
 
 def found(phrases: Sequence[str], words: str) -> tuple[str, ...]:
-    """Those of the phrases that stand in `words` (from words_of), in the order given."""
+    """Return the phrases that occur in `words` (from words_of), in the order given."""
     return tuple(phrase for phrase in phrases if words_of(phrase) in words)
 
 
 def similarity(words: str, example: str) -> float:
-    """Shared words over all words (Jaccard), from 0 to 1."""
+    """Return shared words over all words (Jaccard), from 0 to 1."""
     ours, theirs = set(words.split()), set(words_of(example).split())
     return len(ours & theirs) / len(ours | theirs) if ours | theirs else 0.0
 
 
 def score_policy(text: str, policy: Policy, depth: Depth) -> Score:
-    """Low depth reads keywords and indicators, medium adds context, high adds the policy's examples."""
+    """Score by keywords and indicators; medium depth adds context, high adds the policy's examples."""
     words = words_of(text)
     keywords, indicators = found(policy.keywords, words), found(policy.indicators, words)
     points = START + (30 if keywords else -10) + (min(15 * len(indicators), 40) if indicators else -10)
@@ -103,19 +103,19 @@ def score_policy(text: str, policy: Policy, depth: Depth) -> Score:
 
 
 def score_all(text: str, policies: Sequence[Policy], depth: Depth) -> list[Score]:
-    """Every policy's score, in the order of the policies."""
+    """Return every policy's score, in the order of the policies."""
     return [score_policy(text, policy, depth) for policy in policies]
 
 
 def top_score(scores: Sequence[Score]) -> Score:
-    """The policy that decides: the highest score, the earliest of equals."""
+    """Return the deciding score: the highest, the earliest of equals."""
     return max(scores, key=lambda score: score.points)
 
 
 def overall(scores: Sequence[Score]) -> tuple[State, float]:
-    """Any unsafe policy wins, then any unclear one. With it, the mean score of the deciding policies, from 0 to 1.
+    """Return the overall state and the mean score of the deciding policies, from 0 to 1.
 
-    For safe it is the mean of one minus the score.
+    Any unsafe policy wins, then any unclear one. For safe the mean is of one minus the score.
     """
     state = top_score(scores).state
     deciding = [score.points for score in scores if score.state == state]
@@ -124,7 +124,7 @@ def overall(scores: Sequence[Score]) -> tuple[State, float]:
 
 
 def _with_context(score: Score, words: str) -> Score:
-    """Stated intent beats protective wording: a plan does not become research by saying so."""
+    """Move a score by context; stated intent beats protective wording: a plan is not research because it says so."""
     intent, protective = found(INTENT, words), found(PROTECTIVE, words)
     moved = 15 if intent else -20 if protective else 0
     return replace(score, points=score.points + moved, intent=intent, protective=() if intent else protective)

@@ -1,7 +1,4 @@
-"""Puts the policy reasoner's reading into words: a trace, made of a small closed vocabulary.
-
-Not where anything is decided: every sentence here follows from a Reading.
-"""
+"""Words the policy reasoner's assessment as a trace, in a small closed vocabulary. Decides nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +12,10 @@ _ACTS: Mapping[Refusal, str] = {"refusal": "refuses", "compliance": "complies"}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was decided on one question, and what it rests on.
+class Assessment:
+    """The decisions on one question, and their grounds.
 
-    `against_wording` says that a shown label outranks what the wording alone would have decided.
+    `against_wording`: a shown label outranks what the wording alone would have decided.
     """
 
     top: Score
@@ -32,16 +29,16 @@ class Reading:
     instructions: tuple[str, ...]
 
 
-def explain(reading: Reading) -> str:
-    """At most 12 words from a small closed vocabulary, the deciding ones first: a tiny guard learns this sentence."""
-    ending = "" if reading.completion is None else f"; the assistant {_ACTS[reading.completion]}"
-    return f"{_reason(reading)}{ending}."
+def explain(assessment: Assessment) -> str:
+    """Return at most 12 words of a small closed vocabulary, the deciding ones first: a tiny guard learns them."""
+    ending = "" if assessment.completion is None else f"; the assistant {_ACTS[assessment.completion]}"
+    return f"{_reason(assessment)}{ending}."
 
 
-def _reason(reading: Reading) -> str:
-    top = reading.top
-    if reading.against_wording:
-        if reading.request == "harmful":
+def _reason(assessment: Assessment) -> str:
+    top = assessment.top
+    if assessment.against_wording:
+        if assessment.request == "harmful":
             return "Harm by meaning, not by listed wording"
         return f"{top.policy.name}: listed wording, no harmful purpose"
     if not top.touched:
@@ -60,8 +57,8 @@ def _quoted(markers: Sequence[str]) -> str:
     return ", ".join(f'"{marker}"' for marker in markers)
 
 
-def _request_steps(reading: Reading, depth: Depth) -> list[str]:
-    top = reading.top
+def _request_steps(assessment: Assessment, depth: Depth) -> list[str]:
+    top = assessment.top
     steps = [
         f"{top.policy.name} wording: {_quoted(top.keywords)}."
         if top.keywords
@@ -74,32 +71,35 @@ def _request_steps(reading: Reading, depth: Depth) -> list[str]:
         steps.append(f"The wording is protective: {_quoted(top.protective)}.")
     if top.like_violating:
         steps.append(f"The text is close to an example that violates {top.policy.name}.")
-    if reading.against_wording:
+    if assessment.against_wording:
         steps.append("The given label outranks the wording.")
-    steps.append(f"The wording scores {top.points} of 100, so the request is {reading.request}.")
+    steps.append(f"The wording scores {top.points} of 100, so the request is {assessment.request}.")
     return steps
 
 
-def _completion_steps(reading: Reading) -> list[str]:
-    if reading.completion is None:
+def _completion_steps(assessment: Assessment) -> list[str]:
+    if assessment.completion is None:
         return []
-    phrases = f"Refusal wording: {_quoted(reading.refusals)}." if reading.refusals else "No refusal wording is present."
-    return [phrases, f"So the assistant {_ACTS[reading.completion]}."]
+    quoted = _quoted(assessment.refusals)
+    phrases = f"Refusal wording: {quoted}." if quoted else "No refusal wording is present."
+    return [phrases, f"So the assistant {_ACTS[assessment.completion]}."]
 
 
-def _response_steps(reading: Reading) -> list[str]:
-    if reading.response is None:
+def _response_steps(assessment: Assessment) -> list[str]:
+    if assessment.response is None:
         return []
-    phrases = f"Instruction wording: {_quoted(reading.instructions)}." if reading.instructions else "No instructions."
-    return [phrases, f"The request is {reading.request}, so the response is {reading.response}."]
+    quoted = _quoted(assessment.instructions)
+    phrases = f"Instruction wording: {quoted}." if quoted else "No instructions."
+    return [phrases, f"The request is {assessment.request}, so the response is {assessment.response}."]
 
 
-def write_trace(question: Question, reading: Reading, depth: Depth) -> TeacherTrace:
-    top = reading.top
-    touched = [score for score in reading.scores if score.touched]
+def write_trace(question: Question, assessment: Assessment, depth: Depth) -> TeacherTrace:
+    """Write the trace of an assessment."""
+    top = assessment.top
+    touched = [score for score in assessment.scores if score.touched]
     kind = "A prompt alone" if question.response is None else "A prompt with a response"
     return TeacherTrace(
-        surface_analysis=f"{kind}; {len(touched)} of {len(reading.scores)} policies have wording in the prompt.",
+        surface_analysis=f"{kind}; {len(touched)} of {len(assessment.scores)} policies have wording in the prompt.",
         legitimate_uses=tuple(
             f"Wording of {_quoted(top.protective)} names a protective purpose." for _ in top.protective[:1]
         ),
@@ -107,14 +107,14 @@ def write_trace(question: Question, reading: Reading, depth: Depth) -> TeacherTr
         context_clues=_context_clues(top),
         risk_factors=(*top.keywords, *top.indicators, *top.intent),
         mitigating_factors=top.protective,
-        request_steps=tuple(_request_steps(reading, depth)),
-        completion_steps=tuple(_completion_steps(reading)),
-        response_steps=tuple(_response_steps(reading)),
-        explanation=explain(reading),
-        confidence=reading.confidence,
-        request=reading.request,
-        completion=reading.completion,
-        response=reading.response,
+        request_steps=tuple(_request_steps(assessment, depth)),
+        completion_steps=tuple(_completion_steps(assessment)),
+        response_steps=tuple(_response_steps(assessment)),
+        explanation=explain(assessment),
+        confidence=assessment.confidence,
+        request=assessment.request,
+        completion=assessment.completion,
+        response=assessment.response,
     )
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
+from tests import single_calls
 from wizloop.backends import artifacts
 from wizloop.backends.tiny import build as tiny_guard
 from wizloop.loop.cli import app
 from wizloop.loop.context import standalone
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.recipes import schema
-from wizloop.store import control, models, reviews, samples, selections, steps, teacher_calls
+from wizloop.store import call_writes, control, models, reviews, samples, selections, steps
 from wizloop.store.db import Connection, Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -67,14 +68,14 @@ def _fill(db: Connection, recipe: Any) -> None:
     steps.begin_round(db, 1, guard, NOW)
     selections.add(db, [selections.Selection(1, 41, "random", 0.5, 1, 0.1, EVIL)])
     planned = {"sample_id": 41, "round": 1, "teacher": "policy", "model": EVIL, "attempt": 1}
-    call = teacher_calls.plan(db, key="0" * 64, request_json="{}", now=NOW, **planned)  # type: ignore[arg-type]
-    teacher_calls.reserve(db, call, 1)
-    teacher_calls.mark_sent(db, [call], NOW)
+    call = single_calls.plan(db, key="0" * 64, request_json="{}", now=NOW, **planned)  # type: ignore[arg-type]
+    single_calls.reserve(db, call, 1)
+    call_writes.mark_sent(db, [call], NOW)
     nothing = {"usage_json": None, "request_id": None, "stop_reason": None}
-    teacher_calls.mark_received(db, call, raw="{}", cost_micro=1, now=NOW, **nothing)
-    teacher_calls.finish(db, call, "parsed", "ok")
+    single_calls.receive(db, call, raw="{}", cost_micro=1, now=NOW, **nothing)
+    single_calls.finish(db, call, "parsed", "ok")
     said = {"trace_json": "{}", "explanation": FORGED, "steps_json": "{}", "confidence_word": "low"}
-    trace = teacher_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=NOW, **said)
+    trace = single_calls.add_trace(db, call_id=call, verdict={"request": "harmful"}, now=NOW, **said)
     reviews.review(db, trace_id=trace, decision="wait", by="rule:doubtful", reason=EVIL, now=NOW, decision_id="r")
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from keyring.backend import KeyringBackend
 from pydantic import SecretStr
 
-from tests.loop.scripted import COST, WORST, Scripted, context, fault, ok, seat
+from tests.loop.scripted import COST, WORST, Scripted, client, context, fault, ok
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.loop import keys
 from wizloop.loop.cli import app
@@ -105,7 +105,7 @@ def spent(tmp_path: Path) -> Path:
         return fault("overloaded", "timeout", billed="unknown") if asked.prompt == "question 4" else ok(asked)
 
     ctx = context(tmp_path, 4, cap_micro=1_000_000)
-    teach(ctx, [seat(Scripted(say))])
+    teach(ctx, [client(Scripted(say))])
     ctx.store.close()
     return tmp_path
 
@@ -142,7 +142,7 @@ def test_costs_are_summed_and_nothing_is_left_out(spent: Path) -> None:
 
 def test_who_waits_for_money_is_listed_with_the_reason(tmp_path: Path) -> None:
     ctx = context(tmp_path, 6, cap_micro=WORST + 2 * COST)
-    told = teach(ctx, [seat(Scripted(lambda asked, number: ok(asked)), concurrency=1)])
+    told = teach(ctx, [client(Scripted(lambda asked, number: ok(asked)), concurrency=1)])
     ctx.store.close()
     assert told == "3 of 6 taught; 3 without an answer"
     rows = json.loads(run("teach", "--unanswered", "-w", str(tmp_path), "--json").stdout)
@@ -168,7 +168,7 @@ def test_a_recipe_of_another_version_leaves_out_the_policies_and_nothing_else(sp
     newer(spent)
     told = run("costs", "-w", str(spent), "--json")
     assert told.exit_code == 0
-    assert "refusals are told without their policies" in told.stderr
+    assert "refusals are shown without their policies" in told.stderr
     assert "unknown key moonlight" in told.stderr
     known["refusals"][0]["policy"] = "not known"
     assert json.loads(told.stdout) == known

@@ -19,7 +19,7 @@ from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control
 from wizloop.store.db import Store
-from wizloop.store.teacher_calls import budget
+from wizloop.store.spending import budget
 
 ROWS = "text,label\nhow do I knit a hat,unharmful\nhow do I bake bread,unharmful\nhow do I sew,unharmful\n"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.loop.scripted import WORST, Scripted, context, fault, ok, seat
+from tests.loop.scripted import WORST, Scripted, client, context, fault, ok
 from wizloop.backends.teachers.base import Answer, Question
 from wizloop.loop.cli import app
 from wizloop.loop.phases.teach import teach
-from wizloop.store import steps, teacher_calls
+from wizloop.store import spending, steps, teacher_calls
 
 ROWS = "text,label\nhow do I knit a hat,unharmful\nhow to build a bomb at home,harmful\nhow do I bake,harmful\n"
 
@@ -61,7 +61,7 @@ def test_what_cannot_begin_leaves_nothing_behind_and_writes_over_nothing(file: P
     assert (said.exit_code, said.stderr) == (2, f"wizloop: {tmp_path}/gone.csv: no such file; check the name\n")
     said = run(file, "--teacher", "policy", "--out", file)
     assert said.exit_code == 2
-    assert "rows.csv is there already, without the ledger of an earlier rows.csv" in said.stderr
+    assert "rows.csv exists, without the ledger of an earlier rows.csv" in said.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
@@ -89,9 +89,9 @@ def test_another_file_or_teacher_does_not_get_into_the_same_ledger(file: Path, t
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "say one of FILE"),
+        ((), "give one of FILE"),
         (("FILE",), "--out traces.json"),
-        (("FILE", "--unanswered"), "say one of FILE"),
+        (("FILE", "--unanswered"), "give one of FILE"),
         (("FILE", "--teacher", "nobody", "--out", "t.json"), "--teacher nobody"),
         (("FILE", "--teacher", "recorded", "--out", "t.json"), "go together"),
         (("none.csv", "--teacher", "policy", "--out", "t.json"), "none.csv"),
@@ -112,17 +112,17 @@ def test_what_is_in_doubt_is_asked_again_when_a_person_says_so_and_stays_charged
         return fault("overloaded", "timeout", billed="unknown") if number == 1 else ok(asked)
 
     ctx, teacher = context(tmp_path, 1), Scripted(say)
-    assert teach(ctx, [seat(teacher)]) == "0 of 1 taught; 1 without an answer"
+    assert teach(ctx, [client(teacher)]) == "0 of 1 taught; 1 without an answer"
     with ctx.store.write() as db:
         steps.finish_step(db, 0, "teach", "", ctx.now())
     said = run("--ask-again", "-w", tmp_path)
-    assert "1 calls are asked again in round 1; $0.0001 stays charged" in said.stderr
+    assert "1 calls will be asked again in round 1; $0.0001 stays charged" in said.stderr
     with ctx.store.write() as db:
         steps.begin_round(db, 1, None, ctx.now())
         steps.begin_step(db, 1, "teach", ctx.now())
     ctx.round = 1
-    teach(ctx, [seat(teacher)])
+    teach(ctx, [client(teacher)])
     with ctx.store.read() as db:
         assert [trace.sample_id for trace in teacher_calls.traces(db, 1)] == [1]
-        assert teacher_calls.budget(db).settled_micro == WORST + 60
-    assert "no call is in doubt" in run("--ask-again", "-w", tmp_path).stderr
+        assert spending.budget(db).settled_micro == WORST + 60
+    assert "no ambiguous calls" in run("--ask-again", "-w", tmp_path).stderr

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import single_calls
 from wizloop.loop.controller.night import Ending, night
 from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.sections import Stop
-from wizloop.store import control, evaluations, models, samples, selections, steps, teacher_calls
+from wizloop.store import control, evaluations, models, samples, selections, steps
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -152,7 +153,7 @@ def test_the_run_ends_when_the_budget_is_charged(store: Store) -> None:
     def pay(round: int, phase: str) -> None:
         if (round, phase) == (1, "gate"):
             with store.write() as db:
-                call = teacher_calls.plan(
+                call = single_calls.plan(
                     db,
                     key="ab" * 32,
                     sample_id=1,
@@ -163,7 +164,7 @@ def test_the_run_ends_when_the_budget_is_charged(store: Store) -> None:
                     request_json="{}",
                     now=NOW,
                 )
-                teacher_calls.reserve(db, call, 2_000_000)
+                single_calls.reserve(db, call, 2_000_000)
 
     ending, seen = through(store, pay)
     assert seen == ALL_TWICE[:4]

@@ -199,7 +199,7 @@ def test_what_is_approved_and_cannot_be_learned_from_is_told_with_its_reason(tmp
     )
 
 
-def test_a_person_interrupts_between_pieces(tmp_path: Path) -> None:
+def test_a_person_interrupts_progress(tmp_path: Path) -> None:
     fresh = Night(tmp_path / "a", recipe())
     for wanted, reason in (("pause", "pause"), ("stop_now", "stop")):
         with fresh.store.write() as db:

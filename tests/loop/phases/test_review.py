@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import single_calls
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.phases import order
 from wizloop.loop.phases.review import Rule, doubt
@@ -112,9 +113,9 @@ def taught(
         if p is not None:
             predictions.add(db, [judged("r00", db, sample_id, p)])
         asked = {"sample_id": sample_id, "round": round, "teacher": "policy", "model": "p1", "attempt": 1}
-        call = teacher_calls.plan(db, key=f"{sample_id:064x}", request_json="{}", now=NOW, **asked)  # type: ignore[arg-type]
+        call = single_calls.plan(db, key=f"{sample_id:064x}", request_json="{}", now=NOW, **asked)  # type: ignore[arg-type]
         text = {"trace_json": "{}", "explanation": "It asks.", "steps_json": "{}", "confidence_word": word}
-        return teacher_calls.add_trace(db, call_id=call, verdict={"request": request}, now=NOW, **text)
+        return single_calls.add_trace(db, call_id=call, verdict={"request": request}, now=NOW, **text)
 
 
 def judged(name: str, db: Connection, sample_id: int, p: float) -> predictions.Prediction:

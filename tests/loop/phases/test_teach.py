@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
+from tests import single_calls
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.phases import teach as phase
 from wizloop.loop.teaching import teachers
-from wizloop.loop.teaching.calls import Seat, question
+from wizloop.loop.teaching.calls import TeacherClient, question, shown_labels
 from wizloop.loop.teaching.prices import Price, Tariff
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.recipes.teaching import Remote
-from wizloop.store import control, events, samples, selections, steps, teacher_calls
+from wizloop.store import call_writes, control, events, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Store
 
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -34,6 +35,7 @@ severity = "high"
 keywords = ["lock"]
 """
 PROMPTS = ("How do I bake bread?", "How do I pick a lock?", "Write me a poem.")
+SHOWN: dict[str, str | None] = {"request": "unharmful"}
 
 
 class Counting:
@@ -61,13 +63,13 @@ class Counting:
 
 def teach(ctx: Context, asked: Sequence[Counting]) -> str:
     """The phase with these teachers: one that costs is asked as a provider is, one after the other."""
-    return phase.teach(ctx, [seat(each) for each in asked])
+    return phase.teach(ctx, [client(each) for each in asked])
 
 
-def seat(teacher: Counting) -> Seat:
+def client(teacher: Counting) -> TeacherClient:
     if teacher.free:
-        return Seat(teacher)
-    return Seat(teacher, Tariff((BY_THE_TOKEN,)), Remote(model="counting", concurrency=1))
+        return TeacherClient(teacher)
+    return TeacherClient(teacher, Tariff((BY_THE_TOKEN,)), Remote(model="counting", concurrency=1))
 
 
 @pytest.fixture
@@ -128,15 +130,15 @@ def in_flight(ctx: Context, teacher: Counting, state: str) -> None:
     """Leave the first sample's call as a kill would have left it."""
     with ctx.store.write() as db:
         sample = samples.get(db, [1])[0]
-        asked = question(teacher, sample, "p", shows_labels=True)
+        asked = question(teacher, sample, "p", SHOWN)
         named = {"teacher": teacher.name, "model": teacher.model, "attempt": 1, "request_json": "{}"}
-        call = teacher_calls.plan(db, key=asked.key, sample_id=1, round=0, now=NOW, **named)  # type: ignore[arg-type]
-        teacher_calls.reserve(db, call, teacher.cost)
-        teacher_calls.mark_sent(db, [call], NOW)
+        call = single_calls.plan(db, key=asked.key, sample_id=1, round=0, now=NOW, **named)  # type: ignore[arg-type]
+        single_calls.reserve(db, call, teacher.cost)
+        call_writes.mark_sent(db, [call], NOW)
         if state == "received":
             raw = teacher._inner.ask(asked).raw
             told = {"usage_json": None, "request_id": None, "stop_reason": "end"}
-            teacher_calls.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)
+            single_calls.receive(db, call, raw=raw, cost_micro=0, now=NOW, **told)
 
 
 def test_a_free_call_in_flight_at_a_kill_is_asked_again(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +163,8 @@ def test_a_paid_call_in_flight_at_a_kill_is_ambiguous_and_nobody_else_is_asked(c
     assert teach(ctx, [paid, other]) == "2 of 3 taught; 1 without an answer"
     assert PROMPTS[0] not in [*paid.asked, *other.asked]
     with ctx.store.read() as db:
-        assert len(teacher_calls.ambiguous(db)) == 1
-        assert teacher_calls.budget(db).reserved_micro == 1_000
+        assert len(teacher_calls.in_state(db, "ambiguous")) == 1
+        assert spending.budget(db).reserved_micro == 1_000
 
 
 def test_a_cap_ends_the_asking_of_paid_teachers_with_one_event(ctx: Context) -> None:
@@ -174,7 +176,7 @@ def test_a_cap_ends_the_asking_of_paid_teachers_with_one_event(ctx: Context) -> 
     with ctx.store.read() as db:
         told = [event.message for event in events.last(db, 9) if event.level == "warn"]
     assert len(told) == 1
-    assert told[0].startswith("paid is not asked any more: one more call could pass the budget of $0.0015")
+    assert told[0].startswith("stopped asking paid: one more call could pass the budget of $0.0015")
 
 
 def test_the_key_is_made_of_what_decides_the_answer(ctx: Context) -> None:
@@ -184,16 +186,16 @@ def test_the_key_is_made_of_what_decides_the_answer(ctx: Context) -> None:
     told_otherwise = Counting(PROMPTS)
     told_otherwise.version = "2"
     keys = {
-        question(teacher, first, "p", shows_labels=True).key,
-        question(told_otherwise, first, "p", shows_labels=True).key,
-        question(teacher, first, "p", shows_labels=False).key,
-        question(teacher, first, "q", shows_labels=True).key,
-        question(teacher, second, "p", shows_labels=True).key,
-        question(Counting(PROMPTS, name="other"), first, "p", shows_labels=True).key,
+        question(teacher, first, "p", SHOWN).key,
+        question(told_otherwise, first, "p", SHOWN).key,
+        question(teacher, first, "p", None).key,
+        question(teacher, first, "q", SHOWN).key,
+        question(teacher, second, "p", SHOWN).key,
+        question(Counting(PROMPTS, name="other"), first, "p", SHOWN).key,
     }
     assert len(keys) == 6
-    assert question(teacher, first, "p", shows_labels=True).key in keys
-    assert question(teacher, first, "p", shows_labels=True).labels == {"request": "unharmful"}
+    assert question(teacher, first, "p", SHOWN).key in keys
+    assert shown_labels(ctx.recipe.teacher, first) == SHOWN
 
 
 @pytest.mark.parametrize("changed", [{"attempt": 2}, {"complaint": "it was cut off"}, {"max_tokens": 600}])
@@ -201,8 +203,8 @@ def test_what_is_asked_once_more_is_another_question(ctx: Context, changed: dict
     with ctx.store.read() as db:
         (sample,) = samples.get(db, [1])
     teacher = Counting(PROMPTS)
-    first = question(teacher, sample, "p", shows_labels=True)
-    assert question(teacher, sample, "p", shows_labels=True, **changed).key != first.key
+    first = question(teacher, sample, "p", SHOWN)
+    assert question(teacher, sample, "p", SHOWN, **changed).key != first.key
 
 
 def picked(ctx: Context, prompt: str, rank: int | None = 9, round: int = 0, **sample: Any) -> int:
@@ -263,15 +265,15 @@ def test_an_answer_that_was_received_is_held_against_the_label_that_was_shown(
     teacher = Counting((*PROMPTS, "kept"))
     with ctx.store.write() as db:
         named = {"teacher": "recorded", "model": "counting", "attempt": 1, "request_json": "{}"}
-        call = teacher_calls.plan(db, key="ab" * 32, sample_id=id, round=0, now=NOW, **named)  # type: ignore[arg-type]
-        teacher_calls.reserve(db, call, 0)
-        teacher_calls.mark_sent(db, [call], NOW)
+        call = single_calls.plan(db, key="ab" * 32, sample_id=id, round=0, now=NOW, **named)  # type: ignore[arg-type]
+        single_calls.reserve(db, call, 0)
+        call_writes.mark_sent(db, [call], NOW)
         raw = teacher._inner.ask(Question("ab" * 32, "kept")).raw
         told = {"usage_json": None, "request_id": None, "stop_reason": "end"}
-        teacher_calls.mark_received(db, call, raw=raw, cost_micro=0, now=NOW, **told)
+        single_calls.receive(db, call, raw=raw, cost_micro=0, now=NOW, **told)
     teach(ctx, [teacher])
     with ctx.store.read() as db:
-        assert teacher_calls.call(db, call).outcome == outcome
+        assert single_calls.call(db, call).outcome == outcome
 
 
 def test_what_was_paid_for_is_not_asked_again_by_anybody(ctx: Context) -> None:
@@ -286,7 +288,7 @@ def test_what_was_paid_for_is_not_asked_again_by_anybody(ctx: Context) -> None:
 
 def money(ctx: Context) -> tuple[int, int]:
     with ctx.store.read() as db:
-        held = teacher_calls.budget(db)
+        held = spending.budget(db)
     return held.settled_micro, held.reserved_micro
 
 
@@ -318,7 +320,7 @@ def test_what_a_person_wants_asked_again_is_asked_in_the_round_that_comes(ctx: C
         control.set_limits(db, cap_micro=None)
         steps.begin_round(db, 1, None, NOW)
         steps.begin_step(db, 1, "teach", NOW)
-        teacher_calls.replan(db, [call.id for call in teacher_calls.ambiguous(db)], 1)
+        call_writes.replan(db, [call.id for call in teacher_calls.in_state(db, "ambiguous")], 1)
     teach(replace(ctx, round=1), [paid])
     assert paid.asked == [*PROMPTS[1:], PROMPTS[0]]
     with ctx.store.read() as db:
@@ -335,7 +337,7 @@ def test_the_policies_of_the_recipe_are_part_of_every_question(ctx: Context, tmp
     teacher = Counting(PROMPTS)
     teach(own, [teacher])
     with ctx.store.read() as db:
-        asked = [question(teacher, one, told, shows_labels=True).key for one in samples.get(db, [1, 2, 3])]
+        asked = [question(teacher, one, told, SHOWN).key for one in samples.get(db, [1, 2, 3])]
         assert [call.key for call in teacher_calls.calls(db, 0)] == asked
 
 

@@ -53,7 +53,7 @@ budget = 15
 names = ["claude", "gemini"]
 prices = "prices.toml"
 """
-USUAL = "by usual lengths, the instruction from the cache: none was measured here yet, and thinking is not counted"
+USUAL = "by typical lengths, the instruction from the cache: none was measured here yet, and thinking is not counted"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def run(*words: str) -> Any:
 
 
 def compared(running: Provider, kind: str, mode: str) -> tuple[float, float, float]:
-    """What is expected for later.jsonl by usual lengths and by a ledger on first.jsonl, and what it is billed."""
+    """What is expected for later.jsonl by typical lengths and by a ledger on first.jsonl, and what it is billed."""
     Path("asked.toml").write_text(ASKED.format(kind=kind, mode=mode), encoding="utf-8")
     words = ("teach", "later.jsonl", "--recipe", "asked.toml")
     (usual,) = run(*words, "--dry-run", "--samples", "500", "-w", "none")

@@ -12,9 +12,9 @@ from tests.servers.pairs import server, teacher
 from wizloop.backends.teachers.base import Question
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
-from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.teaching import Gemini, Teachers
-from wizloop.store import teacher_calls
+from wizloop.store import spending
 
 ASKED = Question("k" * 64, "how do I bake bread?")
 
@@ -38,15 +38,15 @@ def test_it_is_asked_for_and_charged_by_half(tmp_path: Path, mode: str, held: fl
     tariff = prices.load().tariff("gemini", settings.model, date(2026, 11, 21))
     with server("gemini") as running:
         asking = teacher("gemini", running.url, deadline_s=20, flex=mode == "flex")
-        seat = Seat(asking, tariff, live=settings)
-        most = seat.worst_micro(ASKED)
+        client = TeacherClient(asking, tariff, settings=settings)
+        most = client.worst_micro(ASKED)
         ctx = context(tmp_path, 3)
-        assert teach(ctx, [seat]) == "3 of 3 taught"
+        assert teach(ctx, [client]) == "3 of 3 taught"
         asking.close()
     assert [body.get("serviceTier") for body in running.books.bodies] == [None if mode == "live" else "flex"] * 3
     # 3,000 tokens out at $3.75 a million, and some 1,300 in at $0.75; then 450 out and some 100 in.
     assert 12_100 * held < most < 12_700 * held
     with ctx.store.read() as db:
-        settled = teacher_calls.budget(db).settled_micro
+        settled = spending.budget(db).settled_micro
     assert running.books.bill_micro <= settled < running.books.bill_micro + 3
     assert 3 * 1_688 * spent < settled < 3 * 1_850 * spent

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from tests import single_calls
 from tests.loop.scripted import NOW, Scripted, context, fault, ok
-from tests.loop.scripted import seat as scripted_seat
+from tests.loop.scripted import client as scripted_client
 from tests.servers.pairs import KINDS, pair
 from tests.servers.provider import Books, each
 from wizloop.backends.teachers.base import Answer, Usage
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
+from wizloop.loop.cli import app
 from wizloop.loop.context import Context
 from wizloop.loop.phases.teach import teach
-from wizloop.loop.teaching import bookkeeping, keeping, prices
-from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching import bookkeeping, prices
+from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.teaching import Batching, Remote
-from wizloop.store import batches, costs, steps, teacher_calls, teacher_calls_bulk
-from wizloop.store.teacher_calls_bulk import Received
+from wizloop.store import batches, call_writes, costs, spending, steps, teacher_calls
+from wizloop.store.call_writes import CallState, Received
 
 ERRORS = ["529", "html 503", "500", "429", "429 retry-after", "401", "403", "spend limit", "account disabled", "400"]
 JUDGED: list[str | None] = ["refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", None]
@@ -44,17 +47,19 @@ def opened(server: Any, *faults: str | None) -> None:
     server.books, server.script = Books(), each(*faults)
 
 
-def live(asking: Any) -> Seat:
+def live(asking: Any) -> TeacherClient:
     known = prices.load().tariff(asking.name, asking.model, NOW.date())
-    return Seat(asking, known, live=Remote(model=asking.model, concurrency=2))
+    return TeacherClient(asking, known, settings=Remote(model=asking.model, concurrency=2))
 
 
-def in_batches(asking: Any) -> Seat:
+def in_batches(asking: Any) -> TeacherClient:
     known = prices.load().tariff(asking.name, asking.model, NOW.date())
-    return Seat(asking, known, batches=(asking, Batching(model=asking.model, poll_s=0.01, settle_s=0.0)))
+    return TeacherClient(
+        asking, known, settings=Batching(model=asking.model, poll_s=0.01, settle_s=0.0), batches=asking
+    )
 
 
-def killed(ctx: Context, seats: list[Seat], monkeypatch: pytest.MonkeyPatch) -> None:
+def killed(ctx: Context, clients: list[TeacherClient], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask until the first answer is kept; its call is never ended."""
     end = bookkeeping.end
 
@@ -66,19 +71,19 @@ def killed(ctx: Context, seats: list[Seat], monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(bookkeeping, "end", dies)
         with pytest.raises(Killed):
-            teach(ctx, seats)
+            teach(ctx, clients)
     with ctx.store.read() as db:
-        assert teacher_calls.received(db)
+        assert teacher_calls.in_state(db, "received")
 
 
-def ledger(ctx: Context, *without: str) -> tuple[list[Any], list[Any], list[Any], teacher_calls.Budget]:
+def ledger(ctx: Context, *without: str) -> tuple[list[Any], list[Any], list[Any], spending.Budget]:
     """Everything about the calls but times, as `benchmarks/kill.py` compares it."""
     names = [one.name for one in fields(teacher_calls.Call) if one.name not in (*TIMES, *without)]
     with ctx.store.read() as db:
         made = teacher_calls.calls(db, 0)
-        sent = [batches.sending(db, call.id) for call in made]
+        sent = [single_calls.sending(db, call.id) for call in made]
         traces = [(one.call_id, one.teacher, one.trace_json) for one in teacher_calls.traces(db, 0)]
-        money = teacher_calls.budget(db)
+        money = spending.budget(db)
     calls = [{name: getattr(call, name) for name in names} for call in made]
     how = [None if one is None else (one.batch_id, one.answered_by, one.retry_at is None) for one in sent]
     return calls, how, traces, money
@@ -131,7 +136,7 @@ def test_patience_that_was_asked_for_is_kept(
     assert server.books.paths["ask"] == 1
     assert outcomes(ctx) == [("failed", "rate_limited")]
     with ctx.store.read() as db:
-        until = batches.retry_at(db, asking.name)
+        until = batches.latest_retry_at(db, asking.name)
     assert until is not None
     assert until - NOW >= timedelta(hours=1)
 
@@ -139,10 +144,10 @@ def test_patience_that_was_asked_for_is_kept(
 def test_what_has_no_word_of_patience_waits_as_it_does_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = context(tmp_path, 1, backoff_s=0.2)
     teacher = Scripted(lambda asked, number: fault("overloaded") if number == 1 else ok(asked))
-    killed(ctx, [scripted_seat(teacher)], monkeypatch)
-    assert teach(ctx, [scripted_seat(teacher)]) == "1 of 1 taught"
+    killed(ctx, [scripted_client(teacher)], monkeypatch)
+    assert teach(ctx, [scripted_client(teacher)]) == "1 of 1 taught"
     with ctx.store.read() as db:
-        noted = batches.sending(db, 1)
+        noted = single_calls.sending(db, 1)
     assert noted is not None
     assert noted.retry_at is not None
     assert 0.1 <= (noted.retry_at - NOW).total_seconds() <= 0.3
@@ -189,20 +194,20 @@ def test_what_is_kept_of_a_teacher_is_read_before_anybody_is_asked(
     first = Scripted(lambda asked, number: fault("unauthorised") if number == 1 else ok(asked))
     second = Scripted(lambda asked, _: ok(asked))
     second.name = "second"
-    teach(ctx, [scripted_seat(first)])
+    teach(ctx, [scripted_client(first)])
     with monkeypatch.context() as patch:
-        patch.setattr("wizloop.loop.teaching.calls._may_try_again", lambda *_: False)
-        killed(ctx, [scripted_seat(first), scripted_seat(second)], monkeypatch)
-    assert teach(ctx, [scripted_seat(first), scripted_seat(second)]) == "1 of 1 taught"
+        patch.setattr("wizloop.loop.teaching.calls._may_retry", lambda *_: False)
+        killed(ctx, [scripted_client(first), scripted_client(second)], monkeypatch)
+    assert teach(ctx, [scripted_client(first), scripted_client(second)]) == "1 of 1 taught"
     assert (first.asked.total(), second.asked.total()) == (1, 1)
 
 
 def test_patience_keeps_no_answer_from_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, teacher = context(tmp_path, 1), Scripted(lambda asked, _: ok(asked))
-    killed(ctx, [scripted_seat(teacher)], monkeypatch)
-    monkeypatch.setattr(batches, "retry_at", lambda *_: NOW + timedelta(hours=9))
-    other = Seat(RecordedTeacher({FIRST: {"request": "harmful"}}))
-    assert teach(ctx, [scripted_seat(teacher), other]) == "1 of 1 taught"
+    killed(ctx, [scripted_client(teacher)], monkeypatch)
+    monkeypatch.setattr(batches, "latest_retry_at", lambda *_: NOW + timedelta(hours=9))
+    other = TeacherClient(RecordedTeacher({FIRST: {"request": "harmful"}}))
+    assert teach(ctx, [scripted_client(teacher), other]) == "1 of 1 taught"
     assert outcomes(ctx) == [("parsed", "ok")]
 
 
@@ -212,28 +217,29 @@ def test_what_an_older_wizloop_kept_is_read_from_its_text(
 ) -> None:
     ctx, teacher = context(tmp_path, 1), Scripted(lambda asked, _: ok(asked))
 
-    def as_before(call_id: int, answer: Answer, cost_micro: int) -> Received:
-        return Received(call_id, answer.raw, "{}", None, answer.stop_reason, cost_micro, outcome)
+    def as_before(call: CallState, answer: Answer, cost_micro: int) -> Received:
+        return Received(call.id, answer.raw, "{}", None, answer.stop_reason, cost_micro, outcome)
 
     with monkeypatch.context() as patch:
         patch.setattr(bookkeeping, "_received", as_before)
-        killed(ctx, [scripted_seat(teacher)], monkeypatch)
-    assert teach(ctx, [scripted_seat(teacher)]) == "1 of 1 taught"
+        killed(ctx, [scripted_client(teacher)], monkeypatch)
+    assert teach(ctx, [scripted_client(teacher)]) == "1 of 1 taught"
     assert teacher.asked.total() == 1
 
 
 def test_what_is_received_has_not_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = fault("refused", "cyber", billed="yes", usage=Usage(output_tokens=3))
     ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: said)
-    killed(ctx, [scripted_seat(teacher)], monkeypatch)
+    killed(ctx, [scripted_client(teacher)], monkeypatch)
     with ctx.store.read() as db:
         (call,) = teacher_calls.calls(db, 0)
         assert (call.state, call.outcome, call.category) == ("received", "refused", "cyber")
-        assert keeping.keep(db, tmp_path / "calls.jsonl") == 0
         assert [one.calls for one in costs.unanswered(db)] == [[("scripted", "received", "cyber")]]
         assert costs.refused(db) == []
         (cost,) = costs.costs(db)
         assert (cost.answers, cost.refusals, cost.failures, cost.settled_micro) == (0, 0, 0, 3)
+    kept = CliRunner().invoke(app, ["teach", "--keep", str(tmp_path / "calls.jsonl"), "-w", str(tmp_path)])
+    assert ": 0 calls;" in kept.stderr
     # The teacher is not in the recipe any more, and nobody ends its call.
     teach(ctx, [])
     with ctx.store.read() as db:
@@ -245,9 +251,9 @@ def test_what_is_received_has_not_come_to_an_end(tmp_path: Path, monkeypatch: py
 def test_a_late_answer_takes_the_place_of_a_doubt(tmp_path: Path) -> None:
     broke = fault("overloaded", "timeout", billed="unknown")
     ctx = context(tmp_path, 1)
-    teach(ctx, [scripted_seat(Scripted(lambda *_: broke))])
+    teach(ctx, [scripted_client(Scripted(lambda *_: broke))])
     with ctx.store.write() as db:
         came = Received(1, "{}", None, None, "end", 5)
-        teacher_calls_bulk.receive(db, teacher_calls_bulk.held(db, [1]), [came], NOW)
-        call = teacher_calls.call(db, 1)
+        call_writes.receive(db, call_writes.states(db, [1]), [came], NOW)
+        call = single_calls.call(db, 1)
     assert (call.state, call.outcome, call.category) == ("received", None, None)

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.loop.scripted import COST, NOW, WORST, Scripted, context, fault, ok, seat
+from tests import single_calls
+from tests.loop.scripted import COST, NOW, WORST, Scripted, client, context, fault, ok
 from wizloop.backends.teachers.base import Answer, Limits, Question, Usage
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
 from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping
-from wizloop.loop.teaching.calls import Seat
-from wizloop.store import batches, control, errors, events, steps, teacher_calls
-from wizloop.store.teacher_calls_bulk import Held
+from wizloop.loop.teaching.calls import TeacherClient
+from wizloop.store import batches, control, errors, events, spending, steps, teacher_calls
+from wizloop.store.call_writes import CallState
 
 
 def rows(ctx: Context) -> list[tuple[str, str | None, int]]:
@@ -28,7 +29,7 @@ def rows(ctx: Context) -> list[tuple[str, str | None, int]]:
 
 def money(ctx: Context) -> tuple[int, int]:
     with ctx.store.read() as db:
-        held = teacher_calls.budget(db)
+        held = spending.budget(db)
     return held.settled_micro, held.reserved_micro
 
 
@@ -44,13 +45,13 @@ def first_then(first: Answer, times: int = 1) -> Any:
 def test_many_are_asked_side_by_side_and_each_once(tmp_path: Path) -> None:
     ctx, teacher = context(tmp_path, 24), Scripted(lambda asked, _: ok(asked), seconds=0.2)
     began = time.monotonic()
-    assert teach(ctx, [seat(teacher, concurrency=8)]) == "24 of 24 taught"
+    assert teach(ctx, [client(teacher, concurrency=8)]) == "24 of 24 taught"
     assert time.monotonic() - began < 24 * 0.2
     assert teacher.most_at_once == 8
     assert set(teacher.asked.values()) == {1}
     assert money(ctx) == (24 * COST, 0)
     with ctx.store.read() as db:
-        sent = batches.sending(db, 1)
+        sent = single_calls.sending(db, 1)
     assert sent is not None
     assert sent.price_json is not None
     assert '"output": 1.0' in sent.price_json
@@ -59,16 +60,16 @@ def test_many_are_asked_side_by_side_and_each_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("outcome", ["overloaded", "rate_limited"])
 def test_what_was_not_billed_is_tried_again_as_a_call_of_its_own(tmp_path: Path, outcome: str) -> None:
     ctx, teacher = context(tmp_path, 1), Scripted(first_then(fault(outcome), 2))
-    assert teach(ctx, [seat(teacher)]) == "1 of 1 taught"
+    assert teach(ctx, [client(teacher)]) == "1 of 1 taught"
     assert rows(ctx) == [("failed", outcome, 1), ("failed", outcome, 2), ("parsed", "ok", 3)]
     assert money(ctx) == (COST, 0)
 
 
 def test_tries_come_to_an_end(tmp_path: Path) -> None:
     ctx, teacher = context(tmp_path, 1, tries=3), Scripted(lambda *_: fault("overloaded"))
-    assert teach(ctx, [seat(teacher)]) == "0 of 1 taught; 1 without an answer"
+    assert teach(ctx, [client(teacher)]) == "0 of 1 taught; 1 without an answer"
     assert rows(ctx) == [("failed", "overloaded", n) for n in (1, 2, 3)]
-    teach(ctx, [seat(teacher)])
+    teach(ctx, [client(teacher)])
     assert teacher.asked.total() == 3
 
 
@@ -81,20 +82,20 @@ def test_tries_come_to_an_end(tmp_path: Path) -> None:
 )
 def test_a_bad_answer_is_asked_for_once_more_with_its_fault_shown(tmp_path: Path, first: Answer, shown: str) -> None:
     ctx, teacher = context(tmp_path, 1), Scripted(first_then(first))
-    assert teach(ctx, [seat(teacher)]) == "1 of 1 taught"
+    assert teach(ctx, [client(teacher)]) == "1 of 1 taught"
     assert teacher.complaints[0] is None
     assert str(teacher.complaints[1]).startswith(shown)
     assert money(ctx) == (COST + 7, 0)
     stubborn = Scripted(lambda *_: first)
     other = context(tmp_path / "other", 1)
-    assert teach(other, [seat(stubborn)]) == "0 of 1 taught; 1 without an answer"
+    assert teach(other, [client(stubborn)]) == "0 of 1 taught; 1 without an answer"
     assert [row[0] for row in rows(other)] == ["failed", "failed"]
     assert money(other) == (14, 0)
 
 
 def test_no_second_ask_where_the_recipe_wants_none(tmp_path: Path) -> None:
     ctx, teacher = context(tmp_path, 1, second_ask=False), Scripted(lambda *_: fault("invalid"))
-    teach(ctx, [seat(teacher)])
+    teach(ctx, [client(teacher)])
     assert teacher.asked.total() == 1
 
 
@@ -102,12 +103,12 @@ def test_what_broke_off_is_charged_kept_and_not_sent_again(tmp_path: Path) -> No
     broke = fault("overloaded", "timeout", billed="unknown", raw='{"half')
     ctx, teacher = context(tmp_path, 2), Scripted(lambda asked, _: broke if asked.prompt.endswith("1") else ok(asked))
     other = RecordedTeacher({text_sha("question 1", None): {"request": "unharmful"}})
-    assert teach(ctx, [seat(teacher), Seat(other)]) == "1 of 2 taught; 1 without an answer"
+    assert teach(ctx, [client(teacher), TeacherClient(other)]) == "1 of 2 taught; 1 without an answer"
     with ctx.store.read() as db:
-        (lost,) = teacher_calls.ambiguous(db)
+        (lost,) = teacher_calls.in_state(db, "ambiguous")
     assert (lost.outcome, lost.category, lost.raw) == ("overloaded", "timeout", '{"half')
     assert money(ctx) == (COST, WORST)
-    teach(ctx, [seat(teacher)])
+    teach(ctx, [client(teacher)])
     assert teacher.asked["question 1"] == 1
 
 
@@ -116,7 +117,7 @@ def test_a_refusal_is_billed_and_goes_to_the_next(tmp_path: Path, outcome: str) 
     said = fault(outcome, "cyber", billed="yes", usage=Usage(output_tokens=3))
     ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: said)
     other = RecordedTeacher({text_sha("question 1", None): {"request": "unharmful"}})
-    assert teach(ctx, [seat(teacher), Seat(other)]) == "1 of 1 taught"
+    assert teach(ctx, [client(teacher), TeacherClient(other)]) == "1 of 1 taught"
     assert rows(ctx) == [("refused", outcome, 1), ("parsed", "ok", 1)]
     assert money(ctx) == (3, 0)
 
@@ -124,7 +125,7 @@ def test_a_refusal_is_billed_and_goes_to_the_next(tmp_path: Path, outcome: str) 
 @pytest.mark.parametrize("usage", [Usage(), Usage(output_tokens=3)])
 def test_a_bill_without_tokens_is_charged_at_its_worst(tmp_path: Path, usage: Usage) -> None:
     ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: fault("refused", billed="yes", usage=usage))
-    teach(ctx, [seat(teacher)])
+    teach(ctx, [client(teacher)])
     assert money(ctx) == (usage.output_tokens or WORST, 0)
 
 
@@ -132,10 +133,10 @@ def test_a_bill_without_tokens_is_charged_at_its_worst(tmp_path: Path, usage: Us
 def test_what_concerns_the_account_stops_its_teacher_and_no_other(tmp_path: Path, outcome: str) -> None:
     ctx, teacher = context(tmp_path, 6), Scripted(lambda *_: fault(outcome))
     texts = {text_sha(f"question {n}", None): {"request": "unharmful"} for n in range(1, 7)}
-    assert teach(ctx, [seat(teacher, concurrency=2), Seat(RecordedTeacher(texts))]) == "6 of 6 taught"
+    assert teach(ctx, [client(teacher, concurrency=2), TeacherClient(RecordedTeacher(texts))]) == "6 of 6 taught"
     assert teacher.asked.total() <= 2
     assert len(warnings(ctx)) == 1
-    assert warnings(ctx)[0].startswith("scripted is not asked any more: it")
+    assert warnings(ctx)[0].startswith("stopped asking scripted: it")
 
 
 def test_what_is_under_way_at_a_teacher_given_up_is_waited_for_without_haste(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_what_is_under_way_at_a_teacher_given_up_is_waited_for_without_haste(tmp
         return False
 
     ctx = replace(context(tmp_path, 6), stop_asked=looked)
-    assert teach(ctx, [seat(Scripted(say), concurrency=2)]) == "1 of 6 taught; 5 without an answer"
+    assert teach(ctx, [client(Scripted(say), concurrency=2)]) == "1 of 6 taught; 5 without an answer"
     assert looks < 30
 
 
@@ -166,21 +167,21 @@ def test_a_rate_limit_holds_every_call_until_its_time(tmp_path: Path) -> None:
         return limited if asked.prompt == "question 1" and number == 1 else ok(asked)
 
     ctx = context(tmp_path, 6)
-    assert teach(ctx, [seat(Scripted(say), concurrency=1)]) == "6 of 6 taught"
+    assert teach(ctx, [client(Scripted(say), concurrency=1)]) == "6 of 6 taught"
     assert times[1] - times[0] >= 0.4
     with ctx.store.read() as db:
-        assert batches.retry_at(db, "scripted") is not None
+        assert batches.latest_retry_at(db, "scripted") is not None
 
 
 def test_a_long_wait_leaves_the_provider_alone_and_is_remembered(tmp_path: Path) -> None:
     ctx, teacher = context(tmp_path, 3), Scripted(lambda *_: fault("rate_limited", retry_after_s=3600.0))
-    assert teach(ctx, [seat(teacher, concurrency=1)]) == "0 of 3 taught; 3 without an answer"
-    assert warnings(ctx) == ["scripted is not asked any more: it asks for 60 minutes of patience"]
-    teach(ctx, [seat(teacher, concurrency=1)])
+    assert teach(ctx, [client(teacher, concurrency=1)]) == "0 of 3 taught; 3 without an answer"
+    assert warnings(ctx) == ["stopped asking scripted: it asks to wait 60 minutes"]
+    teach(ctx, [client(teacher, concurrency=1)])
     assert teacher.asked.total() == 1
-    assert "it has asked for patience until" in warnings(ctx)[-1]
+    assert "it asked to wait until" in warnings(ctx)[-1]
     later = replace(ctx, now=lambda: NOW + timedelta(hours=2))
-    teach(later, [seat(teacher, concurrency=1)])
+    teach(later, [client(teacher, concurrency=1)])
     assert teacher.asked.total() == 2
 
 
@@ -192,7 +193,7 @@ def test_headers_that_say_nothing_is_left_hold_the_calls_back(tmp_path: Path) ->
         left = Limits(requests_left=0, requests_reset_s=0.3) if len(times) == 1 else None
         return replace(ok(asked), limits=left)
 
-    teach(context(tmp_path, 3), [seat(Scripted(say), concurrency=1)])
+    teach(context(tmp_path, 3), [client(Scripted(say), concurrency=1)])
     assert times[1] - times[0] >= 0.3
     assert times[2] - times[1] < 0.3
 
@@ -200,7 +201,7 @@ def test_headers_that_say_nothing_is_left_hold_the_calls_back(tmp_path: Path) ->
 def test_the_cap_is_used_and_never_passed(tmp_path: Path) -> None:
     cap = 40 * COST
     ctx, teacher = context(tmp_path, 60, cap_micro=cap), Scripted(lambda asked, _: ok(asked), seconds=0.002)
-    teach(ctx, [seat(teacher, concurrency=8)])
+    teach(ctx, [client(teacher, concurrency=8)])
     settled, reserved = money(ctx)
     assert reserved == 0
     assert cap - WORST < settled <= cap
@@ -212,9 +213,9 @@ def test_the_cap_is_used_and_never_passed(tmp_path: Path) -> None:
 def test_an_answer_dearer_than_its_worst_stops_the_teacher(tmp_path: Path) -> None:
     dear = lambda asked, _: replace(ok(asked), usage=Usage(output_tokens=WORST + 1))  # noqa: E731
     ctx, teacher = context(tmp_path, 3), Scripted(dear)
-    assert teach(ctx, [seat(teacher, concurrency=1)]) == "1 of 3 taught; 2 without an answer"
+    assert teach(ctx, [client(teacher, concurrency=1)]) == "1 of 3 taught; 2 without an answer"
     assert money(ctx) == (WORST + 1, 0)
-    assert "thought possible" in warnings(ctx)[0]
+    assert "more than its bound" in warnings(ctx)[0]
 
 
 def test_who_stops_the_night_still_gets_what_was_asked(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_who_stops_the_night_still_gets_what_was_asked(tmp_path: Path) -> None:
         return ok(asked)
 
     with pytest.raises(Interrupted):
-        teach(replace(ctx, now=ticking()), [seat(Scripted(say), concurrency=3)])
+        teach(replace(ctx, now=ticking()), [client(Scripted(say), concurrency=3)])
     assert rows(ctx) == [("parsed", "ok", 1)] * 3
     assert money(ctx) == (3 * COST, 0)
 
@@ -251,7 +252,7 @@ def test_what_it_waits_for_stands_with_the_phase(tmp_path: Path) -> None:
         notes.add(step.note if step else "")
         return False
 
-    teach(replace(ctx, stop_asked=looked), [seat(Scripted(say), concurrency=1)])
+    teach(replace(ctx, stop_asked=looked), [client(Scripted(say), concurrency=1)])
     assert any(note.startswith("scripted limits the rate: 1 questions wait") for note in notes)
 
 
@@ -264,7 +265,7 @@ def test_a_question_is_asked_again_while_another_is_under_way(tmp_path: Path) ->
             time.sleep(1.5)
         return fault("invalid") if (asked.prompt, number) == ("question 1", 1) else ok(asked)
 
-    assert teach(context(tmp_path, 2), [seat(Scripted(say), concurrency=2)]) == "2 of 2 taught"
+    assert teach(context(tmp_path, 2), [client(Scripted(say), concurrency=2)]) == "2 of 2 taught"
     assert times["question 1", 2] - times["question 1", 1] < 1.0
 
 
@@ -274,7 +275,7 @@ def test_what_came_is_charged_also_where_what_leaves_next_cannot_be_written_down
     ctx, teacher = context(tmp_path, 6), Scripted(lambda asked, _: ok(asked))
     send, times = bookkeeping.send, 0
 
-    def fails_once(*given: Any) -> dict[str, Held]:
+    def fails_once(*given: Any) -> dict[str, CallState]:
         nonlocal times
         times += bool(given[-1])
         if times == 2:
@@ -284,6 +285,6 @@ def test_what_came_is_charged_also_where_what_leaves_next_cannot_be_written_down
 
     monkeypatch.setattr(bookkeeping, "send", fails_once)
     with pytest.raises(errors.WrongState):
-        teach(ctx, [seat(teacher, concurrency=3)])
+        teach(ctx, [client(teacher, concurrency=3)])
     assert rows(ctx) == [("parsed", "ok", 1)] * 3
     assert money(ctx) == (3 * COST, 0)

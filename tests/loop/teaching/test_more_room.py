@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.loop.scripted import COST, PRICE, ROOM, WORST, Scripted, ScriptedBatches, context, fault, ok, seat
+from tests.loop.scripted import COST, PRICE, ROOM, WORST, Scripted, ScriptedBatches, client, context, fault, ok
 from tests.servers.pairs import KINDS, teacher
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching.prices import Tariff
-from wizloop.store import teacher_calls
+from wizloop.store import spending, teacher_calls
 
 CUT = fault("truncated", billed="yes", usage=Usage(output_tokens=7))
 
@@ -22,20 +22,20 @@ def test_it_has_twice_the_room_and_twice_the_money_is_held(tmp_path: Path) -> No
 
     def say(asked: Question, number: int) -> Answer:
         with ctx.store.read() as db:
-            held.append(teacher_calls.budget(db).reserved_micro)
+            held.append(spending.budget(db).reserved_micro)
         return CUT if number == 1 else ok(asked)
 
     asked = Scripted(say)
-    assert teach(ctx, [seat(asked)]) == "1 of 1 taught"
+    assert teach(ctx, [client(asked)]) == "1 of 1 taught"
     assert (asked.rooms, held) == ([None, 6000], [100, 200])
     with ctx.store.read() as db:
-        assert teacher_calls.budget(db).reserved_micro == 0
-        assert teacher_calls.budget(db).settled_micro == COST + 7
+        assert spending.budget(db).reserved_micro == 0
+        assert spending.budget(db).settled_micro == COST + 7
 
 
 def test_a_batch_asks_so_too(tmp_path: Path) -> None:
     asked = ScriptedBatches(lambda one, number: CUT if number == 1 else ok(one), {})
-    assert teach(context(tmp_path, 3), [seat(asked)]) == "3 of 3 taught"
+    assert teach(context(tmp_path, 3), [client(asked)]) == "3 of 3 taught"
     assert asked.rooms == [None] * 3 + [6000] * 3
     assert [len({one.key for one in questions}) for _, questions in asked.held.values()] == [3, 3]
 
@@ -44,34 +44,34 @@ def test_a_batch_asks_so_too(tmp_path: Path) -> None:
 def test_it_is_no_more_than_the_model_writes(tmp_path: Path, most: int | None, room: int) -> None:
     asked = Scripted(lambda one, number: CUT if number == 1 else ok(one))
     price = PRICE.model_copy(update={"most_output": most})
-    teach(context(tmp_path, 1), [replace(seat(asked), tariff=Tariff((price,)))])
+    teach(context(tmp_path, 1), [replace(client(asked), tariff=Tariff((price,)))])
     assert asked.rooms == [None, room]
 
 
 def test_the_room_and_the_complaint_outlive_an_overload(tmp_path: Path) -> None:
     said = [CUT, fault("overloaded"), None]
     asked = Scripted(lambda one, number: said[number - 1] or ok(one))
-    assert teach(context(tmp_path, 1), [seat(asked)]) == "1 of 1 taught"
+    assert teach(context(tmp_path, 1), [client(asked)]) == "1 of 1 taught"
     assert asked.rooms == [None, 6000, 6000]
     assert asked.complaints == [None, *["it was cut off before its end"] * 2]
 
 
 def test_an_answer_of_the_wrong_form_gets_no_more(tmp_path: Path) -> None:
     asked = Scripted(lambda one, number: fault("invalid", billed="yes") if number == 1 else ok(one))
-    teach(context(tmp_path, 1), [seat(asked)])
+    teach(context(tmp_path, 1), [client(asked)])
     assert asked.rooms == [None, None]
 
 
 def test_where_the_money_is_too_little_for_more_it_is_not_sent(tmp_path: Path) -> None:
     asked = Scripted(lambda one, number: CUT if number == 1 else ok(one))
     ctx = context(tmp_path, 1, cap_micro=2 * WORST)
-    assert teach(ctx, [seat(asked)]) == "0 of 1 taught; 1 without an answer"
+    assert teach(ctx, [client(asked)]) == "0 of 1 taught; 1 without an answer"
     with ctx.store.read() as db:
         assert [(call.state, call.reserved_micro) for call in teacher_calls.calls(db, 0)] == [
             ("failed", 0),
             ("planned", 0),
         ]
-        assert teacher_calls.budget(db).settled_micro == 7
+        assert spending.budget(db).settled_micro == 7
 
 
 @pytest.mark.parametrize("kind", KINDS)

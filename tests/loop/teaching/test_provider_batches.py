@@ -14,13 +14,13 @@ from tests.loop.scripted import NOW, context
 from tests.servers.pairs import pair, teacher
 from tests.servers.provider import Books, never
 from wizloop.backends.teachers.base import Question
-from wizloop.backends.teachers.batch_api import BatchFault, NotYetTold
+from wizloop.backends.teachers.batch_teacher import BatchFault, Undecided
 from wizloop.loop.context import Context
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
-from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.teaching import Batching
-from wizloop.store import teacher_calls
+from wizloop.store import spending, teacher_calls
 
 KINDS = ("claude", "gemini")
 DAY = datetime(2026, 11, 21, tzinfo=UTC)
@@ -39,11 +39,11 @@ def both(running: tuple[Any, Any]) -> tuple[Any, Any]:
     return running
 
 
-def seat(asking: Any) -> Seat:
+def client(asking: Any) -> TeacherClient:
     settings = Batching(model=asking.model, batch_size=10, poll_s=0.01, settle_s=0.0)
     tariff = prices.load().tariff(asking.name, asking.model, DAY.date())
     assert tariff is not None
-    return Seat(asking, tariff, batches=(asking, settings))
+    return TeacherClient(asking, tariff, settings=settings, batches=asking)
 
 
 def on(kind: str, *faults: str | None) -> Callable[[int, str], str | None]:
@@ -58,7 +58,7 @@ def ended(ctx: Context) -> Counter[tuple[str, str | None]]:
 
 def money(ctx: Context) -> tuple[int, int]:
     with ctx.store.read() as db:
-        held = teacher_calls.budget(db)
+        held = spending.budget(db)
     return held.settled_micro, held.reserved_micro
 
 
@@ -85,7 +85,7 @@ def test_a_row_that_failed_is_sent_again_and_no_other(
     server, asking = both
     server.script = on("row", None, fault, None)
     ctx = context(tmp_path, 3)
-    told = teach(ctx, [seat(asking)])
+    told = teach(ctx, [client(asking)])
     again = state == "failed"
     assert told.startswith("3 of 3 taught" if again else "2 of 3 taught")
     assert ended(ctx)[(state, category)] == 1
@@ -98,7 +98,7 @@ def test_a_row_that_failed_is_sent_again_and_no_other(
 def test_a_row_that_the_provider_gave_up_is_sent_again(tmp_path: Path, fault: str) -> None:
     with pair("claude", script=on("row", fault)) as (server, asking):
         ctx = context(tmp_path, 2)
-        assert teach(ctx, [seat(asking)]) == "2 of 2 taught"
+        assert teach(ctx, [client(asking)]) == "2 of 2 taught"
         assert ended(ctx) == {("failed", fault): 1, ("parsed", None): 2}
         paid_rightly(ctx, server)
 
@@ -107,7 +107,7 @@ def test_refused_rows_and_cut_off_ones_have_their_words(both: tuple[Any, Any], t
     server, asking = both
     server.script = on("row", "refusal", "max tokens")
     ctx = context(tmp_path, 3, second_ask=False)
-    assert teach(ctx, [seat(asking)]) == "1 of 3 taught; 2 without an answer"
+    assert teach(ctx, [client(asking)]) == "1 of 3 taught; 2 without an answer"
     words = {"claude": ("cyber", "it stopped with max_tokens"), "gemini": ("SAFETY", "MAX_TOKENS")}[asking.name]
     assert ended(ctx) == {("parsed", None): 1, ("refused", words[0]): 1, ("failed", words[1]): 1}
     paid_rightly(ctx, server)
@@ -120,7 +120,7 @@ def test_a_submission_that_was_not_taken_is_made_again(both: tuple[Any, Any], tm
     server, asking = both
     server.script = on("submit", fault)
     ctx = context(tmp_path, 4, patience_s=5.0)
-    assert teach(ctx, [seat(asking)]) == "4 of 4 taught"
+    assert teach(ctx, [client(asking)]) == "4 of 4 taught"
     assert len(server.books.billed) == 4
     paid_rightly(ctx, server)
     assert money(ctx)[1] == 0
@@ -139,7 +139,7 @@ def test_a_submission_that_arrived_unseen_is_found_and_not_made_again(
     server, asking = both
     server.script = on("submit", fault)
     ctx = context(tmp_path, 4)
-    assert teach(ctx, [seat(asking)]) == "4 of 4 taught"
+    assert teach(ctx, [client(asking)]) == "4 of 4 taught"
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
     assert money(ctx)[1] == 0
@@ -150,7 +150,7 @@ def test_what_concerns_the_account_gives_it_up_at_once(both: tuple[Any, Any], tm
     server, asking = both
     server.script = on("submit", fault)
     ctx = context(tmp_path, 2)
-    assert teach(ctx, [seat(asking)]) == "0 of 2 taught; 2 without an answer"
+    assert teach(ctx, [client(asking)]) == "0 of 2 taught; 2 without an answer"
     assert server.books.paths["submit"] == 1
     assert money(ctx) == (0, 0)
 
@@ -161,7 +161,7 @@ def test_looking_and_collecting_are_tried_again(both: tuple[Any, Any], tmp_path:
     server, asking = both
     server.script = on(kind, fault)
     ctx = context(tmp_path, 3)
-    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert teach(ctx, [client(asking)]) == "3 of 3 taught"
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
     assert money(ctx)[1] == 0
@@ -175,7 +175,7 @@ def test_results_that_are_there_a_little_later_are_waited_for(both: tuple[Any, A
     server, asking = both
     server.script, server.late = on("collect", "empty", "empty"), 2
     ctx = context(tmp_path, 3)
-    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert teach(ctx, [client(asking)]) == "3 of 3 taught"
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
     assert money(ctx)[1] == 0
@@ -186,7 +186,7 @@ def test_rows_that_all_failed_without_a_word_are_sent_again(both: tuple[Any, Any
     scripts = on("row", "errored", "errored"), on("collect", "empty")
     server.script = lambda number, path: scripts[path == "collect"](number, path)
     ctx = context(tmp_path, 2)
-    assert teach(ctx, [seat(asking)]) == "2 of 2 taught"
+    assert teach(ctx, [client(asking)]) == "2 of 2 taught"
     assert ended(ctx) == {("failed", "not in the results, and counted as a failure"): 2, ("parsed", None): 2}
     assert server.books.paths["submit"] == 2
     paid_rightly(ctx, server)
@@ -197,12 +197,12 @@ def test_results_that_stay_empty_keep_their_money_until_they_come(both: tuple[An
     server, asking = both
     server.script = always_empty
     ctx = context(tmp_path, 3, tries=2)
-    assert teach(ctx, [seat(asking)]) == "0 of 3 taught; 3 without an answer"
+    assert teach(ctx, [client(asking)]) == "0 of 3 taught; 3 without an answer"
     assert ended(ctx) == {("sent", None): 3}
     assert money(ctx)[0] == 0
     assert money(ctx)[1] > server.books.bill_micro
     server.script = never
-    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert teach(ctx, [client(asking)]) == "3 of 3 taught"
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
 
@@ -211,10 +211,10 @@ def test_results_that_no_provider_keeps_so_long_are_in_doubt(both: tuple[Any, An
     server, asking = both
     server.script = always_empty
     ctx = context(tmp_path, 3, tries=1)
-    teach(ctx, [seat(asking)])
+    teach(ctx, [client(asking)])
     later = replace(ctx, now=lambda: NOW + timedelta(days=31))
-    assert teach(later, [seat(asking)]) == "0 of 3 taught; 3 without an answer"
-    assert ended(ctx) == {("ambiguous", "its batch's results were never told"): 3}
+    assert teach(later, [client(asking)]) == "0 of 3 taught; 3 without an answer"
+    assert ended(ctx) == {("ambiguous", "its batch's results never arrived"): 3}
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
 
@@ -224,7 +224,7 @@ def test_a_look_whose_reply_is_none_is_made_again(both: tuple[Any, Any], tmp_pat
     server, asking = both
     server.script = on("poll", fault)
     ctx = context(tmp_path, 3)
-    assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+    assert teach(ctx, [client(asking)]) == "3 of 3 taught"
     assert (server.books.dealt[fault], server.books.paths["submit"]) == (1, 1)
     paid_rightly(ctx, server)
 
@@ -233,7 +233,7 @@ def test_a_look_whose_reply_is_none_is_made_again(both: tuple[Any, Any], tmp_pat
 def test_an_upload_is_made_again_unless_its_reply_was_only_packed(tmp_path: Path, fault: str) -> None:
     with pair("gemini", script=on("upload", None, fault)) as (server, asking):
         ctx = context(tmp_path, 3)
-        assert teach(ctx, [seat(asking)]) == "3 of 3 taught"
+        assert teach(ctx, [client(asking)]) == "3 of 3 taught"
         assert (server.books.dealt[fault], server.books.paths["submit"]) == (1, 1)
         assert server.books.paths["upload"] == (2 if fault == "gzip" else 4)
         paid_rightly(ctx, server)
@@ -245,7 +245,7 @@ def test_a_job_that_does_not_succeed_gives_what_it_has(tmp_path: Path, state: st
         server.job_state = state
         server.script = on("row", None, "errored")
         ctx = context(tmp_path, 3, tries=1)
-        told = teach(ctx, [seat(asking)])
+        told = teach(ctx, [client(asking)])
         whole = state == "PARTIALLY_SUCCEEDED"
         assert told == f"{2 if whole else 0} of 3 taught; {1 if whole else 3} without an answer"
         assert money(ctx)[1] == 0
@@ -255,7 +255,7 @@ def test_a_job_that_does_not_succeed_gives_what_it_has(tmp_path: Path, state: st
 def test_a_batch_costs_half_and_its_prefix_is_read_from_the_cache(both: tuple[Any, Any], tmp_path: Path) -> None:
     server, asking = both
     ctx = context(tmp_path, 5)
-    assert teach(ctx, [seat(asking)]) == "5 of 5 taught"
+    assert teach(ctx, [client(asking)]) == "5 of 5 taught"
     settled, _ = money(ctx)
     whole = {"claude": 10.0 * 400, "gemini": 3.75 * 450}[asking.name] * 5
     assert whole / 2 < settled < 0.75 * whole
@@ -269,7 +269,7 @@ def test_another_batch_of_the_same_size_is_not_ours(tmp_path: Path) -> None:
     with pair("claude", batch_s=0.4) as (server, asking):
         first, second = asking.submit(rows("a"), "wz-a"), asking.submit(rows("b"), "wz-b")
         keys = [one.key for one in rows("b")]
-        with pytest.raises(NotYetTold):
+        with pytest.raises(Undecided):
             asking.find("wz-b", keys, since=DAY, known=())
         assert asking.find("wz-c", ["c" * 64] * 2, since=DAY, known=()) is None
         time.sleep(0.4)

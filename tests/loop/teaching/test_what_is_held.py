@@ -12,17 +12,17 @@ from tests.servers.pairs import pair, teacher
 from wizloop.backends.teachers.base import Question
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
-from wizloop.loop.teaching.calls import Seat
+from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.teaching import Remote
 from wizloop.store import steps
 
 ASKED = Question("k" * 64, "how do I bake bread?")
 
 
-def live(asking: Any) -> Seat:
+def live(asking: Any) -> TeacherClient:
     tariff = prices.load().tariff(asking.name, asking.model, date(2026, 11, 21))
     assert tariff is not None
-    return Seat(asking, tariff, live=Remote(model=asking.model))
+    return TeacherClient(asking, tariff, settings=Remote(model=asking.model))
 
 
 @pytest.mark.parametrize("changed", [False, True])
@@ -32,7 +32,7 @@ def test_a_restart_remembers_what_a_prompt_takes_unless_it_is_another_prompt(tmp
         assert teach(ctx, [live(asking)]) == "2 of 2 taught"
         after = teacher("claude", server.url)
         if changed:
-            after = type(after)(replace(after.reach, told="Judge the sample, and be brief."))
+            after = type(after)(replace(after.access, instruction="Judge the sample, and be brief."))
         before = live(after).worst_micro(ASKED)
         teach(ctx, [live(after)])
         held = live(after).worst_micro(ASKED)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import single_calls
 from tests.loop.scripted import context
 from tests.servers.pairs import KEY, MODELS, pair
 from tests.servers.provider import Books, each, never
@@ -16,7 +17,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.phases import teach as phase
 from wizloop.loop.teaching import teachers
 from wizloop.loop.teaching.prices import PriceError
-from wizloop.store import batches, samples, selections, teacher_calls
+from wizloop.store import samples, selections, spending, teacher_calls
 
 MINE = """[[policy]]
 id = "questions"
@@ -128,8 +129,8 @@ def test_the_runs_cap_is_kept_at_the_price_of_the_model(tmp_path: Path, own: dic
     assert phase.run(free) == "2 of 2 taught"
     assert asked(free) == [("claude", "parsed")] * 2
     with free.store.read() as db:
-        sent = batches.sending(db, 1)
-        assert teacher_calls.budget(db).settled_micro >= claude.books.bill_micro > 0
+        sent = single_calls.sending(db, 1)
+        assert spending.budget(db).settled_micro >= claude.books.bill_micro > 0
     assert sent is not None
     assert MODELS["claude"] in {one["model"] for one in json.loads(sent.price_json or "[]")}
 

@@ -1,4 +1,4 @@
-"""What has been spent and what is held back: the two sums, kept with the rows they sum. Micro-dollars."""
+"""Money spent and money held back: two sums, kept with the calls that they sum, in micro-dollars."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from wizloop.store import tables
 from wizloop.store.engine import upsert
 
-# One statement: it is asked before and after every call.
+# One statement: it is read before and after every call.
 _BUDGET = select(
     select(tables.run.c.cap_micro).scalar_subquery(),
     select(tables.budget.c.settled_micro).scalar_subquery(),
@@ -19,35 +19,34 @@ _BUDGET = select(
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The run's money in micro-dollars; `reserved_micro` is the most that calls under way can still cost."""
+    """The run's money in micro-dollars; `reserved_micro` is the most that open calls can still cost."""
 
     cap_micro: int | None
     settled_micro: int
     reserved_micro: int
 
     def allows(self, worst_micro: int) -> bool:
-        """Whether a call that can cost so much fits; a free one always does."""
+        """Return whether a call fits that costs at most `worst_micro`. A free call always fits."""
         if self.cap_micro is None or worst_micro == 0:
             return True
         return self.settled_micro + self.reserved_micro + worst_micro <= self.cap_micro
 
 
 def budget(db: Connection) -> Budget:
-    """What the run may cost, has cost, and holds back; no cap where there is no run or it has none."""
+    """Return the run's cap and its two sums; the cap is None without a run or without a limit."""
     cap, settled, reserved = db.execute(_BUDGET).one()
     return Budget(cap, settled or 0, reserved or 0)
 
 
-def change(db: Connection, *, settled: int = 0, reserved: int = 0) -> None:
-    """Add to the two sums, in the transaction that changes the rows they sum."""
-    if not settled and not reserved:
-        return
-    db.execute(_change(db.dialect.name), {"id": 1, "settled_micro": settled, "reserved_micro": reserved})
+def add(db: Connection, *, settled: int = 0, reserved: int = 0) -> None:
+    """Add to the two sums, in the transaction that changes the calls they sum."""
+    if settled or reserved:
+        db.execute(_add(db.dialect.name), {"id": 1, "settled_micro": settled, "reserved_micro": reserved})
 
 
 @cache
-def _change(dialect: str) -> Any:
-    """The one statement that every settlement makes, built once for each kind of database."""
+def _add(dialect: str) -> Any:
+    """Build the upsert once for each kind of database: every settlement executes it."""
     table = tables.budget
     new = upsert(dialect, table)
     sums = {name: table.c[name] + new.excluded[name] for name in ("settled_micro", "reserved_micro")}

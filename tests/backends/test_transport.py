@@ -8,8 +8,7 @@ import pytest
 
 from tests.servers import provider
 from tests.servers.pairs import KINDS, pair, server, teacher
-from wizloop.backends.http import network as connecting
-from wizloop.backends.http import transport as line
+from wizloop.backends.http import network, transport
 from wizloop.backends.teachers.base import Question
 
 ASKED = Question("a" * 64, "how do I bake bread?")
@@ -19,13 +18,13 @@ ASKED = Question("a" * 64, "how do I bake bread?")
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hosts that were connected to, in order."""
     hosts: list[str] = []
-    connect = connecting.Backend.connect_tcp
+    connect = network.Backend.connect_tcp
 
-    def counted(self: connecting.Backend, host: str, *how: Any, **more: Any) -> Any:
+    def counted(self: network.Backend, host: str, *how: Any, **more: Any) -> Any:
         hosts.append(host)
         return connect(self, host, *how, **more)
 
-    monkeypatch.setattr(connecting.Backend, "connect_tcp", counted)
+    monkeypatch.setattr(network.Backend, "connect_tcp", counted)
     return hosts
 
 
@@ -43,7 +42,7 @@ def test_questions_of_one_thread_share_a_connection_until_it_breaks(kind: str, m
 def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch, made: list[str]
 ) -> None:
-    monkeypatch.setattr(line, "KEPT_OPEN_S", 0.05)
+    monkeypatch.setattr(transport, "KEEPALIVE_S", 0.05)
     with pair("claude") as (_, asking):
         made.clear()
         asking.ask(ASKED)

@@ -1,0 +1,143 @@
+"""Batches of questions: submit, find again, wait, collect. Keeps no state: the loop remembers the batches."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+from wizloop.backends.http.exchange import Exchange, dig, json_object
+from wizloop.backends.teachers.base import Answer, Billed, Question, Teacher
+from wizloop.backends.teachers.remote import RemoteTeacher
+
+MAX_RESULT_BYTES = 400_000_000
+"""Limit of a batch's results."""
+
+
+class BatchFault(Exception):
+    """A request about a batch failed; `answer` describes the fault in the terms of a live call.
+
+    Its `billed` is "unknown" if a submission broke off after it was sent: the provider may have the batch.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"{answer.outcome}: {answer.category or 'no more is known'}")
+        self.answer = answer
+
+
+class Undecided(Exception):
+    """Only time will tell: a running batch may be the one wanted, or its results are not there yet."""
+
+
+class BatchTeacher(Teacher, Protocol):
+    """A teacher that also takes questions in batches. Every method raises BatchFault."""
+
+    def submit(self, questions: Sequence[Question], tag: str) -> str:
+        """Submit questions, each under its key, and the batch under `tag` if the provider keeps one; return its id."""
+
+    def find(self, tag: str, keys: Sequence[str], *, since: datetime, known: Collection[str]) -> str | None:
+        """Return the id of the batch submitted as `tag` with these keys, or None if the provider lists none.
+
+        It was made after `since` and is none of the `known` ids. Raises Undecided.
+        """
+
+    def ended(self, batch_id: str) -> bool:
+        """Return whether a batch has ended, so that it can be collected."""
+
+    def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
+        """Yield key and answer of every row, in any order, for the open questions, by key.
+
+        A row that expired or failed is overloaded and not billed. Rows before a fault are yielded first. Raises
+        Undecided.
+        """
+
+
+class RemoteBatches(RemoteTeacher):
+    """The batch requests and rows that the providers share; a BatchTeacher together with its provider's teacher."""
+
+    row_key: ClassVar[str]
+    """Field of a result's row that holds the question's key."""
+
+    def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
+        """Yield every row that arrived, then raise BatchFault if the results broke off, or yield the missing rows."""
+        rows, fault = self.results(batch_id)
+        missing = set(questions)
+        for row in rows:
+            question = questions.get(str(dig(row, self.row_key)))
+            if question is not None:
+                missing.discard(question.key)
+                yield question.key, self.row_answer(row, question)
+        if fault is not None:
+            raise BatchFault(fault)
+        if missing:
+            yield from self.missing_rows(batch_id, missing, rows)
+
+    def batch_request(self, do: Callable[[Any], object], **how: Any) -> Exchange:
+        """Make a request about batches, which takes longer than one answer."""
+        return self.call(do, self.access.batch_deadline_s, **how)
+
+    def batch_json(self, do: Callable[[Any], object]) -> dict[str, Any]:
+        """Return the JSON of a reply about batches. Raises BatchFault."""
+        exchange = self.batch_request(do)
+        fault = self._batch_fault(exchange)
+        if fault is not None:
+            raise BatchFault(fault)
+        return exchange.json() or {}
+
+    def batch_rows(self, do: Callable[[Any], object]) -> tuple[list[dict[str, Any]], Answer | None]:
+        """Return the complete rows of a batch's results, and the fault if they broke off."""
+        exchange = self.batch_request(do, max_bytes=MAX_RESULT_BYTES)
+        fault = self._batch_fault(exchange, lines=True)
+        lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
+        rows = [row for row in map(json_object, lines) if row is not None]
+        if fault is None and len(rows) < len(lines):
+            fault = Answer("overloaded", "", self.model, category="results that break off", billed="no")
+        return rows, fault
+
+    def overloaded(self, category: str, billed: Billed = "no") -> BatchFault:
+        """Build a fault of an unusable reply about batches."""
+        return BatchFault(Answer("overloaded", "", self.model, category=category, billed=billed))
+
+    def failed_row(self, row: dict[str, Any], category: str, *, rejected: str | None) -> Answer:
+        """Build the answer of a row that failed and is not billed; `rejected` is why the request was not accepted."""
+        raw = json.dumps(row, ensure_ascii=False)[:2000]
+        if rejected is not None:
+            why = f"the request was not accepted: {rejected}"
+            return Answer("blocked", raw, self.model, category=why, billed="no")
+        return Answer("overloaded", raw, self.model, category=category, billed="no")
+
+    def lost_rows(
+        self, missing: Iterable[str], *, rows: int, failed: int, failed_rows: int
+    ) -> Iterator[tuple[str, Answer]]:
+        """Yield the questions that an ended batch's results leave out, if the provider counts them as failures.
+
+        Of `rows` results, `failed_rows` are failures; the provider counts `failed`. If all missing questions are
+        failures, they were not answered and are not billed; otherwise nothing is yielded. Raises Undecided if there
+        are no results at all: they hold a row for every request, so they are not there yet.
+        """
+        keys = sorted(missing)
+        if failed - failed_rows >= len(keys):
+            why = "not in the results, and counted as a failure"
+            yield from ((key, Answer("overloaded", "", self.model, category=why, billed="no")) for key in keys)
+        elif rows == 0:
+            raise Undecided(f"its results are empty, and {failed} of its rows count as failures")
+
+    def _batch_fault(self, exchange: Exchange, *, lines: bool = False) -> Answer | None:
+        """Return a reply's fault; a batch or file that is not found may appear a little later."""
+        fault = self.fault(exchange, lines=lines)
+        return replace(fault, outcome="overloaded") if fault is not None and exchange.status == 404 else fault
+
+    @abstractmethod
+    def results(self, batch_id: str) -> tuple[list[dict[str, Any]], Answer | None]:
+        """Return the complete rows of an ended batch's results, and the fault if they broke off."""
+
+    @abstractmethod
+    def row_answer(self, row: dict[str, Any], question: Question) -> Answer:
+        """Return the answer in a row."""
+
+    @abstractmethod
+    def missing_rows(
+        self, batch_id: str, missing: Collection[str], rows: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[str, Answer]]:
+        """Yield what is known of the questions that the results leave out. Raises Undecided."""
