@@ -67,7 +67,9 @@ def test_the_supervisor_loads_nothing_that_computes() -> None:
 
 def test_the_choice_of_a_backend_loads_none() -> None:
     # Where a CUDA driver is, "auto" alone must ask torch.
-    script = "from wizloop.loop.guard.backend import choose_backend as choose; choose('auto', 'cpu'); choose('mlx', 'auto')"
+    script = (
+        "from wizloop.loop.guard.backend import choose_backend as choose; choose('auto', 'cpu'); choose('mlx', 'auto')"
+    )
     assert loaded(script, MODELS) == []
 
 
