@@ -1,6 +1,6 @@
-"""The command `wizloop`: its commands by name. Each lives in a module by theme, which is imported when it is asked for.
+"""The `wizloop` command line. Each command's module is imported when the command is used.
 
-Data goes to stdout and talk to stderr. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+Data goes to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
 import errno
@@ -11,64 +11,44 @@ from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, INTERRUPTED, refuse, told
+from wizloop.loop.commands.common import FAILED, INTERRUPTED, error_text, refuse
 
 _GROUPS = {
-    "Run a night": {
-        "start": "start",
-        "watch": "watch",
-        "status": "show",
-        "rounds": "show",
-        "pause": "control",
-        "resume": "control",
-        "stop": "control",
-    },
-    "Review and data": {
-        "review": "review",
-        "import": "import_data",
-        "leaks": "import_data",
-        "audit": "audit",
-    },
-    "Measure and use": {
-        "evaluate": "evaluate",
-        "classify": "classify",
-        "export": "export",
-    },
-    "Teachers and money": {
-        "teach": "teach",
-        "traces": "traces",
-        "costs": "money",
-        "keys": "money",
-    },
-    "Set up": {
-        "doctor": "show",
-        "recipes": "recipes",
-        "upgrade": "upgrade",
-    },
+    "Run a night": ("start", "watch", "status", "rounds", "pause", "resume", "stop"),
+    "Review and data": ("review", "import", "leaks", "audit"),
+    "Measure and use": ("evaluate", "classify", "export"),
+    "Teachers and money": ("teach", "traces", "costs", "keys"),
+    "Set up": ("doctor", "recipes", "upgrade"),
 }
-"""The headings of `--help`; below each, its commands and the module in loop/commands that holds them."""
+"""Headings of `--help` with their commands."""
+_COMMANDS = [name for names in _GROUPS.values() for name in names]
+_MODULES = {
+    **dict.fromkeys(("status", "rounds", "doctor"), "show"),
+    **dict.fromkeys(("pause", "resume", "stop"), "control"),
+    **dict.fromkeys(("import", "leaks"), "import_data"),
+    **dict.fromkeys(("costs", "keys"), "money"),
+}
+"""Modules of loop/commands that hold several commands; any other command's module has its name."""
 
-_MODULES = {name: module for commands in _GROUPS.values() for name, module in commands.items()}
 
-
-class _ByName(click.Group):
-    """Imports the command that is asked for and no other, and ends with a sentence where none was foreseen."""
+class _LazyGroup(click.Group):
+    """Import only the command that is used; turn unexpected interrupts and OS errors into messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_MODULES)
+        return _COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _MODULES:
+        if cmd_name not in _COMMANDS:
             return None
-        module = import_module(f"wizloop.loop.commands.{_MODULES[cmd_name]}")
-        # A word of Python's own cannot name a function: `import` is import_.
-        found = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
-        assert isinstance(found, click.Command)
-        return found
+        module = import_module(f"wizloop.loop.commands.{_MODULES.get(cmd_name, cmd_name)}")
+        # `import` is a keyword: its function is import_.
+        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
+        assert isinstance(command, click.Command)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, _MODULES))
-        # Indent, gap and margin are two columns each.
+        width = max(map(len, _COMMANDS))
+        # Indent, gap and margin take two columns each.
         room = formatter.width - width - 6
         for heading, names in _GROUPS.items():
             commands = [(name, self.get_command(ctx, name)) for name in names]
@@ -82,24 +62,24 @@ class _ByName(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
-            # Click knows only commands that are imported, and names the nearest of those.
-            raise click.NoSuchCommand(error.command_name, possibilities=_MODULES, ctx=ctx) from None
+            # Click would suggest only commands that are already imported.
+            raise click.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        # The help and the version are printed here, before anything is invoked.
-        with _unforeseen():
+        # Help and version are printed here, before `invoke`.
+        with _messages():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
-        with _unforeseen():
+        with _messages():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _unforeseen() -> Iterator[None]:
-    """End with a sentence on Ctrl-C, on a disk that is full, on a folder that may not be written to."""
+def _messages() -> Iterator[None]:
+    """Turn Ctrl-C and OS errors, such as a full disk, into a message and an exit status."""
     try:
         yield
     except KeyboardInterrupt:
@@ -107,17 +87,17 @@ def _unforeseen() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        refuse(told(error), FAILED)
+        refuse(error_text(error), FAILED)
 
 
-@click.group(cls=_ByName, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wizloop", message="wizloop %(version)s")
 def app() -> None:
-    """Teach a small local safety guard overnight: it finds what it is unsure of, a teacher explains, it learns."""
+    """Train a small local safety guard overnight: it finds what it is unsure of, a teacher explains, it learns."""
 
 
 def main() -> None:
-    """Run the command line that this process was started with."""
+    """Run the command line of this process."""
     app(prog_name="wizloop")
 
 

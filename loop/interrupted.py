@@ -1,10 +1,10 @@
-"""How a phase ends before its time: raised between two pieces, understood by whoever runs phases."""
+"""The exception that ends a phase early, raised between two batches and handled by whoever runs phases."""
 
 from typing import Literal
 
 
 class Interrupted(Exception):
-    """The phase ended between two pieces, because somebody asked for it; started again, it goes on there."""
+    """The phase was asked to end between two batches; started again, it resumes there."""
 
     def __init__(self, reason: Literal["pause", "stop", "signal"]) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""What `status --json` and `rounds --json` print. The keys are a promise to scripts; money is in dollars."""
+"""The objects that `status --json` and `rounds --json` print. Scripts rely on the keys; money is in dollars."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _LIVE = ("created", "running", "paused")
 
 
 def status_of(seen: Glance, workspace: Path) -> dict[str, Any]:
-    """Where the run stands, as one object. `alive` tells whether a controller works on it now."""
+    """Return the state of the run; `alive` says whether a controller works on it now."""
     alive = lock.is_held(workspace)
     state, reason = _state(seen, alive)
     return {
@@ -33,7 +33,7 @@ def status_of(seen: Glance, workspace: Path) -> dict[str, Any]:
             "settled": usd(seen.settled_micro),
             "reserved": usd(seen.reserved_micro),
         },
-        # A phase that is done has done all, wherever its last piece was counted.
+        # A finished phase counts as complete, whatever its last batch recorded.
         "done": (seen.total if seen.phase_state == "done" else seen.done) or 0,
         "total": seen.total or 0,
         "rounds_wanted": seen.rounds_wanted,
@@ -48,7 +48,7 @@ def status_of(seen: Glance, workspace: Path) -> dict[str, Any]:
 
 
 def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
-    """What one round measured, spent and decided, as one object."""
+    """Return one round's scores, cost and gate decision."""
     made = summary.round
     return {
         "round": made.number,
@@ -66,7 +66,7 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
 
 
 def metrics_of(measured: Sequence["Evaluation"]) -> dict[str, dict[str, dict[str, Any]]]:
-    """{benchmark: {task: figures}}: whatever was measured, with at least f1, low, high and n."""
+    """Return {benchmark: {task: figures}}; the figures include at least f1, low, high and n."""
     figures: dict[str, dict[str, dict[str, Any]]] = {}
     for row in measured:
         values = {"f1": None, "low": None, "high": None, **json.loads(row.metrics_json)}
@@ -75,18 +75,18 @@ def metrics_of(measured: Sequence["Evaluation"]) -> dict[str, dict[str, dict[str
 
 
 def usd(micro: int | None) -> float | None:
-    """Micro-dollars in dollars."""
+    """Convert micro-dollars to dollars."""
     return None if micro is None else micro / 1_000_000
 
 
 def _state(seen: Glance, alive: bool) -> tuple[str, str]:
-    """The run's state. Without a controller nothing runs or waits, whatever its last words were."""
+    """Return the run's state and its reason; without a live controller, a run is stopped."""
     if alive or seen.state not in _LIVE:
         return seen.state, seen.reason
     if seen.state == "created":
-        return "created", "not started yet: `wizloop start` begins"
+        return "created", "not started yet. Run `wizloop start` to start."
     who = "the controller" if seen.pid is None else f"controller {seen.pid}"
-    return "stopped", f"{who} is gone without a word, killed perhaps: `wizloop start` goes on"
+    return "stopped", f"{who} died without a message (killed?). Run `wizloop start` to resume."
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`classify`: a run's guard on texts of one's own."""
+"""`classify`: a run's guard on new texts."""
 
 import json
 import sys
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from wizloop.loop.guard.rendering import InputText
 
 _TABLES = (".csv", ".gz", ".parquet")
-"""Files of which no line is a text."""
+"""Files that do not hold one text a line."""
+_KEYS = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens")
 
 
 class BadLine(ValueError):
@@ -24,34 +25,33 @@ class BadLine(ValueError):
 
 @click.command
 @click.argument("file", type=FILE, default=Path("-"))
-@click.option("--round", type=ROUND, help="Use the champion after this round.")
+@click.option("--round", type=ROUND, help="Use the champion after this round; default: the current champion.")
 @in_workspace
 def classify(file: Path, round: int | None, workspace: Path) -> None:
-    """Judge texts with a run's guard: one JSON object a line.
+    """Classify texts with a run's guard; print one JSON object a line.
 
-    FILE has one text a line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped, and
-    `line` says which one an answer is of; what is no whole JSON object is a text itself.
+    FILE has one text a line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped; `line` gives the
+    number of the line in the file. A line that is not a whole JSON object is taken as plain text.
     """
     if file.suffix in _TABLES:
-        refuse(f"{file}: a table, and not one text a line: `wizloop evaluate --benchmark` reads it, with its labels")
+        refuse(f"{file}: a table, not one text a line: `wizloop evaluate --benchmark` reads it, with its labels")
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.api import Workspace
 
-    # Model libraries print to stdout, where only answers go.
-    data = sys.stdout
+    # Model libraries print to stdout, where only verdicts go.
+    stdout = sys.stdout
     with sentences(failures=(BackendError,)), redirect_stdout(sys.stderr):
         guard = Workspace(workspace).guard(round)
         with _opened(file) as lines:
             try:
-                for one in guard.judge(read_lines(lines)):
-                    shown = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens")
-                    put({name: getattr(one, name) for name in shown}, data)
+                for verdict in guard.judge(read_lines(lines)):
+                    put({key: getattr(verdict, key) for key in _KEYS}, stdout)
             except BadLine as error:
                 refuse(f"{'stdin' if str(file) == '-' else file}: {error}")
 
 
 def read_lines(lines: Iterable[str]) -> "Iterator[InputText]":
-    """Read one text a line, plain or as an object with `prompt` and, or not, `response`; skip empty lines.
+    """Read one text a line, plain or as an object with `prompt` and an optional `response`; skip empty lines.
 
     Raises BadLine.
     """
@@ -67,29 +67,29 @@ def _text(number: int, line: str) -> "InputText":
     try:
         f"{prompt}{response}".encode()
     except UnicodeEncodeError:
-        raise BadLine(f"line {number}: half a character in it, or bytes that are not UTF-8: write it whole") from None
+        raise BadLine(f"line {number}: half a character or invalid UTF-8: write whole characters") from None
     return InputText(prompt, response, number)
 
 
 def _object(number: int, line: str) -> tuple[str, str | None]:
-    """The text that an object holds; what only looks like one is a text itself."""
+    """Return the prompt and response of a JSON object; a line that is not valid JSON is a prompt itself."""
     try:
         given = json.loads(line)
     except (ValueError, RecursionError):
         return line, None
     prompt, response = given.get("prompt"), given.get("response")
     if not isinstance(prompt, str) or not (response is None or isinstance(response, str)):
-        raise BadLine(f"line {number}: an object needs a text as its prompt and, or not, one as its response")
+        raise BadLine(f"line {number}: `prompt` must be a text, and `response`, if given, too")
     return prompt, response
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[TextIO]:
     try:
-        given = nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8")
+        source = nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8")
     except OSError as error:
         refuse(f"{file}: cannot be read: {error.strerror}")
-    with given as lines:
+    with source as lines:
         try:
             yield lines
         except UnicodeDecodeError as error:

@@ -1,47 +1,49 @@
-"""What the commands share: the workspace option, JSON on stdout, talk on stderr, errors as sentences with a status."""
+"""Shared parts of the commands: options, JSON on stdout, messages on stderr, errors as an exit status."""
 
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
 from wizloop.loop.commands.completion import workspaces
 
+if TYPE_CHECKING:
+    from wizloop.loop.context import Standalone
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 FILE = click.Path(path_type=Path)
-HERE = Path("runs")
-
 ROUND = click.IntRange(0, 10**6)
+SPLITS = ("pool", "seed", "dev", "test")
 MOST_ROUNDS = 1000
-"""As in a recipe: a night does a few, and of each the plan is made ahead."""
+"""As in a recipe."""
 MOST_DOLLARS = 10**9
 
 
 class _Id(click.IntRange):
-    """A row's number, as the store can hold it; its bound says nothing to a person, and stands in no help."""
+    """A row id that SQLite can hold. The upper bound stays out of the help."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = super().convert(value, param, ctx)
-        if found >= 2**63:
-            self.fail(f"{value} is not the id of anything.", param, ctx)
-        return found
+        number = super().convert(value, param, ctx)
+        if number >= 2**63:
+            self.fail(f"there is no id {value}.", param, ctx)
+        return number
 
 
 class _Dollars(click.FloatRange):
-    """An amount of money; no range of click's refuses nan."""
+    """An amount of money. Click's own ranges accept nan."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = super().convert(value, param, ctx)
-        if not found <= MOST_DOLLARS:
-            self.fail(f"{value} is no amount: give dollars, {MOST_DOLLARS:,} at most.", param, ctx)
-        return found
+        amount = super().convert(value, param, ctx)
+        if not amount <= MOST_DOLLARS:
+            self.fail(f"{value} is not an amount: give at most {MOST_DOLLARS:,} dollars.", param, ctx)
+        return amount
 
 
 ID, DOLLARS = _Id(min=0), _Dollars(min=0)
@@ -50,39 +52,51 @@ in_workspace = click.option(
     "--workspace",
     "-w",
     type=FILE,
-    default=HERE,
+    default=Path("runs"),
     show_default=True,
     shell_complete=workspaces,
-    help="The folder of the run.",
+    help="Folder of the run.",
 )
-with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts, on one line.")
+with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line, for scripts.")
+
+
+def in_workspace_with_json(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options --workspace and --json."""
+    return in_workspace(with_json(command))
 
 
 def now() -> datetime:
-    """The time; the one place where the command line reads the clock."""
+    """Return the current time; the command line reads the clock nowhere else."""
     return datetime.now(UTC)
 
 
 def say(message: str) -> None:
-    """Talk to the person, on stderr, where no data goes. Whatever a pool put into it cannot drive the terminal."""
+    """Print a message to stderr, with control characters made visible."""
     from wizloop.store.display import shown
 
     click.echo(shown(message), err=True)
 
 
+def show(line: str, limit: int = 20_000) -> None:
+    """Print data for a person to stdout, at most `limit` bytes, with control characters made visible."""
+    from wizloop.store.display import shown
+
+    print(shown(line, limit))
+
+
 def put(data: object, out: TextIO | None = None) -> None:
-    """One JSON value on one line of `out` or stdout; not a byte outside ASCII, so that no text can drive a terminal."""
+    """Print a JSON value on one line of `out` or stdout, in ASCII, so that no text can control a terminal."""
     print(json.dumps(data), flush=True, file=out)
 
 
 def refuse(message: str, status: int = BAD_INPUT) -> NoReturn:
-    """End the command with a sentence."""
+    """Print a message and exit."""
     say(f"wizloop: {message}")
     raise click.exceptions.Exit(status)
 
 
-def told(error: Exception) -> str:
-    """An error in words: of the system's own, what it was about says more than its number."""
+def error_text(error: Exception) -> str:
+    """Return an error's message; for an OSError, its file and reason without the number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the output'}: {error.strerror}"
     return str(error)
@@ -90,9 +104,9 @@ def told(error: Exception) -> str:
 
 @contextmanager
 def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn the errors that were foreseen into a sentence and an exit status: `bad_input` 2, `failures` 1.
+    """Turn expected errors into a message and an exit status: 2 for `bad_input`, 1 for `failures`.
 
-    What the store refuses is known here: it is bad input where the person named something that is not there.
+    Errors of the store are included: 2 where the input named something that does not exist, else 1.
     """
     from wizloop.plugins import PluginError
     from wizloop.store import errors
@@ -100,66 +114,68 @@ def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...]
     missing = (errors.NoWorkspace, errors.NoPlace, errors.NoRun, errors.NotFound, errors.RunExists)
     versions = (errors.SchemaTooNew, errors.SchemaTooOld, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
-    ours: tuple[type[Exception], ...] = (*missing, *versions, *refused, PluginError, *bad_input)
-    theirs: tuple[type[Exception], ...] = (errors.StoreError, *failures)
+    input_errors: tuple[type[Exception], ...] = (*missing, *versions, *refused, PluginError, *bad_input)
+    other_errors: tuple[type[Exception], ...] = (errors.StoreError, *failures)
     try:
         yield
-    except ours as error:
-        refuse(told(error))
-    except theirs as error:
-        refuse(told(error), FAILED)
+    except input_errors as error:
+        refuse(error_text(error))
+    except other_errors as error:
+        refuse(error_text(error), FAILED)
     except KeyboardInterrupt:
         refuse("interrupted", INTERRUPTED)
 
 
 @contextmanager
-def reading(workspace: Path) -> Iterator[Any]:
-    """A read-only view of the workspace's store: one connection, one moment."""
+def read_store(workspace: Path, *, needs_run: bool = False) -> Iterator[Any]:
+    """Open the workspace's store for reading, as one snapshot. Raises errors.NoRun if there must be a run."""
+    from wizloop.store import control, errors
     from wizloop.store.db import Store
 
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        yield db
-
-
-@contextmanager
-def reading_a_run(workspace: Path) -> Iterator[Any]:
-    """The same of a workspace with a run. Raises errors.NoRun where it was only imported into."""
-    from wizloop.store import control, errors
-
-    with reading(workspace) as db:
-        if control.get_run(db) is None:
+        if needs_run and control.get_run(db) is None:
             raise errors.NoRun
         yield db
 
 
+@contextmanager
+def run_models(workspace: Path, command: str, *bad_input: type[Exception]) -> Iterator["Standalone"]:
+    """Open a run's models for a command; errors become messages, and library output goes to stderr."""
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.context import recipe_of, standalone
+    from wizloop.store.db import Store
+
+    with (
+        sentences(*bad_input, failures=(BackendError,)),
+        Store.open(workspace, readonly=True) as store,
+        redirect_stdout(sys.stderr),
+    ):
+        with store.read() as db:
+            recipe = recipe_of(db)
+        yield standalone(store, workspace, recipe, command, now())
+
+
 def new_file(path: Path | None) -> None:
-    """Refuse, before any work is done, a file that could not be written or would write over another."""
-    if path is None:
-        return
-    if path.exists():
-        refuse(f"{path} is there already: name a new file")
-    if not path.parent.is_dir():
-        refuse(f"{path.parent}: no such folder: make it, or name a file elsewhere")
-    _refuse_unwritable(path.parent)
+    """Refuse a file that exists or cannot be written, before any work is done."""
+    if path is not None:
+        _refuse_place(path, path.absolute().parent)
 
 
 def new_folder(path: Path | None) -> None:
-    """The same of a folder, which is made with those above it."""
-    if path is None:
-        return
+    """Refuse a folder that exists or cannot be created, before any work is done."""
+    if path is not None:
+        _refuse_place(path, next(each for each in path.absolute().parents if each.exists()))
+
+
+def _refuse_place(path: Path, parent: Path) -> None:
     if path.exists():
-        refuse(f"{path} is there already: name a new folder")
-    above = next(each for each in path.absolute().parents if each.exists())
-    if not above.is_dir():
-        refuse(f"{above} is a file: no folder can be made in it; name one elsewhere")
-    _refuse_unwritable(above)
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    if not os.access(folder, os.W_OK | os.X_OK):
-        refuse(f"{folder.absolute()}: nothing may be written there: name a place elsewhere")
+        refuse(f"{path} already exists: name a new one")
+    if not parent.is_dir():
+        refuse(f"{parent} is not a folder: create it, or name a place elsewhere")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        refuse(f"{parent} is not writable: name a place elsewhere")
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches, on a terminal that can be drawn on: TERM=dumb says that it cannot place a cursor."""
+    """Return whether stdout and stderr are a terminal that can place a cursor (TERM=dumb cannot)."""
     return os.environ.get("TERM") != "dumb" and sys.stdout.isatty() and sys.stderr.isatty()

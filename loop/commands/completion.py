@@ -1,4 +1,4 @@
-"""What a shell offers when a recipe or a workspace is completed; click asks for it while the command line is typed."""
+"""Shell completion of recipes and workspaces; click calls it while a command line is typed."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -11,24 +11,22 @@ Items = list[CompletionItem[str]]
 
 
 def recipe_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Return the shipped recipes and the TOML files here that begin so, or else have the shell complete a file."""
+    """Return matching shipped recipes and TOML files of this folder; if none match, let the shell complete a file."""
     from wizloop.recipes.shipped import shipped
 
     own = sorted(path.name for path in Path().glob("*.toml"))
-    return _beginning(incomplete, chain(shipped(), own)) or [CompletionItem(incomplete, type="file")]
+    return _matching(incomplete, chain(shipped(), own), "file")
 
 
 def workspaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Return the workspaces in the folder typed so far that begin so, or else have the shell complete a folder."""
-    return _beginning(incomplete, _workspaces_in(incomplete)) or [CompletionItem(incomplete, type="dir")]
-
-
-def _beginning(incomplete: str, words: Iterable[str]) -> Items:
-    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
-
-
-def _workspaces_in(typed: str) -> list[str]:
+    """Return matching workspaces in the folder typed so far; if none match, let the shell complete a folder."""
     from wizloop.store.sqlite import DB_NAME
 
-    folder = typed[: typed.rfind("/") + 1]
-    return sorted(f"{folder}{path.parent.name}" for path in Path(folder).glob(f"*/{DB_NAME}"))
+    folder = incomplete[: incomplete.rfind("/") + 1]
+    found = sorted(f"{folder}{path.parent.name}" for path in Path(folder).glob(f"*/{DB_NAME}"))
+    return _matching(incomplete, found, "dir")
+
+
+def _matching(incomplete: str, words: Iterable[str], otherwise: str) -> Items:
+    found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type=otherwise)]

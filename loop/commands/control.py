@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `stop`: what the person wants, noted in the store, where the controller reads it."""
+"""`pause`, `resume`, `stop`: requests in the store, which the controller reads."""
 
 from pathlib import Path
 
@@ -7,45 +7,42 @@ import click
 from wizloop.loop.commands.common import in_workspace, refuse, say, sentences
 
 
-@click.command(short_help="Pause the run after the piece that it is at.")
+@click.command(short_help="Pause the run after the current batch.")
 @in_workspace
 def pause(workspace: Path) -> None:
-    """Pause the run after the piece that it is at; the controller stays and waits for `resume`."""
-    with sentences():
-        if not _wanted(workspace, "pause"):
-            refuse(f"nothing runs in {workspace}: there is nothing to pause")
-    say("the run pauses after the piece that it is at: `wizloop resume` goes on")
+    """Pause the run after the current batch. Its process stays and waits for `wizloop resume`."""
+    if not _request(workspace, "pause"):
+        refuse(f"no run is active in {workspace}: there is nothing to pause")
+    say("Will pause after the current batch. Run `wizloop resume` to resume.")
 
 
 @click.command
 @in_workspace
 def resume(workspace: Path) -> None:
-    """Let a paused run go on."""
-    with sentences():
-        if not _wanted(workspace, "run"):
-            refuse(f"nothing runs in {workspace}: `wizloop start` goes on")
-    say("the run goes on")
+    """Resume a paused run."""
+    if not _request(workspace, "run"):
+        refuse(f"no run is active in {workspace}: run `wizloop start` to resume")
+    say("The run resumes.")
 
 
-@click.command(short_help="Stop the run after this phase; `start` goes on.")
-@click.option("--now", "at_once", is_flag=True, help="After this piece and not after this phase.")
+@click.command(short_help="Stop the run after the current phase.")
+@click.option("--now", "immediately", is_flag=True, help="Stop after the current batch instead.")
 @in_workspace
-def stop(at_once: bool, workspace: Path) -> None:
-    """Stop the run after this phase, or at once; `start` goes on with it."""
-    with sentences():
-        if not _wanted(workspace, "stop_now" if at_once else "stop"):
-            say(f"nothing runs in {workspace}")
-            return
-    say(f"the run stops after the {'piece' if at_once else 'phase'} that it is at")
+def stop(immediately: bool, workspace: Path) -> None:
+    """Stop the run after the current phase. `wizloop start` resumes it."""
+    if _request(workspace, "stop_now" if immediately else "stop"):
+        say(f"Will stop after the current {'batch' if immediately else 'phase'}. Run `wizloop start` to resume.")
+    else:
+        say(f"no run is active in {workspace}")
 
 
-def _wanted(workspace: Path, wanted: str) -> bool:
-    """Note what is wanted; False where no controller is there to hear of it, and nothing was noted."""
+def _request(workspace: Path, wanted: str) -> bool:
+    """Write a request into the store; return False, and write nothing, if no controller is there to read it."""
     from wizloop.loop.controller import lock
     from wizloop.store import control
     from wizloop.store.db import Store
 
-    with Store.open(workspace) as store:
+    with sentences(), Store.open(workspace) as store:
         if not lock.is_held(workspace):
             return False
         with store.write() as db:

@@ -1,5 +1,6 @@
 """`evaluate`: recorded outputs, or a guard, against labels."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,15 +11,14 @@ import click
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
-    in_workspace,
+    in_workspace_with_json,
     new_folder,
     now,
     put,
-    reading,
     refuse,
+    run_models,
     say,
     sentences,
-    with_json,
 )
 from wizloop.loop.commands.completion import recipe_names
 
@@ -30,29 +30,34 @@ if TYPE_CHECKING:
 Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
 
 
-@click.command(short_help="How good recorded outputs or a guard are, with intervals.")
-@click.option("--predictions", type=FILE, multiple=True, help="Recorded outputs: JSON Lines of prompt, label, predict.")
-@click.option("--benchmark", multiple=True, metavar="NAME", help="Of the recorded outputs, or a test set, or a file.")
-@click.option("--task", type=click.Choice(["request", "completion", "response"]), help="Of the recorded outputs.")
+@click.command(short_help="Evaluate recorded outputs or a guard, with 95 % intervals.")
+@click.option(
+    "--predictions", type=FILE, multiple=True, help="Evaluate recorded outputs: JSON Lines of prompt, label, predict."
+)
+@click.option(
+    "--benchmark", multiple=True, metavar="NAME", help="Name of the recorded outputs; otherwise a test set or a file."
+)
+@click.option(
+    "--task", type=click.Choice(["request", "completion", "response"]), help="Task of the recorded outputs' labels."
+)
 @click.option(
     "--reader",
     type=click.Choice(["published", "block"]),
     default="published",
     show_default=True,
-    help="How verdicts are read: as the published evaluator does, or from the answer block at the end.",
+    help="Read verdicts as the published evaluator does, or from the answer block at the end.",
 )
-@click.option("--group", metavar="COLUMN", help="Report by this column too: a policy, or the attack.")
-@click.option("--round", type=ROUND, help="Evaluate the champion after this round; without it, the one that stands.")
-@click.option("--model", type=FILE, help="Evaluate the model in this folder, asked as the run's recipe says.")
+@click.option("--group", metavar="COLUMN", help="Also report by this column, such as a policy or an attack.")
+@click.option("--round", type=ROUND, help="Evaluate the champion after this round; default: the current champion.")
+@click.option("--model", type=FILE, help="Evaluate the model in this folder, with the run's recipe.")
 @click.option(
     "--recipe",
     metavar="RECIPE",
     shell_complete=recipe_names,
-    help="Ask as this recipe says, with no run: a model, or the recipe's base.",
+    help="Evaluate without a run: --model, or the recipe's base, with this recipe.",
 )
-@click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with pictures into this new folder.")
-@in_workspace
-@with_json
+@click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with plots into this new folder.")
+@in_workspace_with_json
 def evaluate(
     predictions: tuple[Path, ...],
     benchmark: tuple[str, ...],
@@ -66,15 +71,15 @@ def evaluate(
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """How good recorded outputs, or a run's guard, are: three ways of counting, with 95 % intervals."""
+    """Evaluate recorded outputs or a run's guard: F1, counted in three ways, with 95 % intervals."""
     from wizloop.loop.data.records import ImportRefused
 
     if predictions and (round is not None or model is not None or recipe is not None):
         refuse("--predictions are recorded already: leave out --round, --model and --recipe")
     if recipe is not None and round is not None:
-        refuse("--recipe asks with no run, which alone has rounds: leave out --round")
+        refuse("--recipe evaluates without a run, and only a run has rounds: leave out --round")
     if not predictions and (task or group):
-        refuse("--task and --group speak about --predictions: a test set knows its labels and policies")
+        refuse("--task and --group are for --predictions: a test set has its labels and policies")
     new_folder(report)
     notes: dict[str, Any] = {}
     with sentences(ImportRefused):
@@ -83,21 +88,24 @@ def evaluate(
         elif recipe is not None:
             scored = _without_a_run(recipe, benchmark, model)
         else:
-            scored = _of_a_guard(workspace, benchmark, round, model)
-    _show([one for one, _ in scored], notes, as_json)
+            scored = _of_a_run(workspace, benchmark, round, model)
+    measured = [one for one, _ in scored]
+    if as_json:
+        from wizloop.loop.evaluation.report import to_json
+
+        put(to_json(measured, notes))
+    else:
+        from wizloop.loop.commands import evaluate_table
+
+        evaluate_table.show(measured, notes)
     if report is not None:
         _write(report, scored)
         if not predictions and recipe is None:
-            _note(workspace, report, [one for one, _ in scored], round, model)
+            _log(workspace, report, measured, round, model)
 
 
 def _recorded(
-    files: Sequence[Path],
-    names: Sequence[str],
-    task: Any,
-    reader: Any,
-    group: str | None,
-    notes: dict[str, Any],
+    files: Sequence[Path], names: Sequence[str], task: Any, reader: Any, group: str | None, notes: dict[str, Any]
 ) -> list[Scored]:
     import numpy as np
 
@@ -105,16 +113,16 @@ def _recorded(
     from wizloop.loop.evaluation.scoring import measure
 
     if names and len(names) != len(files):
-        refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark for each file, or none")
+        refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark per file, or none")
     for path in files:
         if not path.is_file():
-            refuse(f"{path}: " + ("it is a folder; name a file in it" if path.is_dir() else "no such file; check it"))
+            refuse(f"{path}: " + ("a folder; name a file in it" if path.is_dir() else "no such file; check the name"))
     scored: list[Scored] = []
     differing: dict[str, int] = {}
     for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):
         known = published.benchmark(name, task)
         if task is None and known is None:
-            refuse(f"{name} is no published benchmark of one task: say what its label is about with --task")
+            refuse(f"{name} is not a published benchmark with one task: give the task of its labels with --task")
         about = task or known.task if known is not None else task
         found = recorded_predictions.read(path, about, reader, group)
         rng = np.random.default_rng(0)
@@ -125,41 +133,25 @@ def _recorded(
     return scored
 
 
-def _of_a_guard(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None) -> list[Scored]:
-    """Ask a guard; model libraries print to stdout, where only answers go."""
-    import sys
-
-    from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.context import recipe_of, standalone
+def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None) -> list[Scored]:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
-    from wizloop.store.db import Store
 
-    with reading(workspace) as db:
-        recipe = recipe_of(db)
-        model = model_roles.champion_after(db, round) if folder is None else None
-    if folder is not None and not folder.is_dir():
-        refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
-    with (
-        sentences(failures=(BackendError,)),
-        Store.open(workspace, readonly=True) as store,
-        redirect_stdout(sys.stderr),
-    ):
-        rows = benchmark_guard.workspace_rows(store, recipe, names)
-        ctx = standalone(store, workspace, recipe, "evaluate", now())
-        if model is not None:
-            judge = benchmark_guard.judge_of_run(ctx, model)
-        else:
-            assert folder is not None
+    with run_models(workspace, "evaluate") as ctx:
+        if folder is not None and not folder.is_dir():
+            refuse(f"{folder}: no such folder; name one with a model's config.json and safetensors")
+        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names)
+        if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
-            _say_raw(folder, recipe.name)
-        return _scored(judge, rows, recipe.seed)
+            _say_uncalibrated(folder, ctx.recipe.name)
+        else:
+            with ctx.store.read() as db:
+                model = model_roles.champion_after(db, round)
+            judge = benchmark_guard.judge_of_run(ctx, model)
+        return _scored(judge, rows, ctx.recipe.seed)
 
 
 def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> list[Scored]:
-    """Ask a model about labelled files as a recipe says."""
-    import sys
-
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
@@ -167,32 +159,21 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> lis
     with sentences(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
-            refuse(f"{recipe.name}: its guard is made from nothing in a run: name a model with --model")
+            refuse(f"{recipe.name}: a run builds its guard from scratch: name a model with --model")
         rows = benchmark_guard.file_rows(files)
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
-        _say_raw(folder or recipe.guard.base, recipe.name)
+        _say_uncalibrated(folder or recipe.guard.base, recipe.name)
         return _scored(judge, rows, recipe.seed)
 
 
-def _say_raw(model: Path | str, recipe: str) -> None:
-    say(f"{model}: asked as the recipe {recipe} says; thresholds are one half, for it has none of dev")
+def _say_uncalibrated(model: Path | str, recipe: str) -> None:
+    say(f"{model}: evaluated with the recipe {recipe}; not calibrated on dev, so every threshold is 0.5")
 
 
 def _scored(judge: "Judge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int) -> list[Scored]:
     from wizloop.loop.evaluation import benchmark_guard
 
     return [one for name, found in rows.items() for one in benchmark_guard.evaluate(judge, name, found, seed=seed)]
-
-
-def _show(found: Sequence["BenchmarkResult"], notes: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        from wizloop.loop.evaluation import report
-
-        put(report.to_json(found, notes))
-    else:
-        from wizloop.loop.commands import evaluate_table
-
-        evaluate_table.show(found, notes)
 
 
 def _write(folder: Path, scored: Sequence[Scored]) -> None:
@@ -203,20 +184,20 @@ def _write(folder: Path, scored: Sequence[Scored]) -> None:
     for number, (one, rows) in enumerate(scored, start=1):
         pictures |= plots.draw(folder, number, one, rows)
     path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation")
-    say(f"the report is {path}")
+    say(f"wrote the report to {path}")
 
 
-def _note(
+def _log(
     workspace: Path, folder: Path, scored: Sequence["BenchmarkResult"], round: int | None, model: Path | None
 ) -> None:
-    """Tell the run's log where the report is, so that the screen of the rounds can open it."""
+    """Add the report's folder to the run's log, so that the rounds screen can open it."""
     import json
 
     from wizloop.loop.phases import model_roles
     from wizloop.store import errors, events
     from wizloop.store.db import Store
 
-    on = ", ".join(dict.fromkeys(one.benchmark for one in scored))
+    benchmarks = ", ".join(dict.fromkeys(one.benchmark for one in scored))
     try:
         with Store.open(workspace) as store, store.write() as db:
             if model is None and round is None:
@@ -225,11 +206,11 @@ def _note(
             events.add(
                 db,
                 level="info",
-                message=f"{who} was evaluated on {on}: the report is in {folder.absolute()}",
+                message=f"{who} was evaluated on {benchmarks}: the report is in {folder.absolute()}",
                 now=now(),
                 phase="evaluate",
                 round=None if model is not None else round,
                 data_json=json.dumps({"report": str(folder.absolute())}),
             )
     except errors.StoreError as error:
-        say(f"the run's log does not take it: {error}")
+        say(f"cannot add the report to the run's log: {error}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import in_workspace, put, reading, refuse, say, sentences, with_json
+from wizloop.loop.commands.common import in_workspace, put, read_store, refuse, say, sentences, with_json
 
 if TYPE_CHECKING:
     from wizloop.store.db import Connection
@@ -22,7 +22,7 @@ UNKNOWN_POLICY = "not known"
 @with_json
 def costs(workspace: Path, as_json: bool) -> None:
     """Show what the teachers have cost, by teacher, model, day and round, and their refusals."""
-    with sentences(), reading(workspace) as db:
+    with sentences(), read_store(workspace) as db:
         found, left_out = costs_of(db)
     if left_out is not None:
         say(f"refusals are shown without their policies: {left_out}")

@@ -1,102 +1,100 @@
-"""`start --dry-run`: what a start would need and do, told to a person or a script. Nothing is made, written or sent."""
+"""Output of `wizloop start --dry-run`: checks and plan, as text or JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from wizloop.loop.commands.common import BAD_INPUT, now, put, say
+from wizloop.loop.commands.common import BAD_INPUT, now, put, say, show
+from wizloop.loop.commands.show import show_checks
 
 if TYPE_CHECKING:
-    from wizloop.loop.controller.starting import Limits
+    from wizloop.loop.controller.starting import RunLimits
     from wizloop.loop.preflight.plan import Plan
-    from wizloop.loop.preflight.teacher_costs import Asking
+    from wizloop.loop.preflight.teacher_costs import TeacherCost
 
 
-def dry_run(workspace: Path, recipe: str | None, limits: "Limits", *, as_json: bool) -> None:
-    """Show what was looked at and the plan; exit status 2 where something is missing."""
-    from wizloop.loop.preflight.dry_run import look
-    from wizloop.store.display import shown
+def report(workspace: Path, recipe: str | None, limits: "RunLimits", *, as_json: bool) -> None:
+    """Print the checks and the plan; exit with status 2 if a check fails."""
+    from wizloop.loop.preflight.checks import preflight
+    from wizloop.loop.preflight.plan import plan_of
 
-    found = look(workspace, recipe, limits, now().astimezone())
+    clock = now().astimezone()
+    found = preflight(workspace, recipe, limits, clock, thorough=False)
+    plan = plan_of(workspace, found, clock)
+    missing = [f"{check.name}: {check.found}" for check in found.checks if not check.ok]
     if as_json:
-        put(found.as_json())
+        checks = [asdict(check) for check in found.checks]
+        put({"ok": not missing, "missing": missing, "checks": checks, "plan": plan and plan.as_json()})
     else:
-        for check in found.checks:
-            print(shown(f"{'ok  ' if check.ok else 'BAD '} {check.name:10} {check.found}", 2000))
-            if check.advice:
-                print(shown(f"     {'':10} -> {check.advice}"))
-        for line in [] if found.plan is None else _lines(found.plan):
-            print(shown(line))
-    for check in found.missing:
-        say(f"missing: {check.name}: {check.found}")
-    say("nothing was made, written or sent")
-    if found.missing:
+        show_checks(found.checks)
+        for line in [] if plan is None else _lines(plan):
+            show(line)
+    for each in missing:
+        say(f"missing: {each}")
+    say("dry run: nothing was created, written or sent")
+    if missing:
         raise click.exceptions.Exit(BAD_INPUT)
 
 
 def _lines(plan: "Plan") -> list[str]:
-    """The plan on one screen."""
     lines = ["", f"plan for {plan.recipe}", f"round 0        {', '.join(plan.phases['round 0'])}"]
     if plan.rounds:
         named = "round 1" if plan.rounds == 1 else f"rounds 1 to {plan.rounds}"
         lines.append(f"{named:14} {', '.join(plan.phases['each round'])}")
     splits = ", ".join(f"{split} {_number(n)}" for split, n in plan.samples.items())
-    lines.append(f"samples        {splits} (at most: before doubles and leaks are taken out)")
-    lines.append(f"to a teacher   {_number(plan.picked)} at most: the seed, then {plan.a_round:,} a round")
-    for at, one in enumerate(plan.teachers):
-        lines += [f"teacher        {_asking(one)}", *(f"{'':14} {line}" for line in _about(one, plan.teachers[:at]))]
-    lines.append(f"money          {_money(plan)}")
-    lines.append(f"time           {_time(plan)}")
-    return lines
+    lines.append(f"samples        {splits} (at most: duplicates and leaks are still included)")
+    lines.append(f"to a teacher   at most {_number(plan.picked)}: the seed, then {plan.a_round:,} a round")
+    for at, cost in enumerate(plan.teachers):
+        lines.append(f"teacher        {_calls(cost)}")
+        lines += [f"{'':14} {line}" for line in _expected(cost, plan.teachers[:at])]
+    return [*lines, f"money          {_money(plan)}", f"time           {_time(plan)}"]
 
 
-def _asking(one: "Asking") -> str:
-    if one.mode == "replay":
-        return f"{one.teacher} ({one.model}): answers again from what was kept, and costs nothing"
-    if one.mode == "here":
-        return f"{one.teacher} ({one.model}): runs here, is sent nothing and costs nothing"
-    usd = "; their cost is not known before the samples and the price are" if one.usd is None else f", ${one.usd:.2f}"
-    return f"{one.teacher} ({one.model}, {one.mode}): at most {_number(one.calls)} calls to come{usd}"
+def _calls(cost: "TeacherCost") -> str:
+    if cost.mode == "replay":
+        return f"{cost.teacher} ({cost.model}): replays recorded calls and costs nothing"
+    if cost.mode == "here":
+        return f"{cost.teacher} ({cost.model}): runs here, sends nothing and costs nothing"
+    usd = "; their cost is unknown until the samples and the price are" if cost.usd is None else f", ${cost.usd:.2f}"
+    return f"{cost.teacher} ({cost.model}, {cost.mode}): at most {_number(cost.calls)} calls to come{usd}"
 
 
-def _about(one: "Asking", before: Sequence["Asking"]) -> list[str]:
-    """What a teacher is expected to cost, and what that rests on."""
-    if one.usd == 0:
+def _expected(cost: "TeacherCost", before: Sequence["TeacherCost"]) -> list[str]:
+    """Return a teacher's expected cost and its basis, each on a line."""
+    if cost.usd == 0:
         return []
-    if one.expected is not None and one.expected.usd is not None:
-        to_come = f"{one.expected.questions:,} questions to come"
-        return [f"about ${one.expected.usd:.2f} for {to_come},", one.expected.rests_on]
-    if one.expected is None and one.each_usd is not None:
+    if cost.expected is not None and cost.expected.usd is not None:
+        to_come = f"{cost.expected.questions:,} questions to come"
+        return [f"about ${cost.expected.usd:.2f} for {to_come},", cost.expected.rests_on]
+    if cost.expected is None and cost.each_usd is not None:
         others = " and ".join(other.teacher for other in before)
-        return [f"about ${one.each_usd:.4f} for each sample that {others} does not answer: how many is not known yet"]
+        return [f"about ${cost.each_usd:.4f} for each sample that {others} does not answer; their number is unknown"]
     return []
 
 
 def _money(plan: "Plan") -> str:
-    most = "nothing bounds it: set a budget" if plan.most_usd is None else f"${plan.most_usd:.2f} at most"
+    most = "no maximum: set a budget" if plan.most_usd is None else f"at most ${plan.most_usd:.2f}"
     if plan.expected_usd:
         over = plan.left_usd is not None and plan.expected_usd > plan.left_usd
-        most = f"about ${plan.expected_usd:.2f}{', more than the budget leaves' if over else ''}; {most}"
-    cap = "no budget" if plan.budget_usd is None else f"the budget is ${plan.budget_usd:.2f}"
-    return f"{most}; {cap}" + (f", of which ${plan.spent_usd:.2f} is used" if plan.spent_usd else "")
+        most = f"about ${plan.expected_usd:.2f}{', more than the rest of the budget' if over else ''}; {most}"
+    budget = "no budget" if plan.budget_usd is None else f"budget ${plan.budget_usd:.2f}"
+    return f"{most}; {budget}" + (f", ${plan.spent_usd:.2f} of it used" if plan.spent_usd else "")
 
 
 def _time(plan: "Plan") -> str:
-    until = f"; no phase begins after {plan.until}" if plan.until else ""
+    until = f"; no phase starts after {plan.until}" if plan.until else ""
     time = plan.time
     if time.seconds is not None:
-        return f"{_hours(time.seconds)} to go, by what each phase took here before{until}"
+        hours, minutes = divmod(round(time.seconds / 60), 60)
+        left = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+        return f"{left} to go, from each phase's last run here{until}"
     if not time.per_phase:
         return f"unknown, measured after round 0{until}"
     return f"unknown: not measured here yet: {', '.join(time.unmeasured)}{until}"
 
 
-def _hours(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _number(n: int | None) -> str:
-    return "not known yet" if n is None else f"{n:,}"
+    return "unknown" if n is None else f"{n:,}"

@@ -1,4 +1,4 @@
-"""`review` for scripts and quick decisions: what waits for a person, and a decision on one trace."""
+"""`review` for scripts and quick decisions: list the waiting traces, or decide on some."""
 
 import getpass
 import json
@@ -9,22 +9,32 @@ from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FILE, ID, in_workspace, now, put, reading, refuse, say, sentences, with_json
+from wizloop.loop.commands.common import (
+    FILE,
+    ID,
+    in_workspace_with_json,
+    now,
+    put,
+    read_store,
+    refuse,
+    say,
+    sentences,
+    show,
+)
 
 _PAGE = 200
 _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edited"}
 
 
-@click.command(short_help="List what waits for review; approve, reject or edit.")
-@click.option("--list", "listed", is_flag=True, help="What waits for a person.")
-@click.option("--approve", type=ID, multiple=True, metavar="ID", help="Train on this trace; any number of times.")
+@click.command(short_help="List waiting traces; approve, reject or edit them.")
+@click.option("--list", "listed", is_flag=True, help="List the waiting traces.")
+@click.option("--approve", type=ID, multiple=True, metavar="ID", help="Train on this trace; repeatable.")
 @click.option("--reject", type=ID, multiple=True, metavar="ID", help="Never train on it; needs --why.")
-@click.option("--why", metavar="TEXT", help="The reason of a decision.")
+@click.option("--why", metavar="TEXT", help="Reason for the decision.")
 @click.option(
-    "--edit", type=(ID, FILE), metavar="ID FILE", help="Train on it as changed: a JSON object with the new fields."
+    "--edit", type=(ID, FILE), metavar="ID FILE", help="Train on an edited trace: a JSON object with the new fields."
 )
-@in_workspace
-@with_json
+@in_workspace_with_json
 def review(
     listed: bool,
     approve: tuple[int, ...],
@@ -34,9 +44,9 @@ def review(
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """List what waits for review, or approve, reject or edit traces. Of several, all are decided or none."""
+    """List the traces that wait for review, or approve, reject or edit some. Either all of them are decided or none."""
     if [listed, bool(approve), bool(reject), edit is not None].count(True) != 1:
-        refuse("say one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
+        refuse("give one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
     why = (why or "").strip() or None
     with sentences():
         if listed:
@@ -44,24 +54,24 @@ def review(
         elif edit is not None:
             _decide(workspace, edit[:1], "edit", why, _edited(workspace, *edit), as_json)
         elif reject and not why:
-            refuse("a rejection needs its reason: --why TEXT")
+            refuse("a rejection needs a reason: --why TEXT")
         else:
             _decide(workspace, approve or reject, "approve" if approve else "reject", why, None, as_json)
 
 
 def _list(workspace: Path, as_json: bool) -> None:
-    with reading(workspace) as db:
+    with read_store(workspace) as db:
         rows = list(_waiting(db))
     if as_json:
         put(rows)
         return
     for row in rows:
         _show(row)
-    say(f"{len(rows)} waiting" if rows else "nothing waits for a person")
+    say(f"{len(rows)} waiting for review" if rows else "nothing is waiting for review")
 
 
 def _waiting(db: Any) -> Iterator[dict[str, Any]]:
-    """Every trace that waits, with its sample and why it was picked, in the order of the traces."""
+    """Yield every waiting trace, by id, with its sample and the reason for its selection."""
     from wizloop.store import reviews, samples, selections
 
     after = 0
@@ -90,56 +100,48 @@ def _row(waiting: Any, sample: Any, picked: Any) -> dict[str, Any]:
 
 
 def _show(row: dict[str, Any]) -> None:
-    from wizloop.store.display import shown
-
     verdict = ", ".join(f"{task} {label}" for task, label in row["verdict"].items() if label)
-    lines = [
-        f"{row['id']}  {verdict} ({row['teacher']}, {row['confidence']} confidence); waits: {row['why_it_waits']}",
-        f"    prompt: {_one_line(row['sample']['prompt'])}",
-        f"    because: {_one_line(row['explanation'])}",
-    ]
-    if row["sample"]["response"] is not None:
-        lines.insert(2, f"    response: {_one_line(row['sample']['response'])}")
-    for line in lines:
-        print(shown(line, 400))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    texts = {"prompt": row["sample"]["prompt"], "response": row["sample"]["response"], "because": row["explanation"]}
+    show(
+        f"{row['id']}  {verdict} ({row['teacher']}, {row['confidence']} confidence); waits: {row['why_it_waits']}", 400
+    )
+    for name, text in texts.items():
+        if text is not None:
+            show(f"    {name}: {' '.join(text.split())}", 400)
 
 
 def _edited(workspace: Path, trace_id: int, path: Path) -> str:
-    """The file's JSON, with a verdict on all tasks that the trace has one on; the store checks the rest."""
+    """Return the file's JSON, with a checked verdict on every task that the trace judges; the store checks the rest."""
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         refuse(f"{path}: cannot be read: {error.strerror}")
     except ValueError as error:
-        refuse(f"{path}: is not JSON: {error}")
+        refuse(f"{path}: not JSON: {error}")
     except RecursionError:
-        refuse(f"{path}: is no edit: lists or objects are nested too deeply in it")
+        refuse(f"{path}: lists or objects are nested too deeply")
     if isinstance(given, dict) and isinstance(given.get("verdict"), dict):
         from wizloop.store import teacher_calls
 
-        with reading(workspace) as db:
+        with read_store(workspace) as db:
             before = teacher_calls.trace(db, trace_id).verdict
         given["verdict"] = _verdict(path, dict.fromkeys(before) | given["verdict"], before)
     return json.dumps(given)
 
 
 def _verdict(path: Path, given: dict[str, Any], before: Mapping[str, str | None]) -> dict[str, Any]:
-    """The verdict, if it has a label where the trace had one and none elsewhere. Refuses it otherwise."""
+    """Return the verdict if it has labels for exactly the tasks that the trace has; refuse it otherwise."""
     from wizloop.loop.words import LABELS
 
     words = {str(task): labels for task, labels in LABELS.items()}
     for task, label in given.items():
         if task not in words:
-            refuse(f"{path}: verdict.{task} is no task: there are {', '.join(words)}")
+            refuse(f"{path}: verdict.{task} is not a task: use {', '.join(words)}")
         if before.get(task) is None and label is not None:
-            refuse(f"{path}: verdict.{task}: the sample has nothing to judge there: leave it out")
+            refuse(f"{path}: verdict.{task}: the sample has nothing to judge here: leave it out")
         if before.get(task) is not None and label not in words[task]:
-            said = "left out" if label is None else json.dumps(label)
-            refuse(f"{path}: verdict.{task} is {said}: it must be {' or '.join(words[task])}")
+            value = "missing" if label is None else json.dumps(label)
+            refuse(f"{path}: verdict.{task} is {value}: it must be {' or '.join(words[task])}")
     return given
 
 

@@ -1,42 +1,45 @@
-"""`status`, `rounds`, `doctor`: what there is to see, for a person or, with --json, for a script."""
+"""`status`, `rounds`, `doctor`: the state of a run and of the machine, as text or, with --json, for scripts."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, in_workspace, put, reading_a_run, sentences, with_json
+from wizloop.loop.commands.common import FAILED, in_workspace_with_json, now, put, read_store, sentences, show
 from wizloop.loop.commands.completion import recipe_names
+
+if TYPE_CHECKING:
+    from wizloop.loop.preflight import Check
 
 _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 
 
 @click.command
-@in_workspace
-@with_json
+@in_workspace_with_json
 def status(workspace: Path, as_json: bool) -> None:
-    """Where the run stands."""
+    """Show the state of the run."""
     from wizloop.loop.summaries import status_of
     from wizloop.store.status import glance
 
     with sentences():
-        found = status_of(glance(workspace), workspace)
+        state = status_of(glance(workspace), workspace)
     if as_json:
-        put(found)
+        put(state)
         return
-    for line in _lines(found):
-        _show(line)
+    for line in _lines(state):
+        show(line)
 
 
 @click.command
-@in_workspace
-@with_json
+@in_workspace_with_json
 def rounds(workspace: Path, as_json: bool) -> None:
-    """What each round measured, spent and decided."""
+    """Show each round's scores, cost and gate decision."""
     from wizloop.loop.summaries import round_of
     from wizloop.store.overview import summaries
 
-    with sentences(), reading_a_run(workspace) as db:
+    with sentences(), read_store(workspace, needs_run=True) as db:
         found = summaries(db)
     if as_json:
         put([round_of(summary, workspace) for summary in found])
@@ -49,48 +52,49 @@ def rounds(workspace: Path, as_json: bool) -> None:
         console.print(plain(note, 2000))
 
 
-@click.command(short_help="Whether a night can start here.")
+@click.command(short_help="Check whether a night can start here.")
 @click.argument("recipe", required=False, shell_complete=recipe_names)
-@in_workspace
-@with_json
+@in_workspace_with_json
 def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
-    """Whether a night can start here, checked before it does: RECIPE, or the run's own, or demo."""
-    from wizloop.loop.preflight.doctor import examine
+    """Check whether a night can start here, with RECIPE, or the run's own, or the demo.
 
-    checks = examine(workspace, recipe)
+    Asks the teachers' providers about their models, at no cost. `wizloop start --dry-run` runs the same checks without
+    the network, and adds the plan.
+    """
+    from wizloop.loop.controller.starting import RunLimits
+    from wizloop.loop.preflight.checks import preflight
+
+    checks = preflight(workspace, recipe, RunLimits(), now().astimezone(), thorough=True).checks
+    passed = all(check.ok for check in checks)
     if as_json:
-        put({"ok": all(check.ok for check in checks), "checks": [check.as_json() for check in checks]})
-    for check in [] if as_json else checks:
-        _show(f"{'ok  ' if check.ok else 'BAD '} {check.name:10} {check.found}")
-        if check.advice:
-            _show(f"     {'':10} -> {check.advice}")
-    if not all(check.ok for check in checks):
+        put({"ok": passed, "checks": [asdict(check) for check in checks]})
+    else:
+        show_checks(checks)
+    if not passed:
         raise click.exceptions.Exit(FAILED)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    """The status on one screen."""
-    budget = found["budget"]
-    cap = "no cap" if budget["cap"] is None else f"of ${budget['cap']:.2f}"
-    how_far = f", {found['done']:,} of {found['total']:,}" if found["total"] else ""
-    where = "not begun" if found["phase"] is None else f"round {found['round']}, {found['phase']}{how_far}"
+def show_checks(checks: "Sequence[Check]") -> None:
+    """Print each check, with its advice below."""
+    for check in checks:
+        show(f"{'ok  ' if check.ok else 'BAD '} {check.name:10} {check.found}", 2000)
+        if check.advice:
+            show(f"     {'':10} -> {check.advice}")
+
+
+def _lines(state: dict[str, Any]) -> list[str]:
+    budget = state["budget"]
+    cap = "no budget" if budget["cap"] is None else f"of ${budget['cap']:.2f}"
+    progress = f", {state['done']:,} of {state['total']:,}" if state["total"] else ""
+    where = "not started" if state["phase"] is None else f"round {state['round']}, {state['phase']}{progress}"
+    rounds_wanted = f"{state['rounds_wanted']} round{'' if state['rounds_wanted'] == 1 else 's'}"
     lines = [
-        f"run      {found['run']}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""),
-        f"at       {where}; {_rounds(found['rounds_wanted'])} after round 0",
+        f"run      {state['run']}: {state['state']}" + (f" ({state['reason']})" if state["reason"] else ""),
+        f"at       {where}; {rounds_wanted} after round 0",
         f"money    ${budget['settled']:.2f} spent, ${budget['reserved']:.2f} reserved, {cap}",
-        f"review   {found['to_review']:,} waiting for a person" + (f": {_REVIEW}" if found["to_review"] else ""),
+        f"review   {state['to_review']:,} waiting" + (f": {_REVIEW}" if state["to_review"] else ""),
     ]
-    if found["alive"]:
-        doing = f"waits: {found['waiting']}" if found["waiting"] else found["doing"] or "starting"
-        lines.append(f"now      {doing} (process {found['pid']} on {found['host']})")
+    if state["alive"]:
+        doing = f"waiting: {state['waiting']}" if state["waiting"] else state["doing"] or "starting"
+        lines.append(f"now      {doing} (process {state['pid']} on {state['host']})")
     return lines
-
-
-def _rounds(n: int) -> str:
-    return "1 round" if n == 1 else f"{n} rounds"
-
-
-def _show(text: str) -> None:
-    from wizloop.store.display import shown
-
-    print(shown(text, 20_000))

@@ -1,10 +1,9 @@
-"""`start`: the night in a process of its own and the app on it; or in this one, with a plainer view beside it."""
+"""`start`: the run in its own process with the app on it, or in this process with plain progress."""
 
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -26,21 +25,23 @@ from wizloop.loop.commands.common import (
 from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
-    from wizloop.loop.controller.starting import Limits
+    from wizloop.loop.controller.starting import RunLimits
     from wizloop.loop.controller.supervisor import Supervisor
 
 
 @click.command
 @click.argument("recipe", required=False, shell_complete=recipe_names)
 @in_workspace
-@click.option("--headless", is_flag=True, help="Plain lines, even on a terminal.")
-@click.option("--plain", is_flag=True, help="A progress screen in place of the app.")
-@click.option("--rounds", type=click.IntRange(0, MOST_ROUNDS), help="Rounds after round 0, in all.")
-@click.option("--until", metavar="HH:MM", help="No phase begins after it.")
-@click.option("--budget", type=DOLLARS, metavar="USD", help="The most that teachers may cost.")
-@click.option("--dry-run", is_flag=True, help="Check what it needs and show the plan; start nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for scripts, on one line.")
-@click.option("--told", type=int, hidden=True, help="Where to say that the run has begun.")
+@click.option("--headless", is_flag=True, help="Print plain lines, even on a terminal.")
+@click.option("--plain", is_flag=True, help="Show a progress screen instead of the app.")
+@click.option(
+    "--rounds", type=click.IntRange(0, MOST_ROUNDS), help="Run N rounds after round 0, in total.", metavar="N"
+)
+@click.option("--until", metavar="HH:MM", help="Start no phase after this time.")
+@click.option("--budget", type=DOLLARS, metavar="USD", help="Spend at most this much on teachers.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the plan; start nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON on one line, for scripts.")
+@click.option("--started-fd", type=int, hidden=True, help="Pipe to write to when the run has started.")
 def start(
     recipe: str | None,
     workspace: Path,
@@ -51,36 +52,35 @@ def start(
     budget: float | None,
     dry_run: bool,
     as_json: bool,
-    told: int | None,
+    started_fd: int | None,
 ) -> None:
-    """Start a run, or go on with the workspace's run where it stopped.
+    """Start a run, or resume the workspace's run.
 
-    RECIPE is a shipped recipe's name or a file. Without one, a workspace that `wizloop import` filled is run on what it
-    holds, and an empty one on the demo. On a terminal the app opens on it; leaving the app does not end the run.
+    RECIPE is a shipped recipe's name or a file. Without one, the run uses the samples that `wizloop import` added to
+    the workspace, or else the demo. On a terminal the app opens; leaving it does not stop the run.
     """
     if until is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", until):
-        raise click.BadParameter(f"{until!r} is no time of day: write it like 07:00", param_hint="--until")
+        raise click.BadParameter(f"{until!r} is not a time of day: write it like 07:00", param_hint="--until")
     if as_json and not dry_run:
-        raise click.BadParameter("it goes with --dry-run; `wizloop status --json` tells of a run", param_hint="--json")
+        raise click.BadParameter("needs --dry-run; for a run, use `wizloop status --json`", param_hint="--json")
+    from wizloop.loop.controller.starting import RunLimits
+
+    limits = RunLimits(rounds, until, budget)
     if dry_run:
         from wizloop.loop.commands import plan_report
-        from wizloop.loop.controller.starting import Limits
 
-        plan_report.dry_run(workspace, recipe, Limits(rounds, until, budget), as_json=as_json)
+        plan_report.report(workspace, recipe, limits, as_json=as_json)
         return
     live = on_terminal() and not headless
     if live and not plain and sys.stdin.isatty():
-        limits = {"--rounds": rounds, "--until": until, "--budget": budget}
-        _with_app(workspace, recipe, limits)
-    from wizloop.loop.controller.starting import Limits
-
-    status = night_of(workspace, recipe, Limits(rounds, until, budget), live=live, told=told)
+        _with_app(workspace, recipe, {"--rounds": rounds, "--until": until, "--budget": budget})
+    status = run_night(workspace, recipe, limits, live=live, started_fd=started_fd)
     if status:
         raise click.exceptions.Exit(status)
 
 
 def _with_app(workspace: Path, recipe: str | None, limits: Mapping[str, object]) -> NoReturn:
-    """Start the run detached, and become the app: both load at once."""
+    """Start the run detached and become the app; both load at the same time."""
     from wizloop.loop.commands import watch
     from wizloop.loop.controller import detached
 
@@ -90,34 +90,31 @@ def _with_app(workspace: Path, recipe: str | None, limits: Mapping[str, object])
     watch.become(workspace, *detached.begin(words))
 
 
-def night_of(
+def run_night(
     workspace: Path,
     recipe: str | None,
-    limits: "Limits",
+    limits: "RunLimits",
     *,
     live: bool,
     phases: str = "wizloop.loop.phases.order",
-    told: int | None = None,
+    started_fd: int | None = None,
 ) -> int:
-    """Do the night and tell of it; the exit status. `phases` is the module that has them.
+    """Run the night, report it and return the exit status; `phases` is the module with the phases.
 
-    With `told` nobody watches: that pipe hears that the run has begun, and a file the rest.
+    With `started_fd`, nobody watches: write to this pipe when the run has started, and log to a file.
     """
     from wizloop.loop.controller import detached, lock, starting, supervisor
     from wizloop.recipes.schema import RecipeError
 
-    def clock() -> datetime:
-        return now().astimezone()
-
     with sentences(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing):
         with (
-            supervisor.controlling(workspace, recipe, limits, clock=clock, phases=phases) as controller,
+            supervisor.controlling(workspace, recipe, limits, clock=now, phases=phases) as controller,
             _watched(controller, workspace, live),
         ):
-            if told is not None:
-                detached.tell(told, workspace)
+            if started_fd is not None:
+                detached.report_started(started_fd, workspace)
             ended = controller.run()
-        _tell(workspace, f"{ended.state}: {ended.reason}")
+        _report(workspace, f"{ended.state}: {ended.reason}")
     if ended.by_signal:
         return INTERRUPTED
     if ended.state == "failed":
@@ -127,7 +124,7 @@ def night_of(
 
 @contextmanager
 def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[None]:
-    """Show on stderr what happens, from a thread that only reads; where nobody is there to see, in the log."""
+    """Print progress on stderr from a thread that only reads; without a reader, write it to the log."""
     from threading import Event, Thread
 
     from wizloop.console.progress import follow, last_event_id
@@ -137,13 +134,13 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
         try:
             follow(workspace, sys.stderr, over, live=live, after=after)
         except OSError:
-            # A pipe that nobody reads, or a terminal that went away where SIGHUP is ignored.
-            detached.into_log(workspace, [sys.stderr.fileno()])
+            # Nobody reads the pipe, or the terminal closed while SIGHUP is ignored.
+            detached.redirect_to_log(workspace, [sys.stderr.fileno()])
             controller.hang_up()
             follow(workspace, sys.stderr, over, live=False, after=last_event_id(workspace))
 
     over = Event()
-    controller.on_hangup = partial(detached.into_log, workspace, detached.terminals())
+    controller.on_hangup = partial(detached.redirect_to_log, workspace, detached.terminals())
     viewer = Thread(target=view, args=(last_event_id(workspace),), daemon=True)
     viewer.start()
     try:
@@ -153,19 +150,19 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
         viewer.join()
 
 
-def _tell(workspace: Path, ending: str) -> None:
-    """The rounds and the exports on stdout, and the last sentence."""
+def _report(workspace: Path, ending: str) -> None:
+    """Print the rounds and exports to stdout, and the ending to stderr."""
     from wizloop.console.tables import console_for_tables, exports_of, rounds_table
-    from wizloop.loop.commands.common import reading
+    from wizloop.loop.commands.common import read_store
     from wizloop.store.overview import summaries
     from wizloop.store.reviews import waiting_count
 
-    with reading(workspace) as db:
+    with read_store(workspace) as db:
         found, waiting = summaries(db), waiting_count(db)
     if found:
         console_for_tables().print(rounds_table(found))
     for path in exports_of(found):
         print(workspace / path)
     if waiting:
-        say(f"{waiting:,} traces wait for a person: `wizloop watch` shows them, `wizloop review --list` lists them")
+        say(f"{waiting:,} traces wait for review: run `wizloop watch` or `wizloop review --list`")
     say(ending)

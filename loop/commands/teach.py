@@ -18,8 +18,7 @@ from wizloop.loop.commands.common import (
     new_file,
     now,
     put,
-    reading,
-    reading_a_run,
+    read_store,
     refuse,
     say,
     sentences,
@@ -166,7 +165,7 @@ def _dry_run(
             with _earlier_calls(out, workspace) as db:
                 found = request_preview.previews(recipe, questions, now(), db)
         else:
-            with reading(workspace) as db:
+            with read_store(workspace) as db:
                 asked = recipe or recipe_of(db)
                 found = request_preview.previews(asked, request_preview.of_run(db, asked, limit), now(), db)
     if as_json:
@@ -242,7 +241,7 @@ def _unanswered(workspace: Path, as_json: bool) -> None:
     from wizloop.store import costs
     from wizloop.store.display import shown
 
-    with sentences(), reading_a_run(workspace) as db:
+    with sentences(), read_store(workspace, needs_run=True) as db:
         found = costs.unanswered(db)
     if as_json:
         put([_row(one) for one in found])
@@ -272,7 +271,7 @@ def _keep(path: Path, workspace: Path) -> None:
     from wizloop.store import steps, teacher_calls
 
     new_file(path)
-    with sentences(), reading_a_run(workspace) as db:
+    with sentences(), read_store(workspace, needs_run=True) as db:
         calls = [call for round in steps.rounds(db) for call in teacher_calls.calls(db, round.number)]
     ended = [call for call in calls if call.state != "received" and call.outcome in OUTCOMES]
     with sentences(), path.open("x", encoding="utf-8") as file:

@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.compare_traces import Comparison, Side
 
 _SHOWN = 10
+_HEADS = ("traces", "answered", "right", "right at low", "right at medium", "right at high", "steps", "tokens")
+"""`right at low` is the share of right verdicts among those with low confidence."""
 
 
-@click.group(short_help="Two teachers' traces side by side.")
+@click.group(short_help="Compare two teachers' traces.")
 def traces() -> None:
-    """Teacher traces outside of a run."""
+    """Work with teacher traces outside a run."""
 
 
-@traces.command(short_help="Right, calibrated, agreeing; and where they differ.")
+@traces.command(short_help="Compare accuracy, calibration, length and agreement.")
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE)
-@click.option("--out", type=FILE, help="Write the disagreements into this new file, in the traces schema.")
+@click.option("--out", type=FILE, help="Write the disagreements to this new file, in the traces schema.")
 @with_json
 def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
-    """Two sets of traces: right, calibrated, long, agreeing; and where they differ.
+    """Compare two sets of traces: accuracy, calibration, length, agreement and disagreements.
 
     A and B are files in the traces schema, as `wizloop teach` writes them.
     """
@@ -42,9 +44,9 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
     else:
         _show(found)
     if out is not None:
-        document = compare_traces.document(found)
-        out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        say(f"{len(found.disagreements)} disagreements are in {out}")
+        text = json.dumps(compare_traces.document(found), indent=1, ensure_ascii=False)
+        out.write_text(text + "\n", encoding="utf-8")
+        say(f"wrote {len(found.disagreements)} disagreements to {out}")
 
 
 def _show(found: "Comparison") -> None:
@@ -52,20 +54,20 @@ def _show(found: "Comparison") -> None:
     from wizloop.loop.evaluation.report import DASH, share
 
     console = console_for_tables()
-    console.print(_table(["", found.a.name, found.b.name], zip(_HEADS, _of(found.a), _of(found.b), strict=True)))
+    columns = zip(_HEADS, _column(found.a), _column(found.b), strict=True)
+    console.print(_table(["", found.a.name, found.b.name], columns))
     kappa = [f"{task} {DASH if one is None else f'{one:.2f}'}" for task, one in found.kappa.items()]
-    console.print(plain(f"{found.shared:,} texts are in both: agreement {share(found.agreement)}."))
+    console.print(plain(f"{found.shared:,} texts in both: agreement {share(found.agreement)}."))
     console.print(plain(f"Kappa: {', '.join(kappa) or DASH}."))
     console.print(
-        plain(f"Only the first is right {found.only_a_right:,} times, the second {found.only_b_right:,} times.")
+        plain(f"Only the first is right {found.only_a_right:,} times, only the second {found.only_b_right:,} times.")
     )
-    shown = found.disagreements[:_SHOWN]
-    if not shown:
+    if not found.disagreements:
         return
-    console.print(plain(f"{len(found.disagreements):,} disagreements, the surest first:"))
+    console.print(plain(f"{len(found.disagreements):,} disagreements, most confident first:"))
     rows = [
         (x.expected or DASH, *(f"{one.predicted or DASH} ({one.confidence or DASH})" for one in (x, y)), x.text[:200])
-        for x, y in shown
+        for x, y in found.disagreements[:_SHOWN]
     ]
     console.print(_table(["label", "first", "second", "text"], rows))
 
@@ -83,16 +85,10 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
     return table
 
 
-_HEADS = ("traces", "answered", "right", "right where low", "right where medium", "right where high", "steps", "tokens")
-
-
-def _of(side: "Side") -> Iterator[str]:
-    """One set's column, in the order of the heads."""
+def _column(side: "Side") -> Iterator[str]:
+    """Yield one side's figures in the order of the heads."""
     from wizloop.loop.evaluation.report import DASH, share
 
     yield f"{side.traces:,}"
-    yield share(side.answered)
-    yield share(side.right)
-    yield from map(share, side.right_by_confidence.values())
-    for mean in (side.mean_steps, side.mean_tokens):
-        yield DASH if mean is None else f"{mean:.1f}"
+    yield from map(share, (side.answered, side.right, *side.right_by_confidence.values()))
+    yield from (DASH if mean is None else f"{mean:.1f}" for mean in (side.mean_steps, side.mean_tokens))

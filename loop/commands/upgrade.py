@@ -1,6 +1,6 @@
-"""`upgrade`: a workspace of an older wizloop gets the newest schema, and nothing else happens to it.
+"""`upgrade`: migrate a workspace of an older wizloop to the newest schema, and change nothing else.
 
-It is a command of its own because it cannot be undone, and because what only reads must need no right to write.
+A separate command, because it cannot be undone and because read-only commands must need no write permission.
 """
 
 from pathlib import Path
@@ -10,12 +10,12 @@ import click
 from wizloop.loop.commands.common import in_workspace, now, say, sentences
 
 
-@click.command(short_help="Bring an older wizloop's workspace up to date; start nothing.")
+@click.command(short_help="Upgrade an older wizloop's workspace; start nothing.")
 @in_workspace
 def upgrade(workspace: Path) -> None:
-    """Bring a workspace that an older wizloop made up to date, so that it can be read; its run stays where it is.
+    """Upgrade a workspace that an older wizloop created, so that it can be read. Its run does not start.
 
-    The older wizloop reads it no more afterwards: copy the folder first where that matters.
+    The older wizloop cannot read it afterwards: copy the folder first if you need it.
     """
     from wizloop.loop.controller import lock
     from wizloop.store.db import Store
@@ -28,6 +28,6 @@ def upgrade(workspace: Path) -> None:
         except SchemaTooOld:
             with lock.held(workspace, now()):
                 Store.create(workspace).close()
-            say(f"{workspace} is brought up to date (schema {HEAD}); nothing was started")
+            say(f"{workspace} is upgraded to schema {HEAD}; nothing was started")
         else:
             say(f"{workspace} is up to date (schema {HEAD}); nothing was changed")

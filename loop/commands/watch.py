@@ -1,4 +1,4 @@
-"""`watch`: the terminal interface on a workspace, in a process that holds no key; any number, from anywhere."""
+"""`watch`: the terminal app on a workspace, in a process without keys; several may watch at once."""
 
 import gc
 import getpass
@@ -19,76 +19,76 @@ if TYPE_CHECKING:
     from wizloop.tui.app import WizloopApp
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.IGNORECASE)
-"""What names a variable of the environment that may hold a key."""
+"""Matches the names of environment variables that may hold a key."""
 
 
-@click.command(short_help="The screens on a run, and the review by keys.")
+@click.command(short_help="Open the app on a run: progress and review.")
 @in_workspace
-@click.option("--read-only", is_flag=True, help="Look, and write nothing.")
-@click.option("--as", "name", metavar="NAME", help="Whose decisions these are; else the name of the account.")
-@click.option("--pictures", type=FILE, metavar="DIR", help="Write the five screens as SVG into DIR, and end.")
-@click.option("--began", type=(int, int), hidden=True, help="A controller's pid, and where its first word is read.")
+@click.option("--read-only", is_flag=True, help="Write nothing.")
+@click.option("--as", "name", metavar="NAME", help="Name to record with decisions; default: the account's.")
+@click.option("--pictures", type=FILE, metavar="DIR", help="Write the five screens as SVG into DIR and exit.")
+@click.option("--started", type=(int, int), hidden=True, help="A controller's pid and the pipe that it writes to.")
 def watch(
-    workspace: Path, read_only: bool, name: str | None, pictures: Path | None, began: tuple[int, int] | None
+    workspace: Path, read_only: bool, name: str | None, pictures: Path | None, started: tuple[int, int] | None
 ) -> None:
-    """Watch a run, and review: the run goes on whatever becomes of this."""
+    """Watch a run and review its traces. Leaving the app does not stop the run."""
     if pictures is not None:
         with sentences():
-            _take(workspace, pictures)
+            _write_pictures(workspace, pictures)
         return
     if not on_terminal():
-        refuse("watch draws on a terminal that can be drawn on: use `wizloop status` where there is none (TERM=dumb)")
+        refuse("watch needs a terminal that can place a cursor: use `wizloop status` without one (TERM=dumb)")
     if len(clean := without_keys(os.environ)) < len(os.environ):
-        _begin_again(sys.argv[1:], clean)
+        _execute_again(sys.argv[1:], clean)
     with sentences():
-        _open(workspace, read_only, name, began)
+        _open(workspace, read_only, name, started)
 
 
 def become(workspace: Path, pid: int, descriptor: int) -> NoReturn:
-    """Turn this process into the app on a run that a controller is about to begin."""
+    """Turn this process into the app on a run that a controller is about to start."""
     os.set_inheritable(descriptor, True)
-    words = ["watch", "--workspace", str(workspace), "--began", str(pid), str(descriptor)]
-    _begin_again(words, without_keys(os.environ))
+    words = ["watch", "--workspace", str(workspace), "--started", str(pid), str(descriptor)]
+    _execute_again(words, without_keys(os.environ))
 
 
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment less every variable whose name tells that it may hold a key."""
+    """Return the environment without variables that may hold a key, judging by their names."""
     return {name: value for name, value in environment.items() if not _SECRET.search(name)}
 
 
-def _begin_again(words: list[str], environment: Mapping[str, str]) -> NoReturn:
-    """This process again, with that environment: what a process began with stays readable as long as it lives."""
+def _execute_again(words: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process, because its initial environment stays readable as long as it lives."""
     from wizloop.loop.controller.detached import COMMAND
 
     os.execve(COMMAND[0], [*COMMAND, *words], environment)
 
 
-def _open(workspace: Path, read_only: bool, name: str | None, began: tuple[int, int] | None) -> None:
-    """Open the app, and say what becomes of the run once it is left. Raises errors.StoreError."""
+def _open(workspace: Path, read_only: bool, name: str | None, started: tuple[int, int] | None) -> None:
+    """Open the app; after it closes, print the state of the run. Raises errors.StoreError."""
     from wizloop.loop.controller import detached, lock
 
-    if began is not None and (status := detached.begun(*began)):
+    if started is not None and (status := detached.wait_until_started(*started)):
         raise click.exceptions.Exit(status)
     with _app(workspace, read_only, name) as app:
-        # What was imported stays: looking through it for garbage would take longer than a key may.
+        # Imported objects stay: collecting garbage among them would delay keys noticeably.
         gc.freeze()
         wanted = app.run()
-    _tell(workspace, wanted, lock.is_held(workspace))
+    _report(workspace, wanted, lock.is_held(workspace))
     if app.return_code:
         raise click.exceptions.Exit(app.return_code)
 
 
-def _take(workspace: Path, folder: Path) -> None:
+def _write_pictures(workspace: Path, folder: Path) -> None:
     from wizloop.tui import pictures
 
     with _app(workspace, True, None) as app:
         pictures.take(app, folder)
-    say(f"the pictures are in {folder}")
+    say(f"wrote the pictures to {folder}")
 
 
 @contextmanager
 def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["WizloopApp"]:
-    """The app on an open store. Raises errors.StoreError."""
+    """Open the store and build the app on it. Raises errors.StoreError."""
     from wizloop.loop.controller import lock
     from wizloop.store.db import Store
     from wizloop.tui.app import WizloopApp
@@ -107,16 +107,16 @@ def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["Wizloo
         yield WizloopApp(desk)
 
 
-def _tell(workspace: Path, wanted: str | None, alive: bool) -> None:
-    """The last sentence: what becomes of the run, or what became of it."""
-    from wizloop.loop.commands.common import reading
+def _report(workspace: Path, wanted: str | None, alive: bool) -> None:
+    """Print what happens to the run, or how it ended."""
+    from wizloop.loop.commands.common import read_store
     from wizloop.store.overview import overview
     from wizloop.tui.formatting import headline
 
     if wanted == "stop":
-        say("the run stops after the phase that it is at: `wizloop start` goes on")
+        say("Will stop after the current phase. Run `wizloop start` to resume.")
     elif alive:
-        say("the run goes on: `wizloop watch` shows it again, `wizloop stop` ends it")
+        say("The run continues. `wizloop watch` shows it, `wizloop stop` stops it.")
     else:
-        with reading(workspace) as db:
+        with read_store(workspace) as db:
             say(headline(overview(db), alive))

@@ -1,1 +1,1 @@
-"""The controller of a workspace: the night, its processes, their lock, and when it is enough."""
+"""The controller of a workspace: its lock, the loop over rounds and phases, and the worker that runs them."""

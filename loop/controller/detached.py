@@ -1,7 +1,7 @@
-"""A controller without a terminal: one that was begun so, and one whose terminal went away. Neither ends the run.
+"""Controllers without a terminal: started detached, or left alone when their terminal closed. Neither stops the run.
 
-The first says one word on a pipe once it holds the workspace; before that it talks on the terminal, afterwards into a
-file, as the second does from the moment when nobody can read it any more.
+A detached controller writes one word into a pipe once it holds the workspace. Until then it prints to the terminal,
+afterwards to a log file. A controller whose terminal closes switches to the log too.
 """
 
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 
 LOG = Path("logs") / "controller.log"
 OUTPUTS = (1, 2)
-"""The descriptors of stdout and stderr."""
+"""File descriptors of stdout and stderr."""
 COMMAND = (sys.executable, "-P", "-m", "wizloop.loop.cli")
-"""This program's own command line; -P, so that no folder where it is started can shadow the package."""
-_WORD = b"begun"
+"""This program's command line; -P keeps the current folder from shadowing the package."""
+_STARTED = b"started"
 
 
 def begin(words: Sequence[str]) -> tuple[int, int]:
-    """Start `wizloop start` with these words, detached; its pid, and where its first word is to be read."""
+    """Start `wizloop start` with these arguments, detached; return its pid and the pipe to wait on."""
     ours, theirs = os.pipe()
     process = subprocess.Popen(
-        [*COMMAND, "start", *words, "--headless", "--told", str(theirs)],
+        [*COMMAND, "start", *words, "--headless", "--started-fd", str(theirs)],
         pass_fds=[theirs],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -31,25 +31,25 @@ def begin(words: Sequence[str]) -> tuple[int, int]:
     return process.pid, ours
 
 
-def begun(pid: int, descriptor: int) -> int:
-    """Wait until a controller has begun: 0, or the exit status of one that could not, which has said why."""
+def wait_until_started(pid: int, descriptor: int) -> int:
+    """Wait until a controller has started; return 0, or the exit status of one that failed and printed why."""
     with os.fdopen(descriptor, "rb") as pipe:
-        if pipe.read() == _WORD:
+        if pipe.read() == _STARTED:
             return 0
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def tell(descriptor: int, workspace: Path) -> None:
-    """The controller's end: from now on it writes into its log, and whoever began it may go."""
+def report_started(descriptor: int, workspace: Path) -> None:
+    """Tell the parent process that this controller has started, and write to the log from now on."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    into_log(workspace, OUTPUTS)
-    os.write(descriptor, _WORD)
+    redirect_to_log(workspace, OUTPUTS)
+    os.write(descriptor, _STARTED)
     os.close(descriptor)
 
 
-def into_log(workspace: Path, outputs: Iterable[int]) -> None:
-    """Let these descriptors write into the controller's log from now on, or nowhere where that cannot be opened."""
+def redirect_to_log(workspace: Path, outputs: Iterable[int]) -> None:
+    """Redirect these file descriptors to the controller's log, or to nowhere if it cannot be opened."""
     log = workspace / LOG
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
@@ -63,5 +63,5 @@ def into_log(workspace: Path, outputs: Iterable[int]) -> None:
 
 
 def terminals() -> tuple[int, ...]:
-    """Which of this process's outputs are terminals; one that is gone does not count any more."""
+    """Return those outputs of this process that are open terminals."""
     return tuple(output for output in OUTPUTS if os.isatty(output))

@@ -1,4 +1,4 @@
-"""One controller for a workspace: the lock, and who holds it. The lock ends with its process, however that ends.
+"""The lock of a workspace: one controller at a time. It ends with its process, however that ends.
 
 `flock` belongs to the open file, which Python closes in every child: an orphaned worker cannot keep it.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 LOCK_NAME = "wizloop.lock"
 _TRY_SECONDS = 0.5
-"""`is_held` takes the lock for an instant, and that must not turn a controller away."""
+"""`is_held` takes the lock for an instant, which must not refuse a controller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,18 @@ class Holder:
 
 
 class Held(Exception):
-    """Another controller works on this workspace."""
+    """Another controller holds this workspace."""
 
 
 @contextmanager
 def held(workspace: Path, now: datetime) -> Iterator[Holder]:
-    """Hold the workspace, which must be a folder, as this process. Raises Held, which names the holder."""
+    """Hold the workspace, which must be a folder, for this process. Raises Held, which names the holder."""
     path = workspace / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         if not _locked_in_time(descriptor):
-            raise Held(_told(workspace, holder(workspace)))
+            advice = "use `wizloop status`, or `wizloop stop` first, or another --workspace"
+            raise Held(f"{workspace} is held by {holder_name(workspace)}: {advice}")
         ours = Holder(os.getpid(), socket.gethostname(), now.astimezone().isoformat(timespec="seconds"))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(ours)).encode(), 0)
@@ -49,7 +50,7 @@ def held(workspace: Path, now: datetime) -> Iterator[Holder]:
 
 
 def is_held(workspace: Path) -> bool:
-    """Whether a controller is alive on the workspace."""
+    """Return whether a live controller holds the workspace."""
     try:
         descriptor = os.open(workspace / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -61,17 +62,23 @@ def is_held(workspace: Path) -> bool:
 
 
 def holder(workspace: Path) -> Holder | None:
-    """Who held the workspace last; None when nobody ever did, or it has just been taken and is not yet written down."""
+    """Return the last holder of the workspace; None before the first, or while a new one is being written."""
     try:
         return Holder(**json.loads((workspace / LOCK_NAME).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
+def holder_name(workspace: Path) -> str:
+    """Return the holder of the workspace for a message: its process, host and time."""
+    who = holder(workspace)
+    return f"process {who.pid} on {who.host}, since {who.since}" if who else "another process"
+
+
 def _locked_in_time(descriptor: int) -> bool:
-    give_up_at = time.monotonic() + _TRY_SECONDS
+    deadline = time.monotonic() + _TRY_SECONDS
     while not _locked(descriptor, fcntl.LOCK_EX):
-        if time.monotonic() > give_up_at:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
     return True
@@ -83,8 +90,3 @@ def _locked(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _told(workspace: Path, who: Holder | None) -> str:
-    by = f"process {who.pid} on {who.host}, since {who.since}" if who else "another process"
-    return f"{workspace} is held by {by}: use `wizloop status`, or `wizloop stop` first, or another --workspace"

@@ -1,7 +1,7 @@
-"""The night: which phase of which round comes next, and when it is enough. This is the loop; the rest does as it says.
+"""The loop over rounds and phases, until a stop rule holds.
 
-What a phase does, and in which process, is not known here. What is done stands in the store, and so a night that was
-ended in any way goes on by beginning again.
+It does not know what a phase does, or in which process. Finished phases are recorded in the store, so a night that
+ended in any way resumes by starting again.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,49 +14,46 @@ from wizloop.loop.controller.stopping import rounds_are_enough
 from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.sections import Stop
 from wizloop.store import control, errors, steps
-from wizloop.store.db import Store
+from wizloop.store.db import Connection, Store
 
 Do = Callable[[int, str], str | None]
-"""Does one phase of one round to its end and returns a note on it; raises Interrupted, or whatever it failed with."""
+"""Runs one phase of one round and returns a note on it. Raises Interrupted, or the phase's own error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why the night ended: done by its rules, stopped, or paused until somebody wants it to go on."""
+    """Why the night ended: done by its rules, stopped, or paused until `wizloop resume`."""
 
     state: Literal["done", "stopped", "paused"]
     reason: str
 
 
-_PAUSED = Ending("paused", "paused by the person: `wizloop resume` goes on")
-_STOPPED = Ending("stopped", "stopped by the person: `wizloop start` goes on")
-_BY_SIGNAL = Ending("stopped", "stopped by a signal: `wizloop start` goes on")
-_INTERRUPTED = {"pause": _PAUSED, "stop": _STOPPED, "signal": _BY_SIGNAL}
-_WANTED = {"pause": _PAUSED, "stop": _STOPPED, "stop_now": _STOPPED}
+_PAUSED = Ending("paused", "paused by you. Run `wizloop resume` to resume.")
+_STOPPED = Ending("stopped", "stopped by you. Run `wizloop start` to resume.")
+_BY_SIGNAL = Ending("stopped", "stopped by a signal. Run `wizloop start` to resume.")
+_ENDINGS = {"pause": _PAUSED, "stop": _STOPPED, "stop_now": _STOPPED, "signal": _BY_SIGNAL}
+"""By the person's request in the store, or the reason of Interrupted."""
 
 
 def night(
-    store: Store,
-    do: Do,
-    phases_of: Callable[[int], Sequence[str]],
-    *,
-    stop: Stop,
-    clock: Callable[[], datetime],
+    store: Store, do: Do, phases_of: Callable[[int], Sequence[str]], *, stop: Stop, clock: Callable[[], datetime]
 ) -> Ending:
-    """Do every phase of every round that is not done yet, until a stop rule holds. What `do` raises passes through."""
+    """Run every unfinished phase of every round until a stop rule holds. Errors of `do` pass through."""
     for number in count():
         if reason := rounds_are_enough(store, number, stop):
             return Ending("done", reason)
         _begin_round(store, number, clock())
         for phase in phases_of(number):
-            if _is_done(store, number, phase):
-                continue
-            if ending := _wanted_ending(store, clock()):
+            with store.read() as db:
+                if is_done(db, number, phase):
+                    continue
+                ending = _requested_ending(db, clock())
+            if ending:
                 return ending
             try:
                 _do_step(store, do, number, phase, clock)
             except Interrupted as interrupted:
-                return _INTERRUPTED[interrupted.reason]
+                return _ENDINGS[interrupted.reason]
     raise AssertionError("count() has no end")
 
 
@@ -74,20 +71,19 @@ def _begin_round(store: Store, number: int, now: datetime) -> None:
         steps.begin_round(db, number, run.champion_id if run else None, now)
 
 
-def _is_done(store: Store, number: int, phase: str) -> bool:
-    with store.read() as db:
-        step = steps.step(db, number, phase)
+def is_done(db: Connection, round: int, phase: str) -> bool:
+    """Return whether a phase of a round is finished."""
+    step = steps.step(db, round, phase)
     return step is not None and step.state == "done"
 
 
-def _wanted_ending(store: Store, now: datetime) -> Ending | None:
-    """What the person or the clock wants before a phase begins."""
-    with store.read() as db:
-        run = control.get_run(db)
+def _requested_ending(db: Connection, now: datetime) -> Ending | None:
+    """Return the ending that the person or the clock asks for before a phase starts."""
+    run = control.get_run(db)
     if run is None:
         raise errors.NoRun
-    if run.wanted in _WANTED:
-        return _WANTED[run.wanted]
+    if run.wanted in _ENDINGS:
+        return _ENDINGS[run.wanted]
     if run.until is not None and now >= run.until:
-        return Ending("stopped", f"it is past {run.until.astimezone():%H:%M}, the end that was set")
+        return Ending("stopped", f"the end time {run.until.astimezone():%H:%M} has passed")
     return None

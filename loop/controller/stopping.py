@@ -1,21 +1,20 @@
-"""The rules by which a run has had enough rounds: rounds, budget, an empty pool, a plateau. Each answer is a sentence.
+"""Stop rules between rounds: rounds, budget, empty pool, plateau. Each returns its reason as a sentence.
 
-They are asked before a round begins; the person and the clock, which can end a run inside one, are the night's own.
+The person and the clock, which can end a run within a round, are handled in `night`.
 """
 
 import json
-from collections.abc import Sequence
 
 from wizloop.recipes.sections import Stop
 from wizloop.store import control, errors, evaluations, predictions, selections, spending, steps, teacher_calls
 from wizloop.store.db import Connection, Store
 
 _NO_MODEL = 0
-"""An id that no model has: what such a model has not predicted is everything."""
+"""An id that no model has: such a model has predicted nothing."""
 
 
 def rounds_are_enough(store: Store, number: int, stop: Stop) -> str | None:
-    """Why round `number` must not begin, or None. A round that has begun is always ended. Raises errors.NoRun."""
+    """Return why round `number` must not start, or None; a started round is always finished. Raises errors.NoRun."""
     with store.read() as db:
         run = control.get_run(db)
         if run is None:
@@ -31,7 +30,7 @@ def rounds_are_enough(store: Store, number: int, stop: Stop) -> str | None:
 
 
 def _budget_is_spent(db: Connection, last: int) -> str | None:
-    """Holds when money was spent and none is left, or not enough for a call that was planned. Free work goes on."""
+    """Return a reason if money was spent and the rest does not pay for a planned call. Free work continues."""
     money = spending.budget(db)
     used = money.settled_micro + money.reserved_micro
     if money.cap_micro is None or used == 0:
@@ -44,35 +43,32 @@ def _budget_is_spent(db: Connection, last: int) -> str | None:
 
 def _pool_is_empty(db: Connection, number: int) -> str | None:
     if not predictions.unpredicted(db, _NO_MODEL, "pool", 0, 1, only_unselected=True):
-        return "the pool is empty: every usable sample was chosen"
+        return "the pool is empty: every usable sample was selected"
     if number > 1 and not selections.by_reason(db, number - 1):
-        return f"the pool is empty: round {number - 1} found no sample that was worth choosing"
+        return f"the pool is empty: round {number - 1} found no sample worth selecting"
     return None
 
 
 def _on_a_plateau(db: Connection, stop: Stop) -> str | None:
-    """Holds when none of the last rounds brought the champion's dev macro-F1 above the best before them."""
+    """Return a reason if no recent round raised the champion's dev macro-F1 above the earlier best."""
     if stop.plateau_rounds is None:
         return None
     known = [f1 for each in steps.rounds(db) if (f1 := _dev_macro_f1(db, each.champion_after)) is not None]
-    before, lately = known[: -stop.plateau_rounds], known[-stop.plateau_rounds :]
-    if not before or max(lately) >= max(before) + stop.plateau_delta:
+    before, recent = known[: -stop.plateau_rounds], known[-stop.plateau_rounds :]
+    if not before or max(recent) >= max(before) + stop.plateau_delta:
         return None
+    rounds = "the last round" if len(recent) == 1 else f"the last {len(recent)} rounds"
     return (
-        f"macro-F1 on dev has not risen by {100 * stop.plateau_delta:.1f} points in {_rounds(lately)}: "
-        f"{100 * max(lately):.1f} against {100 * max(before):.1f}"
+        f"macro-F1 on dev has not risen by {100 * stop.plateau_delta:.1f} points in {rounds}: "
+        f"{100 * max(recent):.1f} against {100 * max(before):.1f}"
     )
 
 
 def _dev_macro_f1(db: Connection, model_id: int | None) -> float | None:
-    """The mean of the tasks' macro-F1 on dev, in 0..1; None where there is no figure."""
+    """Return the mean of the tasks' macro-F1 on dev, from 0 to 1, or None if there is none."""
     if model_id is None:
         return None
     rows = [row for row in evaluations.of_model(db, model_id) if row.benchmark == "dev"]
     values = [json.loads(row.metrics_json).get("macro_f1") for row in rows]
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
-
-
-def _rounds(lately: Sequence[float]) -> str:
-    return "the last round" if len(lately) == 1 else f"the last {len(lately)} rounds"

@@ -1,6 +1,6 @@
-"""The controller of a workspace: does the night in a worker process, outlives the worker, and writes down how it ended.
+"""The controller of a workspace: runs the night in a worker process, outlives the worker and records how it ended.
 
-It imports no model library, so that whatever a model does to its process, this one is there to tell of it.
+It imports no model library, so a crash of a model never takes it down.
 """
 
 import signal
@@ -32,25 +32,27 @@ _BAD_INPUT = (
     *("ImportRefused", "RowsRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording"),
     "PluginError",
 )
-"""The errors of a phase that are the fault of what the recipe names."""
+"""Phase errors caused by files, models or settings that the recipe names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the supervisor looks at things, in seconds."""
+    """Intervals of the supervisor, in seconds."""
 
     poll_s: float = 0.2
     beat_s: float = 4.0
     disk_s: float = 30.0
-    """After a full disk, until the next try."""
+    """From a full disk to the next try."""
     beats_missed: float = 60
-    """So many of the recipe's heartbeats without progress and without a second of computing: the worker is killed."""
+    """Heartbeats of the recipe without progress or CPU time after which the worker is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the night ended. `by_signal` tells Ctrl-C from a stop that the person asked for through the store, and
-    `bad_input` a file, model or policy that could not be used from any other failure.
+    """How the night ended.
+
+    `by_signal` distinguishes Ctrl-C from `wizloop stop`; `bad_input` an unusable file, model or policy from other
+    failures.
     """
 
     state: Literal["done", "stopped", "failed"]
@@ -60,7 +62,7 @@ class Ended:
 
 
 class PhaseFailed(Exception):
-    """A phase could not do its work; the message is the sentence for the person."""
+    """A phase failed; the message is for the person."""
 
     def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)
@@ -70,48 +72,45 @@ class PhaseFailed(Exception):
 @contextmanager
 def controlling(
     workspace: Path,
-    asked: str | None,
-    limits: starting.Limits,
+    named: str | None,
+    limits: starting.RunLimits,
     *,
     clock: Callable[[], datetime],
     phases: str = PHASES,
-    pace: Pace | None = None,
+    pace: Pace = Pace(),
 ) -> Iterator["Supervisor"]:
-    """Become the controller of a workspace, made where needed, with its run ready to go. Catches signals meanwhile.
+    """Become the controller of a workspace, created if needed, with its run ready to start. Catches signals.
 
-    `asked` names a recipe; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
+    `named` is a recipe; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
     starting.TeacherMissing, schema.RecipeError, errors.StoreError.
     """
-    recipe = None if asked is None else schema.load(asked)
+    recipe = None if named is None else schema.load(named)
     make_folder(workspace)
     with lock.held(workspace, clock()) as holder:
         with Store.create(workspace) as store:
             recipe = starting.begin(store, recipe, limits, clock())
             starting.check_teachers(store, recipe, clock())
-            generation = _claim(store, holder, clock())
+            with store.write() as db:
+                boot_id = str(int(psutil.boot_time()))
+                generation = control.claim_controller(
+                    db, pid=holder.pid, host=holder.host, boot_id=boot_id, now=clock()
+                )
         with Store.open(workspace, generation=generation) as store:
-            supervisor = Supervisor(store, workspace, recipe, generation, clock, phases, pace or Pace())
-            supervisor.notifier = Notifier.of(recipe.notify, recipe.name, supervisor.warn)
+            supervisor = Supervisor(store, workspace, recipe, generation, clock, phases, pace)
             with supervisor.catching_signals():
                 yield supervisor
 
 
 def patience(recipe: Recipe, pace: Pace) -> float:
-    """Seconds of silence after which a worker counts as hung: more than a call that it waits for may take."""
-    asked = [getattr(recipe.teacher, name, None) for name in recipe.teacher.names]
-    calls = [getattr(one, "deadline_s", 0.0) for one in (*asked, recipe.guard.server)]
-    return max(pace.beats_missed * recipe.worker.heartbeat_s, 2 * max(calls))
-
-
-def _claim(store: Store, holder: lock.Holder, now: datetime) -> int:
-    boot_id = str(int(psutil.boot_time()))
-    with store.write() as db:
-        return control.claim_controller(db, pid=holder.pid, host=holder.host, boot_id=boot_id, now=now)
+    """Return the seconds of silence after which a worker counts as hung, longer than any call that it may wait for."""
+    teachers = [getattr(recipe.teacher, name, None) for name in recipe.teacher.names]
+    deadlines = [getattr(each, "deadline_s", 0.0) for each in (*teachers, recipe.guard.server)]
+    return max(pace.beats_missed * recipe.worker.heartbeat_s, 2 * max(deadlines))
 
 
 @dataclass
 class Supervisor:
-    """One controller at work. Ask it once: `run()`."""
+    """One controller; call `run()` once."""
 
     store: Store
     workspace: Path
@@ -120,65 +119,68 @@ class Supervisor:
     clock: Callable[[], datetime]
     phases: str
     pace: Pace
-    notifier: Notifier | None = None
+    notifier: Notifier = field(init=False)
     on_hangup: Callable[[], None] = lambda: None
-    """What is done at once when the terminal goes away; it may not touch the store, which may be at work."""
+    """Called immediately when the terminal closes; it must not touch the store, which may be in use."""
     _worker: WorkerProcess | None = None
     _signals: int = 0
     _hung_up: bool = False
     _scales: dict[str, float] = field(default_factory=dict)
-    """What batch sizes are multiplied by, for each phase in which memory ran out."""
+    """Factor of batch sizes, for each phase in which memory ran out."""
     _doing: str = "starting"
     _waiting: str | None = None
-    """What the phase under way said last that it waits for: a provider, perhaps."""
+    """What the current phase waits for, such as a provider."""
     _beaten_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.notifier = Notifier(self.recipe.notify, self.recipe.name, self.warn)
+
     def run(self) -> Ended:
-        """The night, from where the store says, through every pause, to its end."""
+        """Run the night from its recorded state, through every pause, to its end."""
         try:
             while True:
-                ending, lasting = self._stretch()
+                ending, still_paused = self._run_until_pause()
                 self._end_worker()
                 if ending.state != "paused":
                     return self._ended(ending.state, ending.reason)
-                self._note_state("paused", ending.reason)
-                self._wait(ending.reason, lasting)
+                self._record_state("paused", ending.reason)
+                self._wait(ending.reason, still_paused)
         except (PhaseFailed, errors.StoreError) as error:
             return self._ended("failed", str(error), bad_input=getattr(error, "kind", "") in _BAD_INPUT)
         finally:
             self._end_worker()
 
-    def _stretch(self) -> tuple[Ending, Callable[[], bool]]:
-        """The night until it ends or has to wait, and whether what it waits for still lasts."""
+    def _run_until_pause(self) -> tuple[Ending, Callable[[], bool]]:
+        """Run the night until it ends or pauses; return the ending, and a check whether the pause lasts."""
         try:
             with self.store.write() as db:
                 control.set_state(db, "running", "", self.clock())
             phases_of: Callable[[int], Sequence[str]] = import_module(self.phases).phases_of
             return night(self.store, self._do, phases_of, stop=self.recipe.stop, clock=self.clock), self._is_paused
         except errors.DiskFull as full:
-            again_at = time.monotonic() + self.pace.disk_s
-            return Ending("paused", str(full)), lambda: time.monotonic() < again_at
+            retry_at = time.monotonic() + self.pace.disk_s
+            return Ending("paused", str(full)), lambda: time.monotonic() < retry_at
 
     def _do(self, round: int, phase: str) -> str | None:
-        """One phase, in as many workers as it takes."""
+        """Run one phase, with a new worker after each death."""
         if self._signals:
             raise Interrupted("signal")
         self.store.checkpoint()
         began, self._doing = time.monotonic(), f"{phase} of round {round}"
-        self._say(f"{phase} of round {round} begins", round, phase)
+        self._say(f"{phase} of round {round} starts", round, phase)
         deaths = 0
         while isinstance(answer := self._try(round, phase), Died):
             deaths += 1
-            self._bury(answer, round, phase, deaths)
+            self._record_death(answer, round, phase, deaths)
             with self.store.write() as db:
                 steps.begin_step(db, round, phase, self.clock())
-        note = self._note_in(answer, round, phase)
-        took = f"{phase} of round {round} is done in {time.monotonic() - began:.1f} s"
-        self._say(f"{took}: {note}" if note and not self._was_said(note) else took, round, phase)
+        note = self._note_of(answer, round, phase)
+        done = f"{phase} of round {round} is done in {time.monotonic() - began:.1f} s"
+        self._say(f"{done}: {note}" if note and not self._is_last_event(note) else done, round, phase)
         return note
 
     def _try(self, round: int, phase: str) -> dict[str, Any] | Died:
-        """Put the phase to the worker, a fresh one if need be, and wait for what becomes of it."""
+        """Send the phase to the worker, started if needed, and wait for its answer or death."""
         if self._worker is None:
             self._worker = WorkerProcess(self.workspace, self.generation, self.phases, self.workspace / LOG)
         self._worker.ask(round, phase, self._scales.get(phase, 1.0))
@@ -191,38 +193,34 @@ class Supervisor:
         return answer
 
     def _answer(self, worker: WorkerProcess, round: int, phase: str) -> dict[str, Any] | Died:
-        heard, life, told, self._waiting = time.monotonic(), None, 0, None
+        active_at, activity, signals, self._waiting = time.monotonic(), None, 0, None
+        silence = patience(self.recipe, self.pace)
         while (answer := worker.answer(self.pace.poll_s)) is None:
-            if self._signals > told:
-                told = self._signals
-                worker.terminate() if told == 1 else worker.kill()
+            if self._signals > signals:
+                signals = self._signals
+                worker.terminate() if signals == 1 else worker.kill()
             if not self._beat(self._waiting):
                 continue
-            if (now := self._life(worker, round, phase)) != life:
-                heard, life = time.monotonic(), now
-            elif time.monotonic() - heard > patience(self.recipe, self.pace):
-                self._say(
-                    f"the worker was silent for {patience(self.recipe, self.pace):g} s: it is killed",
-                    round,
-                    phase,
-                    "warn",
-                )
+            if (now := self._activity(worker, round, phase)) != activity:
+                active_at, activity = time.monotonic(), now
+            elif time.monotonic() - active_at > silence:
+                self._say(f"the worker was silent for {silence:g} s and is killed", round, phase, "warn")
                 worker.kill()
         return answer
 
-    def _life(self, worker: WorkerProcess, round: int, phase: str) -> object:
-        """What changes as long as a worker does something: its progress, and its seconds of computing."""
+    def _activity(self, worker: WorkerProcess, round: int, phase: str) -> object:
+        """Return a value that changes while a worker is active: its progress and its CPU seconds."""
         with self.store.read() as db:
             step = steps.step(db, round, phase)
         try:
-            computed = sum(psutil.Process(worker.pid).cpu_times()[:2])
+            cpu_s = sum(psutil.Process(worker.pid).cpu_times()[:2])
         except psutil.Error:
-            computed = 0.0
+            cpu_s = 0.0
         self._waiting = step.note or None if step else None
-        return step and (step.done, step.total, step.note), int(computed)
+        return step and (step.done, step.total, step.note), int(cpu_s)
 
-    def _note_in(self, answer: dict[str, Any], round: int, phase: str) -> str | None:
-        """The phase's note. Raises Interrupted, errors.DiskFull, or PhaseFailed for any other error."""
+    def _note_of(self, answer: dict[str, Any], round: int, phase: str) -> str | None:
+        """Return the phase's note. Raises Interrupted, errors.DiskFull, or PhaseFailed for any other error."""
         if "interrupted" in answer:
             raise Interrupted(answer["interrupted"])
         if "error" not in answer:
@@ -233,27 +231,28 @@ class Supervisor:
         self._fail(round, phase, answer["error"])
         raise PhaseFailed(f"{phase} of round {round}: {answer['error']}", answer["kind"])
 
-    def _bury(self, died: Died, round: int, phase: str, deaths: int) -> None:
-        """Write a worker's death down. Raises Interrupted if it was ours, PhaseFailed if it was one too many."""
+    def _record_death(self, died: Died, round: int, phase: str, deaths: int) -> None:
+        """Record a worker's death. Raises Interrupted after a signal, PhaseFailed after too many deaths."""
         if self._signals:
             raise Interrupted("signal")
-        told = f"the worker died ({died.how}) in {phase} of round {round}"
-        self._fail(round, phase, told)
+        message = f"the worker died ({died.how}) in {phase} of round {round}"
+        self._fail(round, phase, message)
         if deaths > self.recipe.worker.max_deaths:
-            raise PhaseFailed(f"{told}, {_times(deaths)} in a row: see {self.workspace / LOG}")
+            times = "once" if deaths == 1 else f"{deaths} times"
+            raise PhaseFailed(f"{message}, {times} in a row: see {self.workspace / LOG}")
         if died.out_of_memory:
             self._scales[phase] = max(self._scales.get(phase, 1.0) / 2, _LEAST_SCALE)
-            told += f"; batches are {self._scales[phase]:g} of their size from now on"
-        self._say(told, round, phase, "warn")
+            message += f"; batches now have {self._scales[phase]:g} of their size"
+        self._say(message, round, phase, "warn")
 
     def _fail(self, round: int, phase: str, note: str) -> None:
         with self.store.write() as db:
             steps.fail_step(db, round, phase, note, self.clock())
 
-    def _wait(self, reason: str, lasting: Callable[[], bool]) -> None:
-        """Stay alive while `lasting` says so. A signal or a wish to stop ends it; the night then sees them."""
+    def _wait(self, reason: str, still_paused: Callable[[], bool]) -> None:
+        """Wait until the pause ends or a signal arrives, which the night then handles."""
         self._doing = "waiting"
-        while lasting() and not self._signals:
+        while still_paused() and not self._signals:
             self._beat(reason)
             time.sleep(self.pace.poll_s)
 
@@ -263,37 +262,35 @@ class Supervisor:
         return run is not None and run.wanted == "pause"
 
     def _beat(self, waiting: str | None) -> bool:
-        """Say that this controller is alive, if it is time to; whether it was. Raises errors.Fenced."""
+        """Write a heartbeat if one is due; return whether it was. Raises errors.Fenced."""
         if time.monotonic() - self._beaten_at < self.pace.beat_s:
             return False
         self._beaten_at = time.monotonic()
-        self._tell_of_hangup()
-        # A full disk is the worker's to tell of: it may well end its piece without another byte.
+        self._report_hangup()
+        # The worker reports a full disk, unless its batch ends without another write.
         with suppress(errors.DiskFull), self.store.write() as db:
             control.beat(db, self.generation, now=self.clock(), doing=self._doing, waiting=waiting)
-        if self.notifier is not None:
-            self.notifier.look(self.store)
+        self.notifier.look(self.store)
         return True
 
     def hang_up(self) -> None:
-        """Nobody reads what this process says: go on without a reader. May be called by a signal or a thread."""
+        """Continue without a reader of the output. May be called from a signal handler or a thread."""
         self._hung_up = True
         self.on_hangup()
 
-    def _tell_of_hangup(self) -> None:
+    def _report_hangup(self) -> None:
         if self._hung_up:
             self._hung_up = False
-            self.warn("the terminal went away: the run goes on; `wizloop watch` shows it, `wizloop stop` ends it")
+            self.warn("the terminal closed; the run continues: `wizloop watch` shows it, `wizloop stop` stops it")
 
     def _ended(self, state: Literal["done", "stopped", "failed"], reason: str, bad_input: bool = False) -> Ended:
-        self._tell_of_hangup()
-        self._note_state(state, reason)
-        if self.notifier is not None:
-            self.notifier.ended(state, reason)
+        self._report_hangup()
+        self._record_state(state, reason)
+        self.notifier.ended(state, reason)
         return Ended(state, reason, by_signal=self._signals > 0, bad_input=bad_input)
 
-    def _note_state(self, state: str, reason: str) -> None:
-        """Keep the state and tell of it; a disk that is full takes neither, and must not end the night."""
+    def _record_state(self, state: str, reason: str) -> None:
+        """Write the state and an event; a full disk takes neither, and must not end the night."""
         level = {"failed": "error", "paused": "warn"}.get(state, "info")
         with suppress(errors.DiskFull), self.store.write() as db:
             control.set_state(db, state, reason, self.clock())
@@ -304,12 +301,12 @@ class Supervisor:
             events.add(db, level=level, message=message, now=self.clock(), round=round, phase=phase)
 
     def warn(self, message: str) -> None:
-        """Write a warning into the log; a full disk does not take it."""
+        """Add a warning to the log, unless the disk is full."""
         with suppress(errors.DiskFull), self.store.write() as db:
             events.add(db, level="warn", message=message, now=self.clock())
 
-    def _was_said(self, note: str) -> bool:
-        """Whether the phase has just told the same in an event of its own."""
+    def _is_last_event(self, note: str) -> bool:
+        """Return whether the phase has just written the same as an event."""
         with self.store.read() as db:
             return any(event.message == note for event in events.last(db, 1))
 
@@ -320,9 +317,9 @@ class Supervisor:
 
     @contextmanager
     def catching_signals(self) -> Iterator[None]:
-        """Count SIGINT and SIGTERM instead of dying of them: the first ends the phase, the second kills the worker.
+        """Count SIGINT and SIGTERM: the first ends the phase, the second kills the worker.
 
-        SIGHUP, a terminal that goes away, ends nothing; where it is ignored already, as under nohup, it stays so.
+        SIGHUP, from a closed terminal, ends nothing; if it is ignored already, as under nohup, it stays ignored.
         """
 
         def count(number: int, frame: object) -> None:
@@ -337,7 +334,3 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _times(n: int) -> str:
-    return "once" if n == 1 else f"{n} times"

@@ -1,4 +1,4 @@
-"""The supervisor's end of a worker: start it, put a phase to it, wait, end it. It knows no phase and no store."""
+"""The supervisor's handle of a worker process: start it, send it a phase, wait for the answer, end it."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 _END_SECONDS = 5.0
@@ -17,30 +18,27 @@ _END_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The worker is gone. `how` is the name of the signal that ended it, or its exit status in words."""
+    """The end of a worker; `how` is the name of its signal, or its exit status."""
 
     how: str
     out_of_memory: bool = False
 
 
 class WorkerProcess:
-    """One running worker. Its stderr, and what its libraries print, is added to `log`."""
+    """One running worker. Its stderr and its libraries' output are appended to `log`."""
 
     def __init__(self, workspace: Path, generation: int, phases: str, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        # -P: a folder that is named like the package, where wizloop was started, must not be imported.
-        command = [sys.executable, "-P", "-m", "wizloop.loop.controller.worker", "--workspace", str(workspace)]
-        command += ["--generation", str(generation), "--phases", phases]
+        # -P keeps the current folder from shadowing the package.
+        command = [sys.executable, "-P", "-m", "wizloop.loop.controller.worker"]
+        command += [str(workspace), str(generation), phases]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,
+                command, stdin=PIPE, stdout=PIPE, stderr=errors, encoding="utf-8", start_new_session=True
             )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._oom_kills = _oom_kills()
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -48,23 +46,17 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """Process id, which is also its process group."""
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
     def ask(self, round: int, phase: str, scale: float) -> None:
-        """Begin a phase. A worker that is dead is found out by `answer`."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"round": round, "phase": phase, "scale": scale}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return
+        """Start a phase. If the worker is dead, `answer` reports it."""
+        with suppress(BrokenPipeError):
+            self._stdin.write(json.dumps({"round": round, "phase": phase, "scale": scale}) + "\n")
+            self._stdin.flush()
 
     def answer(self, seconds: float) -> dict[str, Any] | Died | None:
-        """What the worker said within so many seconds, or how it died, or None."""
+        """Return the worker's answer or its death, or None if neither comes within `seconds`."""
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
@@ -76,46 +68,43 @@ class WorkerProcess:
         return Died(how, out_of_memory=self._ran_out_of_memory(how))
 
     def terminate(self) -> None:
-        """Ask it to end the phase after the piece that it is at."""
+        """Ask it to end the phase after the current batch."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it, and what it may have started, at once."""
+        """Kill it and its child processes."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End it: an idle worker ends with its stdin, any other is killed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        """End it: closing stdin ends the process; if it does not end in time, it is killed."""
         with suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._stdin.close()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             self._process.wait()
         self._listener.join()
-        self._process.stdout.close()
+        self._stdout.close()
 
     def _ran_out_of_memory(self, how: str) -> bool:
-        """Metal aborts when memory runs out. A SIGKILL is the kernel's when its count rose, or when it keeps none."""
+        """Return whether memory ran out: Metal aborts; the kernel kills, and counts it where it keeps a count."""
         if how == "SIGABRT":
             return True
         now = _oom_kills()
         return how == "SIGKILL" and (now is None or self._oom_kills is None or now > self._oom_kills)
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            # A line without its end is half an answer: its writer was killed.
+        for line in self._stdout:
+            # An incomplete line is half an answer of a killed worker.
             if line.endswith("\n"):
                 self._lines.put(line)
         self._lines.put("")
 
 
 def _how(status: int) -> str:
-    """An exit status in words: Python gives the signal as a negative number."""
+    """Return an exit status in words; Python reports a signal as a negative number."""
     if status >= 0:
         return f"exit status {status}"
     try:
@@ -125,7 +114,7 @@ def _how(status: int) -> str:
 
 
 def _oom_kills() -> int | None:
-    """How many processes the kernel has killed for want of memory; None where it does not say (macOS)."""
+    """Return how many processes the kernel has killed for lack of memory; None if it keeps no count (macOS)."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

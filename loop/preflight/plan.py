@@ -1,25 +1,38 @@
-"""What a run would do: rounds, phases, samples, calls, what they cost about and at most, the time.
-
-Worked out, and not looked for: what is there and what is missing is found in `ahead`.
-"""
+"""Plan of a run, for `wizloop start --dry-run`: phases, samples, teacher calls, cost and duration."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from wizloop.loop.controller.starting import Limits
 from wizloop.loop.phases.order import phases_of
-from wizloop.loop.preflight import data_sources, hours, teacher_costs
-from wizloop.loop.preflight.data_sources import SPLITS, Source
-from wizloop.loop.preflight.hours import NOTHING_MEASURED, Duration
-from wizloop.loop.preflight.teacher_costs import Asking
-from wizloop.recipes.schema import Recipe
-from wizloop.store import control, spending
-from wizloop.store.db import Store
+from wizloop.loop.preflight.checks import Preflight, opened
+from wizloop.loop.preflight.data_sources import SPLITS, rows_of
+from wizloop.loop.preflight.teacher_costs import TeacherCost, picked, teacher_costs
+from wizloop.loop.teaching.prices import PriceError
+from wizloop.plugins import PluginError
+from wizloop.recipes.policies import PolicyError
+from wizloop.store import control, spending, steps
+from wizloop.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Seconds from now to the end of the run, measured and never guessed."""
+
+    seconds: float | None
+    """None if a remaining phase was never measured."""
+    per_phase: dict[str, float]
+    """Seconds of each phase's last uninterrupted run in this workspace."""
+    unmeasured: tuple[str, ...]
+    """Remaining phases that were never measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """Work and cost of a run, from now to its end."""
 
     recipe: str
     rounds: int
@@ -27,79 +40,92 @@ class Plan:
     phases: dict[str, tuple[str, ...]]
     """Of round 0, and of the others."""
     samples: dict[str, int | None]
-    """By split, at most; None where that is not known without the network."""
+    """Maximum by split; None if unknown without the network."""
     picked: int | None
-    """Samples that go to a teacher in the whole run, at most."""
+    """Maximum number of samples taught in the whole run."""
     a_round: int
     """Of these, in each round after round 0."""
-    teachers: list[Asking]
+    teachers: list[TeacherCost]
     budget_usd: float | None
     spent_usd: float
-    """By this workspace's run so far, with what is reserved."""
+    """Spent by this workspace's run so far, reserved money included."""
     until: str | None
     time: Duration
 
     @property
     def left_usd(self) -> float | None:
-        """What the budget leaves, or None without one."""
+        """Rest of the budget, or None without one."""
         return None if self.budget_usd is None else max(self.budget_usd - self.spent_usd, 0.0)
 
     @property
     def expected_usd(self) -> float | None:
-        """What the run will still cost, about, were there no budget; None where that of the first teacher that costs
-        is not known. What it leaves to others counts as far as it was measured.
+        """Expected cost, ignoring the budget; None if the first paid teacher's is unknown.
+
+        The others count as far as their share was measured.
         """
-        paid = [one.expected for one in self.teachers if one.usd != 0]
-        told = [None if one is None else one.usd for at, one in enumerate(paid) if at == 0 or one is not None]
-        known = [usd for usd in told if usd is not None]
-        return sum(known) if len(known) == len(told) else None
+        paid = [cost.expected for cost in self.teachers if cost.usd != 0]
+        usd = [None if one is None else one.usd for at, one in enumerate(paid) if at == 0 or one is not None]
+        known = [each for each in usd if each is not None]
+        return sum(known) if len(known) == len(usd) else None
 
     @property
     def most_usd(self) -> float | None:
-        """What the run can still cost, or None where nothing bounds it."""
-        known = [one.usd for one in self.teachers if one.usd is not None]
+        """Maximum cost, or None if nothing limits it."""
+        known = [cost.usd for cost in self.teachers if cost.usd is not None]
         worst = sum(known) if len(known) == len(self.teachers) else None
-        bounds = [bound for bound in (worst, self.left_usd) if bound is not None]
-        return min(bounds, default=None)
+        return min((bound for bound in (worst, self.left_usd) if bound is not None), default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as `wizloop start --dry-run --json` prints it."""
+        return asdict(self) | {"expected_usd": self.expected_usd, "most_usd": self.most_usd}
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How far a run would go."""
-
-    rounds: int
-    budget_usd: float | None
-    spent_usd: float = 0.0
-    time: Duration = NOTHING_MEASURED
-
-
-def bounds_of(recipe: Recipe, store: Store | None, limits: Limits) -> Bounds:
-    """As the command line says, or the workspace's run, or the recipe."""
-    rounds, budget, spent, time = recipe.rounds, recipe.budget_usd, 0.0, NOTHING_MEASURED
-    if store is not None:
-        with store.read() as db:
-            if (run := control.get_run(db)) is not None:
-                money = spending.budget(db)
-                rounds, budget = run.rounds_wanted, None if run.cap_micro is None else run.cap_micro / 1e6
-                spent = (money.settled_micro + money.reserved_micro) / 1e6
-            rounds = rounds if limits.rounds is None else limits.rounds
-            time = hours.duration(db, rounds)
-    rounds = rounds if limits.rounds is None else limits.rounds
-    return Bounds(rounds, budget if limits.budget_usd is None else limits.budget_usd, spent, time)
-
-
-def plan_of(recipe: Recipe, found: Sequence[Source], bounds: Bounds, limits: Limits, askings: list[Asking]) -> Plan:
-    """The plan of a recipe on the sources that were found."""
+def plan_of(workspace: Path, found: Preflight, now: datetime) -> Plan | None:
+    """Plan the start of a checked run, or return None without a usable recipe."""
+    if (recipe := found.recipe) is None:
+        return None
+    rounds, budget_usd = found.limits.rounds or 0, found.limits.budget_usd
+    costs, spent, time = list[TeacherCost](), 0.0, Duration(None, {}, ())
+    with opened(workspace) as (store, _), nullcontext() if store is None else store.read() as db:
+        # A check reports these errors.
+        with suppress(PriceError, PolicyError, PluginError):
+            costs = teacher_costs(recipe, found.sources, rounds, now, db)
+        if db is not None and control.get_run(db) is not None:
+            money = spending.budget(db)
+            spent, time = (money.settled_micro + money.reserved_micro) / 1e6, _time_left(db, rounds)
     return Plan(
         recipe=recipe.name,
-        rounds=bounds.rounds,
+        rounds=rounds,
         phases={"round 0": phases_of(0), "each round": phases_of(1)},
-        samples={split: data_sources.rows_of(found, split) for split in SPLITS},
-        picked=teacher_costs.picked(recipe, found, bounds.rounds),
+        samples={split: rows_of(found.sources, split) for split in SPLITS},
+        picked=picked(recipe, found.sources, rounds),
         a_round=recipe.select.budget,
-        teachers=askings,
-        budget_usd=bounds.budget_usd,
-        spent_usd=bounds.spent_usd,
-        until=limits.until or recipe.until,
-        time=bounds.time,
+        teachers=costs,
+        budget_usd=budget_usd,
+        spent_usd=spent,
+        until=found.limits.until,
+        time=time,
     )
+
+
+def _time_left(db: Connection, rounds: int) -> Duration:
+    """Return the time for the rest of the run, to the end of round `rounds`."""
+    taken = {each.number: steps.steps(db, each.number) for each in steps.rounds(db)}
+    measured = _measured([step for number in sorted(taken) for step in taken[number]])
+    left = [
+        phase
+        for number in range(rounds + 1)
+        for phase in phases_of(number)
+        if not any(step.phase == phase and step.state == "done" for step in taken.get(number, ()))
+    ]
+    unmeasured = tuple(dict.fromkeys(phase for phase in left if phase not in measured))
+    return Duration(None if unmeasured else sum(measured[phase] for phase in left), measured, unmeasured)
+
+
+def _measured(taken: Sequence[steps.Step]) -> dict[str, float]:
+    """Return the seconds of each phase in its newest round; an interrupted one is not measured."""
+    return {
+        step.phase: (step.ended_at - step.started_at).total_seconds()
+        for step in taken
+        if step.state == "done" and step.attempts == 1 and step.ended_at is not None
+    }

@@ -1,7 +1,4 @@
-"""How often a run would ask its teachers, and what this would cost, about and at most.
-
-It asks nobody and reserves nothing.
-"""
+"""Calls to each teacher in a run, with their expected and maximum cost. Sends no requests and reserves no money."""
 
 import math
 from collections.abc import Sequence
@@ -9,139 +6,195 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wizloop.backends.teachers.base import Question
-from wizloop.loop.preflight.data_sources import Source, rows_of, sizes_of
-from wizloop.loop.preflight.left import left
+from wizloop.loop.controller.night import is_done
+from wizloop.loop.preflight.data_sources import MeanText, Source, mean_of, mean_text, rows_of, sizes_of
 from wizloop.loop.teaching import clients, plugin_teachers, teachers
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.loop.teaching.estimates import Expected, Load, expected, nothing
 from wizloop.recipes.schema import Recipe
-from wizloop.store import costs
+from wizloop.recipes.sections import Split
+from wizloop.store import costs, samples, selections, steps
 from wizloop.store.db import Connection
 
+_MEASURED_SAMPLES = 1000
+"""Samples of a split whose mean length is measured."""
 _SHOWN = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
-_COMPLAINT = "\U0001f642" * 300
-"""The longest complaint that a second ask shows: 300 characters, of four bytes each."""
+_LONGEST_COMPLAINT = "\U0001f642" * 300
+"""The longest complaint that a second ask contains: 300 characters of four bytes each."""
+_NO_LOAD = Load(0, 0.0, 0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What one teacher may be asked."""
+class TeacherCost:
+    """Calls and costs of one teacher, from now to the end of the run."""
 
     teacher: str
     model: str
     mode: str
     """here, replay, live or batch."""
     calls: int | None
-    """At most, from now on: every sample that is to come, and once more each where the recipe has a second ask; None
-    where that is not known."""
+    """Maximum: every remaining sample, twice each if the recipe has a second ask; None if unknown."""
     usd: float | None
-    """At most, from now on; None where the price or the samples are not known."""
+    """Maximum; None if the price or the samples are unknown."""
     expected: Expected | None
-    """About, from now on; None where the samples, or how many are left to this teacher, are not known."""
+    """None if the samples, or the share that reaches this teacher, are unknown."""
     each_usd: float | None
-    """About, for one question; None where the price or the samples are not known."""
+    """Expected for one sample; None if the price or the samples are unknown."""
 
 
-def picked(recipe: Recipe, found: Sequence[Source], rounds: int) -> int | None:
-    """The samples that go to a teacher at most in the whole run: the seed, and a batch a round as the pool lasts."""
-    seed, pool = rows_of(found, "seed"), rows_of(found, "pool")
-    batches = rounds * recipe.select.budget
-    return None if seed is None else seed + (batches if pool is None else min(batches, pool))
+@dataclass(frozen=True, slots=True)
+class _Remaining:
+    """What is left to ask, whichever teacher answers."""
+
+    load: Load | None
+    questions: int | None
+    """Maximum number of samples."""
+    sizes: list[int] | None
+    """Bytes of the longest texts that may be sent, one for each question."""
 
 
-def askings(
-    recipe: Recipe, found: Sequence[Source], rounds: int, now: datetime, db: Connection | None = None
-) -> list[Asking]:
-    """One for each teacher; at most, as if all the others had refused everything. Raises PriceError, PolicyError.
+def picked(recipe: Recipe, sources: Sequence[Source], rounds: int) -> int | None:
+    """Return the maximum number of samples taught in the whole run: the seed, and a budget a round from the pool."""
+    seed, pool = rows_of(sources, "seed"), rows_of(sources, "pool")
+    selected = rounds * recipe.select.budget
+    return None if seed is None else seed + (selected if pool is None else min(selected, pool))
 
-    `db` is the run's, where there is one: what it has asked before is the measure of what it will.
+
+def teacher_costs(
+    recipe: Recipe, sources: Sequence[Source], rounds: int, now: datetime, db: Connection | None = None
+) -> list[TeacherCost]:
+    """Return one cost for each teacher; each maximum assumes that the others refuse every sample.
+
+    `db` is the run's, if it exists: its earlier calls give the expected cost.
+    Raises PriceError, PolicyError, PluginError.
     """
-    load = left(recipe, found, rounds, db)
-    return [_asking(recipe, name, found, rounds, now, load, db) for name in recipe.teacher.names]
+    load, most = remaining_load(recipe, sources, rounds, db), picked(recipe, sources, rounds)
+    questions = most if most is None or load is None else min(most, math.ceil(load.questions))
+    remaining = _Remaining(load, questions, _longest(recipe, sources, rounds, questions))
+    return [_cost(recipe, name, remaining, now, db) for name in recipe.teacher.names]
 
 
-def _asking(
-    recipe: Recipe,
-    name: str,
-    found: Sequence[Source],
-    rounds: int,
-    now: datetime,
-    load: Load | None,
-    db: Connection | None,
-) -> Asking:
-    questions, own = _to_come(recipe, found, rounds, load), _own(recipe, name, load, db)
-    free = None if own is None else nothing(round(own.questions))
+def remaining_load(recipe: Recipe, sources: Sequence[Source], rounds: int, db: Connection | None) -> Load | None:
+    """Return the questions from now to the end of round `rounds`, or None if the samples are unknown.
+
+    Counts the seed, a budget a round, and what is selected and not yet taught. These go to the first teacher; a sample
+    that it does not answer goes to the next.
+    """
+    selected = set() if db is None else _selected_rounds(db)
+    used = 0 if db is None else sum(len(selections.of_round(db, number)) for number in selected - {0})
+    rounds_left = sum(number not in selected for number in range(1, rounds + 1))
+    seed, pool = 0 if 0 in selected else _rows(sources, "seed", db), _rows(sources, "pool", db)
+    if seed is None:
+        return None
+    drawn = rounds_left * recipe.select.budget
+    drawn = drawn if pool is None else min(drawn, max(pool - used, 0))
+    parts = [
+        _load(sources, "seed", seed, 1, db),
+        _load(sources, "pool", drawn, rounds_left, db),
+        _untaught_load(db, selected),
+    ]
+    known = [part for part in parts if part is not None]
+    return sum(known, start=_NO_LOAD) if len(known) == len(parts) else None
+
+
+def _selected_rounds(db: Connection) -> set[int]:
+    return {each.number for each in steps.rounds(db) if is_done(db, each.number, "select")}
+
+
+def _untaught_load(db: Connection | None, selected: set[int]) -> Load:
+    """Return what the newest round selected and its teachers have yet to answer."""
+    if db is None or not selected or is_done(db, max(selected), "teach"):
+        return _NO_LOAD
+    waiting = samples.get(db, [each.sample_id for each in selections.untaught(db, max(selected))])
+    return _load_like(mean_text(waiting), len(waiting), 1) or _NO_LOAD
+
+
+def _load(sources: Sequence[Source], split: Split, number: int, turns: int, db: Connection | None) -> Load | None:
+    if not number:
+        return _NO_LOAD
+    mean = None if db is None else mean_text(samples.page(db, split, 0, _MEASURED_SAMPLES))
+    return _load_like(mean or mean_of(sources, split), number, turns)
+
+
+def _load_like(mean: MeanText | None, number: int, turns: int) -> Load | None:
+    return None if mean is None else Load(number, number * mean.text_bytes, number * mean.pairs, turns)
+
+
+def _rows(sources: Sequence[Source], split: Split, db: Connection | None) -> int | None:
+    """Return the samples of a split: the imported ones, or the maximum before the import."""
+    if db is None or not is_done(db, 0, "import"):
+        return rows_of(sources, split)
+    return samples.counts(db)[split]
+
+
+def _cost(recipe: Recipe, name: str, remaining: _Remaining, now: datetime, db: Connection | None) -> TeacherCost:
     if plugin_teachers.is_installed(name):
-        return _installed(recipe, name, found, rounds, questions, now)
-    if name in clients.HERE:
-        model = "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
-        return Asking(name, model, "here", questions, 0.0, free, 0.0)
-    if recipe.teacher.replay is not None:
-        return Asking(name, clients.remote_of(recipe.teacher, name).model, "replay", questions, 0.0, free, 0.0)
+        return _plugin_cost(recipe, name, remaining, now)
+    own = _own_load(recipe, name, remaining.load, db)
+    if name in clients.HERE or recipe.teacher.replay is not None:
+        mode = "here" if name in clients.HERE else "replay"
+        free = None if own is None else nothing(round(own.questions))
+        return TeacherCost(name, _free_model(recipe, name), mode, remaining.questions, 0.0, free, 0.0)
     tariff = clients.tariff_of(recipe.teacher, name, now.date())
-    client = clients.client_of(recipe, name, tariff, None)
-    calls = None if questions is None else questions * (2 if recipe.teacher.second_ask else 1)
-    paid = clients.is_paid(recipe.teacher, name)
-    sizes = _sizes(recipe, found, rounds, questions)
-    usd = None
-    if sizes is not None and (tariff is not None or not paid):
-        usd = _most(sizes, client, recipe.teacher.second_ask) / 1e6
+    client, paid = clients.client_of(recipe, name, tariff, None), clients.is_paid(recipe.teacher, name)
     past = None if db is None else costs.billed(db, name, client.teacher.model, client.teacher.version)
-    about = None if own is None else expected(client, own, past, paid=paid)
-    return Asking(name, client.teacher.model, client.mode, calls, usd, about, _each(client, load, past, paid=paid))
+
+    def estimate(load: Load | None) -> Expected | None:
+        return None if load is None else expected(client, load, past, paid=paid)
+
+    second_ask, priced = recipe.teacher.second_ask, tariff is not None or not paid
+    calls = None if remaining.questions is None else remaining.questions * (2 if second_ask else 1)
+    usd = None if remaining.sizes is None or not priced else _most_micro(remaining.sizes, client, second_ask) / 1e6
+    each = _each_usd(remaining.load, estimate(remaining.load))
+    return TeacherCost(name, client.teacher.model, client.mode, calls, usd, estimate(own), each)
 
 
-def _installed(
-    recipe: Recipe, name: str, found: Sequence[Source], rounds: int, questions: int | None, now: datetime
-) -> Asking:
-    table = clients.table_of(recipe.teacher)
+def _plugin_cost(recipe: Recipe, name: str, remaining: _Remaining, now: datetime) -> TeacherCost:
+    table, second_ask = clients.table_of(recipe.teacher), recipe.teacher.second_ask
     client = plugin_teachers.client_of(recipe, name, table, now.date(), capped=False)
-    sizes, second = _sizes(recipe, found, rounds, questions), recipe.teacher.second_ask
-    known = sizes is not None and (client.teacher.free or client.tariff is not None)
-    usd = _most(sizes, client, second) / 1e6 if sizes is not None and known else None
+    questions, priced = remaining.questions, client.teacher.free or client.tariff is not None
+    usd = None if remaining.sizes is None or not priced else _most_micro(remaining.sizes, client, second_ask) / 1e6
     each = usd / questions if usd is not None and questions else None
-    about = None if questions is None else plugin_teachers.bound(client, questions, usd)
-    calls = None if questions is None else questions * (2 if second else 1)
-    return Asking(name, client.teacher.model, "live" if client.settings else "here", calls, usd, about, each)
+    bound = None if questions is None else plugin_teachers.bound(client, questions, usd)
+    calls = None if questions is None else questions * (2 if second_ask else 1)
+    return TeacherCost(name, client.teacher.model, "live" if client.settings else "here", calls, usd, bound, each)
 
 
-def _own(recipe: Recipe, name: str, load: Load | None, db: Connection | None) -> Load | None:
-    """What comes to a teacher: all to the first; to the others what came to them before, where there was anything."""
+def _free_model(recipe: Recipe, name: str) -> str:
+    if name not in clients.HERE:
+        return clients.remote_of(recipe.teacher, name).model
+    return "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
+
+
+def _own_load(recipe: Recipe, name: str, load: Load | None, db: Connection | None) -> Load | None:
+    """Return a teacher's load: all for the first; for another, the share that reached it before, or None."""
     first = recipe.teacher.names[0]
     if load is None or name == first:
         return load
-    put_to = {} if db is None else costs.samples_ended(db)
-    return load.share(put_to.get(name, 0) / put_to[first]) if put_to.get(first) else None
+    ended = {} if db is None else costs.samples_ended(db)
+    return load.share(ended.get(name, 0) / ended[first]) if ended.get(first) else None
 
 
-def _each(client: TeacherClient, load: Load | None, past: costs.Billed | None, *, paid: bool) -> float | None:
-    """Dollars for one of these questions, about."""
-    if load is None or not load.questions:
+def _each_usd(load: Load | None, total: Expected | None) -> float | None:
+    if load is None or not load.questions or total is None or total.usd is None:
         return None
-    usd = expected(client, load, past, paid=paid).usd
-    return None if usd is None else usd / load.questions
+    return total.usd / load.questions
 
 
-def _to_come(recipe: Recipe, found: Sequence[Source], rounds: int, load: Load | None) -> int | None:
-    """The samples that a teacher may still be asked about, at most: of a run that has begun, what is left of it."""
-    most = picked(recipe, found, rounds)
-    return most if most is None or load is None else min(most, math.ceil(load.questions))
-
-
-def _sizes(recipe: Recipe, found: Sequence[Source], rounds: int, questions: int | None) -> list[int] | None:
-    """The bytes of the longest texts that may be asked about, of so many."""
-    seed, pool, given = sizes_of(found, "seed"), sizes_of(found, "pool"), rows_of(found, "seed")
+def _longest(recipe: Recipe, sources: Sequence[Source], rounds: int, questions: int | None) -> list[int] | None:
+    """Return the bytes of the longest texts that may be sent."""
+    seed, pool, given = sizes_of(sources, "seed"), sizes_of(sources, "pool"), rows_of(sources, "seed")
     if seed is None or pool is None:
         return None
     return sorted(seed[:given] + pool[: rounds * recipe.select.budget], reverse=True)[:questions]
 
 
-def _most(sizes: Sequence[int], client: TeacherClient, second_ask: bool) -> int:
-    known: dict[int, int] = {}
+def _most_micro(sizes: Sequence[int], client: TeacherClient, second_ask: bool) -> int:
+    by_size: dict[int, int] = {}
     for size in set(sizes):
-        asked = [Question("0" * 64, "x" * size, "", _SHOWN)]
+        questions = [Question("0" * 64, "x" * size, "", _SHOWN)]
         if second_ask:
-            # The dearest second ask is for an answer that was cut off, which gets more room.
-            asked.append(Question("0" * 64, "x" * size, "", _SHOWN, _COMPLAINT, client.raised_max_tokens()))
-        known[size] = sum(client.worst_micro(one) for one in asked)
-    return sum(known[size] for size in sizes)
+            # The most expensive second ask follows an answer that was cut off: it gets more room.
+            questions.append(Question("0" * 64, "x" * size, "", _SHOWN, _LONGEST_COMPLAINT, client.raised_max_tokens()))
+        by_size[size] = sum(client.worst_micro(each) for each in questions)
+    return sum(by_size[size] for size in sizes)

@@ -22,5 +22,5 @@ def test_a_place_where_nothing_may_be_written_is_refused_before_any_work(
     with pytest.raises(click.exceptions.Exit) as ended:
         check(closed / "new")
     assert ended.value.exit_code == 2
-    assert f"{closed}: nothing may be written there" in capsys.readouterr().err
+    assert f"{closed} is not writable" in capsys.readouterr().err
     assert list(closed.iterdir()) == []

@@ -41,9 +41,9 @@ def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
     file = lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "label": None}, {**GOOD, "label": "unsafe"}, GOOD)
     said = run(file, "--split", "seed", workspace=tmp_path / "runs")
     assert (said.exit_code, said.stdout) == (0, "")
-    assert f"{file}: the format is columns\n4 rows, 1 accepted into seed\n" in said.stderr
+    assert f"{file}: format columns\n4 rows, 1 accepted into seed\n" in said.stderr
     assert (
-        "  request: 1 harmful, 2 unharmful (duplicates too)\n1 duplicates, 1 of another label than before\n1 refused\n"
+        "  request: 1 harmful, 2 unharmful (duplicates included)\n1 duplicates, 1 conflicting labels\n1 refused\n"
         in said.stderr
     )
     assert "  row 2: no request label\n" in said.stderr
@@ -52,7 +52,7 @@ def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
 def test_columns_that_are_not_read_are_told_and_named_in_the_refusal(tmp_path: Path) -> None:
     file = lines(tmp_path / "a.jsonl", {"prompt": "how do I knit", "verdict": "safe"})
     told = "ignored columns: verdict"
-    assert f"the format is columns; {told}\n" in run(file, workspace=tmp_path / "runs").stderr
+    assert f"format columns; {told}\n" in run(file, workspace=tmp_path / "runs").stderr
     refused = run(file, "--split", "dev", workspace=tmp_path / "runs")
     assert refused.exit_code == 2
     assert f"no label, and a sample of dev needs one (a file of columns: {told})" in refused.stderr
@@ -71,7 +71,7 @@ def test_the_same_file_twice_adds_nothing_and_says_so(tmp_path: Path) -> None:
     first = json.loads(run(file, "--json", workspace=workspace).stdout)
     again = run(file, workspace=workspace)
     assert (first["accepted"], first["duplicates"]) == (2, 0)
-    assert "nothing new: every text was there before" in again.stderr
+    assert "nothing new: every text was already imported" in again.stderr
     assert counts(workspace)["pool"] == 2
 
 
@@ -216,7 +216,7 @@ def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
     workspace = tmp_path / "runs"
     assert run(lines(tmp_path / "pool.jsonl", *pool), workspace=workspace).exit_code == 0
     said = run(lines(tmp_path / "test.jsonl", {**GOOD, "prompt": words}), "--split", "test", workspace=workspace)
-    assert "2 rows are kept out of training because dev or test holds them" in said.stderr
+    assert "2 rows are excluded from training because they are in dev or test" in said.stderr
     found = json.loads(CliRunner().invoke(leaks, ["--json", "-w", str(workspace)]).stdout)["leaks"]
     held = {"sample": 4, "split": "test", "row": "test.jsonl:1"}
     assert [(one["row"], one["kind"], one["similarity"], one["held_out"]) for one in found] == [
@@ -226,11 +226,11 @@ def test_what_an_import_leaks_is_kept_out_and_listed(tmp_path: Path) -> None:
     assert counts(workspace) == {"pool": 1, "seed": 0, "dev": 0, "test": 1}
     # The other way round: what measures is there first.
     said = run(lines(tmp_path / "seed.jsonl", {**GOOD, "prompt": words + "??"}), "--split", "seed", workspace=workspace)
-    assert "1 rows are kept out" in said.stderr
+    assert "1 rows are excluded" in said.stderr
 
 
 def test_a_long_import_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_data, "_TOLD_EVERY", 2000)
+    monkeypatch.setattr(import_data, "_PROGRESS_ROWS", 2000)
     workspace = tmp_path / "runs"
     pool = lines(tmp_path / "pool.jsonl", *({"prompt": f"text {n}"} for n in range(4500)))
     assert run(lines(tmp_path / "test.jsonl", GOOD), "--split", "test", workspace=workspace).exit_code == 0
@@ -316,7 +316,7 @@ def test_a_night_at_work_is_not_held_up(tmp_path: Path) -> None:
     with lock.held(workspace, datetime.now(UTC)):
         refused = run(many, workspace=workspace)
         assert refused.exit_code == 2
-        assert "a night is at work" in refused.stderr
+        assert "a run is active in" in refused.stderr
         assert counts(workspace)["pool"] == 0
         assert run(many, "--limit", "1000", workspace=workspace).exit_code == 0
     assert run(many, workspace=workspace).exit_code == 0
@@ -346,7 +346,7 @@ def test_a_mapping_is_understood_both_ways(tmp_path: Path, mapped: tuple[str, st
     ("words", "sentence"),
     [
         (["--map", "prompt"], "--map prompt: write it as COLUMN=FIELD"),
-        (["--map", "a=prompt", "--map", "b=prompt"], "the field prompt has a column already"),
+        (["--map", "a=prompt", "--map", "b=prompt"], "the field prompt already has a column"),
         (["--hub", "x/y"], "name a FILE, or --hub NAME"),
         (["--split", "train"], "'train' is not one of 'pool', 'seed', 'dev', 'test'"),
         (["--part", "0.5", "0.2"], "part must rise, for example [0.0, 0.8]"),

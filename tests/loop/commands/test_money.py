@@ -72,22 +72,25 @@ def test_what_cannot_be_kept_is_refused(drawer: Drawer, words: tuple[str, str]) 
     assert drawer.held == {}
 
 
-def test_the_environment_comes_first(drawer: Drawer) -> None:
+def test_the_environment_comes_first(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
     drawer.set_password("wizloop", "gemini", "from the drawer")
-    there = {"GOOGLE_API_KEY": f" {SECRET}\n"}
-    first, second = keys.find("gemini", there), keys.find("gemini", {})
+    second = keys.find("gemini")
+    monkeypatch.setenv("GOOGLE_API_KEY", f" {SECRET}\n")
+    first = keys.find("gemini")
     assert first is not None
     assert second is not None
     assert (first.secret.get_secret_value(), first.where) == (SECRET, "the environment (GOOGLE_API_KEY)")
     assert second.where == "the keyring"
     assert SECRET not in repr(first)
-    assert keys.find("openai", {"OPENAI_API_KEY": SECRET}) is None
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    assert keys.find("openai") is None
 
 
 def test_a_machine_without_a_keyring_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring.core, "_keyring_backend", keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]
-    assert keys.find("claude", {}) is None
-    with pytest.raises(keys.KeyringError, match="put the key into the environment") as refused:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    assert keys.find("claude") is None
+    with pytest.raises(keys.KeyringError, match="set the key in the environment") as refused:
         keys.store("claude", SecretStr(SECRET))
     assert SECRET not in str(refused.value)
     assert run("keys", "set", "claude", stdin=SECRET).exit_code == 1

@@ -91,12 +91,12 @@ def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) ->
     ("edit", "sentence"),
     [
         ({"verdict": {"request": "bad"}}, 'verdict.request is "bad": it must be harmful or unharmful'),
-        ({"verdict": {}}, "verdict.request is left out: it must be harmful or unharmful"),
+        ({"verdict": {}}, "verdict.request is missing: it must be harmful or unharmful"),
         (
             {"verdict": {"request": "harmful", "response": "harmful"}},
             "verdict.response: the sample has nothing to judge",
         ),
-        ({"verdict": {"request": "harmful", "reply": None}}, "verdict.reply is no task: there are request, completion"),
+        ({"verdict": {"request": "harmful", "reply": None}}, "verdict.reply is not a task: use request, completion"),
         ({"why": "x"}, "'why' cannot be edited so"),
         ({"explanation": "half \ud83d"}, "'explanation' is not valid Unicode (surrogates not allowed)"),
         ({"steps_json": "{}}"}, "'steps_json' cannot be edited so: it must be a JSON object, as text, with a list"),
@@ -115,13 +115,13 @@ def test_an_edit_that_nobody_could_learn_from_is_refused(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "say one of --list"),
-        (["--list", "--approve", "1"], "say one of --list"),
-        (["--reject", "1"], "needs its reason: --why TEXT"),
-        (["--reject", "1", "--why", "  "], "needs its reason: --why TEXT"),
-        (["--approve", str(2**63)], "9223372036854775808 is not the id of anything"),
-        (["--reject", str(2**63), "--why", "x"], "9223372036854775808 is not the id of anything"),
-        (["--edit", str(2**63), "none.json"], "9223372036854775808 is not the id of anything"),
+        ([], "give one of --list"),
+        (["--list", "--approve", "1"], "give one of --list"),
+        (["--reject", "1"], "needs a reason: --why TEXT"),
+        (["--reject", "1", "--why", "  "], "needs a reason: --why TEXT"),
+        (["--approve", str(2**63)], "there is no id 9223372036854775808"),
+        (["--reject", str(2**63), "--why", "x"], "there is no id 9223372036854775808"),
+        (["--edit", str(2**63), "none.json"], "there is no id 9223372036854775808"),
         (["--approve", "99"], "there is no teacher's trace with the id 99"),
         (["--edit", "1", "none.json"], "none.json: cannot be read: No such file or directory"),
     ],
@@ -138,4 +138,4 @@ def test_an_edit_that_is_nested_too_deeply_is_one_sentence(after_a_night: Path, 
     file.write_text("[" * 100_000)
     said = review(after_a_night, "--edit", "1", str(file))
     assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
-    assert "edit.json: is no edit: lists or objects are nested too deeply in it" in said.stderr
+    assert "edit.json: lists or objects are nested too deeply" in said.stderr

@@ -14,8 +14,6 @@ from click.testing import CliRunner
 from wizloop.loop.cli import app
 from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
-from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.preflight.doctor import imported
 from wizloop.recipes import schema
 from wizloop.recipes.shipped import shipped
 from wizloop.store import control, samples, steps
@@ -73,7 +71,7 @@ def test_a_run_whose_controller_was_killed_is_not_called_running(after_a_night: 
         control.claim_controller(db, pid=4711, host="here", boot_id="1", now=now)
     dead = json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)
     assert (dead["state"], dead["alive"], dead["pid"]) == ("stopped", False, None)
-    assert "controller 4711 is gone" in dead["reason"]
+    assert "controller 4711 died without a message" in dead["reason"]
     with lock.held(after_a_night, now):
         alive = json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)
     assert (alive["state"], alive["alive"], alive["pid"]) == ("running", True, 4711)
@@ -112,7 +110,7 @@ def test_a_table_is_not_classified_line_by_line(after_a_night: Path, tmp_path: P
 
 @pytest.mark.parametrize(("command", "status"), [("pause", 2), ("resume", 2), ("stop", 0)])
 def test_nothing_is_wanted_of_a_run_that_nobody_works_on(after_a_night: Path, command: str, status: int) -> None:
-    assert "nothing runs in" in run(command, "-w", str(after_a_night), status=status).stderr
+    assert "no run is active in" in run(command, "-w", str(after_a_night), status=status).stderr
     assert wanted(after_a_night) == "run"
 
 
@@ -157,7 +155,7 @@ def test_every_key_of_a_recipe_is_told_with_its_default_and_its_meaning() -> Non
     assert told["data.split"]["default"] == "needed"
     assert told["data.split"]["words"] == ["pool", "seed", "dev", "test"]
     assert told["until"]["default"] == "left out"
-    assert "no recipe has such a section or key" in run("recipes", "keys", "gatee", status=2).stderr
+    assert "no such section or key" in run("recipes", "keys", "gatee", status=2).stderr
 
 
 def test_the_commands_are_told_whole_in_the_order_of_an_evening() -> None:
@@ -234,7 +232,8 @@ def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
     found = json.loads(run("doctor", "--json", "-w", str(tmp_path / "none")).stdout)
     names = [check["name"] for check in found["checks"]]
     assert names[:5] == ["python", "mlx", "sqlite", "disk", "memory"]
-    assert names[5:] == ["workspace", "store", "recipe", "model", "backend", "export", "teacher", "data", "time"]
+    after = ["workspace", "store", "recipe", "model", "backend", "export", "prompt", "teacher", *4 * ["data"], "time"]
+    assert names[5:] == after
     mlx = found["checks"][1]
     assert re.search(r"BLAS, \d+ GFLOP/s", mlx["found"])
 
@@ -246,11 +245,11 @@ def test_doctor_looks_at_what_was_imported(tmp_path: Path) -> None:
     assert "BAD  data       the split seed has no usable sample" in run("doctor", *where, status=1).stdout
     rows.write_text("text,label\nhow to bake bread,unharmful\nhow to poison bread,harmful\n")
     run("import", str(rows), "--split", "seed", *where)
-    with pytest.raises(ImportRefused, match="the split dev has no usable sample"):
-        imported(tmp_path / "w")
+    assert "BAD  data       the split dev has no usable sample" in run("doctor", *where, status=1).stdout
     rows.write_text("text,label\nhow to bake cake,unharmful\nhow to poison cake,harmful\n")
     run("import", str(rows), "--split", "dev", *where)
-    assert imported(tmp_path / "w") == "imported: pool 2, seed 2, dev 2, test 0"
+    said = run("doctor", *where).stdout
+    assert [f"2 samples for {split}, imported" in said for split in ("pool", "seed", "dev")] == [True, True, True]
 
 
 def test_doctor_sees_a_dev_without_labels_of_an_earlier_import(tmp_path: Path) -> None:
@@ -276,7 +275,7 @@ def test_doctor_sees_where_no_workspace_can_be(tmp_path: Path, monkeypatch: pyte
     # Whoever runs the tests may be root, whom the bits of a folder do not stop.
     monkeypatch.setattr("os.access", lambda path, mode: False)
     said = run("start", "demo", "--dry-run", "-w", str(tmp_path / "w"), status=2)
-    assert f"missing: disk: {tmp_path} may not be written to" in said.stderr
+    assert f"missing: disk: {tmp_path} is not writable" in said.stderr
 
 
 def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
@@ -285,12 +284,12 @@ def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
     recipe.write_text(f'name = "mine"\n{files}\n[guard]\nbase = "./no-model"\n')
     said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
     assert "BAD  model      ./no-model: no such folder" in said
-    assert "BAD  data       gone.csv is not there" in said
+    assert "BAD  data       gone.csv: gone.csv: no such file" in said
     more = 'hide_labels = true\n[export]\nformats = ["nf4"]\n[guard]\nbackend = "mlx"\n'
     recipe.write_text(f'name = "mine"\n{files}{more}')
     said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
     assert "BAD  export     the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit" in said
-    assert "BAD  data       gone.csv: the labels of dev cannot be hidden" in said
+    assert "BAD  data       gone.csv: gone.csv: the labels of dev cannot be hidden" in said
 
 
 @pytest.mark.parametrize("name", list(shipped()))

@@ -17,9 +17,9 @@ from wizloop.store.db import Store
 PRETENDED = """
 import sys
 from pathlib import Path
-from wizloop.loop.commands.start import night_of
-from wizloop.loop.controller.starting import Limits
-sys.exit(night_of(Path(sys.argv[1]), None, Limits(rounds=1), live=False, phases="pretend_phases"))
+from wizloop.loop.commands.start import run_night
+from wizloop.loop.controller.starting import RunLimits
+sys.exit(run_night(Path(sys.argv[1]), None, RunLimits(rounds=1), live=False, phases="pretend_phases"))
 """
 
 
@@ -42,8 +42,8 @@ def test_a_night_tells_of_itself_line_by_line_and_ends_with_the_rounds(tmp_path:
     done = ran(PRETENDED, str(workspace))
     assert done.returncode == 0, done.stderr
     lines = [line[9:] for line in done.stderr.splitlines()]
-    assert lines[0] == "first of round 0 begins"
-    assert lines.count("second of round 1 begins") == 1
+    assert lines[0] == "first of round 0 starts"
+    assert lines.count("second of round 1 starts") == 1
     assert lines[-2:-1] == ["the run is done: the one round is done"]
     assert done.stderr.splitlines()[-1] == "done: the one round is done"
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["round", "0", "1"]
@@ -85,7 +85,7 @@ def test_a_recipe_that_cannot_be_read_leaves_no_workspace_behind(tmp_path: Path)
 def test_another_recipe_than_the_runs_is_refused(after_a_night: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(shipped.shipped()["demo"].read_text().replace("seed = 7", "seed = 8"))
-    assert "seed is 7 there and 8 here: take another --workspace" in refused(str(recipe), "-w", str(after_a_night))
+    assert "seed is 7 there and 8 here: use another --workspace" in refused(str(recipe), "-w", str(after_a_night))
     with Store.open(after_a_night, readonly=True) as store, store.read() as db:
         assert control.controller(db) is None
 
@@ -98,9 +98,9 @@ def test_another_recipe_than_the_runs_is_refused(after_a_night: Path, tmp_path: 
         (["--rounds", "-1"], "--rounds"),
         (["--rounds", "1001"], "--rounds"),
         (["--budget", "lots"], "--budget"),
-        (["--budget", "nan"], "nan is no amount: give dollars"),
-        (["--budget", "inf"], "inf is no amount: give dollars"),
-        (["--budget", "1e300"], "1e300 is no amount: give dollars, 1,000,000,000 at most"),
+        (["--budget", "nan"], "nan is not an amount: give at most"),
+        (["--budget", "inf"], "inf is not an amount: give at most"),
+        (["--budget", "1e300"], "1e300 is not an amount: give at most 1,000,000,000 dollars"),
         (["demp"], "did you mean 'demo'?"),
     ],
 )

@@ -14,7 +14,7 @@ from tests.servers.provider import Books, each, never
 from wizloop.loop import keys
 from wizloop.loop.cli import app
 from wizloop.loop.controller.starting import TeacherMissing, check_teachers
-from wizloop.loop.preflight.teachers_ready import findings
+from wizloop.loop.preflight import Check, teacher_checks
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control
@@ -84,7 +84,7 @@ def test_what_was_answered_answers_again_without_a_network(
     servers["gemini"].script = each("wrong schema")
     run("teach", "rows.csv", "--teacher", "gemini", "--out", "first.json")
     assert "4 calls" in run("teach", "--keep", "calls.jsonl", "-w", "first.json.ledger").stderr
-    assert "is there already" in run("teach", "--keep", "calls.jsonl", "-w", "first.json.ledger", status=2).stderr
+    assert "already exists" in run("teach", "--keep", "calls.jsonl", "-w", "first.json.ledger", status=2).stderr
     monkeypatch.delenv("GEMINI_API_KEY")
     asked = servers["gemini"].books.requests
     (here / "again.toml").write_text(
@@ -102,7 +102,7 @@ def test_what_was_answered_answers_again_without_a_network(
 def test_a_budget_that_is_no_amount_is_refused_and_nothing_written(here: Path) -> None:
     for amount in ("nan", "inf", "1e300"):
         said = run("teach", "rows.csv", "--teacher", "policy", "--out", "t.json", "--budget", amount, status=2)
-        assert f"{amount} is no amount: give dollars, 1,000,000,000 at most" in said.stderr
+        assert f"{amount} is not an amount: give at most 1,000,000,000 dollars" in said.stderr
     assert [path.name for path in here.iterdir()] == ["rows.csv"]
 
 
@@ -135,17 +135,25 @@ def test_a_dry_run_of_a_run_shows_what_it_would_ask_next(after_a_night: Path) ->
     assert len(found["requests"]) == 2
 
 
+def checked(names: list[str]) -> list[Check]:
+    now = NOW.replace(month=11)
+    return list(teacher_checks.checks(recipe(names=names), now, capped=False, network=True))
+
+
 def test_doctor_looks_at_key_model_life_and_price_and_pays_nothing(here: Path, servers: dict[str, Any]) -> None:
     servers["claude"].lifecycle = "deprecated"
     bill = servers["claude"].books.bill_micro
-    first, second = findings(recipe(names=["claude", "gemini"]), NOW.replace(month=11))
-    assert (first.ok, second.ok) == (True, True)
-    told = "claude-sonnet-5-5, key from the environment (ANTHROPIC_API_KEY), $2 in and $10 out for a million tokens"
-    assert first.found == f"{told}, deprecated"
+    key, price, first, *others = checked(["claude", "gemini"])
+    assert all(each.ok for each in (key, price, first, *others))
+    assert key.found == "claude: found in the environment (ANTHROPIC_API_KEY)"
+    rate = "$2 per million input tokens, $10 per million output tokens"
+    assert price.found == f"claude: claude-sonnet-5-5, {rate}"
+    assert first.found == "claude-sonnet-5-5: deprecated"
     assert first.advice == "name a newer model in the next recipe"
+    assert [each.name for each in others] == ["key", "price", "teacher gemini"]
     servers["claude"].books.paths.clear()
     servers["claude"].script = each("401", "500")
-    refused, broken = (findings(recipe(names=["claude"]), NOW)[0] for _ in range(2))
+    refused, broken = (checked(["claude"])[-1] for _ in range(2))
     assert not refused.ok
     assert "keys set" in str(refused.advice)
     assert not broken.ok
@@ -156,11 +164,11 @@ def test_a_retired_model_and_a_missing_key_are_found(
     here: Path, servers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers["claude"].lifecycle = "retired"
-    (found,) = findings(recipe(names=["claude"]), NOW)
+    found = checked(["claude"])[-1]
     assert (found.ok, found.advice) == (False, "name another model in the recipe")
     monkeypatch.delenv("GEMINI_API_KEY")
     monkeypatch.setattr(keys, "find", lambda name: None)
-    (missing,) = findings(recipe(names=["gemini"]), NOW)
+    missing, _ = checked(["gemini"])
     assert "set GEMINI_API_KEY or GOOGLE_API_KEY" in missing.found
 
 

@@ -57,7 +57,7 @@ def test_what_only_reads_says_what_to_do_and_changes_nothing(older: Path, words:
 
 
 def test_an_upgrade_makes_it_readable_and_starts_nothing(older: Path) -> None:
-    assert "is brought up to date" in run("upgrade", "-w", str(older)).stderr
+    assert "is upgraded to schema" in run("upgrade", "-w", str(older)).stderr
     found = json.loads(run("status", "--json", "-w", str(older)).stdout)
     assert (found["run"], found["state"], found["alive"], found["phase"]) == ("demo", "created", False, None)
     assert (found["rounds_wanted"], found["budget"]["cap"]) == (2, 3.0)

@@ -20,11 +20,11 @@ import sys
 from functools import partial
 from wizloop.loop import cli
 from wizloop.loop.commands import start
-start.night_of = partial(start.night_of, phases="pretend_phases")
+start.run_night = partial(start.run_night, phases="pretend_phases")
 sys.argv[1:] = ["start", sys.argv[2], "--rounds", "0", "--workspace", sys.argv[1]]
 cli.main()
 """
-TOLD = "the terminal went away: the run goes on; `wizloop watch` shows it, `wizloop stop` ends it"
+TOLD = "the terminal closed; the run continues: `wizloop watch` shows it, `wizloop stop` stops it"
 
 
 def begin(workspace: Path, how: str, hup: signal.Handlers) -> tuple[int, int]:

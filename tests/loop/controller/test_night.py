@@ -97,7 +97,7 @@ def test_a_run_that_is_done_goes_on_when_it_may_have_more_rounds(store: Store) -
 
 @pytest.mark.parametrize(
     ("wanted", "state", "words"),
-    [("pause", "paused", "wizloop resume"), ("stop", "stopped", "the person"), ("stop_now", "stopped", "the person")],
+    [("pause", "paused", "wizloop resume"), ("stop", "stopped", "by you"), ("stop_now", "stopped", "by you")],
 )
 def test_what_the_person_wants_is_heard_before_the_next_phase(
     store: Store, wanted: str, state: str, words: str
@@ -135,7 +135,7 @@ def test_no_phase_begins_after_the_hour_that_was_set(store: Store) -> None:
     ending = night(store, spend(store, seen), phases_of, stop=Stop(), clock=lambda: next(times))
     assert seen == [(0, "import")]
     assert ending.state == "stopped"
-    assert "the end that was set" in ending.reason
+    assert "the end time" in ending.reason
 
 
 def test_the_run_ends_when_every_sample_was_chosen(store: Store) -> None:
@@ -143,7 +143,7 @@ def test_the_run_ends_when_every_sample_was_chosen(store: Store) -> None:
         samples.exclude(db, list(range(2, 11)), "seen in test")
     ending, seen = through(store)
     assert seen == ALL_TWICE[:4]
-    assert ending == Ending("done", "the pool is empty: every usable sample was chosen")
+    assert ending == Ending("done", "the pool is empty: every usable sample was selected")
 
 
 def test_the_run_ends_when_the_budget_is_charged(store: Store) -> None:

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.imghdr. is deprecated:Deprecati
 
 def notifier(monkeypatch: pytest.MonkeyPatch, address: str, warn: Callable[[str], None], **wanted: object) -> Notifier:
     monkeypatch.setenv("WIZLOOP_NOTIFY", address)
-    return Notifier.of(Notify.model_validate(wanted), "demo", warn)
+    return Notifier(Notify.model_validate(wanted), "demo", warn)
 
 
 def test_each_occasion_that_is_wanted_is_told_once(
@@ -73,7 +73,7 @@ def test_what_cannot_be_sent_is_a_warning_without_the_address(
 ) -> None:
     warned: list[str] = []
     ours = notifier(monkeypatch, "json://127.0.0.1:9/secret nonsense", warned.append, on=("stopped",))
-    ours.ended("stopped", "by the person")
+    ours.ended("stopped", "by you")
     assert len(warned) == 2
     assert not any("secret" in one or "nonsense" in one for one in warned)
 
@@ -82,5 +82,5 @@ def test_no_address_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     notifier(monkeypatch, " ", warned.append, on=("budget",))
     assert warned == [
-        "nobody is notified: the recipe wants it, but WIZLOOP_NOTIFY is not set in the environment",
+        "no notifications are sent: the recipe asks for them, but WIZLOOP_NOTIFY is not set",
     ]

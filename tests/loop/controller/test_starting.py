@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wizloop.loop.controller.starting import Limits, OtherRecipe, begin, next_time
+from wizloop.loop.controller.starting import OtherRecipe, RunLimits, begin, next_time
 from wizloop.recipes import schema
 from wizloop.store import control, samples
 from wizloop.store.db import Store
@@ -41,7 +41,7 @@ def run_of(store: Store) -> control.Run:
 
 
 def test_a_new_workspace_gets_the_demo_within_the_limits_that_were_given(store: Store) -> None:
-    recipe = begin(store, None, Limits(rounds=2, until="07:00", budget_usd=1.5), EVENING)
+    recipe = begin(store, None, RunLimits(rounds=2, until="07:00", budget_usd=1.5), EVENING)
     run = run_of(store)
     assert recipe.name == run.name == "demo"
     assert (run.rounds_wanted, run.cap_micro) == (2, 1_500_000)
@@ -50,26 +50,26 @@ def test_a_new_workspace_gets_the_demo_within_the_limits_that_were_given(store: 
 
 def test_a_recipe_brings_its_own_limits(store: Store) -> None:
     asked = schema.load("demo").model_copy(update={"rounds": 5, "budget_usd": 2.0, "until": "23:15"})
-    begin(store, asked, Limits(), EVENING)
+    begin(store, asked, RunLimits(), EVENING)
     run = run_of(store)
     assert (run.rounds_wanted, run.cap_micro) == (5, 2_000_000)
     assert run.until == datetime(2026, 5, 4, 23, 15, tzinfo=HERE)
 
 
 def test_going_on_changes_only_the_limits_that_are_given(store: Store) -> None:
-    begin(store, None, Limits(rounds=2, budget_usd=1.5), EVENING)
+    begin(store, None, RunLimits(rounds=2, budget_usd=1.5), EVENING)
     with store.write() as db:
         control.want(db, "stop")
-    assert begin(store, None, Limits(rounds=4), EVENING).name == "demo"
+    assert begin(store, None, RunLimits(rounds=4), EVENING).name == "demo"
     run = run_of(store)
     assert (run.rounds_wanted, run.cap_micro, run.wanted) == (4, 1_500_000, "run")
 
 
 def test_an_end_that_has_passed_was_another_nights(store: Store) -> None:
-    begin(store, None, Limits(until="07:00"), EVENING)
-    begin(store, None, Limits(), EVENING + timedelta(hours=1))
+    begin(store, None, RunLimits(until="07:00"), EVENING)
+    begin(store, None, RunLimits(), EVENING + timedelta(hours=1))
     assert run_of(store).until == datetime(2026, 5, 5, 7, 0, tzinfo=HERE)
-    begin(store, None, Limits(), EVENING + timedelta(days=1))
+    begin(store, None, RunLimits(), EVENING + timedelta(days=1))
     assert run_of(store).until is None
 
 
@@ -81,30 +81,30 @@ def test_without_a_recipe_it_is_the_demo_or_what_was_imported(tmp_path: Path) ->
         with Store.create(tmp_path / folder) as store:
             with store.write() as db:
                 samples.add(db, found, EVENING)
-            assert begin(store, None, Limits(), EVENING).source == expected
+            assert begin(store, None, RunLimits(), EVENING).source == expected
 
 
 def test_a_recipe_may_be_mended_until_samples_are_in(store: Store) -> None:
     demo = schema.load("demo")
-    begin(store, demo, Limits(), EVENING)
-    begin(store, demo.model_copy(update={"seed": 8}), Limits(), EVENING)
+    begin(store, demo, RunLimits(), EVENING)
+    begin(store, demo.model_copy(update={"seed": 8}), RunLimits(), EVENING)
     assert run_of(store).seed == 8
 
 
 def test_the_same_recipe_goes_on_and_another_one_is_refused_by_its_key(store: Store) -> None:
     demo = schema.load("demo")
-    begin(store, demo, Limits(), EVENING)
+    begin(store, demo, RunLimits(), EVENING)
     with store.write() as db:
         samples.add(db, [NewSample("pool", "How do I boil an egg?", None, "test", "1")], EVENING)
-    begin(store, demo, Limits(rounds=1), EVENING)
-    with pytest.raises(OtherRecipe, match=r"seed is 7 there and 8 here: take another --workspace"):
-        begin(store, demo.model_copy(update={"seed": 8}), Limits(), EVENING)
-    with pytest.raises(OtherRecipe, match=r"rounds is 3 there and 9 here: give --rounds, or take"):
-        begin(store, demo.model_copy(update={"rounds": 9}), Limits(), EVENING)
-    assert begin(store, demo.model_copy(update={"rounds": 9}), Limits(rounds=9), EVENING).seed == 7
+    begin(store, demo, RunLimits(rounds=1), EVENING)
+    with pytest.raises(OtherRecipe, match=r"seed is 7 there and 8 here: use another --workspace"):
+        begin(store, demo.model_copy(update={"seed": 8}), RunLimits(), EVENING)
+    with pytest.raises(OtherRecipe, match=r"rounds is 3 there and 9 here: give --rounds, or use"):
+        begin(store, demo.model_copy(update={"rounds": 9}), RunLimits(), EVENING)
+    assert begin(store, demo.model_copy(update={"rounds": 9}), RunLimits(rounds=9), EVENING).seed == 7
     assert run_of(store).rounds_wanted == 9
     with pytest.raises(OtherRecipe, match=r"seed is 7 there and 8 here \(and 1 more keys\)"):
-        begin(store, demo.model_copy(update={"rounds": 9, "seed": 8}), Limits(), EVENING)
+        begin(store, demo.model_copy(update={"rounds": 9, "seed": 8}), RunLimits(), EVENING)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from wizloop.loop.controller import starting, supervisor
 workspace, beats_missed = Path(sys.argv[1]), float(sys.argv[2])
 pace = supervisor.Pace(poll_s=0.05, beat_s=0.1, disk_s=0.3, beats_missed=beats_missed)
 clock = lambda: datetime.now(UTC)
-limits = starting.Limits(rounds=1)
+limits = starting.RunLimits(rounds=1)
 with supervisor.controlling(workspace, None, limits, clock=clock, phases="pretend_phases", pace=pace) as controller:
     ended = controller.run()
 print(ended.state, ended.by_signal, ended.reason)
@@ -150,7 +150,7 @@ def test_a_signal_ends_the_night_after_the_piece_at_hand(workspace: Workspace, n
     controller = workspace.start()
     workspace.wait_for_samples(3)
     controller.send_signal(number)
-    assert said_by(controller) == "stopped True stopped by a signal: `wizloop start` goes on"
+    assert said_by(controller) == "stopped True stopped by a signal. Run `wizloop start` to resume."
     assert 3 <= len(workspace.prompts()) < 12
     workspace.tell("first.slow", 0.005)
     assert workspace.run() == "done False the one round is done"
@@ -204,7 +204,7 @@ def test_stop_lets_the_phase_end_and_stop_now_does_not(workspace: Workspace) -> 
     controller = workspace.start()
     workspace.wait_for_samples(2)
     workspace.want("stop")
-    assert said_by(controller) == "stopped False stopped by the person: `wizloop start` goes on"
+    assert said_by(controller) == "stopped False stopped by you. Run `wizloop start` to resume."
     assert len(workspace.prompts()) == 12
     workspace.tell("second.slow", 0.1)
     controller = workspace.start()

@@ -84,7 +84,7 @@ def test_each_config_and_split_comes_in_with_its_labels(
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         assert samples.page(db, "seed", 0, 9)[0].row_ref == "Toxic-Set:1"
     again = run(workspace, "--hub", f"{hub}:{config}", "--hub-split", split, "--split", "seed")
-    assert "nothing new: every text was there before" in again.stderr
+    assert "nothing new: every text was already imported" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_cannot_be_had_is_one_sentence_and_leaves_no_workspace(
     said = run(hub.parent / "runs", "--hub", asked.format(hub), "--hub-split", split)
     assert (said.exit_code, said.stdout) == (2, "")
     asking, sentence = said.stderr.splitlines()
-    assert asking.startswith("asking for ")
+    assert asking.startswith("loading ")
     assert told in sentence
     assert sentence.endswith("; check name, config (NAME:CONFIG), split and network")
     assert not (hub.parent / "runs").exists()

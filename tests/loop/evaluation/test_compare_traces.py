@@ -104,7 +104,7 @@ def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tm
     assert document["traces"][0]["other"]["predicted_label"] == "safe"
     assert len(compare_traces.read(out)) == 3
     again = CliRunner().invoke(app, ["traces", "compare", str(a), str(b), "--out", str(out)])
-    assert (again.exit_code, "is there already" in again.output) == (2, True)
+    assert (again.exit_code, "already exists" in again.output) == (2, True)
 
 
 @pytest.mark.parametrize(

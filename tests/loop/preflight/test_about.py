@@ -17,8 +17,8 @@ from wizloop.loop.cli import app
 from wizloop.loop.context import Context
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.phases import teach
-from wizloop.loop.preflight.data_sources import Usual, sources, usual_of
-from wizloop.loop.preflight.teacher_costs import askings
+from wizloop.loop.preflight.data_sources import MeanText, mean_of, sources_of
+from wizloop.loop.preflight.teacher_costs import teacher_costs
 from wizloop.recipes import schema
 from wizloop.recipes.sections import Data
 from wizloop.store import control, samples, selections, steps
@@ -167,26 +167,26 @@ def test_an_instruction_that_is_too_short_for_the_cache_is_paid_each_time(folder
 
 
 @pytest.mark.parametrize(
-    ("more", "usual"),
+    ("more", "mean"),
     [
-        ("sample = 100\nmax_chars = 2000\nprompts_only = true", Usual(1000.0, 0.0)),
-        ("sample = 100\nmax_chars = 2000", Usual(1000.0, 0.5)),
+        ("sample = 100\nmax_chars = 2000\nprompts_only = true", MeanText(1000.0, 0.0)),
+        ("sample = 100\nmax_chars = 2000", MeanText(1000.0, 0.5)),
         ("sample = 100", None),
         ("max_chars = 2000", None),
     ],
 )
 def test_a_dataset_that_nobody_has_read_is_halfway_between_what_it_may_be(
-    folder: Path, more: str, usual: Usual | None
+    folder: Path, more: str, mean: MeanText | None
 ) -> None:
     rows(folder / "seed.jsonl", made(10, 4, answered=False))
     rows(folder / "dev.jsonl", made(10, 4, answered=False))
     told = NIGHT.replace('path = "pool.jsonl"', f'path = "owner/set"\nhub_split = "train"\n{more}')
     (folder / "night.toml").write_text(told, encoding="utf-8")
     recipe = schema.load(str(folder / "night.toml"))
-    found = sources(recipe, None)
-    assert usual_of(found, "pool") == usual
-    first, second = askings(recipe, found, 2, NOW)
-    assert (first.expected is None, first.each_usd is None) == (usual is None, usual is None)
+    found = sources_of(recipe, None)
+    assert mean_of(found, "pool") == mean
+    first, second = teacher_costs(recipe, found, 2, NOW)
+    assert (first.expected is None, first.each_usd is None) == (mean is None, mean is None)
     assert second.expected is None
 
 
@@ -249,7 +249,7 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         assert f"about ${first['expected']['usd']:.2f} for 50 questions to come,\n{'':15}{USUAL}\n" in said
         assert f"about ${second['each_usd']:.4f} for each sample that claude does not answer" in said
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs", "--budget", "0.05"]).stdout
-        assert ", more than the budget leaves; $0.05 at most" in said
+        assert ", more than the rest of the budget; at most $0.05" in said
         night = Night(folder)
         night.pick(0, night.ids("seed"))
         assert run("start", "--dry-run", "-w", "runs")["plan"]["teachers"][0]["expected"]["questions"] == 50

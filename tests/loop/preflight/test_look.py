@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
 from wizloop.loop.cli import app
 from wizloop.loop.guard.backend import Mlx, Torch, export_fault
-from wizloop.loop.preflight.data_sources import Source, fault, sources
-from wizloop.loop.preflight.teacher_costs import askings
+from wizloop.loop.preflight.data_sources import Source, fault, sources_of
+from wizloop.loop.preflight.teacher_costs import teacher_costs
 from wizloop.recipes import schema
 from wizloop.recipes.teaching import Teachers
 from wizloop.store import control, steps
@@ -94,8 +94,8 @@ def test_a_pool_that_is_smaller_than_the_rounds_want_bounds_the_plan(tmp_path: P
 def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
     said = dry(written(tmp_path), "--until", "07:00", "-w", tmp_path / "runs").stdout
     assert "rounds 1 to 2  classify, select, teach" in said
-    assert "to a teacher   40 at most: the seed, then 15 a round" in said
-    assert "time           unknown, measured after round 0; no phase begins after 07:00" in said
+    assert "to a teacher   at most 40: the seed, then 15 a round" in said
+    assert "time           unknown, measured after round 0; no phase starts after 07:00" in said
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
         (
             '[teacher]\nnames = ["recorded"]\n[teacher.recorded]\npath = "none.csv"',
             ROWS,
-            "teacher: recorded: none.csv is not there",
+            "teacher: recorded: none.csv: no such file",
         ),
         ("", [{"prompt": "a", "label": "harmful"}], "data: every labelled request of seed is harmful"),
         (
@@ -135,7 +135,7 @@ def test_what_is_missing_is_listed_with_status_2(
     result = dry(written(tmp_path, more, rows), "-w", tmp_path / "runs", status=2)
     told = [line for line in result.stderr.splitlines() if line.startswith("missing: ")]
     assert [line for line in told if missing in line], told
-    assert "nothing was made, written or sent" in result.stderr
+    assert "nothing was created, written or sent" in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -154,7 +154,7 @@ def test_a_recipe_that_cannot_be_read_is_the_one_thing_that_is_missing(tmp_path:
 def test_a_key_is_said_to_be_there_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-very-secret")
     result = dry(written(tmp_path, '[teacher]\nnames = ["claude"]'), "-w", tmp_path / "runs")
-    assert "claude: there, in the environment (ANTHROPIC_API_KEY)" in result.stdout
+    assert "claude: found in the environment (ANTHROPIC_API_KEY)" in result.stdout
     assert "secret" not in result.output
 
 
@@ -170,7 +170,7 @@ def test_the_most_that_teachers_cost_is_bounded_by_the_budget(tmp_path: Path, mo
 
 def test_a_replayed_teacher_costs_nothing_and_needs_its_file(tmp_path: Path) -> None:
     recipe = written(tmp_path, f'[teacher]\nnames = ["claude"]\nreplay = "{tmp_path}/calls.jsonl"')
-    assert f"claude: {tmp_path}/calls.jsonl is not there" in dry(recipe, "-w", tmp_path / "runs", status=2).stderr
+    assert f"claude: {tmp_path}/calls.jsonl: cannot be read" in dry(recipe, "-w", tmp_path / "runs", status=2).stderr
     (tmp_path / "calls.jsonl").write_text("")
     found = told(recipe, "-w", tmp_path / "runs")
     assert (found["missing"], found["plan"]["most_usd"]) == ([], 0.0)
@@ -186,7 +186,7 @@ def test_longer_texts_and_a_second_ask_cost_more() -> None:
         from array import array
 
         found = [Source(split, split, True, "", len(n), array("q", n)) for split, n in texts.items()]  # type: ignore[arg-type]
-        usd = askings(asked, found, rounds, NOW)[0].usd
+        usd = teacher_costs(asked, found, rounds, NOW)[0].usd
         assert usd is not None
         return usd
 
@@ -199,7 +199,7 @@ def test_longer_texts_and_a_second_ask_cost_more() -> None:
 def test_a_server_is_named_and_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = written(tmp_path, '[guard]\nengine = "vllm"\n[guard.server]\nbase_url = "http://127.0.0.1:9/v1"')
     said = dry(recipe, "-w", tmp_path / "runs").stdout
-    assert "http://127.0.0.1:9/v1: asked at the first start, without a key" in said
+    assert "http://127.0.0.1:9/v1: first used at the start, without a key" in said
     monkeypatch.setenv("WIZLOOP_SERVER_KEY", "sk-very-secret")
     said = dry(recipe, "-w", tmp_path / "runs").stdout
     assert "with the key in the environment (WIZLOOP_SERVER_KEY)" in said
@@ -210,7 +210,9 @@ def test_a_hub_dataset_is_not_asked_for_and_its_size_is_bounded_by_the_recipe(tm
     hub = '[[data]]\npath = "owner/set"\nhub_split = "test"\nsplit = "test"\n'
     found = told(written(tmp_path, hub), "-w", tmp_path / "runs")
     assert found["plan"]["samples"]["test"] is None
-    assert any("owner/set: the hub's split test, read over the network" in one["found"] for one in found["checks"])
+    assert any(
+        "owner/set: the hub's split test, downloaded at the first start" in one["found"] for one in found["checks"]
+    )
     found = told(written(tmp_path, hub + "sample = 70"), "-w", tmp_path / "runs")
     assert found["plan"]["samples"]["test"] == 70
 
@@ -256,7 +258,7 @@ def test_json_goes_with_dry_run_alone(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_counted_as_the_import_makes_it() -> None:
-    found = sources(schema.load("demo"), None)
+    found = sources_of(schema.load("demo"), None)
     assert [(one.split, one.rows) for one in found] == [("pool", 1000), ("seed", 80), ("dev", 260), ("test", 300)]
     assert fault(found) is None
 

@@ -1,0 +1,223 @@
+"""The checks that `wizloop doctor` and `wizloop start --dry-run` run before a start. They change nothing."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from wizloop.backends import devices
+from wizloop.backends.guard_types import BackendError
+from wizloop.loop import keys
+from wizloop.loop.controller import lock
+from wizloop.loop.controller.starting import RunLimits, effective_limits, followed
+from wizloop.loop.data.records import ImportRefused
+from wizloop.loop.guard import instructions, server
+from wizloop.loop.guard.backend import Torch, choose_backend, class_of, export_fault
+from wizloop.loop.preflight import Check, data_sources, plugin_checks, teacher_checks
+from wizloop.loop.preflight.data_sources import Source
+from wizloop.recipes import schema
+from wizloop.recipes.schema import Recipe
+from wizloop.store import control, errors, sqlite
+from wizloop.store.db import Store
+
+_LEAST_DISK, _LEAST_MEMORY = 2e9, 1.5e9
+_SLOW_GFLOPS = 20
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Checks, and the recipe, sources and limits that they found; the recipe is None if it cannot be used."""
+
+    checks: list[Check]
+    recipe: Recipe | None
+    sources: list[Source]
+    limits: RunLimits
+
+
+def preflight(workspace: Path, named: str | None, limits: RunLimits, now: datetime, *, thorough: bool) -> Preflight:
+    """Check everything that a start needs, in the order in which it needs it.
+
+    `named` None takes the run's own recipe, or the default. With `thorough`, servers and
+    providers are asked, at no cost, and every installed plugin is imported.
+    """
+    with opened(workspace) as (store, of_store):
+        checks = [_python(), _mlx(), _sqlite(), _disk(workspace), _memory(), _lock(workspace), of_store]
+        try:
+            recipe, limits = _recipe(store, named, limits)
+        except ValueError as error:
+            return Preflight([*checks, Check("recipe", False, str(error)), _time(limits, now)], None, [], limits)
+        sources = data_sources.sources_of(recipe, store)
+        checks += [Check("recipe", True, f"{recipe.name}, {limits.rounds} rounds after round 0")]
+        checks += [_model(recipe), *_backend(recipe), *_training(recipe), _prompt(recipe), *_server(recipe, thorough)]
+        checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
+        checks += [*_data(sources), *(plugin_checks.checks() if thorough else ()), _time(limits, now)]
+        return Preflight(checks, recipe, sources, limits)
+
+
+@contextmanager
+def opened(workspace: Path) -> Iterator[tuple[Store | None, Check]]:
+    """Open the workspace's store for reading; yields None if it does not exist or cannot be read."""
+    try:
+        store = Store.open(workspace, readonly=True)
+    except errors.NoWorkspace:
+        yield None, Check("store", True, "does not exist yet: the first start creates it")
+    except errors.StoreError as error:
+        # A start upgrades an older store; any other error keeps it from starting.
+        yield None, Check("store", isinstance(error, errors.SchemaTooOld), str(error))
+    else:
+        with store:
+            with store.read() as db:
+                run = control.get_run(db)
+            yield store, Check("store", True, "no run yet" if run is None else f"run {run.name}: {run.state}")
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("python", sys.version_info >= (3, 11), found)
+
+
+def _mlx() -> Check:
+    try:
+        from wizloop.backends.mlx.blas import measure_speed
+
+        speed = measure_speed()
+    except (ImportError, OSError, RuntimeError) as error:
+        return Check("mlx", False, f"does not work: {error}", "install wizloop again on Apple silicon or Linux")
+    found = f"{speed.version} on {speed.device}; {speed.blas.name} BLAS, {speed.gflops:.0f} GFLOP/s"
+    slow = f"below {_SLOW_GFLOPS} GFLOP/s a demo night takes much longer than ten minutes"
+    return Check("mlx", True, found, speed.blas.advice or (slow if speed.gflops < _SLOW_GFLOPS else None))
+
+
+def _sqlite() -> Check:
+    driver = sqlite.driver()
+    journal, warning = sqlite.journal_for(driver.sqlite_version_info)
+    return Check("sqlite", True, f"{driver.sqlite_version} of {driver.__name__}, journal mode {journal}", warning)
+
+
+def _disk(workspace: Path) -> Check:
+    """Check space and write permission where the workspace is, or will be created."""
+    folder = next(each for each in (workspace.absolute(), *workspace.absolute().parents) if each.exists())
+    if not folder.is_dir():
+        return Check("disk", False, f"{folder} is a file", "name a folder with --workspace")
+    if not os.access(folder, os.W_OK):
+        return Check("disk", False, f"{folder} is not writable", "change its permissions, or use another --workspace")
+    free = shutil.disk_usage(folder).free
+    advice = None if free >= _LEAST_DISK else f"free some space: a night writes models and exports into {workspace}"
+    return Check("disk", advice is None, f"{free / 1e9:.1f} GB free at {folder}", advice)
+
+
+def _memory() -> Check:
+    free = psutil.virtual_memory().available
+    advice = None if free >= _LEAST_MEMORY else "close other programs: the demo night needs 1.5 GB"
+    return Check("memory", advice is None, f"{free / 1e9:.1f} GB available", advice)
+
+
+def _lock(workspace: Path) -> Check:
+    if not lock.is_held(workspace):
+        return Check("workspace", True, f"{workspace} is free")
+    found = f"{workspace} is in use by {lock.holder_name(workspace)}"
+    return Check("workspace", False, found, "see `wizloop status`, or use another --workspace")
+
+
+def _recipe(store: Store | None, named: str | None, limits: RunLimits) -> tuple[Recipe, RunLimits]:
+    """Return the recipe that a start would follow, with its limits. Raises RecipeError, OtherRecipe."""
+    recipe = None if named is None else schema.load(named)
+    if store is None:
+        recipe = recipe or schema.load("demo")
+        return recipe, effective_limits(recipe, None, limits)
+    with store.read() as db:
+        recipe = followed(db, recipe, limits)
+        return recipe, effective_limits(recipe, control.get_run(db), limits)
+
+
+def _model(recipe: Recipe) -> Check:
+    """Check that the base exists: built here, a folder, in the hub's cache, or on the hub."""
+    base = recipe.guard.base
+    if base == "tiny":
+        return Check("model", True, "the tiny guard: built at the first start")
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        whole = (folder / "config.json").is_file()
+        return Check("model", whole, f"the folder {base}", None if whole else "it has no config.json: not a model")
+    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+        return Check("model", False, f"{base}: no such folder", "name a folder or a model of the hub")
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(base, "config.json"), str):
+        return Check("model", True, f"{base}: in the hub's cache on this disk")
+    return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
+
+
+def _backend(recipe: Recipe) -> Iterator[Check]:
+    """Check that the recipe's backend runs here and writes its export formats."""
+    try:
+        picked = devices.pick(recipe.guard.backend, recipe.guard.device)
+    except BackendError as error:
+        yield Check("backend", False, str(error), "or change guard.backend and guard.device in the recipe")
+        return
+    slow = picked.backend == "cuda" and picked.device == "cpu"
+    advice = "torch without a GPU is for trying things out: MLX is faster on a CPU" if slow else None
+    yield Check("backend", True, picked.sentence(), advice)
+    backend, formats = class_of(picked), recipe.export.formats
+    if why := export_fault(backend, formats):
+        yield Check("export", False, why, "change export.formats in the recipe")
+    else:
+        yield Check("export", True, f"{', '.join(formats) or 'nothing'}, by the {backend.NAME} backend")
+
+
+def _prompt(recipe: Recipe) -> Check:
+    """Check the instruction in front of every sample, unless it is a hub dataset's."""
+    setting = recipe.guard.instruction
+    try:
+        text = instructions.read(recipe, far=False)
+    except ImportRefused as error:
+        return Check("prompt", False, str(error))
+    if text is None:
+        return Check("prompt", True, f"{setting}: from a hub dataset, read at the first start")
+    return Check("prompt", True, f"{setting}: {len(text):,} characters in front of every sample")
+
+
+def _training(recipe: Recipe) -> list[Check]:
+    """Check the number of training processes, if the recipe asks for more than one."""
+    if recipe.train.launch == "one":
+        return []
+    guard, sharded = recipe.guard, recipe.train.sharding == "fsdp"
+    try:
+        backend = choose_backend(guard.backend, guard.device, recipe.train.processes, sharded=sharded)
+        count = backend.count() if isinstance(backend, Torch) else 1
+    except BackendError as error:
+        return [Check("training", False, str(error), "or change [train] in the recipe")]
+    share = "a share of the base (FSDP)" if sharded else "the whole base"
+    return [Check("training", True, f"{count} process{'' if count == 1 else 'es'} by accelerate, each with {share}")]
+
+
+def _server(recipe: Recipe, network: bool) -> list[Check]:
+    if recipe.guard.server is None:
+        return []
+    url = recipe.guard.server.base_url
+    if not network:
+        key = keys.find("server")
+        how = f"with the key in {key.where}" if key else "without a key"
+        return [Check("server", True, f"{url}: first used at the start, {how}")]
+    try:
+        return [Check("server", True, f"{url} has {', '.join(server.listed(recipe.guard.server)) or 'no model'}")]
+    except BackendError as error:
+        return [Check("server", False, str(error))]
+
+
+def _data(sources: Sequence[Source]) -> list[Check]:
+    checks = [Check("data", each.ok, f"{each.name}: {each.found}") for each in sources]
+    together = data_sources.fault(sources)
+    return [*checks, Check("data", False, together)] if together else checks
+
+
+def _time(limits: RunLimits, now: datetime) -> Check:
+    until = f"; no phase starts after {limits.until}" if limits.until else ""
+    return Check("time", now.year >= 2025, f"{now:%Y-%m-%d %H:%M} (UTC{now:%z}){until}")

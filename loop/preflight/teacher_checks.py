@@ -1,0 +1,107 @@
+"""Checks of a recipe's teachers: files, key, price and, over the network, the model. None of them costs money."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from wizloop.backends.teachers import replay
+from wizloop.backends.teachers.base import Answer
+from wizloop.backends.teachers.remote import ModelInfo, RemoteTeacher
+from wizloop.loop.preflight import Check
+from wizloop.loop.teaching import clients, plugin_teachers, teachers
+from wizloop.loop.teaching.prices import PriceError
+from wizloop.plugins import PluginError
+from wizloop.recipes.policies import PolicyError
+from wizloop.recipes.schema import Recipe
+
+_ADVICE = {
+    "unauthorised": "set another key with `wizloop keys set`, or name a model that this key may use",
+    "account_disabled": "the provider has disabled this account: contact its support",
+    "spend_limit": "raise the spend limit with the provider",
+    "rate_limited": "the provider limits the rate: try again in a few minutes",
+}
+_UNREACHED = "check the network and the address; a run asks the next teacher when this one cannot be reached"
+
+
+def checks(recipe: Recipe, now: datetime, *, capped: bool, network: bool) -> Iterator[Check]:
+    """Check every teacher in the recipe's order; `capped` runs need a known price."""
+    for name in recipe.teacher.names:
+        if plugin_teachers.is_installed(name):
+            yield _plugin(recipe, name, now, capped=capped)
+        elif name in clients.HERE or recipe.teacher.replay is not None:
+            yield _local(recipe, name)
+        else:
+            yield from _remote(recipe, name, now, capped=capped, network=network)
+
+
+def _local(recipe: Recipe, name: str) -> Check:
+    """Check a teacher that runs here, or from a replay file: it needs its files and nothing else."""
+    try:
+        if name in clients.HERE:
+            teachers.here(recipe, name)
+        elif recipe.teacher.replay is not None:
+            replay.load(Path(recipe.teacher.replay))
+    except (ValueError, OSError) as error:
+        return Check("teacher", False, f"{name}: {error}")
+    return Check("teacher", True, f"{name}: runs here, needs no key and costs nothing")
+
+
+def _plugin(recipe: Recipe, name: str, now: datetime, *, capped: bool) -> Check:
+    """Check a plugin's teacher: its settings and its price."""
+    table = clients.table_of(recipe.teacher)
+    try:
+        client = plugin_teachers.client_of(recipe, name, table, now.date(), capped=capped)
+    except (PluginError, PriceError, PolicyError) as error:
+        return Check("teacher", False, str(error))
+    paid = "unknown price" if client.tariff is None else "paid"
+    return Check("teacher", True, f"{name}: {client.teacher.model}, {'free' if client.teacher.free else paid}")
+
+
+def _remote(recipe: Recipe, name: str, now: datetime, *, capped: bool, network: bool) -> Iterator[Check]:
+    key = None
+    try:
+        key = clients.key_of(name)
+        yield Check("key", True, f"{name}: {f'found in {key.where}' if key else 'not needed'}")
+    except clients.NotReady as error:
+        network = False
+        yield Check("key", False, str(error))
+    yield _price(recipe, name, now, capped=capped)
+    try:
+        with closing(clients.teacher_of(recipe, name, key)) as teacher:
+            if network:
+                yield _reached(f"teacher {name}", teacher)
+    except PolicyError as error:
+        yield Check("teacher", False, str(error))
+
+
+def _price(recipe: Recipe, name: str, now: datetime, *, capped: bool) -> Check:
+    try:
+        tariff = clients.tariff_of(recipe.teacher, name, now.date(), capped=capped)
+    except PriceError as error:
+        return Check("price", False, str(error))
+    model = clients.remote_of(recipe.teacher, name).model
+    if not clients.is_paid(recipe.teacher, name):
+        return Check("price", True, f"{name}: free")
+    if tariff is None:
+        return Check("price", True, f"{name}: the price of {model} is unknown", "set no budget, or give its price")
+    first = tariff.tiers[0]
+    rate = f"${first.input:g} per million input tokens, ${first.output:g} per million output tokens"
+    return Check("price", True, f"{name}: {model}, {rate}")
+
+
+def _reached(check: str, teacher: RemoteTeacher) -> Check:
+    """Look the model up with its provider, once."""
+    reply = teacher.model_info()
+    if isinstance(reply, Answer):
+        return Check(check, False, f"{teacher.model}: {reply.category}", _ADVICE.get(reply.outcome, _UNREACHED))
+    return _lifecycle(check, teacher.model, reply)
+
+
+def _lifecycle(check: str, name: str, model: ModelInfo) -> Check:
+    life = "available" if model.lifecycle == "unknown" else model.lifecycle
+    found = f"{name}: {life}" + (f"; {model.note}" if model.note else "")
+    if model.lifecycle == "retired":
+        return Check(check, False, found, "name another model in the recipe")
+    advice = "name a newer model in the next recipe" if model.lifecycle == "deprecated" else None
+    return Check(check, True, found, advice)
