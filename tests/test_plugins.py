@@ -21,7 +21,7 @@ from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.measures.acquisition import Pick, choose
 from wizloop.loop.phases import model_roles
 from wizloop.loop.phases.export import write_export
-from wizloop.loop.preflight import plugin_checks
+from wizloop.loop.preflight.checks import plugin_checks
 from wizloop.loop.teaching import clients, prices, request_preview
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json
@@ -203,7 +203,7 @@ def test_a_label_that_is_not_known_and_a_record_that_cannot_be_read_are_refused(
 
 def test_doctor_lists_what_is_installed_and_what_is_broken(plugged: Path) -> None:
     add(plugged, "wizloop.strategies", "gone", "no_such_module:Gone")
-    found = {one.name: (one.ok, one.found) for one in plugin_checks.checks()}
+    found = {one.name: (one.ok, one.found) for one in plugin_checks()}
     assert found["teacher keywords"] == (True, "wizloop-extras 1.2 (wizloop_extras:Keywords)")
     assert list(found) == [
         *("teacher keywords", "format tickets", "strategy gone", "strategy longest", "exporter blob", "exporter copy"),
@@ -244,7 +244,7 @@ def test_a_plugin_that_cannot_be_used_fails_its_check(
 ) -> None:
     add(plugged, group, name, value)
     kind = next(kind for kind in plugins.KINDS if plugins.GROUPS[kind] == group)
-    found = {one.name: one for one in plugin_checks.checks()}[f"{kind} {name}"]
+    found = {one.name: one for one in plugin_checks()}[f"{kind} {name}"]
     assert not found.ok
     assert says in found.found
 

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import psutil
 
+from wizloop import plugins
 from wizloop.backends import devices
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop import keys
 from wizloop.loop.controller import lock
 from wizloop.loop.controller.starting import RunLimits, effective_limits, followed
+from wizloop.loop.data import format_choice
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard import instructions, server
 from wizloop.loop.guard.backend import Torch, choose_backend, class_of, export_fault
-from wizloop.loop.preflight import Check, data_sources, plugin_checks, teacher_checks
+from wizloop.loop.preflight import Check, data_sources, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.recipes import schema
-from wizloop.recipes.schema import Recipe
+from wizloop.recipes.schema import BUILT_IN, Recipe
 from wizloop.store import control, errors, sqlite
 from wizloop.store.db import Store
 
@@ -57,8 +59,13 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
         checks += [Check("recipe", True, f"{recipe.name}, {limits.rounds} rounds after round 0")]
         checks += [_model(recipe), *_backend(recipe), *_training(recipe), _prompt(recipe), *_server(recipe, thorough)]
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
-        checks += [*_data(sources), *(plugin_checks.checks() if thorough else ()), _time(limits, now)]
+        checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
+
+
+def plugin_checks() -> list[Check]:
+    """Return one check for each installed plugin, by kind and name; imports them."""
+    return [_plugin(kind, name) for kind in plugins.KINDS for name in plugins.installed(kind)]
 
 
 @contextmanager
@@ -221,3 +228,11 @@ def _data(sources: Sequence[Source]) -> list[Check]:
 def _time(limits: RunLimits, now: datetime) -> Check:
     until = f"; no phase starts after {limits.until}" if limits.until else ""
     return Check("time", now.year >= 2025, f"{now:%Y-%m-%d %H:%M} (UTC{now:%z}){until}")
+
+
+def _plugin(kind: plugins.Kind, name: str) -> Check:
+    entries = plugins.installed(kind)[name]
+    built_in = BUILT_IN.get(kind, (name,) if kind == "format" and format_choice.taken(name) else ())
+    why = plugins.fault(kind, name, built_in)
+    packages = " and ".join(plugins.package_of(entry) for entry in entries)
+    return Check(f"{kind} {name}", why is None, why or f"{packages} ({entries[0].value})")
