@@ -89,7 +89,7 @@ def test_a_mark_at_the_beginning_of_the_file_and_a_capital_are_read(tmp_path: Pa
 def test_a_folder_that_is_not_there_is_told_before_anything_is_compared(tmp_path: Path) -> None:
     a = written(tmp_path, "a.json", A)
     done = CliRunner().invoke(app, ["traces", "compare", str(a), str(a), "--out", str(tmp_path / "no" / "out.json")])
-    assert (done.exit_code, "no such folder" in done.output) == (2, True)
+    assert (done.exit_code, "is not a folder" in done.output) == (2, True)
 
 
 def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_command_shows_hostile_text_harmless_and_writes_the_disagreements(tm
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output
     assert "[red]" in done.output
-    assert "3 disagreements, the surest first:" in done.output
+    assert "3 disagreements, most confident first:" in done.output
     document = json.loads(out.read_text(encoding="utf-8"))
     assert [one["id"] for one in document["traces"]] == [2, 1, 3]
     assert document["traces"][0]["other"]["predicted_label"] == "safe"
