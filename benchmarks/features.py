@@ -17,11 +17,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
+from sqlalchemy import select
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from wizloop.store import reviews, samples, steps, training
+from wizloop.store import reviews, samples, steps, tables
 from wizloop.store.db import Store
 from wizloop.store.models import in_round
 
@@ -36,7 +37,8 @@ class Rows:
             last = max(each.number for each in steps.rounds(db) if each.passed is not None)
             taught = next(one for one in in_round(db, last) if one.role == "sft")
             verdicts = {one.sample_id: one.verdict["request"] for one in reviews.approved(db, last)}
-            learned = samples.get(db, sorted({one.sample_id for one in training.uses(db, taught.id)}))
+            used = select(tables.uses.c.sample_id).where(tables.uses.c.model_id == taught.id)
+            learned = samples.get(db, list(db.scalars(used)))
             test = [one for one in samples.get(db, samples.ids(db, "test")) if one.request and not one.excluded]
             self.pool = [one.prompt for one in samples.get(db, samples.ids(db, "pool"))]
         self.learned, self.labels = [one.prompt for one in learned], [verdicts[one.id] == "harmful" for one in learned]

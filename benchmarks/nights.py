@@ -22,12 +22,13 @@ from scipy.stats import t as student
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
+from sqlalchemy import select
 
 from wizloop.loop.data.similarity import normalise
 from wizloop.loop.measures.metrics import Score, score
 from wizloop.loop.measures.platt import threshold
 from wizloop.recipes import schema
-from wizloop.store import models, predictions, reviews, samples, selections, steps, training
+from wizloop.store import models, predictions, reviews, samples, selections, steps, tables
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
 
@@ -156,7 +157,8 @@ def _round(db: Any, each: steps.Round, held: Mapping[str, list[Sample]]) -> Roun
     model = challenger(db, each.number)
     assert model is not None
     traces = {one.sample_id: one.verdict["request"] for one in reviews.approved(db, each.number)}
-    learned = samples.get(db, sorted({one.sample_id for one in training.uses(db, _taught(db, each.number).id)}))
+    used = select(tables.uses.c.sample_id).where(tables.uses.c.model_id == _taught(db, each.number).id)
+    learned = samples.get(db, list(db.scalars(used)))
     said = {one.sample_id: one for split in held for one in predictions.of_model(db, model.id, split)}
 
     def guard(rows: list[Sample]) -> Score:

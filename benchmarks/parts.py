@@ -8,7 +8,6 @@ takes six to eight minutes on two cores. An existing workspace (--keep) is resum
 """
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,9 +53,9 @@ def _cell(db: Any, each: steps.Round) -> Cell:
     model = challenger(db, each.number)
     assert model is not None
     f1 = {
-        one.task: json.loads(one.metrics_json)["f1"]
-        for one in evaluations.of_round(db, each.number)
-        if one.benchmark != "dev" and one.model_id == model.id
+        one.task: one.metrics["f1"]
+        for one in evaluations.of_model(db, model.id)
+        if one.benchmark != "dev" and one.round == each.number
     }
     request, completion = (None if f1.get(task) is None else 100 * f1[task] for task in ("request", "completion"))
     return Cell(request, completion, bool(each.passed))

@@ -38,7 +38,7 @@ from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
 from wizloop.tui.app import WizloopApp
 from wizloop.tui.window_table import Column, Row, WindowTable
-from wizloop.tui.workspace import Desk
+from wizloop.tui.workspace import Workspace
 
 NOW = datetime.now(UTC)
 PARTS = ("start", "keys", "approvals", "table", "writer")
@@ -166,10 +166,12 @@ def told(took):
     return f"median {percentile(took, 0.5):.1f} ms, 99th percentile {percentile(took, 0.99):.1f} ms"
 
 
-def desk_of(store, workspace):
+def workspace_of(store, workspace):
     """Return what the app needs to open a workspace."""
     numbers = iter(range(10**9))
-    return Desk(store, workspace, "person:bench", lambda: datetime.now(UTC), lambda: True, lambda: f"b{next(numbers)}")
+    return Workspace(
+        store, workspace, "person:bench", lambda: datetime.now(UTC), lambda: True, lambda: f"b{next(numbers)}"
+    )
 
 
 class Timed(WizloopApp):
@@ -205,7 +207,7 @@ async def keys(workspace, presses, rest):
     found = {}
     gc.freeze()
     with Store.open(workspace) as store:
-        app = Timed(desk_of(store, workspace))
+        app = Timed(workspace_of(store, workspace))
         app.drawn = asyncio.Event()
         async with app.run_test(size=(120, 40)) as pilot:
             for name, room, moves in MOVES:
@@ -277,13 +279,13 @@ def approvals(workspace, n):
     """Return milliseconds until each approval is durable."""
     took = []
     with Store.open(workspace) as store:
-        desk = desk_of(store, workspace)
+        workspace = workspace_of(store, workspace)
         with store.read() as db:
             ids = review_queue.waiting_ids(db, QueueFilter(), Page(n))
             seen = {one: review_queue.case(db, one).last_id for one in ids}
         for one in ids:
             began = time.perf_counter()
-            desk.decide(one, "approve", seen=seen[one])
+            workspace.decide(one, "approve", seen=seen[one])
             took.append(1000 * (time.perf_counter() - began))
             time.sleep(0.01)
     return took

@@ -1,1 +1,1 @@
-"""What commands print and screens draw: tables, progress lines, the words for them."""
+"""Tables, progress lines and wording that both commands and screens show."""

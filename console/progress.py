@@ -1,6 +1,6 @@
-"""The night as it goes, beside a running controller: a live screen on a terminal, plain lines elsewhere.
+"""Progress of a run: a live view on a terminal, plain lines elsewhere, and their sentences, which screens share.
 
-It only reads: a transaction for each look, and none kept open in between, so that the log can be emptied.
+Only reads: a transaction for each update, and none open in between, so that the log can be truncated.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from wizloop.console.tables import plain, rounds_table
+from wizloop.console.words import phases_of
 from wizloop.store import events
 from wizloop.store.db import Store
 from wizloop.store.overview import Overview, RoundSummary, overview, summaries
@@ -24,13 +24,15 @@ from wizloop.store.steps import Step
 EVERY_SECONDS = 1.0
 _EVENTS = 6
 _PAGE = 200
-_MARKS = {"done": "ok", "running": ">>", "failed": "!!"}
+_BAR = 24
+_MARKS = {"done": "ok", "running": ">>", "failed": "!!", "to come": "  "}
+_LIVE = ("created", "running", "paused")
 
 
 def follow(workspace: Path, out: TextIO, over: Event, *, live: bool, after: int = 0) -> None:
-    """Show on `out` what happens in a workspace until `over` is set; plain lines of the events after the id `after`.
+    """Show a workspace's progress on `out` until `over` is set; plain lines for the events after the id `after`.
 
-    A live screen becomes lines when `out` is no terminal any more. Raises OSError when `out` cannot be written to.
+    A live view changes to lines if `out` stops being a terminal. Raises OSError if `out` cannot be written.
     """
     with Store.open(workspace, readonly=True) as store:
         if live:
@@ -40,7 +42,7 @@ def follow(workspace: Path, out: TextIO, over: Event, *, live: bool, after: int 
 
 
 def last_event_id(workspace: Path) -> int:
-    """Where a view begins that shows only what is still to come."""
+    """Return the id of the newest event, or 0; a view after it shows only later ones."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
         last = events.last(db, 1)
     return last[-1].id if last else 0
@@ -62,38 +64,84 @@ def _events_after(store: Store, after: int) -> list[events.Event]:
 
 
 def _follow_live(store: Store, out: TextIO, over: Event) -> None:
-    # It draws when it has looked and not from a thread of its own, where nobody would hear of a terminal that is gone.
+    # Refreshes from this thread: in a thread of Rich's own, the error of a lost terminal would go unnoticed.
     with Live(console=Console(file=out), auto_refresh=False, transient=True) as live:
         ended = False
         while not ended and out.isatty():
             ended = over.wait(EVERY_SECONDS)
             with store.read() as db:
-                screen = screen_of(overview(db), summaries(db), events.last(db, _EVENTS), datetime.now(UTC))
-            live.update(screen, refresh=True)
+                view = live_view(overview(db), summaries(db), events.last(db, _EVENTS), datetime.now(UTC))
+            live.update(view, refresh=True)
 
 
-def screen_of(now: Overview, rounds: Sequence[RoundSummary], lately: Sequence[events.Event], at: datetime) -> Group:
-    """The whole screen: what it does, the round's phases, the rounds so far, money, the last events."""
-    parts: list[Text | Table] = [_headline(now), phases_table(now.phases, at)]
+def live_view(now: Overview, rounds: Sequence[RoundSummary], recent: Sequence[events.Event], at: datetime) -> Group:
+    """Build the live view: headline, the round's phases, the rounds so far, money, recent events."""
+    head = plain(headline(now, alive=True))
+    head.stylize("bold")
+    parts: list[Text | Table] = [head, *(_on_one_line(phase_line(step.phase, step, at, _BAR)) for step in now.phases)]
     if any(summary.evaluations for summary in rounds):
         parts += [Text(), rounds_table(rounds)]
-    parts += [Text(), plain(money_line(now)), Text()]
-    parts += [_on_one_line(event_line(event)) for event in lately]
-    return Group(*parts)
+    spent, left = money(now)
+    parts += [Text(), plain(f"{spent}; {left}; {now.to_review} to review"), Text()]
+    return Group(*parts, *(_on_one_line(event_line(event)) for event in recent))
 
 
-def phases_table(steps: Sequence[Step], at: datetime) -> Table:
-    """The phases that began in this round, each with its bar, rate and time left or taken."""
-    table = Table.grid(padding=(0, 1))
-    for step in steps:
-        share = 1.0 if step.state == "done" else step.done / step.total if step.total else 0.0
-        bar = ProgressBar(total=1.0, completed=share, width=24)
-        table.add_row(_MARKS[step.state], plain(step.phase), bar, _on_one_line(plain(pace_of(step, at), 200)))
-    return table
+def headline(now: Overview, alive: bool) -> str:
+    """Return one sentence: the current phase and the next one, or why the run is not running."""
+    run, step = now.run, now.step
+    if not alive or run.state not in _LIVE:
+        return f"{run.name}: {_ended(now)}"
+    if run.state == "paused":
+        return f"{run.name}: paused, {run.reason}"
+    if step is None:
+        return f"{run.name}: starting"
+    where = f"round {now.round} of {run.rounds_wanted}" if now.round else "round 0 (teaching the seed)"
+    requests = {
+        "pause": "will pause after the current batch",
+        "stop": "will stop after the current phase",
+        "stop_now": "will stop after the current batch",
+    }
+    following = requests.get(run.wanted) or _next(now, step)
+    waiting = f" - waiting: {now.controller.waiting}" if now.controller and now.controller.waiting else ""
+    return f"{run.name}: {step.phase} in {where}; {following}{waiting}"
+
+
+def _ended(now: Overview) -> str:
+    run = now.run
+    if run.state == "created":
+        return "not started yet. Run `wizloop start`."
+    if run.state in _LIVE:
+        return "stopped: the process died without a message (killed?). Run `wizloop start` to resume."
+    return f"{run.state}: {run.reason}" if run.reason else run.state
+
+
+def _next(now: Overview, step: Step) -> str:
+    phases, round = phases_of(now.round), now.round or 0
+    if step.phase in phases[:-1]:
+        return f"next: {phases[phases.index(step.phase) + 1]}"
+    return f"next: round {round + 1}" if round < now.run.rounds_wanted else "this is the last phase"
+
+
+def phase_line(phase: str, step: Step | None, at: datetime, width: int) -> Text:
+    """Build the line of a phase, begun or to come: mark, name, bar of `width` cells, rate, and time left or taken."""
+    state = "to come" if step is None else step.state
+    share = 0.0 if step is None else 1.0 if state == "done" else step.done / step.total if step.total else 0.0
+    pace = "" if step is None else pace_of(step, at)
+    line = plain(f"{_MARKS[state]} {phase:8} {bar(share, width)} {pace}".replace("\n", " "), 200)
+    line.stylize({"running": "bold", "failed": "bold red", "to come": "dim"}.get(state, ""))
+    return line
+
+
+def bar(share: float, width: int) -> str:
+    """Draw a share of 1 as a bar that needs no color: `████▌···`."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    whole, rest = divmod(eighths, 8)
+    part = " ▏▎▍▌▋▊▉"[rest] if rest else ""
+    return ("█" * whole + part).ljust(width, "·")
 
 
 def pace_of(step: Step, at: datetime) -> str:
-    """How far a phase is, how fast, and when it ends: `120 of 480, 12.0 a second, 30 s left`; its note when done."""
+    """Format progress, rate and time left, `120 of 480, 12.0 a second, 30 s left`; time and note of an ended phase."""
     if step.state != "running":
         took = (step.ended_at - step.started_at).total_seconds() if step.ended_at else 0.0
         return f"{duration(took)}  {step.note}"
@@ -106,7 +154,7 @@ def pace_of(step: Step, at: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Format seconds: `42 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -116,38 +164,24 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def money_line(now: Overview) -> str:
-    """What was spent and is held back, and what waits for a person."""
-    money = now.budget
-    spent = f"${money.settled_micro / 1e6:.2f} spent, ${money.reserved_micro / 1e6:.2f} reserved"
-    cap = "" if money.cap_micro is None else f" of ${money.cap_micro / 1e6:.2f}"
-    return f"{spent}{cap}; {now.to_review} waiting for review"
+def money(now: Overview) -> tuple[str, str]:
+    """Return what is spent and reserved, and what is left of the cap, as two phrases."""
+    budget = now.budget
+    spent = f"${budget.settled_micro / 1e6:.2f} spent, ${budget.reserved_micro / 1e6:.2f} reserved"
+    if budget.cap_micro is None:
+        return spent, "no cap"
+    left = max(budget.cap_micro - budget.settled_micro - budget.reserved_micro, 0)
+    return spent, f"${left / 1e6:.2f} left of ${budget.cap_micro / 1e6:.2f}"
 
 
 def event_line(event: events.Event) -> Text:
-    """One event: local time, a word where it is not good news, the sentence."""
+    """Build the line of an event: local time, a word if it is a warning or an error, message."""
     word = {"info": "", "warn": "warning: ", "error": "error: "}[event.level]
-    style = {"info": "", "warn": "yellow", "error": "bold red"}[event.level]
     line = plain(f"{event.at.astimezone():%H:%M:%S} {word}{event.message}".replace("\n", " "))
-    line.stylize(style)
+    line.stylize({"info": "", "warn": "yellow", "error": "bold red"}[event.level])
     return line
 
 
 def _on_one_line(text: Text) -> Text:
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
-
-
-def _headline(now: Overview) -> Text:
-    """One sentence: what it is doing, and what comes of it."""
-    run, step = now.run, now.step
-    if run.state != "running" or step is None:
-        sentence = f"{run.name}: {run.state}" + (f", {run.reason}" if run.reason else "")
-    else:
-        rounds = f"round {now.round} of {run.rounds_wanted}" if now.round else "round 0, which teaches the seed"
-        sentence = f"{run.name}: {step.phase} in {rounds}"
-    if now.controller is not None and now.controller.waiting:
-        sentence += f" - waiting: {now.controller.waiting}"
-    line = plain(sentence)
-    line.stylize("bold")
-    return line

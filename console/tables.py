@@ -1,6 +1,5 @@
-"""The rounds side by side, as a table: F1 per benchmark with its interval, choices, teacher, gate. It asks nothing."""
+"""The table of rounds: F1 per benchmark with its interval, teacher's answers, gate. Also text helpers. Pure."""
 
-import json
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -13,35 +12,35 @@ from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
 
 LEAST_WIDTH = 80
-"""Columns in which a table keeps its words and figures whole."""
+"""Columns that a table needs to keep its words and figures whole."""
 
 
 def rounds_table(found: Sequence[RoundSummary]) -> Table:
-    """A row for each round and benchmark, dev first; a column for each task that was measured."""
+    """Build a table with a row per round and benchmark, dev first, and a column per measured task."""
     tasks = [task for task in TASKS if any(row.task == task for summary in found for row in summary.evaluations)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("round", "F1 on", *tasks, "taught", "gate"):
         table.add_column(plain(head), justify="right" if head == "round" else "left", overflow="fold")
     for summary in found:
-        ends = (_taught(summary), gate_word(summary))
-        for at, (benchmark, by_task) in enumerate(_by_benchmark(summary)):
+        number, *ends = str(summary.round.number), _taught(summary), gate_word(summary)
+        for benchmark, by_task in _by_benchmark(summary):
             figures = [figure(by_task.get(task)) for task in tasks]
-            first = (str(summary.round.number), *ends) if at == 0 else ("", "", "")
-            table.add_row(*map(plain, (first[0], benchmark, *figures, *first[1:])))
+            table.add_row(*map(plain, (number, benchmark, *figures, *ends)))
+            number, *ends = "", "", ""
     return table
 
 
 def console_for_tables() -> Console:
-    """Stdout as wide as the terminal, and 80 columns at least: a line that wraps is better than half a figure."""
+    """Return a console on stdout at least 80 columns wide: a wrapped line is better than a truncated figure."""
     console = Console()
     return console if console.width >= LEAST_WIDTH else Console(width=LEAST_WIDTH)
 
 
 def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
-    """What a reader of the table needs: what the figures are, and why a round made no champion."""
+    """Explain the table: what its figures are, and why a round has no new champion."""
     measured = any(summary.evaluations for summary in found)
-    figures = "F1 in per cent at the threshold that dev chose, with its 95 % interval; taught: the teacher's answers."
-    nothing = "no round has been measured yet: `wizloop status` tells how far the run is"
+    figures = "F1 in percent at the threshold chosen on dev, with its 95 % interval; taught: the teacher's answers."
+    nothing = "no round is measured yet: `wizloop status` shows the progress of the run"
     return [
         figures if measured else nothing,
         *(
@@ -53,10 +52,8 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
 
 
 def figure(row: Evaluation | None) -> str:
-    """F1 in points with its interval, or a dash: `83.1 (78-88)`."""
-    if row is None:
-        return "-"
-    metrics = json.loads(row.metrics_json)
+    """Format F1 in percent with its interval, `83.1 (78-88)`, or a dash."""
+    metrics = {} if row is None else row.metrics
     if metrics.get("f1") is None:
         return "-"
     interval = ""
@@ -66,26 +63,26 @@ def figure(row: Evaluation | None) -> str:
 
 
 def gate_word(summary: RoundSummary) -> str:
-    """What the gate let the challenger do, in a word; its reason is longer than a column."""
+    """Return the gate's decision as one word."""
     if summary.round.ended_at is None:
         return "..."
     return {True: "passed", False: "held", None: "none"}[summary.round.passed]
 
 
 def exports_of(found: Sequence[RoundSummary]) -> list[str]:
-    """Where the exports are, relative to the workspace, in order."""
+    """Return the paths of all exports, relative to the workspace, in order."""
     return [export.path for summary in found for export in summary.exports]
 
 
 def plain(text: str, limit: int = 400) -> Text:
-    """Text that is content and never markup, with nothing in it that drives a terminal."""
+    """Return sanitized text that is content, never markup."""
     return Text(shown(text, limit))
 
 
 def aligned(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset()) -> Text:
-    """Rows of cells as one text with a column for each, two cells apart; the columns named in `right` end together.
+    """Lay out rows of cells in columns two spaces apart; columns in `right` are right-aligned.
 
-    Rich's own table, which is free to wrap and to fold, takes longer to lay out than a key may take.
+    Rich's own table can wrap and fold, but laying it out takes longer than the response to a key may.
     """
     widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
     lines = []
@@ -100,12 +97,12 @@ def aligned(rows: Sequence[Sequence[Text]], right: frozenset[int] = frozenset())
 
 
 def _by_benchmark(summary: RoundSummary) -> list[tuple[str, dict[str, Evaluation]]]:
-    """The challenger's evaluations by benchmark and task; one empty row where nothing was measured."""
+    """Group the challenger's evaluations by benchmark and task; one empty row if there are none."""
     names = sorted({row.benchmark for row in summary.evaluations}, key=lambda name: (name != "dev", name))
     rows = [(name, {row.task: row for row in summary.evaluations if row.benchmark == name}) for name in names]
     return rows or [("-", {})]
 
 
 def _taught(summary: RoundSummary) -> str:
-    """Teacher's answers, and what they cost where they did."""
+    """Format the number of teacher's answers, and their cost if not zero."""
     return f"{summary.answers:,}" + (f", ${summary.spent_micro / 1e6:.2f}" if summary.spent_micro else "")

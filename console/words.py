@@ -1,4 +1,4 @@
-"""The words of the loop that screens need: phases, tasks, labels, cells. A test holds them against the loop's own."""
+"""The loop's names that screens need: phases, tasks, labels, cells. A test compares them with the loop's own."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,11 +21,11 @@ CELL_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "confident_block": "confident block",
     }
 )
-"""The four cells, the riskiest first."""
+"""The four cells, riskiest first."""
 
 
 def phases_of(round: int | None) -> tuple[str, ...]:
-    """The phases of a round, in order; before the first, those of round 0."""
+    """Return the phases of a round, in order; for None, those of round 0."""
     if not round:
         return tuple(phase for phase in PHASES if phase != "classify")
     return PHASES[2:]

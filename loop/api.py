@@ -78,9 +78,9 @@ class Workspace:
     def status(self) -> dict[str, Any]:
         """Return what `wizloop status --json` prints. Raises wizloop.store.errors.NoWorkspace."""
         from wizloop.loop.summaries import status_of
-        from wizloop.store.status import glance
+        from wizloop.store.status import run_status
 
-        return status_of(glance(self.folder), self.folder)
+        return status_of(run_status(self.folder), self.folder)
 
     def rounds(self) -> list[dict[str, Any]]:
         """Return what `wizloop rounds --json` prints, one object per round. Raises wizloop.store.errors.StoreError."""

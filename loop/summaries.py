@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.controller import lock
-from wizloop.store.status import Glance
+from wizloop.store.status import RunStatus
 
 if TYPE_CHECKING:
     from wizloop.store.evaluations import Evaluation
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LIVE = ("created", "running", "paused")
 
 
-def status_of(seen: Glance, workspace: Path) -> dict[str, Any]:
+def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
     """Return the state of the run; `alive` says whether a controller works on it now."""
     alive = lock.is_held(workspace)
     state, reason = _state(seen, alive)
@@ -79,7 +79,7 @@ def usd(micro: int | None) -> float | None:
     return None if micro is None else micro / 1_000_000
 
 
-def _state(seen: Glance, alive: bool) -> tuple[str, str]:
+def _state(seen: RunStatus, alive: bool) -> tuple[str, str]:
     """Return the run's state and its reason; without a live controller, a run is stopped."""
     if alive or seen.state not in _LIVE:
         return seen.state, seen.reason

@@ -1,1 +1,1 @@
-"""What is remembered: tables, migrations, every question by name. Knows rows, and no model."""
+"""Persistent state of a workspace: tables, migrations, and every query by name. Knows rows, not models."""

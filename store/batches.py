@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import call_writes, errors, rows, spending
-from wizloop.store.engine import upsert
 from wizloop.store.tables import batches, sendings, teacher_calls
 from wizloop.store.teacher_calls import Call
 
@@ -49,9 +49,7 @@ def intend(
     db.execute(batches.insert().values(state="intent", **new))
     batch = Batch(*db.execute(_BATCH.where(batches.c.tag == tag)).one())
     call_writes.mark_sent(db, call_ids, now)
-    for piece in rows.pieces(call_ids, 500):
-        noted = upsert(db, sendings).values([{"call_id": call_id, "batch_id": batch.id} for call_id in piece])
-        db.execute(noted.on_conflict_do_update(index_elements=["call_id"], set_={"batch_id": batch.id}))
+    _note(db, [{"call_id": call_id, "batch_id": batch.id} for call_id in call_ids], "batch_id")
     return batch
 
 
@@ -137,12 +135,12 @@ def latest_retry_at(db: Connection, teacher: str) -> datetime | None:
 
 def _note(db: Connection, values: list[dict[str, Any]], column: str) -> None:
     if values:
-        db.execute(_upsert(db.dialect.name, column), values)
+        db.execute(_upsert(column), values)
 
 
 @cache
-def _upsert(dialect: str, column: str) -> Any:
-    new = upsert(dialect, sendings)
+def _upsert(column: str) -> Any:
+    new = insert(sendings)
     return new.on_conflict_do_update(index_elements=["call_id"], set_={column: new.excluded[column]})
 
 

@@ -9,13 +9,12 @@ Each step changes a group of calls with one statement, however many there are.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, Update, bindparam, or_, select, update
+from sqlalchemy import Connection, Update, bindparam, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import errors, rows, spending, tables
-from wizloop.store.engine import upsert
 
 ENDS = ("parsed", "refused", "failed")
 _OPEN = ("planned", "reserved", "sent", "received")
@@ -95,16 +94,9 @@ _BY_ID = _STATES.where(_CALLS.c.id.in_(bindparam("wanted", expanding=True)))
 _BY_KEY = _STATES.where(_CALLS.c.key.in_(bindparam("wanted", expanding=True)))
 
 
-@cache
-def _insert(dialect: str, table: Table, unique: str) -> Any:
-    """Build an insert that skips existing rows, once for each kind of database."""
-    return upsert(dialect, table).on_conflict_do_nothing(index_elements=[unique])
-
-
-@cache
-def _insert_calls(dialect: str) -> Any:
-    """Build the insert of calls, which returns the states of the new ones."""
-    return _insert(dialect, _CALLS, "key").returning(*rows.columns(_CALLS, CallState))
+_NEW_STATES = rows.columns(_CALLS, CallState)
+_INSERT_CALLS = insert(_CALLS).on_conflict_do_nothing(index_elements=["key"]).returning(*_NEW_STATES)
+_INSERT_TRACES = insert(tables.teacher_traces).on_conflict_do_nothing(index_elements=["call_id"])
 
 
 def _set(*changed: str, of: Sequence[str]) -> Update:
@@ -266,14 +258,14 @@ def add_traces(db: Connection, before: Mapping[int, CallState], new: Sequence[Ne
         call = before[trace.call_id]
         about = {"sample_id": call.sample_id, "round": call.round, "teacher": call.teacher, "created_at": now}
         made.append({**rows.values(trace), **about})
-    db.execute(_insert(db.dialect.name, tables.teacher_traces, "call_id"), made)
+    db.execute(_INSERT_TRACES, made)
 
 
 def _add(db: Connection, fresh: list[dict[str, Any]]) -> dict[str, CallState]:
     """Insert calls; return the states of the new ones, by key."""
     if not fresh:
         return {}
-    return {call.key: call for call in (CallState(*row) for row in db.execute(_insert_calls(db.dialect.name), fresh))}
+    return {call.key: call for call in (CallState(*row) for row in db.execute(_INSERT_CALLS, fresh))}
 
 
 def _existing(db: Connection, new: Sequence[NewCall], made: Mapping[str, CallState]) -> dict[str, CallState]:

@@ -1,4 +1,4 @@
-"""The one run of a workspace and the controller that holds it. What a phase does is none of its business."""
+"""The run of a workspace, and the controller that executes it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from wizloop.store import errors, rows, tables
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The run: what was asked for, and where it stands."""
+    """The run: its settings and state."""
 
     name: str
     recipe_json: str
@@ -20,9 +20,9 @@ class Run:
     state: str
     """created, running, paused, stopped, done or failed."""
     reason: str
-    """Why it is in that state, in one sentence; empty at first."""
+    """Why it is in that state, as a sentence; empty at first."""
     wanted: str
-    """What the person wants: run, pause, stop (after this phase) or stop_now."""
+    """The user's request: run, pause, stop (after this phase) or stop_now."""
     cap_micro: int | None
     until: datetime | None
     rounds_wanted: int
@@ -34,7 +34,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """The process that works on the run."""
+    """The process that executes the run."""
 
     generation: int
     pid: int
@@ -60,32 +60,32 @@ def create_run(
     rounds_wanted: int,
     now: datetime,
 ) -> None:
-    """Begin the workspace's run. Raises errors.RunExists."""
-    there = get_run(db)
-    if there is not None:
-        raise errors.RunExists(f"the workspace already holds the run {there.name}: take another folder for another run")
-    asked = (name, recipe_json, recipe_hash, seed, "created", "", "run", cap_micro, until, rounds_wanted)
-    run = Run(*asked, champion_id=None, created_at=now, started_at=None, ended_at=None)
+    """Create the workspace's run. Raises errors.RunExists."""
+    existing = get_run(db)
+    if existing is not None:
+        raise errors.RunExists(f"the workspace already has the run {existing.name}: use another folder for another run")
+    settings = (name, recipe_json, recipe_hash, seed, "created", "", "run", cap_micro, until, rounds_wanted)
+    run = Run(*settings, champion_id=None, created_at=now, started_at=None, ended_at=None)
     db.execute(tables.run.insert().values(id=1, **rows.values(run)))
 
 
 def get_run(db: Connection) -> Run | None:
-    """The run, or None before `create_run`."""
+    """Return the run, or None if it is not created yet."""
     return rows.first(db, Run, select(*rows.columns(tables.run, Run)))
 
 
 def set_state(db: Connection, state: str, reason: str, now: datetime) -> None:
-    """Move the run to `state`; notes when it first ran and when it ended. Raises errors.NoRun."""
+    """Set the run's state, and the times at which it first ran and ended. Raises errors.NoRun."""
     run = get_run(db)
     if run is None:
         raise errors.NoRun
     started = run.started_at or (now if state == "running" else None)
     ended = now if state in _ENDED else None
-    db.execute(update(tables.run).values(state=state, reason=reason, started_at=started, ended_at=ended))
+    _change_run(db, state=state, reason=reason, started_at=started, ended_at=ended)
 
 
 def want(db: Connection, wanted: str) -> None:
-    """Note what the person wants: run, pause, stop or stop_now. Raises errors.NoRun."""
+    """Request run, pause, stop or stop_now. Raises errors.NoRun."""
     _change_run(db, wanted=wanted)
 
 
@@ -96,7 +96,7 @@ def set_limits(
     until: datetime | EllipsisType | None = ...,
     rounds_wanted: int | EllipsisType = ...,
 ) -> None:
-    """Change the limits that are given, and no other; None lifts one. Raises errors.NoRun."""
+    """Change the given limits; None removes one. Raises errors.NoRun."""
     limits = {"cap_micro": cap_micro, "until": until, "rounds_wanted": rounds_wanted}
     given = {name: value for name, value in limits.items() if value is not ...}
     if given:
@@ -104,12 +104,12 @@ def set_limits(
 
 
 def set_recipe(db: Connection, name: str, recipe_json: str, recipe_hash: str, seed: int) -> None:
-    """Give a run that has not begun another recipe. Raises errors.NoRun."""
+    """Replace the recipe of a run that has not started. Raises errors.NoRun."""
     _change_run(db, name=name, recipe_json=recipe_json, recipe_hash=recipe_hash, seed=seed)
 
 
 def set_champion(db: Connection, model_id: int) -> None:
-    """Make a model the champion. Raises errors.NoRun."""
+    """Set the champion. Raises errors.NoRun."""
     _change_run(db, champion_id=model_id)
 
 
@@ -119,19 +119,16 @@ def _change_run(db: Connection, **values: object) -> None:
 
 
 def claim_controller(db: Connection, *, pid: int, host: str, boot_id: str, now: datetime) -> int:
-    """Become the controller; the new generation, which fences every earlier one off."""
-    held = controller(db)
-    generation = 1 if held is None else held.generation + 1
-    claim = rows.values(Controller(generation, pid, host, boot_id, now, "", None))
-    if held is None:
-        db.execute(tables.controller.insert().values(id=1, **claim))
-    else:
-        db.execute(update(tables.controller).values(**claim))
+    """Register a new controller and return its generation, which fences off every earlier one."""
+    last = controller(db)
+    generation = 1 if last is None else last.generation + 1
+    claim = Controller(generation, pid, host, boot_id, now, "", None)
+    rows.put(db, tables.controller, {"id": 1}, rows.values(claim))
     return generation
 
 
 def beat(db: Connection, generation: int, *, now: datetime, doing: str, waiting: str | None) -> None:
-    """Say that this controller is alive, what it does and what it waits for. Raises errors.Fenced."""
+    """Record that this controller is alive, what it does, and what it waits for. Raises errors.Fenced."""
     table = tables.controller
     alive = update(table).where(table.c.generation == generation)
     if db.execute(alive.values(heartbeat_at=now, doing=doing, waiting=waiting)).rowcount == 0:
@@ -139,5 +136,5 @@ def beat(db: Connection, generation: int, *, now: datetime, doing: str, waiting:
 
 
 def controller(db: Connection) -> Controller | None:
-    """The last controller, alive or not; None when there never was one."""
+    """Return the last controller, alive or not, or None."""
     return rows.first(db, Controller, select(*rows.columns(tables.controller, Controller)))

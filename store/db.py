@@ -1,4 +1,4 @@
-"""The store of one workspace: open it, read from it, write to it. The questions are functions in the modules beside."""
+"""The store of one workspace: opening it, read and write transactions. Queries are in the other modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,26 +7,26 @@ from types import ModuleType, TracebackType
 
 from sqlalchemy import Connection, Engine, select
 
-from wizloop.store import engine, errors, migrate, sqlite, versions
+from wizloop.store import engine, errors, migrations, sqlite, versions
 from wizloop.store.tables import controller
 
 __all__ = ["Connection", "Store", "make_folder"]
 
 
 def make_folder(folder: Path) -> None:
-    """Make a workspace's folder where there is none. Raises errors.NoPlace."""
+    """Create a workspace's folder if it does not exist. Raises errors.NoPlace."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = "it is a file" if folder.is_file() else error.strerror
-        raise errors.NoPlace(f"no workspace can be made in {folder}: {why}: name another folder") from error
+        raise errors.NoPlace(f"cannot create a workspace in {folder} ({why}): choose another folder") from error
 
 
 class Store:
-    """One workspace's database, for one process (never across a fork). Make one with `create` or `open`.
+    """One workspace's database, for one process (never across a fork). Construct it with `create` or `open`.
 
-    Keep transactions short: a write holds everyone else's writes up, a read keeps the log from being emptied. What
-    writes in a loop leaves a few milliseconds between transactions, since SQLite's waiting is not fair.
+    Keep transactions short: a write blocks other writers, and a read keeps the log from being truncated. A loop of
+    writes leaves a few milliseconds between transactions, because SQLite does not queue writers fairly.
     """
 
     def __init__(self, folder: Path, writable: bool, generation: int | None, driver: ModuleType) -> None:
@@ -40,7 +40,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, *, driver: ModuleType | None = None) -> "Store":
-        """Open the workspace in `folder`, made and brought to the newest schema where needed.
+        """Open the workspace in `folder`; create it or upgrade its schema if needed.
 
         Raises errors.NoPlace, errors.SchemaTooNew, errors.Damaged, errors.JournalRefused, errors.DiskFull.
         """
@@ -49,24 +49,19 @@ class Store:
         maker = engine.sqlite_engine(folder / sqlite.DB_NAME, "rwc", module)
         try:
             with maker.begin() as db:
-                found = migrate.revision(db)
+                found = migrations.revision(db)
                 versions.refuse_newer(found, folder)
                 if found != versions.HEAD:
-                    migrate.upgrade(db)
+                    migrations.upgrade(db)
         finally:
             maker.dispose()
         return cls(folder, True, None, module)
 
     @classmethod
     def open(
-        cls,
-        folder: Path,
-        *,
-        readonly: bool = False,
-        generation: int | None = None,
-        driver: ModuleType | None = None,
+        cls, folder: Path, *, readonly: bool = False, generation: int | None = None, driver: ModuleType | None = None
     ) -> "Store":
-        """Open a workspace that is there. With `generation`, every write checks that this controller is still the one.
+        """Open an existing workspace. With `generation`, every write checks that no newer controller has taken over.
 
         Raises errors.NoWorkspace, errors.SchemaTooNew, errors.SchemaTooOld, errors.Damaged.
         """
@@ -81,23 +76,23 @@ class Store:
 
     def _check_schema(self) -> None:
         with self.read() as db:
-            found = migrate.revision(db)
+            found = migrations.revision(db)
         versions.refuse_other(found, self.folder)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view, on a connection that cannot write."""
+        """Open a consistent view, on a connection that cannot write."""
         with self._reader.begin() as db:
             yield db
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that holds the write lock from its start; committed at the end, undone by an exception.
+        """Open a transaction that holds the write lock from its start; commit at the end, roll back on an exception.
 
         Raises errors.Fenced, errors.ReadOnly, errors.DiskFull (nothing of the transaction is kept), errors.Busy.
         """
         if self._writer is None:
-            raise errors.ReadOnly(f"the store of {self.folder} was opened for reading only")
+            raise errors.ReadOnly(f"the store of {self.folder} was opened read-only")
         with self._writer.begin() as db:
             self._check_generation(db)
             yield db
@@ -108,14 +103,14 @@ class Store:
         now = db.scalar(select(controller.c.generation))
         if now != self._generation:
             raise errors.Fenced(
-                f"controller {now} has taken {self.folder} over: controller {self._generation} must stop, and has "
+                f"controller {now} has taken over {self.folder}: controller {self._generation} must stop; it has "
                 "written nothing"
             )
 
     def checkpoint(self) -> bool:
-        """Empty the write-ahead log; False when a reader was in the way (try again at the next phase).
+        """Empty the write-ahead log; return False if a reader prevented it (retry at the next phase).
 
-        The controller calls this between phases, and nobody else does. Raises errors.NotController, errors.Fenced.
+        Only the controller calls this, between phases. Raises errors.NotController, errors.Fenced.
         """
         if self._generation is None:
             raise errors.NotController(f"only the controller of {self.folder} may checkpoint")
@@ -124,13 +119,13 @@ class Store:
         return sqlite.checkpoint(self._path, self._driver)
 
     def backup(self, to: Path) -> None:
-        """Write a complete copy of the database to the file `to`, while others go on. Raises FileExistsError."""
+        """Write a complete copy of the database to the file `to`, without blocking others. Raises FileExistsError."""
         if to.exists():
-            raise FileExistsError(f"{to} exists already: name a new file for the backup")
+            raise FileExistsError(f"{to} already exists: choose a new file for the backup")
         sqlite.backup(self._path, to, self._driver)
 
     def close(self) -> None:
-        """Close every connection; the last writable one of all processes moves the log into the database."""
+        """Close every connection; the last writable one of all processes merges the log into the database."""
         self._reader.dispose()
         if self._writer is not None:
             self._writer.dispose()

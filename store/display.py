@@ -1,7 +1,7 @@
-"""The one sanitiser between stored text and any screen. What is stored stays as it is; nothing is stored sanitised.
+"""The sanitizer between stored text and any screen. Text is stored as it is and sanitized only for display.
 
-Control characters can drive a terminal (clipboard, title, cursor), and invisible or bidirectional ones can make a text
-read as what it is not: all become visible. Whoever shows the result turns it into plain content, never into markup.
+Control characters can drive a terminal (clipboard, title, cursor), and invisible or bidirectional ones can disguise a
+text: all become visible. Callers show the result as plain content, never as markup.
 """
 
 import re
@@ -10,9 +10,9 @@ from functools import lru_cache
 
 CUT = "⟨cut⟩"
 MOST_MARKS = 4
-"""Combining marks that one character may carry: more climb over the lines above."""
+"""Limit of combining marks per character: more would cover the lines above."""
 
-# In reading order: joiner and fillers that take no room, Mongolian and other variation selectors.
+# Joiner and zero-width fillers, then Mongolian and other variation selectors.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
 )
@@ -21,15 +21,15 @@ _PLAIN = re.compile(r"[\n -~]*")
 
 
 def shown(text: str, limit: int = 4000) -> str:
-    """`text` as a screen may show it, of at most `limit` bytes of UTF-8; shown twice it is the same.
+    """Return `text` safe for a screen, in at most `limit` bytes of UTF-8. Idempotent.
 
-    Only the line feed is kept of the control characters. Raises ValueError for a limit under 16.
+    The line feed is the only control character that is kept. Raises ValueError if `limit` is below 16.
     """
     if limit < 16:
-        raise ValueError(f"a limit of {limit} bytes leaves no room for the mark of a cut: give 16 or more")
+        raise ValueError(f"a limit of {limit} bytes has no room for the mark of a cut: use 16 or more")
     if len(text) <= limit and _PLAIN.fullmatch(text):
         return text
-    # Past so many characters nothing can matter, however many marks are dropped: bounds the work on a hostile text.
+    # Later characters cannot fit, however many marks are dropped: this bounds the work on a hostile text.
     head = text[: 4 * limit]
     visible = _fewer_marks([_visible(character) for character in head])
     return _capped(visible, limit, cut_already=len(head) < len(text))

@@ -1,21 +1,21 @@
-"""What the store can refuse, as one small tree; a docstring is the message where none is given. No exit codes here."""
+"""Errors of the store. An exception's docstring is its default message."""
 
 from inspect import cleandoc
 
 
 class StoreError(Exception):
-    """The store cannot do that."""
+    """The store cannot do this."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or cleandoc(type(self).__doc__ or ""))
 
 
 class NoWorkspace(StoreError):
-    """There is no workspace in that folder: `wizloop start` makes one."""
+    """There is no workspace in this folder: create one with `wizloop start`."""
 
 
 class NoPlace(StoreError):
-    """No workspace can be made in that folder: name another."""
+    """A workspace cannot be created in this folder: choose another."""
 
 
 class SchemaTooNew(StoreError):
@@ -27,27 +27,27 @@ class OtherVersion(StoreError):
 
 
 class SchemaTooOld(StoreError):
-    """The workspace was written by an older wizloop: `wizloop upgrade` brings it up to date."""
+    """The workspace was written by an older wizloop: run `wizloop upgrade`."""
 
 
 class Damaged(StoreError):
-    """The database is not readable: put a backup in its place."""
+    """The database is damaged: restore a backup."""
 
 
 class JournalRefused(StoreError):
-    """The database does not take the journal mode that is safe here: close every other wizloop on this workspace."""
+    """The database cannot switch to the safe journal mode: close every other wizloop on this workspace."""
 
 
 class DiskFull(StoreError):
-    """The disk is full: make space, and the run can go on."""
+    """The disk is full: free some space, then resume the run."""
 
 
 class Busy(StoreError):
-    """Another process has been writing for longer than anyone waits: try again."""
+    """Another process has been writing for too long: try again."""
 
 
 class Fenced(StoreError):
-    """Another controller has taken this workspace over: this one must stop, and has written nothing."""
+    """Another controller has taken over this workspace: this one must stop; it has written nothing."""
 
 
 class NotController(StoreError):
@@ -55,19 +55,19 @@ class NotController(StoreError):
 
 
 class ReadOnly(StoreError):
-    """The store was opened for reading only, or its folder cannot be written to."""
+    """The store was opened read-only, or its folder is not writable."""
 
 
 class RolledBack(StoreError):
-    """SQLite undid the transaction after an error that was caught inside it: nothing of it was written."""
+    """SQLite rolled the transaction back after an error that was caught inside it: nothing was written."""
 
 
 class NoRun(StoreError):
-    """The workspace holds no run yet: `wizloop start` makes one."""
+    """The workspace has no run yet: create one with `wizloop start`."""
 
 
 class RunExists(StoreError):
-    """The workspace already holds a run: take another folder for another run."""
+    """The workspace already has a run: use another folder for another run."""
 
 
 class NotFound(StoreError):
@@ -87,8 +87,8 @@ class AlreadyDecided(StoreError):
 
 
 class NothingToUndo(StoreError):
-    """This reviewer has no decision on this trace to undo."""
+    """There is no decision of this reviewer on this trace to undo."""
 
 
 class BadDecision(StoreError):
-    """That is not a decision that this reviewer can make."""
+    """The reviewer cannot make this decision."""

@@ -1,4 +1,4 @@
-"""What makes two texts the same: exactly, or but for case, punctuation and spacing. Knows text, and no table."""
+"""Identity of texts: exact (a digest), or ignoring case, punctuation and spacing (normalized words)."""
 
 import hashlib
 import re
@@ -10,9 +10,9 @@ _BETWEEN = re.compile(r"[^\w\s]+")
 
 
 def content_digest(prompt: str, response: str | None) -> bytes:
-    """SHA-256 over the exact prompt and response.
+    """Return the SHA-256 of the exact prompt and response.
 
-    The prompt's length stands before it, so that no two different pairs make the same bytes.
+    The prompt is prefixed with its length, so that different pairs never give the same bytes.
     Raises UnicodeEncodeError for a lone surrogate.
     """
     first = prompt.encode()
@@ -21,9 +21,9 @@ def content_digest(prompt: str, response: str | None) -> bytes:
 
 
 def words(text: str) -> str:
-    """NFKC, case-folded, word characters only, single spaces; empty for a text without any.
+    """Normalize a text to words: NFKC, case-folded, word characters only, separated by single spaces.
 
-    Combining marks behind a word character belong to the word: in Indic scripts they are the vowels.
+    Combining marks after a word character belong to the word: in Indic scripts they are the vowels.
     """
     if text.isascii():
         return " ".join(text.translate(_ASCII).split())
@@ -31,7 +31,7 @@ def words(text: str) -> str:
 
 
 def _marks(between: re.Match[str]) -> str:
-    """What is kept of what is no word: the marks right behind one."""
+    """Keep the combining marks directly after a word, out of a run of non-word characters."""
     found, at = between[0], between.start()
     if at == 0 or between.string[at - 1].isspace():
         return " "

@@ -1,7 +1,4 @@
-"""Where the run stands and what each round came to, gathered from the modules beside it for a screen or a script.
-
-It writes nothing and words nothing: how this is shown or printed is decided by who asks.
-"""
+"""The state of the run and the results of each round, gathered for screens and scripts. Writes and formats nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ from wizloop.store import (
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The run at this moment. `round` is the latest that began, None before the first."""
+    """The state of the run. `round` is the latest that began, None before the first."""
 
     run: control.Run
     controller: control.Controller | None
@@ -33,45 +30,45 @@ class Overview:
     """Of that round, in the order in which they began."""
     budget: spending.Budget
     to_review: int
-    """Traces that wait for a person."""
+    """Traces that wait for a reviewer."""
 
     @property
     def step(self) -> steps.Step | None:
-        """The latest phase that began."""
+        """Latest phase that began."""
         return self.phases[-1] if self.phases else None
 
 
 @dataclass(frozen=True, slots=True)
 class RoundSummary:
-    """One round. `evaluations` are the challenger's; empty until it was measured, or where training gave none."""
+    """One round. `evaluations` are the challenger's; empty before they are measured, or if training made none."""
 
     round: steps.Round
     evaluations: Sequence[evaluations.Evaluation]
     selected: dict[str, int]
     answers: int
-    """Teacher's answers that hold a trace."""
+    """Teacher's answers with a trace."""
     spent_micro: int
     exports: Sequence[exports.Export]
 
 
 def overview(db: Connection) -> Overview:
-    """Where the run stands. Raises errors.NoRun."""
+    """Return the state of the run. Raises errors.NoRun."""
     run = control.get_run(db)
     if run is None:
         raise errors.NoRun
     begun = steps.rounds(db)
     latest = begun[-1].number if begun else None
-    of_latest = [] if latest is None else steps.steps(db, latest)
-    return Overview(run, control.controller(db), latest, of_latest, spending.budget(db), reviews.waiting_count(db))
+    phases = [] if latest is None else steps.steps(db, latest)
+    return Overview(run, control.controller(db), latest, phases, spending.budget(db), reviews.waiting_count(db))
 
 
 def summaries(db: Connection) -> list[RoundSummary]:
-    """Every round that has begun, in order."""
+    """Return the summary of every round that has begun, in order."""
     return [summary(db, each) for each in steps.rounds(db)]
 
 
 def summary(db: Connection, round: steps.Round) -> RoundSummary:
-    """What a round that has begun came to so far."""
+    """Return the results so far of a round that has begun."""
     number = round.number
     challenger = _challenger(db, round)
     measured = [] if challenger is None else evaluations.of_model(db, challenger)
@@ -86,7 +83,7 @@ def summary(db: Connection, round: steps.Round) -> RoundSummary:
 
 
 def _challenger(db: Connection, round: steps.Round) -> int | None:
-    """The model that the gate judged, or is about to judge."""
+    """Return the model that the gate judged or is about to judge."""
     if round.challenger is not None:
         return round.challenger
     made = [model.id for model in models.in_round(db, round.number) if model.role == "challenger"]

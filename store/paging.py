@@ -1,18 +1,16 @@
-"""What long tables on a screen read: pages by key, in both directions, and the heads of long texts.
+"""Query parts for long tables on a screen: pages by key in both directions, truncated texts, and filter conditions."""
 
-The questions are in the modules beside.
-"""
-
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, LargeBinary, Select, cast, func, type_coerce
+from sqlalchemy import ColumnElement, Connection, Dialect, LargeBinary, Select, cast, func, or_, select, type_coerce
 from sqlalchemy.types import TypeDecorator
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which rows: `limit` of them after `key`, or the last before it where `back` is set; None is the end there."""
+    """`limit` rows after `key`, or with `back` the last ones before it; None starts from that end of the table."""
 
     limit: int
     key: int | None = None
@@ -20,7 +18,7 @@ class Page:
 
 
 def paged(db: Connection, query: Select[Any], column: Any, page: Page) -> list[tuple[Any, ...]]:
-    """The rows of one page, always with `column` rising."""
+    """Return the rows of one page, in ascending order of `column`."""
     if page.key is not None:
         query = query.where(column < page.key if page.back else column > page.key)
     found = db.execute(query.order_by(column.desc() if page.back else column).limit(page.limit)).all()
@@ -28,7 +26,7 @@ def paged(db: Connection, query: Select[Any], column: Any, page: Page) -> list[t
 
 
 class _Head(TypeDecorator[str]):
-    """UTF-8, perhaps cut within a character, as text."""
+    """UTF-8 bytes, possibly cut within a character, read as text."""
 
     impl = LargeBinary
     cache_ok = True
@@ -37,14 +35,30 @@ class _Head(TypeDecorator[str]):
         return None if value is None else bytes(value).decode("utf-8", "ignore")
 
 
-def head(column: Any, most: int) -> ColumnElement[str]:
-    """The first so many bytes of a text, under the column's name: a row may hold megabytes.
+def head(column: Any, size: int) -> ColumnElement[str]:
+    """Select the first `size` bytes of a text, under the column's name: a row may hold megabytes.
 
-    As bytes, because SQLite ends a text at its first NUL, behind which something could hide.
+    Cuts bytes, not characters, because SQLite ends a text at its first NUL, which could hide the rest.
     """
-    return type_coerce(func.substr(cast(column, LargeBinary), 1, most), _Head).label(column.name)
+    return type_coerce(func.substr(cast(column, LargeBinary), 1, size), _Head).label(column.name)
 
 
-def contains(column: Any, text: str) -> Any:
-    """That a column holds the text, capitals or not (of ASCII), before its first NUL; `%` and `_` mean themselves."""
-    return column.icontains(text, autoescape=True)
+def contains(columns: Iterable[Any], text: str) -> list[ColumnElement[bool]]:
+    """Require `text` in one of the columns; no condition if it is empty.
+
+    Ignores the case of ASCII letters, takes `%` and `_` literally, and searches up to a column's first NUL.
+    """
+    return [or_(*(column.icontains(text, autoescape=True) for column in columns))] if text else []
+
+
+def equal(*pairs: tuple[Any, Any]) -> list[ColumnElement[bool]]:
+    """Require each column to have its value; a value of None sets no condition."""
+    return [column == value for column, value in pairs if value is not None]
+
+
+def has_label(column: Any, label: str | None) -> list[ColumnElement[bool]]:
+    """Require a verdict, a JSON object of labels by task, to have this label; None sets no condition."""
+    if label is None:
+        return []
+    labels = func.json_each(column).table_valued("value", name="labels")
+    return [select(labels.c.value).where(labels.c.value == label).exists()]

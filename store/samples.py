@@ -1,4 +1,4 @@
-"""Samples, and how many there are of each kind. Where they come from and what they mean is not known here."""
+"""Samples, and counts of them by split and label."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,19 +8,20 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, exists, func, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import errors, rows, tables
-from wizloop.store.engine import insert_new, upsert
+from wizloop.store.engine import insert_tuples
 from wizloop.store.hashing import content_digest
 
 SPLITS = ("pool", "seed", "dev", "test")
 LABELS = {"request": "request", "completion": "completion", "response": "response_label"}
-"""The column that holds the known label of each task."""
+"""Column of each task's known label."""
 
 
 class NewSample(NamedTuple):
-    """A sample to add: its split, its exact text, where it came from, the labels that are known."""
+    """A sample to add: split, exact text, origin, and known labels."""
 
     split: str
     prompt: str
@@ -35,7 +36,7 @@ class NewSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample as it is kept. `excluded` is the reason why it is not used, or None."""
+    """A stored sample. `excluded` is the reason why it is not used, or None."""
 
     id: int
     split: str
@@ -50,34 +51,40 @@ class Sample:
     hash: str
     excluded: str | None
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The dataset's known labels by task."""
+        known = {task: getattr(self, column) for task, column in LABELS.items()}
+        return {task: label for task, label in known.items() if label is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of the rows: added + duplicates + conflicts is how many there were."""
+    """Outcome of adding rows: added + duplicates + conflicts is their number."""
 
     added: int
     duplicates: int
-    """Texts that were there already, with no label that contradicts."""
+    """Texts that were already stored, without a conflicting label."""
     conflicts: int
-    """Texts that were there already with another label; the first stays."""
+    """Texts that were already stored with another label; the first stays."""
     elsewhere: int
-    """How many of the duplicates were there in another split."""
+    """Duplicates that were stored in another split."""
 
 
 _SAMPLE = rows.columns(tables.samples, Sample)
 KEPT = (*NewSample._fields, "hash")
-"""The columns of a checked row, in the order of what `kept` makes."""
+"""Columns of a checked row, in the order of the tuples of `kept`."""
 kind_of = itemgetter(*(KEPT.index(name) for name in ("split", *LABELS.values())))
-"""The split and the label of each task of a checked row."""
+"""Return the split of a checked row and its label of each task."""
 digest_of = itemgetter(KEPT.index("hash"))
-"""The content digest of a checked row."""
+"""Return the content digest of a checked row."""
 _KNOWN = [tables.samples.c[name] for name in ("hash", "id", "split", *LABELS.values())]
 
 Kept = tuple[Any, ...]
 
 
 def add(db: Connection, new: Sequence[NewSample], now: datetime) -> Added:
-    """Add the samples whose text is not there yet; one text is in one split. A known label never overwrites another.
+    """Add the samples whose text is new; a text is in one split only. A label never overwrites another.
 
     Adding the same rows again changes nothing. Raises errors.BadText, which names the row.
     """
@@ -95,12 +102,12 @@ def kept(
     response_label: str | None,
     policy: str | None,
 ) -> Kept:
-    """The values of a NewSample as the table keeps them, the digest with them.
+    """Check the fields of a NewSample and return them as the table stores them, with the digest.
 
-    Raises errors.BadText, and ValueError for a split that is none.
+    Raises errors.BadText, and ValueError for an unknown split.
     """
     if split not in SPLITS:
-        raise ValueError(f"{source} {row_ref}: {split!r} is no split: {', '.join(SPLITS)}")
+        raise ValueError(f"{source} {row_ref}: {split!r} is not a split: use one of {', '.join(SPLITS)}")
     try:
         exact = content_digest(prompt, response)
     except UnicodeEncodeError as error:
@@ -109,13 +116,13 @@ def kept(
 
 
 Take = Callable[[Sequence[tuple[Kept, int, str]]], set[int]]
-"""Given rows whose text is there in another split, with its id and split: moves some, and tells which ids."""
+"""Given rows whose text is stored in another split, with that id and split: moves some and returns their ids."""
 
 
 def add_kept(
     db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime, take: Take = lambda _rows: set()
 ) -> Added:
-    """`add` for rows that `kept` made, piece after piece in one transaction. What `take` moves counts as added."""
+    """Add checked rows, chunk by chunk in one transaction. Rows that `take` moves count as added."""
     tally: Counter[str] = Counter()
     kinds: Counter[tuple[str, ...]] = Counter()
     with _splits_known(db):
@@ -126,11 +133,11 @@ def add_kept(
 
 
 def append(db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime) -> int:
-    """Add rows whose texts are known to be new and different, piece after piece in one transaction; how many."""
+    """Add checked rows whose texts are known to be new and distinct, chunk by chunk; return how many."""
     kinds: Counter[tuple[str, ...]] = Counter()
     with _splits_known(db):
         for piece in pieces:
-            insert_new(db, tables.samples, (*KEPT, "added_at"), piece, now)
+            insert_tuples(db, tables.samples, (*KEPT, "added_at"), piece, now)
             kinds.update(map(kind_of, piece))
     _count(db, kinds, usable=1, excluded=0)
     return kinds.total()
@@ -138,10 +145,7 @@ def append(db: Connection, pieces: Iterable[Sequence[Kept]], now: datetime) -> i
 
 @contextmanager
 def _splits_known(db: Connection) -> Iterator[None]:
-    """Spares SQLite the CHECK of the split, which `kept` has held: it is a fifth of an insert."""
-    if db.dialect.name != "sqlite":
-        yield
-        return
+    """Skip SQLite's CHECK of the split, which `kept` has checked: it takes a fifth of an insert."""
     raw = cast(Any, db.connection.driver_connection)
     raw.execute("PRAGMA ignore_check_constraints=ON")
     try:
@@ -159,7 +163,7 @@ def _add_piece(
     kinds: Counter[tuple[str, ...]],
 ) -> None:
     last = newest(db)
-    inserted = insert_new(db, tables.samples, (*KEPT, "added_at"), piece, now)
+    inserted = insert_tuples(db, tables.samples, (*KEPT, "added_at"), piece, now)
     if inserted == len(piece):
         tally["added"] += inserted
         kinds.update(map(kind_of, piece))
@@ -179,7 +183,7 @@ def _add_piece(
 
 
 def move(db: Connection, taken: Mapping[int, Kept]) -> None:
-    """Give samples the split, origin and labels of these rows, which have their very texts; they are in use again."""
+    """Give samples the split, origin and labels of these rows, which have their texts; include excluded ones again."""
     table = tables.samples
     for piece in rows.pieces(sorted(taken)):
         known = db.execute(select(*_KNOWN, table.c.excluded).where(table.c.id.in_(piece))).all()
@@ -197,19 +201,19 @@ def move(db: Connection, taken: Mapping[int, Kept]) -> None:
 
 
 def newest(db: Connection) -> int:
-    """The highest id; 0 where there is no sample. A sample that is added later has a higher one."""
+    """Return the highest id, 0 without samples. A sample added later has a higher one."""
     return int(db.scalar(select(func.max(tables.samples.c.id))) or 0)
 
 
 def _twins(db: Connection, piece: Sequence[Kept]) -> list[tuple[Kept, Row[Any]]]:
-    """Each row with what the table holds of its text."""
+    """Pair each row with the stored sample of its text."""
     digests = [digest_of(row).hex() for row in piece]
     there = {row.hash: row for row in db.execute(select(*_KNOWN).where(tables.samples.c.hash.in_(digests)))}
     return [(row, there[digest]) for row, digest in zip(piece, digests, strict=True)]
 
 
 def _kind(row: Any) -> tuple[str, ...]:
-    """`kind_of` for a row of the table."""
+    """Return `kind_of` for a row of the table."""
     return (row.split, *(getattr(row, column) for column in LABELS.values()))
 
 
@@ -223,7 +227,7 @@ def _verdict_on(kind: tuple[str, ...], there: Any) -> str:
 
 
 def _count(db: Connection, kinds: Mapping[tuple[str, ...], int], *, usable: int, excluded: int) -> None:
-    """Change the counters by so much for each row; a kind is a split and the label of each task."""
+    """Change the counters by `usable` and `excluded` for each row; a kind is a split and the label of each task."""
     splits: Counter[str] = Counter()
     labels: Counter[tuple[str, str, str]] = Counter()
     for (split, *known), n in kinds.items():
@@ -238,55 +242,54 @@ def _count(db: Connection, kinds: Mapping[tuple[str, ...], int], *, usable: int,
 
 
 def _raise_counter(db: Connection, table: Any, key: dict[str, str], by: dict[str, int]) -> None:
-    new = upsert(db, table).values(**key, **by)
+    new = insert(table).values(**key, **by)
     raised = {name: table.c[name] + n for name, n in by.items()}
     db.execute(new.on_conflict_do_update(index_elements=list(key), set_=raised))
 
 
 def get(db: Connection, ids: Sequence[int]) -> list[Sample]:
-    """The samples with these ids, in id order; an id that is not there is left out."""
-    found: list[Sample] = []
-    for piece in rows.pieces(sorted(set(ids))):
-        query = select(*_SAMPLE).where(tables.samples.c.id.in_(piece)).order_by(tables.samples.c.id)
-        found += rows.every(db, Sample, query)
-    return found
+    """Return the samples with these ids, by id; unknown ids are left out."""
+    table = tables.samples
+    return rows.by_ids(db, Sample, select(*_SAMPLE).order_by(table.c.id), table.c.id, ids)
+
+
+def _in_split(query: Select[Any], split: str, after_id: int, *, include_excluded: bool = False) -> Select[Any]:
+    """Restrict a query to the samples of a split after an id, by id."""
+    table = tables.samples
+    query = query.where(table.c.split == split, table.c.id > after_id).order_by(table.c.id)
+    return query if include_excluded else query.where(table.c.excluded.is_(None))
 
 
 def page(db: Connection, split: str, after_id: int, limit: int, include_excluded: bool = False) -> list[Sample]:
-    """The next samples of a split in id order: pass the last id of one page for the next one, 0 at first."""
-    table = tables.samples
-    query = select(*_SAMPLE).where(table.c.split == split, table.c.id > after_id)
-    if not include_excluded:
-        query = query.where(table.c.excluded.is_(None))
-    return rows.every(db, Sample, query.order_by(table.c.id).limit(limit))
+    """Return the next samples of a split after an id (0 at first), by id."""
+    query = _in_split(select(*_SAMPLE), split, after_id, include_excluded=include_excluded)
+    return rows.every(db, Sample, query.limit(limit))
+
+
+def prompts(db: Connection, split: str, after_id: int, limit: int) -> list[tuple[int, str]]:
+    """Return ids and prompts of the next usable samples of a split after an id, by id."""
+    columns = (tables.samples.c.id, tables.samples.c.prompt)
+    return [(row.id, row.prompt) for row in db.execute(_in_split(select(*columns), split, after_id).limit(limit))]
 
 
 def ids(db: Connection, split: str) -> list[int]:
-    """The ids of all usable samples of a split, in order."""
-    table = tables.samples
-    query = select(table.c.id).where(table.c.split == split, table.c.excluded.is_(None)).order_by(table.c.id)
-    return list(db.scalars(query))
+    """Return the ids of all usable samples of a split, in order."""
+    return list(db.scalars(_in_split(select(tables.samples.c.id), split, 0)))
 
 
 def counts(db: Connection) -> dict[str, int]:
-    """How many usable samples each of the four splits has."""
+    """Count the usable samples of each of the four splits."""
     table = tables.sample_counts
     return {**dict.fromkeys(SPLITS, 0), **rows.counted(db, select(table.c.split, table.c.usable))}
 
 
 def any_since(db: Connection, moment: datetime) -> bool:
-    """Whether a sample came in at or after a moment."""
+    """Return whether a sample was added at or after a time."""
     return db.execute(select(exists().where(tables.samples.c.added_at >= moment))).scalar_one()
 
 
-def excluded_counts(db: Connection) -> dict[str, int]:
-    """How many samples of each of the four splits are excluded."""
-    table = tables.sample_counts
-    return {**dict.fromkeys(SPLITS, 0), **rows.counted(db, select(table.c.split, table.c.excluded))}
-
-
 def label_counts(db: Connection) -> dict[str, dict[str, dict[str, int]]]:
-    """How many usable samples have which known label: {split: {task: {label: n}}}."""
+    """Count the usable samples by known label: {split: {task: {label: n}}}."""
     table = tables.label_counts
     counted: dict[str, dict[str, dict[str, int]]] = {}
     for split, task, label, n in db.execute(select(*table.c).where(table.c.n > 0).order_by(*table.primary_key)):
@@ -295,12 +298,12 @@ def label_counts(db: Connection) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def exclude(db: Connection, ids: Sequence[int], reason: str) -> int:
-    """Take samples out of use and say why; how many were in use. One that is out already keeps its reason."""
+    """Exclude samples for a reason, and return how many were usable. An excluded one keeps its reason."""
     return exclude_each(db, dict.fromkeys(ids, reason))
 
 
 def exclude_each(db: Connection, reasons: Mapping[int, str]) -> int:
-    """`exclude`, with a reason for each id."""
+    """Exclude samples, each for its own reason, and return how many were usable."""
     table = tables.samples
     excluded = 0
     for piece in rows.pieces(sorted(reasons)):
@@ -313,12 +316,3 @@ def exclude_each(db: Connection, reasons: Mapping[int, str]) -> int:
         _count(db, Counter(map(_kind, changed)), usable=-1, excluded=1)
         excluded += len(changed)
     return excluded
-
-
-def prompts(db: Connection, split: str, after_id: int, limit: int) -> list[tuple[int, str]]:
-    """Ids and prompts of the next usable samples of a split, as `page` gives them."""
-    table = tables.samples
-    query = select(table.c.id, table.c.prompt).where(
-        table.c.split == split, table.c.id > after_id, table.c.excluded.is_(None)
-    )
-    return [(row.id, row.prompt) for row in db.execute(query.order_by(table.c.id).limit(limit))]

@@ -1,13 +1,11 @@
 """Money spent and money held back: two sums, kept with the calls that they sum, in micro-dollars."""
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import tables
-from wizloop.store.engine import upsert
 
 # One statement: it is read before and after every call.
 _BUDGET = select(
@@ -15,6 +13,9 @@ _BUDGET = select(
     select(tables.budget.c.settled_micro).scalar_subquery(),
     select(tables.budget.c.reserved_micro).scalar_subquery(),
 )
+_NEW = insert(tables.budget)
+_SUMS = {name: tables.budget.c[name] + _NEW.excluded[name] for name in ("settled_micro", "reserved_micro")}
+_ADD = _NEW.on_conflict_do_update(index_elements=["id"], set_=_SUMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,4 @@ def budget(db: Connection) -> Budget:
 def add(db: Connection, *, settled: int = 0, reserved: int = 0) -> None:
     """Add to the two sums, in the transaction that changes the calls they sum."""
     if settled or reserved:
-        db.execute(_add(db.dialect.name), {"id": 1, "settled_micro": settled, "reserved_micro": reserved})
-
-
-@cache
-def _add(dialect: str) -> Any:
-    """Build the upsert once for each kind of database: every settlement executes it."""
-    table = tables.budget
-    new = upsert(dialect, table)
-    sums = {name: table.c[name] + new.excluded[name] for name in ("settled_micro", "reserved_micro")}
-    return new.on_conflict_do_update(index_elements=["id"], set_=sums)
+        db.execute(_ADD, {"id": 1, "settled_micro": settled, "reserved_micro": reserved})

@@ -1,7 +1,7 @@
-"""Rows that wait on disk between being checked and being written, so that neither memory nor the writer holds them.
+"""Rows kept on disk between being checked and being inserted, so that they take no memory and hold no write lock.
 
-The file is private and has no name: it is gone with its process, however that ends, and nobody else can write what is
-read back. That is why marshal, which trusts its input, may be used: ten times faster than a second database.
+The file is private and unnamed: it disappears with its process, and no one else can write to it. That is why marshal,
+which trusts its input, is safe here; it is ten times faster than a second database.
 """
 
 import marshal
@@ -13,36 +13,36 @@ from typing import IO, Any
 from wizloop.store import errors
 
 _LENGTH = 8
-"""Bytes in front of each piece that say how long it is."""
+"""Bytes of the length in front of each chunk."""
 
 
 class Spool:
-    """Rows in the order in which they were put. Values are text, bytes, numbers or None."""
+    """A queue of rows on disk. Values are text, bytes, numbers or None."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="wizloop-")  # noqa: SIM115
         self.count = 0
 
     def put(self, rows: list[tuple[Any, ...]]) -> None:
-        """Add rows at the end, which stay together as a piece. Raises errors.DiskFull."""
+        """Append rows as one chunk. Raises errors.DiskFull."""
         try:
             kept = marshal.dumps(rows)
             self._file.write(len(kept).to_bytes(_LENGTH, "big") + kept)
         except OSError as error:
             raise errors.DiskFull(
-                f"the rows that were read do not fit into {tempfile.gettempdir()} ({error.strerror}): make room there, "
-                "or name another folder in TMPDIR"
+                f"the rows do not fit in {tempfile.gettempdir()} ({error.strerror}): free some space there, or set "
+                "TMPDIR to another folder"
             ) from error
         self.count += len(rows)
 
     def pieces(self) -> Iterator[list[tuple[Any, ...]]]:
-        """All rows in order, as they were put; may be asked for again once it is at its end."""
+        """Yield the chunks in order; may be called again after the last one."""
         self._file.seek(0)
         while length := self._file.read(_LENGTH):
             yield marshal.loads(self._file.read(int.from_bytes(length, "big")))
 
     def close(self) -> None:
-        """Let the rows go."""
+        """Discard the rows."""
         self._file.close()
 
     def __enter__(self) -> "Spool":

@@ -1,7 +1,7 @@
-"""The one seam to SQLite: driver, journal, pragmas, error codes. Nothing else in the project may open the database.
+"""SQLite's driver, journal mode, pragmas and error codes. Nothing else in the project may open the database file.
 
 A process loses all its POSIX locks on a file when any descriptor of it closes (sqlite.org/howtocorrupt.html, 2.2), so
-that a plain `open()` of the live database can lose a commit. Paths may be tested for being there, and no more.
+a plain `open()` of the live database can lose a commit. Other code may only test whether the path exists.
 """
 
 import os
@@ -22,57 +22,57 @@ _FULL, _IOERR, _BUSY, _CORRUPT, _NOTADB, _READONLY, _CANTOPEN = 13, 10, 5, 11, 2
 _NO_SPACE_BYTES = 1 << 20
 _PRAGMAS = (
     "synchronous=FULL",
-    # Checkpoints are the controller's alone; see Store.checkpoint.
+    # Only the controller checkpoints; see Store.checkpoint.
     "wal_autocheckpoint=0",
     "journal_size_limit=67108864",
 )
 
 
 def driver() -> ModuleType:
-    """The SQLite driver: pysqlite3, which brings a SQLite of its own, or else the one of the Python in use.
+    """Return the SQLite driver: pysqlite3, which bundles its own SQLite, or else the module of this Python.
 
-    It is told, for the whole process, that None and bytes are bound as they are.
+    Registers, for the whole process, adapters that bind None and bytes as they are.
     """
     try:
         import pysqlite3.dbapi2 as found
     except ImportError:
         import sqlite3 as found
-    # Of a type that has no adapter it makes and drops two errors at each value: two thirds of an insert's time.
+    # For a type without an adapter the driver raises two exceptions per value: two thirds of an insert's time.
     found.register_adapter(NoneType, {None: None}.get)
     found.register_adapter(bytes, bytes)
     return cast(ModuleType, found)
 
 
 def workspace_file(folder: Path) -> Path:
-    """The database of the workspace in `folder`. Raises errors.NoWorkspace where there is none."""
+    """Return the path of a workspace's database. Raises errors.NoWorkspace if there is none."""
     path = folder / DB_NAME
     if not path.is_file():
-        raise errors.NoWorkspace(f"there is no workspace in {folder}: `wizloop start` makes one")
+        raise errors.NoWorkspace(f"there is no workspace in {folder}: create one with `wizloop start`")
     return path
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
-    """Whether this SQLite is free of the WAL-reset bug (sqlite.org/wal.html, "The WAL-reset bug")."""
+    """Return whether this SQLite is free of the WAL-reset bug (sqlite.org/wal.html, "The WAL-reset bug")."""
     back_ported = {(3, 44): 6, (3, 50): 7}
     least = back_ported.get(version[:2])
     return version >= (3, 51, 3) or (least is not None and version[2] >= least)
 
 
 def journal_for(version: tuple[int, int, int]) -> tuple[Literal["wal", "delete"], str | None]:
-    """The journal mode that is safe with this SQLite, and what to tell the person where it is the slower one."""
+    """Return the journal mode that is safe with this SQLite, and a warning if it is the slower one."""
     if wal_is_safe(version):
         return "wal", None
     number = ".".join(map(str, version))
     return "delete", (
         f"SQLite {number} has a bug that can destroy a database shared by two processes in WAL mode: "
-        "wizloop uses the slower rollback journal. Install pysqlite3 0.6.1 or newer to be rid of this."
+        "wizloop uses the slower rollback journal. Install pysqlite3 0.6.1 or newer to avoid this."
     )
 
 
 def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SECONDS) -> Any:
-    """A raw connection in autocommit mode with every pragma set; references are not enforced in mode `rwc`.
+    """Open a raw connection in autocommit mode with every pragma set; mode `rwc` does not enforce foreign keys.
 
-    Raises errors.JournalRefused when a writer does not get the journal mode that `journal_for` names.
+    Raises errors.JournalRefused if a writer cannot get the journal mode of `journal_for`.
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     if mode == "ro" and _never_changes(path):
@@ -81,7 +81,7 @@ def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SE
     try:
         for pragma in _PRAGMAS:
             raw.execute(f"PRAGMA {pragma}")
-        # What makes a workspace and brings it up to date may write a table anew to which others refer.
+        # Creating and upgrading a workspace may rewrite a table that others refer to.
         raw.execute(f"PRAGMA foreign_keys={'OFF' if mode == 'rwc' else 'ON'}")
         if mode == "ro":
             raw.execute("PRAGMA query_only=ON")
@@ -96,40 +96,40 @@ def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SE
 
 
 def _never_changes(path: Path) -> bool:
-    """Whether this is a copy in a folder that takes no file: a reader could not make the index that a log needs."""
+    """Return whether this is a copy in a read-only folder, where a reader cannot create the index that a log needs."""
     return not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
 
 
 def _set_journal(raw: Any, path: Path, wanted: str) -> None:
     (found,) = raw.execute("PRAGMA journal_mode").fetchone()
     if found != wanted:
-        # Changing the mode needs the file for oneself, and SQLite does not wait for that by itself: a write lock does.
+        # Changing the mode needs exclusive access, and SQLite does not wait for it: taking a write lock does.
         raw.execute("BEGIN IMMEDIATE")
         raw.execute("ROLLBACK")
         (found,) = raw.execute(f"PRAGMA journal_mode={wanted}").fetchone()
     if found != wanted:
         raise errors.JournalRefused(
-            f"{path} stays in journal mode {found} where {wanted} is needed: close every other wizloop on it"
+            f"{path} stays in journal mode {found}, but {wanted} is needed: close every other wizloop on it"
         )
 
 
 def known_error(cause: BaseException, path: Path) -> errors.StoreError | None:
-    """What an error of the driver means for `path`, where it means something that a person can act on."""
+    """Translate a driver's error on `path` into one that a user can act on, or None."""
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     if code == _FULL or (code == _IOERR and shutil.disk_usage(path.parent).free < _NO_SPACE_BYTES):
-        return errors.DiskFull(f"the disk that holds {path.parent} is full: make space there, and the run can go on")
+        return errors.DiskFull(f"the disk of {path.parent} is full: free some space, then resume the run")
     if code == _BUSY:
-        return errors.Busy(f"another process has been using {path} for too long: try again")
+        return errors.Busy(f"another process has locked {path} for too long: try again")
     if code in (_READONLY, _CANTOPEN) and not (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)):
-        return errors.ReadOnly(f"{path.parent} cannot be written to ({cause}): nothing was kept; see its permissions")
+        return errors.ReadOnly(f"{path.parent} is not writable ({cause}): nothing was saved; check its permissions")
     if code in (_CORRUPT, _NOTADB):
-        return errors.Damaged(f"{path} cannot be read ({cause}): put a backup in its place")
+        return errors.Damaged(f"{path} cannot be read ({cause}): restore a backup")
     return None
 
 
 @contextmanager
-def in_our_words(path: Path, module: ModuleType) -> Iterator[None]:
-    """Raise what `known_error` knows in the place of the driver's errors."""
+def translated_errors(path: Path, module: ModuleType) -> Iterator[None]:
+    """Replace the driver's errors by those of `known_error`."""
     try:
         yield
     except module.Error as error:
@@ -140,19 +140,19 @@ def in_our_words(path: Path, module: ModuleType) -> Iterator[None]:
 
 
 def _run_alone(raw: Any, path: Path, module: ModuleType, statement: str, *values: str) -> Any:
-    """Run one statement outside any transaction, on a connection that is closed afterwards."""
-    with closing(raw), in_our_words(path, module):
+    """Run one statement outside any transaction, and close the connection."""
+    with closing(raw), translated_errors(path, module):
         return raw.execute(statement, values).fetchone()
 
 
 def checkpoint(path: Path, module: ModuleType) -> bool:
-    """Move the write-ahead log into the database and empty it; False when a reader was in the way for 2 s."""
+    """Merge the write-ahead log into the database and empty it; return False if a reader prevented it for 2 s."""
     raw = connect(path, "rw", module, timeout=2.0)
     return not _run_alone(raw, path, module, "PRAGMA wal_checkpoint(TRUNCATE)")[0]
 
 
 def backup(path: Path, to: Path, module: ModuleType) -> None:
-    """Write a whole, compact copy to `to` while others read and write; `to` is there only once it is complete."""
+    """Write a complete, compact copy to `to` while others read and write; `to` appears only once it is complete."""
     aside = to.with_name(to.name + ".part")
     aside.unlink(missing_ok=True)
     raw = connect(path, "ro", module)

@@ -1,7 +1,7 @@
-"""Where the run stands, asked of SQLite itself: what `wizloop status` says, and no more.
+"""The state of the run for `wizloop status`, read with SQLite directly in one statement.
 
-People ask for it in a loop and over a slow line, and SQLAlchemy takes three times as long to import as all the rest of
-that command. The statement is standard SQL; `overview` beside gives screens the same through SQLAlchemy.
+The command is polled and used over slow lines, and importing SQLAlchemy takes three times as long as all the rest of
+it. `overview` gives screens the same through SQLAlchemy.
 """
 
 from contextlib import closing
@@ -15,8 +15,8 @@ from wizloop.store import errors, sqlite, versions
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """The run at one moment. What is of a round, a phase or a controller is None before the first of it."""
+class RunStatus:
+    """The state of the run. Fields of a round, phase or controller are None before the first one."""
 
     run: str
     state: str
@@ -24,9 +24,9 @@ class Glance:
     rounds_wanted: int
     until: datetime | None
     round: int | None
-    """The latest that began."""
+    """The latest round that began."""
     phase: str | None
-    """The latest of that round that began, with its state and how far it is."""
+    """The latest phase of that round, with its state and progress."""
     phase_state: str | None
     done: int | None
     total: int | None
@@ -34,17 +34,17 @@ class Glance:
     settled_micro: int
     reserved_micro: int
     to_review: int
-    """Traces that wait for a person."""
+    """Traces that wait for a reviewer."""
     pid: int | None
-    """The last controller's, alive or not."""
+    """Of the last controller, alive or not."""
     host: str | None
     doing: str | None
     waiting: str | None
     heartbeat_at: datetime | None
 
 
-# The columns stand in the order of Glance's fields.
-_QUESTION = """
+# Columns in the order of RunStatus's fields.
+_QUERY = """
 WITH latest AS (SELECT max(number) AS number FROM rounds),
 last_phase AS (
     SELECT steps.* FROM steps JOIN latest ON steps.round = latest.number ORDER BY steps.started_at DESC LIMIT 1
@@ -62,19 +62,19 @@ LEFT JOIN controller ON controller.id = run.id
 """
 
 
-def glance(folder: Path, driver: ModuleType | None = None) -> Glance:
-    """Where the run of the workspace in `folder` stands.
+def run_status(folder: Path, driver: ModuleType | None = None) -> RunStatus:
+    """Read the state of the run of the workspace in `folder`.
 
     Raises errors.NoWorkspace, errors.NoRun, errors.SchemaTooNew, errors.SchemaTooOld, errors.Damaged.
     """
     path, module = sqlite.workspace_file(folder), driver or sqlite.driver()
-    with sqlite.in_our_words(path, module), closing(sqlite.connect(path, "ro", module)) as raw:
+    with sqlite.translated_errors(path, module), closing(sqlite.connect(path, "ro", module)) as raw:
         raw.execute("BEGIN")
         versions.refuse_other(_revision(raw), folder)
-        row = raw.execute(_QUESTION).fetchone()
+        row = raw.execute(_QUERY).fetchone()
     if row is None:
         raise errors.NoRun
-    found = Glance(*row)
+    found = RunStatus(*row)
     return replace(found, until=_time(row[4]), heartbeat_at=_time(row[-1]))
 
 

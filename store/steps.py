@@ -1,4 +1,4 @@
-"""Rounds and the phases in them: what has begun, how far it is, what it came to. The order of phases is the loop's."""
+"""Rounds and their phases: what has begun, its progress and results. Does not order the phases."""
 
 import json
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import errors, rows, tables
-from wizloop.store.engine import upsert
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One turn of the loop; models by id. `passed` is the gate's decision, None before it."""
+    """One round of the loop; models by id. `passed` is the gate's decision, None before it."""
 
     number: int
     champion_before: int | None
@@ -23,7 +23,7 @@ class Round:
     passed: bool | None
     gate_reason: str | None
     record: dict[str, Any]
-    """What the round measured and was made with: thresholds, shares, hashes, counts."""
+    """Measurements and settings of the round: thresholds, shares, hashes, counts."""
     started_at: datetime
     ended_at: datetime | None
 
@@ -41,25 +41,28 @@ class Step:
     total: int
     note: str
     started_at: datetime
-    """When the latest attempt began."""
+    """Start of the latest attempt."""
     ended_at: datetime | None
+
+
+_ROUNDS = select(*rows.columns(tables.rounds, Round))
+_STEPS = select(*rows.columns(tables.steps, Step))
 
 
 def begin_round(db: Connection, number: int, champion_before: int | None, now: datetime) -> None:
     """Begin a round; one that has begun stays as it is."""
-    new = upsert(db, tables.rounds).values(number=number, champion_before=champion_before, record={}, started_at=now)
-    db.execute(new.on_conflict_do_nothing())
+    new: dict[str, Any] = {"number": number, "champion_before": champion_before, "record": {}, "started_at": now}
+    rows.add_missing(db, tables.rounds, [new])
 
 
 def get_round(db: Connection, number: int) -> Round | None:
-    """One round, or None when it has not begun."""
-    query = select(*rows.columns(tables.rounds, Round)).where(tables.rounds.c.number == number)
-    return rows.first(db, Round, query)
+    """Return a round, or None if it has not begun."""
+    return rows.first(db, Round, _ROUNDS.where(tables.rounds.c.number == number))
 
 
 def rounds(db: Connection) -> list[Round]:
-    """All rounds that have begun, in order."""
-    return rows.every(db, Round, select(*rows.columns(tables.rounds, Round)).order_by(tables.rounds.c.number))
+    """Return all rounds that have begun, in order."""
+    return rows.every(db, Round, _ROUNDS.order_by(tables.rounds.c.number))
 
 
 def end_round(
@@ -73,7 +76,7 @@ def end_round(
     record_json: str,
     now: datetime,
 ) -> None:
-    """Note the gate's decision; `record_json`, an object, is merged into the record. Raises errors.NotFound."""
+    """Record the gate's decision; `record_json`, an object, is merged into the record. Raises errors.NotFound."""
     merge_record(db, number, json.loads(record_json))
     outcome = {"champion_after": champion_after, "challenger": challenger, "passed": passed, "gate_reason": gate_reason}
     table = tables.rounds
@@ -81,46 +84,44 @@ def end_round(
 
 
 def merge_record(db: Connection, number: int, record: Mapping[str, Any]) -> None:
-    """Add to a round's record, key by key; a key that is there is replaced. Raises errors.NotFound."""
-    there = get_round(db, number)
-    if there is None:
+    """Merge keys into a round's record; existing keys are replaced. Raises errors.NotFound."""
+    existing = get_round(db, number)
+    if existing is None:
         raise errors.NotFound(f"round {number} has not begun")
     table = tables.rounds
-    db.execute(update(table).where(table.c.number == number).values(record={**there.record, **record}))
+    db.execute(update(table).where(table.c.number == number).values(record={**existing.record, **record}))
 
 
 def step(db: Connection, round: int, phase: str) -> Step | None:
-    """One phase of one round, or None when it has not begun."""
-    return rows.first(db, Step, select(*rows.columns(tables.steps, Step)).where(*_is(round, phase)))
+    """Return a phase of a round, or None if it has not begun."""
+    return rows.first(db, Step, _STEPS.where(*_is(round, phase)))
 
 
 def steps(db: Connection, round: int) -> list[Step]:
-    """The phases of a round that have begun, in the order in which they last began."""
-    table = tables.steps
-    query = select(*rows.columns(table, Step)).where(table.c.round == round).order_by(table.c.started_at)
-    return rows.every(db, Step, query)
+    """Return the phases of a round that have begun, by the start of their latest attempt."""
+    return rows.every(db, Step, _STEPS.where(tables.steps.c.round == round).order_by(tables.steps.c.started_at))
 
 
 def begin_step(db: Connection, round: int, phase: str, now: datetime) -> None:
-    """Begin a phase, or begin it again: one more attempt, before any of its work."""
+    """Begin a phase, or another attempt at it, before any of its work."""
     fresh = {"state": "running", "note": "", "started_at": now, "ended_at": None}
-    new = upsert(db, tables.steps).values(round=round, phase=phase, attempts=1, done=0, total=0, **fresh)
+    new = insert(tables.steps).values(round=round, phase=phase, attempts=1, done=0, total=0, **fresh)
     again = {**fresh, "attempts": tables.steps.c.attempts + 1}
     db.execute(new.on_conflict_do_update(index_elements=["round", "phase"], set_=again))
 
 
 def progress(db: Connection, round: int, phase: str, done: int, total: int, waiting: str = "") -> None:
-    """Say how far a phase is, and what it waits for, if anything, as its note. Raises errors.NotFound."""
+    """Record a phase's progress, and what it waits for, if anything, as its note. Raises errors.NotFound."""
     _change_step(db, round, phase, done=done, total=total, note=waiting)
 
 
 def finish_step(db: Connection, round: int, phase: str, note: str, now: datetime) -> None:
-    """End a phase: all of its work is in the store. Raises errors.NotFound."""
+    """End a phase whose work is all in the store. Raises errors.NotFound."""
     _change_step(db, round, phase, state="done", note=note, ended_at=now)
 
 
 def fail_step(db: Connection, round: int, phase: str, note: str, now: datetime) -> None:
-    """End a phase that could not do its work; `note` says why. Raises errors.NotFound."""
+    """End a phase that failed; `note` says why. Raises errors.NotFound."""
     _change_step(db, round, phase, state="failed", note=note, ended_at=now)
 
 

@@ -1,26 +1,33 @@
-"""Every table, as the newest migration leaves it. No questions are asked here.
+"""Every table, as the newest migration leaves it.
 
 Money is in micro-dollars (int), times are UTC, ids are integers. A column named `*_json` holds JSON text exactly as it
 was given; the other structured columns hold values.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from wizloop.store.columns import metadata as metadata
-from wizloop.store.columns import model as _model
-from wizloop.store.columns import one_of as _one_of
-from wizloop.store.columns import sample as _sample
-from wizloop.store.tables_leaks import leak_search as leak_search
-from wizloop.store.tables_leaks import leaks as leaks
 from wizloop.store.types import Digest, Json, UtcTime
+from wizloop.store.types import metadata as metadata
+from wizloop.store.types import model_column as _model
+from wizloop.store.types import one_of as _one_of
+from wizloop.store.types import sample_column as _sample
+
+
+def _required(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, nullable=False) for name in names]
+
+
+def _optional(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind) for name in names]
+
 
 run = sa.Table(
     "run",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("recipe_json", sa.Text, nullable=False),
-    sa.Column("recipe_hash", sa.Text, nullable=False),
+    *_required(sa.Text, "name", "recipe_json", "recipe_hash"),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
@@ -30,8 +37,7 @@ run = sa.Table(
     sa.Column("rounds_wanted", sa.Integer, nullable=False),
     _model("champion_id"),
     sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("started_at", UtcTime),
-    sa.Column("ended_at", UtcTime),
+    *_optional(UtcTime, "started_at", "ended_at"),
     _one_of("state", "created", "running", "paused", "stopped", "done", "failed"),
     _one_of("wanted", "run", "pause", "stop", "stop_now"),
     sa.CheckConstraint("id = 1", name="only_one"),
@@ -41,10 +47,8 @@ controller = sa.Table(
     "controller",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("host", sa.Text, nullable=False),
-    sa.Column("boot_id", sa.Text, nullable=False),
+    *_required(sa.Integer, "generation", "pid"),
+    *_required(sa.Text, "host", "boot_id"),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("doing", sa.Text, nullable=False),
     sa.Column("waiting", sa.Text),
@@ -71,9 +75,7 @@ steps = sa.Table(
     sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("phase", sa.String(32), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("done", sa.Integer, nullable=False),
-    sa.Column("total", sa.Integer, nullable=False),
+    *_required(sa.Integer, "attempts", "done", "total"),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("ended_at", UtcTime),
@@ -87,27 +89,47 @@ samples = sa.Table(
     sa.Column("split", sa.String(8), nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
     sa.Column("response", sa.Text),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("row_ref", sa.Text, nullable=False),
-    sa.Column("request", sa.String(16)),
-    sa.Column("completion", sa.String(16)),
-    sa.Column("response_label", sa.String(16)),
+    *_required(sa.Text, "source", "row_ref"),
+    *_optional(sa.String(16), "request", "completion", "response_label"),
     sa.Column("policy", sa.Text),
     sa.Column("hash", Digest, nullable=False),
     sa.Column("excluded", sa.Text),
     sa.Column("added_at", UtcTime, nullable=False),
     sa.Index(None, "split", "id"),
-    # An index and no constraint: store.loading makes it anew after many rows.
+    # An index, not a constraint: store.bulk_import drops and recreates it.
     sa.Index(None, "hash", unique=True),
     _one_of("split", "pool", "seed", "dev", "test"),
+)
+
+leaks = sa.Table(
+    "leaks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("split", sa.String(8), nullable=False),
+    *_required(sa.Text, "source", "row_ref"),
+    # NULL: the row has no sample of its own, because the held-out sample has the same text.
+    _sample(),
+    _sample("held_id", nullable=False),
+    sa.Column("similarity", sa.Float, nullable=False),
+    sa.Column("found_at", UtcTime, nullable=False),
+    sa.UniqueConstraint("split", "source", "row_ref", "held_id"),
+    sa.Index(None, "held_id"),
+)
+
+leak_search = sa.Table(
+    "leak_search",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    # All leaks among the samples up to this id are known.
+    sa.Column("up_to", sa.Integer, nullable=False),
+    sa.CheckConstraint("id = 1", name="only_one"),
 )
 
 sample_counts = sa.Table(
     "sample_counts",
     metadata,
     sa.Column("split", sa.String(8), primary_key=True),
-    sa.Column("usable", sa.Integer, nullable=False),
-    sa.Column("excluded", sa.Integer, nullable=False),
+    *_required(sa.Integer, "usable", "excluded"),
 )
 
 label_counts = sa.Table(
@@ -127,8 +149,7 @@ models = sa.Table(
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     _model("parent_id"),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
+    *_required(sa.Text, "path", "sha256"),
     sa.Column("calibration_json", sa.Text),
     sa.Column("meta_json", sa.Text, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
@@ -143,8 +164,7 @@ predictions = sa.Table(
     _model("model_id", primary_key=True),
     _sample(primary_key=True),
     sa.Column("round", sa.Integer, nullable=False),
-    sa.Column("probability", Json, nullable=False),
-    sa.Column("verdict", Json, nullable=False),
+    *_required(Json, "probability", "verdict"),
     sa.Column("confidence", sa.Float),
     sa.Column("cell", sa.String(32)),
     sa.Column("signals", Json, nullable=False),
@@ -173,10 +193,7 @@ guard_traces = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("verdict", Json),
     sa.Column("stop", sa.String(8), nullable=False),
-    sa.Column("mean", sa.Float, nullable=False),
-    sa.Column("tail", sa.Float, nullable=False),
-    sa.Column("lowest", sa.Float, nullable=False),
-    sa.Column("bottom", sa.Float, nullable=False),
+    *_required(sa.Float, "mean", "tail", "lowest", "bottom"),
     sa.Column("verdict_p", Json),
     sa.Column("tokens", sa.Integer, nullable=False),
     _one_of("stop", "stop", "length", "cut"),
@@ -202,8 +219,7 @@ teacher_calls = sa.Table(
     sa.Column("key", Digest, nullable=False),
     _sample(nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
-    sa.Column("teacher", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
+    *_required(sa.Text, "teacher", "model"),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("outcome", sa.String(32)),
@@ -211,13 +227,9 @@ teacher_calls = sa.Table(
     sa.Column("reserved_micro", sa.BigInteger, nullable=False),
     sa.Column("cost_micro", sa.BigInteger),
     sa.Column("request_json", sa.Text, nullable=False),
-    sa.Column("raw", sa.Text),
-    sa.Column("usage_json", sa.Text),
-    sa.Column("request_id", sa.Text),
-    sa.Column("stop_reason", sa.Text),
+    *_optional(sa.Text, "raw", "usage_json", "request_id", "stop_reason"),
     sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("sent_at", UtcTime),
-    sa.Column("received_at", UtcTime),
+    *_optional(UtcTime, "sent_at", "received_at"),
     sa.UniqueConstraint("key"),
     sa.Index(None, "state"),
     sa.Index(None, "round"),
@@ -229,8 +241,7 @@ budget = sa.Table(
     "budget",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("settled_micro", sa.BigInteger, nullable=False),
-    sa.Column("reserved_micro", sa.BigInteger, nullable=False),
+    *_required(sa.BigInteger, "settled_micro", "reserved_micro"),
     sa.CheckConstraint("id = 1", name="only_one"),
 )
 
@@ -239,15 +250,13 @@ batches = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("tag", sa.String(64), nullable=False),
-    sa.Column("teacher", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
+    *_required(sa.Text, "teacher", "model"),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("provider_id", sa.Text),
     sa.Column("created_at", UtcTime, nullable=False),
-    sa.Column("submitted_at", UtcTime),
-    sa.Column("ended_at", UtcTime),
+    *_optional(UtcTime, "submitted_at", "ended_at"),
     sa.UniqueConstraint("tag"),
     sa.Index(None, "state"),
     _one_of("state", "intent", "submitted", "collected", "dropped"),
@@ -258,8 +267,7 @@ sendings = sa.Table(
     metadata,
     sa.Column("call_id", sa.Integer, sa.ForeignKey("teacher_calls.id"), primary_key=True, autoincrement=False),
     sa.Column("batch_id", sa.Integer, sa.ForeignKey("batches.id")),
-    sa.Column("price_json", sa.Text),
-    sa.Column("answered_by", sa.Text),
+    *_optional(sa.Text, "price_json", "answered_by"),
     sa.Column("retry_at", UtcTime),
     sa.Index(None, "batch_id"),
 )
@@ -274,9 +282,7 @@ teacher_traces = sa.Table(
     sa.Column("teacher", sa.Text, nullable=False),
     sa.Column("verdict", Json, nullable=False),
     sa.Column("confidence_word", sa.String(8), nullable=False),
-    sa.Column("trace_json", sa.Text, nullable=False),
-    sa.Column("explanation", sa.Text, nullable=False),
-    sa.Column("steps_json", sa.Text, nullable=False),
+    *_required(sa.Text, "trace_json", "explanation", "steps_json"),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("call_id"),
     sa.Index(None, "round"),
@@ -291,8 +297,7 @@ reviews = sa.Table(
     sa.Column("trace_id", sa.Integer, sa.ForeignKey("teacher_traces.id"), nullable=False),
     sa.Column("decision", sa.String(8), nullable=False),
     sa.Column("by", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("edited_json", sa.Text),
+    *_optional(sa.Text, "reason", "edited_json"),
     sa.Column("decided_at", UtcTime, nullable=False),
     sa.Column("decision_id", sa.String(128), nullable=False),
     sa.UniqueConstraint("decision_id"),
@@ -306,8 +311,7 @@ standings = sa.Table(
     sa.Column("trace_id", sa.Integer, sa.ForeignKey("teacher_traces.id"), primary_key=True, autoincrement=False),
     sa.Column("decision", sa.String(8), nullable=False),
     sa.Column("by", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("edited_json", sa.Text),
+    *_optional(sa.Text, "reason", "edited_json"),
     sa.Column("decided_at", UtcTime, nullable=False),
     sa.Index(None, "decision", "trace_id"),
 )
@@ -318,11 +322,9 @@ pairs = sa.Table(
     sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
     _sample(primary_key=True),
     sa.Column("task", sa.String(16), nullable=False),
-    sa.Column("chosen", sa.Text, nullable=False),
-    sa.Column("rejected", sa.Text, nullable=False),
+    *_required(sa.Text, "chosen", "rejected"),
     sa.Column("weight", sa.Float, nullable=False),
-    sa.Column("n_right", sa.Integer, nullable=False),
-    sa.Column("n_wrong", sa.Integer, nullable=False),
+    *_required(sa.Integer, "n_right", "n_wrong"),
     sa.Column("miner", sa.Text, nullable=False),
 )
 
@@ -360,9 +362,7 @@ evaluations = sa.Table(
     _model("model_id", primary_key=True),
     sa.Column("benchmark", sa.String(64), primary_key=True),
     sa.Column("task", sa.String(16), primary_key=True),
-    sa.Column("round", sa.Integer, nullable=False),
-    sa.Column("n", sa.Integer, nullable=False),
-    sa.Column("unparsed", sa.Integer, nullable=False),
+    *_required(sa.Integer, "round", "n", "unparsed"),
     sa.Column("metrics_json", sa.Text, nullable=False),
     sa.Index(None, "round"),
 )
@@ -374,9 +374,7 @@ exports = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
     _model("model_id", nullable=False),
     sa.Column("format", sa.String(32), nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("parity_json", sa.Text, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
+    *_required(sa.Text, "path", "parity_json", "sha256"),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.UniqueConstraint("round", "format", "path"),
 )

@@ -1,28 +1,28 @@
-"""Which schema this code knows, and what is said of a workspace that has another."""
+"""The schema version of this code, and refusals of workspaces with another. Imports no SQLAlchemy."""
 
 from pathlib import Path
 
 from wizloop.store import errors
 
 HEAD = "0007"
-"""The newest revision in store/migrations. Revisions are numbers of four digits, one after the other."""
+"""Newest revision in store/migrations. Revisions are consecutive four-digit numbers."""
 
 
 def refuse_newer(found: str | None, folder: Path) -> None:
-    """Raises errors.SchemaTooNew when the workspace is ahead of this code."""
+    """Raise errors.SchemaTooNew if the workspace is newer than this code."""
     if found is not None and found > HEAD:
         raise errors.SchemaTooNew(
-            f"{folder} was written by a newer wizloop (schema {found}, this one knows {HEAD}): install that version"
+            f"{folder} was written by a newer wizloop (schema {found}, this one has {HEAD}): install that version"
         )
 
 
 def refuse_other(found: str | None, folder: Path) -> None:
-    """Raises errors.SchemaTooNew, errors.NoWorkspace where no schema was ever made, or errors.SchemaTooOld."""
+    """Raise errors.SchemaTooNew, errors.SchemaTooOld, or errors.NoWorkspace if the database has no schema."""
     refuse_newer(found, folder)
     if found is None:
-        raise errors.NoWorkspace(f"the workspace in {folder} was never finished: `wizloop start` makes it")
+        raise errors.NoWorkspace(f"the workspace in {folder} is incomplete: create it with `wizloop start`")
     if found < HEAD:
         raise errors.SchemaTooOld(
-            f"{folder} was written by an older wizloop (schema {found}, this one needs {HEAD}): "
-            "`wizloop upgrade` brings it up to date and starts nothing, `wizloop start` goes on with its run too"
+            f"{folder} was written by an older wizloop (schema {found}, this one needs {HEAD}): `wizloop upgrade` "
+            "upgrades it, `wizloop start` also resumes its run"
         )

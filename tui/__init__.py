@@ -1,1 +1,1 @@
-"""What a person sees. Talks to the store and to nothing else."""
+"""The terminal app. Talks only to the store, and to plugins for the names of export formats."""

@@ -1,10 +1,12 @@
-"""The app: five screens on one workspace. It looks once a second, from a thread, and holds no key and no model.
+"""The app: five screens on one workspace, read once a second in a thread. Has no key and no model.
 
-The run is another process: whatever becomes of this one, the run goes on.
+The run is another process and does not depend on the app.
 """
 
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from rich.segment import Segments
@@ -13,98 +15,116 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.notifications import SeverityLevel
+from textual.pilot import Pilot
 from textual.screen import Screen
 
 from wizloop.console.tables import plain
 from wizloop.store import errors
 from wizloop.store.display import shown
-from wizloop.tui.base_screen import ROOMS, Room
+from wizloop.tui.base_screen import SCREENS, BaseScreen
 from wizloop.tui.dialogs import Help, Leave
-from wizloop.tui.log import LogRoom
-from wizloop.tui.overview import OverviewRoom
-from wizloop.tui.review import ReviewRoom
-from wizloop.tui.rounds import RoundsRoom
-from wizloop.tui.samples import SamplesRoom
-from wizloop.tui.workspace import Desk, Look
+from wizloop.tui.log import LogScreen
+from wizloop.tui.overview import OverviewScreen
+from wizloop.tui.review import ReviewScreen
+from wizloop.tui.rounds import RoundsScreen
+from wizloop.tui.samples import SamplesScreen
+from wizloop.tui.workspace import Snapshot, Workspace
 
 EVERY_SECONDS = 1.0
 _REPORT = 20_000
+_PICTURE_SIZE = (100, 30)
+_SETTLE_SECONDS = 1.5
+"""Time until a screen's first page and similar traces are shown."""
+_REQUESTS = {
+    "run": ("Run: resume", "Resume a paused run", "Resumed."),
+    "pause": ("Run: pause", "After the current batch", "Will pause after the current batch."),
+    "stop": ("Run: stop", "After the current phase", "Will stop after the current phase."),
+    "stop_now": ("Run: stop now", "After the current batch", "Will stop after the current batch."),
+}
+"""Title and description in the command palette, and the note once it is requested."""
 
 
-class Looked(Message):
-    """A new look at the workspace, or why there is none. A newer one takes the place of one that waits."""
+@dataclass
+class Polled(Message):
+    """A new snapshot of the workspace, or the error. A newer one replaces one that waits."""
 
-    def __init__(self, look: Look | None, error: str = "") -> None:
-        super().__init__()
-        self.look, self.error = look, error
+    snapshot: Snapshot | None
+    error: str = ""
 
     def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Looked)
+        """Replace any other one."""
+        return isinstance(message, Polled)
 
 
 class WizloopApp(App[str]):
-    """The terminal interface. It returns "stop" where the person wants the run to stop after this phase."""
+    """The terminal app. Returns "stop" if the user wants the run to stop after this phase."""
 
     CSS_PATH = "app.tcss"
     TITLE = "wizloop"
-    MODES: ClassVar = {room.NAME: room for room in (OverviewRoom, ReviewRoom, SamplesRoom, RoundsRoom, LogRoom)}
+    MODES: ClassVar = {
+        screen.NAME: screen for screen in (OverviewScreen, ReviewScreen, SamplesScreen, RoundsScreen, LogScreen)
+    }
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(n), f"room('{name}')", name.capitalize(), show=False) for n, name in enumerate(ROOMS, start=1)),
+        *(Binding(str(n), f"go('{name}')", name.capitalize(), show=False) for n, name in enumerate(SCREENS, start=1)),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q,ctrl+q", "leave", "Leave", key_display="q"),
         Binding("ctrl+p", "command_palette", "Commands", show=False),
     ]
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
-        self.desk = desk
-        self.last: Look | None = None
-        self._looking = False
+        self.workspace = workspace
+        self.last: Snapshot | None = None
+        self._polling = False
 
     def on_mount(self) -> None:
-        self.look()
-        self.set_interval(EVERY_SECONDS, self.look)
+        """Poll now and once a second."""
+        self.poll()
+        self.set_interval(EVERY_SECONDS, self.poll)
 
-    def look(self) -> None:
-        """Read the workspace in a thread, unless one is at it, and tell the screens."""
-        if not self._looking:
-            self._looking = True
-            self._look()
+    def poll(self) -> None:
+        """Read the workspace in a thread and update the screens, unless a thread is still reading."""
+        if not self._polling:
+            self._polling = True
+            self._poll()
 
-    @work(thread=True, group="look")
-    def _look(self) -> None:
+    @work(thread=True, group="poll")
+    def _poll(self) -> None:
         try:
-            looked = Looked(self.desk.look())
+            polled = Polled(self.workspace.snapshot())
         except errors.StoreError as error:
-            looked = Looked(None, str(error))
-        self.post_message(looked)
+            polled = Polled(None, str(error))
+        self.post_message(polled)
 
-    def on_looked(self, message: Looked) -> None:
-        self._looking = False
-        if message.look is None:
+    def on_polled(self, message: Polled) -> None:
+        """Update the screens."""
+        self._polling = False
+        if message.snapshot is None:
             self.say(message.error, "error")
             return
-        self.last = message.look
+        self.last = message.snapshot
         for screen in self.screen_stack:
-            if isinstance(screen, Room):
-                screen.looked(message.look)
+            if isinstance(screen, BaseScreen):
+                screen.update_snapshot(message.snapshot)
 
     def say(self, message: str, severity: SeverityLevel = "information") -> None:
-        """A note in the corner, plain and never markup."""
+        """Show a sanitized note in the corner."""
         self.notify(shown(message, 600), severity=severity, markup=False)
 
-    def action_room(self, name: str) -> None:
-        if isinstance(self.screen, Room):
+    def action_go(self, name: str) -> None:
+        """Open a screen, unless a dialog is open."""
+        if isinstance(self.screen, BaseScreen):
             self.switch_mode(name)
 
     def action_help(self) -> None:
-        if isinstance(self.screen, Room):
+        """Open the help of the screen."""
+        if isinstance(self.screen, BaseScreen):
             self.push_screen(Help(self.screen.ABOUT, self.screen.active_bindings))
 
     def action_leave(self) -> None:
-        """Leave at once where nothing runs; else ask what becomes of the run."""
-        if self.last is None or not self.last.alive or self.desk.readonly:
+        """Leave if nothing runs; else ask what happens to the run."""
+        if self.last is None or not self.last.alive or self.workspace.readonly:
             self.exit("")
         elif not isinstance(self.screen, Leave):
             self.push_screen(Leave(), self._left)
@@ -116,41 +136,41 @@ class WizloopApp(App[str]):
             self.exit(wanted)
 
     def want(self, wanted: str) -> None:
-        """Note what the person wants of the run, and say what comes of it."""
+        """Request run, pause, stop or stop_now, and confirm it with a note."""
         if self.last is None or not self.last.alive:
-            self.say("nothing runs here: `wizloop start` goes on", "warning")
+            self.say("Nothing is running. Run `wizloop start` to resume.", "warning")
             return
         try:
-            self.desk.want(wanted)
+            self.workspace.want(wanted)
         except errors.StoreError as error:
             self.say(str(error), "error")
             return
-        self.say(_WISHES[wanted])
+        self.say(_REQUESTS[wanted][-1])
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The command palette: the screens, and what can be wanted of the run."""
-        for name in ROOMS:
+        """Yield the commands of the palette: the screens, requests to the run, and Textual's own."""
+        for name in SCREENS:
             yield SystemCommand(f"Screen: {name}", f"Go to {name}", lambda name=name: self.switch_mode(name))
-        for wanted, (title, about) in _COMMANDS.items():
+        for wanted, (title, about, _) in _REQUESTS.items():
             yield SystemCommand(title, about, lambda wanted=wanted: self.want(wanted))
         yield from super().get_system_commands(screen)
 
     def _fatal_error(self) -> None:
-        """A crash report without the values of variables, which may hold anything, and with nothing that drives."""
+        """Print a sanitized crash report without the values of variables, which may hold secrets."""
         report = plain(traceback.format_exc(), _REPORT)
         self._exit_renderables.append(Segments(self.console.render(report, self.console.options)))
         self._close_messages_no_wait()
 
 
-_WISHES = {
-    "run": "the run goes on",
-    "pause": "the run pauses after the piece that it is at",
-    "stop": "the run stops after the phase that it is at",
-    "stop_now": "the run stops after the piece that it is at",
-}
-_COMMANDS = {
-    "pause": ("Run: pause", "After the piece that it is at"),
-    "run": ("Run: go on", "Let a paused run go on"),
-    "stop": ("Run: stop", "After the phase that it is at"),
-    "stop_now": ("Run: stop now", "After the piece that it is at"),
-}
+def write_pictures(app: WizloopApp, folder: Path) -> None:
+    """Run the app without a terminal and write overview.svg, review.svg and so on into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    async def visit(pilot: Pilot[object]) -> None:
+        for key, name in enumerate(SCREENS, start=1):
+            await pilot.press(str(key))
+            await pilot.pause(_SETTLE_SECONDS)
+            app.save_screenshot(f"{name}.svg", str(folder))
+        app.exit("")
+
+    app.run(headless=True, size=_PICTURE_SIZE, auto_pilot=visit)

@@ -1,88 +1,138 @@
-"""What the five screens have in common: the line of screens on top, the sentence under it, the keys at the foot."""
+"""What the five screens share: the line of screens, the headline, the key bar, errors as notes, and filters."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
 
+from wizloop.console.progress import headline
 from wizloop.console.tables import plain
-from wizloop.tui import formatting
-from wizloop.tui.static import Keys, Still
+from wizloop.store import errors
+from wizloop.tui.dialogs import BadFilter, Prompt, parse_filter
+from wizloop.tui.static import CachedStatic, KeyBar
 from wizloop.tui.window_table import WindowTable
-from wizloop.tui.workspace import Desk, Look
+from wizloop.tui.workspace import Snapshot, Workspace
 
 if TYPE_CHECKING:
     from wizloop.tui.app import WizloopApp
 
-ROOMS = ("overview", "review", "samples", "rounds", "log")
+SCREENS = ("overview", "review", "samples", "rounds", "log")
 
 
-class Room(Screen[None]):
-    """One of the five screens. A subclass gives its name, its `body`, and what `show` does with a new look."""
+class BaseScreen(Screen[None]):
+    """One of the five screens. A subclass gives its name, its `body`, and `show` for a new snapshot."""
 
     NAME: ClassVar[str]
     ABOUT: ClassVar[str]
-    """What the help says of the screen."""
-    BINDINGS: ClassVar[list[BindingType]] = []
+    """Description for the help."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Textual reads every style sheet anew, twice, for each new screen of a mode. The first look comes after the
-        # first screen has its styles, and with it all the others that ours have.
+        # Textual parses every style sheet again, twice, for each new screen of a mode. The first snapshot comes after
+        # the first screen has its styles, and with them those of our other screens.
         if self.wizloop.last is not None:
             self._css_update_count = self.app._css_update_count
 
     @property
-    def desk(self) -> Desk:
-        return self.wizloop.desk
+    def workspace(self) -> Workspace:
+        """The workspace that the app shows."""
+        return self.wizloop.workspace
 
     @property
     def wizloop(self) -> "WizloopApp":
+        """The app, by its own type."""
         return cast("WizloopApp", self.app)
 
     def compose(self) -> ComposeResult:
-        yield Still(id="rooms")
-        yield Still(id="headline")
+        """Yield the line of screens, the headline, the body and the key bar."""
+        yield CachedStatic(id="screens")
+        yield CachedStatic(id="headline")
         yield from self.body()
-        yield Keys()
+        yield KeyBar()
 
     def body(self) -> Iterable[Widget]:
-        """The widgets between the sentence and the keys."""
+        """Yield the widgets between the headline and the key bar."""
         raise NotImplementedError
 
     def on_mount(self) -> None:
+        """Initialize the widgets, then show the last snapshot."""
         self.begin()
-        if self.wizloop.last is not None:
-            self.looked(self.wizloop.last)
-
-    def on_window_table_failed(self, failed: WindowTable.Failed) -> None:
-        self.wizloop.say(str(failed.error), "error")
+        self.on_screen_resume()
 
     def on_screen_resume(self) -> None:
+        """Show the last snapshot."""
         if self.wizloop.last is not None:
-            self.looked(self.wizloop.last)
+            self.update_snapshot(self.wizloop.last)
+
+    def on_window_table_failed(self, failed: WindowTable.Failed) -> None:
+        """Show the error of a table's reader."""
+        self.wizloop.say(str(failed.error), "error")
 
     def begin(self) -> None:
-        """What a screen does once, when its widgets are there."""
+        """Initialize the widgets, once they exist."""
 
-    def looked(self, look: Look) -> None:
-        """Show a new look: the top here, the rest by `show`."""
-        self.query_one("#rooms", Still).say(_rooms(self.NAME, look.now.to_review))
-        self.query_one("#headline", Still).say(plain(formatting.headline(look.now, look.alive)))
-        self.show(look)
+    def update_snapshot(self, snapshot: Snapshot) -> None:
+        """Show a new snapshot: the lines on top here, the rest by `show`."""
+        self.set_text("#screens", _screens(self.NAME, snapshot.now.to_review))
+        self.set_text("#headline", plain(headline(snapshot.now, snapshot.alive)))
+        self.show(snapshot)
 
-    def show(self, look: Look) -> None:
-        """Show what has changed."""
+    def show(self, snapshot: Snapshot) -> None:
+        """Show a new snapshot in the body."""
+
+    def set_text(self, selector: str, text: Text) -> None:
+        """Show a text in the widget of that selector."""
+        self.query_one(selector, CachedStatic).set_text(text)
+
+    @contextmanager
+    def noted_errors(self, what: str = "") -> Iterator[None]:
+        """Show a StoreError as a note, after `what`, instead of raising it."""
+        try:
+            yield
+        except errors.StoreError as error:
+            self.wizloop.say(f"{what}{error}", "error")
 
 
-def _rooms(here: str, waiting: int) -> Text:
-    """The five screens with their keys; the one that is open stands in brackets."""
+class FilterScreen(BaseScreen):
+    """A screen whose rows a filter selects. `filtered` shows the rows of a new filter."""
+
+    FILTER: ClassVar[type[Any]]
+    """Dataclass of the filter."""
+    FILTER_HELP: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = self.FILTER()
+        self.filter_text = ""
+
+    def action_filter(self) -> None:
+        """Ask for a filter."""
+        self.app.push_screen(Prompt(self.FILTER_HELP, self.filter_text), self._filter_by)
+
+    async def _filter_by(self, line: str | None) -> None:
+        if line is None:
+            return
+        try:
+            self.filter = parse_filter(line, self.FILTER)
+        except BadFilter as error:
+            self.wizloop.say(str(error), "warning")
+            return
+        self.filter_text = line
+        await self.filtered()
+
+    async def filtered(self) -> None:
+        """Show the rows of the new filter."""
+        raise NotImplementedError
+
+
+def _screens(here: str, waiting: int) -> Text:
+    """Build the line of screens with their keys; the open one in brackets."""
     line = Text(no_wrap=True)
-    for number, name in enumerate(ROOMS, start=1):
+    for number, name in enumerate(SCREENS, start=1):
         label = f"{number} {name}" + (f" {waiting:,}" if name == "review" and waiting else "")
         line.append(f"[{label}]" if name == here else f" {label} ", "bold" if name == here else "")
         line.append(" ")

@@ -1,8 +1,6 @@
-"""The rounds side by side, and one round in full, as text. It asks nothing and reads no file."""
+"""The rounds side by side, and one round in full, as text. Pure."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -15,9 +13,9 @@ from wizloop.tui.dialogs import paragraphs
 
 
 def side_by_side(rounds: Sequence[RoundSummary], chosen: int, width: int) -> Text:
-    """F1 of each benchmark and task, a column a round: the figure, its 95 % interval and the change, as there is room.
+    """Build F1 of each benchmark and task, a column per round: F1, its 95 % interval and its change, if they fit.
 
-    Where not every round fits into `width` cells, those around the chosen one are shown.
+    If not every round fits in `width` cells, shows those around the chosen one.
     """
     forms = [(len(rounds), True), *((n, False) for n in range(len(rounds), 0, -1))]
     for n, wide in forms:
@@ -28,21 +26,21 @@ def side_by_side(rounds: Sequence[RoundSummary], chosen: int, width: int) -> Tex
 
 
 def _columns(rounds: Sequence[RoundSummary], chosen: int, n: int, wide: bool) -> Text:
-    """So many rounds, with the intervals or without."""
+    """Build the table of n rounds, with the intervals if `wide`."""
     first = min(max(chosen - n // 2, 0), len(rounds) - n)
     seen = range(first, first + n)
     lines = [[Text("F1 on", "bold"), Text("n", "bold"), *(_head(rounds, at, chosen, seen) for at in seen)]]
-    for benchmark, task, of in _measured(rounds):
+    for benchmark, task, size in _measured(rounds):
         rows = [_evaluation(summary, benchmark, task) for summary in rounds]
         cells = [_cell(rows[at], rows[at - 1] if at else None, wide) for at in seen]
-        lines.append([*map(plain, (f"{benchmark} {task}", f"{of:,}", *cells))])
-    for name, said in (*_over_refusal(rounds), *_ALSO):
-        lines.append([*map(plain, (name, "", *(said(rounds[at]) for at in seen)))])
+        lines.append([*map(plain, (f"{benchmark} {task}", f"{size:,}", *cells))])
+    for name, values in _other_rows(rounds):
+        lines.append([*map(plain, (name, "", *(values[at] for at in seen)))])
     return aligned(lines, right=frozenset([1]))
 
 
 def _head(rounds: Sequence[RoundSummary], at: int, chosen: int, seen: range) -> Text:
-    """The name of a round, with a mark where there are more on that side."""
+    """Build the heading of a round, with an ellipsis if there are more on that side."""
     before = "…" if at == seen[0] > 0 else ""
     after = "…" if at == seen[-1] < len(rounds) - 1 else ""
     name = f"{before}round {rounds[at].round.number}{after}"
@@ -50,22 +48,21 @@ def _head(rounds: Sequence[RoundSummary], at: int, chosen: int, seen: range) -> 
 
 
 def in_brief(summary: RoundSummary) -> Text:
-    """One round: the gate's reason, the intervals, what was picked and exported."""
-    reason = summary.round.gate_reason or "the round is not over yet"
-    figures = [_measured_line(row) for row in _in_order(summary.evaluations)]
-    picked = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
+    """Build the summary of one round: gate's reason, F1 with intervals, selections, exports."""
+    reason = summary.round.gate_reason or "the round is not finished"
+    selected = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),
-        ("F1 with 95 % intervals", "\n".join(figures)),
-        ("Picked", picked),
+        ("F1 with 95 % intervals", "\n".join(map(_measured_line, _in_order(summary.evaluations)))),
+        ("Picked", selected),
         ("Exports", "\n".join(export.path for export in summary.exports)),
     )
 
 
 def in_full(summary: RoundSummary, card: str) -> Text:
-    """One round's whole report: every figure that was measured, all of its record, and the model's card."""
+    """Build the whole report of one round: all figures, its record, and the model card."""
     figures = [
-        f"{row.benchmark} {row.task}: {_flat_line(json.loads(row.metrics_json))}"
+        f"{row.benchmark} {row.task}: {', '.join(f'{name} {value}' for name, value in _flat(row.metrics))}"
         for row in _in_order(summary.evaluations)
     ]
     record = "\n".join(f"{name}: {value}" for name, value in _flat(summary.round.record))
@@ -76,22 +73,20 @@ def in_full(summary: RoundSummary, card: str) -> Text:
 
 
 def _measured_line(row: Evaluation) -> str:
-    """`test request: 82.1 (76-88) of 300; 5.9 % of the benign blocked, 2 unparsed`."""
-    blocked = json.loads(row.metrics_json).get("fpr")
-    benign = {"completion": "of the compliances taken for refusals"}.get(row.task, "of the benign blocked")
-    more = [] if blocked is None else [f"{100 * blocked:.1f} % {benign}"]
+    """Format `test request: 82.1 (76-88) of 300; 5.9 % of the benign blocked, 2 unparsed`."""
+    fpr = row.metrics.get("fpr")
+    what = {"completion": "of the compliances classified as refusals"}.get(row.task, "of the benign blocked")
+    more = [] if fpr is None else [f"{100 * fpr:.1f} % {what}"]
     more += [f"{row.unparsed:,} unparsed"] if row.unparsed else []
     return f"{row.benchmark} {row.task}: {figure(row)} of {row.n:,}" + (f"; {', '.join(more)}" if more else "")
 
 
 def _measured(rounds: Sequence[RoundSummary]) -> list[tuple[str, str, int]]:
-    """Benchmark, task and its most rows, dev first."""
+    """Return each benchmark and task with its largest number of rows, dev first."""
     found: dict[tuple[str, str], int] = {}
-    for summary in rounds:
-        for row in summary.evaluations:
-            found[row.benchmark, row.task] = max(row.n, found.get((row.benchmark, row.task), 0))
-    order = sorted(found, key=lambda pair: (pair[0] != "dev", pair[0], TASKS.index(pair[1])))
-    return [(*pair, found[pair]) for pair in order]
+    for row in _in_order([row for summary in rounds for row in summary.evaluations]):
+        found[row.benchmark, row.task] = max(row.n, found.get((row.benchmark, row.task), 0))
+    return [(*pair, n) for pair, n in found.items()]
 
 
 def _in_order(rows: Sequence[Evaluation]) -> list[Evaluation]:
@@ -99,66 +94,42 @@ def _in_order(rows: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def _evaluation(summary: RoundSummary, benchmark: str, task: str) -> Evaluation | None:
-    rows = [row for row in summary.evaluations if (row.benchmark, row.task) == (benchmark, task)]
-    return rows[0] if rows else None
+    rows = (row for row in summary.evaluations if (row.benchmark, row.task) == (benchmark, task))
+    return next(rows, None)
 
 
 def _cell(row: Evaluation | None, before: Evaluation | None, wide: bool) -> str:
-    """`82.1 (76-88) +2.7`, the interval only where there is room."""
-    value, last = _f1(row), _f1(before)
+    """Format `82.1 (76-88) +2.7`, with the interval if `wide`."""
+    value, last = _metric(row, "f1"), _metric(before, "f1")
     if value is None:
         return "-"
-    told = figure(row) if wide else f"{100 * value:.1f}"
-    return told if last is None else f"{told} {100 * (value - last):+.1f}"
+    f1 = figure(row) if wide else f"{100 * value:.1f}"
+    return f1 if last is None else f"{f1} {100 * (value - last):+.1f}"
 
 
-def _f1(row: Evaluation | None) -> float | None:
-    value: float | None = None if row is None else json.loads(row.metrics_json).get("f1")
-    return value
+def _metric(row: Evaluation | None, name: str) -> float | None:
+    return None if row is None else row.metrics.get(name)
 
 
-def _over_refusal(rounds: Sequence[RoundSummary]) -> Iterator[tuple[str, Callable[[RoundSummary], str]]]:
-    """A row for each of dev and test: the share of the benign requests that were blocked."""
-
-    def blocked(summary: RoundSummary, benchmark: str) -> str:
-        row = _evaluation(summary, benchmark, "request")
-        share = None if row is None else json.loads(row.metrics_json).get("fpr")
-        return "-" if share is None else f"{100 * share:.1f} %"
-
+def _other_rows(rounds: Sequence[RoundSummary]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the rows below F1: over-refusal (benign requests blocked), gate, unparsed, selected and taught, cost."""
     for benchmark, task, _ in _measured(rounds):
         if task == "request" and benchmark in ("dev", "test"):
-            yield f"{benchmark} over-refusal", partial(blocked, benchmark=benchmark)
-
-
-def _unparsed(summary: RoundSummary) -> str:
-    return f"{sum(row.unparsed for row in summary.evaluations):,}" if summary.evaluations else "-"
-
-
-def _picked(summary: RoundSummary) -> str:
-    return f"{sum(summary.selected.values()):,}, {summary.answers:,}"
-
-
-def _spent(summary: RoundSummary) -> str:
-    return f"${summary.spent_micro / 1e6:.2f}"
-
-
-_ALSO = (
-    ("gate", gate_word),
-    ("unparsed", _unparsed),
-    ("picked, taught", _picked),
-    ("spent", _spent),
-)
-"""Below the figures, a row each."""
+            shares = [_metric(_evaluation(summary, benchmark, task), "fpr") for summary in rounds]
+            yield f"{benchmark} over-refusal", ["-" if share is None else f"{100 * share:.1f} %" for share in shares]
+    yield "gate", [gate_word(summary) for summary in rounds]
+    yield (
+        "unparsed",
+        [f"{sum(row.unparsed for row in one.evaluations):,}" if one.evaluations else "-" for one in rounds],
+    )
+    yield "picked, taught", [f"{sum(summary.selected.values()):,}, {summary.answers:,}" for summary in rounds]
+    yield "spent", [f"${summary.spent_micro / 1e6:.2f}" for summary in rounds]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested values with dotted names, numbers to four places."""
+    """Yield nested values with dotted names, floats to four digits."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _flat_line(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in _flat(values))

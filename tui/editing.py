@@ -1,4 +1,4 @@
-"""A trace as a file for the person's editor, and the file as an edit. What is hidden in a text stands as an escape."""
+"""A trace as a file for the user's editor, and the file as an edit. Invisible characters are escaped in the file."""
 
 import json
 import os
@@ -16,21 +16,21 @@ _FIELDS = ("verdict", "explanation", "trace", "steps")
 
 
 class BadEdit(ValueError):
-    """The file is no edit of this trace; the message names the field and says what it must be."""
+    """The file is not a valid edit of this trace; the message names the field and what it must be."""
 
 
 def as_file(trace: TeacherTrace) -> str:
-    """The trace as JSON. Control, invisible and bidirectional characters are escaped, so that an editor shows them."""
+    """Return the trace as JSON, with control, invisible and bidirectional characters escaped."""
     text = json.dumps(_values(trace), ensure_ascii=False, indent=2)
     return "".join(map(_escaped, text)) + "\n"
 
 
 def edit_of(trace: TeacherTrace, text: str) -> str | None:
-    """What a file changes in a trace, as the JSON that a review takes; None for no change. Raises BadEdit."""
+    """Return the changes of an edited file as JSON for a review, or None without changes. Raises BadEdit."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadEdit(f"the file is not JSON any more: {error}") from error
+        raise BadEdit(f"the file is not valid JSON: {error}") from error
     if not isinstance(given, dict) or sorted(given) != sorted(_FIELDS):
         raise BadEdit(f"the file must keep exactly the fields {', '.join(_FIELDS)}")
     before = _values(trace)
@@ -40,18 +40,18 @@ def edit_of(trace: TeacherTrace, text: str) -> str | None:
 
 
 def edited_in(text: str) -> str:
-    """The text as the person's editor leaves it. Raises OSError where there is no editor or it fails."""
+    """Let the user edit a text, and return the result. Raises OSError if there is no editor or it fails."""
     named = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
         editor = shlex.split(named)
     except ValueError as error:
-        raise OSError(f"{named!r} is no command: {error}") from error
+        raise OSError(f"{named!r} is not a command: {error}") from error
     with tempfile.TemporaryDirectory(prefix="wizloop-") as folder:
         path = Path(folder) / "trace.json"
         path.write_text(text, encoding="utf-8")
         status = subprocess.run([*editor, str(path)], check=False).returncode
         if status:
-            raise OSError(f"{editor[0]} ended with status {status}")
+            raise OSError(f"{editor[0]} exited with status {status}")
         return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -65,7 +65,7 @@ def _values(trace: TeacherTrace) -> dict[str, Any]:
 
 
 def _stored(changed: dict[str, Any]) -> dict[str, Any]:
-    """The fields under the names, and in the form, in which the store keeps them."""
+    """Rename and encode the fields as the store has them."""
     names = {"trace": "trace_json", "steps": "steps_json"}
     return {names.get(name, name): json.dumps(value) if name in names else value for name, value in changed.items()}
 
@@ -84,7 +84,7 @@ def _check(given: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def _same_shape(name: str, now: Any, before: Any) -> None:
-    """That a value is of the kind that it was; a list may grow and shrink, an object keeps its fields."""
+    """Check that a value keeps its type; a list may grow and shrink, an object keeps its fields. Raises BadEdit."""
     if isinstance(before, dict):
         if not isinstance(now, dict) or sorted(now) != sorted(before):
             raise BadEdit(f"{name} must keep the fields {', '.join(before)}")

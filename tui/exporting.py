@@ -1,6 +1,6 @@
-"""An export as a process of its own, the command line's: how far it is and how it ended. It draws nothing.
+"""An export in a process of its own, the command's: its progress and result. Draws nothing.
 
-It writes into files without a name and not to us, so that it goes on when nobody looks any more.
+The process writes to unnamed files, not to a pipe, so that it continues when the app exits.
 """
 
 import os
@@ -12,28 +12,28 @@ from collections.abc import Sequence
 from wizloop.tui.workspace import command
 
 _PART = re.compile(r"(\d+) % (.+)")
-_READ = 1 << 16
-"""Bytes of the end of what it wrote that are looked at."""
+_TAIL = 1 << 16
+"""Bytes read from the end of the output."""
 
 
-class Exporting:
-    """An export under way."""
+class ExportProcess:
+    """A running export."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        """Begin `wizloop` with these words. Raises OSError where no process or file is to be had."""
+        """Start `wizloop` with these arguments. Raises OSError if no process or file can be created."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             self._out, self._errors = os.dup(out.fileno()), os.dup(errors.fileno())
             self._process = subprocess.Popen(
                 command(*words), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
             )
 
-    def part(self) -> tuple[int, str]:
-        """The share of it that is done, in per cent, and what it is at."""
+    def progress(self) -> tuple[int, str]:
+        """Return the progress in percent, and the current step."""
         found = [part for line in _lines(self._errors) if (part := _PART.fullmatch(line))]
         return (int(found[-1][1]), found[-1][2]) if found else (0, "loading")
 
-    def ended(self) -> tuple[bool, str] | None:
-        """None while it goes on; then whether it ended well, and its folder or the reason. To be asked until then."""
+    def result(self) -> tuple[bool, str] | None:
+        """Return None while it runs, then once whether it succeeded, and the folder or the error."""
         status = self._process.poll()
         if status is None:
             return None
@@ -44,7 +44,7 @@ class Exporting:
 
 
 def _lines(descriptor: int) -> list[str]:
-    """The last lines of a file, wherever its writer is."""
-    begin = max(os.fstat(descriptor).st_size - _READ, 0)
-    text = os.pread(descriptor, _READ, begin).decode("utf-8", errors="replace")
+    """Return the last lines of a file, without moving its writer's position."""
+    begin = max(os.fstat(descriptor).st_size - _TAIL, 0)
+    text = os.pread(descriptor, _TAIL, begin).decode("utf-8", errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The fifth screen: what happened, line by line, with a filter; it follows what is new until told not to."""
+"""The fifth screen: the event log with a filter; follows new events until told not to."""
 
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -9,85 +9,76 @@ from textual.widget import Widget
 from wizloop.console.tables import plain
 from wizloop.store import events
 from wizloop.store.paging import Page
-from wizloop.tui.base_screen import Room
-from wizloop.tui.dialogs import Line, paragraphs
-from wizloop.tui.filters import BadFilter, parsed
-from wizloop.tui.reading import Reading
-from wizloop.tui.static import Still
+from wizloop.tui.base_screen import FilterScreen
+from wizloop.tui.dialogs import TextView, paragraphs
+from wizloop.tui.static import CachedStatic
 from wizloop.tui.window_table import Column, Row, WindowTable
-from wizloop.tui.workspace import Look
+from wizloop.tui.workspace import Snapshot
 
 _STYLES = {"info": "", "warn": "yellow", "error": "bold red"}
-_HELP = "Words that the line holds, level:warn (info, error), phase:teach, round:1. Empty shows all."
 
 
-class LogRoom(Room):
+class LogScreen(FilterScreen):
     """The events."""
 
     NAME = "log"
-    ABOUT = "What happened, oldest first. f follows what is new, / filters by words, level, phase, round; Enter opens."
+    ABOUT = "All events, oldest first. f follows new events, / filters by words, level, phase, round; Enter opens one."
+    FILTER = events.EventFilter
+    FILTER_HELP = (
+        "Which events?\n\nWords of the message, level:warn (info, error), phase:teach, round:1. Empty shows all."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "Follow"),
         Binding("slash", "filter", "Filter", key_display="/"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._wanted, self._asked = events.EventFilter(), ""
-
     def body(self) -> Iterable[Widget]:
-        yield Still(id="state")
+        """Yield the state line and the table."""
+        yield CachedStatic(id="state")
         columns = (Column("time", 15), Column("level", 5), Column("phase", 10), Column("what"))
-        yield WindowTable(columns, empty="nothing has happened yet")
+        yield WindowTable(columns, empty="no events")
 
     def begin(self) -> None:
+        """Show the newest events and follow."""
         table = self.query_one(WindowTable)
         table.follows = True
-        table.show_rows(self._rows, at="end")
         table.focus()
-        self._tell()
+        self._show_rows()
+
+    def _show_rows(self) -> None:
+        self.query_one(WindowTable).show_rows(self._rows, at="end")
+        self._show_state()
 
     def _rows(self, key: int | None, limit: int, back: bool) -> Sequence[Row]:
-        with self.desk.store.read() as db:
-            found = events.lines(db, self._wanted, Page(limit, key, back))
-        return [_row(event) for event in found]
+        with self.workspace.store.read() as db:
+            return [_row(event) for event in events.lines(db, self.filter, Page(limit, key, back))]
 
-    def show(self, look: Look) -> None:
-        """There may be more."""
+    def show(self, snapshot: Snapshot) -> None:
+        """Look for new events."""
         self.query_one(WindowTable).poke()
 
     def action_follow(self) -> None:
+        """Start or stop following new events."""
         table = self.query_one(WindowTable)
         table.follows = not table.follows
         if table.follows:
             table.action_jump("end")
-        self._tell()
-
-    def action_filter(self) -> None:
-        self.app.push_screen(Line(f"Which events?\n\n{_HELP}", self._asked), self._filtered)
+        self._show_state()
 
     def on_window_table_chosen(self, chosen: WindowTable.Chosen) -> None:
-        """Show the whole of one event, which is longer than a line perhaps."""
+        """Show the whole message of an event."""
         row = self.query_one(WindowTable).row
         if row is not None:
             time, level, phase, message = row.cells
-            self.app.push_screen(Reading(paragraphs((f"{time}  {level}  {phase}", message))))
+            self.app.push_screen(TextView(paragraphs((f"{time}  {level}  {phase}", message))))
 
-    def _filtered(self, line: str | None) -> None:
-        if line is None:
-            return
-        try:
-            self._wanted = parsed(line, events.EventFilter)
-        except BadFilter as error:
-            self.wizloop.say(str(error), "warning")
-            return
-        self._asked = line
-        self.query_one(WindowTable).show_rows(self._rows, at="end")
-        self._tell()
+    async def filtered(self) -> None:
+        """Show the newest events of the new filter."""
+        self._show_rows()
 
-    def _tell(self) -> None:
+    def _show_state(self) -> None:
         following = "following" if self.query_one(WindowTable).follows else "not following"
-        self.query_one("#state", Still).say(plain(f"{following}; filter: {self._asked or 'none'}"))
+        self.set_text("#state", plain(f"{following}; filter: {self.filter_text or 'none'}"))
 
 
 def _row(event: events.Event) -> Row:

@@ -1,6 +1,6 @@
-"""The fourth screen: the rounds side by side, the gate's reasons, and the model to take away.
+"""The fourth screen: the rounds side by side, the gate's reasons, reports, and exports.
 
-An export is a process of its own, which goes on when the screen is left.
+An export runs in a process of its own and continues when the app exits.
 """
 
 import asyncio
@@ -17,24 +17,22 @@ from textual.widgets import ProgressBar
 
 from wizloop import plugins
 from wizloop.console.tables import plain
-from wizloop.store import errors
 from wizloop.store.overview import RoundSummary
 from wizloop.tui import comparison
-from wizloop.tui.base_screen import Room
-from wizloop.tui.dialogs import Choice, Line, paragraphs
-from wizloop.tui.exporting import Exporting
-from wizloop.tui.reading import Reading
-from wizloop.tui.static import Still
-from wizloop.tui.workspace import Look
+from wizloop.tui.base_screen import BaseScreen
+from wizloop.tui.dialogs import Choice, Prompt, TextView, paragraphs
+from wizloop.tui.exporting import ExportProcess
+from wizloop.tui.static import CachedStatic
+from wizloop.tui.workspace import Snapshot
 
 _FORMATS = {
     "a": ("adapter", "adapter: the LoRA weights over the base"),
     "s": ("safetensors", "safetensors: a whole model, for transformers and vLLM"),
     "m": ("mlx-4bit", "mlx-4bit: a whole model in 4 bits, for MLX"),
 }
-_CARD = 20_000
+_TEXT = 20_000
 _SCROLLBAR = 2
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def formats() -> dict[str, tuple[str, str]]:
@@ -43,12 +41,12 @@ def formats() -> dict[str, tuple[str, str]]:
     return {**_FORMATS, **{key: (name, f"{name}: an installed format") for key, name in installed}}
 
 
-class RoundsRoom(Room):
-    """What each round measured and decided."""
+class RoundsScreen(BaseScreen):
+    """The measurements and the gate's decision of each round."""
 
     NAME = "rounds"
     ABOUT = (
-        "The rounds side by side: F1 and its change from the round before, the gate's decision. Left and right choose "
+        "The rounds side by side: F1 and its change from the round before, the gate's decision. Left and right select "
         "a round, x exports the champion after it, o opens the round's whole report or one of `wizloop evaluate`."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,87 +63,90 @@ class RoundsRoom(Room):
         self._exporting = ""
 
     def body(self) -> Iterable[Widget]:
+        """Yield the table, the chosen round, and the export's progress."""
         with VerticalScroll(id="rounds-table"):
-            yield Still(id="side-by-side")
+            yield CachedStatic(id="side-by-side")
         with VerticalScroll(id="round"):
-            yield Still(id="brief")
-        yield Still(id="exporting", classes="hidden")
+            yield CachedStatic(id="brief")
+        yield CachedStatic(id="exporting", classes="hidden")
         yield ProgressBar(total=100, show_eta=False, classes="hidden")
 
     def begin(self) -> None:
-        # Up and down read the chosen round; the table above has few lines.
+        """Focus the chosen round, so that up and down scroll it; the table above is short."""
         self.query_one("#round").focus()
 
     def on_resize(self) -> None:
+        """Fit the table to the new width."""
         self._draw()
 
-    def show(self, look: Look) -> None:
-        self._rounds = look.rounds
+    def show(self, snapshot: Snapshot) -> None:
+        """Show the rounds."""
+        self._rounds = snapshot.rounds
         self._draw()
 
     @property
     def _at(self) -> int:
-        """The place of the chosen round, the last one until one is chosen."""
+        """Index of the chosen round, the last one by default."""
         last = len(self._rounds) - 1
         return last if self._chosen is None else min(self._chosen, last)
 
     def _draw(self) -> None:
-        table, brief = self.query_one("#side-by-side", Still), self.query_one("#brief", Still)
         if not self._rounds:
-            table.say(plain("no round has begun yet"))
+            self.set_text("#side-by-side", plain("no round has begun yet"))
             return
-        table.say(comparison.side_by_side(self._rounds, self._at, self.size.width - _SCROLLBAR))
-        brief.say(comparison.in_brief(self._rounds[self._at]))
+        width = self.size.width - _SCROLLBAR
+        self.set_text("#side-by-side", comparison.side_by_side(self._rounds, self._at, width))
+        self.set_text("#brief", comparison.in_brief(self._rounds[self._at]))
 
     def action_choose(self, by: int) -> None:
+        """Choose another round."""
         if self._rounds:
             self._chosen = min(max(self._at + by, 0), len(self._rounds) - 1)
             self._draw()
 
     async def action_report(self) -> None:
-        """Open the round's own report; where `wizloop evaluate` wrote others, ask which."""
+        """Open the round's own report, or let the user choose if `wizloop evaluate` wrote others."""
         if not self._rounds:
             return
         summary = self._rounds[self._at]
-        try:
-            written = await asyncio.to_thread(self.desk.reports, summary.round.number)
-        except errors.StoreError as error:
-            self.wizloop.say(str(error), "error")
-            return
-        if not written:
-            self._open_own(summary)
-            return
-        answers = {"1": ("", "the round's own figures")}
-        for n, (at, folder) in enumerate(written, start=2):
-            answers[str(n)] = (folder, f"{at}  {Path(folder).parent.name}/{Path(folder).name}")
+        with self.noted_errors():
+            written = await asyncio.to_thread(self.workspace.reports, summary.round.number)
+            answers = {"1": ("", "the round's own figures")}
+            for n, (at, folder) in enumerate(written, start=2):
+                answers[str(n)] = (folder, f"{at}  {Path(folder).parent.name}/{Path(folder).name}")
 
-        def chosen(folder: str | None) -> None:
-            if folder is not None:
-                self._open(Path(folder)) if folder else self._open_own(summary)
+            def open_report(folder: str | None) -> None:
+                if folder is not None:
+                    self._open(Path(folder)) if folder else self._open_own(summary)
 
-        self.app.push_screen(Choice(f"Which report on round {summary.round.number}?", answers), chosen)
+            if written:
+                question = f"Which report on round {summary.round.number}?"
+                self.app.push_screen(Choice(question, answers), open_report)
+            else:
+                self._open_own(summary)
 
     def _open_own(self, summary: RoundSummary) -> None:
-        self.app.push_screen(Reading(comparison.in_full(summary, self._card(summary))))
+        self.app.push_screen(TextView(comparison.in_full(summary, self._card(summary))))
 
     def _open(self, folder: Path) -> None:
         try:
             text = _head_of(folder / "report.md")
         except OSError as error:
-            self.wizloop.say(f"{error.filename}: {error.strerror}: it was moved, perhaps", "warning")
+            self.wizloop.say(f"{error.filename}: {error.strerror} (moved?)", "warning")
             return
-        self.app.push_screen(Reading(paragraphs((str(folder), text))))
+        self.app.push_screen(TextView(paragraphs((str(folder), text))))
 
     def _card(self, summary: RoundSummary) -> str:
-        """The card of the round's last export, where there is one."""
+        """Return the model card of the round's last export, or an empty text."""
         for export in reversed(summary.exports):
             with suppress(OSError):
-                return _head_of(self.desk.workspace / export.path / "README.md")
+                return _head_of(self.workspace.folder / export.path / "README.md")
         return ""
 
     def action_export(self) -> None:
+        """Ask for the format and the folder of an export, and start it."""
         if self._exporting:
-            self.wizloop.say(f"{self._exporting} is still being exported", "warning")
+            self.wizloop.say(f"Still exporting {self._exporting}", "warning")
         elif self._rounds:
             number = self._rounds[self._at].round.number
             self.app.push_screen(Choice(f"Export the champion after round {number} as what?", formats()), self._form)
@@ -159,13 +160,13 @@ class RoundsRoom(Room):
             if folder:
                 self._begin(number, form, Path(folder))
 
-        wanted = Path.cwd() / f"guard-r{number:02d}-{form}"
-        self.app.push_screen(Line("Into which new folder?", str(wanted)), begin)
+        default = Path.cwd() / f"guard-r{number:02d}-{form}"
+        self.app.push_screen(Prompt("Into which new folder?", str(default)), begin)
 
     def _begin(self, number: int, form: str, folder: Path) -> None:
         words = ("export", str(number), "--format", form, "--to", str(folder))
         try:
-            export = Exporting((*words, "--workspace", str(self.desk.workspace)))
+            export = ExportProcess((*words, "--workspace", str(self.workspace.folder)))
         except OSError as error:
             self.wizloop.say(f"not exported: {error}", "error")
             return
@@ -175,24 +176,24 @@ class RoundsRoom(Room):
         self._follow(export, f"exporting {self._exporting} into {folder}")
 
     @work(group="export")
-    async def _follow(self, export: Exporting, told: str) -> None:
-        """Show how far it is until it has ended, and how."""
-        line, bar, shown = self.query_one("#exporting", Still), self.query_one(ProgressBar), None
-        while (end := export.ended()) is None:
-            if (part := export.part()) != shown:
-                shown = part
-                bar.update(progress=part[0])
-                line.say(plain(f"{told}: {part[1]}"))
-            await asyncio.sleep(_LOOK_SECONDS)
-        ok, why = end
-        said = f"exported {self._exporting}: {why}" if ok else f"not exported: {why}"
+    async def _follow(self, export: ExportProcess, title: str) -> None:
+        """Show the progress of an export until it ends, then its result."""
+        bar, last = self.query_one(ProgressBar), None
+        while (result := export.result()) is None:
+            if (progress := export.progress()) != last:
+                last = progress
+                bar.update(progress=progress[0])
+                self.set_text("#exporting", plain(f"{title}: {progress[1]}"))
+            await asyncio.sleep(_POLL_SECONDS)
+        ok, why = result
+        message = f"exported {self._exporting}: {why}" if ok else f"not exported: {why}"
         self._exporting = ""
         bar.add_class("hidden")
-        line.say(plain(said))
-        self.wizloop.say(said, "information" if ok else "error")
+        self.set_text("#exporting", plain(message))
+        self.wizloop.say(message, "information" if ok else "error")
 
 
 def _head_of(path: Path) -> str:
-    """The beginning of a text file. Raises OSError."""
+    """Read the beginning of a text file. Raises OSError."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(_CARD)
+        return file.read(_TEXT)

@@ -1,6 +1,7 @@
-"""The third screen: every sample, searched by words, split, verdict, cell, policy or disagreement; and one's story."""
+"""The third screen: all samples with a filter, and the history of one."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import work
@@ -10,92 +11,83 @@ from textual.widget import Widget
 
 from wizloop.console.tables import plain
 from wizloop.store import browsing
-from wizloop.store.browsing import Judge, SampleFilter, SampleLine, Story
+from wizloop.store.browsing import History, PoolGuard, SampleFilter, SampleLine
 from wizloop.store.paging import Page
-from wizloop.tui import story_view
-from wizloop.tui.base_screen import Room
-from wizloop.tui.dialogs import Line
-from wizloop.tui.filters import BadFilter, parsed
-from wizloop.tui.reading import Reading
-from wizloop.tui.static import Still
+from wizloop.tui.base_screen import FilterScreen
+from wizloop.tui.dialogs import TextView
+from wizloop.tui.history_view import history_text
+from wizloop.tui.static import CachedStatic
 from wizloop.tui.window_table import Column, Row, WindowTable
 
-_HELP = (
-    "Words of the text, split:pool policy:violence verdict:harmful, cell:uncertain_pass (uncertain compliance; also "
-    "uncertain_block, confident_pass, confident_block), disagreement:0.5 (at least)."
-)
 _COLUMNS = (Column("id", 7), Column("split", 5), Column("request", 9), Column("sure", 5), Column("cell", 15))
 
 
+@dataclass
 class Opened(Message):
-    """A sample's story has been read."""
+    """A sample's history, read in a thread."""
 
-    def __init__(self, story: Story | None) -> None:
-        super().__init__()
-        self.story = story
+    history: History | None
 
 
-class SamplesRoom(Room):
-    """The samples, with what the guard says of each."""
+class SamplesScreen(FilterScreen):
+    """The samples, with the guard's predictions."""
 
     NAME = "samples"
     ABOUT = "Every sample with the guard's verdict. / searches, Enter opens all that happened to one sample."
+    FILTER = SampleFilter
+    FILTER_HELP = (
+        "Which samples?\n\nWords of the text, split:pool policy:violence verdict:harmful, cell:uncertain_pass "
+        "(uncertain compliance; also uncertain_block, confident_pass, confident_block), disagreement:0.5 (at least). "
+        "Empty: all."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Search", key_display="/")]
 
     def __init__(self) -> None:
         super().__init__()
-        self._wanted, self._asked = SampleFilter(), ""
-        self._judge: Judge | None = None
+        self._guard: PoolGuard | None = None
 
     def body(self) -> Iterable[Widget]:
-        yield Still(id="state")
-        yield WindowTable((*_COLUMNS, Column("prompt")), empty="no sample passes the filter")
+        """Yield the state line and the table."""
+        yield CachedStatic(id="state")
+        yield WindowTable((*_COLUMNS, Column("prompt")), empty="no sample matches the filter")
 
     def begin(self) -> None:
-        self._show()
+        """Show the first samples."""
+        self._show_rows()
         self.query_one(WindowTable).focus()
 
-    def _show(self) -> None:
+    def _show_rows(self) -> None:
         self.query_one(WindowTable).show_rows(self._rows)
-        self.query_one("#state", Still).say(plain(f"search: {self._asked or 'none, / begins one'}; Enter opens"))
+        self.set_text("#state", plain(f"search: {self.filter_text or 'none, / begins one'}; Enter opens"))
 
     def _rows(self, key: int | None, limit: int, back: bool) -> Sequence[Row]:
-        with self.desk.store.read() as db:
+        with self.workspace.store.read() as db:
             if key is None:
-                self._judge = browsing.judge_of_pool(db)
-            model = None if self._judge is None else self._judge.model_id
-            found = browsing.sample_lines(db, self._wanted, model, Page(limit, key, back))
-        return [_row(line) for line in found]
+                self._guard = browsing.pool_guard(db)
+            model = None if self._guard is None else self._guard.model_id
+            return [_row(line) for line in browsing.sample_lines(db, self.filter, model, Page(limit, key, back))]
 
-    def action_filter(self) -> None:
-        self.app.push_screen(Line(f"Which samples?\n\n{_HELP} Empty: all.", self._asked), self._filtered)
-
-    def _filtered(self, line: str | None) -> None:
-        if line is None:
-            return
-        try:
-            self._wanted = parsed(line, SampleFilter)
-        except BadFilter as error:
-            self.wizloop.say(str(error), "warning")
-            return
-        self._asked = line
-        self._show()
+    async def filtered(self) -> None:
+        """Show the first samples of the new filter."""
+        self._show_rows()
 
     def on_window_table_chosen(self, chosen: WindowTable.Chosen) -> None:
+        """Open a sample's history."""
         self._open(chosen.key)
 
-    @work(thread=True, exclusive=True, group="story")
+    @work(thread=True, exclusive=True, group="history")
     def _open(self, sample_id: int) -> None:
-        with self.desk.store.read() as db:
-            self.post_message(Opened(browsing.story(db, sample_id)))
+        with self.workspace.store.read() as db:
+            self.post_message(Opened(browsing.history(db, sample_id)))
 
     def on_opened(self, message: Opened) -> None:
-        if message.story is not None:
-            self.app.push_screen(Reading(story_view.story_text(message.story)))
+        """Show a sample's history."""
+        if message.history is not None:
+            self.app.push_screen(TextView(history_text(message.history)))
 
 
 def _row(line: SampleLine) -> Row:
     request = (line.verdict or {}).get("request") or ""
-    sure = "" if line.confidence is None else f"{line.confidence:.2f}"
-    cells = (str(line.id), line.split, request, sure, (line.cell or "").replace("_", " "), line.prompt)
+    confidence = "" if line.confidence is None else f"{line.confidence:.2f}"
+    cells = (str(line.id), line.split, request, confidence, (line.cell or "").replace("_", " "), line.prompt)
     return Row(line.id, cells)

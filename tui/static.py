@@ -1,6 +1,6 @@
-"""Texts that are drawn anew only when they have changed: a look comes every second, and most of it says the same.
+"""Texts that are redrawn only when they change: every update, once a second, mostly repeats the last one.
 
-The line of keys at the foot is one of them: Textual's Footer is a widget for each key, laid out with every screen.
+The key bar is one of them, because Textual's Footer is a widget per key, laid out with every screen.
 """
 
 from collections.abc import Sequence
@@ -11,41 +11,43 @@ from textual.events import Click
 from textual.widgets import Static
 
 
-class Still(Static):
-    """A text that does not lay the screen out again for being said twice."""
+class CachedStatic(Static):
+    """A text that does not trigger a layout when it is set again unchanged."""
 
-    _said: Text | None = None
+    _text: Text | None = None
 
-    def say(self, text: Text) -> None:
+    def set_text(self, text: Text) -> None:
         """Show a text, unless it is shown already."""
-        if text == self._said:
+        if text == self._text:
             return
-        self._said = text
+        self._text = text
         height = self.styles.height
         self.update(text, layout=height is None or height.is_auto)
 
 
-class Keys(Still):
-    """The keys of a screen that are shown, on one line; a click does what the key does."""
+class KeyBar(CachedStatic):
+    """The keys of a screen on one line; a click does what the key does."""
 
     def on_resize(self) -> None:
-        self.say(Text("", no_wrap=True).join(text for text, _ in self._parts()))
+        """Fit the keys to the new width."""
+        self.set_text(Text("", no_wrap=True).join(text for text, _ in self._parts()))
 
     async def on_click(self, event: Click) -> None:
+        """Run the action of the key under the pointer."""
         end = 0
-        for text, found in self._parts():
+        for text, active in self._parts():
             end += text.cell_len
             if event.x < end:
-                await self.app.run_action(found.binding.action, found.node)
+                await self.app.run_action(active.binding.action, active.node)
                 return
 
     def _parts(self) -> Sequence[tuple[Text, ActiveBinding]]:
-        """Each key with what it does, once, with a gap as wide as there is room for."""
+        """Return each key with its description, once, with a gap that fits the width."""
         shown: dict[str, ActiveBinding] = {}
-        for found in self.screen.active_bindings.values():
-            if found.binding.show and found.binding.description:
-                shown.setdefault(found.binding.action, found)
-        words = [(self.app.get_key_display(one.binding), one.binding.description) for one in shown.values()]
+        for active in self.screen.active_bindings.values():
+            if active.binding.show and active.binding.description:
+                shown.setdefault(active.binding.action, active)
+        words = [(self.app.get_key_display(active.binding), active.binding.description) for active in shown.values()]
         wide = sum(len(key) + len(what) + 3 for key, what in words) <= self.size.width
         gap = "  " if wide else " "
         texts = [Text.assemble((key, "bold"), f" {what}{gap}") for key, what in words]

@@ -1,7 +1,6 @@
-"""A table that draws the lines that are seen and reads the rows that are near: by key, in pages, in a thread.
+"""A table that draws only visible lines and reads only nearby rows: by key, in pages, in a thread.
 
-It holds a few pages around the cursor, however many rows there are, and never counts them. What the rows are is its
-reader's business.
+Holds a few pages around the cursor, however many rows there are, and never counts them. A reader supplies the rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,14 +22,14 @@ from wizloop.store import errors
 from wizloop.store.display import shown
 
 PAGE = 120
-"""Rows that are read at once at least; three screens of them on a high terminal."""
+"""Fewest rows read at once; more on a tall terminal, three screens of them."""
 MOST = 4
-"""Pages that are kept; beyond, the rows farthest from the cursor are dropped and read again when needed."""
+"""Pages kept; beyond that the rows farthest from the cursor are dropped, and read again when needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: its key, by which more are read, its cells as stored, and a Rich style."""
+    """One line of the table: its key for paging, its cells as stored, and a Rich style."""
 
     key: int
     cells: tuple[str, ...]
@@ -39,19 +38,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and its width in cells; a width of 0 takes what is left."""
+    """A heading and its width in cells; a width of 0 takes the rest."""
 
     title: str
     width: int = 0
 
 
 Reader = Callable[[int | None, int, bool], Sequence[Row]]
-"""(key, limit, back): the next rows after the key, or the last ones before it, keys rising; None is the end there."""
+"""(key, limit, back): the next rows after the key, or the last before it, by ascending key; None for that end."""
 _Part = Literal["start", "end", "more", "earlier"]
 
 
 class WindowTable(Widget, can_focus=True):
-    """The table. Give it a reader with `show_rows`; it posts Moved and Chosen."""
+    """The table. Give it a reader with `show_rows`; it posts Chosen and Failed."""
 
     DEFAULT_CSS = "WindowTable { height: 1fr; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -64,33 +63,26 @@ class WindowTable(Widget, can_focus=True):
         Binding("enter", "choose", "Open", show=False),
     ]
 
-    class Moved(Message):
-        """The cursor is on another row."""
-
-        def __init__(self, key: int) -> None:
-            super().__init__()
-            self.key = key
-
+    @dataclass
     class Chosen(Message):
-        """The person wants to see this row."""
+        """The user opened a row."""
 
-        def __init__(self, key: int) -> None:
-            super().__init__()
-            self.key = key
+        key: int
 
+    @dataclass
     class Failed(Message):
-        """The reader raised."""
+        """The reader raised an error."""
 
-        def __init__(self, error: errors.StoreError) -> None:
-            super().__init__()
-            self.error = error
+        error: errors.StoreError
 
+    @dataclass
     class Got(Message):
-        """A page has been read; `turn` tells whether anybody still wants it."""
+        """A page of at most `limit` rows was read; it is stale if `turn` is not the current one."""
 
-        def __init__(self, turn: int, part: _Part, rows: Sequence[Row], asked: int) -> None:
-            super().__init__()
-            self.turn, self.part, self.rows, self.asked = turn, part, rows, asked
+        turn: int
+        part: _Part
+        rows: Sequence[Row]
+        limit: int
 
     def __init__(self, columns: Sequence[Column], *, empty: str, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -99,47 +91,50 @@ class WindowTable(Widget, can_focus=True):
         self.cursor = 0
         self.top = 0
         self.follows = False
-        """Whether the cursor stays on the newest row as `poke` finds more."""
+        """Whether the cursor stays on the last row when `poke` finds more."""
         self._empty = empty
         self._reader: Reader | None = None
         self._base: Style | None = None
         self._drawn: tuple[list[int], int] = ([], 0)
-        """The keys in sight and the cursor's place among them, as they are on the screen."""
+        """The visible keys and the cursor's place among them, as they were drawn."""
         self._turn = 0
         self._reading = False
         self._ends = {"earlier": True, "more": True}
-        """Whether there is nothing before, or after, the rows that are held."""
+        """Whether there are no rows before, or after, those held."""
 
     @property
     def key(self) -> int | None:
-        """The key under the cursor."""
-        return self.rows[self.cursor].key if self.rows else None
+        """Key of the row under the cursor."""
+        return None if self.row is None else self.row.key
 
     @property
     def row(self) -> Row | None:
-        """The row under the cursor."""
+        """Row under the cursor."""
         return self.rows[self.cursor] if self.rows else None
 
     def show_rows(self, reader: Reader, *, at: Literal["start", "end"] = "start") -> None:
-        """Show what this reader reads, from its first or its last row."""
+        """Show the rows of a reader, from its first or its last."""
         self._reader = reader
         self._turn += 1
         self._read(at)
 
     def poke(self) -> None:
-        """There may be new rows after the last one."""
+        """Look for new rows after the last one."""
         if self._ends["more"] and not self._reading and self._reader is not None:
             self._read("more" if self.rows else "start")
 
     def action_move(self, by: int) -> None:
+        """Move the cursor by rows."""
         self._go(self.cursor + by)
 
     def action_page(self, by: int) -> None:
+        """Move the cursor by pages."""
         step = by * max(self._height - 1, 1)
         self.top += step
         self._go(self.cursor + step)
 
     def action_jump(self, to: Literal["start", "end"]) -> None:
+        """Move the cursor to the first or the last row."""
         held = self._ends["earlier" if to == "start" else "more"]
         if held:
             self._go(0 if to == "start" else len(self.rows) - 1)
@@ -148,40 +143,42 @@ class WindowTable(Widget, can_focus=True):
             self._read(to)
 
     def action_choose(self) -> None:
+        """Open the row under the cursor."""
         if self.key is not None:
             self.post_message(self.Chosen(self.key))
 
     def on_click(self, event: Click) -> None:
+        """Move the cursor to the clicked row."""
         if event.y > 0:
             self._go(self.top + event.y - 1)
 
     def on_mouse_scroll_down(self) -> None:
+        """Move the cursor down."""
         self.action_move(3)
 
     def on_mouse_scroll_up(self) -> None:
+        """Move the cursor up."""
         self.action_move(-3)
 
     def on_resize(self) -> None:
+        """Keep the cursor visible."""
         self._go(self.cursor)
 
     @property
     def _height(self) -> int:
-        """Rows that fit under the heading."""
+        """Rows that fit below the heading."""
         return max(self.size.height - 1, 1)
 
     @property
     def _page(self) -> int:
-        """Rows that are read at once."""
+        """Rows read at once."""
         return max(PAGE, 3 * self._height)
 
     def _go(self, to: int) -> None:
-        """Put the cursor on a row that is held, keep it in sight, and read ahead of it."""
-        before = self.key
+        """Put the cursor on a held row, keep it visible, and read ahead."""
         self.cursor = max(min(to, len(self.rows) - 1), 0)
         lowest = max(self.cursor - self._height + 1, 0)
         self.top = min(max(self.top, lowest), self.cursor, max(len(self.rows) - self._height, 0))
-        if self.key is not None and self.key != before:
-            self.post_message(self.Moved(self.key))
         if len(self.rows) - self.cursor <= 2 * self._height and not self._ends["more"]:
             self._read("more")
         elif self.cursor < 2 * self._height and not self._ends["earlier"]:
@@ -189,7 +186,7 @@ class WindowTable(Widget, can_focus=True):
         self._draw_again()
 
     def _draw_again(self) -> None:
-        """Draw the two lines that the cursor left and came to, or all where other rows are in sight than before."""
+        """Redraw the old and the new line of the cursor, or everything if other rows are visible."""
         sight = [row.key for row in self.rows[self.top : self.top + self._height]]
         place = self.cursor - self.top
         (before, left), self._drawn = self._drawn, (sight, place)
@@ -199,7 +196,7 @@ class WindowTable(Widget, can_focus=True):
             self.refresh(*(Region(0, y + 1, self.size.width, 1) for y in (left, place)))
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """As any widget does; the style, which takes longer than a line, is worked out once for all of them."""
+        """Render lines as Textual does, computing the style, which is slower than a line, once for all of them."""
         self._base = self.rich_style
         return super().render_lines(crop)
 
@@ -220,15 +217,16 @@ class WindowTable(Widget, can_focus=True):
         self.post_message(self.Got(turn, part, rows, limit))
 
     def on_window_table_failed(self, failed: Failed) -> None:
-        """Leave what is shown as it is; the message goes on to the screen."""
+        """Allow reading again; the message bubbles to the screen."""
         self._reading = False
 
     def on_window_table_got(self, got: Got) -> None:
+        """Add the rows of a page, unless it is stale."""
         got.stop()
         if got.turn != self._turn:
             return
         self._reading = False
-        full = len(got.rows) == got.asked
+        full = len(got.rows) == got.limit
         if got.part in ("start", "end"):
             self.rows, self.top, self.cursor, self._drawn = list(got.rows), 0, 0, ([], 0)
             self._ends = {"earlier": got.part == "start" or not full, "more": got.part == "end" or not full}
@@ -262,7 +260,7 @@ class WindowTable(Widget, can_focus=True):
         self._go(self.cursor)
 
     def render_line(self, y: int) -> Strip:
-        """One line: the heading, a row, or nothing."""
+        """Render one line: the heading, a row, or nothing."""
         base, width = self._base or self.rich_style, self.size.width
         if y == 0:
             return self._strip(tuple(column.title for column in self.columns), "  ", base + Style(bold=True), width)
@@ -282,7 +280,7 @@ class WindowTable(Widget, can_focus=True):
 
 
 def fitted(text: str, width: int) -> str:
-    """A stored text as exactly so many cells of one line, with an ellipsis where it is longer."""
+    """Sanitize a stored text and fit it to exactly `width` cells of one line, with an ellipsis if it is longer."""
     line = shown(text[: 4 * width + 16], max(8 * width, 64)).replace("\n", " ")
     if cell_len(line) <= width and len(text) <= 4 * width + 16:
         return set_cell_size(line, width)

@@ -1,33 +1,41 @@
-"""The app's one way to a workspace: what the screens read, and the few things that a person writes. It draws nothing.
+"""The app's access to a workspace: snapshots for the screens, and what a user writes. Draws nothing.
 
-Every reading is one short transaction, so that the log can be emptied, and every decision is one of its own.
+Every snapshot is one short transaction, so that the log can be truncated, and every decision is one of its own.
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews, steps
 from wizloop.store.db import Connection, Store
 from wizloop.store.overview import Overview, RoundSummary, overview, summary
 from wizloop.store.paging import Page
-from wizloop.store.review_queue import QueueFilter
+from wizloop.store.review_queue import Case, Decided, QueueFilter
 
 BINS = 36
 EVENTS = 6
-_AT_ONCE = 4
+_CHUNK = 4
+"""Traces approved in one transaction."""
 _PAUSE_SECONDS = 0.004
-_OLD_SECONDS = 10.0
-"""So old may be what takes long to read and changes little: the pool's histogram, a scan, and rounds that ended."""
+_MAX_AGE_SECONDS = 10.0
+"""Of what is slow to read and changes little: the pool's histogram and the rounds that ended."""
+_DECIDED = 1000
+"""Newest decided traces among which similar ones are searched."""
+_LEAST_SIMILARITY = 0.2
+"""Below it two texts share only common words."""
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """How sure the guard is of the pool: by model, with the cut between uncertain and confident."""
+    """The guard's confidence on the pool, with the threshold between uncertain and confident."""
 
     model: str
     measure: str
@@ -37,47 +45,48 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """The workspace at one moment."""
 
     at: datetime
     alive: bool
-    """Whether a controller works on it."""
+    """Whether a controller is running."""
     now: Overview
     rounds: Sequence[RoundSummary]
-    lately: Sequence[events.Event]
+    recent: Sequence[events.Event]
     confidence: Confidence | None
 
 
 @dataclass
-class Desk:
-    """One workspace, looked at and decided on by one person. Its methods may be called from any thread."""
+class Workspace:
+    """One workspace, viewed and reviewed by one user. Its methods may be called from any thread."""
 
     store: Store
-    workspace: Path
+    folder: Path
     by: str
     """person:<name>."""
     clock: Callable[[], datetime]
     alive: Callable[[], bool]
     new_id: Callable[[], str]
-    """A name for a decision that no other one has."""
+    """Returns a unique id for a decision."""
     readonly: bool = False
     _ended: dict[int, RoundSummary] = field(default_factory=dict, repr=False)
     _ended_at: float = field(default=0.0, repr=False)
     _confidence: tuple[float, tuple[int, int], Confidence] | None = field(default=None, repr=False)
+    _words: dict[int, frozenset[str]] = field(default_factory=dict, repr=False)
 
-    def look(self) -> Look:
-        """Where everything stands. Raises errors.StoreError."""
+    def snapshot(self) -> Snapshot:
+        """Read the state of the workspace. Raises errors.StoreError."""
         at, alive = self.clock(), self.alive()
         with self.store.read() as db:
-            now, rounds, lately = overview(db), self._summaries(db, at.timestamp()), events.last(db, EVENTS)
-            judge = browsing.judge_of_pool(db)
-            sure = None if judge is None else self._sure(db, judge, at.timestamp())
-        return Look(at, alive, now, rounds, lately, sure)
+            now, rounds, recent = overview(db), self._summaries(db, at.timestamp()), events.last(db, EVENTS)
+            guard = browsing.pool_guard(db)
+            confidence = None if guard is None else self._pool_confidence(db, guard, at.timestamp())
+        return Snapshot(at, alive, now, rounds, recent, confidence)
 
     def _summaries(self, db: Connection, at: float) -> list[RoundSummary]:
-        """Every round that has begun; one that has ended as it was up to ten seconds ago, for it hardly changes."""
-        if at - self._ended_at >= _OLD_SECONDS:
+        """Return every round that has begun; one that ended may be ten seconds old, because it hardly changes."""
+        if at - self._ended_at >= _MAX_AGE_SECONDS:
             self._ended_at, self._ended = at, {}
         found = []
         for each in steps.rounds(db):
@@ -87,26 +96,46 @@ class Desk:
             found.append(known)
         return found
 
-    def _sure(self, db: Connection, judge: browsing.Judge, at: float) -> Confidence:
-        """The confidence of the pool, its histogram as old as ten seconds, or as long as nothing was added."""
-        cells = predictions.cells(db, judge.model_id, "pool")
-        key = (judge.model_id, sum(cells.values()))
-        known = self._confidence
-        if known is not None and known[1][0] == key[0] and (known[1] == key or at - known[0] < _OLD_SECONDS):
-            return Confidence(judge.name, judge.measure, judge.cut, known[2].histogram, cells)
-        histogram = browsing.confidences(db, judge.model_id, "pool", BINS)
-        made = Confidence(judge.name, judge.measure, judge.cut, histogram, cells)
+    def _pool_confidence(self, db: Connection, guard: browsing.PoolGuard, at: float) -> Confidence:
+        """Return the pool's confidence; its histogram may be ten seconds old, or older if nothing was added."""
+        cells = predictions.cells(db, guard.model_id, "pool")
+        key, last = (guard.model_id, sum(cells.values())), self._confidence
+        if last is not None and last[1][0] == key[0] and (last[1] == key or at - last[0] < _MAX_AGE_SECONDS):
+            return Confidence(guard.name, guard.measure, guard.cut, last[2].histogram, cells)
+        histogram = browsing.confidences(db, guard.model_id, "pool", BINS)
+        made = Confidence(guard.name, guard.measure, guard.cut, histogram, cells)
         self._confidence = (at, key, made)
         return made
 
     def reports(self, round: int) -> list[tuple[str, str]]:
-        """When and where `wizloop evaluate` wrote reports on a round, newest first. Raises errors.StoreError."""
+        """Return time and folder of the reports of `wizloop evaluate` on a round, newest first.
+
+        Raises errors.StoreError.
+        """
         with self.store.read() as db:
             found = events.reports(db, round)
         return [(f"{one.at.astimezone():%d %b %H:%M}", json.loads(one.data_json or "{}")["report"]) for one in found]
 
+    def case(self, trace_id: int) -> Case:
+        """Return a trace with everything about it. Raises errors.StoreError."""
+        with self.store.read() as db:
+            return review_queue.case(db, trace_id)
+
+    def similar(self, case: Case, n: int) -> list[tuple[float, Decided]]:
+        """Return the n decided traces most similar to a case, and their Jaccard similarity of words.
+
+        Most similar first, newer first among equals. Raises errors.StoreError.
+        """
+        with self.store.read() as db:
+            decided = review_queue.decided(db, _DECIDED)
+        known, mine = self._words, _words_of(case.sample.prompt)
+        self._words = {one.trace_id: known.get(one.trace_id) or _words_of(one.prompt) for one in decided}
+        others = [one for one in decided if one.trace_id != case.trace.id]
+        scored = [(_jaccard(mine, self._words[one.trace_id]), one) for one in others]
+        return sorted((one for one in scored if one[0] >= _LEAST_SIMILARITY), key=lambda one: -one[0])[:n]
+
     def want(self, wanted: str) -> None:
-        """Note what the person wants of the run: run, pause, stop or stop_now. Raises errors.StoreError."""
+        """Request run, pause, stop or stop_now. Raises errors.StoreError."""
         with self.store.write() as db:
             control.want(db, wanted)
 
@@ -119,49 +148,38 @@ class Desk:
         reason: str | None = None,
         edited_json: str | None = None,
     ) -> None:
-        """Write a decision down; on return it is durable. `seen` is the newest decision that the person knew of.
+        """Record a decision, durably. `seen` is the newest decision that the user knew of.
 
-        Raises errors.AlreadyDecided where there is a newer one, and whatever reviews.review does.
+        Raises errors.AlreadyDecided if there is a newer one, and the errors of reviews.review.
         """
         with self.store.write() as db:
             if seen is not None:
                 _refuse_newer(reviews.log(db, trace_id), seen)
-            reviews.review(
-                db,
-                trace_id=trace_id,
-                decision=decision,
-                by=self.by,
-                reason=reason,
-                edited_json=edited_json,
-                now=self.clock(),
-                decision_id=self.new_id(),
-            )
+            self._review(db, trace_id, decision, reason, edited_json)
+
+    def _review(
+        self, db: Connection, trace_id: int, decision: str, reason: str | None, edited_json: str | None = None
+    ) -> None:
+        given: dict[str, Any] = {"decision": decision, "reason": reason, "edited_json": edited_json}
+        reviews.review(db, trace_id=trace_id, by=self.by, now=self.clock(), decision_id=self.new_id(), **given)
 
     def approve_all(self, wanted: QueueFilter, reason: str) -> int:
-        """Approve every trace that waits and passes the filter; how many. A few a transaction, so that others write."""
+        """Approve every waiting trace that matches a filter, a few per transaction; return how many."""
         approved, key = 0, None
         while True:
             with self.store.read() as db:
-                ids = review_queue.waiting_ids(db, wanted, Page(_AT_ONCE, key))
+                ids = review_queue.waiting_ids(db, wanted, Page(_CHUNK, key))
             if not ids:
                 return approved
             with self.store.write() as db:
                 waiting = [one for one in ids if _waits(db, one)]
                 for trace_id in waiting:
-                    reviews.review(
-                        db,
-                        trace_id=trace_id,
-                        decision="approve",
-                        by=self.by,
-                        reason=reason,
-                        now=self.clock(),
-                        decision_id=self.new_id(),
-                    )
+                    self._review(db, trace_id, "approve", reason)
             approved, key = approved + len(waiting), ids[-1]
             time.sleep(_PAUSE_SECONDS)
 
     def undo(self) -> int | None:
-        """Take the person's newest decision back, as a new row; its trace, or None where there is none."""
+        """Undo the user's newest decision and return its trace, or None if there is none."""
         with self.store.read() as db:
             last = review_queue.last_by(db, self.by)
         if last is None:
@@ -175,16 +193,22 @@ def _waits(db: Connection, trace_id: int) -> bool:
     return stands is not None and stands.decision == "wait"
 
 
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text.lower()))
+
+
+def _jaccard(ours: frozenset[str], theirs: frozenset[str]) -> float:
+    either = len(ours | theirs)
+    return len(ours & theirs) / either if either else 0.0
+
+
 def _refuse_newer(log: Sequence[reviews.Review], seen: int) -> None:
-    newer = [row for row in log if row.id > seen]
-    if newer:
-        last = newer[-1]
+    if log and log[-1].id > seen:
+        last = log[-1]
         when = f"{last.decided_at.astimezone():%H:%M:%S}"
-        raise errors.AlreadyDecided(
-            f"trace {last.trace_id} has just been decided: {last.decision} by {last.by}, {when}"
-        )
+        raise errors.AlreadyDecided(f"trace {last.trace_id} was just decided: {last.decision} by {last.by}, {when}")
 
 
 def command(*words: str) -> list[str]:
-    """This program's own command line, for a process of its own; no folder where we stand can shadow the package."""
+    """Return the command line of a wizloop process; `-P` keeps the working directory out of the module path."""
     return [sys.executable, "-P", "-m", "wizloop.loop.cli", *words]

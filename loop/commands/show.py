@@ -21,10 +21,10 @@ _REVIEW = "`wizloop watch`, or `wizloop review --list`"
 def status(workspace: Path, as_json: bool) -> None:
     """Show the state of the run."""
     from wizloop.loop.summaries import status_of
-    from wizloop.store.status import glance
+    from wizloop.store.status import run_status
 
     with sentences():
-        state = status_of(glance(workspace), workspace)
+        state = status_of(run_status(workspace), workspace)
     if as_json:
         put(state)
         return

@@ -79,10 +79,10 @@ def _open(workspace: Path, read_only: bool, name: str | None, started: tuple[int
 
 
 def _write_pictures(workspace: Path, folder: Path) -> None:
-    from wizloop.tui import pictures
+    from wizloop.tui.app import write_pictures
 
     with _app(workspace, True, None) as app:
-        pictures.take(app, folder)
+        write_pictures(app, folder)
     say(f"wrote the pictures to {folder}")
 
 
@@ -92,10 +92,10 @@ def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["Wizloo
     from wizloop.loop.controller import lock
     from wizloop.store.db import Store
     from wizloop.tui.app import WizloopApp
-    from wizloop.tui.workspace import Desk
+    from wizloop.tui.workspace import Workspace
 
     with Store.open(workspace, readonly=read_only) as store:
-        desk = Desk(
+        opened = Workspace(
             store,
             workspace,
             by=f"person:{name or getpass.getuser()}",
@@ -104,14 +104,14 @@ def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["Wizloo
             new_id=lambda: f"tui-{uuid.uuid4()}",
             readonly=read_only,
         )
-        yield WizloopApp(desk)
+        yield WizloopApp(opened)
 
 
 def _report(workspace: Path, wanted: str | None, alive: bool) -> None:
     """Print what happens to the run, or how it ended."""
+    from wizloop.console.progress import headline
     from wizloop.loop.commands.common import read_store
     from wizloop.store.overview import overview
-    from wizloop.tui.formatting import headline
 
     if wanted == "stop":
         say("Will stop after the current phase. Run `wizloop start` to resume.")

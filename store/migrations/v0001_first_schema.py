@@ -1,4 +1,4 @@
-"""The first schema: every table that one run needs."""
+"""First schema: every table that a run needs."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ DIGEST = sa.LargeBinary(32)
 
 
 def upgrade() -> None:
-    """Make all tables, those that others refer to first."""
+    """Create all tables, referenced ones first."""
     _models()
     _samples()
     _counts()
@@ -39,6 +39,14 @@ def _ref(name: str, target: str, **options: Any) -> "sa.Column[int]":
     return sa.Column(name, sa.Integer, sa.ForeignKey(f"{target}.id"), **options)
 
 
+def _required(kind: Any, *names: str) -> "list[sa.Column[Any]]":
+    return [sa.Column(name, kind, nullable=False) for name in names]
+
+
+def _optional(kind: Any, *names: str) -> "list[sa.Column[Any]]":
+    return [sa.Column(name, kind) for name in names]
+
+
 def _models() -> None:
     op.create_table(
         "models",
@@ -47,8 +55,7 @@ def _models() -> None:
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("round", sa.Integer, nullable=False),
         _ref("parent_id", "models"),
-        sa.Column("path", sa.Text, nullable=False),
-        sa.Column("sha256", sa.Text, nullable=False),
+        *_required(sa.Text, "path", "sha256"),
         sa.Column("calibration_json", sa.Text),
         sa.Column("meta_json", sa.Text, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
@@ -65,14 +72,10 @@ def _samples() -> None:
         sa.Column("split", sa.String(8), nullable=False),
         sa.Column("prompt", sa.Text, nullable=False),
         sa.Column("response", sa.Text),
-        sa.Column("source", sa.Text, nullable=False),
-        sa.Column("row_ref", sa.Text, nullable=False),
-        sa.Column("request", sa.String(16)),
-        sa.Column("completion", sa.String(16)),
-        sa.Column("response_label", sa.String(16)),
+        *_required(sa.Text, "source", "row_ref"),
+        *_optional(sa.String(16), "request", "completion", "response_label"),
         sa.Column("policy", sa.Text),
-        sa.Column("hash", DIGEST, nullable=False),
-        sa.Column("norm_hash", DIGEST, nullable=False),
+        *_required(DIGEST, "hash", "norm_hash"),
         sa.Column("excluded", sa.Text),
         sa.Column("added_at", TIME, nullable=False),
         sa.UniqueConstraint("hash"),
@@ -85,8 +88,7 @@ def _counts() -> None:
     op.create_table(
         "sample_counts",
         sa.Column("split", sa.String(8), primary_key=True),
-        sa.Column("usable", sa.Integer, nullable=False),
-        sa.Column("excluded", sa.Integer, nullable=False),
+        *_required(sa.Integer, "usable", "excluded"),
     )
     op.create_table(
         "label_counts",
@@ -101,9 +103,7 @@ def _run() -> None:
     op.create_table(
         "run",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("recipe_json", sa.Text, nullable=False),
-        sa.Column("recipe_hash", sa.Text, nullable=False),
+        *_required(sa.Text, "name", "recipe_json", "recipe_hash"),
         sa.Column("seed", sa.BigInteger, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
@@ -113,8 +113,7 @@ def _run() -> None:
         sa.Column("rounds_wanted", sa.Integer, nullable=False),
         _ref("champion_id", "models"),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("started_at", TIME),
-        sa.Column("ended_at", TIME),
+        *_optional(TIME, "started_at", "ended_at"),
         _one_of("state", "created", "running", "paused", "stopped", "done", "failed"),
         _one_of("wanted", "run", "pause", "stop", "stop_now"),
         sa.CheckConstraint("id = 1", name="only_one"),
@@ -122,10 +121,8 @@ def _run() -> None:
     op.create_table(
         "controller",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("generation", sa.Integer, nullable=False),
-        sa.Column("pid", sa.Integer, nullable=False),
-        sa.Column("host", sa.Text, nullable=False),
-        sa.Column("boot_id", sa.Text, nullable=False),
+        *_required(sa.Integer, "generation", "pid"),
+        *_required(sa.Text, "host", "boot_id"),
         sa.Column("heartbeat_at", TIME, nullable=False),
         sa.Column("doing", sa.Text, nullable=False),
         sa.Column("waiting", sa.Text),
@@ -151,9 +148,7 @@ def _rounds() -> None:
         sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("phase", sa.String(32), primary_key=True),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False),
-        sa.Column("done", sa.Integer, nullable=False),
-        sa.Column("total", sa.Integer, nullable=False),
+        *_required(sa.Integer, "attempts", "done", "total"),
         sa.Column("note", sa.Text, nullable=False),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("ended_at", TIME),
@@ -167,8 +162,7 @@ def _predictions() -> None:
         _ref("model_id", "models", primary_key=True),
         _ref("sample_id", "samples", primary_key=True),
         sa.Column("round", sa.Integer, nullable=False),
-        sa.Column("probability", sa.Text, nullable=False),
-        sa.Column("verdict", sa.Text, nullable=False),
+        *_required(sa.Text, "probability", "verdict"),
         sa.Column("confidence", sa.Float),
         sa.Column("cell", sa.String(32)),
         sa.Column("signals", sa.Text, nullable=False),
@@ -195,10 +189,7 @@ def _guard_traces() -> None:
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("verdict", sa.Text),
         sa.Column("stop", sa.String(8), nullable=False),
-        sa.Column("mean", sa.Float, nullable=False),
-        sa.Column("tail", sa.Float, nullable=False),
-        sa.Column("lowest", sa.Float, nullable=False),
-        sa.Column("bottom", sa.Float, nullable=False),
+        *_required(sa.Float, "mean", "tail", "lowest", "bottom"),
         sa.Column("verdict_p", sa.Text),
         sa.Column("tokens", sa.Integer, nullable=False),
         _one_of("stop", "stop", "length", "cut"),
@@ -224,8 +215,7 @@ def _teacher_calls() -> None:
         sa.Column("key", DIGEST, nullable=False),
         _ref("sample_id", "samples", nullable=False),
         sa.Column("round", sa.Integer, nullable=False),
-        sa.Column("teacher", sa.Text, nullable=False),
-        sa.Column("model", sa.Text, nullable=False),
+        *_required(sa.Text, "teacher", "model"),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("outcome", sa.String(32)),
@@ -233,13 +223,9 @@ def _teacher_calls() -> None:
         sa.Column("reserved_micro", sa.BigInteger, nullable=False),
         sa.Column("cost_micro", sa.BigInteger),
         sa.Column("request_json", sa.Text, nullable=False),
-        sa.Column("raw", sa.Text),
-        sa.Column("usage_json", sa.Text),
-        sa.Column("request_id", sa.Text),
-        sa.Column("stop_reason", sa.Text),
+        *_optional(sa.Text, "raw", "usage_json", "request_id", "stop_reason"),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("sent_at", TIME),
-        sa.Column("received_at", TIME),
+        *_optional(TIME, "sent_at", "received_at"),
         sa.UniqueConstraint("key"),
         _one_of("state", "planned", "reserved", "sent", "received", "parsed", "refused", "failed", "ambiguous"),
     )
@@ -252,8 +238,7 @@ def _teacher_traces() -> None:
     op.create_table(
         "budget",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("settled_micro", sa.BigInteger, nullable=False),
-        sa.Column("reserved_micro", sa.BigInteger, nullable=False),
+        *_required(sa.BigInteger, "settled_micro", "reserved_micro"),
         sa.CheckConstraint("id = 1", name="only_one"),
     )
     op.create_table(
@@ -262,12 +247,9 @@ def _teacher_traces() -> None:
         sa.Column("call_id", sa.Integer, sa.ForeignKey("teacher_calls.id"), nullable=False),
         _ref("sample_id", "samples", nullable=False),
         sa.Column("round", sa.Integer, nullable=False),
-        sa.Column("teacher", sa.Text, nullable=False),
-        sa.Column("verdict", sa.Text, nullable=False),
+        *_required(sa.Text, "teacher", "verdict"),
         sa.Column("confidence_word", sa.String(8), nullable=False),
-        sa.Column("trace_json", sa.Text, nullable=False),
-        sa.Column("explanation", sa.Text, nullable=False),
-        sa.Column("steps_json", sa.Text, nullable=False),
+        *_required(sa.Text, "trace_json", "explanation", "steps_json"),
         sa.Column("created_at", TIME, nullable=False),
         sa.UniqueConstraint("call_id"),
         _one_of("confidence_word", "low", "medium", "high"),
@@ -283,8 +265,7 @@ def _reviews() -> None:
         sa.Column("trace_id", sa.Integer, sa.ForeignKey("teacher_traces.id"), nullable=False),
         sa.Column("decision", sa.String(8), nullable=False),
         sa.Column("by", sa.Text, nullable=False),
-        sa.Column("reason", sa.Text),
-        sa.Column("edited_json", sa.Text),
+        *_optional(sa.Text, "reason", "edited_json"),
         sa.Column("decided_at", TIME, nullable=False),
         sa.Column("decision_id", sa.String(128), nullable=False),
         sa.UniqueConstraint("decision_id"),
@@ -296,8 +277,7 @@ def _reviews() -> None:
         sa.Column("trace_id", sa.Integer, sa.ForeignKey("teacher_traces.id"), primary_key=True, autoincrement=False),
         sa.Column("decision", sa.String(8), nullable=False),
         sa.Column("by", sa.Text, nullable=False),
-        sa.Column("reason", sa.Text),
-        sa.Column("edited_json", sa.Text),
+        *_optional(sa.Text, "reason", "edited_json"),
         sa.Column("decided_at", TIME, nullable=False),
     )
     op.create_index("ix_standings_decision_trace_id", "standings", ["decision", "trace_id"])
@@ -309,11 +289,9 @@ def _training() -> None:
         sa.Column("round", sa.Integer, primary_key=True, autoincrement=False),
         _ref("sample_id", "samples", primary_key=True),
         sa.Column("task", sa.String(16), nullable=False),
-        sa.Column("chosen", sa.Text, nullable=False),
-        sa.Column("rejected", sa.Text, nullable=False),
+        *_required(sa.Text, "chosen", "rejected"),
         sa.Column("weight", sa.Float, nullable=False),
-        sa.Column("n_right", sa.Integer, nullable=False),
-        sa.Column("n_wrong", sa.Integer, nullable=False),
+        *_required(sa.Integer, "n_right", "n_wrong"),
         sa.Column("miner", sa.Text, nullable=False),
     )
     op.create_table(
@@ -349,9 +327,7 @@ def _results() -> None:
         _ref("model_id", "models", primary_key=True),
         sa.Column("benchmark", sa.String(64), primary_key=True),
         sa.Column("task", sa.String(16), primary_key=True),
-        sa.Column("round", sa.Integer, nullable=False),
-        sa.Column("n", sa.Integer, nullable=False),
-        sa.Column("unparsed", sa.Integer, nullable=False),
+        *_required(sa.Integer, "round", "n", "unparsed"),
         sa.Column("metrics_json", sa.Text, nullable=False),
     )
     op.create_index("ix_evaluations_round", "evaluations", ["round"])
@@ -361,9 +337,7 @@ def _results() -> None:
         sa.Column("round", sa.Integer, nullable=False),
         _ref("model_id", "models", nullable=False),
         sa.Column("format", sa.String(32), nullable=False),
-        sa.Column("path", sa.Text, nullable=False),
-        sa.Column("parity_json", sa.Text, nullable=False),
-        sa.Column("sha256", sa.Text, nullable=False),
+        *_required(sa.Text, "path", "parity_json", "sha256"),
         sa.Column("created_at", TIME, nullable=False),
         sa.UniqueConstraint("round", "format", "path"),
     )

@@ -1,6 +1,6 @@
-"""Batches of teacher calls, and how each call was sent: in which batch, at what price, not before when.
+"""Batches of teacher calls, and how each call is sent: its batch, price, and earliest time to send it again.
 
-New tables and no new column: a table that holds money and is referred to is better not rebuilt.
+New tables instead of new columns: `teacher_calls` holds money and is referenced, so it is not rebuilt.
 """
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ STATES = ("intent", "submitted", "collected", "dropped")
 
 
 def upgrade() -> None:
-    """Make the two tables."""
+    """Create both tables."""
     listed = ", ".join(f"'{state}'" for state in STATES)
     op.create_table(
         "batches",

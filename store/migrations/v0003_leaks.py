@@ -1,4 +1,4 @@
-"""Rows that were kept out of training because dev or test holds their text, and the sample that holds it."""
+"""Rows kept out of training because dev or test holds their text, with the sample that holds it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "leaks",
         sa.Column("id", sa.Integer, primary_key=True),

@@ -1,6 +1,6 @@
-"""A sample keeps the digest of its exact text alone: what is the same but for case and spacing is found by the text.
+"""Samples keep only the digest of their exact text: near duplicates are found from the text itself.
 
-SQLite writes the table anew for this, once, in the transaction of the upgrade: seconds for a million samples.
+SQLite rewrites the table for this, once, in the transaction of the upgrade: seconds for a million samples.
 """
 
 from alembic import op
@@ -10,5 +10,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Drop the digest of the normalised text."""
+    """Drop the digest of the normalized text."""
     op.drop_column("samples", "norm_hash")

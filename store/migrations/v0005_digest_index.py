@@ -1,7 +1,7 @@
-"""The digests of samples get an index of their own instead of a constraint: an index can be made after many rows.
+"""Samples' digests get a unique index instead of a constraint: an index can be created after many rows are inserted.
 
-SQLite writes the table anew for this, once, in the transaction of the upgrade: seconds for a million samples. Tables
-that refer to it must not notice, so that the connection of an upgrade enforces no references
+SQLite rewrites the table for this, once, in the transaction of the upgrade: seconds for a million samples. Tables that
+refer to it stay as they are, because the connection of an upgrade does not enforce foreign keys
 (sqlite.org/lang_altertable.html, 7).
 """
 
@@ -18,17 +18,9 @@ KEPT = (
 
 
 def upgrade() -> None:
-    """Replace the constraint by a unique index of the same rows."""
-    if op.get_bind().dialect.name == "sqlite":
-        _written_anew()
-    else:
-        op.drop_constraint("uq_samples_hash", "samples")
-    op.create_index("ix_samples_hash", "samples", ["hash"], unique=True)
-
-
-def _written_anew() -> None:
+    """Rewrite the table without the constraint, and add the index."""
     op.drop_index("ix_samples_split_id", "samples")
-    # Without it, what refers to samples would refer to the old table from here on.
+    # Without it, references to samples would follow the rename.
     op.execute("PRAGMA legacy_alter_table=ON")
     op.rename_table("samples", "samples_before")
     op.execute("PRAGMA legacy_alter_table=OFF")
@@ -37,6 +29,7 @@ def _written_anew() -> None:
     op.execute(f"INSERT INTO samples ({names}) SELECT {names} FROM samples_before ORDER BY id")
     op.drop_table("samples_before")
     op.create_index("ix_samples_split_id", "samples", ["split", "id"])
+    op.create_index("ix_samples_hash", "samples", ["hash"], unique=True)
 
 
 def _samples() -> None:

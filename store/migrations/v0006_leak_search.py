@@ -1,4 +1,4 @@
-"""How far the search for leaks has come, so that one that was cut short is taken up by the next."""
+"""Progress of the leak search, so that an interrupted search resumes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make the table; a workspace of before is searched once more, whole."""
+    """Create the table; an older workspace is searched again in full."""
     op.create_table(
         "leak_search",
         sa.Column("id", sa.Integer, primary_key=True),

@@ -1,7 +1,7 @@
 """A selection may have any reason: installed strategies store their own names.
 
-SQLite cannot drop a constraint: the table is written anew, in the transaction of the upgrade. It has one row for each
-sample that was ever picked, and no other table refers to it.
+SQLite cannot drop a constraint, so the table is rewritten in the transaction of the upgrade. It has one row for each
+sample that was ever selected, and no other table refers to it.
 """
 
 import sqlalchemy as sa
@@ -14,14 +14,7 @@ COLUMNS = "sample_id, round, reason, score, rank, propensity, words"
 
 
 def upgrade() -> None:
-    """Drop the constraint on the reason; rows and index stay."""
-    if op.get_bind().dialect.name == "sqlite":
-        _written_anew()
-    else:
-        op.drop_constraint("ck_selections_reason", "selections")
-
-
-def _written_anew() -> None:
+    """Rewrite the table without the constraint on the reason; rows and index stay."""
     op.drop_index("ix_selections_round_rank", "selections")
     op.rename_table("selections", "selections_before")
     op.create_table(

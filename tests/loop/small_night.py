@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests import stored
 from tests.loop.stand_in import StandIn
 from wizloop.loop.context import Context
 from wizloop.loop.phases import order
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.store import (
     control,
-    evaluations,
     exports,
     models,
     predictions,
@@ -21,7 +21,6 @@ from wizloop.store import (
     selections,
     steps,
     teacher_calls,
-    training,
 )
 from wizloop.store.db import Connection, Store
 
@@ -108,12 +107,12 @@ class Night:
                 "selections": [selections.of_round(db, round) for round in kept],
                 "teacher": [(c.key, c.state) for round in kept for c in teacher_calls.calls(db, round)],
                 "reviews": [(t.sample_id, t.explanation) for t in reviews.approved(db, ROUNDS)],
-                "pairs": [training.pairs(db, round) for round in kept],
-                "uses": [training.uses(db, m.id) for m in made],
-                "losses": [training.log_of(db, m.id, kind) for m in made for kind in ("sft", "dpo")],
-                "evaluations": [evaluations.of_round(db, round) for round in kept],
+                "pairs": [stored.pairs(db, round) for round in kept],
+                "uses": [stored.uses(db, m.id) for m in made],
+                "losses": [stored.losses(db, m.id, kind) for m in made for kind in ("sft", "dpo")],
+                "evaluations": [stored.evaluations(db, round) for round in kept],
                 "records": [(r.number, r.record) for r in steps.rounds(db)],
-                "left out": [training.dropped_counts(db, round) for round in kept],
+                "left out": [stored.dropped(db, round) for round in kept],
                 "gate": [(r.passed, r.gate_reason, r.champion_after) for r in steps.rounds(db)],
                 "exports": [(e.path, e.parity_json) for round in kept for e in exports.of_round(db, round)],
             }

@@ -33,13 +33,13 @@ def workspace(tmp_path: Path) -> Path:
 
 def test_what_was_said_of_a_sample_is_that_of_no_other(workspace: Path) -> None:
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        guard, member = browsing.said_of(db, 2)
+        guard, member = browsing.judgements(db, 2)
     assert (guard.model, guard.probability, guard.traces) == ("r01", {"request": 0.7}, ())
     assert member.model == "r01-m1"
     assert [text for text, _, _ in member.traces] == ["by r01-m1 on 2"]
 
 
-@pytest.mark.parametrize("ask", [browsing.said_of, browsing.story])
+@pytest.mark.parametrize("ask", [browsing.judgements, browsing.history])
 def test_no_table_of_predictions_or_traces_is_read_through(workspace: Path, ask: Any) -> None:
     asked: list[tuple[str, Any]] = []
 

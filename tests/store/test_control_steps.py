@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests import stored
 from wizloop.store import control, errors, evaluations, events, exports, models, steps
 from wizloop.store.db import Connection
 
@@ -126,14 +127,14 @@ def test_models_are_known_by_name_and_by_round(db: Connection, now: datetime, mo
 
 
 def test_evaluations_stay_as_they_were_first_made(db: Connection, model: int) -> None:
-    made = evaluations.NewEvaluation(model, 1, "dev", "request", 100, 2, '{"f1": 0.8}')
-    again = evaluations.NewEvaluation(model, 1, "dev", "request", 100, 0, '{"f1": 0.9}')
-    other = evaluations.NewEvaluation(model, 2, "dev", "response", 90, 0, '{"f1": 0.7}')
+    made = evaluations.Evaluation(model, 1, "dev", "request", 100, 2, '{"f1": 0.8}')
+    again = evaluations.Evaluation(model, 1, "dev", "request", 100, 0, '{"f1": 0.9}')
+    other = evaluations.Evaluation(model, 2, "dev", "response", 90, 0, '{"f1": 0.7}')
     evaluations.add(db, [made, other])
     evaluations.add(db, [again])
     evaluations.add(db, [])
     assert evaluations.of_model(db, model) == [made, other]
-    assert evaluations.of_round(db, 1) == [made]
+    assert stored.evaluations(db, 1) == [made]
 
 
 def test_an_export_to_the_same_path_replaces_the_first(db: Connection, now: datetime, model: int) -> None:

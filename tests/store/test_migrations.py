@@ -1,4 +1,4 @@
-"""The migrations lead to the tables, on every database, and never backwards."""
+"""The migrations lead to the tables, and never backwards."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.schema import CreateTable
 
-from wizloop.store import engine, errors, hashing, leaks, migrate, samples, selections, sqlite, tables, versions
+from wizloop.store import engine, errors, hashing, leaks, migrations, samples, selections, sqlite, tables, versions
 from wizloop.store.db import Store
 
-MIGRATIONS = Path(migrate.__file__).parent / "migrations"
+MIGRATIONS = Path(migrations.__file__).parent
 
 
 def _schema(db: Connection) -> dict[str, str]:
@@ -60,19 +58,19 @@ def test_a_migration_that_fails_halfway_leaves_nothing_behind(tmp_path: Path) ->
         _upgrade_and_fail(db)
     with maker.begin() as db:
         assert _schema(db) == {}
-        assert migrate.revision(db) is None
+        assert migrations.revision(db) is None
     maker.dispose()
 
 
 def _upgrade_and_fail(db: Connection) -> None:
-    migrate.upgrade(db)
+    migrations.upgrade(db)
     raise LookupError
 
 
 def test_a_filled_workspace_of_before_keeps_its_samples_and_what_refers_to_them(tmp_path: Path) -> None:
     maker = engine.sqlite_engine(tmp_path / sqlite.DB_NAME, "rwc", sqlite.driver())
     with maker.begin() as db:
-        migrate.upgrade(db, "0003")
+        migrations.upgrade(db, "0003")
         for number, split in enumerate(("pool", "test", "pool"), start=1):
             values = (number, split, f"text {number}", hashing.content_digest(f"text {number}", None), b"n" * 32)
             db.exec_driver_sql(
@@ -102,7 +100,7 @@ def test_an_old_workspace_keeps_its_selections_and_takes_any_reason(tmp_path: Pa
     maker = engine.sqlite_engine(tmp_path / sqlite.DB_NAME, "rwc", sqlite.driver())
     columns = "sample_id, round, reason, score, rank, propensity, words"
     with maker.begin() as db:
-        migrate.upgrade(db, "0006")
+        migrations.upgrade(db, "0006")
         for number in (1, 2, 3):
             db.exec_driver_sql(
                 "INSERT INTO samples (id, split, prompt, source, row_ref, hash, added_at) "
@@ -125,11 +123,3 @@ def test_an_old_workspace_keeps_its_selections_and_takes_any_reason(tmp_path: Pa
         assert [one.sample_id for one in selections.of_round(db, 1)] == [2, 1]
         assert db.exec_driver_sql("PRAGMA foreign_key_check").all() == []
         assert db.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
-
-
-def test_the_tables_build_on_postgresql() -> None:
-    postgres = PGDialect()  # type: ignore[no-untyped-call]
-    made = "\n".join(str(CreateTable(table).compile(dialect=postgres)) for table in tables.metadata.sorted_tables)
-    assert made.count("CREATE TABLE") == len(tables.metadata.tables)
-    assert "hash BYTEA NOT NULL" in made
-    assert "ROWID" not in made

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wizloop.store import models, predictions, samples, selections
 from wizloop.store.db import Connection, Store
 from wizloop.store.predictions import GuardTrace, Prediction
-from wizloop.store.selections import NewSelection
+from wizloop.store.selections import Selection
 
 
 def _said(model: int, sample: int, cell: str | None = None) -> Prediction:
@@ -36,8 +36,8 @@ def _trace(model: int, sample: int, idx: int) -> GuardTrace:
     return GuardTrace(model, sample, idx, "because", {"request": "harmful"}, "stop", 1.5, 1.25, 0.5, 0.75, None, 40)
 
 
-def _picked(sample: int, rank: int, round: int = 1, reason: str = "random") -> NewSelection:
-    return NewSelection(round, sample, reason, 0.5, rank, 0.1, "picked by chance")
+def _picked(sample: int, rank: int, round: int = 1, reason: str = "random") -> Selection:
+    return Selection(round, sample, reason, 0.5, rank, 0.1, "picked by chance")
 
 
 def test_what_is_added_comes_back_and_is_never_overwritten(db: Connection, pool: list[int], model: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from wizloop.store import errors, overview, reviews
 from wizloop.store.db import Store
-from wizloop.store.status import glance
+from wizloop.store.status import run_status
 
 
 @contextmanager
@@ -39,9 +39,9 @@ def test_a_copy_that_takes_no_file_is_read_and_says_that_nothing_was_kept(after_
         with store.read() as db:
             found = overview.overview(db)
             assert (found.run.name, found.to_review) == ("demo", 2)
-            assert glance(after_a_night).to_review == 2
+            assert run_status(after_a_night).to_review == 2
             now = found.run.created_at
-        with pytest.raises(errors.ReadOnly, match="cannot be written to"), store.write() as db:
+        with pytest.raises(errors.ReadOnly, match="is not writable"), store.write() as db:
             reviews.review(db, trace_id=1, decision="approve", by="person:ann", now=now, decision_id="never")
     with Store.open(after_a_night, readonly=True) as store, store.read() as db:
         assert len(reviews.log(db, 1)) == 1

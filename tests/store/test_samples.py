@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import stored
 from wizloop.store import hashing, samples
 from wizloop.store.db import Connection, Store
 from wizloop.store.samples import Added, NewSample
@@ -77,7 +78,7 @@ def test_an_excluded_sample_keeps_its_first_reason_and_leaves_the_counts(db: Con
     assert samples.get(db, [2])[0].excluded == "wrong label"
     assert samples.label_counts(db) == {"pool": {"request": {"harmful": 1}}}
     assert samples.counts(db)["pool"] == 1
-    assert samples.excluded_counts(db)["pool"] == 1
+    assert stored.excluded(db)["pool"] == 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_the_counters_are_the_real_counts(work: list[list[NewSample] | set[int]]
         there = [row for split in samples.SPLITS for row in samples.page(db, split, 0, 1000, include_excluded=True)]
         usable = [row for row in there if row.excluded is None]
         assert +Counter(samples.counts(db)) == Counter(row.split for row in usable)
-        assert sum(samples.excluded_counts(db).values()) == len(there) - len(usable)
+        assert sum(stored.excluded(db).values()) == len(there) - len(usable)
         counted = {
             (split, task, label): n
             for split, tasks in samples.label_counts(db).items()

@@ -218,7 +218,7 @@ def test_a_trace_belongs_to_one_call(db: Connection, taught: Ask, pool: list[int
 
 
 def test_what_is_picked_and_has_no_trace_is_untaught(db: Connection, taught: Ask, ask: Ask, pool: list[int]) -> None:
-    picked = [selections.NewSelection(1, pool[n], "random", 0.5, 3 - n, None, "by chance") for n in range(3)]
+    picked = [selections.Selection(1, pool[n], "random", 0.5, 3 - n, None, "by chance") for n in range(3)]
     selections.add(db, picked)
     taught(1)
     single_calls.finish(db, ask(2), "refused", "refused", "violence")

@@ -250,7 +250,7 @@ def test_a_really_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path
     acknowledged: list[str] = []
     try:
         with Store.create(small_disk / "runs") as store:
-            with pytest.raises(errors.DiskFull, match="make space"):
+            with pytest.raises(errors.DiskFull, match="free some space"):
                 _say_until_full(store, acknowledged, now)
             assert [message.split()[0] for message in _messages(store)] == acknowledged
             ballast.unlink()

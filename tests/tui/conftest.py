@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from wizloop.store.db import Store
 from wizloop.tui.app import WizloopApp
-from wizloop.tui.workspace import Desk
+from wizloop.tui.workspace import Workspace
 
 NOW = datetime(2026, 5, 4, 3, 3, 1, tzinfo=UTC)
 
@@ -61,18 +61,18 @@ Play = Callable[..., Any]
 
 
 @pytest.fixture
-def desk_of() -> Callable[..., Desk]:
-    """Makes a desk at a fixed moment, whose decisions are numbered."""
+def workspace_of() -> Callable[..., Workspace]:
+    """Makes a workspace at a fixed moment, whose decisions are numbered."""
 
-    def make(store: Store, by: str = "person:ann", alive: bool = False) -> Desk:
+    def make(store: Store, by: str = "person:ann", alive: bool = False) -> Workspace:
         numbers = count()
-        return Desk(store, store.folder, by, lambda: NOW, lambda: alive, lambda: f"{by}-{next(numbers)}")
+        return Workspace(store, store.folder, by, lambda: NOW, lambda: alive, lambda: f"{by}-{next(numbers)}")
 
     return make
 
 
 @pytest.fixture
-def play(desk_of: Callable[..., Desk]) -> Play:
+def play(workspace_of: Callable[..., Workspace]) -> Play:
     """Plays a story (an async function of a Player) on a workspace; the app afterwards."""
 
     def go(
@@ -89,7 +89,7 @@ def play(desk_of: Callable[..., Desk]) -> Play:
                 await story(player)
 
         with Store.open(workspace) as store:
-            app = WizloopApp(desk_of(store, alive=alive))
+            app = WizloopApp(workspace_of(store, alive=alive))
             asyncio.run(run(app))
         return app
 

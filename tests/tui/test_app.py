@@ -26,7 +26,7 @@ def test_it_is_left_at_once_where_nothing_runs(after_a_night: Path, play: Callab
 
 
 @pytest.mark.parametrize(
-    ("keys", "wanted"), [(["enter"], "goes on"), (["s"], "stop"), (["escape", "q", "g"], "goes on")]
+    ("keys", "wanted"), [(["enter"], "continue"), (["s"], "stop"), (["escape", "q", "g"], "continue")]
 )
 def test_leaving_asks_what_becomes_of_a_run_that_goes_on(
     after_a_night: Path, play: Callable[..., Any], keys: list[str], wanted: str

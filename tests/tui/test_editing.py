@@ -28,5 +28,5 @@ def test_a_file_that_was_not_touched_changes_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000])
 def test_what_is_no_json_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(BadEdit, match="the file is not JSON any more"):
+    with pytest.raises(BadEdit, match="the file is not valid JSON"):
         edit_of(TRACE, text)

@@ -140,7 +140,7 @@ def test_the_review_shows_who_stands_against_the_teacher(rich: Path, play: Calla
         assert response in lines, on.text
         await on.pilot.click(offset=(on.text.splitlines()[-1].index("Approve"), 23))
         await on.settle()
-        assert "nothing waits for a person" in on.text
+        assert "no traces to review" in on.text
 
     play(rich, story)
 
@@ -198,7 +198,7 @@ def test_the_command_palette_goes_to_screens_and_tells_the_run(rich: Path, play:
             await on.pilot.press(letter)
         await on.pilot.pause(0.5)
         await on.press("enter")
-        assert on.notes[-1] == "the run pauses after the piece that it is at"
+        assert on.notes[-1] == "Will pause after the current batch."
 
     play(rich, story, alive=True)
     with Store.open(rich, readonly=True) as store, store.read() as db:
@@ -222,7 +222,7 @@ def test_a_report_of_evaluate_is_opened_from_its_round(rich: Path, play: Callabl
         assert "of another round" not in said
         assert "F1 is 81.25 [@click=app.quit]" in await on.press("3")
         await on.press("escape", "o", "2")
-        assert on.notes[-1].endswith("it was moved, perhaps")
+        assert on.notes[-1].endswith("(moved?)")
         assert "test request: f1 0.76" in await on.press("o", "1")
 
     play(rich, story, size=(120, 60))

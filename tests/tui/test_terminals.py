@@ -28,14 +28,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from wizloop.store.db import Store
 from wizloop.tui.app import WizloopApp
-from wizloop.tui.workspace import Desk
-class Broken(Desk):
-    def look(self):
+from wizloop.tui.workspace import Workspace
+class Broken(Workspace):
+    def snapshot(self):
         canary = "canary" + "-" + "value"
         raise RuntimeError("it broke \\x1b]52;c;aGk=\\x07 [bold]there[/nope] \\u202e")
 with Store.open(Path(sys.argv[1])) as store:
-    desk = Broken(store, store.folder, "person:ann", lambda: datetime.now(UTC), lambda: False, lambda: "x")
-    app = WizloopApp(desk)
+    workspace = Broken(store, store.folder, "person:ann", lambda: datetime.now(UTC), lambda: False, lambda: "x")
+    app = WizloopApp(workspace)
     app.run()
 sys.exit(app.return_code)
 """
@@ -197,7 +197,7 @@ def test_an_edit_goes_through_the_persons_editor(after_a_night: Path, tmp_path: 
     assert second.decision == "wait"
 
 
-@pytest.mark.parametrize(("editor", "said"), [("no-such-editor", "no-such-editor"), ("vi 'x", "is no command")])
+@pytest.mark.parametrize(("editor", "said"), [("no-such-editor", "no-such-editor"), ("vi 'x", "is not a command")])
 def test_an_editor_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, editor: str, said: str) -> None:
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", editor)

@@ -112,7 +112,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
 def test_an_evening_and_a_morning(tmux: Tmux, tmp_path: Path) -> None:
     (tmp_path / "mini.toml").write_text(RECIPE)
     tmux.begin("start", "mini.toml", "--rounds", "0")
-    tmux.see("[1 overview]", "mini: ", "round 0, which teaches the seed")
+    tmux.see("[1 overview]", "mini: ", "round 0 (teaching the seed)")
     environment = Path(f"/proc/{tmux.pid}/environ")
     assert not environment.exists() or b"canary-key" not in environment.read_bytes()
     # The terminal goes away as a lost SSH connection takes it; the run goes on.
@@ -123,7 +123,7 @@ def test_an_evening_and_a_morning(tmux: Tmux, tmp_path: Path) -> None:
     tmux.press("2")
     tmux.see("trace", "waits:")
     tmux.press("a")
-    tmux.see("nothing waits for a person")
+    tmux.see("no traces to review")
     tmux.press("u")
     tmux.see("waits:", "trace")
     tmux.press("1")

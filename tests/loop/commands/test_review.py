@@ -97,9 +97,9 @@ def test_an_edit_is_trained_on_as_edited(after_a_night: Path, tmp_path: Path) ->
             "verdict.response: the sample has nothing to judge",
         ),
         ({"verdict": {"request": "harmful", "reply": None}}, "verdict.reply is not a task: use request, completion"),
-        ({"why": "x"}, "'why' cannot be edited so"),
+        ({"why": "x"}, "'why' cannot be edited"),
         ({"explanation": "half \ud83d"}, "'explanation' is not valid Unicode (surrogates not allowed)"),
-        ({"steps_json": "{}}"}, "'steps_json' cannot be edited so: it must be a JSON object, as text, with a list"),
+        ({"steps_json": "{}}"}, "'steps_json' is invalid: it must be a JSON object, as text, with a list"),
     ],
 )
 def test_an_edit_that_nobody_could_learn_from_is_refused(

@@ -83,7 +83,8 @@ def test_a_workspace_that_was_only_imported_into_holds_no_run(tmp_path: Path, wo
     kept = tmp_path / "calls.jsonl"
     more = [str(kept)] if words[-1] == "--keep" else []
     said = run(*words, *more, "-w", str(tmp_path), status=2)
-    assert (said.stdout, said.stderr) == ("", "wizloop: The workspace holds no run yet: `wizloop start` makes one.\n")
+    nothing = "wizloop: The workspace has no run yet: create one with `wizloop start`.\n"
+    assert (said.stdout, said.stderr) == ("", nothing)
     assert not kept.exists()
 
 
@@ -98,7 +99,7 @@ def test_without_a_workspace_there_is_one_sentence(tmp_path: Path, command: str)
 def test_a_workspace_of_an_older_version_is_bad_input_and_says_what_to_do(after_a_night: Path) -> None:
     with sqlite3.connect(after_a_night / "wizloop.db") as db:
         db.execute("UPDATE alembic_version SET version_num = '0003'")
-    assert "`wizloop upgrade` brings it up to date" in run("status", "-w", str(after_a_night), status=2).stderr
+    assert "`wizloop upgrade` upgrades it" in run("status", "-w", str(after_a_night), status=2).stderr
 
 
 def test_a_table_is_not_classified_line_by_line(after_a_night: Path, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_the_rounds_say_what_the_figures_are_and_why_one_was_held(after_a_night:
             now=now,
         )
     said = run("rounds", "-w", str(after_a_night)).stdout.splitlines()
-    assert "F1 in per cent at the threshold that dev chose, with its 95 % interval; taught: " in said
+    assert "F1 in percent at the threshold chosen on dev, with its 95 % interval; taught: " in said
     assert said[-1] == "round 2, held: it blocks more"
 
 
@@ -207,7 +208,7 @@ def test_a_workspace_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None
     file.write_text("text,label\nhow to bake,unharmful\n")
     for words in (["start", "demo", "--headless"], ["import", str(file)]):
         said = run(*words, "-w", str(file), status=2).stderr
-        assert said == f"wizloop: no workspace can be made in {file}: it is a file: name another folder\n"
+        assert said == f"wizloop: cannot create a workspace in {file} (it is a file): choose another folder\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.loop.scripted import NOW
 from wizloop.loop.cli import app
 from wizloop.loop.controller import lock
 from wizloop.recipes import schema
-from wizloop.store import control, engine, migrate, sqlite
+from wizloop.store import control, engine, migrations, sqlite
 from wizloop.store.db import Store
 
 
@@ -30,7 +30,7 @@ def older(tmp_path: Path) -> Path:
     limits: dict[str, Any] = {"cap_micro": 3_000_000, "until": None, "rounds_wanted": 2}
     maker = engine.sqlite_engine(folder / sqlite.DB_NAME, "rwc", sqlite.driver())
     with maker.begin() as db:
-        migrate.upgrade(db, "0004")
+        migrations.upgrade(db, "0004")
         control.create_run(db, name="demo", seed=1, now=NOW, recipe_json=text, recipe_hash=digest, **limits)
     maker.dispose()
     return folder
@@ -39,7 +39,7 @@ def older(tmp_path: Path) -> Path:
 def revision(folder: Path) -> str | None:
     reader = engine.sqlite_engine(folder / sqlite.DB_NAME, "ro", sqlite.driver())
     with reader.begin() as db:
-        found = migrate.revision(db)
+        found = migrations.revision(db)
     reader.dispose()
     return found
 
@@ -52,7 +52,7 @@ def revision(folder: Path) -> str | None:
 def test_what_only_reads_says_what_to_do_and_changes_nothing(older: Path, words: tuple[str, ...]) -> None:
     said = run(*words, "-w", str(older), status=2)
     assert "was written by an older wizloop (schema 0004" in said.stderr
-    assert "`wizloop upgrade` brings it up to date and starts nothing" in said.stderr
+    assert "`wizloop upgrade` upgrades it, `wizloop start` also resumes its run" in said.stderr
     assert revision(older) == "0004"
 
 

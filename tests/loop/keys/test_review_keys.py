@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests import stored
 from tests.loop.small_night import Night, recipe
 from wizloop.loop.phases import order
-from wizloop.store import models, predictions, reviews, teacher_calls, training
+from wizloop.store import models, predictions, reviews, teacher_calls
 
 
 def reviewed(folder: Path, **review: Any) -> Night:
@@ -40,7 +41,7 @@ def learned(night: Night) -> set[int]:
         made = models.by_name(db, "r01-sft")
         assert made is not None
         picked = {one.sample_id for one in teacher_calls.traces(db, 1)}
-        return picked & {one.sample_id for one in training.uses(db, made.id) if one.trace_id is not None}
+        return picked & {one.sample_id for one in stored.uses(db, made.id) if one.trace_id is not None}
 
 
 def opposed(night: Night) -> dict[int, float]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests import stored
 from tests.loop.small_night import Night, recipe
 from wizloop.loop.data.similarity import jaccard, shingles
-from wizloop.store import models, predictions, samples, selections, training
+from wizloop.store import models, predictions, samples, selections
 from wizloop.store.predictions import Prediction
 from wizloop.store.selections import Selection
 
@@ -86,7 +87,7 @@ def learned(night: Night, name: str) -> set[int]:
     with night.store.read() as db:
         model = models.by_name(db, name)
         assert model is not None
-        return {one.sample_id for one in training.uses(db, model.id)}
+        return {one.sample_id for one in stored.uses(db, model.id)}
 
 
 @pytest.mark.recipe_key("select.budget")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import stored
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.guard.rendering import main_task
@@ -162,7 +163,7 @@ def test_a_round_without_a_challenger_measures_nothing(trained: Night, tmp_path:
     night = Branch(trained, tmp_path / "a")
     assert night.phase(1, "evaluate") == "no challenger to evaluate"
     with night.store.read() as db:
-        assert evaluations.of_round(db, 1) == []
+        assert stored.evaluations(db, 1) == []
 
 
 def test_what_is_out_of_use_is_not_measured(trained: Night, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import stored
 from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.measures.mining import ORDER
-from wizloop.store import predictions, reviews, training
+from wizloop.store import predictions, reviews
 from wizloop.store.predictions import GuardTrace
 from wizloop.store.training import Pair
 
@@ -33,7 +34,7 @@ def trained(taught: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
 
 def mined(night: Night) -> list[Pair]:
     with night.store.read() as db:
-        return training.pairs(db, 0)
+        return stored.pairs(db, 0)
 
 
 def approved(night: Night) -> Verdicts:

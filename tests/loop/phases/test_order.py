@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import stored
 from tests.loop.small_night import NOW, ROUNDS, Night, recipe
 from tests.loop.stand_in import StandInGuard
 from wizloop.backends import artifacts
@@ -17,7 +18,6 @@ from wizloop.store import (
     predictions,
     selections,
     steps,
-    training,
 )
 from wizloop.store.db import Connection, Store
 
@@ -61,7 +61,7 @@ def test_a_night_leaves_every_row_behind(night: Night) -> None:
 def test_a_member_is_asked_about_what_no_miner_before_it_found_hard(night: Night) -> None:
     for round in range(ROUNDS + 1):
         with night.store.read() as db:
-            found = {one.sample_id: one.miner for one in training.pairs(db, round)}
+            found = {one.sample_id: one.miner for one in stored.pairs(db, round)}
             asked = []
             for name in ("sft", "m1", "m2"):
                 miner = models.by_name(db, f"r{round:02}-{name}")
@@ -164,7 +164,7 @@ def test_a_line_of_losses_that_a_full_disk_tore_stops_no_training(tmp_path: Path
     with night.store.read() as db:
         sft = models.by_name(db, "r00-sft")
         assert sft is not None
-        logged = {one.step: one.loss for one in training.log_of(db, sft.id, "sft")}
+        logged = {one.step: one.loss for one in stored.losses(db, sft.id, "sft")}
     assert logged == {10: pytest.approx(1 / 10), 12: pytest.approx(1 / 12)}
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import single_calls
+from tests import single_calls, stored
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.phases import order
 from wizloop.loop.phases.review import Rule, doubt
 from wizloop.loop.words import Task
-from wizloop.store import control, models, predictions, reviews, samples, steps, teacher_calls, training
+from wizloop.store import control, models, predictions, reviews, samples, steps, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.teacher_calls import TeacherTrace
 
@@ -225,4 +225,4 @@ def learned(night: Night, round: int) -> set[int]:
     with night.store.read() as db:
         made = models.by_name(db, f"r{round:02d}-sft")
         assert made is not None
-        return {one.sample_id for one in training.uses(db, made.id) if one.trace_id is not None}
+        return {one.sample_id for one in stored.uses(db, made.id) if one.trace_id is not None}

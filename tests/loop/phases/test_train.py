@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import stored
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.backends.guard_types import LoraShape
 from wizloop.loop.guard import grammar
 from wizloop.loop.phases.training_examples import LEAKED, kept_by_member
 from wizloop.loop.words import TASKS
-from wizloop.store import events, reviews, samples, selections, steps, training
+from wizloop.store import events, reviews, samples, selections, steps
 from wizloop.store.events import Event
 from wizloop.store.samples import Sample
 
@@ -98,7 +99,7 @@ def test_only_what_was_approved_is_trained_on_and_an_edit_counts_as_edited(waiti
     block = f"Request: {flipped['request']}\nCompletion: None\nResponse: None"
     assert texts == {f"A person knows better.\nAnswers:\n{block}", block.removeprefix("Request:")}
     with night.store.read() as db:
-        used = training.uses(db, model(night, "r00-sft").id)
+        used = stored.uses(db, model(night, "r00-sft").id)
     traces = {one.sample_id: one.id for one in [*approved, edited]}
     assert {(one.sample_id, one.trace_id) for one in used} == set(traces.items())
 
@@ -152,9 +153,9 @@ def test_hs_dpo_goes_on_from_the_r_sft_model_and_makes_the_challenger(trained: N
     assert (challenger.role, challenger.parent_id, challenger.path) == ("challenger", sft.id, "models/r00")
     assert challenger.sha256 != sft.sha256
     with trained.store.read() as db:
-        pairs = training.pairs(db, 0)
-        used = training.uses(db, challenger.id)
-        losses = [one.step for kind in ("sft", "dpo") for one in training.log_of(db, challenger.id, kind)]
+        pairs = stored.pairs(db, 0)
+        used = stored.uses(db, challenger.id)
+        losses = [one.step for kind in ("sft", "dpo") for one in stored.losses(db, challenger.id, kind)]
         record = steps.get_round(db, 0)
     assert [(one.sample_id, one.trace_id, one.kind) for one in used] == [(one.sample_id, None, "dpo") for one in pairs]
     assert losses == [10, 12]
@@ -178,7 +179,7 @@ def test_a_member_is_trained_on_its_own_share_which_later_rounds_keep(second: Ni
             assert share == [one for one in sorted(everything[round]) if kept_by_member(7, number, one, 0.67)]
             assert 0.4 < len(share) / len(everything[round]) < 0.9
             with night.store.read() as db:
-                used = training.uses(db, model(night, f"r{round:02}-m{number}").id)
+                used = stored.uses(db, model(night, f"r{round:02}-m{number}").id)
             assert sorted({one.sample_id for one in used}) == share
             shares.append(share)
         assert shares[0] != shares[1]
@@ -200,7 +201,7 @@ def test_what_stands_in_dev_is_not_trained_on_and_is_told(taught: Night, tmp_pat
     change(night, [seeds[5].id], excluded="a person took it out")
     night.phase(0, "train")
     with night.store.read() as db:
-        record, dropped = steps.get_round(db, 0), training.dropped_counts(db, 0)
+        record, dropped = steps.get_round(db, 0), stored.dropped(db, 0)
     left_out = {seeds[3].id, seeds[5].id}
     kept = sorted(one.id for one in seeds if one.id not in left_out)
     assert taught_ids(night, "r00-sft") == kept
@@ -216,7 +217,7 @@ def test_an_example_that_was_too_long_is_on_record(taught: Night, tmp_path: Path
     night = Branch(taught, tmp_path / "a", drops=(long,))
     night.phase(0, "train")
     with night.store.read() as db:
-        dropped = training.dropped_counts(db, 0)
+        dropped = stored.dropped(db, 0)
     assert dropped["sft-sft"] == {"prompt and trace together are too long": 1}
     assert json.loads(model(night, "r00-sft").meta_json)["dropped"] == [long, long]
 

@@ -14,16 +14,16 @@ from wizloop.store import errors, review_queue, reviews, samples
 from wizloop.store.db import Store
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import QueueFilter
-from wizloop.tui.workspace import Desk
+from wizloop.tui.workspace import Workspace
 
 TRACES = 200
 
 
 @pytest.fixture
-def waiting(after_a_night: Path, desk_of: Callable[..., Desk]) -> Path:
+def waiting(after_a_night: Path, workspace_of: Callable[..., Workspace]) -> Path:
     """The workspace with 200 traces that wait."""
     with Store.open(after_a_night) as store, store.write() as db:
-        now = desk_of(store).clock()
+        now = workspace_of(store).clock()
         rows = [samples.NewSample("pool", f"question {n}", None, "made", f"more {n}") for n in range(TRACES - 2)]
         samples.add(db, rows, now)
         for n, sample_id in enumerate(samples.ids(db, "pool")[2:]):
@@ -48,28 +48,30 @@ def write(workspace: Path, over: threading.Event, now: datetime) -> None:
             time.sleep(0.003)
 
 
-def decide_all(desk: Desk, told: list[int], took: list[float]) -> None:
+def decide_all(workspace: Workspace, told: list[int], took: list[float]) -> None:
     """One reviewer: approves whatever waits, first come first served, and notes what another was faster with."""
     while True:
-        with desk.store.read() as db:
+        with workspace.store.read() as db:
             found = review_queue.waiting_ids(db, QueueFilter(), Page(1))
             cases = [review_queue.case(db, one) for one in found]
         if not cases:
             return
         began = time.monotonic()
         try:
-            desk.decide(cases[0].trace.id, "approve", seen=cases[0].last_id)
+            workspace.decide(cases[0].trace.id, "approve", seen=cases[0].last_id)
         except errors.AlreadyDecided:
             told.append(cases[0].trace.id)
         took.append(time.monotonic() - began)
 
 
-def test_two_reviewers_and_a_controller_lose_and_double_nothing(waiting: Path, desk_of: Callable[..., Desk]) -> None:
+def test_two_reviewers_and_a_controller_lose_and_double_nothing(
+    waiting: Path, workspace_of: Callable[..., Workspace]
+) -> None:
     over, told, took = threading.Event(), list[int](), list[float]()
     with Store.open(waiting) as first, Store.open(waiting) as second:
-        desks = [desk_of(first, by="person:ann"), desk_of(second, by="person:bob")]
-        controller = threading.Thread(target=write, args=(waiting, over, desks[0].clock()))
-        people = [threading.Thread(target=decide_all, args=(desk, told, took)) for desk in desks]
+        both = [workspace_of(first, by="person:ann"), workspace_of(second, by="person:bob")]
+        controller = threading.Thread(target=write, args=(waiting, over, both[0].clock()))
+        people = [threading.Thread(target=decide_all, args=(workspace, told, took)) for workspace in both]
         for thread in (controller, *people):
             thread.start()
         for thread in people:
@@ -86,13 +88,13 @@ def test_two_reviewers_and_a_controller_lose_and_double_nothing(waiting: Path, d
 
 
 def test_a_filter_approves_what_passes_it_and_nothing_that_was_decided(
-    waiting: Path, desk_of: Callable[..., Desk]
+    waiting: Path, workspace_of: Callable[..., Workspace]
 ) -> None:
     with Store.open(waiting) as store:
-        desk = desk_of(store)
-        desk.decide(10, "reject", reason="no")
-        assert desk.approve_all(QueueFilter(text="question 1"), "by filter") == 109
+        workspace = workspace_of(store)
+        workspace.decide(10, "reject", reason="no")
+        assert workspace.approve_all(QueueFilter(text="question 1"), "by filter") == 109
         with store.read() as db:
             assert review_queue.waiting_count(db, QueueFilter()) == TRACES - 1 - 109
             assert reviews.standing(db, 10) is not None
-        assert desk.undo() is not None
+        assert workspace.undo() is not None

@@ -8,7 +8,7 @@ import pytest
 
 from wizloop.store import events
 from wizloop.store.db import Store
-from wizloop.tui.samples import SamplesRoom
+from wizloop.tui.samples import SamplesScreen
 
 
 def lines(on: Any) -> list[str]:
@@ -24,7 +24,7 @@ def test_samples_are_searched_by_words_and_fields(after_a_night: Path, play: Cal
         assert [line.split()[0:3] for line in lines(on)] == [[">", "1", "pool"]]
         await on.press("slash")
         await on.type("split:dev")
-        assert "no sample passes the filter" in on.text
+        assert "no sample matches the filter" in on.text
 
     play(after_a_night, story)
 
@@ -34,7 +34,7 @@ def test_a_filter_that_cannot_be_read_says_what_it_needs(after_a_night: Path, pl
         await on.press("3", "slash")
         await on.type("disagreement:much")
         assert on.notes == ["disagreement:much needs a number after the colon"]
-        assert isinstance(on.app.screen, SamplesRoom)
+        assert isinstance(on.app.screen, SamplesScreen)
 
     play(after_a_night, story)
 
@@ -46,7 +46,7 @@ def test_a_sample_tells_its_whole_story(after_a_night: Path, play: Callable[...,
             assert part in said
         assert "wait by rule:doubtful (the teacher doubts it)" in said
         await on.press("escape")
-        assert isinstance(on.app.screen, SamplesRoom)
+        assert isinstance(on.app.screen, SamplesScreen)
 
     play(after_a_night, story, size=(120, 40))
 
@@ -80,8 +80,8 @@ def test_the_log_filters_and_follows(after_a_night: Path, play: Callable[..., An
         with Store.open(after_a_night) as store, store.write() as db:
             for n in range(300):
                 level = "error" if n == 150 else "info"
-                events.add(db, level=level, message=f"piece {n}", now=on.app.desk.clock(), phase="teach", round=1)
-        on.app.look()
+                events.add(db, level=level, message=f"piece {n}", now=on.app.workspace.clock(), phase="teach", round=1)
+        on.app.poll()
         await on.settle()
         await on.settle()
         assert lines(on)[-1].endswith("piece 299")

@@ -10,19 +10,19 @@ import pytest
 from wizloop.store import control, errors, spending, sqlite, steps
 from wizloop.store.db import Connection, Store
 from wizloop.store.overview import overview
-from wizloop.store.status import Glance, glance
+from wizloop.store.status import RunStatus, run_status
 
 
 def of(row: object | None, name: str) -> Any:
     return None if row is None else getattr(row, name)
 
 
-def as_screens_see_it(folder: Path) -> Glance:
+def as_screens_see_it(folder: Path) -> RunStatus:
     """The same from `overview`."""
     with Store.open(folder, readonly=True) as store, store.read() as db:
         seen = overview(db)
     run, step, who, money = seen.run, seen.step, seen.controller, seen.budget
-    return Glance(
+    return RunStatus(
         run=run.name,
         state=run.state,
         reason=run.reason,
@@ -53,7 +53,7 @@ def begin(db: Connection, now: datetime) -> None:
 def test_a_run_that_has_not_begun(store: Store, now: datetime) -> None:
     with store.write() as db:
         begin(db, now)
-    seen = glance(store.folder)
+    seen = run_status(store.folder)
     assert seen == as_screens_see_it(store.folder)
     assert (seen.run, seen.state, seen.round, seen.pid) == ("mine", "created", None, None)
     assert seen.until == now + timedelta(hours=8)
@@ -65,7 +65,7 @@ def test_a_round_of_which_no_phase_has_begun(store: Store, now: datetime) -> Non
         steps.begin_round(db, 0, None, now)
         steps.begin_step(db, 0, "gate", now)
         steps.begin_round(db, 1, None, now)
-    seen = glance(store.folder)
+    seen = run_status(store.folder)
     assert seen == as_screens_see_it(store.folder)
     assert (seen.round, seen.phase, seen.done) == (1, None, None)
 
@@ -81,7 +81,7 @@ def test_a_night_at_work(after_a_night: Path, now: datetime) -> None:
             steps.begin_step(db, 2, phase, now + timedelta(minutes=at))
         steps.progress(db, 2, "classify", 7, 9)
         spending.add(db, settled=20_000, reserved=300)
-    seen = glance(after_a_night)
+    seen = run_status(after_a_night)
     assert seen == as_screens_see_it(after_a_night)
     assert (seen.round, seen.phase, seen.done, seen.total) == (2, "classify", 7, 9)
     assert (seen.pid, seen.waiting, seen.heartbeat_at) == (4711, "the day's quota, until 07:00", now)
@@ -89,20 +89,20 @@ def test_a_night_at_work(after_a_night: Path, now: datetime) -> None:
 
 
 def test_a_night_that_is_over(after_a_night: Path) -> None:
-    seen = glance(after_a_night)
+    seen = run_status(after_a_night)
     assert seen == as_screens_see_it(after_a_night)
     assert (seen.phase, seen.done, seen.settled_micro, seen.to_review) == ("evaluate", 80, 500_000, 2)
 
 
-@pytest.mark.parametrize("ask", [glance, Store.open])
+@pytest.mark.parametrize("ask", [run_status, Store.open])
 class TestBothRefuse:
     """What `Store.open` refuses is refused here in the same words."""
 
     def test_a_folder_without_a_workspace(self, ask: Callable[[Path], object], tmp_path: Path) -> None:
-        with pytest.raises(errors.NoWorkspace, match=r"there is no workspace in .*`wizloop start` makes one"):
+        with pytest.raises(errors.NoWorkspace, match=r"there is no workspace in .*create one with `wizloop start`"):
             ask(tmp_path)
         (tmp_path / sqlite.DB_NAME).touch()
-        with pytest.raises(errors.NoWorkspace, match="never finished"):
+        with pytest.raises(errors.NoWorkspace, match="is incomplete"):
             ask(tmp_path)
 
     def test_a_file_that_is_no_database(self, ask: Callable[[Path], object], tmp_path: Path) -> None:
@@ -125,11 +125,11 @@ class TestBothRefuse:
 
 def test_a_workspace_without_a_run(store: Store) -> None:
     with pytest.raises(errors.NoRun):
-        glance(store.folder)
+        run_status(store.folder)
 
 
 def test_it_reads_while_a_writer_is_at_work(after_a_night: Path, now: datetime) -> None:
     with Store.open(after_a_night) as store, store.write() as db:
         control.set_state(db, "running", "", now)
-        assert glance(after_a_night).state == "done"
-    assert glance(after_a_night).state == "running"
+        assert run_status(after_a_night).state == "done"
+    assert run_status(after_a_night).state == "running"

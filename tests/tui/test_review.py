@@ -39,7 +39,7 @@ def test_a_key_decides_and_goes_on(after_a_night: Path, play: Callable[..., Any]
     async def story(on: Any) -> None:
         assert "trace 2 of" in await on.press("2", "a")
         assert standing(after_a_night, 1) == ("approve", "person:ann", None)
-        assert "nothing waits for a person" in await on.press("r", "i")
+        assert "no traces to review" in await on.press("r", "i")
         assert standing(after_a_night, 2) == ("reject", "person:ann", "invented")
 
     play(after_a_night, story)
@@ -106,7 +106,7 @@ def test_the_second_of_two_is_told_and_nothing_is_decided_twice(after_a_night: P
             decided = {"decision": "reject", "by": "person:ann", "reason": "no"}
             reviews.review(db, trace_id=1, now=LATER, decision_id="elsewhere", **decided)
         assert "trace 2 of" in await on.press("a")
-        assert on.notes[-1].startswith("trace 1 has just been decided: reject by person:ann, ")
+        assert on.notes[-1].startswith("trace 1 was just decided: reject by person:ann, ")
 
     play(after_a_night, story)
     assert standing(after_a_night, 1)[0] == "reject"
@@ -116,7 +116,7 @@ def test_a_skipped_trace_is_not_shown_again(after_a_night: Path, play: Callable[
     async def story(on: Any) -> None:
         assert "trace 2 of" in await on.press("2", "s")
         assert "trace 2 of" in await on.press("n")
-        assert "but 2 that you skipped" in await on.press("s")
+        assert "except 2 skipped" in await on.press("s")
 
     play(after_a_night, story)
 
@@ -125,7 +125,7 @@ def test_a_filter_counts_before_it_approves(after_a_night: Path, play: Callable[
     async def story(on: Any) -> None:
         await on.press("2", "slash")
         await on.type("knit")
-        assert "Approve all 1 traces that pass the filter knit" in await on.press("A")
+        assert "Approve all 1 traces that match the filter knit" in await on.press("A")
         await on.press("y")
 
     play(after_a_night, story)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from wizloop.console.progress import duration, event_line, follow, last_event_id, pace_of, screen_of
+from wizloop.console.progress import duration, event_line, follow, last_event_id, live_view, pace_of
 from wizloop.console.tables import rounds_table
 from wizloop.store import events
 from wizloop.store.db import Store
@@ -30,15 +30,15 @@ def printed(content: object, width: int = 80) -> str:
 
 def screen(workspace: Path, width: int = 80) -> str:
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        content = screen_of(overview(db), summaries(db), events.last(db, 6), BEGAN + timedelta(minutes=1))
+        content = live_view(overview(db), summaries(db), events.last(db, 6), BEGAN + timedelta(minutes=1))
     return printed(content, width)
 
 
 def test_the_screen_says_where_the_run_stands_and_fits_in_80_columns(after_a_night: Path) -> None:
     lines = screen(after_a_night).splitlines()
-    assert lines[0] == "demo: done, the one round is done"
+    assert lines[0] == "demo: done: the one round is done"
     assert any(line.startswith("ok evaluate") for line in lines)
-    assert "$0.50 spent, $0.00 reserved of $5.00; 2 waiting for review" in lines
+    assert "$0.50 spent, $0.00 reserved; $4.50 left of $5.00; 2 to review" in lines
     assert max(map(len, lines)) <= 80
     assert any("75.0 (70-80)" in line for line in lines)
 
