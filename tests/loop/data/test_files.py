@@ -162,8 +162,16 @@ def test_an_object_without_lists_is_not_taken_for_categories(tmp_path: Path, tex
 @pytest.mark.parametrize(
     ("name", "content", "advice"),
     [
-        ("rows.csv", gzip.compress(b"prompt,label\na,safe\n"), "it is gzipped once more than its name says: unzip it"),
-        ("rows.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "it is gzipped once more than its name says: unzip it"),
+        (
+            "rows.csv",
+            gzip.compress(b"prompt,label\na,safe\n", mtime=0),
+            "it is gzipped once more than its name says: unzip it",
+        ),
+        (
+            "rows.jsonl.gz",
+            gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0),
+            "it is gzipped once more than its name says: unzip it",
+        ),
         ("rows.csv", "prompt,label\na,safe\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
         ("rows.jsonl", codecs.BOM_UTF16_BE + "{}".encode("utf-16-be"), "it is UTF-16: save it as UTF-8"),
         ("rows.csv", b"PK\x03\x04\x14\x00", "it is a zip file, as spreadsheets are: unzip it, or save it as CSV"),
