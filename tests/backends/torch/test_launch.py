@@ -44,7 +44,7 @@ def test_parts_of_a_step_have_as_many_passes_whatever_their_rows(tiny_base: Path
 
 
 def test_what_one_backend_alone_can_do_is_refused_on_the_other_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r'train\.launch is "accelerate", which is torch'):
+    with pytest.raises(BackendError, match=r'train\.launch = "accelerate" needs torch'):
         choose_backend("mlx", "auto", 2)
     with pytest.raises(BackendError, match="the MLX backend does not write nf4"):
         Mlx().export("nf4", "base", tmp_path, tmp_path)
