@@ -34,7 +34,9 @@ def main() -> None:
     state = root / "build" / "mutants"
     groups = _groups(root, given)
     digests = trees.digests(root, given.tests)
-    results = Results(state / "results.jsonl", digests)
+    # In the project it is committed, so that another machine resumes.
+    committed = root / "benchmarks" / "mutation"
+    results = Results((committed if committed.is_dir() else state) / "results.jsonl", digests)
     if not given.tell:
         left = _try(root, state, groups, results, given)
         print(f"{left} mutants are left: the same command goes on with them" if left else "all mutants were tried")
