@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from wizloop.loop.commands.common import (
     sentences,
     show,
 )
+
+if TYPE_CHECKING:
+    from wizloop.store.db import Store
 
 _MOST_DURING_A_RUN = 1000
 """Rows written while a run is active: about 20 ms of its writers' time."""
@@ -224,8 +227,19 @@ def _store(workspace: Path, dry_run: bool) -> Iterator[Any]:
         with TemporaryDirectory() as temporary, Store.create(Path(temporary)) as store:
             yield store
     else:
-        with Store.open(workspace) if dry_run else Store.create(workspace) as store:
+        with Store.open(workspace) if dry_run else _opened(workspace) as store:
             yield store
+
+
+def _opened(workspace: Path) -> "Store":
+    """Open or create the workspace's store. An older one stays as it is: only `upgrade` and `start` migrate."""
+    from wizloop.store.db import Store
+    from wizloop.store.errors import NoWorkspace
+
+    try:
+        return Store.open(workspace)
+    except NoWorkspace:
+        return Store.create(workspace)
 
 
 @contextmanager

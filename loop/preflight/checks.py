@@ -31,6 +31,11 @@ from wizloop.store.db import Store
 
 _LEAST_DISK, _LEAST_MEMORY = 2e9, 1.5e9
 _SLOW_GFLOPS = 20
+_NO_STORE = Check("store", True, "does not exist yet: the first start creates it")
+
+
+class _Unread(ValueError):
+    """The workspace exists and cannot be read, so what a start would follow is unknown."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,12 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
     with opened(workspace) as (store, of_store):
         checks = [_python(), _mlx(), _sqlite(), _disk(workspace), _memory(), _lock(workspace), of_store]
         try:
-            recipe, limits = _recipe(store, named, limits)
+            recipe, limits = _recipe(store, of_store, named, limits)
         except ValueError as error:
-            return Preflight([*checks, Check("recipe", False, str(error)), _time(limits, now)], None, [], limits)
+            of_recipe = Check("recipe", isinstance(error, _Unread) and of_store.ok, str(error))
+            return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
-        checks += [Check("recipe", True, f"{recipe.name}, {limits.rounds} rounds after round 0")]
+        checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
         checks += [_model(recipe), *_backend(recipe), *_training(recipe), _prompt(recipe), *_server(recipe, thorough)]
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
         checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
@@ -74,7 +80,7 @@ def opened(workspace: Path) -> Iterator[tuple[Store | None, Check]]:
     try:
         store = Store.open(workspace, readonly=True)
     except errors.NoWorkspace:
-        yield None, Check("store", True, "does not exist yet: the first start creates it")
+        yield None, _NO_STORE
     except errors.StoreError as error:
         # A start upgrades an older store; any other error keeps it from starting.
         yield None, Check("store", isinstance(error, errors.SchemaTooOld), str(error))
@@ -97,7 +103,7 @@ def _mlx() -> Check:
         speed = measure_speed()
     except (ImportError, OSError, RuntimeError) as error:
         return Check("mlx", False, f"does not work: {error}", "install wizloop again on Apple silicon or Linux")
-    found = f"{speed.version} on {speed.device}; {speed.blas.name} BLAS, {speed.gflops:.0f} GFLOP/s"
+    found = f"{speed.version} on {speed.device}; BLAS: {speed.blas.name}, {speed.gflops:.0f} GFLOP/s"
     slow = f"below {_SLOW_GFLOPS} GFLOP/s a demo night takes much longer than ten minutes"
     return Check("mlx", True, found, speed.blas.advice or (slow if speed.gflops < _SLOW_GFLOPS else None))
 
@@ -133,10 +139,16 @@ def _lock(workspace: Path) -> Check:
     return Check("workspace", False, found, "see `wizloop status`, or use another --workspace")
 
 
-def _recipe(store: Store | None, named: str | None, limits: RunLimits) -> tuple[Recipe, RunLimits]:
-    """Return the recipe that a start would follow, with its limits. Raises RecipeError, OtherRecipe."""
+def _rounds(limits: RunLimits) -> str:
+    return "1 round" if limits.rounds == 1 else f"{limits.rounds} rounds"
+
+
+def _recipe(store: Store | None, of_store: Check, named: str | None, limits: RunLimits) -> tuple[Recipe, RunLimits]:
+    """Return the recipe that a start would follow, with its limits. Raises RecipeError, OtherRecipe, _Unread."""
     recipe = None if named is None else schema.load(named)
     if store is None:
+        if of_store is not _NO_STORE:
+            raise _Unread("not checked: what the run follows is in the workspace, which cannot be read yet")
         recipe = recipe or schema.load("demo")
         return recipe, effective_limits(recipe, None, limits)
     with store.read() as db:
@@ -188,6 +200,8 @@ def _prompt(recipe: Recipe) -> Check:
         return Check("prompt", False, str(error))
     if text is None:
         return Check("prompt", True, f"{setting}: from a hub dataset, read at the first start")
+    if not text:
+        return Check("prompt", True, f"{setting}: no instruction in front of the samples")
     return Check("prompt", True, f"{setting}: {len(text):,} characters in front of every sample")
 
 

@@ -56,6 +56,24 @@ def test_what_only_reads_says_what_to_do_and_changes_nothing(older: Path, words:
     assert revision(older) == "0004"
 
 
+def test_an_import_leaves_it_to_the_older_wizloop(older: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\nhow do I knit?,unharmful\n", encoding="utf-8")
+    said = run("import", str(tmp_path / "rows.csv"), "--split", "seed", "-w", str(older), status=2)
+    assert "was written by an older wizloop (schema 0004" in said.stderr
+    assert revision(older) == "0004"
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("start", "--dry-run"), ("start", "imported", "--dry-run")])
+def test_no_other_recipe_is_checked_in_its_place(older: Path, words: tuple[str, ...]) -> None:
+    said = json.loads(run(*words, "--json", "-w", str(older)).stdout)
+    found = {check["name"]: check["found"] for check in said["checks"]}
+    assert "`wizloop upgrade`" in found["store"]
+    assert found["recipe"].startswith("not checked")
+    assert said.get("plan") is None
+    assert "data" not in found
+    assert revision(older) == "0004"
+
+
 def test_an_upgrade_makes_it_readable_and_starts_nothing(older: Path) -> None:
     assert "is upgraded to schema" in run("upgrade", "-w", str(older)).stderr
     found = json.loads(run("status", "--json", "-w", str(older)).stdout)
