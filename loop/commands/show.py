@@ -56,7 +56,7 @@ def rounds(workspace: Path, as_json: bool) -> None:
 @click.argument("recipe", required=False, shell_complete=recipe_names)
 @in_workspace_with_json
 def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
-    """Check whether a night can start here, with RECIPE, or the run's own, or the demo.
+    """Check whether a night can start here, with RECIPE, or else the recipe that `wizloop start` would take.
 
     Asks the teachers' providers about their models, at no cost. `wizloop start --dry-run` runs the same checks without
     the network, and adds the plan.

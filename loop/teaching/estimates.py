@@ -85,9 +85,9 @@ def expected(client: TeacherClient, load: Load, past: Billed | None, *, paid: bo
 
 def _rests_on(measured: int, *, cached: bool) -> str:
     if measured:
-        return f"by what {measured:,} questions took here before"
-    once = ", the instruction from the cache" if cached else ""
-    return f"by typical lengths{once}: none was measured here yet, and thinking is not counted"
+        return f"from the cost of {measured:,} earlier questions here"
+    once = ", with the instruction read from the cache" if cached else ""
+    return f"from typical lengths{once}; nothing was measured here yet, and thinking tokens are not counted"
 
 
 def _as_before(client: TeacherClient, load: Load, past: Billed) -> tuple[Usage, float]:

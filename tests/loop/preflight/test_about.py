@@ -53,7 +53,10 @@ budget = 15
 names = ["claude", "gemini"]
 prices = "prices.toml"
 """
-USUAL = "by typical lengths, the instruction from the cache: none was measured here yet, and thinking is not counted"
+USUAL = (
+    "from typical lengths, with the instruction read from the cache; "
+    "nothing was measured here yet, and thinking tokens are not counted"
+)
 
 
 @pytest.fixture
