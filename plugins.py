@@ -113,7 +113,7 @@ class ImportFormat(Protocol):
     note: str = ""
     """What a user should know about such a file; shown after the import."""
 
-    def recognises(self, record: Mapping[str, Any], file_name: str, /) -> bool:
+    def recognizes(self, record: Mapping[str, Any], file_name: str, /) -> bool:
         """Return whether a file is in this format, by its first record, which has the columns, and its name."""
         return True
 

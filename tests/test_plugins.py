@@ -186,6 +186,13 @@ def test_a_file_in_a_plugins_format_is_imported(tmp_path: Path, plugged: Path) -
     assert (status, "tickets" in said) == (0, True)
 
 
+def test_a_plugins_format_says_which_files_it_recognizes(tmp_path: Path, plugged: Path) -> None:
+    drafts = tickets(tmp_path).rename(tmp_path / "drafts.jsonl")
+    with pytest.raises(ImportRefused, match="unknown columns"):
+        read_file(drafts, split="pool")
+    assert read_file(drafts, split="pool", format="tickets").format == "tickets"
+
+
 def test_a_file_without_the_plugin_is_refused(tmp_path: Path, nothing_installed: None) -> None:
     with pytest.raises(ImportRefused, match="unknown columns"):
         read_file(tickets(tmp_path), split="pool")

@@ -61,7 +61,7 @@ class Format:
     """Every record must have these."""
     read: Callable[[Record], Content | list[Content]]
     """Returns one sample, or several if a record holds several responses. Raises RowRefused."""
-    recognises: Callable[[Record, str], bool] = lambda _record, _name: True
+    recognizes: Callable[[Record, str], bool] = lambda _record, _name: True
     """Decides by a first record with these columns and by the file's name."""
     note: str = ""
     """What a user should know about such a file."""
@@ -70,7 +70,7 @@ class Format:
 
     def fits(self, record: Record, name: str) -> bool:
         """Return whether a file's first record and its name show this format."""
-        return self.columns <= record.keys() and self.recognises(record, name)
+        return self.columns <= record.keys() and self.recognizes(record, name)
 
 
 def columns(names: str) -> frozenset[str]:

@@ -53,10 +53,10 @@ def _implied(name: str, needed: frozenset[str], read: Callable[[Record], Content
 def _bare_prompts(name: str, labels: Mapping[Task, str], *files: str, note: str = BY_CONSTRUCTION) -> Format:
     """Return the format of a list of bare texts. It has no column to recognize it by, so its file's name decides."""
 
-    def recognises(record: Record, file: str) -> bool:
+    def recognizes(record: Record, file: str) -> bool:
         return record.keys() == {"prompt"} and file.casefold().startswith(files)
 
-    return Format(name, columns("prompt"), constant("prompt", labels), recognises, note)
+    return Format(name, columns("prompt"), constant("prompt", labels), recognizes, note)
 
 
 def _has_no_other_prompt(record: Record, _name: str) -> bool:

@@ -26,14 +26,14 @@ def _format(name: str, taken: Taken) -> Format:
     if why := plugins.fault("format", name, (name,) if taken(name) else ()):
         raise ImportRefused(f"{why} (or name another format: --format)")
     plugin = plugins.import_format(name)
-    read, recognises = partial(_read, name, plugin), partial(_recognises, name, plugin)
-    return Format(name, frozenset(plugin.columns), read, recognises, plugin.note)
+    read, recognizes = partial(_read, name, plugin), partial(_recognizes, name, plugin)
+    return Format(name, frozenset(plugin.columns), read, recognizes, plugin.note)
 
 
-def _recognises(name: str, plugin: plugins.ImportFormat, record: Record, file_name: str) -> bool:
+def _recognizes(name: str, plugin: plugins.ImportFormat, record: Record, file_name: str) -> bool:
     try:
         with plugins.blamed("format", name):
-            return bool(plugin.recognises(record, file_name))
+            return bool(plugin.recognizes(record, file_name))
     except plugins.PluginError as error:
         raise ImportRefused(str(error)) from error
 

@@ -52,10 +52,13 @@ def _harm(words: Sequence[str], text: str) -> str:
 
 
 class Tickets(ImportFormat):
-    """A help desk's tickets: severity 3 is harmful, and a closed one is refused."""
+    """A help desk's tickets: severity 3 is harmful, a closed one is refused, and drafts are not recognized."""
 
     columns = ("ticket", "severity")
     note = "severity 3 counts as harmful"
+
+    def recognizes(self, record: Mapping[str, Any], file_name: str, /) -> bool:
+        return not file_name.startswith("draft")
 
     def read(self, record: Mapping[str, Any], /) -> Row:
         if record.get("state") == "closed":
