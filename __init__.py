@@ -4,15 +4,16 @@ The public API. Names load when they are first used, so that `import wizloop` lo
 
 - `Workspace(folder)`: read a workspace: `status()`, `rounds()`, `recipe()`, `guard(round)`.
 - `load_guard(folder)`: load an exported guard; `Guard.judge(texts)` yields a `Verdict` for each text.
-- `load_recipe(path_or_name)`: load and check a recipe.
+- `load_recipe(path_or_name)`: load and check a recipe. `RecipeError` says what is wrong with one.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Guard, Verdict, Workspace, load_guard, load_recipe
+    from wizloop.recipes.schema import RecipeError
 
-__all__ = ["Guard", "Verdict", "Workspace", "__version__", "load_guard", "load_recipe"]
+__all__ = ["Guard", "RecipeError", "Verdict", "Workspace", "__version__", "load_guard", "load_recipe"]
 
 __version__: str
 
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("wizloop")
+    if name == "RecipeError":
+        from wizloop.recipes import schema
+
+        return schema.RecipeError
     if name in __all__:
         from wizloop.loop import api
 

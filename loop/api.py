@@ -116,7 +116,7 @@ class Workspace:
 
 
 def load_recipe(path_or_name: str | Path) -> "Recipe":
-    """Load and validate a recipe: a shipped one by name, or a TOML file. Raises wizloop.recipes.schema.RecipeError."""
+    """Load and validate a recipe: a shipped one by name, or a TOML file. Raises wizloop.RecipeError."""
     from wizloop.recipes import schema
 
     return schema.load(path_or_name)

@@ -121,6 +121,8 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
 
     assert [name for name in wizloop.__all__ if getattr(wizloop, name) is None] == []
     assert dir(wizloop) == sorted(wizloop.__all__)
+    with pytest.raises(wizloop.RecipeError, match="did you mean 'demo'"):
+        wizloop.load_recipe("dmo")
     with pytest.raises(AttributeError, match="has no attribute 'guard'"):
         wizloop.guard  # noqa: B018
 
