@@ -69,7 +69,12 @@ def _groups(one: BenchmarkResult) -> Table:
 
 def _confidence(found: Sequence[BenchmarkResult]) -> list[Table]:
     lines = confidence_lines(found)
-    return [_table(found, CONFIDENCE_HEADS[2:], lines)] if lines else []
+    if not lines:
+        return []
+    table = _table(found, CONFIDENCE_HEADS[2:], lines)
+    # Three figures with intervals fit into 80 columns only this close together.
+    table.collapse_padding = True
+    return [table]
 
 
 def _averages(found: Sequence[BenchmarkResult]) -> Table:
