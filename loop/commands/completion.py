@@ -1,4 +1,4 @@
-"""Shell completion of recipes and workspaces; click calls it while a command line is typed."""
+"""Shell completion of recipes, their sections, and workspaces; click calls it while a command line is typed."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -16,6 +16,14 @@ def recipe_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
     own = sorted(path.name for path in Path().glob("*.toml"))
     return _matching(incomplete, chain(shipped(), own), "file")
+
+
+def recipe_sections(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Return matching sections of a recipe."""
+    from wizloop.recipes import reference, schema
+
+    sections = (key.name for key in reference.every_key(schema.Recipe) if key.default is None)
+    return [CompletionItem(name) for name in sections if name.startswith(incomplete)]
 
 
 def workspaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

@@ -8,7 +8,7 @@ import click
 
 from wizloop.loop.commands.common import put, refuse, sentences, with_json
 from wizloop.loop.commands.common import show as print_line
-from wizloop.loop.commands.completion import recipe_names
+from wizloop.loop.commands.completion import recipe_names, recipe_sections
 
 if TYPE_CHECKING:
     from wizloop.recipes.reference import Key
@@ -55,7 +55,7 @@ def show(name: str, imported: bool, as_json: bool) -> None:
 
 
 @recipes.command(short_help="Print every key, its default and its meaning.")
-@click.argument("section", required=False)
+@click.argument("section", required=False, shell_complete=recipe_sections)
 @with_json
 def keys(section: str | None, as_json: bool) -> None:
     """Print every key that a recipe may have: its default, its allowed words and its meaning.

@@ -37,6 +37,13 @@ def test_recipes_that_begin_otherwise_are_not_offered() -> None:
     assert offered("start", "m") == [("plain", "mac-overnight-3b"), ("plain", "mine.toml")]
 
 
+def test_sections_of_a_recipe_are_offered() -> None:
+    found = [value for _, value in offered("recipes", "keys", "te")]
+    assert {"teacher", "teacher.claude"} < set(found)
+    assert all(name.startswith("te") for name in found)
+    assert {kind for kind, _ in offered("recipes", "keys", "")} == {"plain"}
+
+
 def test_a_recipe_elsewhere_is_completed_as_a_file() -> None:
     assert offered("start", "kept/m") == [("file", "kept/m")]
 
