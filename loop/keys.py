@@ -83,7 +83,7 @@ def variables(name: str) -> tuple[str, ...]:
     if name not in VARIABLES and name in plugins.installed("teacher"):
         return (f"WIZLOOP_{re.sub(r'[^A-Z0-9]', '_', name.upper())}_KEY",)
     if name not in VARIABLES:
-        raise UnknownTeacher(f"{name!r} needs no key; these do: {', '.join(VARIABLES)}")
+        raise UnknownTeacher(f"no teacher {name!r} takes a key; these do: {', '.join(VARIABLES)}")
     return VARIABLES[name]
 
 

@@ -19,10 +19,12 @@ _TEXT = 200
 
 @click.command(short_help="List labels that are likely wrong, likeliest first.")
 @click.option("--split", type=click.Choice(SPLITS), multiple=True, help="Audit these splits; default: all.")
-@click.option("--round", type=ROUND, help="Ask the champion after this round; default: the current champion.")
+@click.option(
+    "--round", type=ROUND, metavar="N", help="Ask the champion after this round; default: the current champion."
+)
 @click.option("--traces", type=FILE, help="Use a teacher's traces of these samples, as `wizloop teach` writes them.")
 @click.option("--untaught", is_flag=True, help="Also list labels that only the guards contradict; most are right.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows to print.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Rows to print.")
 @click.option("--out", type=FILE, help="Write all rows to this new file, as JSON Lines.")
 @in_workspace_with_json
 def audit(

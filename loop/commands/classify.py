@@ -25,7 +25,9 @@ class BadLine(ValueError):
 
 @click.command
 @click.argument("file", type=FILE, default=Path("-"))
-@click.option("--round", type=ROUND, help="Use the champion after this round; default: the current champion.")
+@click.option(
+    "--round", type=ROUND, metavar="N", help="Use the champion after this round; default: the current champion."
+)
 @in_workspace
 def classify(file: Path, round: int | None, workspace: Path) -> None:
     """Classify texts with a run's guard; print one JSON object a line.

@@ -19,20 +19,25 @@ if TYPE_CHECKING:
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 FILE = click.Path(path_type=Path)
-ROUND = click.IntRange(0, 10**6)
 SPLITS = ("pool", "seed", "dev", "test")
 MOST_ROUNDS = 1000
 """As in a recipe."""
 MOST_DOLLARS = 10**9
 
 
-class _Id(click.IntRange):
-    """A row id that SQLite can hold. The upper bound stays out of the help."""
+class _Number(click.IntRange):
+    """The number of a row or a round. The upper bound stays out of the help."""
+
+    name = "number"
+
+    def __init__(self, what: str, most: int) -> None:
+        super().__init__(min=0)
+        self._what, self._most = what, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         number = super().convert(value, param, ctx)
-        if number >= 2**63:
-            self.fail(f"there is no id {value}.", param, ctx)
+        if number > self._most:
+            self.fail(f"there is no {self._what} {value}.", param, ctx)
         return number
 
 
@@ -46,7 +51,8 @@ class _Dollars(click.FloatRange):
         return amount
 
 
-ID, DOLLARS = _Id(min=0), _Dollars(min=0)
+# The largest id that SQLite can hold.
+ID, ROUND, DOLLARS = _Number("id", 2**63 - 1), _Number("round", 10**6), _Dollars(min=0)
 
 in_workspace = click.option(
     "--workspace",

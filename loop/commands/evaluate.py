@@ -48,7 +48,9 @@ Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
     help="Read verdicts as the published evaluator does, or from the answer block at the end.",
 )
 @click.option("--group", metavar="COLUMN", help="Also report by this column, such as a policy or an attack.")
-@click.option("--round", type=ROUND, help="Evaluate the champion after this round; default: the current champion.")
+@click.option(
+    "--round", type=ROUND, metavar="N", help="Evaluate the champion after this round; default: the current champion."
+)
 @click.option("--model", type=FILE, help="Evaluate the model in this folder, with the run's recipe.")
 @click.option(
     "--recipe",

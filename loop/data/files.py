@@ -183,7 +183,7 @@ def _csv(path: Path, stream: TextIO) -> NumberedRecords:
             if len(cells) == len(header):
                 yield number, dict(zip(header, cells, strict=True))
             else:
-                yield number, BadRow(f"{len(cells)} cells under {len(header)} columns")
+                yield number, BadRow(f"{len(cells)} cell{'s' if len(cells) > 1 else ''} under {len(header)} columns")
     except csv.Error as error:
         raise ImportRefused(f"{path}: not CSV near line {reader.line_num}: {error}; check the quotes there") from None
 

@@ -34,7 +34,7 @@ def test_what_cannot_be_printed_ends_with_a_sentence(words: list[str]) -> None:
 def test_a_round_that_nothing_can_number_is_refused(after_a_night: Path, command: str) -> None:
     number = str(2**64)
     words = [number, "--format", "adapter", "--to", "there"] if command == "export" else ["--round", number]
-    assert f"{number} is not in the range" in refused(2, command, *words, "-w", str(after_a_night))
+    assert f"there is no round {number}" in refused(2, command, *words, "-w", str(after_a_night))
 
 
 @pytest.mark.parametrize(("to", "status", "why"), [("x", 2, "File exists"), ("y/x", 1, "Not a directory")])

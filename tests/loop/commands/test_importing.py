@@ -134,7 +134,7 @@ def test_bad_rows_are_named_up_to_ten_and_a_workspace_that_is_there_stays_as_it_
         listed = [line for line in said.stderr.splitlines() if line.startswith("  ")]
         assert listed[:2] == [f"  row {row}: the prompt holds a NUL character" for row in (3, 4)]
         assert listed[9:] == ["  row 12: the prompt holds a NUL character", "  and 2 more"]
-        assert "row 3: the prompt holds a NUL character; it and 11 more bad rows refuse the whole file" in said.stderr
+        assert "row 3: the prompt holds a NUL character; it and 11 more refuse the whole file" in said.stderr
         assert counts(workspace)["pool"] == 1
     # What lies behind the last row that is asked for is not looked at.
     assert run(file, "--limit", "1", workspace=workspace).exit_code == 0

@@ -126,7 +126,7 @@ def test_csv_keeps_line_ends_inside_a_cell(tmp_path: Path) -> None:
 
 def test_a_csv_row_with_other_cells_than_the_header_is_refused(tmp_path: Path) -> None:
     got = read_file(written(tmp_path / "a.csv", "prompt,label\na,safe\nb\nc,safe,d\n"), split="pool")
-    assert got.refused == [Refused(2, "1 cells under 2 columns", True), Refused(3, "3 cells under 2 columns", True)]
+    assert got.refused == [Refused(2, "1 cell under 2 columns", True), Refused(3, "3 cells under 2 columns", True)]
 
 
 @pytest.mark.parametrize(
