@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from wizloop.loop.cli import app
+from wizloop.loop.commands.evaluate_table import show
+from wizloop.loop.evaluation.scoring import ScoredRow, measure
 
 HOSTILE = "\x1b]52;c;aGk=\x07 | [bold]x[/bold] ![a](b)"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -124,3 +127,15 @@ def test_what_cannot_be_done_is_a_sentence(
     assert done.exit_code == 2, done.output
     assert sentence in done.stderr
     assert done.stdout == ""
+
+
+def test_three_figures_with_intervals_stand_in_one_line_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [ScoredRow(f"{at}", ("refusal", "compliance")[at % 2], "refusal", (at * 7 % 20) / 20) for at in range(20)]
+    show([measure("other.csv", "completion", rows, rng=np.random.default_rng(1))], {})
+    lines = capsys.readouterr().out.splitlines()
+    (heads,) = [at for at, line in enumerate(lines) if "Brier" in line]
+    assert lines[heads + 1].count("(") == 3
+    assert max(map(len, lines)) <= 80
