@@ -43,13 +43,16 @@ class F1Plot(PlotextPlot):
         shift = max(len(rounds) - 1, 1) / _CELLS
         for place, (task, mark) in enumerate(_MARKS.items(), start=-1):
             if points := _points(rounds, benchmark, task):
-                numbers, middles, spans = zip(*points, strict=True)
-                xs = [number + place * shift for number in numbers]
+                measured, middles, spans = zip(*points, strict=True)
+                xs = [number + place * shift for number in measured]
                 plt.error(xs, middles, yerr=spans, color=_COLORS[task])
                 plt.scatter(xs, middles, marker=mark, color=_COLORS[task])
         # Not a legend, which would cover the first round.
         plt.xlabel("  ".join(f"{mark} {task}" for task, mark in _MARKS.items()) if benchmark else "")
-        plt.xticks([summary.round.number for summary in rounds] or [0])
+        numbers = [summary.round.number for summary in rounds] or [0]
+        plt.xticks(numbers)
+        # Where one task is measured, its marks alone would leave the last round's tick outside.
+        plt.xlim(numbers[0] - shift, numbers[-1] + shift)
         plt.ylim(0, 100)
         self.refresh()
 
