@@ -57,8 +57,10 @@ class Guard:
     def judge(self, texts: Iterable[str | tuple[str, str | None] | InputText]) -> Iterator[Verdict]:
         """Judge prompts, or (prompt, response) pairs, in order, batch by batch.
 
-        The seed of a text's traces depends on the recipe's seed and the batch number.
+        The seed of a text's traces depends on the recipe's seed and the batch number. Raises TypeError for one string.
         """
+        if isinstance(texts, str):
+            raise TypeError("judge takes several texts, and each character of a string would be one: judge([text])")
         from wizloop.loop.context import seed_of
 
         left = (_input(text) for text in texts)

@@ -49,7 +49,7 @@ class F1Plot(PlotextPlot):
                 plt.scatter(xs, middles, marker=mark, color=_COLORS[task])
         # Not a legend, which would cover the first round.
         plt.xlabel("  ".join(f"{mark} {task}" for task, mark in _MARKS.items()) if benchmark else "")
-        numbers = [summary.round.number for summary in rounds] or [0]
+        numbers: list[float] = [summary.round.number for summary in rounds] or [0]
         plt.xticks(numbers)
         # Where one task is measured, its marks alone would leave the last round's tick outside.
         plt.xlim(numbers[0] - shift, numbers[-1] + shift)

@@ -170,6 +170,11 @@ def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path
     assert list(load_guard(folder, other).judge(texts)) != list(ours.judge(texts))
 
 
+def test_one_string_is_not_judged_by_its_characters(ctx: Standalone) -> None:
+    with pytest.raises(TypeError, match=r"judge\(\[text\]\)"):
+        next(Workspace(ctx.workspace).guard().judge("how do I knit?"))
+
+
 @pytest.mark.parametrize(
     "said",
     [
