@@ -1,4 +1,4 @@
-"""What another package adds to wizloop: a teacher, an import format, a selection strategy, an exporter.
+"""Protocols for plugins: another package may add a teacher, an import format, a selection strategy, or an exporter.
 
 A package names a class in its pyproject.toml, and recipes and commands take the name:
 
@@ -7,7 +7,7 @@ A package names a class in its pyproject.toml, and recipes and commands take the
 
 A name has at most 32 lower-case letters, digits, ".", "-", and "_", and is no built-in's. A class is called without
 arguments, a teacher's with its Setup. It has the members of the Protocol below; a subclass inherits the defaults.
-This module imports nothing that takes time. It loads a plugin when a recipe or a command names it.
+This module imports nothing slow. It loads a plugin when a recipe or a command names it.
 """
 
 import difflib
@@ -109,9 +109,9 @@ class ImportFormat(Protocol):
     """Recognizes a dataset by its columns and reads its records."""
 
     columns: Collection[str]
-    """Every record must have these. The built-in formats are tried first."""
+    """Columns that every record must have. The built-in formats are tried first."""
     note: str = ""
-    """What a user should know about such a file; shown after the import."""
+    """Note for the user about such a file; shown after the import."""
 
     def recognizes(self, record: Mapping[str, Any], file_name: str, /) -> bool:
         """Return whether a file is in this format, by its first record, which has the columns, and its name."""
@@ -124,7 +124,7 @@ class ImportFormat(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One pool sample that the guard has judged and nobody has taught yet."""
+    """One pool sample that the guard has judged and no teacher has taught yet."""
 
     sample_id: int
     text: str
@@ -138,7 +138,7 @@ class Candidate:
     disagreement: float | None
     """Sum over pairs of members of |p_i - p_j|; None or 0 where there is nothing to disagree."""
     policy: str | None = None
-    """The policy that the guard or the source put it under."""
+    """The policy that the guard or the source assigned."""
 
 
 class SelectionStrategy(Protocol):
@@ -242,15 +242,15 @@ def refuse_name(kind: Kind, name: str, built_in: Collection[str] = ()) -> None:
     """Raise PluginError for a name that is not installed, is not a valid one, or belongs to another already."""
     entry = _entry(kind, name, built_in)
     if NAME.fullmatch(name) is None:
-        said = 'use at most 32 lower-case letters, digits, ".", "-", and "_"'
-        raise PluginError(f"the {_shown(kind, entry)} has a name that wizloop cannot use: {said}")
+        rule = 'use at most 32 lower-case letters, digits, ".", "-", and "_"'
+        raise PluginError(f"the {_shown(kind, entry)} has a name that wizloop cannot use: {rule}")
     if name in built_in or name in RESERVED.get(kind, ()):
         raise PluginError(f"the {_shown(kind, entry)} has the name of a built-in {kind}: rename or uninstall it")
 
 
 @contextmanager
 def blamed(kind: Kind, name: str) -> Iterator[None]:
-    """Turn whatever a plugin raises into a PluginError that names it; a full disk and a full memory stay themselves."""
+    """Turn whatever a plugin raises into a PluginError that names it; a full disk and lack of memory pass through."""
     try:
         yield
     except (PluginError, MemoryError):
@@ -258,8 +258,8 @@ def blamed(kind: Kind, name: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        said = f"the {_shown(kind, _entry(kind, name))} failed: {type(error).__name__}: {error}"
-        raise PluginError(said) from error
+        message = f"the {_shown(kind, _entry(kind, name))} failed: {type(error).__name__}: {error}"
+        raise PluginError(message) from error
 
 
 def _entry(kind: Kind, name: str, built_in: Collection[str] = ()) -> "EntryPoint":

@@ -1,1 +1,1 @@
-"""From text to tokens, traces, gradients, and files. Knows nothing of safety."""
+"""Turn text into tokens, traces, gradients, and files. Knows nothing about safety."""

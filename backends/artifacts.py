@@ -28,7 +28,7 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
     """Yield a temporary folder that becomes `final` if the block succeeds and is removed if it fails.
 
     `about` goes into the manifest; `also` are suffixes allowed besides ALLOWED_SUFFIXES. Raises ValueError for a name
-    that could leave the parent folder, FileExistsError if `final` exists.
+    that could escape the parent folder, FileExistsError if `final` exists.
     """
     if not _NAME.match(final.name) or ".." in final.parts:
         raise ValueError(

@@ -1,6 +1,6 @@
 """The inputs, outputs, and errors of a guard on any backend: prompts, traces, examples, pairs.
 
-Plain data. A backend takes and returns these, and knows nothing of safety.
+Plain data. A backend takes and returns these, and knows nothing about safety.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Words of which exactly one comes next, e.g. (" harmful", " unharmful"). Probabilities are among these words."""
+    """Words, exactly one of which comes next, e.g. (" harmful", " unharmful"). Probabilities are among these words."""
 
     words: tuple[str, ...]
 
@@ -65,7 +65,7 @@ class Sampled:
     """One sampled trace.
 
     `starts[i]` is the offset in `text` of token i; `confidences[i]` is minus the mean log-probability of the k most
-    likely tokens at i, before temperature; `watched[name][i]` are the normalised probabilities of that choice's words
+    likely tokens at i, before temperature; `watched[name][i]` are the normalized probabilities of that choice's words
     at i. All lists have one entry per token in `text`; the end token is in none of them.
     """
 

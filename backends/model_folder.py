@@ -38,7 +38,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def is_for_mlx(base: str) -> bool:
-    """Return whether `base` is a folder of weights in MLX's own quantised format."""
+    """Return whether `base` is a folder of weights in MLX's own quantized format."""
     folder = Path(base).expanduser()
     return (folder / "config.json").is_file() and "quantization" in config_of(folder)
 

@@ -1,6 +1,6 @@
 """Sample traces on any backend: which rows are decoded, when they are renewed, and when a trace has ended.
 
-`more` and `monitor` decide about a trace; why is their business. Each trace has its own random numbers, which follow
+`more` and `monitor` decide about a trace, by rules of their own. Each trace has its own random numbers, which follow
 from the seed, its prompt, and its number, so the rows that it is decoded with change nothing.
 """
 
@@ -205,7 +205,7 @@ class TraceSampler:
         return Sampled(text, trace.stop, self._tokens.starts(trace.ids, text), trace.confidences, trace.watched)
 
     def _ask_for_more(self, prompt: int, done: Mapping[int, Sampled]) -> None:
-        """Ask for one more trace when every earlier one is finished, so that the answer depends on no race."""
+        """Ask for one more trace when every earlier one is finished, so that the result does not depend on a race."""
         more, drawn = self._sampling.more, len(done)
         if more is None or not self._sampling.least <= drawn < self._sampling.most:
             return

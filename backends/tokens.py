@@ -104,14 +104,14 @@ class Tokens:
         """Return the offset in `text`, which is decode(ids), at which each token begins."""
         pieces = self._raw.decode_batch([[identity] for identity in ids], skip_special_tokens=False)
         if "".join(pieces) != text:
-            # A character spans tokens, or a decoder looks at neighbours: measure the growing text instead.
+            # A character spans tokens, or a decoder looks at neighbors: measure the growing text instead.
             return [len(self.decode(ids[:i])) for i in range(len(ids))]
         return [0, *accumulate(map(len, pieces))][:-1]
 
     def prompt(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
         """Encode a prompt in at most `max_tokens`. Data parts are cut in the middle, in proportion to their length.
 
-        Raises ValueError if not even 16 tokens of data fit beside the trusted text.
+        Raises ValueError if not even 16 tokens of data fit next to the trusted text.
         """
         markup = tuple(self.encode(prompt.shared))
         if markup[: len(self.bos)] != self.bos:

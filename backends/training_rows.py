@@ -19,7 +19,7 @@ Arrays = tuple[NDArray[Any], ...]
 
 # Shapes are padded to a multiple of this, so that the compiled step is reused.
 _PAD = 16
-# Prompt positions of a row at which the language-modelling loss is taken.
+# Prompt positions of a row at which the language-modeling loss is taken.
 _PROMPT_POSITIONS = 16
 
 

@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sqlalchemy import select
 
-from wizloop.loop.data.similarity import normalise
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.metrics import Score, score
 from wizloop.loop.measures.platt import threshold
 from wizloop.recipes import schema
@@ -137,14 +137,14 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def read(workspace: Path) -> list[Round]:
     """Read every round with a challenger."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
+        held = {split: _labeled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
         return [_round(db, each, held) for each in steps.rounds(db) if challenger(db, each.number) is not None]
 
 
 def always(workspace: Path) -> dict[str, Score]:
     """Score a guard that calls every request harmful."""
     with Store.open(workspace, readonly=True) as store, store.read() as db:
-        held = {split: _labelled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
+        held = {split: _labeled(samples.get(db, samples.ids(db, split))) for split in ("dev", "test")}
     return {name: _score(rows, np.ones(len(rows)), 0.5) for name, rows in _sets(held).items()}
 
 
@@ -186,7 +186,7 @@ def _taught(db: Any, number: int) -> models.Model:
     return next(one for one in models.in_round(db, number) if one.role == "sft")
 
 
-def _labelled(found: list[Sample]) -> list[Sample]:
+def _labeled(found: list[Sample]) -> list[Sample]:
     return [one for one in found if one.excluded is None and one.request is not None]
 
 
@@ -223,6 +223,6 @@ def _scored(rows: list[Sample], verdicts: list[str | None], p: np.ndarray) -> Sc
         verdicts,
         p.tolist(),
         positive="harmful",
-        clusters=[normalise(one.prompt) for one in rows],
+        clusters=[normalize(one.prompt) for one in rows],
         rng=np.random.default_rng(0),
     )

@@ -165,8 +165,8 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     rows, _ = training_rows.dpo_rows(pairs, guard.tokens, settings.max_tokens)
     plan = training_rows.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
     shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
-    optimiser = optimizers.AdamW(learning_rate=1e-5)
-    step = _step(loaded.model, optimiser, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
+    optimizer = optimizers.AdamW(learning_rate=1e-5)
+    step = _step(loaded.model, optimizer, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
 
     def ours() -> float:
         def run() -> None:
@@ -191,19 +191,19 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     }
 
 
-def _step(model: Any, optimiser: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
+def _step(model: Any, optimizer: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
     """Return mlx-lm's training step, which train_dpo runs, compiled like that of `cpu_entropy.steps`."""
     from functools import partial
 
     from mlx import nn
 
     value_and_grad = nn.value_and_grad(model, loss)
-    state = [model.state, optimiser.state, mx.random.state]
+    state = [model.state, optimizer.state, mx.random.state]
 
     @partial(mx.compile, inputs=state, outputs=state)
     def step(batch: tuple[Any, ...]) -> Any:
         (value, _), gradient = value_and_grad(model, *batch)
-        optimiser.update(model, gradient)
+        optimizer.update(model, gradient)
         return value
 
     def run(batch: tuple[Any, ...]) -> None:

@@ -104,5 +104,5 @@ def _by_benchmark(summary: RoundSummary) -> list[tuple[str, dict[str, Evaluation
 
 
 def _taught(summary: RoundSummary) -> str:
-    """Format the number of teacher's answers, and their cost if not zero."""
+    """Format the number of teachers' answers, and their cost if not zero."""
     return f"{summary.answers:,}" + (f", ${summary.spent_micro / 1e6:.2f}" if summary.spent_micro else "")

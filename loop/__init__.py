@@ -1,1 +1,1 @@
-"""What the program is for: the night, its phases, the mathematics, the command line."""
+"""The loop: the night and its phases, the measures, and the command line."""

@@ -35,7 +35,7 @@ class Verdict:
     trace: str | None
     """The surest trace that ends in this verdict, or None."""
     cut_tokens: int
-    """Tokens of the text that were cut."""
+    """Number of tokens cut from the text."""
     category: str | None = None
     """Category of a harmful text; None for a guard trained without categories."""
     line: int = 0
@@ -48,7 +48,7 @@ class Guard:
     def __init__(self, judge: "Judge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
         self.name = name
         self.calibrated = calibrated
-        """Whether it was calibrated on dev; otherwise probabilities are raw and thresholds are one half."""
+        """Whether it was calibrated on dev; otherwise probabilities are raw and thresholds are 0.5."""
         self._judge, self._recipe = judge, recipe
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ def load_recipe(path_or_name: str | Path) -> "Recipe":
 def load_guard(folder: str | Path, recipe: "Recipe | str | Path | None" = None) -> Guard:
     """Load an exported guard, or any model in a folder, with the settings of its guard.json or of a recipe.
 
-    It is not calibrated: probabilities are raw, thresholds one half. Raises wizloop.backends.guard_types.BackendError,
+    It is not calibrated: probabilities are raw, thresholds are 0.5. Raises wizloop.backends.guard_types.BackendError,
     ValueError for a folder without guard.json if no recipe is named.
     """
     from wizloop.loop.guard import guard_file

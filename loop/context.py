@@ -26,7 +26,7 @@ from wizloop.store.rows import pieces
 T = TypeVar("T")
 
 EVERY_SECONDS = 1.0
-"""Minimum interval between writes of the progress and reads of the user's wish to pause or stop."""
+"""Minimum interval, in seconds, between progress writes and checks for a request to pause or stop."""
 WRITTEN = 250
 """Rows per transaction: the night's writers block each other for a few milliseconds at most."""
 LOADED = 2
@@ -127,7 +127,7 @@ class Context:
 
     @property
     def quantise(self) -> bool:
-        """Whether the base is quantised to 4 bits."""
+        """Whether the base is quantized to 4 bits."""
         return self.recipe.guard.quantise == "4bit"
 
     def adapter(self, model: models.Model) -> Path | None:
@@ -136,7 +136,7 @@ class Context:
 
     @property
     def renderer(self) -> Renderer:
-        """The run's renderer. Raises errors.NotFound before the phase prepare has read its instruction."""
+        """The run's renderer. Raises errors.NotFound before phase prepare has read its instruction."""
         if self._renderer is None:
             self._renderer = renderer_of(self.recipe.guard, self.base(), self._instruction())
         return self._renderer
@@ -168,7 +168,7 @@ class Context:
     def _make_room(self) -> None:
         while len(self._loaded) >= (LOADED if devices.room_for_another() else 1):
             del self._loaded[next(iter(self._loaded))]
-            # A model in a reference cycle would stay on the GPU beside the next one.
+            # A model in a reference cycle would stay on the GPU next to the new one.
             gc.collect()
 
     def check(self, model: models.Model) -> None:
@@ -187,7 +187,7 @@ class Context:
         return load_guard(self.recipe.guard, lambda: self.backend, self.base(), adapter)
 
     def _instruction(self) -> str:
-        """Return the shipped instruction, or the text that the phase prepare stored: later edits change no run.
+        """Return the shipped instruction, or the text that phase prepare stored: later edits do not change a run.
 
         Raises errors.NotFound before prepare has read it.
         """
@@ -199,7 +199,7 @@ class Context:
             first = steps.get_round(db, 0)
         text = None if first is None else first.record.get("instruction")
         if text is None:
-            raise errors.NotFound(f"{setting}: not read yet, the phase prepare does that")
+            raise errors.NotFound(f"{setting}: not read yet: phase prepare reads it")
         return str(text)
 
 

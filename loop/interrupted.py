@@ -1,4 +1,4 @@
-"""The exception that ends a phase early, raised between two batches and handled by whoever runs phases."""
+"""The exception that ends a phase early, raised between two batches and handled by the code that runs phases."""
 
 from typing import Literal
 

@@ -203,7 +203,7 @@ class Members(Section):
     """Ensemble whose disagreement is measured."""
 
     count: Annotated[int, Field(ge=0, le=8)] = 2
-    """Members beside the champion; three models in all separate right from wrong as well as any measure tried."""
+    """Members besides the champion; three models in all separate right from wrong as well as any measure tried."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.67
     """Share of the training data for each member, as if one of three folds is left out."""
 
@@ -310,7 +310,7 @@ class Dpo(Section):
     """HS-DPO on hard samples, after R-SFT (GuardReasoner, arXiv:2501.18492)."""
 
     enabled: bool = True
-    """false trains with R-SFT alone."""
+    """false trains with R-SFT only."""
     k: Annotated[int, Field(ge=2)] = 4
     """Traces per labeled sample; a sample is hard if both right and wrong ones occur."""
     beta: Annotated[float, Field(gt=0)] = 0.01

@@ -88,7 +88,7 @@ class Gemini(Batching):
     @model_validator(mode="after")
     def _is_no_alias(self) -> "Gemini":
         if self.model.endswith("-latest"):
-            raise ValueError(f"{self.model} is an alias whose model changes: name the model itself")
+            raise ValueError(f"{self.model} is an alias whose model changes: give the model itself")
         return self
 
 
@@ -104,7 +104,7 @@ class OpenAI(Remote):
 class Teachers(Section):
     """The teachers that write the traces. A recipe holds no key. `teacher = ["claude"]` sets only the names."""
 
-    # The Literal is for the list of keys alone: another package may add a name.
+    # The Literal is only for the list of keys: another package may add a name.
     names: Annotated[tuple[Annotated[str, Name], ...], Field(min_length=1)] = ("policy",)
     """Asked in this order: what one refuses or blocks goes to the next, and after the last to the user. Installed
     plugins add names; `wizloop doctor` lists them."""

@@ -41,7 +41,7 @@ _CALL = rows.columns(teacher_calls, Call)
 def intend(
     db: Connection, *, tag: str, teacher: str, model: str, round: int, call_ids: Sequence[int], now: datetime
 ) -> Batch:
-    """Write a batch down before it is submitted, and mark its calls as sent.
+    """Record a batch before it is submitted, and mark its calls as sent.
 
     Raises errors.WrongState, for the caller's transaction to undo, unless all calls are reserved.
     """

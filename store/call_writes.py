@@ -126,7 +126,7 @@ def states(db: Connection, call_ids: Collection[int]) -> dict[int, CallState]:
 
 
 def plan(db: Connection, new: Sequence[NewCall], now: datetime) -> dict[str, CallState]:
-    """Write calls down before anything is sent, and return their states by key. The same key is the same call."""
+    """Record calls before anything is sent, and return their states by key. The same key is the same call."""
     fresh = {"state": "planned", "reserved_micro": 0, "created_at": now}
     made = _add(db, [{**rows.values(call), **fresh} for call in new])
     return made | _existing(db, new, made)
@@ -135,7 +135,7 @@ def plan(db: Connection, new: Sequence[NewCall], now: datetime) -> dict[str, Cal
 def send(
     db: Connection, new: Sequence[NewCall], worst_micro: Mapping[str, int], now: datetime
 ) -> tuple[dict[str, CallState], dict[str, CallState]]:
-    """Write down calls that leave when this is committed, and reserve the most that each can cost.
+    """Record calls that are sent when this is committed, and reserve the most that each can cost.
 
     Money is reserved in the order of `new`, as far as the cap allows; the other calls are only planned. Returns the
     states of the new calls and those of calls that existed, unchanged, each by key. Raises ValueError for a negative
@@ -222,7 +222,7 @@ def mark_ambiguous(
     category: str | None = None,
     raw: str | None = None,
 ) -> None:
-    """Mark calls of which nobody knows whether they were answered and billed: their reservations stay.
+    """Mark calls that may or may not have been answered and billed: their reservations stay.
 
     A call in flight when a process died has no outcome; a call that was seen to break off has one, and perhaps part
     of its answer in `raw`. Raises errors.WrongState.

@@ -1,4 +1,4 @@
-"""Rows kept out of training because dev or test holds their text. Searches for none."""
+"""Rows kept out of training because dev or test holds their text. It does not search for them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Decisions on teachers' traces, append only, and the one in effect. Which traces wait is decided by the loop's rule.
 
 `by` is `rule:<name>` or `person:<name>`. A person's decision outranks a rule's; an undo is a new row, and cancels the
-latest decision of the same reviewer that is not cancelled yet. The table `standings` caches the decision in effect.
+latest decision of the same reviewer that is not canceled yet. The table `standings` caches the decision in effect.
 """
 
 import json
@@ -243,7 +243,7 @@ def _check_against(past: Sequence[Review], trace_id: int, decision: str, by: str
 
 
 def _kept(past: Sequence[Review]) -> list[Review]:
-    """Return the decisions that no undo cancelled."""
+    """Return the decisions that no undo canceled."""
     kept: list[Review] = []
     for row in past:
         if row.decision == "undo":

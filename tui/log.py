@@ -1,4 +1,4 @@
-"""The fifth screen: the event log with a filter; follows new events until told not to."""
+"""The fifth screen: the event log with a filter; follows new events until the user stops it."""
 
 from collections.abc import Iterable, Sequence
 from typing import ClassVar

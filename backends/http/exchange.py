@@ -17,7 +17,7 @@ class Exchange:
     pass_reply: bool = False
     """Whether the SDK sees the reply, which it needs for requests that follow from it."""
     sent: bool = False
-    """Whether a byte of the request left: from then on it may be processed and billed."""
+    """Whether a byte of the request was sent: from then on it may be processed and billed."""
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     """Values by lower-case name."""

@@ -160,7 +160,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int]:
 
 
 def _pool(base_url: httpx2.URL, backend: httpcore2.NetworkBackend) -> httpcore2.ConnectionPool:
-    """Build the maker of connections to an origin, through the proxy that the environment names for it."""
+    """Build the connection pool of an origin, through the proxy that the environment names for it."""
     settings: dict[str, Any] = {
         # Reading the root certificates takes 50 ms, which a server without TLS does not need.
         "ssl_context": httpx2.create_ssl_context() if base_url.scheme == "https" else None,

@@ -52,7 +52,7 @@ def add_adapter(model: Any, folder: Path) -> None:
 
 
 def merge_adapter(model: Any) -> None:
-    """Add the LoRA products to the weights and drop the LoRA layers. Quantised layers are dequantised first."""
+    """Add the LoRA products to the weights and drop the LoRA layers. Quantized layers are dequantized first."""
     merged = [(name, layer.fuse(dequantize=True)) for name, layer in model.named_modules() if hasattr(layer, "fuse")]
     if merged:
         model.update_modules(tree_unflatten(merged))
@@ -103,7 +103,7 @@ def _tensors(file: Path) -> dict[str, mx.array]:
 
 def _from_peft(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, mx.array]]:
     if config["peft_type"] != "LORA":
-        raise BadArtifact(f"{folder}: is a {config['peft_type']} adapter; wizloop reads LoRA alone")
+        raise BadArtifact(f"{folder}: is a {config['peft_type']} adapter; wizloop reads only LoRA")
     unknown = [key for key, default in _ONLY_PEFT.items() if (config.get(key) or default) != default]
     if unknown:
         raise BadArtifact(f'{folder}: mlx-lm has no {", ".join(unknown)} in its adapters: set guard.backend to "cuda"')
@@ -111,7 +111,7 @@ def _from_peft(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], di
     for name, weight in _tensors(folder / PEFT_ADAPTER).items():
         parts = _NAME.fullmatch(name)
         if parts is None:
-            raise BadArtifact(f"{folder}: {name} is in no block, and MLX keeps adapters in blocks alone")
+            raise BadArtifact(f"{folder}: {name} is in no block, and MLX keeps adapters only in blocks")
         block, number, layer, side = parts.groups()
         blocks.add(number)
         layers.add(layer)

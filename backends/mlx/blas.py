@@ -49,7 +49,7 @@ def preload() -> Blas:
     wheel = _wheel_openblas()
     if wheel is not None and _load_global(wheel):
         return Blas("OpenBLAS from the cvxopt wheel")
-    advice = "install OpenBLAS (libopenblas0) or the cvxopt wheel: training is 16 to 35 times slower without"
+    advice = "install OpenBLAS (libopenblas0) or the cvxopt wheel: training is 16 to 35 times slower without it"
     return Blas("reference", advice)
 
 

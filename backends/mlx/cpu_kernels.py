@@ -38,7 +38,7 @@ def keep_memory() -> None:
 def faster(model: Any, forward: Callable[..., mx.array]) -> Callable[..., mx.array]:
     """Wrap `forward`, a call of `model` or of a part of it, to use these functions in place of mlx-lm's.
 
-    The result can be neither differentiated nor compiled, because NumPy takes no part in either.
+    The result can be neither differentiated nor compiled, because NumPy supports neither.
     """
     homes = {sys.modules[type(each).__module__] for each in model.modules()}
     gated = [home for home in homes if getattr(home, "swiglu", None) is activations.swiglu]

@@ -1,7 +1,7 @@
 """Decode rows of tokens in parallel on MLX.
 
-mlx-lm gives the model and its caches. Its own batch generator returns every row's whole vocabulary, which costs a third
-of the time, and removes a row as soon as it ends, which copies the cache each time.
+mlx-lm provides the model and its caches. Its own batch generator returns every row's whole vocabulary, which costs a
+third of the time, and removes a row as soon as it ends, which copies the cache each time.
 """
 
 from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx.load import Loaded, load
 
-# Group sizes of MLX's affine quantisation, best first: a narrow guard needs a smaller one.
+# Group sizes of MLX's affine quantization, best first: a narrow guard needs a smaller one.
 _GROUPS = (64, 32)
 
 
@@ -37,7 +37,7 @@ def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:
 
 
 def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
-    """Write merged weights quantised to 4 bits, merged first: merging into 4-bit weights would round the adapter away.
+    """Write merged weights quantized to 4 bits, merged first: merging into 4-bit weights would round the adapter away.
 
     Raises BackendError if a layer's width is not a multiple of an MLX group size.
     """
@@ -46,14 +46,14 @@ def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
     group = next((size for size in _GROUPS if all(width % size == 0 for width in widths)), None)
     if group is None:
         raise BackendError(
-            f"{base}: cannot be quantised: its layers are {sorted(widths)} wide, and MLX's groups are of 32 or 64"
+            f"{base}: cannot be quantized: its layers are {sorted(widths)} wide, and MLX's groups are of 32 or 64"
         )
     model, config = quantize_model(loaded.model, loaded.config, group_size=group, bits=4)
     _save(model, loaded.tokenizer, config, to)
 
 
 def _merged(base: str, adapter: Path | None) -> Loaded:
-    """Load the base with the adapter merged into its weights, never quantised."""
+    """Load the base with the adapter merged into its weights, never quantized."""
     loaded = load(base, adapter, quantise=False, fuse=False)
     mlx_adapter.merge_adapter(loaded.model)
     if "quantization" in loaded.config:

@@ -41,7 +41,7 @@ def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse
 
 
 class Guard(LocalGuard):
-    """A model to ask on MLX."""
+    """A guard on MLX."""
 
     def __init__(self, base: str, adapter: Path | None, loaded: mlx_load.Loaded) -> None:
         on_cpu = mlx_load.on_cpu()
@@ -85,7 +85,7 @@ class Guard(LocalGuard):
         """Return keys and values of a prefix, computed in two steps where its first `known` tokens are a prefix too."""
         caches = self._prefixes.pop(shared, None)
         if caches is None:
-            # Behind nothing but that, whatever else is cached: a new process gets the same bits for the same batches.
+            # Behind that prefix only, whatever else is cached: a new process gets the same bits for the same batches.
             first = self._prefix(shared[:known]) if 0 < known < len(shared) else []
             caches = [SuffixCache(layer, 1) for layer in first] if first else self._empty()
             if shared:
@@ -107,7 +107,7 @@ def _count_layers(loaded: mlx_load.Loaded) -> int:
     if other is not None:
         raise BackendError(
             f"a model of type {loaded.config.get('model_type')} keeps a {other}, which the MLX backend does not know: "
-            "take a model whose layers attend to the whole text, as Llama, Qwen 3 and Mistral do"
+            "use a model whose layers attend to the whole text, as Llama, Qwen 3 and Mistral do"
         )
     return len(caches)
 

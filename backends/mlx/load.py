@@ -40,7 +40,7 @@ def use_cpu() -> None:
 
 
 def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Loaded:
-    """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and the base is not quantised.
+    """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and the base is not quantized.
 
     On a CPU it computes in float32, the only format with a fast product there. Raises ModelMissing, BadArtifact.
     """

@@ -47,8 +47,8 @@ def by_numpy(logits: Any, noise: Any, spec: StepSpec) -> Step:
     order = np.argsort(-values, axis=-1)
     best, values = np.take_along_axis(best, order, axis=-1), np.take_along_axis(values, order, axis=-1)
     most = values[:, :1]
-    normaliser = most[:, 0] + np.log(np.exp(values_of_all - most).sum(axis=-1))
-    confidences = normaliser - values[:, : spec.k].mean(axis=-1)
+    normalizer = most[:, 0] + np.log(np.exp(values_of_all - most).sum(axis=-1))
+    confidences = normalizer - values[:, : spec.k].mean(axis=-1)
     tokens = best[:, 0]
     if spec.temperature:
         chosen = nucleus(np, softmax(values / np.float32(spec.temperature)), np.asarray(noise)[:, None], spec.top_p)

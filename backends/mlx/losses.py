@@ -39,7 +39,7 @@ class Shared:
 def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Loss:
     """Build the weighted mean cross-entropy of completion tokens, plus `prompt_weight` times that of prompt tokens.
 
-    The weights are normalised over the batch.
+    The weights are normalized over the batch.
     """
 
     def loss(_: Any, *arrays: mx.array) -> tuple[mx.array, mx.array]:

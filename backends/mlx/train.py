@@ -1,6 +1,6 @@
 """R-SFT and weighted HS-DPO of LoRA adapters on MLX, with mlx-lm's training loop.
 
-mlx-lm gives the loop, the gradient step, and the adapters; the batches, losses, and checkpoints are ours. Logits are
+mlx-lm provides the loop, the gradient step, and the adapters; the batches, losses, and checkpoints are ours. Logits are
 computed only where a token is learned, and the shared instruction runs once for a batch, not once for each row. A
 checkpoint holds adapter, optimizer, and step; batches, dropout, and word dropout are functions of (seed, step), so a
 resumed training ends with the same bytes. Nothing is truncated: an example that does not fit is dropped and its id
@@ -29,7 +29,7 @@ from wizloop.backends.tokens import Tokens
 from wizloop.backends.training_run import TrainingRun, check_finite
 
 _CLIP = 1.0
-_OPTIMISER = "optimizer.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
 
 Batch = Callable[[int], training_rows.Arrays]
 """The arrays of a step, from 0."""
@@ -121,10 +121,10 @@ def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, batch: Ba
     """Train from the last checkpoint, or from the weights `first`, to the end."""
     settings, steps = run.settings, run.steps
     schedule = optimizers.cosine_decay(run.rate, steps, run.rate * 0.1)
-    optimiser = _Clipped(learning_rate=schedule, weight_decay=0.01)
-    optimiser.init(model.trainable_parameters())
+    optimizer = _Clipped(learning_rate=schedule, weight_decay=0.01)
+    optimizer.init(model.trainable_parameters())
     done = run.restore(
-        lambda folder: _load(folder, model, optimiser), lambda: model.update(tree_unflatten(list(first.items())))
+        lambda folder: _load(folder, model, optimizer), lambda: model.update(tree_unflatten(list(first.items())))
     )
     if done == steps:
         return
@@ -142,22 +142,22 @@ def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, batch: Ba
         steps_per_save=steps + 1,
         adapter_file=str(job.checkpoint / "unused.safetensors"),
     )
-    report = _Report(run, done, lambda folder: _write(folder, model, optimiser))
+    report = _Report(run, done, lambda folder: _write(folder, model, optimizer))
     # mlx-lm prints a progress bar to stdout.
     with contextlib.redirect_stdout(io.StringIO()), cpu_entropy.steps():
-        train(model, optimiser, [()] * settings.batch, None, args, loss, batches, report)
+        train(model, optimizer, [()] * settings.batch, None, args, loss, batches, report)
 
 
-def _write(folder: Path, model: Any, optimiser: Any) -> None:
+def _write(folder: Path, model: Any, optimizer: Any) -> None:
     """Write a checkpoint's files."""
     mx.save_safetensors(str(folder / MLX_ADAPTER), adapter.trainable(model))
-    mx.save_safetensors(str(folder / _OPTIMISER), dict(tree_flatten(optimiser.state)))
+    mx.save_safetensors(str(folder / _OPTIMIZER), dict(tree_flatten(optimizer.state)))
 
 
-def _load(folder: Path, model: Any, optimiser: Any) -> None:
+def _load(folder: Path, model: Any, optimizer: Any) -> None:
     """Load a checkpoint's files."""
     adapter.load_weights(model, folder)
-    state: Any = mx.load(str(folder / _OPTIMISER))
+    state: Any = mx.load(str(folder / _OPTIMIZER))
     # The rate is computed from the step, so that a halved one holds after a retry.
     state.pop("learning_rate", None)
-    optimiser.state = {**optimiser.state, **tree_unflatten(list(state.items()))}
+    optimizer.state = {**optimizer.state, **tree_unflatten(list(state.items()))}

@@ -113,7 +113,7 @@ class Endpoint:
                 return tried
             bare = bare or replace(tried, k=0)
         if bare is None:
-            raise BackendError(f"{self.base_url}: takes no request for {model!r}: {last}; check URL, model, and key")
+            raise BackendError(f"{self.base_url}: accepts no request for {model!r}: {last}; check URL, model, and key")
         return bare
 
     def models(self) -> list[str]:

@@ -87,7 +87,7 @@ class ServedGuard(GuardBase):
         """Describe how the guard is used, or what is lost, for the run's log."""
         where = f"the guard is served by {self._endpoint.base_url} as {self.model}"
         if self.whole:
-            form = "as token ids" if self.dialect.ids else "as text, which it tokenises itself"
+            form = "as token ids" if self.dialect.ids else "as text, which it tokenizes itself"
             return f"{where}: prompts {form}, {self.dialect.k} log-probabilities at each token"
         return (
             f"{where}, which gives no log-probabilities: a verdict's only probability is the share of its traces, "
@@ -96,7 +96,7 @@ class ServedGuard(GuardBase):
         )
 
     def encode(self, prompt: Prompt, *, max_tokens: int) -> Encoded:
-        """Encode a prompt as GuardBase does; what a sample spells is no special token for a server of text either."""
+        """Encode a prompt as GuardBase does; a sample never holds a special token, even if the server takes text."""
         if not self.dialect.ids:
             # The server reads text, and would take what a sample spells for a special token.
             parts = tuple(Part(self.tokens.defused(part.text), True) if part.data else part for part in prompt.parts)
@@ -183,7 +183,7 @@ def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) 
         return _lora(endpoint, adapter.absolute()), {}
     listed = [server.model] if server.model is not None else endpoint.models()
     if not listed:
-        raise BackendError(f"{server.base_url}: lists no model: name it in guard.server.model")
+        raise BackendError(f"{server.base_url}: lists no model: set guard.server.model")
     return listed[0], {}
 
 

@@ -27,7 +27,7 @@ class BatchFault(Exception):
 
 
 class Undecided(Exception):
-    """Only time will tell: a running batch may be the one wanted, or its results are not there yet."""
+    """Not known yet: a running batch may be the one wanted, or its results are not there yet."""
 
 
 class BatchTeacher(Teacher, Protocol):

@@ -74,7 +74,7 @@ class Clients:
     def _make(self, max_tokens: int | None) -> Any:
         from google import genai
 
-        # The provider is told the time too, so that it does not work, and bill, for a caller that is gone.
+        # The provider is told the time too, so that it does not work for, and bill, a caller that has given up.
         seconds = self._access.batch_deadline_s if max_tokens is None else self._access.deadline_s
         # For its own connections, which are never made, the SDK would read the root certificates three times: 0.15 s.
         unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -86,7 +86,7 @@ class Clients:
             extra_body=None if max_tokens is None else self._shared(max_tokens),
         )
         secret = (self._access.secret or SecretStr("")).get_secret_value()
-        # Explicit, or the environment could send the questions to another service of Google's.
+        # Explicit, or the environment could send the questions to another Google service.
         return genai.Client(api_key=secret, enterprise=False, http_options=options)
 
 

@@ -48,7 +48,7 @@ class GeminiBatches(RemoteBatches, Gemini):
         return None
 
     def ended(self, batch_id: str) -> bool:
-        """Return whether a job has ended, also if it failed, expired or was cancelled."""
+        """Return whether a job has ended, also if it failed, expired or was canceled."""
         return _state(self._get(batch_id)) not in _OPEN
 
     def results(self, batch_id: str) -> tuple[list[dict[str, Any]], Answer | None]:

@@ -97,7 +97,7 @@ class RemoteTeacher(ABC):
         exchange = self.call(lambda sdk: self.send(sdk, question), self.access.deadline_s)
         answer = self.fault(exchange) or self.answer(exchange.json() or {}, question)
         if answer is None:
-            # JSON of another shape: billed, by nobody knows how many tokens.
+            # JSON of another shape: billed, for an unknown number of tokens.
             answer = Answer("invalid", exchange.text[:MAX_RAW], self.model, category="the reply has no answer in it")
         left = limits(exchange.headers, *self.limit_headers)
         return replace(answer, limits=left, request_id=answer.request_id or request_id(exchange.headers))

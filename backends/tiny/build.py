@@ -1,10 +1,10 @@
 """Build the embedded guard from scratch: a tiny Llama pretrained on the caller's text, which knows no verdict.
 
 The build is deterministic: the same texts, seed, and shape give the same files on the same machine. Steps: a tokenizer
-(tokenizer.py); initial weights that know topics and pool a text (weights.py); language modelling, which leaves the
+(tokenizer.py); initial weights that know topics and pool a text (weights.py); language modeling, which leaves the
 pooling alone and teaches the forms of an answer. The folder has the Hugging Face layout (config.json,
 model.safetensors, tokenizer.json), so that mlx-lm and transformers load it like any other Llama. The output head is
-separate from the embeddings, because language modelling would otherwise bend them from topics to grammar.
+separate from the embeddings, because language modeling would otherwise bend them from topics to grammar.
 """
 
 import json
@@ -56,14 +56,14 @@ def build(
 ) -> None:
     """Write a guard pretrained on `texts` into the empty `folder`.
 
-    `fixed_texts` (the instruction, the answer blocks) are added for the tokenizer and for language modelling, so that
+    `fixed_texts` (the instruction, the answer blocks) are added for the tokenizer and for language modeling, so that
     every fixed line is cheap. `progress(step, done, total)` is called from each step. Raises ValueError for fewer than
     20 texts.
     """
     if len(texts) < LEAST_TEXTS:
         raise ValueError(
             f"a guard cannot be built from {len(texts)} texts: give the pool at least {LEAST_TEXTS} samples, "
-            "or name a model in guard.base"
+            "or set guard.base to a model"
         )
     progress("tokenizer", 0, 1)
     cut = [text[:_MOST_CHARACTERS] for text in texts]

@@ -1,7 +1,7 @@
 """The tiny guard's initial weights: embeddings that know topics, and a first layer that pools a text.
 
 This is not training. A few hundred labels cannot teach a fresh model what words are about or to look at a whole text;
-both are set here from unlabelled text, so that an adapter only has to learn which topics are harmful.
+both are set here from unlabeled text, so that an adapter only has to learn which topics are harmful.
 """
 
 from collections.abc import Sequence

@@ -96,7 +96,7 @@ def read(folder: Path) -> tuple[LoraConfig, Tensors]:
         fields: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind = fields.get("peft_type") or fields.get("fine_tune_type", "lora")
         if kind not in ("LORA", "lora"):
-            raise BadArtifact(f"{folder}: is a {kind} adapter; wizloop reads LoRA alone")
+            raise BadArtifact(f"{folder}: is a {kind} adapter; wizloop reads only LoRA")
         return _from_peft(folder) if "peft_type" in fields else _from_mlx(folder, fields["lora_parameters"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {type(error).__name__}: {error}") from error

@@ -20,7 +20,7 @@ KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 _ROOM = 64
 """Free slots of a rebuilt cache, in tokens."""
 # Tokens in the cache: beyond these a CPU reads more padding than another row saves, and a card's memory fills (an 8 B
-# model takes 128 KiB a token).
+# model takes 128 KiB per token).
 _HELD_CPU, _HELD_CUDA = 16_384, 131_072
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from wizloop.backends import artifacts, devices
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.torch import adapter as torch_adapter
-from wizloop.backends.torch.load import load, quantised
+from wizloop.backends.torch.load import load, quantized
 
 
 def export_adapter(base: str, adapter: Path, to: Path) -> None:
@@ -51,10 +51,10 @@ def export_nf4(base: str, adapter: Path | None, to: Path) -> None:
 
 
 def _merged(base: str, adapter: Path | None) -> tuple[Any, Any]:
-    """Return the base with the adapter merged into its weights, never quantised, and the tokenizer."""
+    """Return the base with the adapter merged into its weights, never quantized, and the tokenizer."""
     loaded = load(base, None, quantise=False, device="cpu")
-    if quantised(loaded.model):
-        raise BackendError(f"{base}: is quantised, and merging would round the adapter away: export the adapter alone")
+    if quantized(loaded.model):
+        raise BackendError(f"{base}: is quantized, and merging would round the adapter away: export only the adapter")
     if adapter is None:
         return loaded.model, loaded.tokenizer
     return torch_adapter.add_adapter(loaded.model, adapter).merge_and_unload(), loaded.tokenizer

@@ -38,7 +38,7 @@ def load(
 
 
 class Guard(LocalGuard):
-    """A model to ask on torch."""
+    """A guard on torch."""
 
     def __init__(self, base: str, adapter: Path | None, loaded: torch_load.Loaded) -> None:
         config = loaded.model.config
@@ -112,5 +112,5 @@ def _refuse_other_caches(config: Any) -> None:
         if type(layer) not in known:
             raise BackendError(
                 f"a model of type {config.model_type} keeps a {type(layer).__name__}, which the torch backend does not "
-                "know: take a model with attention alone"
+                "know: use a model with attention only"
             )

@@ -43,9 +43,9 @@ class Loaded:
 
 
 def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: bool = True, shares: int = 1) -> Loaded:
-    """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and these are not quantised.
+    """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and these are not quantized.
 
-    Merging into quantised weights would round the adapter away. On a CPU it computes in float32, on a card in the
+    Merging into quantized weights would round the adapter away. On a CPU it computes in float32, on a card in the
     file's format. A folder with a manifest is checked against it. With `shares`, each of that many processes reads and
     holds a share of the weights (FSDP2), gathered layer by layer in every pass, which all processes must run. Raises
     ModelMissing, BadArtifact, and BackendError if 4 bits are wanted without bitsandbytes.
@@ -59,7 +59,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     # Only adapters learn. Before the first pass: a sharded base would treat weights frozen later as trained.
     model.requires_grad_(False)
     if adapter is not None:
-        exact = not quantised(model)
+        exact = not quantized(model)
         model = add_adapter(model, adapter)
         if fuse and exact:
             model = model.merge_and_unload()
@@ -74,8 +74,8 @@ def cache_argument(hidden: Any) -> str:
     return "cache" if "cache" in inspect.signature(hidden.forward).parameters else "past_key_values"
 
 
-def quantised(model: Any) -> bool:
-    """Return whether the weights of a transformers model are quantised."""
+def quantized(model: Any) -> bool:
+    """Return whether the weights of a transformers model are quantized."""
     return getattr(model, "hf_quantizer", None) is not None
 
 
@@ -111,7 +111,7 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int)
     """Load the weights onto the device. Raises BadArtifact if a file is damaged or a weight is missing."""
     # Its progress bars would end up between the lines of a log.
     logging.disable_progress_bar()
-    # Omitted rather than None, which would hide the quantisation of a folder that is already 4-bit.
+    # Omitted rather than None, which would hide the quantization of a folder that is already 4-bit.
     options: dict[str, Any] = {"quantization_config": _four_bits(base, device)} if quantise else {}
     if shares > 1:
         options["distributed_config"] = DistributedConfig(fsdp_size=shares)
@@ -137,7 +137,7 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int)
 
 
 def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
-    """Return QLoRA's format: NF4 with quantised constants, bfloat16 on a card (arXiv:2305.14314, section 3)."""
+    """Return QLoRA's format: NF4 with quantized constants, bfloat16 on a card (arXiv:2305.14314, section 3)."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BackendError(
             f"{base}: 4 bits on torch need bitsandbytes (pip install 'wizloop[cuda]', on Linux); "
@@ -154,7 +154,7 @@ def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
 def _refuse_foreign(base: str, folder: Path) -> None:
     """Refuse MLX's 4-bit weights, which torch cannot read, and a folder of pickles."""
     if model_folder.is_for_mlx(str(folder)):
-        raise BadArtifact(f"{base}: holds weights quantised for MLX; name the model that it was made from")
+        raise BadArtifact(f"{base}: holds weights quantized for MLX; use the model that it was made from")
     if not any(folder.glob("*.safetensors")):
         raise ModelMissing(f"{base}: holds no .safetensors file; weights in another format are not read")
 

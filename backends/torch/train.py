@@ -31,7 +31,7 @@ from wizloop.backends.torch.trainers import Course, HsDpo, RSft, dpo_trainer, sf
 from wizloop.backends.training_rows import PairRow
 from wizloop.backends.training_run import TrainingRun
 
-_OPTIMISER = "optimizer.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
 
 
 def train_sft(
@@ -139,9 +139,9 @@ class _Student:
         model, job = self.model, self._job
         first = {name: tensor.detach().clone() for name, tensor in torch_adapter.weights(model).items()}
 
-        def restore(optimiser: Any) -> int:
+        def restore(optimizer: Any) -> int:
             return run.restore(
-                lambda folder: _load(folder, model, optimiser),
+                lambda folder: _load(folder, model, optimizer),
                 lambda: torch_adapter.load_weights(model, first, job.checkpoint),
             )
 
@@ -167,25 +167,25 @@ class _Student:
         return run.result(dropped)
 
 
-def _write(folder: Path, model: Any, optimiser: Any) -> None:
+def _write(folder: Path, model: Any, optimizer: Any) -> None:
     """Write a checkpoint's files, for a model with LoRA layers and AdamW over them."""
     torch_adapter.write_of(model, folder)
     state = {
         f"{name}/{key}": value.detach().contiguous().cpu()
         for name, parameter in _trained(model)
-        for key, value in optimiser.state[parameter].items()
+        for key, value in optimizer.state[parameter].items()
     }
-    save_file(state, folder / _OPTIMISER)
+    save_file(state, folder / _OPTIMIZER)
 
 
-def _load(folder: Path, model: Any, optimiser: Any) -> None:
+def _load(folder: Path, model: Any, optimizer: Any) -> None:
     """Load a checkpoint's files."""
     torch_adapter.load_weights(model, load_file(folder / PEFT_ADAPTER), folder)
-    state = load_file(folder / _OPTIMISER)
+    state = load_file(folder / _OPTIMIZER)
     for name, parameter in _trained(model):
         saved = {key.split("/")[1]: value for key, value in state.items() if key.split("/")[0] == name}
         # AdamW counts its steps on the CPU.
-        optimiser.state[parameter] = {
+        optimizer.state[parameter] = {
             key: value if key == "step" else value.to(parameter.device) for key, value in saved.items()
         }
 

@@ -1,9 +1,9 @@
 """TRL's two trainers with wizloop's losses: R-SFT on SFTTrainer, weighted HS-DPO on DPOTrainer.
 
-TRL gives the loop, accelerate's processes and devices, gradient checkpointing, clipping, and the handling of quantised
-weights. The batches, the losses, and the rate are ours, each a function of the step, so that a training can resume in
-the middle. Not used of TRL: its tokenising (rows are tokens already), its checkpoints (pickles), its cache of reference
-log-probabilities (a folder outside the workspace), and its second copy of the adapter as a reference.
+TRL provides the loop, accelerate's processes and devices, gradient checkpointing, clipping, and the handling of
+quantized weights. The batches, the losses, and the rate are ours, each a function of the step, so that a training can
+resume in the middle. Not used from TRL: its tokenizing (rows are tokens already), its checkpoints (pickles), its cache
+of reference log-probabilities (a folder outside the workspace), and its second copy of the adapter as a reference.
 """
 
 import math
@@ -38,8 +38,8 @@ _Trainer = TypeVar("_Trainer", bound="_Stepwise")
 class Course:
     """A training as steps.
 
-    `batches(step)` returns this process's share of a step, in passes. `restore(optimiser)` loads the state of the steps
-    done into model and optimiser and returns their number. `after(step, loss)` is called after each step.
+    `batches(step)` returns this process's share of a step, in passes. `restore(optimizer)` loads the state of the steps
+    done into model and optimizer and returns their number. `after(step, loss)` is called after each step.
     """
 
     steps: int

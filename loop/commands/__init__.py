@@ -1,1 +1,1 @@
-"""The command line: one module a theme, each importing what it needs when it runs."""
+"""The command line: one module per theme, each importing what it needs when it runs."""

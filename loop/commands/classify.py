@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wizloop.loop.guard.rendering import InputText
 
 _TABLES = (".csv", ".gz", ".parquet")
-"""Files that do not hold one text a line."""
+"""Suffixes of files that do not hold one text per line."""
 _KEYS = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens")
 
 
@@ -30,13 +30,13 @@ class BadLine(ValueError):
 )
 @in_workspace
 def classify(file: Path, round: int | None, workspace: Path) -> None:
-    """Classify texts with a run's guard; print one JSON object a line.
+    """Classify texts with a run's guard; print one JSON object per line.
 
-    FILE has one text a line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped; `line` gives the
+    FILE has one text per line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped; `line` gives the
     number of the line in the file. A line that is not a whole JSON object is taken as plain text.
     """
     if file.suffix in _TABLES:
-        refuse(f"{file}: a table, not one text a line: `wizloop evaluate --benchmark` reads it, with its labels")
+        refuse(f"{file}: a table, not one text per line: run `wizloop evaluate --benchmark` on it")
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.api import Workspace
 
@@ -53,7 +53,7 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
 
 
 def read_lines(lines: Iterable[str]) -> "Iterator[InputText]":
-    """Read one text a line, plain or as an object with `prompt` and an optional `response`; skip empty lines.
+    """Read one text per line, plain or as an object with `prompt` and an optional `response`; skip empty lines.
 
     Raises BadLine.
     """
@@ -69,7 +69,7 @@ def _text(number: int, line: str) -> "InputText":
     try:
         f"{prompt}{response}".encode()
     except UnicodeEncodeError:
-        raise BadLine(f"line {number}: half a character or invalid UTF-8: write whole characters") from None
+        raise BadLine(f"line {number}: a lone surrogate or invalid UTF-8: write whole characters") from None
     return InputText(prompt, response, number)
 
 
@@ -81,7 +81,7 @@ def _object(number: int, line: str) -> tuple[str, str | None]:
         return line, None
     prompt, response = given.get("prompt"), given.get("response")
     if not isinstance(prompt, str) or not (response is None or isinstance(response, str)):
-        raise BadLine(f"line {number}: `prompt` must be a text, and `response`, if given, too")
+        raise BadLine(f"line {number}: `prompt` must be a string, and so must `response`, if given")
     return prompt, response
 
 

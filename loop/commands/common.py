@@ -21,7 +21,7 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 FILE = click.Path(path_type=Path)
 SPLITS = ("pool", "seed", "dev", "test")
 MOST_ROUNDS = 1000
-"""As in a recipe."""
+"""Most rounds of a run, as in a recipe."""
 MOST_DOLLARS = 10**9
 
 
@@ -84,7 +84,7 @@ def say(message: str) -> None:
 
 
 def show(line: str, limit: int = 20_000) -> None:
-    """Print data for a person to stdout, at most `limit` bytes, with control characters made visible."""
+    """Print human-readable text to stdout, at most `limit` bytes, with control characters made visible."""
     from wizloop.store.display import shown
 
     print(shown(line, limit))
@@ -175,11 +175,11 @@ def new_folder(path: Path | None) -> None:
 
 def _refuse_place(path: Path, parent: Path) -> None:
     if path.exists():
-        refuse(f"{path} already exists: name a new one")
+        refuse(f"{path} already exists: choose a new name")
     if not parent.is_dir():
-        refuse(f"{parent} is not a folder: create it, or name a place elsewhere")
+        refuse(f"{parent} is not a folder: create it, or choose another place")
     if not os.access(parent, os.W_OK | os.X_OK):
-        refuse(f"{parent} is not writable: name a place elsewhere")
+        refuse(f"{parent} is not writable: choose another place")
 
 
 def on_terminal() -> bool:

@@ -22,7 +22,7 @@ def resume(workspace: Path) -> None:
     """Resume a paused run."""
     if not _request(workspace, "run"):
         refuse(f"no run is active in {workspace}: run `wizloop start` to resume")
-    say("The run resumes.")
+    say("The run will resume.")
 
 
 @click.command(short_help="Stop the run after the current phase.")

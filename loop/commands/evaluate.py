@@ -35,7 +35,10 @@ Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
     "--predictions", type=FILE, multiple=True, help="Evaluate recorded outputs: JSON Lines of prompt, label, predict."
 )
 @click.option(
-    "--benchmark", multiple=True, metavar="NAME", help="Name of the recorded outputs; otherwise a test set or a file."
+    "--benchmark",
+    multiple=True,
+    metavar="NAME",
+    help="Test set or file; with --predictions, the name of the recorded outputs.",
 )
 @click.option(
     "--task", type=click.Choice(["request", "completion", "response"]), help="Task of the recorded outputs' labels."
@@ -77,11 +80,11 @@ def evaluate(
     from wizloop.loop.data.records import ImportRefused
 
     if predictions and (round is not None or model is not None or recipe is not None):
-        refuse("--predictions are recorded already: leave out --round, --model and --recipe")
+        refuse("--predictions scores recorded outputs: leave out --round, --model and --recipe")
     if recipe is not None and round is not None:
         refuse("--recipe evaluates without a run, and only a run has rounds: leave out --round")
     if not predictions and (task or group):
-        refuse("--task and --group are for --predictions: a test set has its labels and policies")
+        refuse("--task and --group are for --predictions: leave them out, a test set has its own labels and policies")
     new_folder(report)
     notes: dict[str, Any] = {}
     with sentences(ImportRefused):
@@ -118,7 +121,7 @@ def _recorded(
         refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark per file, or none")
     for path in files:
         if not path.is_file():
-            refuse(f"{path}: " + ("a folder; name a file in it" if path.is_dir() else "no such file; check the name"))
+            refuse(f"{path}: " + ("a folder; give a file in it" if path.is_dir() else "no such file; check the name"))
     scored: list[Scored] = []
     differing: dict[str, int] = {}
     for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):
@@ -141,7 +144,7 @@ def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: 
 
     with run_models(workspace, "evaluate") as ctx:
         if folder is not None and not folder.is_dir():
-            refuse(f"{folder}: no such folder; name one with a model's config.json and safetensors")
+            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
         rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names)
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
@@ -161,7 +164,7 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> lis
     with sentences(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
-            refuse(f"{recipe.name}: a run builds its guard from scratch: name a model with --model")
+            refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
         rows = benchmark_guard.file_rows(files)
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)

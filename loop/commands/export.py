@@ -46,6 +46,6 @@ def export(round: int, form: str, to: Path, workspace: Path) -> None:
 
 
 def _progress(n: int) -> "Callable[[str], None]":
-    """Print each of n parts as it starts, with the share already done: `25 % asking the exported one the same`."""
+    """Print each of n parts as it starts, with the share already done: `25 % running the export on dev`."""
     shares = iter(range(0, 100, 100 // n))
     return lambda part: say(f"{next(shares)} % {part}")

@@ -1,4 +1,4 @@
-"""`import` and `leaks`: samples into a workspace, and those that also are in dev or test."""
+"""`import` and `leaks`: import samples, and list those that are also in dev or test."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from wizloop.store.db import Store
 
 _MOST_DURING_A_RUN = 1000
-"""Rows written while a run is active: about 20 ms of its writers' time."""
+"""Most rows written while a run is active; they block its writes for about 20 ms."""
 _PROGRESS_ROWS = 100_000
 _TASKS = ("request", "completion", "response")
 
 
 @click.command("import", short_help="Import samples from a file or the hub into a split.")
 @click.argument("file", type=FILE, required=False)
-@click.option("--hub", metavar="NAME[:config]", help="Import a dataset of the Hugging Face hub instead of a file.")
+@click.option("--hub", metavar="NAME[:config]", help="Import a dataset from the Hugging Face hub instead of a file.")
 @click.option("--hub-split", metavar="SPLIT", help="Split of the hub dataset.")
 @click.option("--split", type=click.Choice(SPLITS), default="pool", show_default=True, help="Split to import into.")
 @click.option("--map", multiple=True, metavar="COLUMN=FIELD", help="Use a column as the prompt, response, label, ...")
@@ -67,9 +67,9 @@ def import_(
 
     FILE is JSON, JSON Lines or CSV (each also gzipped) or Parquet. Importing the same file twice adds nothing.
 
-    A bad row refuses the whole file: nothing is written, and the exit status is 2. A row is bad if it has invalid UTF-8
-    or JSON, a NUL character, a text above 1,000,000 bytes, a missing column or one that is not text, or one id for two
-    texts. With --skip-bad such rows are skipped, and the status is 0.
+    A file with a bad row is refused as a whole: nothing is written, and the exit status is 2. A row is bad if it has
+    invalid UTF-8 or JSON, a NUL character, a text over 1,000,000 bytes, a missing column or one that is not text, or
+    one id for two texts. With --skip-bad such rows are skipped, and the status is 0.
 
     To split one labeled file in three, import it three times: --split seed --part 0 0.2, --split dev --part 0.2 0.5 and
     --split test --part 0.5 1.
@@ -81,7 +81,7 @@ def import_(
     from wizloop.loop.data.records import ImportRefused
 
     if (file is None) == (hub is None) or (hub is None) != (hub_split is None):
-        refuse("name a FILE, or --hub NAME with --hub-split SPLIT")
+        refuse("give a FILE, or --hub NAME with --hub-split SPLIT")
     path = str(file or hub)
     if hub is not None:
         say(f"loading {hub} (without a network this fails after half a minute)")
@@ -113,7 +113,7 @@ def leaks(files: Sequence[Path], format: str | None, workspace: Path, as_json: b
     from wizloop.loop.data.records import ImportRefused
 
     if files and len(files) != 2:
-        refuse("name two files, TRAIN and MEASURE, or none")
+        refuse("give two files, TRAIN and MEASURE, or none")
     with sentences(ImportRefused):
         if files:
             _compare(files[0], files[1], format, as_json)
@@ -197,7 +197,7 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
         if checked.count > _MOST_DURING_A_RUN and lock.is_held(workspace):
             raise ImportRefused(
                 f"{data.path}: a run is active in {workspace}, and {checked.count:,} rows would block its writes: "
-                f"`wizloop stop` first, or import at most {_MOST_DURING_A_RUN:,} rows (--limit)"
+                f"run `wizloop stop` first, or import at most {_MOST_DURING_A_RUN:,} rows (--limit)"
             )
         with _store(workspace, dry_run) as store:
             known = _leaks(store)

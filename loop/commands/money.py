@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from wizloop.store.db import Connection
 
 NO_POLICY = "none"
-"""Counts refused texts that no policy's wording touches."""
+"""Policy of refused texts that no policy's wording touches."""
 UNKNOWN_POLICY = "not known"
-"""Counts every refused text if the run's policies cannot be read."""
+"""Policy of every refused text if the run's policies cannot be read."""
 
 
-@click.command(short_help="What the teachers have cost.")
+@click.command(short_help="Show what the teachers have cost.")
 @in_workspace
 @with_json
 def costs(workspace: Path, as_json: bool) -> None:
@@ -32,9 +32,12 @@ def costs(workspace: Path, as_json: bool) -> None:
     _print(found)
 
 
-@click.group(short_help="The teachers' API keys.")
+@click.group(short_help="Manage the teachers' API keys.")
 def keys() -> None:
-    """Manage the API keys of claude, gemini, openai and a guard's server: the environment first, then the keyring."""
+    """Manage the API keys of claude, gemini, openai and a guard's server.
+
+    A key is read from the environment first, then from the keyring.
+    """
 
 
 @keys.command("set", short_help="Store a key in the keyring.")
@@ -55,7 +58,7 @@ def set_(name: str) -> None:
     say(f"the key for {name} is in the keyring")
 
 
-@keys.command("list", short_help="Which teachers have a key, and from where.")
+@keys.command("list", short_help="List which teachers have a key, and where it comes from.")
 @with_json
 def list_(as_json: bool) -> None:
     """List which teachers have a key, and where it comes from. Shows no key."""

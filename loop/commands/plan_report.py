@@ -46,7 +46,7 @@ def _lines(plan: "Plan") -> list[str]:
         lines.append(f"{named:14} {', '.join(plan.phases['each round'])}")
     splits = ", ".join(f"{split} {_number(n)}" for split, n in plan.samples.items())
     lines.append(f"samples        {splits} (at most: duplicates and leaks are still included)")
-    lines.append(f"to a teacher   at most {_number(plan.picked)}: the seed, then {plan.a_round:,} a round")
+    lines.append(f"to a teacher   at most {_number(plan.picked)}: the seed, then {plan.a_round:,} per round")
     for at, cost in enumerate(plan.teachers):
         lines.append(f"teacher        {_calls(cost)}")
         lines += [f"{'':14} {line}" for line in _expected(cost, plan.teachers[:at])]
@@ -58,8 +58,12 @@ def _calls(cost: "TeacherCost") -> str:
         return f"{cost.teacher} ({cost.model}): replays recorded calls and costs nothing"
     if cost.mode == "here":
         return f"{cost.teacher} ({cost.model}): runs here, sends nothing and costs nothing"
-    usd = "; their cost is unknown until the samples and the price are" if cost.usd is None else f", ${cost.usd:.2f}"
-    return f"{cost.teacher} ({cost.model}, {cost.mode}): at most {_number(cost.calls)} calls to come{usd}"
+    usd = (
+        "; their cost is unknown until the samples and the price are known"
+        if cost.usd is None
+        else f", ${cost.usd:.2f}"
+    )
+    return f"{cost.teacher} ({cost.model}, {cost.mode}): at most {_number(cost.calls)} more calls{usd}"
 
 
 def _expected(cost: "TeacherCost", before: Sequence["TeacherCost"]) -> list[str]:
@@ -67,7 +71,7 @@ def _expected(cost: "TeacherCost", before: Sequence["TeacherCost"]) -> list[str]
     if cost.usd == 0:
         return []
     if cost.expected is not None and cost.expected.usd is not None:
-        to_come = f"{cost.expected.questions:,} questions to come"
+        to_come = f"{cost.expected.questions:,} more questions"
         return [f"about ${cost.expected.usd:.2f} for {to_come},", cost.expected.rests_on]
     if cost.expected is None and cost.each_usd is not None:
         others = " and ".join(other.teacher for other in before)
@@ -79,7 +83,7 @@ def _money(plan: "Plan") -> str:
     most = "no maximum: set a budget" if plan.most_usd is None else f"at most ${plan.most_usd:.2f}"
     if plan.expected_usd:
         over = plan.left_usd is not None and plan.expected_usd > plan.left_usd
-        most = f"about ${plan.expected_usd:.2f}{', more than the rest of the budget' if over else ''}; {most}"
+        most = f"about ${plan.expected_usd:.2f}{', more than what is left of the budget' if over else ''}; {most}"
     budget = "no budget" if plan.budget_usd is None else f"budget ${plan.budget_usd:.2f}"
     return f"{most}; {budget}" + (f", ${plan.spent_usd:.2f} of it used" if plan.spent_usd else "")
 

@@ -34,12 +34,12 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
         print_line(f"{name:20} {about}")
 
 
-@recipes.command(short_help="Print a recipe, to copy it.")
+@recipes.command(short_help="Print a recipe to copy.")
 @click.argument("name", shell_complete=recipe_names)
 @click.option("--imported", is_flag=True, help="Leave out [[data]]: use what `wizloop import` put into the workspace.")
 @with_json
 def show(name: str, imported: bool, as_json: bool) -> None:
-    """Print a recipe, to copy it: `wizloop recipes show demo > my.toml`.
+    """Print a recipe to copy: `wizloop recipes show demo > my.toml`.
 
     NAME is a shipped recipe's name or a file. With --json, keys that the recipe omits are included with their defaults.
     """

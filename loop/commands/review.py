@@ -44,7 +44,10 @@ def review(
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """List the traces that wait for review, or approve, reject or edit some. Either all of them are decided or none."""
+    """List the traces that wait for review, or approve, reject or edit some.
+
+    Either all decisions are recorded or none.
+    """
     if [listed, bool(approve), bool(reject), edit is not None].count(True) != 1:
         refuse("give one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
     why = (why or "").strip() or None

@@ -151,7 +151,7 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
 
 
 def _report(workspace: Path, ending: str) -> None:
-    """Print the rounds and exports to stdout, and the ending to stderr."""
+    """Print the rounds and exports to stdout, and how the run ended to stderr."""
     from wizloop.console.tables import console_for_tables, exports_of, rounds_table
     from wizloop.loop.commands.common import read_store
     from wizloop.store.overview import summaries

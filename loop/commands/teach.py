@@ -1,4 +1,4 @@
-"""`teach`: traces for any file outside of a run, previews of requests, and what a run's teachers left over."""
+"""`teach`: traces for any file outside of a run, previews of requests, and a run's unanswered samples."""
 
 import json
 import signal
@@ -32,13 +32,13 @@ SHOWN = 2000
 """Characters of a message that are shown."""
 
 
-@click.command(short_help="A teacher's traces for any file, outside of a run.")
+@click.command(short_help="Write a teacher's traces for any file, outside of a run.")
 @click.argument("file", type=FILE, required=False)
-@click.option("--teacher", metavar="NAME", help="The teacher to ask; default: the recipe's.")
-@click.option("--out", type=FILE, metavar="TRACES.json", help="The file to write the traces of FILE to.")
-@click.option("--recipe", metavar="RECIPE", help="The recipe whose [teacher] section is used: models, prices.")
+@click.option("--teacher", metavar="NAME", help="Teacher to ask; default: the recipe's.")
+@click.option("--out", type=FILE, metavar="TRACES.json", help="File to write the traces to.")
+@click.option("--recipe", metavar="RECIPE", help="Recipe whose [teacher] section to use: models, prices.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Ask about the first N rows.")
-@click.option("--budget", type=DOLLARS, metavar="USD", help="The most to spend.")
+@click.option("--budget", type=DOLLARS, metavar="USD", help="Spend at most this much.")
 @click.option("--dry-run", is_flag=True, help="Show the requests for FILE or the run, and send nothing.")
 @click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls to a file, for replay.")
 @click.option("--unanswered", is_flag=True, help="List a run's selected samples that no teacher answered.")
@@ -61,8 +61,8 @@ def teach(
 ) -> None:
     """Ask a teacher about every row of FILE and write the traces to --out, outside of any run.
 
-    Paid answers are kept in a folder beside --out: the same command again asks only for what is missing. An ambiguous
-    call was in flight when a process died; it stays charged.
+    Paid answers are kept in a folder beside --out: run the same command again to ask only for what is missing. An
+    ambiguous call was in flight when a process died; it stays charged.
     """
     if (file is not None or dry_run) + unanswered + ask_again + (keep is not None) != 1:
         refuse("give one of FILE, --dry-run, --unanswered, --ask-again, --keep")
@@ -77,7 +77,7 @@ def teach(
         _ask_again(workspace)
     elif file is not None:
         if out is None:
-            refuse("name the file for the traces: --out traces.json")
+            refuse("give a file for the traces: --out traces.json")
         _check_files(file, out)
         _write(file, out, _recipe(recipe, teacher), samples, budget, as_json)
 
@@ -106,9 +106,9 @@ def _check_files(file: Path, out: Path) -> None:
     from wizloop.loop.commands.teach_file import ledger_of
 
     if not file.is_file():
-        refuse(f"{file}: " + ("it is a folder; name a file in it" if file.is_dir() else "no such file; check the name"))
+        refuse(f"{file}: " + ("it is a folder; give a file in it" if file.is_dir() else "no such file; check the name"))
     if out.exists() and not ledger_of(out).is_dir():
-        refuse(f"{out} exists, without the ledger of an earlier {out.name}: name a new file")
+        refuse(f"{out} exists, and no earlier `wizloop teach` wrote it: choose a new file")
 
 
 def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:
@@ -251,7 +251,9 @@ def _unanswered(workspace: Path, as_json: bool) -> None:
         results += [f"{name} was not asked: {why}" for name, why in one.given_up.items()]
         print(shown(f"{one.sample_id}  round {one.round}: {'; '.join(results)}", 400))
         print(shown(f"    prompt: {' '.join(one.prompt.split())}", 400))
-    say(f"{len(found)} samples that no teacher answered" if found else "every sample that was asked about is answered")
+    say(
+        f"{len(found)} samples that no teacher answered" if found else "every sample that was asked about has an answer"
+    )
 
 
 def _row(one: Any) -> dict[str, Any]:
@@ -265,7 +267,7 @@ def _result(teacher: str, outcome: str, category: str | None) -> str:
 
 
 def _keep(path: Path, workspace: Path) -> None:
-    """Write a run's ended calls, one JSON object a line, to a file that `teacher.replay` can name."""
+    """Write a run's ended calls, one JSON object per line, to a file that `teacher.replay` can name."""
     from wizloop.backends.teachers.base import OUTCOMES
     from wizloop.backends.teachers.replay import Kept
     from wizloop.store import steps, teacher_calls

@@ -1,7 +1,7 @@
-"""Traces for any file, outside of a run: the phase teach on a small workspace beside the output.
+"""Traces for any file, outside of a run: phase teach on a small workspace beside the output.
 
-That workspace is the ledger: the same command again asks for what is missing, and nothing twice. Its run holds the cap
-that every reservation is checked against, and the recipe; `costs`, `teach --keep` and the like work on it.
+That workspace is the ledger: the same command, run again, asks only for what is missing. Its run holds the cap
+that every reservation is checked against, and the recipe; `costs`, `teach --keep` and similar commands work on it.
 """
 
 import json
@@ -90,12 +90,12 @@ def _begin(ctx: Context, file: Path, cap_micro: int | None) -> None:
             limits: dict[str, Any] = {"cap_micro": cap_micro, "until": None, "rounds_wanted": 0}
             control.create_run(db, name=recipe.name, now=ctx.now(), **made, **limits)
         elif run.recipe_hash != digest:
-            raise OtherQuestions(f"{ctx.workspace} holds calls of another recipe or teacher: name another --out")
+            raise OtherQuestions(f"{ctx.workspace} holds calls of another recipe or teacher: choose another --out")
         control.set_limits(db, cap_micro=cap_micro)
         steps.begin_round(db, 0, None, ctx.now())
         begun = steps.get_round(db, 0)
         if begun is not None and begun.record.get("file", file.name) != file.name:
-            raise OtherQuestions(f"{ctx.workspace} holds calls about {begun.record['file']}: name another --out")
+            raise OtherQuestions(f"{ctx.workspace} holds calls about {begun.record['file']}: choose another --out")
         steps.merge_record(db, 0, {"file": file.name})
         steps.begin_step(db, 0, PHASE, ctx.now())
 

@@ -1,6 +1,6 @@
 """`upgrade`: migrate a workspace of an older wizloop to the newest schema, and change nothing else.
 
-A separate command, because it cannot be undone and because read-only commands must need no write permission.
+A separate command, because it cannot be undone and because read-only commands must not need write permission.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import click
 from wizloop.loop.commands.common import in_workspace, now, say, sentences
 
 
-@click.command(short_help="Upgrade an older wizloop's workspace; start nothing.")
+@click.command(short_help="Upgrade a workspace of an older wizloop; start nothing.")
 @in_workspace
 def upgrade(workspace: Path) -> None:
     """Upgrade a workspace that an older wizloop created, so that it can be read. Its run does not start.

@@ -22,9 +22,9 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.
 """Matches the names of environment variables that may hold a key."""
 
 
-@click.command(short_help="Open the app on a run: progress and review.")
+@click.command(short_help="Open the app: follow a run and review its traces.")
 @in_workspace
-@click.option("--read-only", is_flag=True, help="Write nothing.")
+@click.option("--read-only", is_flag=True, help="Record no decisions and no requests.")
 @click.option("--as", "name", metavar="NAME", help="Name to record with decisions; default: the account's.")
 @click.option("--pictures", type=FILE, metavar="DIR", help="Write the five screens as SVG into DIR and exit.")
 @click.option("--started", type=(int, int), hidden=True, help="A controller's pid and the pipe that it writes to.")
@@ -37,7 +37,7 @@ def watch(
             _write_pictures(workspace, pictures)
         return
     if not on_terminal():
-        refuse("watch needs a terminal that can place a cursor: use `wizloop status` without one (TERM=dumb)")
+        refuse("watch needs a terminal that can place a cursor (TERM=dumb cannot): use `wizloop status` instead")
     if len(clean := without_keys(os.environ)) < len(os.environ):
         _execute_again(sys.argv[1:], clean)
     with sentences():

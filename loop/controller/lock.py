@@ -1,4 +1,4 @@
-"""The lock of a workspace: one controller at a time. It ends with its process, however that ends.
+"""The lock of a workspace: one controller at a time. It is released when its process ends, however that ends.
 
 `flock` belongs to the open file, which Python closes in every child: an orphaned worker cannot keep it.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 LOCK_NAME = "wizloop.lock"
 _TRY_SECONDS = 0.5
-"""`is_held` takes the lock for an instant, which must not refuse a controller."""
+"""`is_held` takes the lock for an instant, which must not make a start fail."""
 
 
 @dataclass(frozen=True, slots=True)

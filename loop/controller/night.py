@@ -1,7 +1,7 @@
 """The loop over rounds and phases, until a stop rule holds.
 
 It does not know what a phase does, or in which process. Finished phases are recorded in the store, so a night that
-ended in any way resumes by starting again.
+ended for any reason resumes when it is started again.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _PAUSED = Ending("paused", "paused by you. Run `wizloop resume` to resume.")
 _STOPPED = Ending("stopped", "stopped by you. Run `wizloop start` to resume.")
 _BY_SIGNAL = Ending("stopped", "stopped by a signal. Run `wizloop start` to resume.")
 _ENDINGS = {"pause": _PAUSED, "stop": _STOPPED, "stop_now": _STOPPED, "signal": _BY_SIGNAL}
-"""By the person's request in the store, or the reason of Interrupted."""
+"""By the user's request in the store, or the reason of Interrupted."""
 
 
 def night(
@@ -78,7 +78,7 @@ def is_done(db: Connection, round: int, phase: str) -> bool:
 
 
 def _requested_ending(db: Connection, now: datetime) -> Ending | None:
-    """Return the ending that the person or the clock asks for before a phase starts."""
+    """Return the ending that the user or the clock asks for before a phase starts."""
     run = control.get_run(db)
     if run is None:
         raise errors.NoRun

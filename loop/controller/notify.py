@@ -1,4 +1,4 @@
-"""Notifications through apprise, off until the recipe names an occasion.
+"""Notifications through apprise, off until the recipe names an event.
 
 The addresses are secrets: they come from the environment and are never written anywhere, even if sending fails.
 """

@@ -1,4 +1,4 @@
-"""Which run and which limits a start uses, decided once before the first phase. It runs nothing."""
+"""Decide which run and limits a start uses, once, before the first phase. Runs nothing."""
 
 import json
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def followed(db: Connection, given: Recipe | None, limits: RunLimits) -> Recipe:
 
 
 def effective_limits(recipe: Recipe, run: control.Run | None, limits: RunLimits) -> RunLimits:
-    """Return the limits that hold: the command line's, the existing run's, or the recipe's."""
+    """Return the effective limits: the command line's, else the existing run's, else the recipe's."""
     rounds, budget_usd = recipe.rounds, recipe.budget_usd
     if run is not None:
         rounds, budget_usd = run.rounds_wanted, None if run.cap_micro is None else run.cap_micro / 1e6

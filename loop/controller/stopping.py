@@ -1,6 +1,6 @@
 """Stop rules between rounds: rounds, budget, empty pool, plateau. Each returns its reason as a sentence.
 
-The person and the clock, which can end a run within a round, are handled in `night`.
+The user and the clock, which can end a run within a round, are handled in `night`.
 """
 
 import json
@@ -30,7 +30,7 @@ def rounds_are_enough(store: Store, number: int, stop: Stop) -> str | None:
 
 
 def _budget_is_spent(db: Connection, last: int) -> str | None:
-    """Return a reason if money was spent and the rest does not pay for a planned call. Free work continues."""
+    """Return a reason if money was spent and the rest does not cover a planned call. Free work continues."""
     money = spending.budget(db)
     used = money.settled_micro + money.reserved_micro
     if money.cap_micro is None or used == 0:

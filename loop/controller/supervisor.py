@@ -42,7 +42,7 @@ class Pace:
     poll_s: float = 0.2
     beat_s: float = 4.0
     disk_s: float = 30.0
-    """From a full disk to the next try."""
+    """From a full disk to the next attempt."""
     beats_missed: float = 60
     """Heartbeats of the recipe without progress or CPU time after which the worker is killed."""
 
@@ -62,7 +62,7 @@ class Ended:
 
 
 class PhaseFailed(Exception):
-    """A phase failed; the message is for the person."""
+    """A phase failed; the message is for the user."""
 
     def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)
@@ -204,7 +204,7 @@ class Supervisor:
             if (now := self._activity(worker, round, phase)) != activity:
                 active_at, activity = time.monotonic(), now
             elif time.monotonic() - active_at > silence:
-                self._say(f"the worker was silent for {silence:g} s and is killed", round, phase, "warn")
+                self._say(f"the worker was silent for {silence:g} s and was killed", round, phase, "warn")
                 worker.kill()
         return answer
 
@@ -242,7 +242,7 @@ class Supervisor:
             raise PhaseFailed(f"{message}, {times} in a row: see {self.workspace / LOG}")
         if died.out_of_memory:
             self._scales[phase] = max(self._scales.get(phase, 1.0) / 2, _LEAST_SCALE)
-            message += f"; batches now have {self._scales[phase]:g} of their size"
+            message += f"; batches are now {self._scales[phase]:g} of their size"
         self._say(message, round, phase, "warn")
 
     def _fail(self, round: int, phase: str, note: str) -> None:
@@ -290,7 +290,7 @@ class Supervisor:
         return Ended(state, reason, by_signal=self._signals > 0, bad_input=bad_input)
 
     def _record_state(self, state: str, reason: str) -> None:
-        """Write the state and an event; a full disk takes neither, and must not end the night."""
+        """Write the state and an event; a full disk accepts neither, and must not end the night."""
         level = {"failed": "error", "paused": "warn"}.get(state, "info")
         with suppress(errors.DiskFull), self.store.write() as db:
             control.set_state(db, state, reason, self.clock())

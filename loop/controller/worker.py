@@ -61,7 +61,7 @@ def _answer(load: Callable[[str], Phase], context: Context) -> dict[str, Any]:
     except Interrupted as interrupted:
         return {"interrupted": interrupted.reason}
     except Exception as error:
-        # The only catch-all: a night must end with a sentence, not a traceback.
+        # The only catch-all: a night must end with a message, not a traceback.
         traceback.print_exc()
         return {"error": _sentence(error), "kind": _kind(error)}
 

@@ -68,16 +68,16 @@ class WorkerProcess:
         return Died(how, out_of_memory=self._ran_out_of_memory(how))
 
     def terminate(self) -> None:
-        """Ask it to end the phase after the current batch."""
+        """Ask the worker to end the phase after the current batch."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Kill it and its child processes."""
+        """Kill the worker and its child processes."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End it: closing stdin ends the process; if it does not end in time, it is killed."""
+        """Close stdin, which ends the worker; kill it if it does not end in time."""
         with suppress(BrokenPipeError):
             self._stdin.close()
         try:
@@ -89,7 +89,7 @@ class WorkerProcess:
         self._stdout.close()
 
     def _ran_out_of_memory(self, how: str) -> bool:
-        """Return whether memory ran out: Metal aborts; the kernel kills, and counts it where it keeps a count."""
+        """Return whether memory ran out: Metal aborts the process; Linux kills it and counts the kill."""
         if how == "SIGABRT":
             return True
         now = _oom_kills()

@@ -12,7 +12,7 @@ from typing import Any
 from wizloop.loop.data.leaks import NEAR
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.data.sample_rows import SampleRow
-from wizloop.loop.data.similarity import all_overlaps, normalise
+from wizloop.loop.data.similarity import all_overlaps, normalize
 from wizloop.recipes.sections import Data
 
 
@@ -42,7 +42,7 @@ class Comparison:
     words: int
     """The same, without punctuation as well."""
     near: int
-    """Distinct prompts of the first that are not in the second but nearly."""
+    """Distinct prompts of the first that nearly repeat one of the second without being in it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as `wizloop leaks TRAIN MEASURE --json` prints it."""
@@ -57,9 +57,9 @@ def plain(text: str) -> str:
 def compare(train: Path, measure: Path, fmt: str | None = None) -> Comparison:
     """Count two files and what they share. Raises ImportRefused."""
     (train_counts, ours), (measure_counts, theirs) = _read(train, fmt), _read(measure, fmt)
-    words = {normalise(text) for text in ours} & {normalise(text) for text in theirs}
+    words = {normalize(text) for text in ours} & {normalize(text) for text in theirs}
     overlaps = all_overlaps(lambda: enumerate(ours), enumerate(theirs), NEAR)
-    near = {normalise(ours[one.train_id]) for one in overlaps.values() if not one.exact}
+    near = {normalize(ours[one.train_id]) for one in overlaps.values() if not one.exact}
     both = len(set(map(plain, ours)) & set(map(plain, theirs)))
     return Comparison(train_counts, measure_counts, both, len(words), len(near))
 
@@ -70,7 +70,7 @@ def count(rows: Iterable[SampleRow], format: str = "", refused: int = 0) -> File
     labels: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         number += 1
-        words.add(normalise(row.prompt))
+        words.add(normalize(row.prompt))
         known = labels.setdefault(plain(row.prompt), {})
         for task, label in row.labels.items():
             known.setdefault(task, set()).add(label)

@@ -61,7 +61,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     except (OSError, ValueError) as error:
         raise ImportRefused(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(status.st_mode):
-        raise ImportRefused(f"{path}: cannot be read: it is a folder; name a file in it")
+        raise ImportRefused(f"{path}: cannot be read: it is a folder; give a file in it")
     if not stat.S_ISREG(status.st_mode):
         raise ImportRefused(f"{path}: cannot be read: it is not a regular file; write the rows into one first")
     return status.st_size, status.st_mtime_ns
@@ -160,7 +160,7 @@ def _rows_of(path: Path, document: Record) -> list[Any]:
 
 
 def _by_category(document: Record) -> list[Any] | None:
-    """Return the rows of an object category: {subcategory: [text, ...]}; None for any other object."""
+    """Return the rows of an object {category: {subcategory: [text, ...]}}; None for any other object."""
     if not document or not all(isinstance(inner, dict) for inner in document.values()):
         return None
     kinds = [(category, name, texts) for category, inner in document.items() for name, texts in inner.items()]

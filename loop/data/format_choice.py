@@ -24,18 +24,18 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
         _check_mapping(data, first)
         return mapped_format(data.map, data.task)
     if data.format is None:
-        if (shown := recognise(first, name, data.task)) is None:
+        if (shown := recognize(first, name, data.task)) is None:
             raise ImportRefused(f"{data.path}: {_no_format(first)}")
         return shown
     fmt = find_format(data.format, first, name, data.task)
     if fmt is None:
-        raise ImportRefused(f"{data.path}: there is no format {data.format!r}; choose among {', '.join(all_names())}")
+        raise ImportRefused(f"{data.path}: there is no format {data.format!r}; choose one of {', '.join(all_names())}")
     if missing := fmt.columns - first.keys():
         raise ImportRefused(f"{data.path}: no column {min(missing)!r}, which the format {fmt.name!r} needs")
     return fmt
 
 
-def recognise(record: Record, name: str, task: Task) -> Format | None:
+def recognize(record: Record, name: str, task: Task) -> Format | None:
     """Return the format that a file's first record and name show; None for neither a known shape nor a text column."""
     if built_in := next((known for known in KNOWN if known.fits(record, name)), None):
         return built_in
@@ -75,7 +75,7 @@ def _plain(name: str) -> str:
 def _check_mapping(data: Data, first: Record) -> None:
     columns = [column for column in data.map.values() if not column.startswith("=")]
     if unknown := sorted(set(data.map) - set(MAPPING_KEYS)):
-        raise ImportRefused(f"{data.path}: the mapping names {unknown[0]!r}; choose among {', '.join(MAPPING_KEYS)}")
+        raise ImportRefused(f"{data.path}: the mapping names {unknown[0]!r}; choose one of {', '.join(MAPPING_KEYS)}")
     if "prompt" not in data.map:
         raise ImportRefused(f"{data.path}: the mapping has no column for the prompt")
     if absent := [column for column in columns if column not in first]:

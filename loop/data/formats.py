@@ -58,13 +58,13 @@ class Format:
 
     name: str
     columns: frozenset[str]
-    """Every record must have these."""
+    """Columns that every record must have."""
     read: Callable[[Record], Content | list[Content]]
     """Returns one sample, or several if a record holds several responses. Raises RowRefused."""
     recognizes: Callable[[Record, str], bool] = lambda _record, _name: True
-    """Decides by a first record with these columns and by the file's name."""
+    """Returns whether a file fits, by its first record, which has these columns, and by its name."""
     note: str = ""
-    """What a user should know about such a file."""
+    """Note for the user about such a file."""
     ids: bool = False
     """True if one `id` belongs to one text, so that two texts under it are an error."""
 
@@ -89,7 +89,7 @@ def constant(prompt: str, labels: Mapping[Task, str], policy: str = "category") 
 
 
 def label(value: Any, task: Task) -> str:
-    """Return a foreign label as a label of the task. Raises RowRefused for null, an empty one, or an unknown one."""
+    """Return a file's label as a label of the task. Raises RowRefused for null, an empty one, or an unknown one."""
     known = WORDS[task]
     if isinstance(value, str) and value in known:
         return known[value]
@@ -117,7 +117,7 @@ def word(record: Record, column: str) -> str | None:
 
 
 def plain(column: str) -> str:
-    """Return a column's name without case and outer spaces."""
+    """Return a column's name case-folded and stripped."""
     return column.strip().casefold()
 
 

@@ -23,9 +23,9 @@ INSTRUCTION = columns("instruction input output")
 ORDINARY: Mapping[Task, str] = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
 """Labels of an ordinary instruction and its answer."""
 REFUSED: Mapping[Task, str] = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
-BY_CONSTRUCTION = "no person labeled it: its labels follow from how the set was made"
+BY_CONSTRUCTION = "nobody labeled it: its labels follow from how the set was made"
 
-WEAK = "its label is weak: the frame attacks, and the actual request may be missing"
+WEAK = "its label is weak: the frame is an attack, and the actual request may be missing"
 
 
 def _answered(labels: Mapping[Task, str]) -> Callable[[Record], Content]:

@@ -24,7 +24,7 @@ def named(name: str, taken: Taken) -> Format | None:
 
 def _format(name: str, taken: Taken) -> Format:
     if why := plugins.fault("format", name, (name,) if taken(name) else ()):
-        raise ImportRefused(f"{why} (or name another format: --format)")
+        raise ImportRefused(f"{why} (or give another format: --format)")
     plugin = plugins.import_format(name)
     read, recognizes = partial(_read, name, plugin), partial(_recognizes, name, plugin)
     return Format(name, frozenset(plugin.columns), read, recognizes, plugin.note)

@@ -11,7 +11,7 @@ INSTRUCTION_LEAST = 20
 
 def _benchmark(record: Record) -> Content:
     prompt, response = framed(record["input"])
-    return _labelled(prompt, response, record["output"], "output")
+    return _labeled(prompt, response, record["output"], "output")
 
 
 def _predictions(record: Record) -> Content:
@@ -21,10 +21,10 @@ def _predictions(record: Record) -> Content:
     if at < 0:
         raise RowRefused("the column prompt has no `Human user:` block")
     prompt, response = framed(asked[at:])
-    return _labelled(prompt, response, record["label"], "label")
+    return _labeled(prompt, response, record["label"], "label")
 
 
-def _labelled(prompt: str, response: str | None, given: object, column: str) -> Content:
+def _labeled(prompt: str, response: str | None, given: object, column: str) -> Content:
     if not isinstance(given, str):
         raise RowRefused(f"the column {column} is not a text")
     if "Answers:" in given:

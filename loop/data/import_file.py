@@ -1,7 +1,7 @@
 """Import one file: first read, check and hash all of it, and only then write.
 
 A file that cannot be used leaves no trace. In between, the rows are in a spool on disk, so that a million of them need
-no memory and block nobody.
+no memory and block no other writer.
 """
 
 from collections import Counter
@@ -44,11 +44,11 @@ class ImportReport:
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     format: str = ""
     note: str = ""
-    """What a user should know about such a file."""
+    """Note for the user about such a file."""
 
     @property
     def bad(self) -> list[Refused]:
-        """The refused rows that are malformed, not merely of no use."""
+        """The refused rows that are malformed, not merely unusable."""
         return [row for row in self.refused if row.bad]
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Checked:
 def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
     """Read and hash a file as a recipe's [[data]] describes it.
 
-    Raises ImportRefused; its subclass RowsRefused if no row is of use, or if there are bad rows and no `skip_bad`.
+    Raises ImportRefused; its subclass RowsRefused if no row is usable, or if there are bad rows and no `skip_bad`.
     """
     stream = stream_samples(data)
     spool = Spool()

@@ -1,4 +1,4 @@
-"""Find samples to train on whose text is also in dev or test, take them out of use, and list them."""
+"""Find training samples whose text is also in dev or test, exclude them, and list them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from wizloop.store import leaks, samples
 from wizloop.store.db import Connection, Store
 
 NEAR = 0.8
-"""Jaccard of word 3-shingles from which a prompt repeats one of dev or test."""
+"""Jaccard of word 3-shingles from which a prompt is a near-duplicate of one in dev or test."""
 LEARNED, MEASURED = ("pool", "seed"), ("dev", "test")
 BATCH_ROWS = 100
 """Samples excluded in one transaction."""

@@ -20,7 +20,7 @@ class RowRefused(ValueError):
     """One row cannot be imported; the message is the reason."""
 
     bad = False
-    """True if the row is malformed, False if it is merely of no use."""
+    """True if the row is malformed, False if it is merely unusable."""
 
 
 class BadRow(RowRefused):

@@ -19,7 +19,7 @@ class SampleStream:
 
     format: str
     note: str
-    """What a user should know about such a file; may be empty."""
+    """Note for the user about such a file; may be empty."""
     rows: Iterator[SampleRow | Refused]
 
 

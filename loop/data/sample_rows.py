@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from wizloop.loop.data.formats import NO_LABELS, Content, Format
 from wizloop.loop.data.records import BadRow, Record, RowRefused
-from wizloop.loop.data.similarity import normalise
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.words import Task
 from wizloop.recipes.sections import Data
 
@@ -40,7 +40,7 @@ class Refused(NamedTuple):
     row: int
     reason: str
     bad: bool = False
-    """True if the row is malformed, False if it is merely of no use."""
+    """True if the row is malformed, False if it is merely unusable."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RowReader:
         """Raise BadRow if another text had this id."""
         text = hash((str(content.prompt), str(content.response))) & 0x3FFFFFFF
         if self.ids.setdefault(hash(str(given)), text) != text:
-            raise BadRow(f"the id {str(given)[:40]!r} came before with another text")
+            raise BadRow(f"the id {str(given)[:40]!r} was used before for another text")
 
     def _row(self, content: Content, number: int, place: str) -> SampleRow | Refused:
         try:
@@ -117,7 +117,7 @@ class RowReader:
 
 
 def is_wanted(row: SampleRow, data: Data) -> bool:
-    """Return whether a row passes the filters max_chars, half and part. One that does not is no error."""
+    """Return whether a row passes the filters max_chars, half and part. One that does not is not an error."""
     if data.max_chars is not None and len(row.prompt) + len(row.response or "") > data.max_chars:
         return False
     low, high = data.part or _HALVES[data.half]
@@ -129,7 +129,7 @@ def place_of(prompt: str) -> float:
 
     The first 8 hex digits of the SHA-256 of the normalized prompt, over 16^8.
     """
-    return int(hashlib.sha256(normalise(prompt).encode()).hexdigest()[:8], 16) / 16**8
+    return int(hashlib.sha256(normalize(prompt).encode()).hexdigest()[:8], 16) / 16**8
 
 
 def _text(value: Any, name: str) -> str:

@@ -26,18 +26,18 @@ Text = tuple[int, str]
 """An id and its text."""
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Return the text as the store compares it: NFKC, case-folded, words with single spaces. May be empty."""
     return hashing.words(text)
 
 
 def shingles(text: str) -> frozenset[str]:
     """Return the distinct runs of three words of a text; a shorter text is one shingle, an empty one has none."""
-    return _shingles(normalise(text))
+    return _shingles(normalize(text))
 
 
-def _shingles(normalised: str) -> frozenset[str]:
-    words = normalised.split()
+def _shingles(normalized: str) -> frozenset[str]:
+    words = normalized.split()
     last = max(len(words) - SHINGLE_WORDS, 0)
     return frozenset(" ".join(words[at : at + SHINGLE_WORDS]) for at in range(last + 1) if words)
 
@@ -165,4 +165,4 @@ def _rank(overlap: Overlap) -> tuple[bool, float]:
 
 def _key(text: str) -> str:
     """Return the normalized text, or the stripped text if it has no word at all (emoji, punctuation)."""
-    return normalise(text) or text.strip()
+    return normalize(text) or text.strip()

@@ -1,4 +1,4 @@
-"""Parse JSON strictly: no NaN, no key twice in one object, no deep nesting. Lists are streamed item by item."""
+"""Parse JSON strictly: no NaN, no duplicate keys, no deep nesting. Lists are streamed item by item."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any, TextIO
 BLOCK = 1 << 16
 """Characters read from the stream at a time."""
 MAX_DIGITS = 400
-"""Digits of one integer; Python itself refuses some thousands."""
+"""Most digits of an integer; Python itself refuses a few thousand."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 

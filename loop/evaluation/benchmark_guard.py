@@ -46,7 +46,7 @@ def workspace_rows(store: Store, recipe: Recipe, names: Sequence[str]) -> dict[s
     }
     wanted = names or [name for name in known if name != "dev"]
     if not wanted:
-        raise ImportRefused("the workspace has no test set: import one, or name a file with --benchmark")
+        raise ImportRefused("the workspace has no test set: import one, or give a file with --benchmark")
     return {name: known[name] if name in known else _of_file(name, list(known)) for name in wanted}
 
 
@@ -55,7 +55,7 @@ def file_rows(names: Sequence[str]) -> dict[str, list[BenchmarkRow]]:
     missing = [name for name in names if not Path(name).is_file()]
     if missing or not names:
         named = missing[0] if missing else "no file"
-        raise ImportRefused(f"{named}: without a run only labelled files can be evaluated: name one with --benchmark")
+        raise ImportRefused(f"{named}: without a run only labeled files can be evaluated: give one with --benchmark")
     return {name: _of_file(name, []) for name in names}
 
 

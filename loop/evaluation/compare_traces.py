@@ -193,14 +193,14 @@ def _numbered(traces: Sequence[TeacherTrace]) -> dict[tuple[str, str | None, Tas
 
 def _side(name: str, traces: Sequence[TeacherTrace]) -> Side:
     answered = [one for one in traces if one.predicted is not None]
-    labelled = [one for one in traces if one.expected is not None]
+    labeled = [one for one in traces if one.expected is not None]
     return Side(
         name=name,
         traces=len(traces),
         answered=rate(one.predicted is not None for one in traces),
-        right=rate(one.right is True for one in labelled),
+        right=rate(one.right is True for one in labeled),
         right_by_confidence={
-            word: rate(one.right is True for one in labelled if one.confidence == word and one.predicted is not None)
+            word: rate(one.right is True for one in labeled if one.confidence == word and one.predicted is not None)
             for word in CONFIDENCE
         },
         mean_steps=sum(one.steps for one in answered) / len(answered) if answered else None,
@@ -209,7 +209,7 @@ def _side(name: str, traces: Sequence[TeacherTrace]) -> Side:
 
 
 def _kappa(answered: Sequence[tuple[TeacherTrace, TeacherTrace]], task: Task) -> float | None:
-    """Cohen's kappa of one task alone: labels of two tasks never mix, and would count as agreement."""
+    """Cohen's kappa of one task: labels of two tasks never mix, and would count as agreement."""
     from sklearn.metrics import cohen_kappa_score
 
     pairs = [(str(x.predicted), str(y.predicted)) for x, y in answered if x.task == task]

@@ -59,7 +59,7 @@ def _reliability(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
     place = np.clip(np.ceil(p * _BINS).astype(int) - 1, 0, _BINS - 1)
     _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
     mean_p, share = np.bincount(place, weights=p) / counts, np.bincount(place, weights=truth) / counts
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    axes.plot([0, 1], [0, 1], linestyle=":", color="gray")
     axes.plot(mean_p, share, marker="o", color="black")
     for x, y, n in zip(mean_p, share, counts, strict=True):
         axes.annotate(f"{n:,}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=7)

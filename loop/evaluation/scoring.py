@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.loop.data.similarity import normalise
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation import published
 from wizloop.loop.measures.metrics import Score, ece, score, wilson
 from wizloop.loop.measures.resampling import percentile_interval
@@ -158,7 +158,7 @@ def _score(rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resa
         [row.verdict for row in rows],
         [row.probability for row in rows],
         positive=LABELS[task][0],
-        clusters=[normalise(row.prompt) for row in rows],
+        clusters=[normalize(row.prompt) for row in rows],
         rng=rng,
         resamples=resamples,
     )
@@ -184,7 +184,7 @@ def _calibration(
     given = [row for row in rows if row.probability is not None]
     truth = np.array([row.label == LABELS[task][0] for row in given], dtype=np.int64)
     p = np.array([row.probability for row in given], dtype=np.float64)
-    names, places = np.unique(np.array([normalise(row.prompt) for row in given], dtype=object), return_inverse=True)
+    names, places = np.unique(np.array([normalize(row.prompt) for row in given], dtype=object), return_inverse=True)
     rows_of = np.split(np.argsort(places, kind="stable"), np.cumsum(np.bincount(places, minlength=len(names)))[:-1])
     draws = [
         np.concatenate([rows_of[at] for at in rng.integers(len(names), size=len(names))])

@@ -66,7 +66,7 @@ def read(folder: Path) -> tuple[Recipe, str, int]:
             raise ValueError(f"unknown key {min(content)}")
         recipe = Recipe.model_validate_json(json.dumps({"name": "export", "source": "demo", **sections}))
     except FileNotFoundError:
-        raise ValueError(f"{path}: not found; name a recipe with the settings for this model") from None
+        raise ValueError(f"{path}: not found; give a recipe with the settings for this model") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        raise ValueError(f"{path}: invalid ({error.__class__.__name__}: {error}); name a recipe") from None
+        raise ValueError(f"{path}: invalid ({error.__class__.__name__}: {error}); give a recipe") from None
     return recipe, instruction, window

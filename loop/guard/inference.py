@@ -172,7 +172,7 @@ def _at(sampled: Sampled, task: Task, character: int) -> float:
 
 
 def _more(samples: Sequence[Text], how: TraceSampling) -> Callable[[int, Sequence[Sampled]], bool] | None:
-    """Return the test whether a sample needs another trace (DeepConf's adaptive sampling); None draws all at once."""
+    """Return a predicate: does a sample need another trace (DeepConf's adaptive sampling)? None draws all at once."""
     consensus = how.consensus
     if consensus is None or how.least == how.most:
         return None

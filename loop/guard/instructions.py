@@ -47,7 +47,7 @@ def _of_file(path: Path) -> str:
             text = file.read(MOST_CHARS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ImportRefused(
-            f"{path}: cannot read guard.instruction ({error.__class__.__name__}); name a text file, with its path "
+            f"{path}: cannot read guard.instruction ({error.__class__.__name__}); give a text file, with its path "
             "relative to the folder in which wizloop is started"
         ) from None
     return _checked(text, str(path))
@@ -61,13 +61,13 @@ def _of_column(recipe: Recipe, column: str, far: bool) -> str | None:
         if text != first[1]:
             raise ImportRefused(
                 f"{place}: its {column!r} differs from {first[0]}, but a run has one instruction: put it into a file "
-                "and name that in guard.instruction"
+                "and set guard.instruction to that file"
             )
     if first is not None:
         return _checked(first[1], first[0])
     if len(sources) < len(recipe.data):
         return None
-    raise ImportRefused(f"no [[data]] has the column {column!r} of guard.instruction: name another column, or a file")
+    raise ImportRefused(f"no [[data]] has the column {column!r} of guard.instruction: give another column, or a file")
 
 
 def _rows(data: Data, column: str) -> Iterator[tuple[str, str]]:
@@ -92,6 +92,6 @@ def _checked(text: str, place: str) -> str:
     if not text.strip():
         raise ImportRefused(f'{place}: the instruction is empty; write one, or set guard.instruction = "none"')
     if len(text) > MOST_CHARS:
-        raise ImportRefused(f"{place}: an instruction has at most {MOST_CHARS:,} characters: name another file")
+        raise ImportRefused(f"{place}: an instruction has at most {MOST_CHARS:,} characters: give another file")
     # The renderer adds a blank line, whatever the file ends in.
     return text.rstrip("\r\n")

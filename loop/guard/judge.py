@@ -117,7 +117,7 @@ class Judge:
 
 
 def uncalibrated(recipe: Recipe) -> Calibration:
-    """Return the calibration of a guard never measured on dev: raw probabilities, thresholds of one half.
+    """Return the calibration of a guard never measured on dev: raw probabilities, thresholds of 0.5.
 
     A guard without a trace opening is a published one, which never learned direct answers: its source is traces.
     """
@@ -148,7 +148,7 @@ def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, ad
     Raises ModelMissing, BadArtifact, BackendError.
     """
     if settings.server is not None:
-        # Late, so that HTTP is loaded only for a server.
+        # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server
 
         return server.load(settings.server, base, adapter)

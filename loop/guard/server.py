@@ -1,4 +1,4 @@
-"""Connect to the server that answers for a run's guard."""
+"""Connect to the server that runs a run's guard."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Mathematics of the loop: pure functions without a store or a model."""
+"""The math of the loop: pure functions without a store or a model."""

@@ -93,7 +93,7 @@ def split_budget(budget: int, shares: Mapping[str, float], order: Sequence[str] 
     Raises ValueError for an unknown strategy, no positive share, or a negative number.
     """
     if unknown := sorted(set(shares) - set(order)):
-        raise ValueError(f"unknown strategy {unknown[0]!r}: choose among {', '.join(order)}")
+        raise ValueError(f"unknown strategy {unknown[0]!r}: choose one of {', '.join(order)}")
     if budget < 0 or any(share < 0 for share in shares.values()):
         raise ValueError("the budget and the shares must not be negative")
     named = [reason for reason in order if shares.get(reason, 0) > 0]

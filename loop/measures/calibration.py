@@ -151,15 +151,15 @@ def calibrate(
     scales: dict[str, dict[str, Scale]] = {}
     precision: dict[str, dict[str, float | None]] = {}
     for task in TASKS:
-        labelled = [row for row in rows if task in row.labels]
-        if not labelled:
+        labeled = [row for row in rows if task in row.labels]
+        if not labeled:
             continue
-        known = {name: _known(labelled, task, name) for name in ("direct", "traces")}
+        known = {name: _known(labeled, task, name) for name in ("direct", "traces")}
         precision[task] = {name: _average_precision(*pairs) for name, pairs in known.items()}
         # One half where dev has one class only.
         thresholds[task] = {name: threshold(*pairs) if _both(pairs[0]) else 0.5 for name, pairs in known.items()}
         scales[task] = {name: fit(*pairs) for name, pairs in known.items()}
-        source[task] = _source(labelled, task, precision[task], verdict, max_unparsable)
+        source[task] = _source(labeled, task, precision[task], verdict, max_unparsable)
     cut_below = stop_threshold(lowest_groups, keep_top_percent) if lowest_groups else None
     learned = Calibration(source, thresholds, scales, average_precision=precision, window=window, cut_below=cut_below)
     return _with_measure(learned, rows)
@@ -196,10 +196,10 @@ def value_of(measure: str, signals: Values, task: Task, calibration: Calibration
 
 def _with_measure(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
     """Choose the confidence measure by its AUROC of separating right from wrong verdicts on the main task."""
-    labelled = [row for row in rows if row.main in row.labels]
-    right = [known.verdict(row.signals, row.main) == row.labels[row.main] for row in labelled]
-    candidates = {name: [value_of(name, row.signals, row.main, known) for row in labelled] for name in MEASURES}
-    least = max(1, len(labelled) // 2)
+    labeled = [row for row in rows if row.main in row.labels]
+    right = [known.verdict(row.signals, row.main) == row.labels[row.main] for row in labeled]
+    candidates = {name: [value_of(name, row.signals, row.main, known) for row in labeled] for name in MEASURES}
+    least = max(1, len(labeled) // 2)
     best = choose_measure(candidates, right, least=least)
     # Alone a guard has no members, and draws traces only where they are the source.
     lacking = OF_MEMBERS if known.votes else (*OF_MEMBERS, *OF_TRACES)

@@ -2,7 +2,7 @@
 
 The token confidences are given: minus the mean log-probability (natural) of the k likeliest tokens at a position
 (section 2.1), from raw logits, before temperature and top-p. Higher is surer. The values have no upper bound and
-depend on model, tokenizer and quantisation: never compare them across models. `uncertainty.choose_measure` finds out
+depend on model, tokenizer and quantization: never compare them across models. `uncertainty.choose_measure` finds out
 on dev whether one of them tells right from wrong. Where paper and released code differ: votes sum their weights (both
 formulas do; a figure averages), the paper's consensus stop is implemented, and percentages name the share kept.
 """

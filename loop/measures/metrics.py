@@ -68,10 +68,10 @@ def wilson(k: int, n: int) -> tuple[float, float] | tuple[None, None]:
         raise ValueError(f"wilson: {k} successes in {n} trials")
     if n == 0:
         return None, None
-    centre = (k + Z95**2 / 2) / (n + Z95**2)
+    center = (k + Z95**2 / 2) / (n + Z95**2)
     half = Z95 / (n + Z95**2) * (k * (n - k) / n + Z95**2 / 4) ** 0.5
     # At the ends the formula is 0 and 1 but for rounding.
-    return 0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half
+    return 0.0 if k == 0 else center - half, 1.0 if k == n else center + half
 
 
 def outcome_rows(labels: Sequence[str], verdicts: Sequence[str | None], positive: str) -> Counts:
@@ -177,7 +177,7 @@ def best_threshold(positive: Sequence[float], probabilities: Sequence[float]) ->
         raise ValueError("a threshold needs rows of both classes: give dev samples of the missing one")
     edges = np.unique(np.concatenate([[0.0], p, [1.0]]))
     cuts = (edges[:-1] + edges[1:]) / 2
-    # Two neighbouring floats have no midpoint between them.
+    # Two neighboring floats have no midpoint between them.
     apart = (edges[:-1] < cuts) & (cuts < 1)
     cuts, gaps = cuts[apart], np.diff(edges)[apart]
     order = np.argsort(p, kind="stable")

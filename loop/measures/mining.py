@@ -42,7 +42,7 @@ def mine(sample_id: int, truth: Verdict, has_response: bool, generations: Sequen
 
     A prompt without a response has the task request only. Chosen is the longest right trace, rejected the longest
     wrong one, in characters, ties by the earliest. Unlike the released code, a trace that is right on every known task
-    is preferred to a longer one that is right on this task alone.
+    is preferred to a longer one that is right on this task only.
     """
     known = [task for task in ORDER if truth.get(task) is not None and (has_response or task == "request")]
     parsed = [generation for generation in generations if generation.verdict is not None]

@@ -1,6 +1,6 @@
 """Platt scaling: two parameters on the log-odds, fitted on dev, and the threshold that follows from them.
 
-A small guard that memorised a few hundred labels says 0.99 where it is right three times in four. Scaling keeps the
+A small guard that memorized a few hundred labels says 0.99 where it is right three times in four. Scaling keeps the
 order of its answers. The threshold uses the same two parameters: the cut that is best on a few hundred labels is mostly
 noise.
 """
@@ -15,7 +15,7 @@ Scale = tuple[float, float]
 
 UNSCALED: Scale = (1.0, 0.0)
 _CLIP = 1e-6
-# So large that it does not regularise: the smoothed targets alone keep a separable dev finite.
+# So large that it does not regularize: the smoothed targets alone keep a separable dev finite.
 _C = 1e6
 
 

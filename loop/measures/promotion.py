@@ -19,14 +19,14 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class DevVerdicts:
-    """One model's verdicts on the labelled dev samples of one task, as four parallel sequences."""
+    """One model's verdicts on the labeled dev samples of one task, as four parallel sequences."""
 
     sample_ids: Sequence[int]
     labels: Sequence[str]
     verdicts: Sequence[str | None]
     """None where the answer could not be parsed; it counts as wrong and as unparsable."""
     clusters: Sequence[str]
-    """The normalised prompt of each sample; rows of one prompt are resampled together."""
+    """The normalized prompt of each sample; rows of one prompt are resampled together."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def decide(
 
 
 def _check(champion: Mapping[Task, DevVerdicts] | None, challenger: Mapping[Task, DevVerdicts]) -> None:
-    """Raise ValueError for a challenger without samples, or where both did not answer the same labelled samples."""
+    """Raise ValueError for a challenger without samples, or where both did not answer the same labeled samples."""
     if not any(verdicts.labels for verdicts in challenger.values()):
-        raise ValueError("the challenger has no labelled dev sample: import some into the split dev")
+        raise ValueError("the challenger has no labeled dev sample: import some into the split dev")
     if champion is None:
         return
     if set(champion) != set(challenger):

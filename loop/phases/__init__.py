@@ -1,1 +1,1 @@
-"""One file a phase, with one function `run(ctx)`, and what several phases share."""
+"""One module per phase, with one function `run(ctx)`, and code that several phases share."""

@@ -1,6 +1,6 @@
 """Phase classify: predict the pool with the members and the champion.
 
-Every pool sample gets a direct answer; those of which the champion is least certain get traces too.
+Every pool sample gets a direct answer; those that the champion is least certain of get traces too.
 """
 
 from collections.abc import Mapping, Sequence

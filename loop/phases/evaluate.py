@@ -116,7 +116,7 @@ _EMPTY = {"n": 0, "right": 0}
 
 
 def dev_cells(found: Sequence[Prediction], samples: Mapping[int, Sample]) -> dict[str, dict[str, int]]:
-    """Count the labelled dev samples in each cell, and those that are right on their main task."""
+    """Count the labeled dev samples in each cell, and those that are right on their main task."""
     cells: dict[str, dict[str, int]] = {}
     for one in found:
         sample = samples[one.sample_id]

@@ -39,7 +39,7 @@ def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson
 
 
 def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> list[MinedPair]:
-    """Return one miner's pairs, weighted among themselves; `done` lessons count as progress made before."""
+    """Return one miner's pairs, weighted among themselves; `done` lessons count as already done."""
     _store_traces(ctx, miner, lessons, done)
     mined: list[MinedPair | None] = []
     for batch in ctx.batches(lessons, ctx.recipe.classify.batch):

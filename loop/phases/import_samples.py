@@ -29,7 +29,7 @@ _MEASURING_FIRST: tuple[Split, ...] = ("test", "dev", "seed", "pool")
 
 
 def run(ctx: Context) -> str:
-    """Import the recipe's samples, exclude leaks, and check that the rest suffices for a run.
+    """Import the recipe's samples, exclude leaks, and check that the rest is enough for a run.
 
     Raises ImportRefused, which names the file, split or key and what to do, and BackendError.
     """
@@ -100,15 +100,15 @@ def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Ma
             raise ImportRefused(f"the split {split} has no usable sample: import some, or loosen its filters")
     if not labels.get("dev"):
         raise ImportRefused(
-            "no sample of dev has a label, so nothing can be measured: import labelled samples (a text imported "
-            "before stays unlabelled: use another --workspace for the same file)"
+            "no sample of dev has a label, so nothing can be measured: import labeled samples (a text imported "
+            "before stays unlabeled: use another --workspace for the same file)"
         )
     for split in ("seed", "dev"):
         for task, known in labels.get(split, {}).items():
             if task == "request" and len(known) < len(LABELS["request"]):
                 only = next(iter(known))
                 raise ImportRefused(
-                    f"every labelled request of {split} is {only}: nothing can be learned from one class; "
+                    f"every labeled request of {split} is {only}: nothing can be learned from one class; "
                     "add samples of the other class"
                 )
 

@@ -22,10 +22,10 @@ def challenger_name(round: int) -> str:
 
 
 def base(db: Connection) -> models.Model:
-    """Return the base model. Raises errors.NotFound before the phase prepare."""
+    """Return the base model. Raises errors.NotFound before phase prepare."""
     found = models.by_name(db, BASE)
     if found is None:
-        raise errors.NotFound("no base model yet: the phase prepare creates it")
+        raise errors.NotFound("no base model yet: phase prepare creates it")
     return found
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from wizloop.loop.context import Context
 
 Phase = Callable[["Context"], str | None]
-"""Do what is left of one phase; return a note for the step."""
+"""Does what is left of one phase and returns a note for the step."""
 
 PHASES: Final = ("import", "prepare", "classify", "select", "teach", "review", "train", "evaluate", "gate", "export")
 _ONLY_FIRST = ("import", "prepare")

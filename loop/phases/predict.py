@@ -32,7 +32,7 @@ def predict_missing(
 
     Traces are drawn by `sampling`, or where they are the source of a verdict; `traced` limits them to these samples.
     `direct` holds direct answers already computed, `alone` judges without the members. `done` of `total` samples count
-    as progress made before. Raises Interrupted between two batches.
+    as already done. Raises Interrupted between two batches.
     """
     for batch in ctx.batches(samples, ctx.recipe.classify.batch):
         ctx.progress(done, total or len(samples))

@@ -35,7 +35,7 @@ def run(ctx: Context) -> str:
     renderer = ctx.renderer
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
-        # Late, so that HTTP is loaded only for a server.
+        # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server
 
         with closing(server.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:

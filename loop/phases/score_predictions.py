@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from wizloop.loop.context import Context
-from wizloop.loop.data.similarity import normalise
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.metrics import score
 from wizloop.loop.measures.promotion import DevVerdicts
 from wizloop.loop.phases import predict
@@ -24,24 +24,24 @@ def evaluations_of(ctx: Context, model: models.Model, benchmarks: Mapping[str, S
     return [
         _evaluation(ctx, model, name, task, rows)
         for name, samples in benchmarks.items()
-        for task, rows in _labelled(ctx, model, samples).items()
+        for task, rows in _labeled(ctx, model, samples).items()
     ]
 
 
 def dev_verdicts(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> dict[Task, DevVerdicts]:
-    """Return a model's verdicts on the labelled dev samples, by task."""
+    """Return a model's verdicts on the labeled dev samples, by task."""
     return {
         task: DevVerdicts(
             [sample.id for sample, _ in rows],
             [labels_of(sample)[task] for sample, _ in rows],
             [prediction.verdict.get(task) for _, prediction in rows],
-            [normalise(sample.prompt) for sample, _ in rows],
+            [normalize(sample.prompt) for sample, _ in rows],
         )
-        for task, rows in _labelled(ctx, model, dev).items()
+        for task, rows in _labeled(ctx, model, dev).items()
     }
 
 
-def _labelled(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, Rows]:
+def _labeled(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, Rows]:
     """Return the samples with a label and a prediction, by task; no task without one."""
     known = predict.stored(ctx, model, samples)
     rows = {task: [(s, known[s.id]) for s in samples if task in labels_of(s) and s.id in known] for task in TASKS}
@@ -54,7 +54,7 @@ def _evaluation(ctx: Context, model: models.Model, benchmark: str, task: Task, r
         [prediction.verdict.get(task) for _, prediction in rows],
         [prediction.probability.get(task) for _, prediction in rows],
         positive=LABELS[task][0],
-        clusters=[normalise(sample.prompt) for sample, _ in rows],
+        clusters=[normalize(sample.prompt) for sample, _ in rows],
         rng=ctx.rng("score", benchmark, task),
     )
     metrics = {**asdict(figures), "low": figures.f1_low, "high": figures.f1_high}

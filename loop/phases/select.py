@@ -30,7 +30,7 @@ def run(ctx: Context) -> str:
 def _seed(ctx: Context) -> list[Selection]:
     with ctx.store.read() as db:
         ids = samples.ids(db, "seed")
-    words = "A labelled sample of the seed."
+    words = "A labeled sample of the seed."
     return [Selection(ctx.round, id, "seed", 0.0, rank, None, words) for rank, id in enumerate(ids, start=1)]
 
 

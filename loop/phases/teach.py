@@ -1,4 +1,4 @@
-"""Phase teach: every selected sample is put to the teachers, through the ledger. The teachers are in backends.
+"""Phase teach: ask the teachers about every selected sample, through the ledger. The teachers are in backends.
 
 What one teacher refuses, blocks or cannot answer goes to the recipe's next; what is left after the last is listed by
 `wizloop teach --unanswered`. Live calls and batches are in `live` and `batching`.
@@ -25,9 +25,9 @@ from wizloop.store.db import Connection
 from wizloop.store.rows import pieces
 
 GROUP = 16
-"""Questions to a local teacher, or stored answers, in one transaction."""
+"""Questions to a local teacher, or stored answers, per transaction."""
 RECALLED = 64
-"""Answers from before a restart that tell how many tokens a prompt takes."""
+"""Earlier answers from which a teacher learns how many tokens a prompt takes."""
 
 
 def run(ctx: Context) -> str:
@@ -95,7 +95,7 @@ def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
 
 
 def _asked_to_wait(ctx: Context, client: TeacherClient) -> str | None:
-    """Return why a provider is left alone in this round: it asked for a longer wait than the recipe allows."""
+    """Return why a provider is not asked in this round: it asked for a longer wait than the recipe allows."""
     with ctx.store.read() as db:
         until = batches.latest_retry_at(db, client.name)
     if until is None or until - ctx.now() <= timedelta(seconds=ctx.recipe.teacher.patience_s):

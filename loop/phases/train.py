@@ -84,7 +84,7 @@ def _train_sft(
 
 
 def _promote(ctx: Context, sft: models.Model) -> None:
-    """Make the R-SFT model the challenger, for want of pairs: a second row with the same folder."""
+    """Make the R-SFT model the challenger when there are no pairs: a second row with the same folder."""
     with ctx.store.write() as db:
         models.add(
             db,

@@ -118,7 +118,7 @@ def _disk(workspace: Path) -> Check:
     """Check space and write permission where the workspace is, or will be created."""
     folder = next(each for each in (workspace.absolute(), *workspace.absolute().parents) if each.exists())
     if not folder.is_dir():
-        return Check("disk", False, f"{folder} is a file", "name a folder with --workspace")
+        return Check("disk", False, f"{folder} is a file", "choose a folder with --workspace")
     if not os.access(folder, os.W_OK):
         return Check("disk", False, f"{folder} is not writable", "change its permissions, or use another --workspace")
     free = shutil.disk_usage(folder).free
@@ -166,7 +166,7 @@ def _model(recipe: Recipe) -> Check:
         whole = (folder / "config.json").is_file()
         return Check("model", whole, f"the folder {base}", None if whole else "it has no config.json: not a model")
     if base.count("/") != 1 or base.startswith((".", "/", "~")):
-        return Check("model", False, f"{base}: no such folder", "name a folder or a model of the hub")
+        return Check("model", False, f"{base}: no such folder", "set guard.base to a model folder or a hub name")
     from huggingface_hub import try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(base, "config.json"), str):

@@ -27,7 +27,7 @@ from wizloop.store.db import Store
 
 SPLITS: tuple[Split, ...] = ("pool", "seed", "dev", "test")
 _BYTES_OF_A_CHARACTER = 4
-"""The maximum in UTF-8."""
+"""Maximum bytes in UTF-8."""
 
 LabelCounts = Mapping[Task, Mapping[str, int]]
 """{task: {label: count}}."""

@@ -16,7 +16,7 @@ from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
 
 _ADVICE = {
-    "unauthorised": "set another key with `wizloop keys set`, or name a model that this key may use",
+    "unauthorised": "set another key with `wizloop keys set`, or choose a model that this key may use",
     "account_disabled": "the provider has disabled this account: contact its support",
     "spend_limit": "raise the spend limit with the provider",
     "rate_limited": "the provider limits the rate: try again in a few minutes",
@@ -102,6 +102,6 @@ def _lifecycle(check: str, name: str, model: ModelInfo) -> Check:
     life = "available" if model.lifecycle == "unknown" else model.lifecycle
     found = f"{name}: {life}" + (f"; {model.note}" if model.note else "")
     if model.lifecycle == "retired":
-        return Check(check, False, found, "name another model in the recipe")
-    advice = "name a newer model in the next recipe" if model.lifecycle == "deprecated" else None
+        return Check(check, False, found, "choose another model in the recipe")
+    advice = "choose a newer model in the next recipe" if model.lifecycle == "deprecated" else None
     return Check(check, True, found, advice)

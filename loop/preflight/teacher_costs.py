@@ -20,7 +20,7 @@ _MEASURED_SAMPLES = 1000
 """Samples of a split whose mean length is measured."""
 _SHOWN = {"request": "unharmful", "completion": "compliance", "response": "unharmful"}
 _LONGEST_COMPLAINT = "\U0001f642" * 300
-"""The longest complaint that a second ask contains: 300 characters of four bytes each."""
+"""The longest complaint that a second attempt contains: 300 characters of four bytes each."""
 _NO_LOAD = Load(0, 0.0, 0.0, 0)
 
 
@@ -33,7 +33,7 @@ class TeacherCost:
     mode: str
     """here, replay, live or batch."""
     calls: int | None
-    """Maximum: every remaining sample, twice each if the recipe has a second ask; None if unknown."""
+    """Maximum: every remaining sample, twice each if the recipe allows a second attempt; None if unknown."""
     usd: float | None
     """Maximum; None if the price or the samples are unknown."""
     expected: Expected | None
@@ -54,7 +54,7 @@ class _Remaining:
 
 
 def picked(recipe: Recipe, sources: Sequence[Source], rounds: int) -> int | None:
-    """Return the maximum number of samples taught in the whole run: the seed, and a budget a round from the pool."""
+    """Return the maximum number of samples taught in the whole run: the seed, and a budget per round from the pool."""
     seed, pool = rows_of(sources, "seed"), rows_of(sources, "pool")
     selected = rounds * recipe.select.budget
     return None if seed is None else seed + (selected if pool is None else min(selected, pool))
@@ -77,8 +77,8 @@ def teacher_costs(
 def remaining_load(recipe: Recipe, sources: Sequence[Source], rounds: int, db: Connection | None) -> Load | None:
     """Return the questions from now to the end of round `rounds`, or None if the samples are unknown.
 
-    Counts the seed, a budget a round, and what is selected and not yet taught. These go to the first teacher; a sample
-    that it does not answer goes to the next.
+    Counts the seed, a budget per round, and what is selected and not yet taught. These go to the first teacher; a
+    sample that it does not answer goes to the next.
     """
     selected = set() if db is None else _selected_rounds(db)
     used = 0 if db is None else sum(len(selections.of_round(db, number)) for number in selected - {0})
@@ -194,7 +194,7 @@ def _most_micro(sizes: Sequence[int], client: TeacherClient, second_ask: bool) -
     for size in set(sizes):
         questions = [Question("0" * 64, "x" * size, "", _SHOWN)]
         if second_ask:
-            # The most expensive second ask follows an answer that was cut off: it gets more room.
+            # The most expensive second attempt follows an answer that was cut off: it gets more room.
             questions.append(Question("0" * 64, "x" * size, "", _SHOWN, _LONGEST_COMPLAINT, client.raised_max_tokens()))
         by_size[size] = sum(client.worst_micro(each) for each in questions)
     return sum(by_size[size] for size in sizes)

@@ -1,1 +1,1 @@
-"""Questions to teachers: what is sent, when, at which price, and how the ledger stays true."""
+"""Questions to teachers: what is sent, when, at what price, and how the ledger stays correct."""

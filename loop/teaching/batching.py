@@ -24,7 +24,7 @@ from wizloop.store.batches import Batch
 from wizloop.store.teacher_calls import Call
 
 GROUP = 16
-"""Calls written down, or collected, in one transaction."""
+"""Calls recorded, or collected, per transaction."""
 RETENTION = timedelta(days=30)
 """After this time no provider keeps a batch's results."""
 POLL_S = 0.2
@@ -49,7 +49,7 @@ class InBatches:
     """Returns the questions of sent calls, by key."""
     clock: Callable[[], float] = time.monotonic
     stopped: str | None = None
-    """Why this teacher is not asked any more."""
+    """Why this teacher is no longer asked."""
     _done: int = 0
     _total: int = 0
     _faults: int = 0
@@ -138,7 +138,7 @@ class InBatches:
                 self._bear(fault, faults)
 
     def _bear(self, fault: BatchFault, faults: int) -> None:
-        """Wait after a fault. Raises _GivenUp if waiting is of no use, Interrupted."""
+        """Wait after a fault. Raises _GivenUp if waiting is useless, Interrupted."""
         settings, answer = self.ctx.recipe.teacher, fault.answer
         if answer.outcome in calls.STOPS:
             raise _GivenUp(calls.stop_reason(answer))
@@ -166,7 +166,7 @@ class InBatches:
             keys = [call.key for call in batches.calls_in(db, batch.id)]
             known = {one.provider_id for one in batches.every(db) if one.provider_id is not None}
         find = partial(self.teacher.find, batch.tag, keys, since=batch.created_at, known=known)
-        looking = f"looks for batch {batch.tag} at {self.client.name}"
+        looking = f"looking for batch {batch.tag} at {self.client.name}"
         while True:
             try:
                 found = self._insist(find)
@@ -203,7 +203,7 @@ class InBatches:
             self._wait(self.settings.poll_s, ended)
 
     def _write_off(self, batch: Batch) -> None:
-        """Mark the rest of a batch that no provider keeps any more as ambiguous: the user may ask it again."""
+        """Mark the rest of a batch that no provider keeps any longer as ambiguous: the user may ask it again."""
         with self.ctx.store.read() as db:
             lost = [call.id for call in batches.calls_in(db, batch.id)]
         self._close(batch, lost, "its batch's results never arrived")

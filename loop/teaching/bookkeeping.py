@@ -25,9 +25,9 @@ WARN_AT = 0.8
 
 
 def plan(ctx: Context, db: Connection, client: TeacherClient, jobs: Sequence[Job]) -> dict[str, int]:
-    """Write calls down and reserve their money; return the ids, by key, of those that may be sent.
+    """Record calls and reserve their money; return the ids, by key, of those that may be sent.
 
-    The others are only planned: the budget does not suffice.
+    The others are only planned: the budget does not cover them.
     """
     states = call_writes.plan(db, [_new_call(ctx, client, job) for job in jobs], ctx.now())
     paid = _reserve(db, client, jobs, states)
@@ -35,7 +35,7 @@ def plan(ctx: Context, db: Connection, client: TeacherClient, jobs: Sequence[Job
 
 
 def send(ctx: Context, db: Connection, client: TeacherClient, jobs: Sequence[Job]) -> dict[str, CallState]:
-    """Do the same for calls that leave as soon as this is committed; return those, by key."""
+    """Plan and reserve calls that are sent as soon as this is committed; return those, by key."""
     if not jobs:
         return {}
     worst = {job.question.key: client.worst_micro(job.question) for job in jobs}
@@ -63,11 +63,11 @@ def record(ctx: Context, client: TeacherClient, answers: Sequence[tuple[int, Ans
 def keep(
     ctx: Context, db: Connection, client: TeacherClient, answers: Sequence[Answered]
 ) -> tuple[dict[int, CallState], str | None]:
-    """Store answers as received, with their outcomes, and settle their costs, before anything is made of them.
+    """Store answers as received, with their outcomes, and settle their costs, before they are interpreted.
 
     After a kill this is all that is known of them, so a provider's request to wait is stored too.
 
-    Returns the new states by id, and why the teacher must not be asked any more if a call cost more than its bound.
+    Returns the new states by id, and why the teacher must not be asked again if a call cost more than its bound.
     """
     states = {call.id: call for call, _ in answers}
     new = [(call, answer) for call, answer in answers if call.state != "received"]
@@ -104,7 +104,7 @@ def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
 def _reserve(
     db: Connection, client: TeacherClient, jobs: Sequence[Job], states: Mapping[str, CallState]
 ) -> Collection[int]:
-    """Reserve the money of planned calls, as far as it suffices; return the paid ids."""
+    """Reserve the money of planned calls, as far as the budget allows; return the paid ids."""
     asked = [(states[job.question.key], job) for job in jobs]
     worst = {call.id: client.worst_micro(job.question) for call, job in asked if call.state == "planned"}
     paid = call_writes.reserve(db, {call.id: call for call in states.values()}, worst)

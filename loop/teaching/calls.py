@@ -187,7 +187,7 @@ def _complaint(unusable: Call | None) -> str | None:
 
 
 def stop_reason(answer: Answer) -> str:
-    """Return why a teacher is not asked any more, from an outcome in STOPS."""
+    """Return why a teacher is no longer asked, from an outcome in STOPS."""
     detail = f" ({answer.category})" if answer.category else ""
     return f"{STOPS[answer.outcome]}{detail}"
 
@@ -199,7 +199,7 @@ def wait_s(answer: Answer, tries: int, settings: Teachers, jitter: float) -> flo
 
 
 def over_budget(ctx: Context) -> str:
-    """Return why no call may be sent any more, with the figures."""
+    """Return why no further call may be sent, with the figures."""
     with ctx.store.read() as db:
         money = spending.budget(db)
     spent, reserved, cap = (micro / 1e6 for micro in (money.settled_micro, money.reserved_micro, money.cap_micro or 0))

@@ -128,8 +128,8 @@ def tariff_of(section: Teachers, name: str, day: date, *, capped: bool = False) 
     if found is None and capped:
         known = ", ".join(table.known(name, day)) or "no model of it"
         raise prices.PriceError(
-            f"the price of {name}'s {model} is not known, and no budget can be kept without it: add it to a file that "
-            f"teacher.prices names, use a model with a known price ({known}), or set no budget"
+            f"the price of {name}'s {model} is not known, and no budget can be enforced without it: add it to a file "
+            f"that teacher.prices names, use a model with a known price ({known}), or set no budget"
         )
     return found
 

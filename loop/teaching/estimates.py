@@ -15,7 +15,7 @@ from wizloop.store.costs import Billed
 
 BYTES_PER_TOKEN = {"claude": 3.5, "gemini": 4.0, "openai": 4.0}
 """Characters of English text, by the providers' own pages (Anthropic's glossary, Google's and OpenAI's pages on
-tokens). A text in another script has more tokens a character, and as many more bytes: three in most of them."""
+tokens). A text in another script has more tokens per character, and as many more bytes: three in most of them."""
 ANSWER_BYTES = 1450
 """An answer about a prompt alone. One answer in these fields by a provider's model is on record (gemini-3-pro-preview,
 in the history of the repository wizard101): 1,432 bytes as compact JSON, 1,467 with blanks."""
@@ -91,7 +91,7 @@ def _rests_on(measured: int, *, cached: bool) -> str:
 
 
 def _as_before(client: TeacherClient, load: Load, past: Billed) -> tuple[Usage, float]:
-    """Take every question as the mean earlier one, second asks included; a longer text has more tokens."""
+    """Take every question as the mean earlier one, second attempts included; a longer text has more tokens."""
     scale = load.questions / past.questions
     calls = scale * past.calls
     longer = (load.text_bytes / load.questions - past.text_bytes / past.calls) * calls if calls else 0.0

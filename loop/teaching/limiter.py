@@ -1,4 +1,4 @@
-"""When the next call to a provider may leave, by its rate-limit headers: no library paces by response headers.
+"""Time the next call to a provider by its rate-limit headers: no library paces calls by response headers.
 
 Keeps no queue and sends nothing. Times are seconds of a monotonic clock, passed as arguments.
 """
@@ -41,12 +41,12 @@ class Limiter:
     _overloads: int = 0
 
     def wait(self, at: float, tokens: int) -> float:
-        """Return the seconds until a call of this many tokens may leave; 0 for now."""
+        """Return the seconds until a call of this many tokens may be sent; 0 for now."""
         parked = max(0.0, self.parked_until - at)
         return max(parked, self.requests.wait(at, 1), self.tokens.wait(at, tokens))
 
     def sent(self, tokens: int) -> None:
-        """Count a call that leaves."""
+        """Count a call that is sent."""
         self._in_flight += 1
         self._tokens_in_flight += tokens
         self.requests.spend(1)
@@ -68,7 +68,7 @@ class Limiter:
                 window.left, window.reset_at = left - in_flight, at + reset_s
 
     def park(self, until: float) -> None:
-        """Let nothing leave before this time."""
+        """Send nothing before this time."""
         self.parked_until = max(self.parked_until, until)
 
     def overloaded(self, at: float, backoff_s: float) -> None:

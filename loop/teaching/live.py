@@ -1,6 +1,6 @@
 """Concurrent live calls: a pool of threads that only ask, and one thread that keeps the ledger and the pace.
 
-A sent call is always waited for and recorded, also when the user stops the run: no usage is lost.
+A sent call is always waited for and recorded, even when the user stops the run: no usage is lost.
 """
 
 import heapq
@@ -62,7 +62,7 @@ class Live:
     clock: Callable[[], float] = time.monotonic
     limiter: Limiter = field(default_factory=Limiter)
     stopped: str | None = None
-    """Why this teacher is not asked any more."""
+    """Why this teacher is no longer asked."""
     _due: list[tuple[float, int, int, Job]] = field(default_factory=list)
     _flying: dict[Future[Answer], _Flight] = field(default_factory=dict)
     _over: SimpleQueue[Future[Answer]] = field(default_factory=SimpleQueue)
@@ -71,7 +71,7 @@ class Live:
     _kept: list[_Returned] = field(default_factory=list)
     """Calls whose bills are in the ledger, and which have not been ended."""
     _short: bool = False
-    """Whether the budget does not suffice for the next question until an answer settles a reservation."""
+    """Whether the budget does not cover the next question until an answer settles a reservation."""
     _order: int = 0
     _done: int = 0
     _total: int = 0
@@ -154,7 +154,7 @@ class Live:
     def _record(self, ready: Sequence[Job]) -> dict[str, CallState]:
         """Write in one transaction: the new bills, the ends of calls whose bills are stored, and what leaves.
 
-        Returns the calls that may leave, by key: the budget may not suffice for all.
+        Returns the calls that may leave, by key: the budget may not cover all.
         """
         if not (self._returned or self._kept or ready):
             return {}

@@ -83,28 +83,28 @@ def client_of(recipe: Recipe, name: str, table: prices.Table, day: date, *, capp
 
 
 def bound(client: TeacherClient, questions: int, most_usd: float | None) -> Expected:
-    """Return what questions will take of an installed teacher: nothing usual is known of it, so at most."""
+    """Return the most that questions to an installed teacher will take: its typical usage is unknown."""
     if client.teacher.free:
         return Expected(questions, 0, 0, 0.0, 0, "it costs nothing")
-    return Expected(questions, 0, 0, most_usd, 0, "at most: nothing usual is known of it")
+    return Expected(questions, 0, 0, most_usd, 0, "at most: its typical usage is unknown")
 
 
 def _refuse_unbounded(teacher: Installed, tariff: prices.Tariff | None) -> None:
     if tariff is None:
         raise prices.PriceError(
-            f"no price of {teacher.name}'s {teacher.model} is known, and no budget can be kept without it: give it "
+            f"no price of {teacher.name}'s {teacher.model} is known, and no budget can be enforced without it: give it "
             "in a file that teacher.prices names, or set no budget"
         )
     if teacher.worst_usage(Question("", "?")) == Usage():
         raise prices.PriceError(
             f"the teacher {teacher.name} gives no bound of a question's tokens (worst_usage), and no budget can be "
-            "kept without it: set no budget, or complete the plugin"
+            "enforced without it: set no budget, or complete the plugin"
         )
 
 
 def _checked(answer: Answer) -> Answer:
     if not isinstance(answer, Answer):
-        raise TypeError(f"it gave {type(answer).__name__}, and no Answer")
+        raise TypeError(f"it returned a {type(answer).__name__}, not an Answer")
     if (answer.trace is not None) != (answer.outcome == "ok"):
         raise ValueError(f"its answer is {answer.outcome}, {'with' if answer.trace else 'without'} a trace")
     return answer

@@ -87,7 +87,7 @@ class Tariff:
 
     @property
     def most_output(self) -> int | None:
-        """Return the model's limit of tokens in one answer; None if the table does not say."""
+        """Return the model's limit of tokens in one answer; None if the table does not give one."""
         return min((tier.most_output for tier in self.tiers if tier.most_output is not None), default=None)
 
     @property

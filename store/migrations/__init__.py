@@ -1,4 +1,4 @@
-"""The schema's migrations, one module a step, forward only; a released step is never edited.
+"""The schema's migrations, one module per step, forward only; a released step is never edited.
 
 Alembic loads only when a migration must be applied.
 """

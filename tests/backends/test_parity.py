@@ -32,7 +32,7 @@ from wizloop.backends.torch import load as torch_load
 from wizloop.loop.guard.backend import Torch
 
 HARM = Choice((" harmful", " unharmful"))
-WHO = ("the baker", "a nurse", "our teacher", "a small dog", "Zoë", "somebody I know", "no one", "my 3 neighbours")
+WHO = ("the baker", "a nurse", "our teacher", "a small dog", "Zoë", "somebody I know", "no one", "my 3 neighbors")
 WHAT = ("bread at home", "harmful mushrooms", "how engines work", "the sea in winter and 1,000 other things", "")
 DOES = ("asks about", "writes letters about", "sings of", "does not want to read of", "is harmed by")
 

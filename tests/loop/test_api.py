@@ -134,7 +134,7 @@ def test_an_object_without_a_text_is_refused_with_its_line(line: str) -> None:
 
 @pytest.mark.parametrize("line", ['{"prompt": "a \\ud800 b"}\n', "bytes that are none \udcff\n"])
 def test_half_a_character_is_refused_with_its_line(line: str) -> None:
-    with pytest.raises(BadLine, match="line 2: half a character"):
+    with pytest.raises(BadLine, match="line 2: a lone surrogate"):
         list(read_lines(["knit\n", line]))
 
 
@@ -157,7 +157,7 @@ def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path
     folder = tmp_path / "exported"
     shutil.copytree(ctx.base(), folder)
     ours = Workspace(ctx.workspace).guard()
-    with pytest.raises(ValueError, match=r"guard\.json: not found; name a recipe"):
+    with pytest.raises(ValueError, match=r"guard\.json: not found; give a recipe"):
         load_guard(folder)
     guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
     exported = load_guard(folder)

@@ -88,7 +88,7 @@ class CompletionsWire(Provider):
                 biased[int(token)] += bias
             written.append(_drawn(biased, asked.get("temperature", 1.0), rng))
             # vLLM tells what the model said, mlx_lm.server what the bias made of it.
-            known.append(_normalised(biased) if self.speaks == "mlx" else raw)
+            known.append(_normalized(biased) if self.speaks == "mlx" else raw)
             if written[-1] == self.model.end:
                 return written, known, "stop"
         return written, known, "length"
@@ -119,7 +119,7 @@ def _top(logprobs: Sequence[float], count: int) -> list[tuple[int, float]]:
     return sorted(enumerate(logprobs), key=lambda pair: -pair[1])[:count]
 
 
-def _normalised(logits: Sequence[float]) -> list[float]:
+def _normalized(logits: Sequence[float]) -> list[float]:
     most = max(logits)
     whole = most + math.log(sum(math.exp(each - most) for each in logits))
     return [each - whole for each in logits]
@@ -128,5 +128,5 @@ def _normalised(logits: Sequence[float]) -> list[float]:
 def _drawn(logprobs: Sequence[float], temperature: float, rng: random.Random) -> int:
     if temperature == 0:
         return max(range(len(logprobs)), key=lambda at: logprobs[at])
-    weights = [math.exp(each / temperature) for each in _normalised(logprobs)]
+    weights = [math.exp(each / temperature) for each in _normalized(logprobs)]
     return rng.choices(range(len(weights)), weights)[0]

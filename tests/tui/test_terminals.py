@@ -166,7 +166,7 @@ def test_every_screen_in_the_colours_that_the_terminal_has(
 
 def test_a_dumb_terminal_is_told_what_to_use(after_a_night: Path) -> None:
     with terminal(*watching(after_a_night), given={"TERM": "dumb"}) as program:
-        assert "use `wizloop status` without one" in program.see("TERM=dumb")
+        assert "use `wizloop status` instead" in program.see("TERM=dumb")
         assert program.status() == 2
         assert b"\x1b" not in program.written
 

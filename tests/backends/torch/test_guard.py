@@ -167,9 +167,9 @@ def test_without_torch_one_line_says_how_to_install_it() -> None:
 
 
 def test_what_torch_cannot_read_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    quantised = Path(made("qwen3", tmp_path / "mlx", tiny_base, quantization={"bits": 4}))
-    with pytest.raises(BadArtifact, match="quantised for MLX"):
-        torch_guard.load(str(quantised))
+    quantized = Path(made("qwen3", tmp_path / "mlx", tiny_base, quantization={"bits": 4}))
+    with pytest.raises(BadArtifact, match="quantized for MLX"):
+        torch_guard.load(str(quantized))
     bare = Path(made("qwen3", tmp_path / "bare", tiny_base))
     (bare / "model.safetensors").rename(bare / "pytorch_model.bin")
     with pytest.raises(ModelMissing, match=r"no \.safetensors file"):
@@ -184,7 +184,7 @@ def test_a_model_whose_memory_mlx_cannot_repeat_is_refused_before_anything_is_pa
     near = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"], "sliding_window_pattern": 2}
     with pytest.raises(BackendError, match="of type gemma3_text keeps a RotatingKVCache"):
         mlx_guard.load(made("gemma3_text", tmp_path / "near", tiny_base, **near))
-    with pytest.raises(BackendError, match=r"of type mamba keeps a .*take a model whose layers attend"):
+    with pytest.raises(BackendError, match=r"of type mamba keeps a .*use a model whose layers attend"):
         mlx_guard.load(made("mamba", tmp_path / "mamba", tiny_base, state_size=4))
 
 

@@ -356,5 +356,5 @@ def test_four_bits_are_trained_over_and_exported(tiny_base: Path, tmp_path: Path
     assert "Linear4bit" in repr(exported.model)
     # Over weights of 4 bits an adapter stays beside them, and nothing is merged.
     assert "lora_A" in repr(torch_load.load(str(to), taught, quantise=False, device="cpu").model)
-    with pytest.raises(BackendError, match="is quantised, and merging would round the adapter away"):
+    with pytest.raises(BackendError, match="is quantized, and merging would round the adapter away"):
         torch_export.export_safetensors(str(to), taught, new(tmp_path / "merged"))

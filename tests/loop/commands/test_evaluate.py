@@ -36,7 +36,7 @@ def evaluate(*words: str | Path) -> Result:
 def test_a_file_that_is_not_there_is_called_missing_and_nothing_else(tmp_path: Path) -> None:
     done = evaluate("--predictions", tmp_path / "gone.jsonl")
     assert (done.exit_code, done.stderr) == (2, f"wizloop: {tmp_path}/gone.jsonl: no such file; check the name\n")
-    assert ": a folder; name a file in it" in evaluate("--predictions", tmp_path, "--task", "request").stderr
+    assert ": a folder; give a file in it" in evaluate("--predictions", tmp_path, "--task", "request").stderr
 
 
 def test_a_column_to_report_by_has_to_be_there(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
         (["--predictions", "mine.jsonl", "--benchmark", "a", "--benchmark", "b"], "1 files of predictions and 2 names"),
         (["--predictions", "mine.jsonl", "--round", "1"], "recorded already"),
         (["--predictions", "mine.jsonl", "--benchmark", "XSTestResponseRefusal"], "not one of the task completion"),
-        (["--task", "request"], "a test set has its labels"),
+        (["--task", "request"], "a test set has its own labels"),
         (["--predictions", "mine.jsonl", "--task", "request", "--report", "."], "already exists"),
         (
             ["--predictions", "mine.jsonl", "--task", "request", "--report", "mine.jsonl/a/b"],

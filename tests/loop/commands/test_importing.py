@@ -145,7 +145,7 @@ def test_bad_rows_are_named_up_to_ten_and_a_workspace_that_is_there_stays_as_it_
 
 def test_an_id_that_stands_for_two_texts_is_bad_and_one_that_is_repeated_is_not(tmp_path: Path) -> None:
     file = lines(tmp_path / "a.jsonl", *({"id": 7, "prompt": text} for text in ("one", "two", "one")))
-    reason = "the id '7' came before with another text"
+    reason = "the id '7' was used before for another text"
     said = run(file, workspace=tmp_path / "runs")
     assert said.exit_code == 2
     assert f"{file}: row 2: {reason}" in said.stderr
@@ -347,7 +347,7 @@ def test_a_mapping_is_understood_both_ways(tmp_path: Path, mapped: tuple[str, st
     [
         (["--map", "prompt"], "--map prompt: write it as COLUMN=FIELD"),
         (["--map", "a=prompt", "--map", "b=prompt"], "the field prompt already has a column"),
-        (["--hub", "x/y"], "name a FILE, or --hub NAME"),
+        (["--hub", "x/y"], "give a FILE, or --hub NAME"),
         (["--split", "train"], "'train' is not one of 'pool', 'seed', 'dev', 'test'"),
         (["--part", "0.5", "0.2"], "part must rise, for example [0.0, 0.8]"),
         (["--part", "0", "2"], "--part.1: Input should be less than or equal to 1"),

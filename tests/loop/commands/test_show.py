@@ -106,7 +106,7 @@ def test_a_table_is_not_classified_line_by_line(after_a_night: Path, tmp_path: P
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\nhow to bake,unharmful\n")
     said = run("classify", str(rows), "-w", str(after_a_night), status=2)
-    assert (said.stdout, "`wizloop evaluate --benchmark` reads it" in said.stderr) == ("", True)
+    assert (said.stdout, "run `wizloop evaluate --benchmark` on it" in said.stderr) == ("", True)
 
 
 @pytest.mark.parametrize(("command", "status"), [("pause", 2), ("resume", 2), ("stop", 0)])

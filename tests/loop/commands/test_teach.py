@@ -149,7 +149,7 @@ def test_doctor_looks_at_key_model_life_and_price_and_pays_nothing(here: Path, s
     rate = "$2 per million input tokens, $10 per million output tokens"
     assert price.found == f"claude: claude-sonnet-5-5, {rate}"
     assert first.found == "claude-sonnet-5-5: deprecated"
-    assert first.advice == "name a newer model in the next recipe"
+    assert first.advice == "choose a newer model in the next recipe"
     assert [each.name for each in others] == ["key", "price", "teacher gemini"]
     servers["claude"].books.paths.clear()
     servers["claude"].script = each("401", "500")
@@ -165,7 +165,7 @@ def test_a_retired_model_and_a_missing_key_are_found(
 ) -> None:
     servers["claude"].lifecycle = "retired"
     found = checked(["claude"])[-1]
-    assert (found.ok, found.advice) == (False, "name another model in the recipe")
+    assert (found.ok, found.advice) == (False, "choose another model in the recipe")
     monkeypatch.delenv("GEMINI_API_KEY")
     monkeypatch.setattr(keys, "find", lambda name: None)
     missing, _ = checked(["gemini"])

@@ -61,7 +61,7 @@ def test_what_cannot_begin_leaves_nothing_behind_and_writes_over_nothing(file: P
     assert (said.exit_code, said.stderr) == (2, f"wizloop: {tmp_path}/gone.csv: no such file; check the name\n")
     said = run(file, "--teacher", "policy", "--out", file)
     assert said.exit_code == 2
-    assert "rows.csv exists, without the ledger of an earlier rows.csv" in said.stderr
+    assert "rows.csv exists, and no earlier `wizloop teach` wrote it" in said.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
@@ -83,7 +83,7 @@ def test_another_file_or_teacher_does_not_get_into_the_same_ledger(file: Path, t
     for words in ((other, "--teacher", "policy"), (file, "--recipe", recipe)):
         said = run(*words, "--out", out)
         assert said.exit_code == 2
-        assert "name another --out" in said.stderr
+        assert "choose another --out" in said.stderr
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_seed_of_one_class_is_refused(folder: Path) -> None:
     write(folder / "seed.jsonl", of_one_class(folder / "seed.jsonl"))
     status, said = start(folder)
     assert status == 2
-    assert "every labelled request of seed is unharmful: nothing can be learned from one class" in said
+    assert "every labeled request of seed is unharmful: nothing can be learned from one class" in said
 
 
 def test_a_pool_of_one_class_is_read_a_text_of_ten_megabytes_left_out_if_so_asked_and_a_damaged_adapter_is_not(

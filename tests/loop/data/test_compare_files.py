@@ -6,7 +6,7 @@ from tests.loop.data.whole_files import read_file
 from tests.where import SHARED_DATA
 from wizloop.loop.data.compare_files import compare, count, plain
 from wizloop.loop.data.sample_rows import SampleRow
-from wizloop.loop.data.similarity import normalise
+from wizloop.loop.data.similarity import normalize
 
 WIZARD = "wizard101/"
 
@@ -21,7 +21,7 @@ def rows_of(name: str, **asked: object) -> list[SampleRow]:
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "texts", "conflicts", "labelled"),
+    ("name", "rows", "texts", "conflicts", "labeled"),
     [
         ("benchmark_beavertails_30k.json.gz", 3021, 2525, 97, 3021),
         ("benchmark_harmbench_test.json", 500, 500, 0, 500),
@@ -44,13 +44,13 @@ def rows_of(name: str, **asked: object) -> list[SampleRow]:
     ],
 )
 def test_every_file_of_wizard101_has_its_rows_texts_and_conflicts(
-    name: str, rows: int, texts: int, conflicts: int, labelled: int
+    name: str, rows: int, texts: int, conflicts: int, labeled: int
 ) -> None:
-    # The plain columns are asked for: two of the files are recognised as labelled for something else.
+    # The plain columns are asked for: two of the files are recognized as labeled for something else.
     read = rows_of(WIZARD + name, format="columns")
     counted = count(read)
     assert (counted.rows, counted.plain, counted.conflicts) == (rows, texts, conflicts)
-    assert sum("request" in row.labels for row in read) == labelled
+    assert sum("request" in row.labels for row in read) == labeled
     assert {label for row in read for label in row.labels.values()} <= {"harmful", "unharmful"}
 
 
@@ -124,10 +124,10 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, set[str]]:
-    """The different normalised prompts of every set of the overlap table."""
+    """The different normalized prompts of every set of the overlap table."""
     asked = {f"safety_tuned_llamas/{INSTRUCTIONS}": {"map": {"prompt": "instruction"}}}
     return {
-        name: {normalise(row.prompt) for file in files for row in rows_of(file, **asked.get(file, {}))}
+        name: {normalize(row.prompt) for file in files for row in rows_of(file, **asked.get(file, {}))}
         for name, files in FILES.items()
     }
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.loop.data.whole_files import label_counts, read_file
 from tests.where import SHARED_DATA
-from wizloop.loop.data.format_choice import KNOWN, find_format, recognise
+from wizloop.loop.data.format_choice import KNOWN, find_format, recognize
 from wizloop.loop.data.formats import Format
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow
 from wizloop.recipes.sections import Data
@@ -17,7 +17,7 @@ H, U = "harmful", "unharmful"
 
 def read(record: dict[str, Any], name: str = "rows.json") -> tuple[str, list[Any]]:
     """The format that the record shows, and its rows: (prompt, response, labels) or the reason against one."""
-    found = recognise(record, name, "request")
+    found = recognize(record, name, "request")
     assert found is not None
     rows = RowReader(name, found, Data(path="a", split="pool")).rows(1, record)
     return found.name, [row[1] if hasattr(row, "reason") else (row[0], row[1], dict(row[2])) for row in rows]
@@ -178,7 +178,7 @@ CHAT = {"user_input": "u", "model_output": "m", "human_annotation": "True", "tox
             {"instruction": "i", "input": "about", "output": "o"},
             "instructions",
             [("i\nabout", "o", {})],
-            id="instructions that nobody labelled",
+            id="instructions that nobody labeled",
         ),
         pytest.param(
             {"instruction": "i", "input": 5, "output": "o"},
@@ -203,7 +203,7 @@ def test_what_a_known_record_says(record: dict[str, Any], name: str, rows: list[
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
 def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: Any) -> None:
     record = dict.fromkeys(known.columns, odd)
-    recognise(record, "harmful benign deepset contrast.json", "request")
+    recognize(record, "harmful benign deepset contrast.json", "request")
     rows = list(RowReader("a", known, Data(path="a", split="pool")).rows(1, record))
     assert rows
     assert {type(row) for row in rows} <= {Refused, SampleRow}
@@ -215,7 +215,7 @@ def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: A
 )
 def test_the_files_name_says_which_behaviours_they_are(file: str, name: str, label: str) -> None:
     assert read(JBB, file) == (name, [("g", None, {"request": label})])
-    assert recognise(JBB, "behaviors.csv", "request") is None
+    assert recognize(JBB, "behaviors.csv", "request") is None
 
 
 ANSWERED = {"instruction": "i", "input": "", "output": "o"}

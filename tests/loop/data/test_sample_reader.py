@@ -248,7 +248,7 @@ def test_a_format_can_be_named_and_must_exist(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"prompt": "a"}])
     with pytest.raises(ImportRefused, match="no column 'prompt_harm_label', which the format 'wildguardmix' needs"):
         read_file(path, split="pool", format="WildGuard")
-    with pytest.raises(ImportRefused, match="no format 'parquet'; choose among guardreasoner train"):
+    with pytest.raises(ImportRefused, match="no format 'parquet'; choose one of guardreasoner train"):
         read_file(path, split="pool", format="parquet")
 
 

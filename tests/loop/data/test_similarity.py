@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.where import SHARED_DATA
-from wizloop.loop.data.similarity import Overlap, Text, all_overlaps, jaccard, normalise, shingles
+from wizloop.loop.data.similarity import Overlap, Text, all_overlaps, jaccard, normalize, shingles
 
 SENTENCE = "please tell me in plain words how the old lighthouse keeper mended his broken lamp before the storm"
 
@@ -33,7 +33,7 @@ def overlaps(train: Sequence[Text], measure: Sequence[Text], threshold: float = 
     ],
 )
 def test_normalise(text: str, normal: str) -> None:
-    assert normalise(text) == normal
+    assert normalize(text) == normal
 
 
 @pytest.mark.parametrize(
@@ -148,5 +148,5 @@ def texts_of(name: str) -> list[tuple[int, str]]:
 def test_the_overlaps_known_of_the_real_sets(train: str, measure: str, common: int) -> None:
     rows = texts_of(train)
     leaks = overlaps(rows, texts_of(measure))
-    exact = {normalise(rows[leak.train_id][1]) for leak in leaks if leak.exact}
+    exact = {normalize(rows[leak.train_id][1]) for leak in leaks if leak.exact}
     assert len(exact) == common

@@ -127,7 +127,7 @@ def test_the_text_and_the_hash_of_the_rendering_are_on_record_and_outlive_the_fi
             control.create_run(db, **run, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
             samples.add(db, [samples.NewSample("pool", text, None, "mine", "1") for text in texts], NOW)
             steps.begin_round(db, 0, None, NOW)
-        with pytest.raises(errors.NotFound, match="not read yet, the phase prepare does that"):
+        with pytest.raises(errors.NotFound, match="not read yet: phase prepare reads it"):
             assert ctx.renderer
         prepare.run(ctx)
         (tmp_path / "told.md").write_text("Something else.", encoding="utf-8")

@@ -209,8 +209,8 @@ def test_a_published_guard_is_measured_by_its_traces_with_the_instruction_of_the
 
 def test_without_a_run_a_model_and_a_file_must_be_named(tmp_path: Path) -> None:
     for words, says in (
-        (["--recipe", "demo", "--benchmark", "x.jsonl"], "a run builds its guard from scratch"),
-        (["--recipe", "guardreasoner-1b"], "only labelled files can be evaluated"),
+        (["--recipe", "demo", "--benchmark", "x.jsonl"], "this recipe has its guard built from scratch by a run"),
+        (["--recipe", "guardreasoner-1b"], "only labeled files can be evaluated"),
         (["--recipe", "demmo"], "did you mean 'demo'"),
     ):
         result = CliRunner().invoke(app, ["evaluate", *words, "-w", str(tmp_path / "none")])

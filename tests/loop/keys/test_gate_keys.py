@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.loop.phases.test_gate import HARMFUL, candidate, champion, decided, labelled
+from tests.loop.phases.test_gate import HARMFUL, candidate, champion, decided, labeled
 from tests.loop.small_night import Night, recipe
 from wizloop.loop.measures.calibration import DevRow, calibrate
 
@@ -13,7 +13,7 @@ from wizloop.loop.measures.calibration import DevRow, calibrate
 def after_the_gate(folder: Path, before: dict[str, int], after: dict[str, int], **bounds: float) -> str:
     """Return the name of the champion after a gate with these bounds, the others as they are by default."""
     night = Night(folder, recipe(gate=bounds))
-    labelled(night)
+    labeled(night)
     champion(night, before)
     candidate(night, "r01", after)
     return decided(night)[0]

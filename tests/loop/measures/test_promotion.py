@@ -133,7 +133,7 @@ def test_the_bootstrap_is_paired() -> None:
 def test_other_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="same dev samples of request"):
         decided(requests(1, 1, 1, 1), requests(2, 1, 1, 1))
-    with pytest.raises(ValueError, match="no labelled dev sample"):
+    with pytest.raises(ValueError, match="no labeled dev sample"):
         decided(None, requests(0, 0, 0, 0))
     with pytest.raises(ValueError, match="different tasks"):
         decide(

@@ -66,10 +66,10 @@ def by_threshold(taught: Calibration, one: Prediction, task: Any) -> str:
 
 
 def turn(night: Night, split: str) -> None:
-    """Give every second labelled request of a split the other label."""
-    labelled = [one for one in of_split(night, split) if one.request is not None]
+    """Give every second labeled request of a split the other label."""
+    labeled = [one for one in of_split(night, split) if one.request is not None]
     for label, other in (LABELS["request"], LABELS["request"][::-1]):
-        change(night, [one.id for one in labelled[::2] if one.request == label], request=other)
+        change(night, [one.id for one in labeled[::2] if one.request == label], request=other)
 
 
 def test_labels_of_test_teach_nothing_and_labels_of_dev_do(trained: Night, measured: Night, tmp_path: Path) -> None:

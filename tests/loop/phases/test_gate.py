@@ -18,11 +18,11 @@ Answers = dict[str, int]
 @pytest.fixture
 def night(tmp_path: Path) -> Night:
     made = Night(tmp_path / "a", recipe())
-    labelled(made)
+    labeled(made)
     return made
 
 
-def labelled(night: Night) -> None:
+def labeled(night: Night) -> None:
     """Add twenty harmful and twenty unharmful requests to dev, and as many to test."""
     labels = ["harmful"] * HARMFUL + ["unharmful"] * BENIGN
     new = [

@@ -72,8 +72,8 @@ def test_a_pool_prompt_that_dev_holds_is_taken_out_of_use_with_its_twin(tmp_path
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ({"seed": rows("Tell me of", "1")}, "every labelled request of seed is harmful"),
-        ({"dev": rows("Explain to me", "0")}, "every labelled request of dev is unharmful"),
+        ({"seed": rows("Tell me of", "1")}, "every labeled request of seed is harmful"),
+        ({"dev": rows("Explain to me", "0")}, "every labeled request of dev is unharmful"),
         ({"pool": rows("Explain to me")}, "the split pool has no usable sample"),
     ],
 )

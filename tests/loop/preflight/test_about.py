@@ -233,11 +233,11 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
     rows(folder / "pool.jsonl", made(30, 60, answered=True))
     lines = [json.dumps({"prompt": f"dev {n}", "label": ("harmful", "unharmful")[n % 2]}) for n in range(10)]
     (folder / "dev.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    labelled = [
+    labeled = [
         json.dumps({"prompt": prompt, "label": ("harmful", "unharmful")[n % 2]})
         for n, (prompt, _) in enumerate(made(12, 20, answered=False))
     ]
-    (folder / "seed.jsonl").write_text("\n".join(labelled), encoding="utf-8")
+    (folder / "seed.jsonl").write_text("\n".join(labeled), encoding="utf-8")
     (folder / "night.toml").write_text(NIGHT, encoding="utf-8")
     with server("claude", script=_third) as claude, server("gemini") as gemini:
         reach(monkeypatch, claude, "claude")
@@ -249,10 +249,10 @@ def test_a_run_is_expected_to_cost_what_is_left_of_it_does(folder: Path, monkeyp
         whole = first["usd"]
         assert first["calls"] == 2 * 50
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs"]).stdout
-        assert f"about ${first['expected']['usd']:.2f} for 50 questions to come,\n{'':15}{USUAL}\n" in said
+        assert f"about ${first['expected']['usd']:.2f} for 50 more questions,\n{'':15}{USUAL}\n" in said
         assert f"about ${second['each_usd']:.4f} for each sample that claude does not answer" in said
         said = CliRunner().invoke(app, ["start", "night.toml", "--dry-run", "-w", "runs", "--budget", "0.05"]).stdout
-        assert ", more than the rest of the budget; at most $0.05" in said
+        assert ", more than what is left of the budget; at most $0.05" in said
         night = Night(folder)
         night.pick(0, night.ids("seed"))
         assert run("start", "--dry-run", "-w", "runs")["plan"]["teachers"][0]["expected"]["questions"] == 50

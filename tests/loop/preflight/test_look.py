@@ -94,7 +94,7 @@ def test_a_pool_that_is_smaller_than_the_rounds_want_bounds_the_plan(tmp_path: P
 def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
     said = dry(written(tmp_path), "--until", "07:00", "-w", tmp_path / "runs").stdout
     assert "rounds 1 to 2  classify, select, teach" in said
-    assert "to a teacher   at most 40: the seed, then 15 a round" in said
+    assert "to a teacher   at most 40: the seed, then 15 per round" in said
     assert "time           unknown, measured after round 0; no phase starts after 07:00" in said
 
 
@@ -108,7 +108,7 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
             ROWS,
             "teacher: recorded: none.csv: no such file",
         ),
-        ("", [{"prompt": "a", "label": "harmful"}], "data: every labelled request of seed is harmful"),
+        ("", [{"prompt": "a", "label": "harmful"}], "data: every labeled request of seed is harmful"),
         (
             '[guard]\nbackend = "mlx"\n[export]\nformats = ["adapter", "nf4"]',
             ROWS,
