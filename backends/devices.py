@@ -11,7 +11,7 @@ from wizloop.backends.guard_types import BackendError
 
 _INSTALL = "pip install 'wizloop[cuda]'"
 _NEEDED = ("torch", "peft", "trl", "accelerate")
-# Messages of torch, for a card and for the host, and of MLX: no exception class covers all devices.
+# Messages of torch, for a GPU and for the host, and of MLX: no exception class covers all devices.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
 
 
@@ -33,7 +33,7 @@ class Picked:
 def pick(backend: str, device: str) -> Picked:
     """Choose by guard.backend ("auto", "mlx" or "cuda") and guard.device ("auto", "cpu" or "cuda") on this machine.
 
-    "auto" takes Metal, then a CUDA card, then MLX on the CPU. Raises BackendError if the requested one is missing.
+    "auto" takes Metal, then a CUDA GPU, then MLX on the CPU. Raises BackendError if the requested one is missing.
     """
     if backend == "mlx" and device == "cuda":
         raise BackendError('guard.device is "cuda", which MLX does not use: set guard.backend to "cuda" or "auto"')
@@ -57,7 +57,7 @@ def metal() -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that a card or the host ran out of memory."""
+    """Return whether an error means that a GPU or the host ran out of memory."""
     message = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(each in message for each in _NO_MEMORY)
@@ -65,7 +65,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def room_for_another() -> bool:
-    """Return whether the card has twice this process's memory free, for a model and for work; True without one."""
+    """Return whether the GPU has twice this process's memory free, for a model and for work; True without one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return True
@@ -76,17 +76,17 @@ def room_for_another() -> bool:
 def choose_device(wanted: str) -> tuple[str, str]:
     """Return torch's (device, reason) for "auto", "cpu" or "cuda".
 
-    Raises BackendError if "cuda" is wanted and no card can be used.
+    Raises BackendError if "cuda" is wanted and no GPU can be used.
     """
     import torch
 
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
-        why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA card"
+        why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA GPU"
         raise BackendError(f'guard.device is "cuda", and {why}: check the driver, or use "auto" or "cpu"')
     if there and wanted != "cpu":
         return "cuda", f"torch sees {torch.cuda.get_device_name(0)}"
-    return "cpu", "guard.device asks for the CPU" if wanted == "cpu" else "torch sees no CUDA card"
+    return "cpu", "guard.device asks for the CPU" if wanted == "cpu" else "torch sees no CUDA GPU"
 
 
 def _torch(device: str, why: str) -> Picked:
@@ -105,10 +105,10 @@ def _no_card() -> str:
     if not _driver():
         return "no CUDA driver"
     if _missing():
-        return f"a CUDA card needs {_INSTALL}"
+        return f"a CUDA GPU needs {_INSTALL}"
     import torch
 
-    return "" if torch.cuda.is_available() else "torch sees no CUDA card"
+    return "" if torch.cuda.is_available() else "torch sees no CUDA GPU"
 
 
 def _driver() -> bool:

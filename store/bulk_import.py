@@ -53,7 +53,7 @@ def add_kept(db: Connection, pieces: Iterable[Sequence[Kept]], heads: Heads, now
         index.drop(db)
         new = samples.append(db, _new(_with_cached_schema(db, pieces), doubtful, later), now)
         index.create(db)
-        rest = samples.add_kept(db, _together(later), now, take)
+        rest = samples.add_kept(db, _rechunked(later), now, take)
     return Added(new + rest.added, rest.duplicates, rest.conflicts, rest.elsewhere)
 
 
@@ -97,7 +97,7 @@ def _new(pieces: Iterable[Sequence[Kept]], doubtful: NDArray[np.bool_], later: S
             yield certain
 
 
-def _together(spool: Spool) -> Iterator[list[Kept]]:
+def _rechunked(spool: Spool) -> Iterator[list[Kept]]:
     """Yield the rows of a spool a thousand at a time: a chunk may have left only a few there."""
     rows = chain.from_iterable(spool.pieces())
     while piece := list(islice(rows, _PIECE)):

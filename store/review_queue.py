@@ -73,16 +73,16 @@ def waiting_count(db: Connection, wanted: QueueFilter) -> int:
 
 
 def _waiting(wanted: QueueFilter) -> Select[Any]:
-    stands, made, sample = tables.standings, tables.teacher_traces, tables.samples
-    query = select(stands.c.trace_id).where(stands.c.decision == "wait")
+    in_effect, made, sample = tables.standings, tables.teacher_traces, tables.samples
+    query = select(in_effect.c.trace_id).where(in_effect.c.decision == "wait")
     if wanted == QueueFilter():
         return query
-    query = query.join(made, made.c.id == stands.c.trace_id).join(sample, sample.c.id == made.c.sample_id)
+    query = query.join(made, made.c.id == in_effect.c.trace_id).join(sample, sample.c.id == made.c.sample_id)
     words = made.c.confidence_word
     columns = ((made.c.teacher, wanted.teacher), (made.c.round, wanted.round), (words, wanted.confidence))
     return query.where(
         *paging.contains([sample.c.prompt, sample.c.response, made.c.explanation], wanted.text),
-        *paging.contains([stands.c.reason], wanted.why),
+        *paging.contains([in_effect.c.reason], wanted.why),
         *paging.has_label(made.c.verdict, wanted.verdict),
         *paging.equal(*columns),
     )
@@ -94,17 +94,17 @@ def case(db: Connection, trace_id: int) -> Case:
     sample = browsing.sample_head(db, found.sample_id)
     assert sample is not None, "a foreign key ensures that a trace has its sample"
     selected = next(iter(selections.of_samples(db, [sample.id])), None)
-    stands, log = reviews.standing(db, trace_id), reviews.log(db, trace_id)
-    return Case(found, sample, stands, log, selected, browsing.judgements(db, sample.id))
+    in_effect, log = reviews.standing(db, trace_id), reviews.log(db, trace_id)
+    return Case(found, sample, in_effect, log, selected, browsing.judgements(db, sample.id))
 
 
 def decided(db: Connection, limit: int) -> list[Decided]:
     """Return the newest traces with a decision other than wait in effect, newest first."""
-    stands, made, sample = tables.standings, tables.teacher_traces, tables.samples
+    in_effect, made, sample = tables.standings, tables.teacher_traces, tables.samples
     prompt = paging.head(sample.c.prompt, browsing.LINE)
-    query = select(stands.c.trace_id, prompt, stands.c.decision, stands.c.by, made.c.verdict)
-    query = query.join(made, made.c.id == stands.c.trace_id).join(sample, sample.c.id == made.c.sample_id)
-    query = query.where(stands.c.decision != "wait").order_by(stands.c.trace_id.desc()).limit(limit)
+    query = select(in_effect.c.trace_id, prompt, in_effect.c.decision, in_effect.c.by, made.c.verdict)
+    query = query.join(made, made.c.id == in_effect.c.trace_id).join(sample, sample.c.id == made.c.sample_id)
+    query = query.where(in_effect.c.decision != "wait").order_by(in_effect.c.trace_id.desc()).limit(limit)
     return rows.every(db, Decided, query)
 
 

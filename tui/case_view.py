@@ -16,14 +16,14 @@ from wizloop.tui.formatting import verdicts
 
 def state_lines(case: Case, place: str) -> Text:
     """Build two lines: which trace it is, and why it waits or what was decided on it."""
-    trace, stands = case.trace, case.standing
-    if stands is None:
+    trace, in_effect = case.trace, case.standing
+    if in_effect is None:
         why = "the rule has not judged it yet"
-    elif stands.decision == "wait":
-        why = f"waits: {stands.reason or 'the rule gave no reason'}"
+    elif in_effect.decision == "wait":
+        why = f"waits: {in_effect.reason or 'the rule gave no reason'}"
     else:
-        reason = f" ({stands.reason})" if stands.reason else ""
-        why = f"decided: {stands.decision} by {stands.by}{reason}"
+        reason = f" ({in_effect.reason})" if in_effect.reason else ""
+        why = f"decided: {in_effect.decision} by {in_effect.by}{reason}"
     about = f"trace {trace.id} of round {trace.round} by {trace.teacher}, {trace.confidence_word} confidence; {place}"
     text = Text.assemble(plain(about), "\n", plain(why.replace("\n", " ")))
     text.stylize("bold", len(about))

@@ -189,8 +189,8 @@ class Workspace:
 
 
 def _waits(db: Connection, trace_id: int) -> bool:
-    stands = reviews.standing(db, trace_id)
-    return stands is not None and stands.decision == "wait"
+    in_effect = reviews.standing(db, trace_id)
+    return in_effect is not None and in_effect.decision == "wait"
 
 
 def _words_of(text: str) -> frozenset[str]:

@@ -152,13 +152,13 @@ def _write_model(
 
 def _epoch(pool: Sequence[Sequence[int]], fixed: Sequence[Sequence[int]], rng: np.random.Generator) -> list[_Batch]:
     """Return the batches of an epoch over a part of both, rows of similar length together, in random order."""
-    rows = _some(pool, _READ, rng) + _some(fixed, _READ_FIXED, rng)
+    rows = _random_rows(pool, _READ, rng) + _random_rows(fixed, _READ_FIXED, rng)
     rows.sort(key=len)
     batches = [_batch(rows[at : at + _ROWS], rng) for at in range(0, len(rows), _ROWS)]
     return [batches[at] for at in rng.permutation(len(batches))]
 
 
-def _some(texts: Sequence[Sequence[int]], most: int, rng: np.random.Generator) -> list[list[int]]:
+def _random_rows(texts: Sequence[Sequence[int]], most: int, rng: np.random.Generator) -> list[list[int]]:
     """Return rows of at most _LONGEST tokens, up to `most` in all, from texts in random order with end tokens."""
     rows: list[list[int]] = []
     room = most

@@ -19,7 +19,7 @@ KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 
 _ROOM = 64
 """Free slots of a rebuilt cache, in tokens."""
-# Tokens in the cache: beyond these a CPU reads more padding than another row saves, and a card's memory fills (an 8 B
+# Tokens in the cache: beyond these a CPU reads more padding than another row saves, and a GPU's memory fills (an 8 B
 # model takes 128 KiB per token).
 _HELD_CPU, _HELD_CUDA = 16_384, 131_072
 
@@ -68,7 +68,7 @@ class Rows:
         for at in range(len(starts[0].cache) if starts else len(self._layers())):
             keys, values = (self._moved(at, which, kept, starts, used, slots) for which in (0, 1))
             made.append(_Roomy(keys, values, used))
-            # Each old layer is freed before the next new one is built; otherwise a card would hold everything twice.
+            # Each old layer is freed before the next new one is built; otherwise a GPU would hold everything twice.
             self._layers()[at : at + 1] = [None]
         self._positions = torch.tensor(lengths, device=self._loaded.device)
         self._mask = torch.arange(slots, device=self._loaded.device)[None, :] >= used - self._positions[:, None]

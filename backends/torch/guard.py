@@ -23,7 +23,7 @@ from wizloop.backends.torch.decode import KeysValues, Rows, of_rows
 # Prefixes that keep their cache: an instruction, what samples share behind it, and these once more while a caller
 # changes from one instruction to another.
 _PREFIXES = 4
-# Tokens that keep a CPU, or a card, busy.
+# Tokens that keep a CPU, or a GPU, busy.
 _BUSY_CPU, _BUSY_CUDA = 256, 16_384
 
 

@@ -1,4 +1,4 @@
-"""Train in several processes, one per card, that share the rows of every step (data parallel, by accelerate).
+"""Train in several processes, one per GPU, that share the rows of every step (data parallel, by accelerate).
 
 The worker writes the job to a file and starts the processes; the first one reports its steps on stdout as JSON lines.
 `python -m wizloop.backends.torch.launch JOB` is such a process. The rows of a step do not depend on the number of
@@ -75,7 +75,7 @@ def train(
 
 
 def count(processes: int, sharded: bool) -> int:
-    """Return the number of training processes for a recipe's `processes`; 0 means one per card.
+    """Return the number of training processes for a recipe's `processes`; 0 means one per GPU.
 
     Raises BackendError if one process would hold all shares of the base.
     """
@@ -103,7 +103,7 @@ def _started(job: Path, device: str, processes: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-m", *several, "-m", "wizloop.backends.torch.launch", str(job)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": str(device == "cpu").lower()}
     if device == "cpu":
-        # A sharded base would be put on any card that is visible.
+        # A sharded base would be put on any GPU that is visible.
         environment["CUDA_VISIBLE_DEVICES"] = ""
     # The worker's stdin is its own channel, which no other process may read.
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}

@@ -1,4 +1,4 @@
-"""Load a model for torch: a local folder or a hub name, with an adapter, on the CPU or on a CUDA card.
+"""Load a model for torch: a local folder or a hub name, with an adapter, on the CPU or on a CUDA GPU.
 
 The only caller of transformers' from_pretrained for models. Code that comes with a model is refused, and only
 safetensors are read.
@@ -45,7 +45,7 @@ class Loaded:
 def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: bool = True, shares: int = 1) -> Loaded:
     """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and these are not quantized.
 
-    Merging into quantized weights would round the adapter away. On a CPU it computes in float32, on a card in the
+    Merging into quantized weights would round the adapter away. On a CPU it computes in float32, on a GPU in the
     file's format. A folder with a manifest is checked against it. With `shares`, each of that many processes reads and
     holds a share of the weights (FSDP2), gathered layer by layer in every pass, which all processes must run. Raises
     ModelMissing, BadArtifact, and BackendError if 4 bits are wanted without bitsandbytes.
@@ -137,7 +137,7 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int)
 
 
 def _four_bits(base: str, device: str) -> BitsAndBytesConfig:
-    """Return QLoRA's format: NF4 with quantized constants, bfloat16 on a card (arXiv:2305.14314, section 3)."""
+    """Return QLoRA's format: NF4 with quantized constants, bfloat16 on a GPU (arXiv:2305.14314, section 3)."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BackendError(
             f"{base}: 4 bits on torch need bitsandbytes (pip install 'wizloop[cuda]', on Linux); "

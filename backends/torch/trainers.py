@@ -169,7 +169,7 @@ def dpo_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Pat
 
 
 def _trainer(kind: type[_Trainer], config: Any, model: Any, loaded: Loaded, settings: TrainSettings) -> _Trainer:
-    # A process has one card, however many it sees; TRL refuses to start otherwise.
+    # A process has one GPU, however many it sees; TRL refuses to start otherwise.
     config._n_gpu = min(1, config.n_gpu)
     # TRL requires a data set; the batches come from the course.
     unused = {"train_dataset": Dataset.from_dict({"row": [0]}), "data_collator": list}

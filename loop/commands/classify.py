@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from wizloop.loop.commands.common import FILE, ROUND, in_workspace, put, refuse, sentences
+from wizloop.loop.commands.common import FILE, ROUND, in_workspace, put, refuse, report_errors
 
 if TYPE_CHECKING:
     from wizloop.loop.guard.rendering import InputText
@@ -42,7 +42,7 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
 
     # Model libraries print to stdout, where only verdicts go.
     stdout = sys.stdout
-    with sentences(failures=(BackendError,)), redirect_stdout(sys.stderr):
+    with report_errors(failures=(BackendError,)), redirect_stdout(sys.stderr):
         guard = Workspace(workspace).guard(round)
         with _opened(file) as lines:
             try:

@@ -109,7 +109,7 @@ def error_text(error: Exception) -> str:
 
 
 @contextmanager
-def sentences(*bad_input: type[Exception], failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def report_errors(*bad_input: type[Exception], failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn expected errors into a message and an exit status: 2 for `bad_input`, 1 for `failures`.
 
     Errors of the store are included: 2 where the input named something that does not exist, else 1.
@@ -152,7 +152,7 @@ def run_models(workspace: Path, command: str, *bad_input: type[Exception]) -> It
     from wizloop.store.db import Store
 
     with (
-        sentences(*bad_input, failures=(BackendError,)),
+        report_errors(*bad_input, failures=(BackendError,)),
         Store.open(workspace, readonly=True) as store,
         redirect_stdout(sys.stderr),
     ):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from wizloop.loop.commands.common import in_workspace, refuse, say, sentences
+from wizloop.loop.commands.common import in_workspace, refuse, report_errors, say
 
 
 @click.command(short_help="Pause the run after the current batch.")
@@ -42,7 +42,7 @@ def _request(workspace: Path, wanted: str) -> bool:
     from wizloop.store import control
     from wizloop.store.db import Store
 
-    with sentences(), Store.open(workspace) as store:
+    with report_errors(), Store.open(workspace) as store:
         if not lock.is_held(workspace):
             return False
         with store.write() as db:

@@ -16,9 +16,9 @@ from wizloop.loop.commands.common import (
     now,
     put,
     refuse,
+    report_errors,
     run_models,
     say,
-    sentences,
 )
 from wizloop.loop.commands.completion import recipe_names
 
@@ -87,7 +87,7 @@ def evaluate(
         refuse("--task and --group are for --predictions: leave them out, a test set has its own labels and policies")
     new_folder(report)
     notes: dict[str, Any] = {}
-    with sentences(ImportRefused):
+    with report_errors(ImportRefused):
         if predictions:
             scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
         elif recipe is not None:
@@ -161,7 +161,7 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> lis
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
 
-    with sentences(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+    with report_errors(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")

@@ -17,8 +17,8 @@ from wizloop.loop.commands.common import (
     put,
     read_store,
     refuse,
+    report_errors,
     say,
-    sentences,
     show,
 )
 
@@ -86,7 +86,7 @@ def import_(
     if hub is not None:
         say(f"loading {hub} (without a network this fails after half a minute)")
     data = _data({**settings, "map": _mapping(settings["map"]), "path": path, "hub_split": hub_split})
-    with sentences(ImportRefused):
+    with report_errors(ImportRefused):
         try:
             taken, leaks = _imported(workspace, data, dry_run)
         except RowsRefused as refused:
@@ -114,7 +114,7 @@ def leaks(files: Sequence[Path], format: str | None, workspace: Path, as_json: b
 
     if files and len(files) != 2:
         refuse("give two files, TRAIN and MEASURE, or none")
-    with sentences(ImportRefused):
+    with report_errors(ImportRefused):
         if files:
             _compare(files[0], files[1], format, as_json)
         else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import in_workspace, put, read_store, refuse, say, sentences, with_json
+from wizloop.loop.commands.common import in_workspace, put, read_store, refuse, report_errors, say, with_json
 
 if TYPE_CHECKING:
     from wizloop.store.db import Connection
@@ -22,7 +22,7 @@ UNKNOWN_POLICY = "not known"
 @with_json
 def costs(workspace: Path, as_json: bool) -> None:
     """Show what the teachers have cost, by teacher, model, day and round, and their refusals."""
-    with sentences(), read_store(workspace) as db:
+    with report_errors(), read_store(workspace) as db:
         found, left_out = costs_of(db)
     if left_out is not None:
         say(f"refusals are shown without their policies: {left_out}")
@@ -50,7 +50,7 @@ def set_(name: str) -> None:
 
     from wizloop.loop import keys as kept
 
-    with sentences(kept.UnknownTeacher, ValueError, failures=(kept.KeyringError,)):
+    with report_errors(kept.UnknownTeacher, ValueError, failures=(kept.KeyringError,)):
         kept.variables(name)
         typed = sys.stdin.isatty()
         text = click.prompt(f"key for {name}", hide_input=True, err=True) if typed else sys.stdin.readline()
@@ -79,7 +79,7 @@ def delete(name: str) -> None:
     """Delete the key of the teacher NAME from the keyring."""
     from wizloop.loop import keys as kept
 
-    with sentences(kept.UnknownTeacher, failures=(kept.KeyringError,)):
+    with report_errors(kept.UnknownTeacher, failures=(kept.KeyringError,)):
         deleted = kept.delete(name)
     if not deleted:
         refuse(f"the keyring holds no key for {name}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wizloop.loop.commands.common import put, refuse, sentences, with_json
+from wizloop.loop.commands.common import put, refuse, report_errors, with_json
 from wizloop.loop.commands.common import show as print_line
 from wizloop.loop.commands.completion import recipe_names, recipe_sections
 
@@ -45,7 +45,7 @@ def show(name: str, imported: bool, as_json: bool) -> None:
     """
     from wizloop.recipes import schema
 
-    with sentences(schema.RecipeError):
+    with report_errors(schema.RecipeError):
         recipe = schema.load(name)
         if as_json:
             put(recipe.model_dump(mode="json"))

@@ -17,8 +17,8 @@ from wizloop.loop.commands.common import (
     put,
     read_store,
     refuse,
+    report_errors,
     say,
-    sentences,
     show,
 )
 
@@ -51,7 +51,7 @@ def review(
     if [listed, bool(approve), bool(reject), edit is not None].count(True) != 1:
         refuse("give one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
     why = (why or "").strip() or None
-    with sentences():
+    with report_errors():
         if listed:
             _list(workspace, as_json)
         elif edit is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, in_workspace_with_json, now, put, read_store, sentences, show
+from wizloop.loop.commands.common import FAILED, in_workspace_with_json, now, put, read_store, report_errors, show
 from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def status(workspace: Path, as_json: bool) -> None:
     from wizloop.loop.summaries import status_of
     from wizloop.store.status import run_status
 
-    with sentences():
+    with report_errors():
         state = status_of(run_status(workspace), workspace)
     if as_json:
         put(state)
@@ -39,7 +39,7 @@ def rounds(workspace: Path, as_json: bool) -> None:
     from wizloop.loop.summaries import round_of
     from wizloop.store.overview import summaries
 
-    with sentences(), read_store(workspace, needs_run=True) as db:
+    with report_errors(), read_store(workspace, needs_run=True) as db:
         found = summaries(db)
     if as_json:
         put([round_of(summary, workspace) for summary in found])

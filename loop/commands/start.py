@@ -19,8 +19,8 @@ from wizloop.loop.commands.common import (
     in_workspace,
     now,
     on_terminal,
+    report_errors,
     say,
-    sentences,
 )
 from wizloop.loop.commands.completion import recipe_names
 
@@ -106,7 +106,7 @@ def run_night(
     from wizloop.loop.controller import detached, lock, starting, supervisor
     from wizloop.recipes.schema import RecipeError
 
-    with sentences(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing):
+    with report_errors(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing):
         with (
             supervisor.controlling(workspace, recipe, limits, clock=now, phases=phases) as controller,
             _watched(controller, workspace, live),

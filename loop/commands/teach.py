@@ -20,8 +20,8 @@ from wizloop.loop.commands.common import (
     put,
     read_store,
     refuse,
+    report_errors,
     say,
-    sentences,
     with_json,
 )
 
@@ -89,7 +89,7 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
     from wizloop.loop.commands.teach_file import recipe_for
     from wizloop.recipes import schema
 
-    with sentences(schema.RecipeError):
+    with report_errors(schema.RecipeError):
         base = None if named is None else schema.load(named)
     try:
         asked = recipe_for(base, teacher)
@@ -120,7 +120,7 @@ def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: f
     from wizloop.recipes.policies import PolicyError
 
     known = (ImportRefused, clients.NotReady, prices.PriceError, PolicyError, teach_file.OtherQuestions, BadRecording)
-    with sentences(*known), _stopping() as stop:
+    with report_errors(*known), _stopping() as stop:
         try:
             metadata = teach_file.write_traces(
                 file,
@@ -159,7 +159,7 @@ def _dry_run(
     from wizloop.loop.teaching.prices import PriceError
     from wizloop.recipes.policies import PolicyError
 
-    with sentences(ImportRefused, PriceError, PolicyError):
+    with report_errors(ImportRefused, PriceError, PolicyError):
         if file is not None and recipe is not None:
             questions = request_preview.of_file(file, limit)
             with _earlier_calls(out, workspace) as db:
@@ -241,7 +241,7 @@ def _unanswered(workspace: Path, as_json: bool) -> None:
     from wizloop.store import costs
     from wizloop.store.display import shown
 
-    with sentences(), read_store(workspace, needs_run=True) as db:
+    with report_errors(), read_store(workspace, needs_run=True) as db:
         found = costs.unanswered(db)
     if as_json:
         put([_row(one) for one in found])
@@ -273,10 +273,10 @@ def _keep(path: Path, workspace: Path) -> None:
     from wizloop.store import steps, teacher_calls
 
     new_file(path)
-    with sentences(), read_store(workspace, needs_run=True) as db:
+    with report_errors(), read_store(workspace, needs_run=True) as db:
         calls = [call for round in steps.rounds(db) for call in teacher_calls.calls(db, round.number)]
     ended = [call for call in calls if call.state != "received" and call.outcome in OUTCOMES]
-    with sentences(), path.open("x", encoding="utf-8") as file:
+    with report_errors(), path.open("x", encoding="utf-8") as file:
         for call in ended:
             version = json.loads(call.request_json).get("version", "1")
             who, result = (call.key, call.teacher, call.model, version), (OUTCOMES[call.outcome], call.raw or "")
@@ -289,7 +289,7 @@ def _ask_again(workspace: Path) -> None:
     from wizloop.store import call_writes, steps, teacher_calls
     from wizloop.store.db import Store
 
-    with sentences(), Store.open(workspace) as store, store.write() as db:
+    with report_errors(), Store.open(workspace) as store, store.write() as db:
         lost = teacher_calls.in_state(db, "ambiguous")
         charged = sum(call.reserved_micro for call in lost)
         latest = max((round.number for round in steps.rounds(db)), default=0)

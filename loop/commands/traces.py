@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wizloop.loop.commands.common import FILE, new_file, put, say, sentences, with_json
+from wizloop.loop.commands.common import FILE, new_file, put, report_errors, say, with_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +37,7 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
     from wizloop.loop.evaluation import compare_traces
 
     new_file(out)
-    with sentences(compare_traces.NotTraces):
+    with report_errors(compare_traces.NotTraces):
         found = compare_traces.compare(compare_traces.read(a), compare_traces.read(b), (a.name, b.name))
     if as_json:
         put(compare_traces.to_json(found))

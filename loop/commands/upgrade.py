@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wizloop.loop.commands.common import in_workspace, now, say, sentences
+from wizloop.loop.commands.common import in_workspace, now, report_errors, say
 
 
 @click.command(short_help="Upgrade a workspace of an older wizloop; start nothing.")
@@ -22,7 +22,7 @@ def upgrade(workspace: Path) -> None:
     from wizloop.store.errors import SchemaTooOld
     from wizloop.store.versions import HEAD
 
-    with sentences(lock.Held):
+    with report_errors(lock.Held):
         try:
             Store.open(workspace, readonly=True).close()
         except SchemaTooOld:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from wizloop.loop.commands.common import FILE, in_workspace, now, on_terminal, refuse, say, sentences
+from wizloop.loop.commands.common import FILE, in_workspace, now, on_terminal, refuse, report_errors, say
 
 if TYPE_CHECKING:
     from wizloop.tui.app import WizloopApp
@@ -33,14 +33,14 @@ def watch(
 ) -> None:
     """Watch a run and review its traces. Leaving the app does not stop the run."""
     if pictures is not None:
-        with sentences():
+        with report_errors():
             _write_pictures(workspace, pictures)
         return
     if not on_terminal():
         refuse("watch needs a terminal that can place a cursor (TERM=dumb cannot): use `wizloop status` instead")
     if len(clean := without_keys(os.environ)) < len(os.environ):
         _execute_again(sys.argv[1:], clean)
-    with sentences():
+    with report_errors():
         _open(workspace, read_only, name, started)
 
 

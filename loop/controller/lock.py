@@ -40,7 +40,7 @@ def held(workspace: Path, now: datetime) -> Iterator[Holder]:
     try:
         if not _locked_in_time(descriptor):
             advice = "use `wizloop status`, or `wizloop stop` first, or another --workspace"
-            raise Held(f"{workspace} is held by {holder_name(workspace)}: {advice}")
+            raise Held(f"{workspace} is in use by {holder_name(workspace)}: {advice}")
         ours = Holder(os.getpid(), socket.gethostname(), now.astimezone().isoformat(timespec="seconds"))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(ours)).encode(), 0)

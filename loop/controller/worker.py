@@ -63,7 +63,7 @@ def _answer(load: Callable[[str], Phase], context: Context) -> dict[str, Any]:
     except Exception as error:
         # The only catch-all: a night must end with a message, not a traceback.
         traceback.print_exc()
-        return {"error": _sentence(error), "kind": _kind(error)}
+        return {"error": _message(error), "kind": _kind(error)}
 
 
 def _private_stdout() -> TextIO:
@@ -86,7 +86,7 @@ def _listen(requests: "queue.SimpleQueue[str]") -> None:
     os._exit(_ORPHANED)
 
 
-def _sentence(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """Return an error's message; for an unexpected one, with its class and the log file."""
     known = type(error).__module__.startswith("wizloop.")
     return str(error) if known and str(error) else f"{type(error).__name__}: {error} (see logs/worker.log)"

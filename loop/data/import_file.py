@@ -154,10 +154,10 @@ def add(db: Connection, batches: Iterable[Sequence[samples.Kept]], now: datetime
 def bad_rows(path: str, bad: Sequence[Refused], rows: int) -> str:
     """Return why a file of `rows` rows is refused for its bad ones, and what to do."""
     first = bad[0]
-    those = f"it and {len(bad) - 1:,} more refuse" if len(bad) > 1 else "this bad row refuses"
+    more = f", and bad rows after it: {len(bad) - 1:,}" if len(bad) > 1 else ""
     return (
-        f"{path}: row {first.row}: {first.reason}; {those} the whole file, and none of its {rows:,} rows is imported: "
-        "repair it, or leave bad rows out (--skip-bad, in a recipe skip_bad = true)"
+        f"{path}: row {first.row}: {first.reason}{more}; none of its {rows:,} rows was imported: "
+        "fix the file, or skip its bad rows (--skip-bad, in a recipe skip_bad = true)"
     )
 
 

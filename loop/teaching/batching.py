@@ -114,7 +114,7 @@ class InBatches:
             else:
                 self._drop(batch)
             self._faults += 1
-            self._bear(fault, self._faults)
+            self._wait_after_fault(fault, self._faults)
             return
         self._faults = 0
         self._submitted(batch, provider_id)
@@ -127,7 +127,7 @@ class InBatches:
         with self.ctx.store.write() as db:
             batches.submitted(db, batch.id, provider_id, self.ctx.now())
 
-    def _insist(self, do: Callable[[], T]) -> T:
+    def _with_retries(self, do: Callable[[], T]) -> T:
         """Make a request, retried as often as the recipe says. Raises _GivenUp, Interrupted."""
         faults = 0
         while True:
@@ -135,9 +135,9 @@ class InBatches:
                 return do()
             except BatchFault as fault:
                 faults += 1
-                self._bear(fault, faults)
+                self._wait_after_fault(fault, faults)
 
-    def _bear(self, fault: BatchFault, faults: int) -> None:
+    def _wait_after_fault(self, fault: BatchFault, faults: int) -> None:
         """Wait after a fault. Raises _GivenUp if waiting is useless, Interrupted."""
         settings, answer = self.ctx.recipe.teacher, fault.answer
         if answer.outcome in calls.STOPS:
@@ -169,7 +169,7 @@ class InBatches:
         looking = f"looking for batch {batch.tag} at {self.client.name}"
         while True:
             try:
-                found = self._insist(find)
+                found = self._with_retries(find)
             except Undecided as why:
                 self._wait(self.settings.poll_s, f"{looking}: {why}")
                 continue
@@ -185,7 +185,7 @@ class InBatches:
 
     def _wait_for(self, batch: Batch, provider_id: str) -> None:
         polls = 0
-        while not self._insist(partial(self.teacher.ended, provider_id)):
+        while not self._with_retries(partial(self.teacher.ended, provider_id)):
             polls += 1
             self._wait(
                 self.settings.poll_s, f"{self.client.name} works on a batch of {batch.size}, polled {polls} times"
@@ -195,7 +195,7 @@ class InBatches:
         """Collect an ended batch, whose results may appear later. Raises _GivenUp, Interrupted."""
         for last in (*[False] * (self.ctx.recipe.teacher.tries - 1), True):
             try:
-                return self._insist(partial(self._collect, batch, provider_id))
+                return self._with_retries(partial(self._collect, batch, provider_id))
             except Undecided as why:
                 ended = f"{self.client.name} has ended batch {batch.tag}: {why}"
             if last:

@@ -141,7 +141,7 @@ def test_a_device_is_chosen_and_the_reason_is_said() -> None:
     if torch.cuda.is_available():
         assert devices.choose_device("auto")[0] == "cuda"
     else:
-        assert devices.choose_device("auto") == ("cpu", "torch sees no CUDA card")
+        assert devices.choose_device("auto") == ("cpu", "torch sees no CUDA GPU")
         with pytest.raises(BackendError, match=r'guard\.device is "cuda", and '):
             devices.choose_device("cuda")
 

@@ -107,7 +107,7 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
             "WildGuardTest is not a published benchmark with",
         ),
         (["--predictions", "mine.jsonl", "--benchmark", "a", "--benchmark", "b"], "1 files of predictions and 2 names"),
-        (["--predictions", "mine.jsonl", "--round", "1"], "recorded already"),
+        (["--predictions", "mine.jsonl", "--round", "1"], "scores recorded outputs"),
         (["--predictions", "mine.jsonl", "--benchmark", "XSTestResponseRefusal"], "not one of the task completion"),
         (["--task", "request"], "a test set has its own labels"),
         (["--predictions", "mine.jsonl", "--task", "request", "--report", "."], "already exists"),

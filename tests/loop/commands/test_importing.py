@@ -110,7 +110,7 @@ def test_a_bad_row_refuses_the_whole_file_and_leaves_no_trace_unless_it_is_to_be
     assert said.exit_code == 2
     assert f"{file}: row 2: " in said.stderr
     assert reason in said.stderr
-    assert "this bad row refuses the whole file, and none of its 3 rows is imported: repair it, or leave" in said.stderr
+    assert "; none of its 3 rows was imported: fix the file, or skip its bad rows" in said.stderr
     assert not workspace.exists()
     refused = json.loads(said.stdout)
     assert [(one["row"], one["bad"]) for one in refused["refused"]] == [(2, True), (3, False)]
@@ -134,7 +134,7 @@ def test_bad_rows_are_named_up_to_ten_and_a_workspace_that_is_there_stays_as_it_
         listed = [line for line in said.stderr.splitlines() if line.startswith("  ")]
         assert listed[:2] == [f"  row {row}: the prompt holds a NUL character" for row in (3, 4)]
         assert listed[9:] == ["  row 12: the prompt holds a NUL character", "  and 2 more"]
-        assert "row 3: the prompt holds a NUL character; it and 11 more refuse the whole file" in said.stderr
+        assert "row 3: the prompt holds a NUL character, and bad rows after it: 11; none of its" in said.stderr
         assert counts(workspace)["pool"] == 1
     # What lies behind the last row that is asked for is not looked at.
     assert run(file, "--limit", "1", workspace=workspace).exit_code == 0

@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_used_is_status_2(tmp_path: Path) -> None:
 def test_a_second_start_names_the_holder(tmp_path: Path) -> None:
     with lock.held(tmp_path, datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)):
         said = refused("-w", str(tmp_path))
-    assert f"is held by process {os.getpid()} on " in said
+    assert f"is in use by process {os.getpid()} on " in said
     assert "since 2026-05-0" in said
 
 

@@ -85,7 +85,7 @@ def test_an_upgrade_makes_it_readable_and_starts_nothing(older: Path) -> None:
 
 def test_a_workspace_that_is_held_is_left_alone(older: Path) -> None:
     with lock.held(older, NOW):
-        assert "is held by process" in run("upgrade", "-w", str(older), status=2).stderr
+        assert "is in use by process" in run("upgrade", "-w", str(older), status=2).stderr
     assert revision(older) == "0004"
 
 

@@ -17,7 +17,7 @@ def test_a_workspace_is_held_until_the_block_ends(tmp_path: Path) -> None:
     with lock.held(tmp_path, NOW) as ours:
         assert lock.is_held(tmp_path)
         assert lock.holder(tmp_path) == ours
-        with pytest.raises(lock.Held, match=f"is held by process {ours.pid} on {ours.host}, since 2026-05-0"):
+        with pytest.raises(lock.Held, match=f"is in use by process {ours.pid} on {ours.host}, since 2026-05-0"):
             lock.held(tmp_path, NOW).__enter__()
     assert not lock.is_held(tmp_path)
 
@@ -33,5 +33,5 @@ def test_a_lock_without_a_readable_holder_still_holds(tmp_path: Path) -> None:
     with lock.held(tmp_path, NOW):
         (tmp_path / lock.LOCK_NAME).write_text("{half a line")
         assert lock.holder(tmp_path) is None
-        with pytest.raises(lock.Held, match="is held by another process"):
+        with pytest.raises(lock.Held, match="is in use by another process"):
             lock.held(tmp_path, NOW).__enter__()

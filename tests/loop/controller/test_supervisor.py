@@ -177,7 +177,7 @@ def test_a_second_controller_is_refused_and_told_who_is_there(workspace: Workspa
     assert time.monotonic() - began < 10
     last_line = err.strip().splitlines()[-1]
     assert last_line.startswith("wizloop.loop.controller.lock.Held")
-    assert f"is held by process {controller.pid} on " in last_line
+    assert f"is in use by process {controller.pid} on " in last_line
     with Store.open(workspace.path, readonly=True) as store, store.read() as db:
         there = control.controller(db)
     assert there is not None
