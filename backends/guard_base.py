@@ -100,7 +100,7 @@ class LocalGuard(GuardBase, ABC):
 
     @abstractmethod
     def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: list[int]) -> NDArray[np.float64]:
-        """Return [bodies, ids]: softmax over the logits of `ids` after each body behind the shared prefix."""
+        """Return [bodies, ids]: softmax over the logits of `ids` after each body, which follows the shared prefix."""
 
     @abstractmethod
     def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[Any]:

@@ -33,7 +33,7 @@ class StepSpec:
     top_p: float
 
     def width(self, vocab: int) -> int:
-        """Return how many of the likeliest tokens are looked at."""
+        """Return how many of the most likely tokens are considered."""
         return min(max(self.k, _NUCLEUS) if self.temperature else self.k, vocab)
 
 

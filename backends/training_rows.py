@@ -25,7 +25,7 @@ _PROMPT_POSITIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One prompt with one completion behind the shared prefix.
+    """One prompt with one completion, after the shared prefix.
 
     `weights` are those of the completion's tokens, including the end token.
     """

@@ -29,11 +29,11 @@ class Verdict:
     probability: dict[str, float]
     """P(positive label: harmful, refusal) by task; Platt-scaled if the guard is calibrated."""
     confidence: float
-    """Higher is surer; compare within one guard only."""
+    """Higher is more confident; compare within one guard only."""
     cell: str | None
     """confident or uncertain, block or pass; None where the main task has no verdict."""
     trace: str | None
-    """The surest trace that ends in this verdict, or None."""
+    """The most confident trace that ends in this verdict, or None."""
     cut_tokens: int
     """Number of tokens cut from the text."""
     category: str | None = None

@@ -1,4 +1,4 @@
-"""Key-value caches of a single pass, behind which nothing is decoded.
+"""Key-value caches of a single pass, after which nothing is decoded.
 
 mlx-lm's own cache reserves 256 tokens and copies itself three times to do so: a quarter of a forward pass on a CPU.
 """
@@ -29,7 +29,7 @@ class PrefillCache:
 
 
 class SuffixCache(PrefillCache):
-    """A pass of `rows` rows behind one row's prefix, whose keys and values it keeps in front."""
+    """A pass of `rows` rows that follow one row's prefix, whose keys and values it keeps in front."""
 
     def __init__(self, prefix: PrefillCache, rows: int) -> None:
         self.keys, self.values = (

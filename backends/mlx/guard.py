@@ -24,7 +24,7 @@ from wizloop.backends.mlx.decode import Rows, wired
 from wizloop.backends.sampling import StepSpec
 from wizloop.backends.tokens import Tokens
 
-# Prefixes that keep their cache: an instruction, what all samples begin with behind it, and two more while a caller
+# Prefixes that keep their cache: an instruction, what all samples begin with after it, and two more while a caller
 # changes from one instruction to another.
 _PREFIXES = 4
 
@@ -72,7 +72,7 @@ class Guard(LocalGuard):
             yield [_row(layer, row, len(shared) + len(body) - 1) for layer in batch]
 
     def _prefill(self, shared: Prefix, bodies: Bodies) -> tuple[Any, list[PrefillCache]]:
-        """Return hidden states [rows, longest body, width] of padded bodies behind the prefix, and the caches."""
+        """Return hidden states [rows, longest body, width] of padded bodies after the prefix, and the caches."""
         caches = self._empty()
         if shared:
             caches = [SuffixCache(layer, len(bodies)) for layer in self._prefix(shared)]
@@ -85,7 +85,7 @@ class Guard(LocalGuard):
         """Return keys and values of a prefix, computed in two steps where its first `known` tokens are a prefix too."""
         caches = self._prefixes.pop(shared, None)
         if caches is None:
-            # Behind that prefix only, whatever else is cached: a new process gets the same bits for the same batches.
+            # After that prefix only, whatever else is cached: a new process gets the same bits for the same batches.
             first = self._prefix(shared[:known]) if 0 < known < len(shared) else []
             caches = [SuffixCache(layer, 1) for layer in first] if first else self._empty()
             if shared:

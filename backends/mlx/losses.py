@@ -18,7 +18,7 @@ Loss = Callable[..., tuple[mx.array, mx.array]]
 
 
 class Shared:
-    """Hidden states of rows behind one shared prefix.
+    """Hidden states of rows that follow one shared prefix.
 
     The prefix's keys and values are computed once and repeated for every row: the same sums and gradients as a prefix
     in front of each row, for the price of one.

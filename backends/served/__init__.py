@@ -1,1 +1,1 @@
-"""Guards behind a server of completions with log-probabilities."""
+"""Guards on a completions server with log-probabilities."""

@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One token of a reply: the chosen one, if the server names it, and the likeliest ones."""
+    """One token of a reply: the chosen one, if the server names it, and the most likely ones."""
 
     chosen: Candidate | None
     top: tuple[Candidate, ...]
@@ -166,7 +166,7 @@ def _positions(logprobs: object) -> tuple[Position, ...]:
 def _from_object(token: object) -> Position:
     listed = dig(token, "top_logprobs") or []
     top = [_candidate(dig(each, "token"), dig(each, "logprob"), dig(each, "id")) for each in listed]
-    # mlx_lm.server repeats one of the likeliest here, whichever was chosen, and then has an id.
+    # mlx_lm.server repeats one of the most likely here, whichever was chosen, and then has an id.
     named = dig(token, "id") is None
     return _position(dig(token, "token") if named else None, dig(token, "logprob"), top)
 

@@ -1,4 +1,4 @@
-"""A guard behind a completions server: vLLM, or any other with top log-probabilities. It cannot be trained.
+"""A guard on a completions server: vLLM, or any other with top log-probabilities. It cannot be trained.
 
 The prompt is encoded here, with the base's own tokenizer. A server that takes no token ids is sent the text, in which
 no special token is spelled. For a server without log-probabilities `sentence` says what is lost.

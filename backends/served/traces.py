@@ -1,6 +1,6 @@
 """Turn a server's reply into a sampled trace: token offsets, confidences, and watched probabilities.
 
-If a server does not name the chosen tokens, the likeliest ones are used. Without log-probabilities only the text is
+If a server does not name the chosen tokens, the most likely ones are used. Without log-probabilities only the text is
 known, and every trace is equally confident.
 """
 
@@ -36,8 +36,8 @@ def sampled(
 
 
 def confidence_of(position: Position, topk: int) -> float:
-    """Return minus the mean log-probability of the `topk` likeliest tokens (DeepConf, arXiv:2508.15260)."""
-    # A server adds the chosen token if it is not among the likeliest.
+    """Return minus the mean log-probability of the `topk` most likely tokens (DeepConf, arXiv:2508.15260)."""
+    # A server adds the chosen token if it is not among the most likely.
     known = [each.logprob for each in position.top[:topk] if math.isfinite(each.logprob)]
     return -sum(known) / len(known) if known else 0.0
 
@@ -51,7 +51,7 @@ def shares(top: Sequence[Candidate], ids: Sequence[int], tokens: Tokens) -> tupl
 
 
 def lists_all(top: Sequence[Candidate], ids: Sequence[int], tokens: Tokens) -> bool:
-    """Return whether each of these tokens is among the likeliest."""
+    """Return whether each of these tokens is among the most likely."""
     return all(_logprob(top, identity, tokens) is not None for identity in ids)
 
 
@@ -100,7 +100,7 @@ def _starts(text: str, positions: Sequence[Position], tokens: Tokens) -> list[in
     starts = aligned(text, options)
     if starts is not None:
         return starts
-    # A character spans tokens, or a token was not among the likeliest: split the text as this tokenizer does.
+    # A character spans tokens, or a token was not among the most likely: split the text as this tokenizer does.
     own = tokens.starts(tokens.encode(text), text)
     return [own[at * len(own) // len(positions)] if own else 0 for at in range(len(positions))]
 

@@ -1,7 +1,7 @@
 """Anthropic's message batches: half the price, and a list that tells everything about a batch but its owner.
 
-A batch object carries no name of ours. A batch that was perhaps submitted is recognized by the keys in its results,
-so a running batch of the same size can neither be taken nor ruled out: it raises Undecided, and time decides.
+A batch object does not carry our name for it. A batch that may have been submitted is recognized by the keys in its
+results, so a running batch of the same size can neither be taken nor ruled out: it raises Undecided, and time decides.
 """
 
 import json

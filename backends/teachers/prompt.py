@@ -90,7 +90,7 @@ def worst_usage(instruction: str, question: Question, max_tokens: int, seen: int
 
 @lru_cache(maxsize=8)
 def _bound(text: str) -> int:
-    """Return the most tokens of our own text: English has over two letters a token, other scripts have not."""
+    """Return the most tokens of our own text: English has over two letters per token, other scripts do not."""
     plain = sum(character.isascii() for character in text)
     return plain // 2 + len(text.encode()) - plain
 

@@ -131,7 +131,7 @@ class Rows:
 
 
 class _Roomy(DynamicLayer):
-    """One layer's keys and values with free slots behind those in use."""
+    """One layer's keys and values with free slots after those in use."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: int) -> None:
         super().__init__()

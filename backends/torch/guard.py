@@ -20,7 +20,7 @@ from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch.decode import KeysValues, Rows, of_rows
 
-# Prefixes that keep their cache: an instruction, what samples share behind it, and these once more while a caller
+# Prefixes that keep their cache: an instruction, what samples share after it, and these once more while a caller
 # changes from one instruction to another.
 _PREFIXES = 4
 # Tokens that keep a CPU, or a GPU, busy.
@@ -73,9 +73,9 @@ class Guard(LocalGuard):
             yield [(k[row : row + 1, :, :length], v[row : row + 1, :, :length]) for k, v in _keys_values(cache)]
 
     def _prefill(self, shared: Prefix, bodies: Bodies) -> tuple[torch.Tensor, DynamicCache]:
-        """Return hidden states [rows, longest body, width] of padded bodies behind the shared prefix, and the cache."""
+        """Return hidden states [rows, longest body, width] of padded bodies after the shared prefix, and the cache."""
         cache = of_rows(self._prefix(shared), len(bodies)) if shared else DynamicCache()
-        # No mask for the padding: it is behind every token that is read.
+        # No mask for the padding: it comes after every token that is read.
         return self._forward(torch.from_numpy(padded(bodies)).to(self._loaded.device), cache), cache
 
     def _prefill_prefix(self, shared: Prefix, longer: Prefix) -> None:

@@ -17,7 +17,7 @@ _TEXT = 200
 """Bytes of a text that are printed; --out has the whole text."""
 
 
-@click.command(short_help="List labels that are likely wrong, likeliest first.")
+@click.command(short_help="List labels that are likely wrong, most likely first.")
 @click.option("--split", type=click.Choice(SPLITS), multiple=True, help="Audit these splits; default: all.")
 @click.option(
     "--round", type=ROUND, metavar="N", help="Ask the champion after this round; default: the current champion."
@@ -37,7 +37,7 @@ def audit(
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """List labels that a confident guard, its members and the teacher all contradict, likeliest errors first.
+    """List labels that a confident guard, its members and the teacher all contradict, most likely errors first.
 
     The policy reasoner is asked about samples that it has not seen; for other teachers, give --traces. A guard repeats
     the labels that it was trained on: a seed row that is listed anyway is all the more likely wrong.
@@ -82,7 +82,7 @@ def _show(suspects: "Sequence[Opinion]", limit: int, labels: int) -> None:
     if suspects:
         summary += (
             f": a teacher contradicts {taught:,}, only the guards {len(suspects) - taught:,}. The first "
-            f"{min(limit, len(suspects)):,}, likeliest first, with the guard's probability of the label:"
+            f"{min(limit, len(suspects)):,}, most likely first, with the guard's probability of the label:"
         )
     console.print(plain(summary))
     for each in suspects[:limit]:

@@ -102,7 +102,7 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
 
 
 def _check_files(file: Path, out: Path) -> None:
-    """Refuse what would leave an empty ledger behind, or overwrite a file that no such command wrote."""
+    """Refuse a missing input, which would leave an empty ledger, and an output that `teach` did not write."""
     from wizloop.loop.commands.teach_file import ledger_of
 
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Wrap import formats of other packages as formats of ours. See `wizloop.plugins`."""
+"""Wrap import formats of other packages as built-in ones. See `wizloop.plugins`."""
 
 from collections.abc import Callable
 from functools import partial

@@ -36,7 +36,7 @@ def read_records(path: str, split: str) -> NumberedRecords:
         for number, row in enumerate(rows, start=1):
             yield number, _with_class_names(row, classes)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        # Python examples are of no use in a message of ours.
+        # Python examples are useless in our message.
         reason = " ".join(str(error).partition("Example of usage")[0].split())[:200].rstrip(".")
         raise ImportRefused(
             f"{path}: its split {split!r} cannot be read: {reason}; check name, config (NAME:CONFIG), split and network"

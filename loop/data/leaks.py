@@ -44,7 +44,7 @@ class ListedLeak:
 def sweep(store: Store, now: datetime, progress: Callable[[int], None] = lambda _: None) -> int:
     """Exclude the leaks among the samples added since the last sweep; return how many were in use.
 
-    An interrupted sweep is made up for by the next, which starts where the last complete one ended.
+    The next sweep makes up for an interrupted one: it starts where the last complete one ended.
     """
     with store.read() as db:
         after, last = leaks.searched(db), samples.newest(db)

@@ -95,7 +95,7 @@ def elements(stream: TextIO, longest: int) -> Iterator[Any]:
 
 
 def _item(stream: TextIO, parser: Parser, text: str, at: int, longest: int, number: int) -> tuple[Any, str, int]:
-    """Return the item at `at`, with the rest of the text and the position behind the item."""
+    """Return the item at `at`, with the rest of the text and the position after the item."""
     size = BLOCK
     while True:
         fault = None

@@ -75,7 +75,7 @@ class Comparison:
     only_a_right: int
     only_b_right: int
     disagreements: list[tuple[TeacherTrace, TeacherTrace]]
-    """Surest first: both confident, then one, then none."""
+    """Most confident first: both confident, then one, then none."""
 
 
 def read(path: Path) -> list[TeacherTrace]:

@@ -63,7 +63,7 @@ class Opinion:
 
 
 def suspects(opinions: Iterable[Opinion], *, untaught: bool = False) -> list[Opinion]:
-    """Return the labels that are likely wrong, likeliest first; `untaught` appends those that no teacher judged."""
+    """Return the labels that are likely wrong, most likely first; `untaught` appends those that no teacher judged."""
     found = [one for one in opinions if one.contradicted and (untaught or one.teacher is not None)]
     return sorted(found, key=lambda one: (one.teacher is None, one.p, one.sample_id, TASKS.index(one.task)))
 

@@ -73,7 +73,7 @@ def _risk_coverage(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
     surest_first = np.argsort(-np.abs(p - 0.5), kind="stable")
     kept = np.arange(1, len(rows) + 1)
     axes.plot(kept / len(rows), np.cumsum(wrong[surest_first]) / kept, color="black")
-    axes.set_xlabel("coverage: share of rows answered, surest first")
+    axes.set_xlabel("coverage: share of rows answered, most confident first")
     axes.set_ylabel(f"risk: share of wrong {task} verdicts")
     axes.set_ylim(bottom=0)
 

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
     @property
     def rationale(self) -> str | None:
-        """The surest trace that ends in the final verdict, or None."""
+        """The most confident trace that ends in the final verdict, or None."""
         agreeing = [trace for trace in self.traces if trace.verdict == self.judgement.verdict]
         return max(agreeing, key=lambda trace: trace.measures.bottom).text if agreeing else None
 

@@ -174,7 +174,7 @@ def traces_agree(signals: Values, calibration: Calibration, task: Task) -> bool 
 
 
 def value_of(measure: str, signals: Values, task: Task, calibration: Calibration) -> float | None:
-    """Return a measure's value for a sample, higher is surer; None where it has none.
+    """Return a measure's value for a sample, higher is more confident; None where it has none.
 
     `margin_*` is the distance of the probability from its threshold: 0 at the threshold, 1 at either end. Raises
     ValueError for an unknown measure.

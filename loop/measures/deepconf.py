@@ -1,10 +1,10 @@
 """DeepConf (arXiv:2508.15260): confidence measures of a trace, confidence-weighted votes, and early stopping.
 
-The token confidences are given: minus the mean log-probability (natural) of the k likeliest tokens at a position
-(section 2.1), from raw logits, before temperature and top-p. Higher is surer. The values have no upper bound and
-depend on model, tokenizer and quantization: never compare them across models. `uncertainty.choose_measure` finds out
-on dev whether one of them tells right from wrong. Where paper and released code differ: votes sum their weights (both
-formulas do; a figure averages), the paper's consensus stop is implemented, and percentages name the share kept.
+The token confidences are given: minus the mean log-probability (natural) of the k most likely tokens at a position
+(section 2.1), from raw logits, before temperature and top-p. Higher is more confident. The values have no upper bound
+and depend on model, tokenizer and quantization: never compare them across models. `uncertainty.choose_measure` finds
+out on dev whether one of them tells right from wrong. Where paper and released code differ: votes sum their weights
+(both formulas do; a figure averages), the paper's consensus stop is implemented, and percentages name the share kept.
 """
 
 from collections import deque

@@ -192,7 +192,7 @@ def _backend(recipe: Recipe) -> Iterator[Check]:
 
 
 def _prompt(recipe: Recipe) -> Check:
-    """Check the instruction in front of every sample, unless it is a hub dataset's."""
+    """Check the instruction before every sample, unless it is a hub dataset's."""
     setting = recipe.guard.instruction
     try:
         text = instructions.read(recipe, far=False)
@@ -201,8 +201,8 @@ def _prompt(recipe: Recipe) -> Check:
     if text is None:
         return Check("prompt", True, f"{setting}: from a hub dataset, read at the first start")
     if not text:
-        return Check("prompt", True, f"{setting}: no instruction in front of the samples")
-    return Check("prompt", True, f"{setting}: {len(text):,} characters in front of every sample")
+        return Check("prompt", True, f"{setting}: no instruction before the samples")
+    return Check("prompt", True, f"{setting}: {len(text):,} characters before every sample")
 
 
 def _training(recipe: Recipe) -> list[Check]:

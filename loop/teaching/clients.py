@@ -55,7 +55,7 @@ def runs_here(name: str) -> bool:
 def _own_client(
     recipe: Recipe, name: str, now: datetime, capped: bool, kept: dict[str, replay.Kept] | None = None
 ) -> TeacherClient:
-    """Build the client of a teacher without an adapter of ours; `kept` calls replace one that costs money."""
+    """Build the client of a teacher without a built-in adapter; `kept` calls replace one that costs money."""
     if name in HERE:
         return TeacherClient(teachers.here(recipe, name))
     client = plugin_teachers.client_of(recipe, name, table_of(recipe.teacher), now.date(), capped=capped)

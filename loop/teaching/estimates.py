@@ -34,7 +34,7 @@ class Load:
     pairs: float
     """Questions whose sample has a response."""
     turns: int = 1
-    """How often the teacher is asked after a pause that no cache survives: once a round."""
+    """How often the teacher is asked after a pause that no cache survives: once per round."""
 
     def __add__(self, more: "Load") -> "Load":
         sums = (self.questions + more.questions, self.text_bytes + more.text_bytes, self.pairs + more.pairs)
