@@ -25,7 +25,7 @@ EVERY_SECONDS = 1.0
 _EVENTS = 6
 _PAGE = 200
 _BAR = 24
-_MARKS = {"done": "ok", "running": ">>", "failed": "!!", "to come": "  "}
+_MARKS = {"done": "ok", "running": ">>", "failed": "!!", "pending": "  "}
 _LIVE = ("created", "running", "paused")
 
 
@@ -123,12 +123,12 @@ def _next(now: Overview, step: Step) -> str:
 
 
 def phase_line(phase: str, step: Step | None, at: datetime, width: int) -> Text:
-    """Build the line of a phase, begun or to come: mark, name, bar of `width` cells, rate, and time left or taken."""
-    state = "to come" if step is None else step.state
+    """Build the line of a phase, begun or pending: mark, name, bar of `width` cells, rate, and time left or taken."""
+    state = "pending" if step is None else step.state
     share = 0.0 if step is None else 1.0 if state == "done" else step.done / step.total if step.total else 0.0
     pace = "" if step is None else pace_of(step, at)
     line = plain(f"{_MARKS[state]} {phase:8} {bar(share, width)} {pace}".replace("\n", " "), 200)
-    line.stylize({"running": "bold", "failed": "bold red", "to come": "dim"}.get(state, ""))
+    line.stylize({"running": "bold", "failed": "bold red", "pending": "dim"}.get(state, ""))
     return line
 
 

@@ -17,7 +17,7 @@ _BAR = 8
 
 
 def phase_lines(now: Overview, at: datetime, width: int) -> Text:
-    """Build a line for each phase of the round, begun or to come, truncated to `width` cells."""
+    """Build a line for each phase of the round, begun or pending, truncated to `width` cells."""
     begun = {step.phase: step for step in now.phases}
     lines = [phase_line(phase, begun.get(phase), at, _BAR) for phase in phases_of(now.round)]
     return truncated(lines, width)

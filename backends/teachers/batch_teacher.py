@@ -22,7 +22,7 @@ class BatchFault(Exception):
     """
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(f"{answer.outcome}: {answer.category or 'no more is known'}")
+        super().__init__(f"{answer.outcome}: {answer.category or 'no details'}")
         self.answer = answer
 
 

@@ -27,7 +27,7 @@ class GeminiBatches(RemoteBatches, Gemini):
     row_key: ClassVar[str] = "key"
 
     def submit(self, questions: Sequence[Question], tag: str) -> str:
-        """Submit a file of rows, the key of each beside it, as a job with the display name `tag`."""
+        """Submit a file of rows, each with its key, as a job with the display name `tag`."""
         file = self._upload(questions, tag)
         config = {"display_name": tag}
         job = self.batch_json(lambda sdk: sdk.plain.batches.create(model=self.model, src=file, config=config))

@@ -61,7 +61,7 @@ def teach(
 ) -> None:
     """Ask a teacher about every row of FILE and write the traces to --out, outside of any run.
 
-    Paid answers are kept in a folder beside --out: run the same command again to ask only for what is missing. An
+    Paid answers are kept in a folder next to --out: run the same command again to ask only for what is missing. An
     ambiguous call was in flight when a process died; it stays charged.
     """
     if (file is not None or dry_run) + unanswered + ask_again + (keep is not None) != 1:
@@ -178,7 +178,7 @@ def _dry_run(
 
 @contextmanager
 def _earlier_calls(out: Path | None, workspace: Path) -> Iterator[Any]:
-    """Yield the ledger beside the output, or else the workspace, to estimate by; None if neither can be read."""
+    """Yield the ledger next to the output, or else the workspace, to estimate by; None if neither can be read."""
     from wizloop.loop.commands.teach_file import ledger_of
     from wizloop.store.db import Store
     from wizloop.store.errors import StoreError

@@ -1,4 +1,4 @@
-"""Traces for any file, outside of a run: phase teach on a small workspace beside the output.
+"""Traces for any file, outside of a run: phase teach on a small workspace next to the output.
 
 That workspace is the ledger: the same command, run again, asks only for what is missing. Its run holds the cap
 that every reservation is checked against, and the recipe; `costs`, `teach --keep` and similar commands work on it.
@@ -29,11 +29,11 @@ _REASONING = tuple(TeacherTrace.model_fields)[:6]
 
 
 class OtherQuestions(ValueError):
-    """The ledger beside the output belongs to another recipe, teacher or file."""
+    """The ledger next to the output belongs to another recipe, teacher or file."""
 
 
 def ledger_of(out: Path) -> Path:
-    """Return the workspace beside an output file."""
+    """Return the workspace next to an output file."""
     return out.with_name(f"{out.name}.ledger")
 
 
