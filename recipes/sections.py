@@ -254,7 +254,7 @@ class Review(Section):
 
 
 class Train(Section):
-    """R-SFT of LoRA adapters. Defaults are for the tiny guard; a large base wants lr 1e-4 and 3 epochs."""
+    """R-SFT of LoRA adapters. Defaults are for the tiny guard; a large base needs lr 1e-4 and 3 epochs."""
 
     rank: Positive = 16
     """Rank of the adapters."""

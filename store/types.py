@@ -1,4 +1,4 @@
-"""What the tables are made of: metadata, constraint names, column types, and columns that many tables have."""
+"""Building blocks of the tables: metadata, constraint names, column types, and columns that many tables have."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Small drawings and phrases of what the store holds. Pure: plain text, no markup, no queries."""
+"""Small text drawings and phrases of the store's contents. Pure: plain text, no markup, no queries."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -58,7 +58,7 @@ class ModelInfo:
 
 
 class RemoteTeacher(ABC):
-    """A Teacher that is asked with an SDK, which is loaded with the first question."""
+    """A Teacher that uses an SDK, which is loaded with the first question."""
 
     name: ClassVar[str]
     base_url: ClassVar[str]

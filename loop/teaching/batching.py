@@ -105,7 +105,7 @@ class InBatches:
             )
 
     def _submit(self, batch: Batch, questions: Sequence[Question]) -> None:
-        """Submit a batch. One that broke off on the way may have arrived: it stays an intent, and is looked for."""
+        """Submit a batch. One that broke off may have arrived: it stays an intent, and is looked for."""
         try:
             provider_id = self.teacher.submit(questions, batch.tag)
         except BatchFault as fault:
@@ -188,7 +188,7 @@ class InBatches:
         while not self._with_retries(partial(self.teacher.ended, provider_id)):
             polls += 1
             self._wait(
-                self.settings.poll_s, f"{self.client.name} works on a batch of {batch.size}, polled {polls} times"
+                self.settings.poll_s, f"{self.client.name} is working on a batch of {batch.size}, polled {polls} times"
             )
 
     def _fetch(self, batch: Batch, provider_id: str) -> None:
