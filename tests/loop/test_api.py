@@ -128,7 +128,7 @@ def test_lines_are_texts_or_objects() -> None:
 
 @pytest.mark.parametrize("line", ['{"prompt": 3}', '{"text": "knit"}', '{"prompt": "knit", "response": ["no"]}'])
 def test_an_object_without_a_text_is_refused_with_its_line(line: str) -> None:
-    with pytest.raises(BadLine, match="line 2: `prompt` must be a text"):
+    with pytest.raises(BadLine, match="line 2: `prompt` must be a string"):
         list(read_lines(["knit\n", line]))
 
 
