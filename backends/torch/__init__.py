@@ -1,1 +1,1 @@
-"""The torch backend: inference, training, and export on CUDA cards or a CPU."""
+"""The torch backend: inference, training, and export on CUDA GPUs or a CPU."""
