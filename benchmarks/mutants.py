@@ -22,7 +22,7 @@ from mutation.trying import Results, try_all
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("loop/phases", "loop/measures", "loop/guard", "loop/teaching")
-TESTS = ("tests/loop", "tests/recipes", "tests/test_paid_night.py")
+TESTS = ("tests/loop", "tests/recipes", "tests/test_paid_night.py", "tests/test_plugins.py")
 BAR = 0.9
 
 

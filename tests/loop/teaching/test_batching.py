@@ -48,6 +48,14 @@ def test_questions_go_in_pieces_and_cost_half(tmp_path: Path) -> None:
     assert money(ctx) == (20 * COST // 2, 0)
 
 
+def test_a_batch_larger_than_a_transaction_is_sent_whole(tmp_path: Path) -> None:
+    held: Held = {}
+    made = client(ScriptedBatches(good, held))
+    asked = replace(made, settings=made.settings.model_copy(update={"batch_size": 40}))  # type: ignore[union-attr]
+    assert teach(context(tmp_path, 36), [asked]) == "36 of 36 taught"
+    assert [len(questions) for _, questions in held.values()] == [36]
+
+
 def test_rows_that_failed_are_sent_again_and_no_other(tmp_path: Path) -> None:
     def say(asked: Question, number: int) -> Answer:
         expires = number == 1 and asked.prompt in ("question 2", "question 5")

@@ -13,6 +13,8 @@ from wizloop.backends.teachers.base import Question
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import prices
 from wizloop.loop.teaching.calls import TeacherClient
+from wizloop.loop.teaching.clients import teacher_of
+from wizloop.recipes.schema import Recipe
 from wizloop.recipes.teaching import Gemini, Teachers
 from wizloop.store import spending
 
@@ -50,3 +52,12 @@ def test_it_is_asked_for_and_charged_by_half(tmp_path: Path, mode: str, held: fl
         settled = spending.budget(db).settled_micro
     assert running.books.bill_micro <= settled < running.books.bill_micro + 3
     assert 3 * 1_688 * spent < settled < 3 * 1_850 * spent
+
+
+@pytest.mark.parametrize(("mode", "flex"), [("live", False), ("flex", True)])
+def test_the_recipes_mode_reaches_the_teacher(mode: str, flex: bool) -> None:
+    section = {"names": ["gemini"], "gemini": {"mode": mode, "deadline_s": 900}}
+    recipe = Recipe.model_validate_json(json.dumps({"name": "small", "source": "demo", "teacher": section}))
+    made = teacher_of(recipe, "gemini", None)
+    assert made.access.flex is flex
+    made.close()
