@@ -1,5 +1,7 @@
 """Choose a file's format: the one that was named, a column mapping, or the one that its first record shows."""
 
+from difflib import get_close_matches
+
 from wizloop import plugins
 from wizloop.loop.data import formats_plugins
 from wizloop.loop.data.formats import TEXT_COLUMNS, Format, columns_format, mapped_format, text_column
@@ -29,7 +31,9 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
         return shown
     fmt = find_format(data.format, first, name, data.task)
     if fmt is None:
-        raise ImportRefused(f"{data.path}: there is no format {data.format!r}; choose one of {', '.join(all_names())}")
+        near = get_close_matches(data.format, all_names(), n=1)
+        hint = f"did you mean {near[0]!r}? If not, choose" if near else "choose"
+        raise ImportRefused(f"{data.path}: there is no format {data.format!r}; {hint} one of {', '.join(all_names())}")
     if missing := fmt.columns - first.keys():
         raise ImportRefused(f"{data.path}: no column {min(missing)!r}, which the format {fmt.name!r} needs")
     return fmt
