@@ -3,7 +3,6 @@
 The guard is the real tiny one on MLX, for a step or two, where only the training's own code reads the key.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from math import exp, log
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from tests import stored
-from tests.backends.conftest import tiny_base as tiny_base
 from tests.backends.lessons import examples
 from tests.backends.lessons import pairs as lessons
 from tests.loop.branching import Branch, model, run
@@ -22,20 +20,6 @@ from tests.loop.small_night import Night, recipe
 from wizloop.backends.guard_types import DpoPair
 from wizloop.backends.tokens import Tokens
 from wizloop.store import predictions
-from wizloop.store.db import Store
-
-
-@pytest.fixture(scope="module")
-def school(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
-    with Store.create(tmp_path_factory.mktemp("school")) as store:
-        yield School(tiny_base, store)
-
-
-@pytest.fixture(scope="module")
-def tokens(school: School) -> Tokens:
-    from transformers import AutoTokenizer
-
-    return Tokens(AutoTokenizer.from_pretrained(school.base))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ The guard is the real tiny one on MLX, for a step or a few, where only the train
 """
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.conftest import tiny_base as tiny_base
 from tests.backends.lessons import digest, pairs
 from tests.backends.lessons import examples as lessons
 from tests.loop.branching import Branch, model, run
@@ -28,19 +26,6 @@ from wizloop.store.db import Store
 
 WHOLE = 2.0**20
 """A weight beside which nothing else counts."""
-
-
-@pytest.fixture(scope="module")
-def school(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
-    with Store.create(tmp_path_factory.mktemp("school")) as store:
-        yield School(tiny_base, store)
-
-
-@pytest.fixture(scope="module")
-def tokens(school: School) -> Tokens:
-    from transformers import AutoTokenizer
-
-    return Tokens(AutoTokenizer.from_pretrained(school.base))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from tests.loop.stand_in import WEIGHTS
 from wizloop.backends import artifacts
+from wizloop.loop.guard import guard_file, instructions
 from wizloop.store import control, events, exports, models
 from wizloop.store.exports import Export
 
@@ -59,6 +60,15 @@ def test_the_champions_own_weights_are_exported_in_every_format(exported: Night)
         assert one.sha256 == artifacts.verify(folder)
         about = artifacts.about(folder)
         assert (about["model"], about["sha256"], about["format"]) == ("r00", champion.sha256, one.format)
+
+
+def test_an_export_says_how_the_night_asked_its_guard(exported: Night) -> None:
+    window = json.loads(model(exported, "r00").meta_json)["window"]
+    for export in written(exported):
+        said, instruction, group = guard_file.read(exported.folder / export.path)
+        asked = exported.recipe.guard.model_copy(update={"base": said.guard.base, "instruction": "none"})
+        assert (said.guard, said.classify, said.seed) == (asked, exported.recipe.classify, exported.recipe.seed)
+        assert (instruction, group) == (instructions.shipped(exported.recipe.guard.instruction), window)
 
 
 def test_what_was_exported_is_asked_about_dev(exported: Night) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import stored
-from tests.loop.branching import Branch, model, run
-from tests.loop.small_night import NOW, Night, recipe
+from tests.loop.branching import Branch, model
+from tests.loop.small_night import NOW, Night
 from wizloop.loop.measures.mining import ORDER
 from wizloop.store import predictions, reviews
 from wizloop.store.predictions import GuardTrace
@@ -16,20 +16,6 @@ from wizloop.store.training import Pair
 
 MINERS = ("r00-sft", "r00-m1", "r00-m2")
 Verdicts = Mapping[int, Mapping[str, str | None]]
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    night = Night(tmp_path_factory.mktemp("taught") / "a", recipe())
-    run(night, 0, "import", "review")
-    return night
-
-
-@pytest.fixture(scope="module")
-def trained(taught: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
-    night = Branch(taught, tmp_path_factory.mktemp("trained") / "a")
-    night.phase(0, "train")
-    return night
 
 
 def mined(night: Night) -> list[Pair]:

@@ -26,22 +26,6 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Night:
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """A night in which every trace of the seed is approved."""
-    night = Night(tmp_path_factory.mktemp("taught") / "a", recipe())
-    run(night, 0, "import", "review")
-    return night
-
-
-@pytest.fixture(scope="module")
-def trained(taught: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """The same night after training."""
-    night = Branch(taught, tmp_path_factory.mktemp("trained") / "a")
-    night.phase(0, "train")
-    return night
-
-
-@pytest.fixture(scope="module")
 def second(trained: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
     """The same night after the training of its first round."""
     night = Branch(trained, tmp_path_factory.mktemp("second") / "a")
