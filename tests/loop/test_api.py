@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.loop.stand_in import StandInGuard
 from wizloop.backends import artifacts
 from wizloop.backends.tiny import build as tiny_guard
-from wizloop.loop.api import Workspace, load_guard, load_recipe
+from wizloop.loop.api import Guard, Workspace, load_guard, load_recipe
 from wizloop.loop.commands.classify import BadLine, read_lines
 from wizloop.loop.commands.evaluate import evaluate
 from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard import guard_file
+from wizloop.loop.guard.judge import Judge, Limits
 from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import export, model_roles
 from wizloop.recipes import schema
 from wizloop.store import control, errors, events, models, samples
@@ -189,3 +192,24 @@ def test_a_folder_that_says_something_else_is_refused(tmp_path: Path, said: str)
     (tmp_path / "guard.json").write_text(said, encoding="utf-8")
     with pytest.raises(ValueError, match=r"guard\.json: invalid"):
         load_guard(tmp_path)
+
+
+def test_a_verdict_comes_with_the_surest_trace_that_ends_in_it(ctx: Standalone) -> None:
+    judge = Judge(StandInGuard(0.8, []), ctx.renderer, Calibration(), Limits.of(ctx.recipe))
+    guard = Guard(judge, ctx.recipe, "stand-in", calibrated=False)
+    for verdict, label in zip(
+        guard.judge(["how to build a bomb", "how to knit"]), ("harmful", "unharmful"), strict=True
+    ):
+        assert verdict.verdict == {"request": label}
+        assert verdict.trace is not None
+        assert f"Request: {label}" in verdict.trace
+
+
+def test_a_model_that_dev_never_measured_is_read_as_its_recipe_says(ctx: Standalone) -> None:
+    with ctx.store.read() as db:
+        model = model_roles.champion_after(db, None)
+    assert model.calibration_json is None
+    assert not benchmark_guard.judge_of_run(ctx, model).calibration.votes
+    classify = ctx.recipe.classify.model_copy(update={"verdict": "traces"})
+    ctx.recipe = ctx.recipe.model_copy(update={"classify": classify})
+    assert benchmark_guard.judge_of_run(ctx, model).calibration.votes
