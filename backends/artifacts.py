@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BadArtifact
 
 MANIFEST = "manifest.json"
@@ -84,10 +85,11 @@ def about(folder: Path) -> dict[str, Any]:
 def name_base(base: str, to: Path) -> None:
     """Write base.json, with the name of its base (a folder or a hub name), into an exported adapter.
 
-    A folder is named without its path, which is private, and identified by its manifest.
+    A folder or a file is named without its path, which is private, and identified by its folder's manifest.
     """
-    folder = Path(base)
-    named = {"base": folder.name if folder.is_dir() else base}
+    path = Path(base).expanduser()
+    named = {"base": path.name if path.exists() else base}
+    folder = model_folder.find(base) if path.is_file() else path
     if (folder / MANIFEST).is_file():
         named["manifest_sha256"] = verify(folder)
     (to / "base.json").write_text(json.dumps(named), encoding="utf-8")

@@ -14,7 +14,7 @@ _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.
 
 
 def find(base: str) -> Path:
-    """Return the folder of the model `base`: the folder itself, or the hub's model of that name in the local cache.
+    """Return the folder of the model `base`: itself, its copy in the cache for a GGUF file, or the hub's in the cache.
 
     Raises ModelMissing, and BadArtifact for a model that brings code.
     """
@@ -49,9 +49,34 @@ def _folder(base: str) -> Path:
         if not (path / "config.json").is_file():
             raise ModelMissing(f"{base}: the folder holds no config.json, so it is not a model; check guard.base")
         return path
+    if path.is_file():
+        return _of_file(path)
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
-        raise ModelMissing(f'{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or "tiny"')
+        raise ModelMissing(
+            f"{base}: no such folder or file; "
+            'guard.base is a model folder, a GGUF file, a hub name (owner/name) or "tiny"'
+        )
     return _fetch(base)
+
+
+def file_check(path: Path) -> tuple[str, str | None]:
+    """Return what a file holds and why its folder cannot be made here, or None. Raises ModelMissing, BadArtifact."""
+    _refuse_other(path)
+    from wizloop.backends.gguf import folder
+
+    return folder.check(path)
+
+
+def _of_file(path: Path) -> Path:
+    _refuse_other(path)
+    from wizloop.backends.gguf import folder
+
+    return folder.cached(path)
+
+
+def _refuse_other(path: Path) -> None:
+    if path.suffix.lower() != ".gguf":
+        raise ModelMissing(f"{path}: is a file, and of files only GGUF is read (.gguf); give the model's folder")
 
 
 def _fetch(name: str) -> Path:

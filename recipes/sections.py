@@ -69,7 +69,8 @@ class Guard(Section):
     """The local model that is trained, and how it is prompted."""
 
     base: Annotated[str, Field(min_length=1)] = "tiny"
-    """A model's hub name, a local folder, or "tiny": built from scratch on the pool's text, without a download."""
+    """A model's hub name, a local folder or GGUF file, or "tiny": built from scratch on the pool's text, without a
+    download."""
     backend: Literal["auto", "mlx", "cuda"] = "auto"
     """Library that runs it: MLX, or torch for "cuda"; auto takes Metal, then a CUDA GPU, then MLX on the CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -52,7 +52,7 @@ def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
     tokens = Tokens(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     endpoint = Endpoint(server.base_url, server.secret, server.deadline_s)
     try:
-        model, extra = _named(endpoint, base, server, adapter)
+        model, extra = _named(endpoint, base, folder, server, adapter)
         ids = [*tokens.bos, *tokens.encode(_PROBE)]
         dialect = endpoint.dialect(model, ids, _PROBE, server.topk, extra)
     except BackendError:
@@ -173,11 +173,13 @@ def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:
     endpoint.close()
 
 
-def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) -> tuple[str, dict[str, Any]]:
+def _named(
+    endpoint: Endpoint, base: str, folder: Path, server: Server, adapter: Path | None
+) -> tuple[str, dict[str, Any]]:
     """Return the model's name in a request, and further parameters that select it."""
     if server.adapters == "path":
         # The server may run in another working directory.
-        here = str(Path(base).absolute()) if Path(base).is_dir() else base
+        here = str(folder.absolute()) if Path(base).expanduser().exists() else base
         return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
     if adapter is not None:
         return _lora(endpoint, adapter.absolute()), {}

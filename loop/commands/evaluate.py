@@ -143,8 +143,8 @@ def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: 
     from wizloop.loop.phases import model_roles
 
     with run_models(workspace, "evaluate") as ctx:
-        if folder is not None and not folder.is_dir():
-            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
+        if folder is not None and not folder.exists():
+            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
         rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names)
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)

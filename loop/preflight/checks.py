@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from wizloop import plugins
-from wizloop.backends import devices
+from wizloop.backends import devices, model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop import keys
 from wizloop.loop.controller import lock
@@ -157,7 +157,7 @@ def _recipe(store: Store | None, of_store: Check, named: str | None, limits: Run
 
 
 def _model(recipe: Recipe) -> Check:
-    """Check that the base exists: built here, a folder, in the hub's cache, or on the hub."""
+    """Check that the base exists: built here, a folder, a GGUF file, in the hub's cache, or on the hub."""
     base = recipe.guard.base
     if base == "tiny":
         return Check("model", True, "the tiny guard: built at the first start")
@@ -165,13 +165,25 @@ def _model(recipe: Recipe) -> Check:
     if folder.is_dir():
         whole = (folder / "config.json").is_file()
         return Check("model", whole, f"the folder {base}", None if whole else "it has no config.json: not a model")
+    if folder.is_file():
+        return _file(folder)
     if base.count("/") != 1 or base.startswith((".", "/", "~")):
-        return Check("model", False, f"{base}: no such folder", "set guard.base to a model folder or a hub name")
+        advice = "set guard.base to a model folder, a GGUF file or a hub name"
+        return Check("model", False, f"{base}: no such folder", advice)
     from huggingface_hub import try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(base, "config.json"), str):
         return Check("model", True, f"{base}: in the hub's cache on this disk")
     return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
+
+
+def _file(path: Path) -> Check:
+    """Check that a GGUF file can be read, and that the cache has room for its folder."""
+    try:
+        described, fault = model_folder.file_check(path)
+    except BackendError as error:
+        return Check("model", False, str(error))
+    return Check("model", fault is None, f"{path}: {described}", fault)
 
 
 def _backend(recipe: Recipe) -> Iterator[Check]:
