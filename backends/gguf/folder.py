@@ -10,11 +10,13 @@ import json
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from wizloop.backends import artifacts
 from wizloop.backends.gguf import architectures, header, tokenizer, weights
+from wizloop.backends.gguf.header import Header
 from wizloop.backends.guard_types import BadArtifact
 
 CONVERSION = 1
@@ -32,8 +34,7 @@ def check(file: Path) -> tuple[str, str | None]:
 
     Raises BadArtifact if the file cannot be read.
     """
-    found = header.read(file)
-    config = architectures.config(found)
+    found, config = _read(file)
     architectures.names(found)
     tokenizer.check(found)
     named = ", ".join(kind.name for kind in weights.formats(found))
@@ -53,17 +54,23 @@ def _no_room(file: Path, size: int) -> str | None:
 
 def convert(file: Path, to: Path) -> None:
     """Write a GGUF file's weights, configuration and tokenizer into an existing empty folder. Raises BadArtifact."""
+    found, config = _read(file)
+    tokenizer.build(found).save_pretrained(to)
+    weights.write(found, config, to)
+    (to / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _read(file: Path) -> tuple[Header, dict[str, Any]]:
+    """Return the file's header and the model's config.json. Raises BadArtifact."""
     found = header.read(file)
+    config = architectures.config(found)
     weights.formats(found)
-    config = architectures.config(found) | {"dtype": weights.number_format(found)}
     factors = found.tensors.get(architectures.ROPE_FACTORS)
     scaling = architectures.scaling(found, config, None if factors is None else weights.values(found, factors))
     ids = {f"{name}_id": token for name, token in tokenizer.special_ids(found).items()}
     ends = tokenizer.ends(found)
-    config |= ids | {"rope_scaling": scaling, "eos_token_id": ends[0] if len(ends) == 1 else ends}
-    tokenizer.build(found).save_pretrained(to)
-    weights.write(found, config, to)
-    (to / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    config |= ids | {"eos_token_id": ends[0] if len(ends) == 1 else ends}
+    return found, config | {"rope_scaling": scaling, "dtype": weights.number_format(found)}
 
 
 @cache
