@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model, make_shards, quantize_model, save_config
 
-from wizloop.backends import artifacts
+from wizloop.backends import artifacts, model_config
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx.load import Loaded, load
@@ -64,7 +64,9 @@ def _merged(base: str, adapter: Path | None) -> Loaded:
 
 
 def _save(model: Any, tokenizer: Any, config: dict[str, Any], to: Path) -> None:
+    """Write weights, tokenizer, and a config that says their number format, and that transformers reads alike."""
     weights = dict(tree_flatten(model.parameters()))
+    dtype = next(str(each.dtype) for each in weights.values() if mx.issubdtype(each.dtype, mx.floating))
     shards = make_shards(weights)
     names = ["model.safetensors"]
     if len(shards) > 1:
@@ -75,5 +77,5 @@ def _save(model: Any, tokenizer: Any, config: dict[str, Any], to: Path) -> None:
         places = {key: name for name, shard in zip(names, shards, strict=True) for key in sorted(shard)}
         text = json.dumps({"metadata": {}, "weight_map": places}, indent=2)
         (to / "model.safetensors.index.json").write_text(text, encoding="utf-8")
-    save_config(dict(config), to / "config.json")
+    save_config(model_config.with_dtype(config, dtype.rpartition(".")[2]), to / "config.json")
     tokenizer.save_pretrained(to)
