@@ -117,9 +117,9 @@ def make(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         )
         torch.manual_seed(3)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        for weights in model.parameters():
+        for weights in (each for each in model.parameters() if each.ndim > 1):
             # Spread out, so that a wrong rotation moves the logits.
-            weights.data.normal_(0, 0.15 if weights.ndim > 1 else 0.02)
+            weights.data.normal_(0, 0.15)
         folder = tmp_path_factory.mktemp("model")
         model.to(dtype).save_pretrained(folder)
         for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -150,11 +150,11 @@ def here(folder: Path) -> NDArray[np.float32]:
 def test_a_folder_of_transformers_5_means_the_same_here(make: Callable[[Kind], Path], name: str) -> None:
     folder = make(KINDS[name])
     expected = in_transformers(folder)
-    assert np.abs(expected).max() > 0.1
+    assert expected.std() > 0.05
     np.testing.assert_allclose(here(folder), expected, atol=1e-3)
 
 
-EXPORTED = ["llama of 3.1", "qwen3_moe", "granitemoehybrid", "glm4", "exaone4", "gemma3_text"]
+EXPORTED = ["llama of 3.1", "qwen3_moe", "granitemoehybrid", "qwen3_next", "glm4", "exaone4", "gemma3_text"]
 
 
 @pytest.mark.parametrize("export", [mlx_export, torch_export], ids=["mlx", "torch"])
