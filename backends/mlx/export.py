@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model, make_shards, quantize_model, save_config
 
-from wizloop.backends import artifacts
+from wizloop.backends import artifacts, model_config, model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx.load import Loaded, load
@@ -31,9 +31,18 @@ def export_adapter(base: str, adapter: Path, to: Path) -> None:
 
 
 def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:
-    """Write merged weights, config, and tokenizer in the Hugging Face layout, which transformers loads."""
-    loaded = _merged(base, adapter)
-    _save(loaded.model, loaded.tokenizer, loaded.config, to)
+    """Write merged weights, config, and tokenizer in the Hugging Face layout, which transformers loads.
+
+    Weights that no adapter changes are the base's own, by its names: mlx-lm renames and stacks some as it loads.
+    """
+    loaded = load(base, adapter, quantise=False, fuse=False)
+    adapted = [f"{name}.weight" for name, layer in loaded.model.named_modules() if hasattr(layer, "fuse")]
+    exact = not loaded.config.get("quantization_config")
+    merged = _merge(loaded)
+    weights = _in_published_layout(model_folder.find(base), merged, adapted) if exact else None
+    if weights is None or (adapter is not None and not adapted):
+        weights = merged
+    _save(weights, loaded.tokenizer, loaded.config, to)
 
 
 def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
@@ -41,7 +50,8 @@ def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
 
     Raises BackendError if a layer's width is not a multiple of an MLX group size.
     """
-    loaded = _merged(base, adapter)
+    loaded = load(base, adapter, quantise=False, fuse=False)
+    _merge(loaded)
     widths = {layer.weight.shape[-1] for _, layer in loaded.model.named_modules() if hasattr(layer, "to_quantized")}
     group = next((size for size in _GROUPS if all(width % size == 0 for width in widths)), None)
     if group is None:
@@ -49,22 +59,40 @@ def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
             f"{base}: cannot be quantized: its layers are {sorted(widths)} wide, and MLX's groups are of 32 or 64"
         )
     model, config = quantize_model(loaded.model, loaded.config, group_size=group, bits=4)
-    _save(model, loaded.tokenizer, config, to)
+    _save(dict(tree_flatten(model.parameters())), loaded.tokenizer, config, to)
 
 
-def _merged(base: str, adapter: Path | None) -> Loaded:
-    """Load the base with the adapter merged into its weights, never quantized."""
-    loaded = load(base, adapter, quantise=False, fuse=False)
+def _merge(loaded: Loaded) -> dict[str, mx.array]:
+    """Merge the adapter into weights that are not quantized, or no longer; return all weights by mlx-lm's names."""
     mlx_adapter.merge_adapter(loaded.model)
     if "quantization" in loaded.config:
         dequantize_model(loaded.model)
         for key in ("quantization", "quantization_config"):
             loaded.config.pop(key, None)
-    return loaded
+    return dict(tree_flatten(loaded.model.parameters()))
 
 
-def _save(model: Any, tokenizer: Any, config: dict[str, Any], to: Path) -> None:
-    weights = dict(tree_flatten(model.parameters()))
+def _in_published_layout(folder: Path, merged: dict[str, mx.array], adapted: list[str]) -> dict[str, mx.array] | None:
+    """Return a folder's weights with those of adapted layers replaced, or None where one has another name there."""
+    published: dict[str, mx.array] = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        published |= mx.load(str(file))
+    if any(name not in published or published[name].shape != merged[name].shape for name in adapted):
+        return None
+    dtype = _dtype(merged)
+    plain = {
+        name: each.astype(dtype) if mx.issubdtype(each.dtype, mx.floating) else each for name, each in published.items()
+    }
+    return plain | {name: merged[name] for name in adapted}
+
+
+def _dtype(weights: dict[str, mx.array]) -> mx.Dtype:
+    return next(each.dtype for each in weights.values() if mx.issubdtype(each.dtype, mx.floating))
+
+
+def _save(weights: dict[str, mx.array], tokenizer: Any, config: dict[str, Any], to: Path) -> None:
+    """Write weights, tokenizer, and a config that says their number format, and that transformers reads alike."""
+    dtype = str(_dtype(weights)).rpartition(".")[2]
     shards = make_shards(weights)
     names = ["model.safetensors"]
     if len(shards) > 1:
@@ -75,5 +103,5 @@ def _save(model: Any, tokenizer: Any, config: dict[str, Any], to: Path) -> None:
         places = {key: name for name, shard in zip(names, shards, strict=True) for key in sorted(shard)}
         text = json.dumps({"metadata": {}, "weight_map": places}, indent=2)
         (to / "model.safetensors.index.json").write_text(text, encoding="utf-8")
-    save_config(dict(config), to / "config.json")
+    save_config(model_config.with_dtype(config, dtype), to / "config.json", keep_vision_config=True)
     tokenizer.save_pretrained(to)

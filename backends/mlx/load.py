@@ -12,8 +12,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import load_model, load_tokenizer, quantize_model
 
-from wizloop.backends import model_folder
+from wizloop.backends import model_config, model_folder
 from wizloop.backends.guard_types import BadArtifact
+from wizloop.backends.mlx import config as mlx_config
 from wizloop.backends.mlx import cpu_kernels
 from wizloop.backends.mlx.adapter import add_adapter, merge_adapter
 
@@ -47,10 +48,12 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     folder = model_folder.find(base)
     if on_cpu():
         cpu_kernels.keep_memory()
+    written = mlx_config.read(folder)
     try:
-        model, config = load_model(folder)
-    except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
+        model, config = load_model(folder, model_config=model_config.for_short_texts(written))
+    except (FileNotFoundError, RuntimeError, *mlx_config.UNREADABLE) as error:
         raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
+    config |= {key: written[key] for key in ("rope_scaling",) if key in written}
     if on_cpu() and "quantization" not in config:
         model.set_dtype(mx.float32)
     if quantise and "quantization" not in config:
@@ -61,7 +64,9 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
             merge_adapter(model)
     model.eval()
     mx.eval(model.parameters())
-    tokenizer = load_tokenizer(folder, {}, eos_token_ids=config.get("eos_token_id"))
+    # mlx-lm takes those of generation_config.json alone, where there are some.
+    ends = model_config.end_tokens(model_folder.config_of(folder), config)
+    tokenizer = load_tokenizer(folder, {}, eos_token_ids=sorted(ends) or None)
     return Loaded(model, tokenizer, config, *split(model))
 
 

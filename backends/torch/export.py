@@ -5,7 +5,6 @@ the export answers like the trained guard.
 """
 
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,18 +60,10 @@ def _merged(base: str, adapter: Path | None) -> tuple[Any, Any]:
 
 
 def _save(model: Any, tokenizer: Any, to: Path) -> None:
+    """Write weights, tokenizer, and a config that mlx-lm reads alike."""
+    # Late import: only an export needs mlx-lm beside torch.
+    from wizloop.backends.mlx import config as mlx_config
+
     model.save_pretrained(to)
     tokenizer.save_pretrained(to)
-    path = to / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(_for_both(config), indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _for_both(config: dict[str, Any]) -> dict[str, Any]:
-    """Copy the rotary settings, which transformers 5 nests, to where mlx-lm's Llama looks instead of using defaults."""
-    rope = dict(config.get("rope_parameters") or {})
-    if "rope_theta" in rope:
-        config.setdefault("rope_theta", rope.pop("rope_theta"))
-    if rope.get("rope_type", "default") != "default":
-        config.setdefault("rope_scaling", rope)
-    return config
+    mlx_config.rewrite(to)

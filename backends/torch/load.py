@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
-from wizloop.backends import artifacts, devices, model_folder
+from wizloop.backends import artifacts, devices, model_config, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
 from wizloop.backends.torch.adapter import add_adapter
 
@@ -160,6 +160,5 @@ def _refuse_foreign(base: str, folder: Path) -> None:
 
 
 def _ends(model: Any) -> frozenset[int]:
-    """Return the ids that end a text, as the model configures them: Llama 3 has three."""
-    named = model.config.eos_token_id
-    return frozenset(named if isinstance(named, list) else [] if named is None else [named])
+    """Return the ids that end a text by the model's two configurations: Gemma names its end of turn in one only."""
+    return model_config.end_tokens(model.config.to_dict(), model.generation_config.to_dict())
