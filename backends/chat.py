@@ -163,7 +163,9 @@ def _notes(tokenizer: Any, template: str, way: _Way, text: str) -> Iterator[tupl
     yield "it prints today's date: the date of the first start is kept", "strftime_now" in template
     yield "it wants content parts", way.parts
     yield "it wants a system turn: an empty one is given", way.system
-    yield "its thinking is off", _tried(tokenizer, way._replace(settings={})) != text
+    plain = _tried(tokenizer, way._replace(settings={}))
+    # What precedes the turn may hold the time.
+    yield "its thinking is off", plain.partition(_USER)[2] != text.partition(_USER)[2]
 
 
 def _answer_begins(tokenizer: Any, way: _Way, after: str) -> str:

@@ -63,7 +63,6 @@ def test_a_thinking_block_is_closed_whatever_it_is_called(tmp_path: Path, opens:
             forms.HARMONY,
             (
                 "it prints today's date: the date of the first start is kept",
-                "its thinking is off",
                 "an answer begins with '<|channel|>final<|message|>', as the template writes the model's own",
             ),
         ),
