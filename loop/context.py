@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wizloop.backends import devices
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import kept_rendering
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
-from wizloop.loop.guard.judge import Judge, Limits, load_guard, renderer_of
+from wizloop.loop.guard.judge import Judge, Limits, load_guard
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.measures.calibration import Calibration
@@ -136,10 +136,32 @@ class Context:
 
     @property
     def renderer(self) -> Renderer:
-        """The run's renderer. Raises errors.NotFound before phase prepare has read its instruction."""
+        """The run's renderer, as phase prepare kept it.
+
+        Raises errors.NotFound before prepare has read its instruction, OtherRendering if its hash is another now.
+        """
         if self._renderer is None:
-            self._renderer = renderer_of(self.recipe.guard, self.base(), self._instruction())
+            record = self._first_record()
+            self._renderer = kept_rendering.renderer_from(self.recipe.guard, self.base(), record)
+            if kept_rendering.is_former(record):
+                self._keep_former(str(record["rendering"]), self._renderer)
         return self._renderer
+
+    def check_rendering(self) -> None:
+        """Compare the rendering with its stored hash, if the run is prepared. Raises OtherRendering."""
+        if "rendering" in self._first_record():
+            self.renderer  # noqa: B018
+
+    def _keep_former(self, known: str, renderer: Renderer) -> None:
+        """Keep the rendering of a run that an earlier version prepared, and tell whether it is the same."""
+        with self.store.write() as db:
+            steps.merge_record(db, 0, kept_rendering.record_of(renderer))
+        if renderer.hash != known:
+            self.say(
+                "The chat template gives other text than when this run was prepared (it may print the date): the run "
+                f"keeps today's from here on (sha256 {known[:12]} then, {renderer.hash[:12]} now).",
+                "warn",
+            )
 
     def judge(self, model: models.Model) -> Judge:
         """Load a model as a judge, with its own calibration and the run's renderer and limits.
@@ -186,21 +208,10 @@ class Context:
         adapter = self.adapter(model)
         return load_guard(self.recipe.guard, lambda: self.backend, self.base(), adapter)
 
-    def _instruction(self) -> str:
-        """Return the shipped instruction, or the text that phase prepare stored: later edits do not change a run.
-
-        Raises errors.NotFound before prepare has read it.
-        """
-        setting = self.recipe.guard.instruction
-        known = instructions.shipped(setting)
-        if known is not None:
-            return known
+    def _first_record(self) -> Mapping[str, Any]:
         with self.store.read() as db:
             first = steps.get_round(db, 0)
-        text = None if first is None else first.record.get("instruction")
-        if text is None:
-            raise errors.NotFound(f"{setting}: not read yet: phase prepare reads it")
-        return str(text)
+        return {} if first is None else first.record
 
 
 class Standalone(Context):
@@ -208,6 +219,9 @@ class Standalone(Context):
 
     def progress(self, done: int, total: int, waiting: str = "") -> None:
         """Do nothing."""
+
+    def _keep_former(self, known: str, renderer: Renderer) -> None:
+        """Do nothing: the next start keeps it."""
 
 
 def standalone(store: Store, workspace: Path, recipe: Recipe, phase: str, now: datetime) -> Standalone:

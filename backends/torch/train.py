@@ -112,7 +112,7 @@ class _Student:
     def __init__(self, job: TrainJob, device: str, sharded: bool) -> None:
         shares = PartialState(cpu=device == "cpu").num_processes if sharded else 1
         self._loaded = load(job.base, None, quantise=job.quantise, device=device, shares=shares)
-        self._job, self.tokens = job, Tokens(self._loaded.tokenizer)
+        self._job, self.tokens = job, Tokens(self._loaded.tokenizer, self._loaded.ends)
         self.most = most_tokens(device, job.settings.scale)
 
     @property

@@ -10,7 +10,7 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.phases.evaluate import by_benchmark
@@ -81,7 +81,7 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
     """Return the model in a folder as a judge with the run's recipe and without a calibration."""
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
-    renderer = renderer_of(settings, str(folder), ctx.renderer.instruction)
+    renderer = renderer_of(settings, str(folder), ctx.renderer.instruction, guard_file.frame_of(folder, settings))
     return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe))
 
 
@@ -94,7 +94,9 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     data = tuple(Data(path=name, split="test") for name in files)
     instruction = instructions.read(recipe.model_copy(update={"data": data})) or ""
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    return Judge(guard, renderer_of(settings, settings.base, instruction), uncalibrated(recipe), Limits.of(recipe))
+    frame = None if folder is None else guard_file.frame_of(folder, settings)
+    renderer = renderer_of(settings, settings.base, instruction, frame)
+    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe))
 
 
 def evaluate(

@@ -131,13 +131,18 @@ def local(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"base": str(folder), "engine": "here", "server": None})
 
 
-def renderer_of(settings: Settings, base: str, instruction: str) -> Renderer:
-    """Build the renderer for a recipe's [guard]. Raises BackendError for a base without a required chat template."""
-    frame = ("", "")
-    if settings.template == "chat":
-        from wizloop.backends.tokens import chat_frame
+def renderer_of(settings: Settings, base: str, instruction: str, frame: tuple[str, str] | None = None) -> Renderer:
+    """Build the renderer for a recipe's [guard], with a kept `frame` or the base's chat template as it renders now.
 
-        frame = chat_frame(base)
+    Raises BackendError for a base without a required chat template.
+    """
+    if settings.template == "raw":
+        frame = ("", "")
+    elif frame is None:
+        # Late import: a tokenizer is loaded only for a chat template that was not kept.
+        from wizloop.backends import chat
+
+        frame = chat.render(base)[:2]
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     return Renderer(instruction, settings.reasoning, frame, opening)
 

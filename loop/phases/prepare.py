@@ -5,10 +5,12 @@ from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
-from wizloop.backends import artifacts, devices
+from wizloop.backends import artifacts, chat, devices
+from wizloop.backends.chat import Frame
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import grammar, instructions
+from wizloop.loop.guard import grammar, instructions, kept_rendering
+from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import usable
@@ -24,15 +26,11 @@ def run(ctx: Context) -> str:
     """Build the tiny guard, or check that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
     if ctx.given is None:
         ctx.say(devices.pick(ctx.recipe.guard.backend, ctx.recipe.guard.device).sentence())
-    if instructions.shipped(ctx.recipe.guard.instruction) is None:
-        instruction = instructions.read(ctx.recipe)
-        with ctx.store.write() as db:
-            steps.merge_record(db, ctx.round, {"instruction": instruction})
+    keep_rendering(ctx)
     tiny = ctx.recipe.guard.base == "tiny"
     if tiny and not Path(ctx.base()).exists():
         build(ctx)
     sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
-    renderer = ctx.renderer
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
         # Late import: HTTP is loaded only for a server.
@@ -52,8 +50,24 @@ def run(ctx: Context) -> str:
             meta_json="{}",
             now=ctx.now(),
         )
-        steps.merge_record(db, ctx.round, {"rendering": renderer.hash, "base": ctx.recipe.guard.base})
+        steps.merge_record(db, ctx.round, {"base": ctx.recipe.guard.base})
     return "the tiny guard is built" if tiny else f"{ctx.base()} loads"
+
+
+def keep_rendering(ctx: Context) -> None:
+    """Render instruction and chat template once, for the whole run, and say what was decided for the template.
+
+    A start that was interrupted here renders anew: nothing has been asked yet. Raises BackendError, ImportRefused.
+    """
+    settings = ctx.recipe.guard
+    frame = Frame("", "")
+    if settings.template == "chat":
+        frame = chat.render(ctx.base())
+    renderer = renderer_of(settings, ctx.base(), instructions.read(ctx.recipe) or "", (frame.before, frame.after))
+    with ctx.store.write() as db:
+        steps.merge_record(db, ctx.round, kept_rendering.record_of(renderer))
+    if frame.notes:
+        ctx.say(f"The chat template of {ctx.base()} is kept for the run: {'; '.join(frame.notes)}.")
 
 
 def build(ctx: Context) -> None:

@@ -19,10 +19,9 @@ from wizloop.loop import keys
 from wizloop.loop.controller import lock
 from wizloop.loop.controller.starting import RunLimits, effective_limits, followed
 from wizloop.loop.data import format_choice
-from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructions, server
+from wizloop.loop.guard import server
 from wizloop.loop.guard.backend import Torch, choose_backend, class_of, export_fault
-from wizloop.loop.preflight import Check, data_sources, teacher_checks
+from wizloop.loop.preflight import Check, data_sources, prompt_checks, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.recipes import schema
 from wizloop.recipes.schema import BUILT_IN, Recipe
@@ -63,7 +62,8 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
             return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
-        checks += [_model(recipe), *_backend(recipe), *_training(recipe), _prompt(recipe), *_server(recipe, thorough)]
+        checks += [_model(recipe), *_backend(recipe), *_training(recipe), *prompt_checks.checks(recipe)]
+        checks += _server(recipe, thorough)
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
         checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
@@ -201,20 +201,6 @@ def _backend(recipe: Recipe) -> Iterator[Check]:
         yield Check("export", False, why, "change export.formats in the recipe")
     else:
         yield Check("export", True, f"{', '.join(formats) or 'nothing'}, by the {backend.NAME} backend")
-
-
-def _prompt(recipe: Recipe) -> Check:
-    """Check the instruction before every sample, unless it is a hub dataset's."""
-    setting = recipe.guard.instruction
-    try:
-        text = instructions.read(recipe, far=False)
-    except ImportRefused as error:
-        return Check("prompt", False, str(error))
-    if text is None:
-        return Check("prompt", True, f"{setting}: from a hub dataset, read at the first start")
-    if not text:
-        return Check("prompt", True, f"{setting}: no instruction before the samples")
-    return Check("prompt", True, f"{setting}: {len(text):,} characters before every sample")
 
 
 def _training(recipe: Recipe) -> list[Check]:
