@@ -1,6 +1,11 @@
-"""The losses of R-SFT and HS-DPO on MLX, with the shared instruction run once for a batch."""
+"""The losses of R-SFT and HS-DPO on MLX, with the shared instruction run once for a pass, and what bounds their memory.
 
-from collections.abc import Callable, Sequence
+Logits are computed only where a token is learned, and in pieces; blocks may be computed again for the gradient.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import mlx.core as mx
@@ -10,11 +15,14 @@ from numpy.typing import NDArray
 
 from wizloop.backends.mlx import cpu_entropy
 from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
-from wizloop.backends.training_rows import PairRow, completions
+from wizloop.backends.training_rows import PairRow, completions, groups
+
+# Learned tokens whose logits are in memory together.
+_PIECE = 512
 
 Head = Callable[[mx.array], mx.array]
-Loss = Callable[..., tuple[mx.array, mx.array]]
-"""(model, the arrays of training_rows' batch) -> (loss, learned tokens), as mlx-lm's loop expects."""
+Loss = Callable[..., mx.array]
+"""(model, the arrays of one of training_rows' passes) -> its part of the step's loss."""
 
 
 class Shared:
@@ -39,52 +47,140 @@ class Shared:
 def sft_loss(head: Head, shared: Shared, prompt_weight: float) -> Loss:
     """Build the weighted mean cross-entropy of completion tokens, plus `prompt_weight` times that of prompt tokens.
 
-    The weights are normalized over the batch.
+    The weights of all passes of a step add up to 1, and so do their losses to the step's.
     """
 
-    def loss(_: Any, *arrays: mx.array) -> tuple[mx.array, mx.array]:
+    def loss(_: Any, *arrays: mx.array) -> mx.array:
         inputs, positions, targets, weights, prompt_positions, prompt_targets, counted = arrays
         hidden = shared(inputs)
-        result = (_entropies(head, hidden, positions, targets) * weights).sum() / weights.sum()
+        result = (_entropies(head, hidden, positions, targets) * weights).sum()
         if prompt_weight:
-            entropies = _entropies(head, hidden, prompt_positions, prompt_targets)
-            result = result + prompt_weight * (entropies * counted).sum() / mx.maximum(counted.sum(), 1)
-        return result, (weights > 0).sum()
+            result += prompt_weight * (_entropies(head, hidden, prompt_positions, prompt_targets) * counted).sum()
+        return result
 
     return loss
 
 
 def dpo_loss(head: Head, shared: Shared, *, beta: float, sft_weight: float) -> Loss:
-    """Build the mean of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen."""
+    """Build the mean of weight * -log sigmoid(beta * margin) + sft_weight * mean token loss of the chosen.
 
-    def loss(_: Any, *arrays: mx.array) -> tuple[mx.array, mx.array]:
-        inputs, positions, targets, mask, reference, weights = arrays
+    The losses of all passes of a step add up to it.
+    """
+
+    def loss(_: Any, *arrays: mx.array) -> mx.array:
+        inputs, positions, targets, mask, reference, weights, shares = arrays
         entropies = _entropies(head, shared(inputs), positions, targets) * mask
         chosen, rejected = mx.split(-entropies.sum(axis=1), 2)
         margin = (chosen - reference[:, 0]) - (rejected - reference[:, 1])
         preference = -nn.log_sigmoid(beta * margin) * weights
         chosen_tokens = mx.split(mask.sum(axis=1), 2)[0]
-        return (preference + sft_weight * -chosen / chosen_tokens).mean(), mask.sum()
+        return ((preference + sft_weight * -chosen / chosen_tokens) * shares).sum()
 
     return loss
 
 
 def reference_logprobs(
-    model: Any, head: Head, shared: Shared, rows: Sequence[PairRow], batch: int
+    model: Any,
+    head: Head,
+    shared: Shared,
+    rows: Sequence[PairRow],
+    most: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Return [pairs, 2]: summed log-probabilities of the chosen and the rejected completion, without dropout."""
+    """Return [pairs, 2]: summed log-probabilities of the chosen and the rejected completion, without dropout.
+
+    Computed in passes of `most` tokens, with `progress` called before each with the sides done and their number.
+    """
     model.eval()
+    sides = [(i, side, each) for i, row in enumerate(rows) for side, each in enumerate((row.chosen, row.rejected))]
+    # Similar lengths together: a pass is as long as its longest row.
+    sides.sort(key=lambda one: len(one[2].ids))
     result = np.empty((len(rows), 2), np.float32)
-    for start in range(0, len(rows), batch):
-        group = rows[start : start + batch]
-        for side, several in enumerate(([row.chosen for row in group], [row.rejected for row in group])):
-            inputs, positions, targets, mask = (mx.array(each) for each in completions(several))
-            entropies = _entropies(head, shared(inputs), positions, targets) * mask
-            result[start : start + len(group), side] = np.array(-entropies.sum(axis=1))
+    done = 0
+    for group in groups(range(len(sides)), [len(each.ids) for _, _, each in sides], most):
+        progress(done, len(sides))
+        several = [sides[i] for i in group]
+        inputs, positions, targets, mask = (mx.array(each) for each in completions([row for _, _, row in several]))
+        entropies = _entropies(head, shared(inputs), positions, targets) * mask
+        result[[i for i, _, _ in several], [side for _, side, _ in several]] = np.array(-entropies.sum(axis=1))
+        done += len(group)
     return result
+
+
+@contextmanager
+def recomputing(model: Any) -> Iterator[None]:
+    """Compute the blocks of `model` again for the gradient, so that only their inputs are kept.
+
+    mlx-lm's grad_checkpoint would draw another dropout the second time and lose the gradient of a shared prefix's keys.
+    """
+    keys: list[mx.array] = []
+    """The random key of the block that is being computed."""
+    changed: dict[Any, Any] = {kind: _recomputed(kind.__call__, keys) for kind in {type(one) for one in model.layers}}
+    changed[nn.Dropout] = _keyed(nn.Dropout.__call__, keys)
+    originals = {kind: kind.__call__ for kind in changed}
+    for kind, call in changed.items():
+        kind.__call__ = call
+    try:
+        yield
+    finally:
+        for kind, call in originals.items():
+            kind.__call__ = call
+
+
+def _recomputed(original: Callable[..., Any], keys: list[mx.array]) -> Callable[..., Any]:
+    """Return a block's call that keeps its inputs alone. A cache of another kind than ours is left to `original`."""
+
+    def call(block: Any, x: mx.array, mask: Any = None, cache: Any = None, *rest: Any, **options: Any) -> Any:
+        if not block.training or rest or not (cache is None or isinstance(cache, PrefillCache)):
+            return original(block, x, mask, cache, *rest, **options)
+        prefills = type(cache) is PrefillCache
+        before = [cache.keys, cache.values] if cache is not None and not prefills else []
+
+        key = mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32)
+
+        def again(parameters: Any, x: mx.array, *before: mx.array) -> Any:
+            block.update(parameters)
+            inner = copy(cache)
+            if before:
+                inner.keys, inner.values = before
+            keys.append(key)
+            result = original(block, x, mask, inner, **options)
+            keys.pop()
+            return (result, inner.keys, inner.values) if prefills else result
+
+        result = mx.checkpoint(again)(block.trainable_parameters(), x, *before)
+        if prefills:
+            result, cache.keys, cache.values = result
+        return result
+
+    return call
+
+
+def _keyed(original: Callable[..., Any], keys: list[mx.array]) -> Callable[..., Any]:
+    """Return a dropout that is a function of its block's key."""
+
+    def call(dropout: Any, x: mx.array) -> Any:
+        if not keys or not dropout.training:
+            return original(dropout, x)
+        keys[-1], own = mx.random.split(keys[-1])
+        return mx.random.bernoulli(dropout._p_1, x.shape, own) * x / dropout._p_1
+
+    return call
 
 
 def _entropies(head: Head, hidden: mx.array, positions: mx.array, targets: mx.array) -> mx.array:
     """Return [rows, learned]: float32 cross-entropy of `targets` given the hidden states at `positions`."""
-    logits = head(mx.take_along_axis(hidden, positions[:, :, None], axis=1))
-    return cpu_entropy.entropies(logits, targets)
+    learned = mx.take_along_axis(hidden, positions[:, :, None], axis=1).reshape(-1, hidden.shape[-1])
+    wanted = targets.reshape(-1)
+
+    def entropies(learned: mx.array, wanted: mx.array) -> mx.array:
+        return cpu_entropy.entropies(head(learned), wanted)
+
+    if wanted.size <= _PIECE:
+        return entropies(learned, wanted).reshape(targets.shape)
+    # Recomputed for the gradient, so that one piece's logits at a time are in memory.
+    piece = mx.checkpoint(entropies)
+    places = range(0, wanted.size, _PIECE)
+    return mx.concatenate([piece(learned[at : at + _PIECE], wanted[at : at + _PIECE]) for at in places]).reshape(
+        targets.shape
+    )

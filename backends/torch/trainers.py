@@ -124,10 +124,10 @@ class RSft(_Stepwise, SFTTrainer):
     def loss_of(self, entropies: Any, inputs: Batch) -> Any:
         """Return the loss of this process's share of a step."""
         learned, share = inputs["weights"].shape[1], self.accelerator.num_processes
-        loss = sft_loss(entropies[:, :learned], inputs["weights"], inputs["whole"], share)
+        loss = sft_loss(entropies[:, :learned], inputs["weights"], share)
         if "counted" not in inputs:
             return loss
-        prompt = sft_loss(entropies[:, learned:], inputs["counted"], inputs["whole_counted"], share)
+        prompt = sft_loss(entropies[:, learned:], inputs["counted"], share)
         return loss + self.settings.prompt_weight * prompt
 
 
@@ -141,7 +141,7 @@ class HsDpo(_Stepwise, DPOTrainer):
         """Return the loss of this process's share of a step."""
         arrays = (inputs[name] for name in ("mask", "reference", "weights"))
         losses = dpo_losses(entropies, *arrays, beta=self.settings.beta, sft_weight=self.settings.sft_weight)
-        return (losses * inputs["counted"]).sum() / inputs["whole"] * self.accelerator.num_processes
+        return (losses * inputs["shares"]).sum() * self.accelerator.num_processes
 
 
 class _Ended(TrainerCallback):
