@@ -223,7 +223,8 @@ def test_a_loss_that_is_not_finite_gives_the_round_up(tmp_path: Path) -> None:
     assert run is not None
     assert round.passed is False
     assert round.gate_reason == (
-        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. There is no champion yet: the base stays."
+        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. "
+        "There is no champion yet: the base stays."
     )
     assert run.champion_id is None
     assert broken.phase(1, "classify") == "base classified 90 pool samples, 22 with traces"
@@ -249,5 +250,6 @@ def test_what_waits_for_a_person_is_not_trained_on(tmp_path: Path) -> None:
     assert night.backend.trained == []
     assert round is not None
     assert round.gate_reason == (
-        "There is no challenger: no approved trace to train on, 30 wait for review. There is no champion yet: the base stays."
+        "There is no challenger: no approved trace to train on, 30 wait for review. "
+        "There is no champion yet: the base stays."
     )
