@@ -43,10 +43,13 @@ def sentences(who: str, compared: Compared) -> list[str]:
 
 def in_short(who: str, compared: Compared) -> str:
     """Return the same as one phrase without figures; empty if every baseline is beaten, or none was compared."""
-    where: dict[str, list[str]] = {}
+    found: dict[str, dict[str, list[str]]] = {}
     for one in _not_beaten(compared):
-        where.setdefault(f"{one.verb} {_baseline(one)}", []).append(f"{one.benchmark} {one.task}")
-    return f"{who} " + ", and ".join(f"{what} on {', '.join(sets)}" for what, sets in where.items()) if where else ""
+        found.setdefault(one.verb, {}).setdefault(_baseline(one), []).append(f"{one.benchmark} {one.task}")
+    parts = []
+    for verb, by_baseline in found.items():
+        parts.append(f"{verb} " + ", ".join(f"{name} on {' and '.join(sets)}" for name, sets in by_baseline.items()))
+    return f"{who} {', and '.join(parts)}" if parts else ""
 
 
 def of_champion(rounds: Sequence[Round]) -> list[str]:

@@ -41,7 +41,7 @@ class OverviewScreen(BaseScreen):
         phases, histogram, recent = (
             self.query_one(f"#{name}", CachedStatic).size for name in ("phases", "histogram", "recent")
         )
-        self.set_text("#phases", formatting.phase_lines(snapshot.now, snapshot.at, phases.width))
+        self.set_text("#phases", formatting.phase_lines(snapshot.now, snapshot.at, phases.width, phases.height))
         self.query_one("#f1", F1Plot).show(snapshot.base, snapshot.rounds)
         spent, left = money(snapshot.now)
         below = plain(f"\n{spent}\n{left}; {snapshot.now.to_review:,} to review")

@@ -35,7 +35,7 @@ def status(workspace: Path, as_json: bool) -> None:
 @click.command
 @in_workspace_with_json
 def rounds(workspace: Path, as_json: bool) -> None:
-    """Show what the base and each round scored, beside the baselines, with cost and gate decision."""
+    """Show the base's and each round's scores, cost and gate."""
     from wizloop.loop.summaries import rounds_of
     from wizloop.store.overview import base_summary, summaries
 
