@@ -85,13 +85,12 @@ class Workspace:
         return status_of(run_status(self.folder), self.folder)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return what `wizloop rounds --json` prints, one object per round. Raises wizloop.store.errors.StoreError."""
-        from wizloop.loop.summaries import round_of
+        """Return what `wizloop rounds --json` prints, the base first. Raises wizloop.store.errors.StoreError."""
+        from wizloop.loop.summaries import rounds_of
         from wizloop.store.db import Store
-        from wizloop.store.overview import summaries
 
         with Store.open(self.folder, readonly=True) as store, store.read() as db:
-            return [round_of(summary, self.folder) for summary in summaries(db)]
+            return rounds_of(db, self.folder)
 
     def recipe(self) -> "Recipe":
         """Return the recipe of the run. Raises wizloop.store.errors.NoRun."""

@@ -21,7 +21,7 @@ from wizloop.store.samples import Sample
 def run(ctx: Context) -> str:
     """Predict the pool: the members first, with direct answers only, then the champion."""
     with ctx.store.read() as db:
-        champion = model_roles.champion(db) or model_roles.base(db)
+        champion = model_roles.standing(db)
         # The members of its own round, which its calibration refers to. After a failed gate there are newer ones.
         members = [] if champion.role == "base" else list(models.members(db, champion.round))
     pool = unselected(ctx)

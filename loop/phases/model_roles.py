@@ -35,6 +35,11 @@ def champion(db: Connection) -> models.Model | None:
     return None if run is None or run.champion_id is None else models.get(db, run.champion_id)
 
 
+def standing(db: Connection) -> models.Model:
+    """Return the champion, or the base before the first one. Raises errors.NotFound before phase prepare."""
+    return champion(db) or base(db)
+
+
 def challenger(db: Connection, round: int) -> models.Model | None:
     """Return the round's challenger, or None."""
     return models.by_name(db, challenger_name(round))
@@ -55,5 +60,6 @@ def champion_after(db: Connection, round: int | None) -> models.Model:
         return found
     row = steps.get_round(db, round)
     if row is None or row.champion_after is None:
-        raise errors.NotFound(f"round {round} has no champion yet: see `wizloop rounds`")
+        why = "has no champion yet" if row is None or row.ended_at is None else "left no champion: the base stays"
+        raise errors.NotFound(f"round {round} {why} (see `wizloop rounds`)")
     return models.get(db, row.champion_after)

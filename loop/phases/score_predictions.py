@@ -1,4 +1,4 @@
-"""Score stored predictions against labels: rows of evaluations, and the verdicts that the gate compares."""
+"""Score stored predictions against labels: rows of evaluations, and what the gate compares."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.metrics import score
-from wizloop.loop.measures.promotion import DevVerdicts
+from wizloop.loop.measures.promotion import LabeledVerdicts
 from wizloop.loop.phases import predict
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -28,17 +28,23 @@ def evaluations_of(ctx: Context, model: models.Model, benchmarks: Mapping[str, S
     ]
 
 
-def dev_verdicts(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> dict[Task, DevVerdicts]:
-    """Return a model's verdicts on the labeled dev samples, by task."""
+def verdicts_of(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, LabeledVerdicts]:
+    """Return a model's stored verdicts on the labeled samples, by task."""
     return {
-        task: DevVerdicts(
+        task: LabeledVerdicts(
             [sample.id for sample, _ in rows],
             [labels_of(sample)[task] for sample, _ in rows],
             [prediction.verdict.get(task) for _, prediction in rows],
             [normalize(sample.prompt) for sample, _ in rows],
         )
-        for task, rows in _labeled(ctx, model, dev).items()
+        for task, rows in _labeled(ctx, model, samples).items()
     }
+
+
+def traces_unparsed(found: Sequence[Prediction]) -> float | None:
+    """Return the mean share of the traces without a whole answer block; None if no trace was drawn."""
+    parsed = [one.signals["parsed"] for one in found if one.signals.get("parsed") is not None]
+    return None if not parsed else 1 - sum(p or 0.0 for p in parsed) / len(parsed)
 
 
 def _labeled(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, Rows]:

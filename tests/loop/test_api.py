@@ -149,8 +149,8 @@ def test_what_only_looks_like_an_object_is_a_text() -> None:
 def test_a_workspace_is_read(after_a_night: Path) -> None:
     read = Workspace(after_a_night)
     assert read.status()["state"] == "done"
-    assert [one["round"] for one in read.rounds()] == [0, 1]
-    assert read.rounds()[1]["metrics"]["test"]["request"]["f1"] == 0.75
+    assert [one["round"] for one in read.rounds()] == ["base", 0, 1]
+    assert read.rounds()[2]["metrics"]["test"]["request"]["f1"] == 0.75
     assert read.recipe() == load_recipe("demo")
 
 
