@@ -6,6 +6,7 @@ print today's date, so whoever asks twice keeps the first rendering. Loads a tok
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wizloop.backends import model_folder
@@ -95,9 +96,15 @@ def render_plainly(base: str) -> Frame:
 
 
 def tokenizer_of(base: str) -> Any:
-    """Load a base's tokenizer. Raises ModelMissing, BadArtifact, and BackendError if there is none."""
+    """Load a base's tokenizer, a GGUF file's without its weights.
+
+    Raises ModelMissing, BadArtifact, and BackendError if there is none.
+    """
     from transformers import AutoTokenizer
 
+    file = Path(base).expanduser()
+    if file.is_file():
+        return model_folder.file_tokenizer(file)
     folder = model_folder.find(base)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

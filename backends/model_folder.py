@@ -67,6 +67,14 @@ def file_check(path: Path) -> tuple[str, str | None]:
     return folder.check(path)
 
 
+def file_tokenizer(path: Path) -> Any:
+    """Return the tokenizer in a file, without making its folder. Raises ModelMissing, BadArtifact."""
+    file_check(path)
+    from wizloop.backends.gguf import header, tokenizer
+
+    return tokenizer.build(header.read(path))
+
+
 def _of_file(path: Path) -> Path:
     _refuse_other(path)
     from wizloop.backends.gguf import folder

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard import instructions
@@ -33,27 +34,32 @@ def _template(recipe: Recipe) -> list[Check]:
     if base == "tiny":
         fault = 'the tiny guard has no chat template: set guard.template to "raw"'
         return [Check("template", False, fault)] if setting == "chat" else []
-    folder = _on_disk(base)
-    if folder is None:
+    found = _on_disk(base)
+    if found is None:
         return [Check("template", True, f"{setting}: the base is not on this disk, its tokenizer is read at the start")]
     # Late import of transformers: only a real base needs it.
-    from wizloop.backends import chat, model_folder
+    from wizloop.backends import chat
     from wizloop.backends.tokens import Tokens
 
     try:
-        named = model_folder.config_of(folder).get("eos_token_id")
-        Tokens(chat.tokenizer_of(str(folder)), named if isinstance(named, list) else [named])
-        notes = chat.render(str(folder)).notes if setting == "chat" else ("a sample stands in no turn",)
+        Tokens(chat.tokenizer_of(str(found)), _ends(found))
+        notes = chat.render(str(found)).notes if setting == "chat" else ("a sample stands in no turn",)
     except BackendError as error:
         return [Check("template", False, str(error))]
     return [Check("template", True, f"{setting}: {'; '.join(notes) or 'the turn as it is'}")]
 
 
+def _ends(base: Path) -> list[int]:
+    """Return the end tokens that a folder's configuration names."""
+    named = model_folder.config_of(base).get("eos_token_id") if base.is_dir() else None
+    return named if isinstance(named, list) else [] if named is None else [named]
+
+
 def _on_disk(base: str) -> Path | None:
-    """Return the base's folder on this disk, in the hub's cache too; None if there is none yet."""
-    folder = Path(base).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
+    """Return the base's folder or file on this disk, in the hub's cache too; None if there is none yet."""
+    path = Path(base).expanduser()
+    if path.is_file() or (path / "config.json").is_file():
+        return path
     if base.count("/") != 1 or base.startswith((".", "/", "~")):
         return None
     from huggingface_hub import try_to_load_from_cache

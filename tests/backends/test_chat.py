@@ -7,6 +7,7 @@ import pytest
 
 from tests import byte_tokenizer
 from tests.backends import chat_templates as forms
+from tests.backends.gguf import made
 from wizloop.backends import chat
 from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
 
@@ -122,6 +123,15 @@ def test_a_folder_that_is_no_model_or_brings_code_is_refused(tmp_path: Path) -> 
     (tmp_path / "config.json").write_text('{"auto_map": {}}', encoding="utf-8")
     with pytest.raises(BadArtifact, match="auto_map"):
         chat.render(str(tmp_path))
+
+
+def test_the_template_of_a_gguf_file_is_read_without_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
+    file = made.llama(tmp_path / "a.gguf")
+    assert chat.render(str(file)) == chat.Frame("<turn>", "<begin>")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="trl is not installed")

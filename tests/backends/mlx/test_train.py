@@ -70,7 +70,9 @@ class Step:
         loaded = mlx_load.load(guard.base, None, quantise=False, fuse=False)
         mx.random.seed(1)
         mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.2, -1))
-        said = [(name, 0.05 * mx.random.normal(each.shape)) for name, each in mlx_adapter.trainable(loaded.model).items()]
+        said = [
+            (name, 0.05 * mx.random.normal(each.shape)) for name, each in mlx_adapter.trainable(loaded.model).items()
+        ]
         loaded.model.update(tree_unflatten(said))
         loaded.model.train()
         self.model, self.tokens, self.guard = loaded.model, guard.tokens, guard
@@ -102,9 +104,7 @@ def step(guard: mlx_guard.Guard) -> Step:
     return Step(guard)
 
 
-def same(
-    some: dict[str, NDArray[np.float32]], others: dict[str, NDArray[np.float32]], atol: float = 2e-5
-) -> None:
+def same(some: dict[str, NDArray[np.float32]], others: dict[str, NDArray[np.float32]], atol: float = 2e-5) -> None:
     assert set(some) == set(others)
     for name, value in some.items():
         np.testing.assert_allclose(value, others[name], atol=atol, rtol=1e-4, err_msg=name)

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from tests import byte_tokenizer
 from tests.backends import chat_templates as forms
+from tests.backends.gguf import made
 from wizloop.loop.cli import app
 from wizloop.loop.preflight import Check
 
@@ -77,6 +78,23 @@ def test_a_tokenizer_without_an_end_token_is_missing_unless_the_configuration_na
         check = template_check(base, setting, tmp_path)
         assert check is not None
         assert check.ok
+
+
+def test_the_template_of_a_gguf_file_is_checked_without_making_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
+    file = made.llama(tmp_path / "a.gguf")
+    assert template_check(file, "chat", tmp_path) == Check("template", True, "chat: the turn as it is")
+    file = made.llama(tmp_path / "b.gguf", general={"tokenizer.chat_template": forms.TWICE})
+    check = template_check(file, "chat", tmp_path)
+    assert check is not None
+    assert "shows the user's turn 2 times" in check.found
+    (tmp_path / "c.gguf").write_bytes(b"GGUF" + bytes(60))
+    check = template_check(tmp_path / "c.gguf", "chat", tmp_path)
+    assert check is not None
+    assert not check.ok
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_tiny_guard_has_no_chat_template_and_a_base_elsewhere_is_read_at_the_start(tmp_path: Path) -> None:
