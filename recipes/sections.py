@@ -93,7 +93,8 @@ class Guard(Section):
     opening: Literal["reasoning", "none"] = "reasoning"
     """Line before a trace: `Reasoning:`, or nothing, as published GuardReasoner models were trained."""
     template: Literal["raw", "chat"] = "raw"
-    """chat uses the base's chat template; the same in training, mining and evaluation."""
+    """chat uses the base's chat template, rendered once for the run with thinking off; the same in training, mining and
+    evaluation."""
     max_trace_tokens: Annotated[int, Field(ge=8)] = 64
     """Token limit of a trace; 64 hold a sentence and the answer block, steps need about 400."""
     tiny: TinyGuard = TinyGuard()

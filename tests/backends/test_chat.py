@@ -8,7 +8,7 @@ import pytest
 from tests import byte_tokenizer
 from tests.backends import chat_templates as forms
 from tests.backends.gguf import made
-from wizloop.backends import chat
+from wizloop.backends import chat, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
 
 PUBLISHED = Path(getattr(find_spec("trl"), "origin", None) or __file__).parent / "chat_templates"
@@ -132,6 +132,7 @@ def test_the_template_of_a_gguf_file_is_read_without_its_weights(
     file = made.llama(tmp_path / "a.gguf")
     assert chat.render(str(file)) == chat.Frame("<turn>", "<begin>")
     assert list(tmp_path.iterdir()) == [file]
+    assert chat.render(str(model_folder.find(str(file)))) == chat.render(str(file))
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="trl is not installed")
