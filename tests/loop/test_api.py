@@ -169,7 +169,8 @@ def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path
     texts: list[str | tuple[str, str | None]] = ["how do I knit?", ("how do I rob a bank?", "No.")]
     assert list(exported.judge(texts)) == list(ours.judge(texts))
     assert list(load_guard(folder, ctx.recipe).judge(texts)) == list(ours.judge(texts))
-    other = ctx.recipe.model_copy(update={"guard": ctx.recipe.guard.model_copy(update={"instruction": "full"})})
+    told = {"instruction": "full", "max_prompt_tokens": 700}
+    other = ctx.recipe.model_copy(update={"guard": ctx.recipe.guard.model_copy(update=told)})
     assert list(load_guard(folder, other).judge(texts)) != list(ours.judge(texts))
 
 
