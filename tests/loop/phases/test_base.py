@@ -113,15 +113,17 @@ def test_it_is_measured_once(measured: Night, tmp_path: Path) -> None:
     assert len(night.backend.at_once) == asked
 
 
-def test_its_progress_is_told_over_dev_and_test_before_the_first_answer(prepared: Night, tmp_path: Path) -> None:
-    night = Branch(prepared, tmp_path / "a")
+def test_its_progress_is_told_over_dev_and_test_from_the_start(prepared: Night, tmp_path: Path) -> None:
+    night, before = Branch(prepared, tmp_path / "a"), iter([False])
     with pytest.raises(Interrupted, match="signal"):
-        night.phase(0, "base", lambda: True)
+        night.phase(0, "base", lambda: next(before, True))
     with night.store.read() as db:
         step = steps.step(db, 0, "base")
     assert step is not None
     assert (step.done, step.total) == (0, 80)
-    assert night.backend.at_once == []
+    assert len(said(night, "dev")) == 16
+    night.phase(0, "base")
+    assert len(said(night, "test")) == 40
 
 
 def test_a_challenger_is_compared_with_each_baseline_on_the_test_sets(evaluated: Night) -> None:
