@@ -67,7 +67,7 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "teacher": {"answers": 0, "usd": 0.0},
         "exports": [],
         "baselines": summary.record.get("baselines", {}),
-        "compared": {},
+        "compared": summary.record.get("compared", {}),
         "champion": None,
         "challenger": None,
         "started_at": None,

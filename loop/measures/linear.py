@@ -24,9 +24,15 @@ def fit(texts: Sequence[str], positive: Sequence[bool], *, balanced: bool = Fals
 
     if len(set(positive)) < 2:
         return None
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\S+")
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     regression = LogisticRegression(C=10, max_iter=2000, class_weight="balanced" if balanced else None)
     model = make_pipeline(make_union(words, characters), regression)
-    model.fit(list(texts), list(positive))
+    try:
+        model.fit(list(texts), list(positive))
+    except ValueError as error:
+        # No text has a word, whatever its script.
+        if "empty vocabulary" not in str(error):
+            raise
+        return None
     return LinearModel(model)

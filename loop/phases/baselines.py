@@ -49,17 +49,16 @@ def beside(
 ) -> dict[str, Any]:
     """Return `baselines`, figures by baseline, benchmark and task, and `compared`: F1 of the model against each.
 
-    Without a base, which is `model` then, nothing is compared. Test sets are compared, or dev if there is none.
+    `base` is None where `model` is the base. Test sets are compared, or dev if there is none.
     """
     ours = {name: verdicts_of(ctx, model, rows) for name, rows in sets.items()}
     found: dict[str, Answers] = {"all_harmful": _all_positive(ours)}
     if lessons:
         found["tfidf"] = _linear(sets, ours, lessons)
-    record: dict[str, Any] = {"baselines": {name: _figures(ctx, answers) for name, answers in found.items()}}
+    figures = {name: _figures(ctx, answers) for name, answers in found.items()}
     if base is not None:
-        peers = {"base": {name: verdicts_of(ctx, base, rows) for name, rows in sets.items()}, **found}
-        record["compared"] = _compared(ctx, ours, peers)
-    return record
+        found["base"] = {name: verdicts_of(ctx, base, rows) for name, rows in sets.items()}
+    return {"baselines": figures, "compared": _compared(ctx, ours, found)}
 
 
 def _all_positive(ours: Answers) -> Answers:

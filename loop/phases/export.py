@@ -26,7 +26,7 @@ def run(ctx: Context) -> str:
         champion, wanted = model_roles.champion(db), control.get_run(db)
         before = [one for number in range(ctx.round + 1) for one in exports.of_round(db, number)]
     if champion is None:
-        return "no champion to export"
+        return "no champion to export: no challenger has passed the gate, and the base stays"
     last = wanted is None or ctx.round >= wanted.rounds_wanted
     if not (ctx.recipe.export.every_round or last):
         return "exported after the last round only"
@@ -126,11 +126,12 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
     with ctx.store.read() as db:
         run = control.get_run(db)
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
-        scores = evaluations.of_model(db, model.id)
+        scores, base = evaluations.of_model(db, model.id), evaluations.of_model(db, model_roles.base(db).id)
         counts = samples.counts(db)
         calls = [one for number in range(model.round + 1) for one in teacher_calls.calls(db, number)]
         approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
-    known = Calibration.from_json(model.calibration_json)
+    known, record = Calibration.from_json(model.calibration_json), {} if own is None else own.record
+    record = record.get("base_measured", {}) if model.role == "base" else record
     outcomes = {
         name: dict(Counter(one.result for one in calls if one.teacher == name))
         for name in {one.teacher for one in calls}
@@ -149,6 +150,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         reviews={"approved": approved, "waiting": waiting},
         gate="" if own is None else own.gate_reason or "",
         evaluations=scores,
+        beside=model_card.Beside(base, record.get("baselines", {}), record.get("compared", {})),
         parity=parity,
         loads=(plugin := _plugin(format)) is None or plugin.loads,
         thresholds=known.thresholds,

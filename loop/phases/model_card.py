@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wizloop.console import standing
 from wizloop.store.evaluations import Evaluation
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was measured on the same samples beside the model."""
+
+    base: Sequence[Evaluation]
+    baselines: Mapping[str, Any]
+    """Figures by baseline, benchmark and task."""
+    compared: standing.Compared
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class Facts:
     reviews: Mapping[str, int]
     gate: str
     evaluations: Sequence[Evaluation]
+    beside: "Beside"
     parity: Mapping[str, Any]
     thresholds: Mapping[str, Mapping[str, float]]
     source: Mapping[str, str]
@@ -45,6 +57,12 @@ _USAGE = (
     "the first token where the two differ. For the next task append the likelier word to the last piece,",
     "`Answers:\\nRequest: harmful\\nCompletion:` (` refusal` against ` compliance`), and then `Response:`.",
     "`wizloop classify` does this.",
+)
+
+
+_BASELINES = (
+    "Base: the model before it was taught. All harmful: a guard that calls everything harmful, and every response a",
+    "refusal. TF-IDF: with logistic regression, on the labels that this model was taught.",
 )
 
 
@@ -69,9 +87,13 @@ def render(facts: Facts) -> str:
             "",
             "## Scores",
             "",
-            "| set | task | samples | unparsed | F1 (95 % interval) |",
-            "| --- | --- | --- | --- | --- |",
-            *(_line(one) for one in facts.evaluations),
+            f"| set | task | samples | unparsed | F1 (95 % interval) | {' | '.join(standing.NAMES.values())} |",
+            f"| --- | --- | --- | --- | --- |{' --- |' * len(standing.NAMES)}",
+            *(_line(one, facts.beside) for one in facts.evaluations),
+            "",
+            *_BASELINES,
+            "",
+            *(f"- {said}" for said in _not_better(facts)),
             "",
             "## Usage",
             "",
@@ -91,12 +113,30 @@ def render(facts: Facts) -> str:
     )
 
 
-def _line(one: Evaluation) -> str:
-    return f"| {_code(one.benchmark)} | {one.task} | {one.n} | {one.unparsed} | {_f1(json.loads(one.metrics_json))} |"
+def _line(one: Evaluation, beside: Beside) -> str:
+    where = (one.benchmark, one.task)
+    base = next((row.metrics for row in beside.base if (row.benchmark, row.task) == where), None)
+    others = (beside.baselines.get(name, {}).get(one.benchmark, {}).get(one.task) for name in standing.NAMES)
+    peers = [base if name == "base" else found for name, found in zip(standing.NAMES, others, strict=True)]
+    cells = [f"{_code(one.benchmark)} | {one.task} | {one.n} | {one.unparsed} | {_f1(one.metrics)}"]
+    cells += ["not measured" if found is None else _f1(found) for found in peers]
+    return f"| {' | '.join(cells)} |"
+
+
+def _not_better(facts: Facts) -> list[str]:
+    """Return where the model does not beat every baseline, in words."""
+    if not facts.beside.compared:
+        return ["It was not compared with its baselines."]
+    said = standing.sentences("**Not better than a baseline**", facts.beside.compared)
+    return [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() and c not in "`|<>[]" else " " for c in text)
 
 
 def _f1(figures: Mapping[str, float | None]) -> str:
-    f1, low, high = figures["f1"], figures["low"], figures["high"]
+    f1, low, high = (figures.get(name) for name in ("f1", "low", "high"))
     if f1 is None:
         return "undefined"
     interval = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
