@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -70,7 +71,9 @@ class Step:
         loaded = mlx_load.load(guard.base, None, quantise=False, fuse=False)
         mx.random.seed(1)
         mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.2, -1))
-        said = [(name, 0.05 * mx.random.normal(each.shape)) for name, each in mlx_adapter.trainable(loaded.model).items()]
+        said = [
+            (name, 0.05 * mx.random.normal(each.shape)) for name, each in mlx_adapter.trainable(loaded.model).items()
+        ]
         loaded.model.update(tree_unflatten(said))
         loaded.model.train()
         self.model, self.tokens, self.guard = loaded.model, guard.tokens, guard
@@ -102,9 +105,7 @@ def step(guard: mlx_guard.Guard) -> Step:
     return Step(guard)
 
 
-def same(
-    some: dict[str, NDArray[np.float32]], others: dict[str, NDArray[np.float32]], atol: float = 2e-5
-) -> None:
+def same(some: dict[str, NDArray[np.float32]], others: dict[str, NDArray[np.float32]], atol: float = 2e-5) -> None:
     assert set(some) == set(others)
     for name, value in some.items():
         np.testing.assert_allclose(value, others[name], atol=atol, rtol=1e-4, err_msg=name)
@@ -122,15 +123,17 @@ def test_a_step_in_several_passes_has_the_loss_and_gradients_of_one(step: Step, 
     same(parts, whole)
 
 
+@pytest.mark.parametrize("by", [mlx_losses.recompute, mx.checkpoint])
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_blocks_computed_again_give_the_same_gradients_dropout_included(
-    step: Step, monkeypatch: pytest.MonkeyPatch, kind: str
+    step: Step, monkeypatch: pytest.MonkeyPatch, kind: str, by: Any
 ) -> None:
     """A prefix's share of the gradient included: mlx-lm's grad_checkpoint loses it and draws another dropout."""
+    monkeypatch.setattr(mlx_losses, "recompute", by)
     with mlx_losses.recomputing(step.model):
         _, again = getattr(step, kind)(2048)
         calls: list[int] = []
-        monkeypatch.setattr(mx, "checkpoint", lambda function: calls.append(1) or function)
+        monkeypatch.setattr(mlx_losses, "recompute", lambda function: calls.append(1) or function)
         _, kept = getattr(step, kind)(2048)
     # Two blocks, for the prefix and for the rows.
     assert len(calls) >= 4
