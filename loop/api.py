@@ -57,7 +57,7 @@ class Guard:
     def judge(self, texts: Iterable[str | tuple[str, str | None] | InputText]) -> Iterator[Verdict]:
         """Judge prompts, or (prompt, response) pairs, in order, batch by batch.
 
-        The seed of a text's traces depends on the recipe's seed and the batch number. Raises TypeError for one string.
+        The draws of a text's traces follow from the recipe's seed and the text. Raises TypeError for one string.
         """
         if isinstance(texts, str):
             raise TypeError("judge takes several texts, and each character of a string would be one: judge([text])")
@@ -65,8 +65,8 @@ class Guard:
 
         left = (_input(text) for text in texts)
         batches = iter(lambda: list(islice(left, BATCH)), [])
-        for number, batch in enumerate(batches):
-            seed = seed_of(self._recipe.seed, 0, "classify", "classify", number)
+        seed = seed_of(self._recipe.seed, 0, "classify", "classify")
+        for batch in batches:
             answers = self._judge.answers(batch, seed=seed, sampling=self._judge.limits.sampling)
             yield from map(_verdict, batch, answers)
 

@@ -57,6 +57,7 @@ class Context:
     _loaded: dict[str, Guard] = field(default_factory=dict, repr=False)
     _renderer: Renderer | None = field(default=None, repr=False)
     _reported_at: datetime | None = field(default=None, repr=False)
+    _reported: tuple[int, int] = field(default=(0, 0), repr=False)
 
     def progress(self, done: int, total: int, waiting: str = "") -> None:
         """Store the progress and what the phase waits for. Raises Interrupted if the user or a signal ends it."""
@@ -66,7 +67,7 @@ class Context:
         due = self._reported_at is None or abs((now - self._reported_at).total_seconds()) >= EVERY_SECONDS
         if not due and done < total:
             return
-        self._reported_at = now
+        self._reported_at, self._reported = now, (done, total)
         with self.store.write() as db:
             steps.progress(db, self.round, self.phase, done, total, waiting)
             run = control.get_run(db)
@@ -74,6 +75,11 @@ class Context:
             raise Interrupted("pause")
         if run is not None and run.wanted == "stop_now":
             raise Interrupted("stop")
+
+    def wait(self, doing: str) -> None:
+        """Store what is done before the next progress: a model that is loaded, a first step. Raises Interrupted."""
+        self._reported_at = None
+        self.progress(*self._reported, doing)
 
     def say(self, message: str, level: str = "info", data: Mapping[str, Any] | None = None) -> None:
         """Add an event to the run's log."""
@@ -204,6 +210,7 @@ class Context:
             artifacts.verify(adapter)
 
     def _load(self, model: models.Model) -> Guard:
+        self.wait(f"loading {model.name}")
         self.check(model)
         adapter = self.adapter(model)
         return load_guard(self.recipe.guard, lambda: self.backend, self.base(), adapter)

@@ -256,7 +256,7 @@ class Review(Section):
 
 
 class Train(Section):
-    """R-SFT of LoRA adapters. Defaults are for the tiny guard; a large base needs lr 1e-4 and 3 epochs."""
+    """R-SFT of the guard. Defaults are for the tiny guard; a pretrained base needs lr 1e-4, 3 epochs and warm-up."""
 
     rank: Positive = 16
     """Rank of the adapters."""
@@ -271,8 +271,9 @@ class Train(Section):
     """Blocks with adapters, counted from the last; -1 means all."""
     epochs: Positive = 6
     """Epochs over the approved traces; a model built from scratch needs more than GuardReasoner's 3."""
-    least_steps: Annotated[int, Field(ge=0)] = 150
-    """Minimum steps, by more epochs if needed; after 100 steps nine of ten traces of a tiny guard have no answer."""
+    least_steps: Annotated[int, Field(ge=0)] = 0
+    """Minimum steps, by more epochs if needed; 0 makes no more epochs than asked for. For a guard built from scratch
+    (the shipped recipes have 150): after 100 steps nine of ten of its traces have no answer."""
     start: Literal["base", "champion"] = "base"
     """Start of a round's training: the base, or the champion's adapter. Both train on the lessons of all rounds. Over
     six seeds the demo's request F1 on test ended at 85.2 from the base and at 79.3 from the champion, its completion F1
@@ -281,6 +282,8 @@ class Train(Section):
     """Traces per step."""
     lr: Rate = 7e-4
     """Peak learning rate of AdamW's cosine schedule; GuardReasoner's 5e-5 is for full fine-tuning of a large base."""
+    warmup: Share = 0.0
+    """Share of the steps, of R-SFT and of HS-DPO, in which the rate rises to its peak."""
     direct_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of examples with a direct answer, relative to those with a trace (1.0)."""
     verdict_weight: Annotated[float, Field(gt=0)] = 8.0
@@ -288,7 +291,7 @@ class Train(Section):
     prompt_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of some of the prompt's tokens in the loss, an auxiliary language-modeling task; 0 turns it off."""
     checkpoint_every: Positive = 50
-    """Steps between checkpoints, which is what a crash can cost."""
+    """Steps between checkpoints; one is also written five minutes after the last. A crash costs what came after it."""
     launch: Literal["one", "accelerate"] = "one"
     """one trains in one process; accelerate (torch only) in several that share each step's traces."""
     processes: Annotated[int, Field(ge=0)] = 0
@@ -358,10 +361,23 @@ class Export(Section):
     # The Literal only documents the built-in words: another package may add a format.
     formats: tuple[Annotated[str, Format], ...] = ("safetensors",)
     """Formats to write, each into its folder; nf4 is bitsandbytes' 4 bits, by torch. Plugins add formats."""
-    every_round: bool = True
-    """false exports only after the last round."""
+    every_round: bool | tuple[Annotated[str, Format], ...] = True
+    """Formats of every round: true for all, false for none, or some of `formats`; the last round writes all."""
     parity_n: Annotated[int, Field(ge=0)] = 16
     """Dev samples on which the exported model must give the champion's verdicts; 0 skips the check."""
+
+    @model_validator(mode="after")
+    def _rounds_write_what_is_asked_for(self) -> "Export":
+        some = self.every_round if isinstance(self.every_round, tuple) else ()
+        if unasked := [each for each in some if each not in self.formats]:
+            raise ValueError(f"every_round has {', '.join(unasked)}, which formats has not: name it in both")
+        return self
+
+    def after_round(self) -> tuple[str, ...]:
+        """Return the formats that are written after a round that is not the last."""
+        if isinstance(self.every_round, bool):
+            return self.formats if self.every_round else ()
+        return self.every_round
 
 
 Occasion = Literal["finished", "stopped", "budget", "waiting"]

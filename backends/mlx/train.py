@@ -20,13 +20,13 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from wizloop.backends import training_rows
-from wizloop.backends.guard_types import DpoPair, OnStep, SftExample, TrainJob, TrainResult
+from wizloop.backends.guard_types import DpoPair, OnStep, OnWait, SftExample, TrainJob, TrainResult, no_wait
 from wizloop.backends.mlx import adapter, cpu_entropy
 from wizloop.backends.mlx.load import load, on_cpu, split
 from wizloop.backends.mlx.losses import Loss, Shared, dpo_loss, recomputing, reference_logprobs, sft_loss
 from wizloop.backends.model_folder import MLX_ADAPTER
 from wizloop.backends.tokens import Tokens
-from wizloop.backends.training_run import TrainingRun, check_finite
+from wizloop.backends.training_run import FIRST_STEP, LOADING, TrainingRun, check_finite
 
 _CLIP = 1.0
 _OPTIMIZER = "optimizer.safetensors"
@@ -38,14 +38,14 @@ Passes = Callable[[int], list[training_rows.Arrays]]
 """The passes of a step, from 0."""
 
 
-def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait = no_wait) -> TrainResult:
     """Run R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
     Writes adapters.safetensors and adapter_config.json into `job.to`. Resumes from `job.checkpoint` if that folder
     holds an unfinished training of the same data and settings, and removes it at the end. Raises NotFinite, ValueError
     if no example fits, and whatever `on_step` raises (after a checkpoint).
     """
-    student, settings = _Student(job), job.settings
+    student, settings = _Student(job, on_wait), job.settings
     rows, dropped, plan = training_rows.planned_sft(job, examples, student.tokens)
 
     def passes(step: int) -> list[training_rows.Arrays]:
@@ -56,16 +56,16 @@ def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) ->
     return student.train(TrainingRun(job, plan, on_step), passes, loss, dropped)
 
 
-def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait = no_wait) -> TrainResult:
     """Run HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
 
     Weights scale the preference only. The reference's log-probabilities are computed before the first step, so that one
     model is in memory. Otherwise like train_sft.
     """
-    student, settings = _Student(job), job.settings
+    student, settings = _Student(job, on_wait), job.settings
     rows, dropped, plan = training_rows.planned_dpo(job, pairs, student.tokens)
     shared = student.shared(rows[0].chosen.shared)
-    reference = reference_logprobs(student.model, student.head, shared, rows, student.most)
+    reference = reference_logprobs(student.model, student.head, shared, rows, student.most, on_wait)
 
     def passes(step: int) -> list[training_rows.Arrays]:
         indices = plan.indices(step)
@@ -78,9 +78,11 @@ def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> Train
 class _Student:
     """The base with trainable adapters: fresh ones, drawn from the seed, or the job's `start`."""
 
-    def __init__(self, job: TrainJob) -> None:
+    def __init__(self, job: TrainJob, on_wait: OnWait) -> None:
+        on_wait(LOADING)
         loaded = load(job.base, None, quantise=job.quantise, fuse=False)
         self.model, self.tokens, self._job = loaded.model, Tokens(loaded.tokenizer), job
+        self._on_wait = on_wait
         mx.random.seed(job.settings.seed)
         self._config = adapter.add_new_adapter(self.model, job.lora)
         if job.start is not None:
@@ -93,6 +95,7 @@ class _Student:
 
     def train(self, run: TrainingRun, passes: Passes, loss: Loss, dropped: list[int]) -> TrainResult:
         first = adapter.trainable(self.model)
+        self._on_wait(FIRST_STEP)
         with cpu_entropy.steps(), nullcontext() if on_cpu() else recomputing(self.model):
             run.train(lambda: _attempt(self.model, first, run, passes, loss))
         adapter.write(self._job.to, self._config, adapter.trainable(self.model))
@@ -102,8 +105,7 @@ class _Student:
 
 def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, passes: Passes, loss: Loss) -> None:
     """Train from the last checkpoint, or from the weights `first`, to the end."""
-    schedule = optimizers.cosine_decay(run.rate, run.steps, run.rate * 0.1)
-    optimizer = optimizers.AdamW(learning_rate=schedule, weight_decay=0.01)
+    optimizer = optimizers.AdamW(learning_rate=run.rate, weight_decay=0.01)
     optimizer.init(model.trainable_parameters())
     done = run.restore(
         lambda folder: _load(folder, model, optimizer), lambda: model.update(tree_unflatten(list(first.items())))
@@ -116,6 +118,7 @@ def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, passes: P
         mx.random.seed(run.settings.seed * 1_000_003 + step)
         value, gradients = _of_passes(gradient, passes(step))
         check_finite(value, step + 1, run.steps)
+        optimizer.learning_rate = run.rate_at(step)
         optimizer.update(model, optimizers.clip_grad_norm(gradients, _CLIP)[0])
         mx.eval(model.trainable_parameters(), optimizer.state)
         run.record(step + 1, value)
@@ -156,6 +159,6 @@ def _load(folder: Path, model: Any, optimizer: Any) -> None:
     """Load a checkpoint's files."""
     adapter.load_weights(model, folder)
     state: Any = mx.load(str(folder / _OPTIMIZER))
-    # The rate is computed from the step, so that a halved one holds after a retry.
+    # The rate follows from the step.
     state.pop("learning_rate", None)
     optimizer.state = {**optimizer.state, **tree_unflatten(list(state.items()))}

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from wizloop.backends import artifacts, model_folder
 from wizloop.backends.guard_base import GuardBase
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Part, Prompt, Sampled, Sampling
+from wizloop.backends.sampling import of_prompt
 from wizloop.backends.served import traces as served_traces
 from wizloop.backends.served.completions import Dialect, Endpoint
 from wizloop.backends.tokens import Tokens
@@ -145,13 +146,13 @@ class ServedGuard(GuardBase):
         return served_traces.spelled(reply.text, choice)
 
     def _sample(self, at: int, prompt: Encoded, sampling: Sampling) -> list[Sampled]:
-        traces = [self._trace(at, number, prompt, sampling) for number in range(sampling.least)]
+        traces = [self._trace(number, prompt, sampling) for number in range(sampling.least)]
         while sampling.more is not None and len(traces) < sampling.most and sampling.more(at, traces):
-            traces.append(self._trace(at, len(traces), prompt, sampling))
+            traces.append(self._trace(len(traces), prompt, sampling))
         return traces
 
-    def _trace(self, at: int, number: int, prompt: Encoded, sampling: Sampling) -> Sampled:
-        seeded = hashlib.sha256(f"{sampling.seed} {at} {number}".encode())
+    def _trace(self, number: int, prompt: Encoded, sampling: Sampling) -> Sampled:
+        seeded = hashlib.sha256(f"{sampling.seed} {of_prompt(prompt)} {number}".encode())
         body = self._body(
             [*prompt.shared, *prompt.body],
             max_tokens=sampling.max_tokens,

@@ -105,8 +105,8 @@ def evaluate(
     """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
     answers = [
         answer.judgement
-        for number, start in enumerate(range(0, len(rows), BATCH))
-        for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name, number))
+        for start in range(0, len(rows), BATCH)
+        for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
     found: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
     for task in TASKS:

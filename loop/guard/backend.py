@@ -18,6 +18,7 @@ from wizloop.backends.guard_types import (
     DpoPair,
     Encoded,
     OnStep,
+    OnWait,
     Prompt,
     Sampled,
     Sampling,
@@ -53,10 +54,10 @@ class Backend(Protocol):
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Load a model."""
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train an adapter on completions (R-SFT)."""
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train an adapter on pairs (HS-DPO)."""
 
     def build_tiny(self, folder: Path, texts: Sequence[str], **settings: Any) -> None:
@@ -142,17 +143,17 @@ class Mlx(_Local):
 
         return mlx_guard.load(base, adapter, quantise=quantise)
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
         from wizloop.backends.mlx import train as mlx_train
 
-        return mlx_train.train_sft(job, examples, on_step)
+        return mlx_train.train_sft(job, examples, on_step, on_wait)
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on pairs. Raises NotFinite if the loss is not finite after two halvings of the rate."""
         from wizloop.backends.mlx import train as mlx_train
 
-        return mlx_train.train_dpo(job, pairs, on_step)
+        return mlx_train.train_dpo(job, pairs, on_step, on_wait)
 
     def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
         from wizloop.backends.mlx import export as mlx_export
@@ -195,24 +196,24 @@ class Torch(_Local):
             return Mlx().load(base, None, quantise=quantise)
         return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
-        return self._train("sft", job, examples, on_step)
+        return self._train("sft", job, examples, on_step, on_wait)
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on pairs. Raises NotFinite if the loss is not finite after two halvings of the rate."""
-        return self._train("dpo", job, pairs, on_step)
+        return self._train("dpo", job, pairs, on_step, on_wait)
 
-    def _train(self, kind: str, job: TrainJob, lessons: Any, on_step: OnStep) -> TrainResult:
+    def _train(self, kind: str, job: TrainJob, lessons: Any, on_step: OnStep, on_wait: OnWait) -> TrainResult:
         if self.processes != 1:
             from wizloop.backends.torch import launch as torch_launch
 
             many: Any = {"device": self.device, "processes": self.processes, "sharded": self.sharded}
-            return torch_launch.train(kind, job, lessons, on_step, **many)
+            return torch_launch.train(kind, job, lessons, on_step, on_wait, **many)
         from wizloop.backends.torch import train as torch_train
 
         train: Callable[..., TrainResult] = torch_train.train_sft if kind == "sft" else torch_train.train_dpo
-        return train(job, lessons, on_step, device=self.device)
+        return train(job, lessons, on_step, on_wait, device=self.device)
 
     def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
         from wizloop.backends.torch import export as torch_export

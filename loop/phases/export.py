@@ -28,10 +28,11 @@ def run(ctx: Context) -> str:
     if champion is None:
         return "no champion to export: no challenger has passed the gate, and the base stays"
     last = wanted is None or ctx.round >= wanted.rounds_wanted
-    if not (ctx.recipe.export.every_round or last):
+    wanted_now = ctx.recipe.export.formats if last else ctx.recipe.export.after_round()
+    if not wanted_now:
         return "exported after the last round only"
     done = {one.format for one in before if one.model_id == champion.id}
-    formats = [format for format in ctx.recipe.export.formats if format not in done]
+    formats = [format for format in wanted_now if format not in done]
     for number, format in enumerate(formats):
         ctx.progress(number, len(formats))
         _export(ctx, champion, format)

@@ -19,6 +19,7 @@ from wizloop.backends.guard_types import (
     Encoded,
     NotFinite,
     OnStep,
+    OnWait,
     Prompt,
     Sampled,
     Sampling,
@@ -133,11 +134,11 @@ class StandIn:
         settings["progress"]("reading", 1, 1)
         (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
 
-    def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep) -> TrainResult:
-        return self._train("sft", job, examples, on_step)
+    def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
+        return self._train("sft", job, examples, on_step, on_wait)
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[Any], on_step: OnStep) -> TrainResult:
-        return self._train("dpo", job, pairs, on_step)
+    def train_dpo(self, job: TrainJob, pairs: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
+        return self._train("dpo", job, pairs, on_step, on_wait)
 
     def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
         if self.spoils:
@@ -145,7 +146,7 @@ class StandIn:
         else:
             shutil.copyfile(adapter / WEIGHTS, to / WEIGHTS)
 
-    def _train(self, kind: str, job: TrainJob, lessons: Sequence[Any], on_step: OnStep) -> TrainResult:
+    def _train(self, kind: str, job: TrainJob, lessons: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         self.jobs.append(Taught(kind, job, lessons))
         if self.breaks:
             raise NotFinite("the loss is nan at step 3 of 12")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -122,15 +123,17 @@ def test_a_step_in_several_passes_has_the_loss_and_gradients_of_one(step: Step, 
     same(parts, whole)
 
 
+@pytest.mark.parametrize("by", [mlx_losses.recompute, mx.checkpoint])
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_blocks_computed_again_give_the_same_gradients_dropout_included(
-    step: Step, monkeypatch: pytest.MonkeyPatch, kind: str
+    step: Step, monkeypatch: pytest.MonkeyPatch, kind: str, by: Any
 ) -> None:
     """A prefix's share of the gradient included: mlx-lm's grad_checkpoint loses it and draws another dropout."""
+    monkeypatch.setattr(mlx_losses, "recompute", by)
     with mlx_losses.recomputing(step.model):
         _, again = getattr(step, kind)(2048)
         calls: list[int] = []
-        monkeypatch.setattr(mx, "checkpoint", lambda function: calls.append(1) or function)
+        monkeypatch.setattr(mlx_losses, "recompute", lambda function: calls.append(1) or function)
         _, kept = getattr(step, kind)(2048)
     # Two blocks, for the prefix and for the rows.
     assert len(calls) >= 4
