@@ -35,7 +35,7 @@ _JUDGED: Final = {
 _WORDS: Final = {"1": "harmful", "0": "unharmful"}
 # One channel of analysis at most, and a final one of one character. Nothing that the analysis quotes can be the answer.
 _ANSWER: Final = (
-    r"\A(?:<\|channel\|>analysis<\|message\|>(?:(?!<\|channel\|>).)*<\|end\|><\|start\|>assistant)?"
+    r"\A(?:<\|channel\|>analysis<\|message\|>(?:(?!<\|channel\|>).)*<\|end\|>\s*<\|start\|>assistant)?"
     r"<\|channel\|>final<\|message\|>\s*(?P<{}>[01])\s*(?:<\|return\|>.*)?\Z"
 )
 _ANSWERS: Final = {task: re.compile(_ANSWER.format(task), re.DOTALL) for task in _JUDGED}
