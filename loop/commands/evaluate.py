@@ -204,7 +204,7 @@ def _published(name: str, named: str, files: Sequence[str], folder: Path | None,
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
         rows = benchmark_guard.file_rows(files)
-        judge = benchmark_guard.judge_of_published(name, recipe, folder)
+        judge = registry.load(name, recipe.guard, folder)
         say(f"{folder or recipe.guard.base}: evaluated as {name}, by {judge.form.source}")
         labeled = {task for found in rows.values() for row in found for task in row.labels}
         for task in sorted(labeled - set(judge.tasks)):

@@ -13,7 +13,6 @@ from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
-from wizloop.loop.guard.published import registry
 from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
@@ -100,17 +99,6 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     renderer = renderer_of(settings, settings.base, instruction, frame)
     reader = guard_file.reader_of(Path(settings.base))
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
-
-
-def judge_of_published(name: str, recipe: Recipe, folder: Path | None) -> PublishedJudge:
-    """Return a published guard, the model in a folder or else the recipe's base, as a judge in its own form.
-
-    Of the recipe only [guard]'s base, backend, device, quantise and server are used. Raises PluginError, BackendError.
-    """
-    form = registry.named(name)
-    settings = recipe.guard if folder is None else local(recipe.guard, folder)
-    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    return PublishedJudge(guard, form, name)
 
 
 def evaluate(

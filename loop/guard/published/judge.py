@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from wizloop.backends.guard_types import Choice, Encoded, Sampled, Sampling
 from wizloop.loop.guard.backend import Guard
-from wizloop.loop.guard.inference import Direct, Trace
-from wizloop.loop.guard.judge import Answer
+from wizloop.loop.guard.inference import Direct, Trace, TraceSampling
+from wizloop.loop.guard.judge import Answer, Limits
 from wizloop.loop.guard.rendering import Text, main_task
 from wizloop.loop.measures import deepconf
 from wizloop.loop.measures.calibration import Judgement
@@ -43,6 +43,11 @@ class PublishedJudge:
     name: str
 
     @property
+    def limits(self) -> Limits:
+        """Its token limits, and the one greedy answer that it gives."""
+        return Limits(PROMPT_TOKENS, TraceSampling(1, 1, 0.0, 1.0, self.form.max_tokens, _WINDOW))
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that it answers."""
         asked = self.form.questions("A question.", "An answer.")
@@ -53,8 +58,9 @@ class PublishedJudge:
         """The name of its reader, for the record."""
         return self.name
 
-    def answers(self, samples: Sequence[Text], *, seed: int) -> Iterator[Answer]:
-        """Judge samples, in order. Raises PluginError if the form of another package fails."""
+    def answers(self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None) -> Iterator[Answer]:
+        """Judge samples, in order, by default greedily. Raises PluginError if the form of another package fails."""
+        how = sampling or self.limits.sampling
         asked = [
             _Asked(at, question)
             for at, sample in enumerate(samples)
@@ -63,17 +69,17 @@ class PublishedJudge:
         answered: list[list[tuple[GuardQuestion, Encoded, Sampled]]] = [[] for _ in samples]
         for _, group in groupby(sorted(asked, key=_watched), key=_watched):
             alike = list(group)
-            for one, prompt, answer in zip(alike, *self._ask(alike, seed), strict=True):
+            for one, prompt, answer in zip(alike, *self._ask(alike, how, seed), strict=True):
                 answered[one.at].append((one.question, prompt, answer))
         for sample, found in zip(samples, answered, strict=True):
             yield self._judged(sample, found)
 
-    def _ask(self, asked: Sequence[_Asked], seed: int) -> tuple[list[Encoded], list[Sampled]]:
-        """Ask questions that watch the same words."""
+    def _ask(self, asked: Sequence[_Asked], how: TraceSampling, seed: int) -> tuple[list[Encoded], list[Sampled]]:
+        """Ask questions that watch the same words, once each."""
         encoded = [self.guard.encode(one.question.prompt, max_tokens=PROMPT_TOKENS) for one in asked]
         watch = {task: Choice(tuple(words)) for task, words in asked[0].question.words.items()}
-        greedy = Sampling(1, 1, 0.0, 1.0, self.form.max_tokens, seed, watch)
-        return encoded, [answer for (answer,) in self.guard.sample(encoded, greedy)]
+        sampling = Sampling(1, 1, how.temperature, how.top_p, how.max_tokens, seed, watch)
+        return encoded, [answer for (answer,) in self.guard.sample(encoded, sampling)]
 
     def _judged(self, sample: Text, answered: Sequence[tuple[GuardQuestion, Encoded, Sampled]]) -> Answer:
         verdict: dict[Task, str | None] = {}
@@ -85,12 +91,9 @@ class PublishedJudge:
                 verdict[task] = None if one is None else one.label
                 if one is not None and one.label is not None:
                     p[task] = probability(answer, task, question.words[task], one)
-        main = main_task(sample)
-        confidence = margin(p[main]) if main in p else 0.0
-        where = cell(confidence, verdict[main] == LETS_THROUGH[main], CONFIDENT) if main in p else None
-        direct = Direct({}, sum(prompt.cut for _, prompt, _ in answered))
         trace = _trace([answer for *_, answer in answered], verdict, p)
-        return Answer(direct, [trace], {}, Judgement({**verdict}, {**p}, confidence, where))
+        direct = Direct({}, sum(prompt.cut for _, prompt, _ in answered))
+        return Answer(direct, [trace], {}, _judgement(main_task(sample), verdict, p))
 
 
 def probability(answer: Sampled, task: Task, words: Mapping[str, str], said: Said) -> float:
@@ -102,6 +105,13 @@ def probability(answer: Sampled, task: Task, words: Mapping[str, str], said: Sai
         return float(said.label == LABELS[task][0])
     at = answer.watched[task][bisect_right(answer.starts, said.start) - 1]
     return sum(p for p, label in zip(at, words.values(), strict=True) if label == LABELS[task][0])
+
+
+def _judgement(main: Task, verdict: Mapping[Task, str | None], p: Mapping[Task, float]) -> Judgement:
+    confidence = margin(p[main]) if main in p else 0.0
+    where = cell(confidence, verdict[main] == LETS_THROUGH[main], CONFIDENT) if main in p else None
+    labels = {str(task): label for task, label in verdict.items()}
+    return Judgement(labels, {str(task): each for task, each in p.items()}, confidence, where)
 
 
 def _watched(asked: _Asked) -> str:

@@ -1,18 +1,23 @@
 """The published guards by name: those built in, and those that other packages add."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from wizloop import plugins
 from wizloop.backends.guard_types import Prompt
+from wizloop.loop.guard.backend import choose_backend
+from wizloop.loop.guard.judge import load_guard, local
 from wizloop.loop.guard.published.guardreasoner import GuardReasoner
+from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.guard.published.llama_guard import LlamaGuard3, LlamaGuard3Small
 from wizloop.loop.guard.published.qwen3guard import LooseQwen3Guard, Qwen3Guard
 from wizloop.loop.guard.published.safeguard import Safeguard
 from wizloop.loop.guard.published.wildguard import WildGuard
 from wizloop.loop.words import LABELS
 from wizloop.plugins import GuardQuestion, PublishedGuard, Said
+from wizloop.recipes.sections import Guard as Settings
 
 BUILT_IN: Final[Mapping[str, Callable[[], PublishedGuard]]] = MappingProxyType(
     {
@@ -38,6 +43,17 @@ def named(name: str) -> PublishedGuard:
 def names() -> list[str]:
     """Return the names of all published guards, the built-in ones first."""
     return [*BUILT_IN, *plugins.installed("guard")]
+
+
+def load(name: str, settings: Settings, folder: Path | None) -> PublishedJudge:
+    """Load the model in a folder, or else the base of [guard], as the published guard of a name.
+
+    Of [guard] only base, backend, device, quantise and server are used. Raises PluginError, BackendError.
+    """
+    form = named(name)
+    settings = settings if folder is None else local(settings, folder)
+    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
+    return PublishedJudge(guard, form, name)
 
 
 class _Plugged(PublishedGuard):
@@ -67,6 +83,7 @@ def _check(question: GuardQuestion) -> None:
     """Raise ValueError for a question that cannot be asked."""
     if not isinstance(question.prompt, Prompt):
         raise ValueError("a question's prompt is no Prompt of wizloop.backends.guard_types")
+    known: Mapping[str, tuple[str, str]] = {**LABELS}
     for task, words in question.words.items():
-        if task not in LABELS or not words or not set(words.values()) <= set(LABELS[task]):
+        if not words or not set(words.values()) <= set(known.get(task, ())):
             raise ValueError(f"its words for {task!r} do not stand for labels: use those of {', '.join(LABELS)}")
