@@ -83,7 +83,7 @@ def _check(question: GuardQuestion) -> None:
     """Raise ValueError for a question that cannot be asked."""
     if not isinstance(question.prompt, Prompt):
         raise ValueError("a question's prompt is no Prompt of wizloop.backends.guard_types")
-    known: Mapping[str, tuple[str, str]] = {**LABELS}
+    known = {str(task): labels for task, labels in LABELS.items()}
     for task, words in question.words.items():
         if not words or not set(words.values()) <= set(known.get(task, ())):
             raise ValueError(f"its words for {task!r} do not stand for labels: use those of {', '.join(LABELS)}")
