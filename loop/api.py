@@ -14,6 +14,7 @@ from wizloop.loop.guard.rendering import InputText
 
 if TYPE_CHECKING:
     from wizloop.loop.guard.judge import Answer, Judge
+    from wizloop.loop.guard.published.judge import PublishedJudge
     from wizloop.recipes.schema import Recipe
 
 BATCH = 32
@@ -45,7 +46,7 @@ class Verdict:
 class Guard:
     """A guard that judges texts, with its instruction, limits and thresholds."""
 
-    def __init__(self, judge: "Judge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
+    def __init__(self, judge: "Judge | PublishedJudge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
         self.name = name
         self.calibrated = calibrated
         """Whether it was calibrated on dev; otherwise probabilities are raw and thresholds are 0.5."""
@@ -133,6 +134,18 @@ def load_guard(folder: str | Path, recipe: "Recipe | str | Path | None" = None) 
 
     judge, found = guard_file.load(Path(folder), recipe)
     return Guard(judge, found, Path(folder).name, calibrated=False)
+
+
+def load_published_guard(name: str, folder: str | Path, recipe: "Recipe | str | Path" = "imported") -> Guard:
+    """Load another team's guard in a folder, to be asked in its own prompt: see `wizloop evaluate --guard`.
+
+    Of the recipe only [guard]'s backend, device and quantise are used. Raises
+    wizloop.plugins.PluginError for an unknown name, wizloop.backends.guard_types.BackendError.
+    """
+    from wizloop.loop.guard.published.registry import load
+
+    found = recipe if not isinstance(recipe, str | Path) else load_recipe(recipe)
+    return Guard(load(name, found.guard, Path(folder)), found, name, calibrated=False)
 
 
 def _input(text: str | tuple[str, str | None] | InputText) -> InputText:

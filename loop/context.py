@@ -15,6 +15,7 @@ from wizloop.backends import devices
 from wizloop.loop.guard import kept_rendering
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard
+from wizloop.loop.guard.readers import STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.measures.calibration import Calibration
@@ -175,7 +176,11 @@ class Context:
         Raises ModelMissing, BadArtifact.
         """
         calibration = Calibration.from_json(model.calibration_json)
-        return Judge(self.guard(model), self.renderer, calibration, self.limits(model))
+        return Judge(self.guard(model), self.renderer, calibration, self.limits(model), self.reader(model))
+
+    def reader(self, model: models.Model) -> Reader:
+        """Return how a model's traces are read: tolerantly only for the base, which was never trained here."""
+        return TOLERANT if model.role == "base" else STRICT
 
     def limits(self, model: models.Model) -> Limits:
         """Return the recipe's limits, with the DeepConf window for the traces that the model was trained on."""

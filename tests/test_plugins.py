@@ -214,6 +214,7 @@ def test_doctor_lists_what_is_installed_and_what_is_broken(plugged: Path) -> Non
     assert found["teacher keywords"] == (True, "wizloop-extras 1.2 (wizloop_extras:Keywords)")
     assert list(found) == [
         *("teacher keywords", "format tickets", "strategy gone", "strategy longest", "exporter blob", "exporter copy"),
+        "guard yes-no",
     ]
     ok, said = found["strategy gone"]
     assert not ok
@@ -237,6 +238,8 @@ def test_doctor_prints_them(tmp_path: Path, plugged: Path) -> None:
         ("wizloop.strategies", "seed", "wizloop_extras:Longest", "has the name of a built-in strategy"),
         ("wizloop.formats", "wildguard", "wizloop_extras:Tickets", "has the name of a built-in format"),
         ("wizloop.formats", "columns", "wizloop_extras:Tickets", "has the name of a built-in format"),
+        ("wizloop.guards", "qwen3guard", "wizloop_extras:YesNo", "has the name of a built-in guard"),
+        ("wizloop.guards", "odd", "wizloop_extras:Blob", "has no max_tokens, questions, read, source: see"),
         ("wizloop.exporters", "nf4", "wizloop_extras:Blob", "has the name of a built-in exporter"),
         ("wizloop.exporters", "../up", "wizloop_extras:Blob", "has a name that wizloop cannot use"),
         ("wizloop.exporters", "odd", "wizloop_extras:Nothing", "cannot be imported: AttributeError"),

@@ -12,6 +12,7 @@ import click
 from wizloop.loop.commands.common import FILE, ROUND, in_workspace, put, refuse, report_errors
 
 if TYPE_CHECKING:
+    from wizloop.loop.api import Guard
     from wizloop.loop.guard.rendering import InputText
 
 _TABLES = (".csv", ".gz", ".parquet")
@@ -28,8 +29,12 @@ class BadLine(ValueError):
 @click.option(
     "--round", type=ROUND, metavar="N", help="Use the champion after this round; default: the current champion."
 )
+@click.option("--model", type=FILE, metavar="DIR", help="With --guard: use the model in this folder, without a run.")
+@click.option(
+    "--guard", metavar="NAME", help="Ask --model as this published guard; `wizloop evaluate --guard` lists them."
+)
 @in_workspace
-def classify(file: Path, round: int | None, workspace: Path) -> None:
+def classify(file: Path, round: int | None, model: Path | None, guard: str | None, workspace: Path) -> None:
     """Classify texts with a run's guard; print one JSON object per line.
 
     FILE has one text per line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped; `line` gives the
@@ -38,18 +43,30 @@ def classify(file: Path, round: int | None, workspace: Path) -> None:
     if file.suffix in _TABLES:
         refuse(f"{file}: a table, not one text per line: run `wizloop evaluate --benchmark` on it")
     from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.api import Workspace
 
     # Model libraries print to stdout, where only verdicts go.
     stdout = sys.stdout
     with report_errors(failures=(BackendError,)), redirect_stdout(sys.stderr):
-        guard = Workspace(workspace).guard(round)
+        loaded = _guard(workspace, round, model, guard)
         with _opened(file) as lines:
             try:
-                for verdict in guard.judge(read_lines(lines)):
+                for verdict in loaded.judge(read_lines(lines)):
                     put({key: getattr(verdict, key) for key in _KEYS}, stdout)
             except BadLine as error:
                 refuse(f"{'stdin' if str(file) == '-' else file}: {error}")
+
+
+def _guard(workspace: Path, round: int | None, folder: Path | None, published: str | None) -> "Guard":
+    """Load the guard of a round, or a published one."""
+    from wizloop.loop.api import Workspace, load_published_guard
+
+    if (folder is None) != (published is None) or (published is not None and round is not None):
+        refuse("--guard asks the model of --model as a published guard, without a run: give both, and no --round")
+    if folder is None or published is None:
+        return Workspace(workspace).guard(round)
+    if not folder.is_dir():
+        refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
+    return load_published_guard(published, folder)
 
 
 def read_lines(lines: Iterable[str]) -> "Iterator[InputText]":

@@ -37,6 +37,8 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> None:
     for table in (_f1(found), _rates(found), *groups, *_confidence(found), _averages(found)):
         console.print(table)
         console.print()
+    if reader := notes.get("reader"):
+        console.print(plain(f"Verdicts are read by the reader {reader}."))
     if differing := sum(notes.get("read_otherwise", {}).values()):
         verdicts = "1 verdict differs" if differing == 1 else f"{differing:,} verdicts differ"
         console.print(plain(f"{verdicts} with the other --reader."))

@@ -13,6 +13,7 @@ from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
+from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import TASKS, Task
@@ -82,7 +83,7 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
     renderer = renderer_of(settings, str(folder), ctx.renderer.instruction, guard_file.frame_of(folder, settings))
-    return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe))
+    return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe), guard_file.reader_of(folder))
 
 
 def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -> Judge:
@@ -96,11 +97,12 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
     frame = None if folder is None else guard_file.frame_of(folder, settings)
     renderer = renderer_of(settings, settings.base, instruction, frame)
-    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe))
+    reader = guard_file.reader_of(Path(settings.base))
+    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 
 
 def evaluate(
-    judge: Judge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
+    judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
 ) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
     """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
     answers = [
@@ -113,7 +115,7 @@ def evaluate(
         judged = [
             ScoredRow(row.prompt, row.labels[task], answer.verdict.get(task), answer.probability.get(task), row.group)
             for row, answer in zip(rows, answers, strict=True)
-            if task in row.labels
+            if task in row.labels and task in judge.tasks
         ]
         if judged:
             rng = np.random.default_rng(_seed(seed, name, task))

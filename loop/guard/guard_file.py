@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from wizloop.loop.guard import instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_of, uncalibrated
+from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
@@ -30,9 +31,11 @@ class Settings(NamedTuple):
     """DeepConf's, in tokens."""
     frame: tuple[str, str] | None
     """The chat frame that the guard was trained in; None in a file of a version that kept none."""
+    reader: Reader
+    """How its traces are read; strictly in a file of a version that exported trained guards only."""
 
 
-def write(folder: Path, recipe: Recipe, renderer: Renderer, window: int) -> None:
+def write(folder: Path, recipe: Recipe, renderer: Renderer, window: int, reader: Reader = STRICT) -> None:
     """Write the settings of a recipe's guard, its instruction and chat frame; `window` is DeepConf's, in tokens."""
     guard = recipe.guard.model_dump(mode="json", exclude={"base", "backend", "device", "engine", "server", "quantise"})
     content = {
@@ -43,6 +46,7 @@ def write(folder: Path, recipe: Recipe, renderer: Renderer, window: int) -> None
         "instruction": renderer.instruction,
         "frame": renderer.frame,
         "window": window,
+        "reader": reader.name,
     }
     (folder / NAME).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -55,7 +59,7 @@ def load(folder: Path, named: Recipe | str | Path | None) -> tuple[Judge, Recipe
     """
     window = None
     if named is None:
-        recipe, instruction, window, _ = read(folder)
+        recipe, instruction, window, *_ = read(folder)
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
         instruction = instructions.read(recipe) or ""
@@ -64,7 +68,15 @@ def load(folder: Path, named: Recipe | str | Path | None) -> tuple[Judge, Recipe
     settings = local(recipe.guard, folder)
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), str(folder), None)
     renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings))
-    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe, window)), recipe
+    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder)), recipe
+
+
+def reader_of(folder: Path) -> Reader:
+    """Return how the traces of the model in a folder are read: tolerantly unless it is an export that was trained."""
+    try:
+        return read(folder).reader
+    except ValueError:
+        return TOLERANT
 
 
 def frame_of(folder: Path, settings: Guard) -> tuple[str, str] | None:
@@ -93,11 +105,12 @@ def read(folder: Path) -> Settings:
             raise ValueError("written by another version of wizloop")
         instruction, window = str(content.pop("instruction")), int(content.pop("window"))
         frame = content.pop("frame", None)
+        reader = READERS[content.pop("reader", STRICT.name)]
         sections = {key: content.pop(key) for key in ("guard", "classify", "seed")}
         if content:
             raise ValueError(f"unknown key {min(content)}")
         recipe = Recipe.model_validate_json(json.dumps({"name": "export", "source": "demo", **sections}))
-        return Settings(recipe, instruction, window, None if frame is None else _frame(frame))
+        return Settings(recipe, instruction, window, None if frame is None else _frame(frame), reader)
     except FileNotFoundError:
         raise ValueError(f"{path}: not found; give a recipe with the settings for this model") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:

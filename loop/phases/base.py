@@ -30,4 +30,4 @@ def run(ctx: Context) -> str:
     with ctx.store.write() as db:
         evaluations.add(db, scored)
         steps.merge_record(db, ctx.round, {"base_measured": record})
-    return evaluate.in_short(scored)
+    return f"{evaluate.in_short(scored)}; its traces are read by the {ctx.reader(base).name} reader"

@@ -32,7 +32,12 @@ def run(ctx: Context) -> str:
     _champion(ctx, champion, members, pool, total)
     traced, record = _trace_figures(ctx, champion, pool)
     share = traced / len(pool) if pool else 0.0
-    record |= {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name}
+    record |= {
+        "pool_read": len(pool),
+        "share_with_traces": share,
+        "read_by": champion.name,
+        "reader": ctx.reader(champion).name,
+    }
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
     return f"{champion.name} classified {len(pool):,} pool samples, {traced:,} with traces"

@@ -118,6 +118,7 @@ def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequen
     sure, unsure = cells.get("confident_pass", _EMPTY), cells.get("uncertain_pass", _EMPTY)
     compared = compare_cells(sure["right"], sure["n"], unsure["right"], unsure["n"])
     return {
+        "reader": ctx.reader(model).name,
         "confidence": known.measure,
         "confidence_alone": known.own,
         "auroc_n": known.n,

@@ -64,7 +64,8 @@ def write_export(
         _write(ctx, format, adapter, folder)
         parity = compare(ctx, model, format, folder, report)
         report("writing the card and the hashes")
-        guard_file.write(folder, ctx.recipe, ctx.renderer, ctx.limits(model).sampling.window)
+        window = ctx.limits(model).sampling.window
+        guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model))
         card = model_card.render(facts(ctx, model, format, parity))
         (folder / "README.md").write_text(card, encoding="utf-8")
     return parity

@@ -21,6 +21,7 @@ from wizloop.loop.controller.starting import RunLimits, effective_limits, follow
 from wizloop.loop.data import format_choice
 from wizloop.loop.guard import server
 from wizloop.loop.guard.backend import Torch, choose_backend, class_of, export_fault
+from wizloop.loop.guard.published import registry
 from wizloop.loop.preflight import Check, data_sources, prompt_checks, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.recipes import schema
@@ -244,7 +245,8 @@ def _time(limits: RunLimits, now: datetime) -> Check:
 
 def _plugin(kind: plugins.Kind, name: str) -> Check:
     entries = plugins.installed(kind)[name]
-    built_in = BUILT_IN.get(kind, (name,) if kind == "format" and format_choice.taken(name) else ())
+    taken = {"format": (name,) if format_choice.taken(name) else (), "guard": tuple(registry.BUILT_IN)}
+    built_in = BUILT_IN.get(kind, taken.get(kind, ()))
     why = plugins.fault(kind, name, built_in)
     packages = " and ".join(plugins.package_of(entry) for entry in entries)
     return Check(f"{kind} {name}", why is None, why or f"{packages} ({entries[0].value})")

@@ -65,11 +65,12 @@ def test_the_champions_own_weights_are_exported_in_every_format(exported: Night)
 def test_an_export_says_how_the_night_asked_its_guard(exported: Night) -> None:
     window = json.loads(model(exported, "r00").meta_json)["window"]
     for export in written(exported):
-        said, instruction, group, frame = guard_file.read(exported.folder / export.path)
+        said, instruction, group, frame, reader = guard_file.read(exported.folder / export.path)
         asked = exported.recipe.guard.model_copy(update={"base": said.guard.base, "instruction": "none"})
         assert (said.guard, said.classify, said.seed) == (asked, exported.recipe.classify, exported.recipe.seed)
         assert (instruction, group) == (instructions.shipped(exported.recipe.guard.instruction), window)
         assert frame == ("", "")
+        assert reader.name == "strict"
 
 
 def test_what_was_exported_is_asked_about_dev(exported: Night) -> None:
