@@ -23,7 +23,7 @@ def save(
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     raw.decoder = decoders.ByteLevel()
     raw.add_special_tokens([token for token in (bos, eos, *special) if token])
-    if writes_bos:
+    if writes_bos and bos is not None:
         raw.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, raw.token_to_id(bos))]
         )
