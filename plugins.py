@@ -162,7 +162,7 @@ class Exporter(Protocol):
     """Writes a trained guard for other programs. wizloop adds the card, guard.json and the manifest."""
 
     suffixes: Collection[str] = ()
-    """File suffixes that it writes besides .safetensors, .json, .txt, .jinja and .md, such as ".gguf"."""
+    """File suffixes that it writes besides .safetensors, .json, .txt, .jinja and .md, such as ".onnx"."""
     loads: bool = False
     """Whether the folder is a model that wizloop's own backends load: then its answers are compared with the guard's.
     Else the card says that they were not."""

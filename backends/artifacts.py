@@ -28,8 +28,8 @@ _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder that becomes `final` if the block succeeds and is removed if it fails.
 
-    `about` goes into the manifest; `also` are suffixes allowed in addition to ALLOWED_SUFFIXES. Raises ValueError for a
-    name that could escape the parent folder, FileExistsError if `final` exists.
+    `about` goes into the manifest; `also` are suffixes and names allowed besides ALLOWED_SUFFIXES. Raises ValueError
+    for a name that could escape the parent folder, FileExistsError if `final` exists.
     """
     if not _NAME.match(final.name) or ".." in final.parts:
         raise ValueError(
@@ -56,7 +56,7 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
 def verify(folder: Path, also: Collection[str] = ()) -> str:
     """Check every file against the folder's manifest and return the manifest's sha256. Raises BadArtifact.
 
-    `also` are suffixes allowed in addition to ALLOWED_SUFFIXES.
+    `also` are suffixes and names allowed besides ALLOWED_SUFFIXES.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -85,11 +85,16 @@ def about(folder: Path) -> dict[str, Any]:
 def name_base(base: str, to: Path) -> None:
     """Write base.json, with the name of its base (a folder or a hub name), into an exported adapter.
 
-    A folder or a file is named without its path, which is private, and identified by its folder's manifest.
+    A folder or a file is named without its path, which is private, and identified by its folder's manifest. PEFT's
+    configuration names the hub's model, so that PEFT finds it.
     """
     path = Path(base).expanduser()
     named = {"base": path.name if path.exists() else base}
     folder = model_folder.find(base) if path.is_file() else path
+    config = json.loads((to / model_folder.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if "peft_type" in config and not path.exists():
+        config["base_model_name_or_path"] = base
+        (to / model_folder.ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     if (folder / MANIFEST).is_file():
         named["manifest_sha256"] = verify(folder)
     (to / "base.json").write_text(json.dumps(named), encoding="utf-8")
@@ -123,7 +128,9 @@ def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) 
 
 
 def _allowed(path: Path, also: Collection[str]) -> bool:
-    return path.is_file() and not path.is_symlink() and path.suffix in {*ALLOWED_SUFFIXES, *also}
+    return (
+        path.is_file() and not path.is_symlink() and not {path.suffix, path.name}.isdisjoint({*ALLOWED_SUFFIXES, *also})
+    )
 
 
 def _sha256(path: Path) -> str:

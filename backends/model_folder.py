@@ -28,6 +28,17 @@ def find(base: str) -> Path:
     return folder
 
 
+def on_disk(base: str) -> Path | None:
+    """Return the folder of the model `base` if its configuration is on this disk, or None. Downloads nothing."""
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(base, "config.json") if base.count("/") == 1 and base[0] not in "./~" else None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def config_of(folder: Path) -> dict[str, Any]:
     """Return the folder's config.json. Raises BadArtifact if it is not JSON."""
     try:

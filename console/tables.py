@@ -1,6 +1,7 @@
 """The table of rounds: F1 per benchmark with its interval beside the baselines', gate. Also text helpers. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +41,8 @@ def rounds_table(found: Sequence[RoundSummary], base: BaseSummary | None = None)
                 table.add_row(
                     *map(plain, ("", f"  {name}", *(figure_of(rows.get(task, {})) for task in tasks), "", ""))
                 )
+        for name, rows in _exported(summary):
+            table.add_row(*map(plain, ("", name, *(figure_of(rows.get(task, {})) for task in tasks), "", "")))
     return table
 
 
@@ -74,6 +77,12 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
             for summary in found
             if summary.round.ended_at is not None and not summary.round.passed and summary.round.gate_reason
         ),
+        *(
+            f"round {summary.round.number}, {export.format} failed: {export.failed}"
+            for summary in found
+            for export in summary.exports
+            if export.failed is not None
+        ),
         *of_champion([summary.round for summary in found]),
     ]
 
@@ -102,8 +111,8 @@ def gate_word(summary: Summary) -> str:
 
 
 def exports_of(found: Sequence[RoundSummary]) -> list[str]:
-    """Return the paths of all exports, relative to the workspace, in order."""
-    return [export.path for summary in found for export in summary.exports]
+    """Return the paths of all exports that did not fail, relative to the workspace, in order."""
+    return [export.path for summary in found for export in summary.exports if export.failed is None]
 
 
 def plain(text: str, limit: int = 400) -> Text:
@@ -133,6 +142,15 @@ def _by_benchmark(summary: Summary) -> list[tuple[str, dict[str, Evaluation]]]:
     names = sorted({row.benchmark for row in summary.evaluations}, key=lambda name: (name != "dev", name))
     rows = [(name, {row.task: row for row in summary.evaluations if row.benchmark == name}) for name in names]
     return rows or [("-", {})]
+
+
+def _exported(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the figures by task of each lossy export, by benchmark: `dev, mlx-4bit`."""
+    return [
+        (f"{benchmark}, {export.format}{' (failed)' if export.failed else ''}", by_task)
+        for export in (() if isinstance(summary, BaseSummary) else summary.exports)
+        for benchmark, by_task in sorted(export.parity.get("metrics", {}).items(), key=lambda one: one[0] != "dev")
+    ]
 
 
 def _taught(summary: Summary) -> str:

@@ -12,6 +12,7 @@ from wizloop.store.status import RunStatus
 if TYPE_CHECKING:
     from wizloop.store.db import Connection
     from wizloop.store.evaluations import Evaluation
+    from wizloop.store.exports import Export
     from wizloop.store.overview import BaseSummary, RoundSummary
 
 _LIVE = ("created", "running", "paused")
@@ -85,7 +86,8 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "metrics": metrics_of(summary.evaluations),
         "selected": summary.selected,
         "teacher": {"answers": summary.answers, "usd": usd(summary.spent_micro)},
-        "exports": [str(workspace / export.path) for export in summary.exports],
+        "exports": [str(workspace / export.path) for export in summary.exports if export.failed is None],
+        "exported": [_export_of(export, workspace) for export in summary.exports],
         "baselines": made.record.get("baselines", {}),
         "compared": made.record.get("compared", {}),
         "champion": made.champion_after,
@@ -93,6 +95,19 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "started_at": _time(made.started_at),
         "ended_at": _time(made.ended_at),
         "record": made.record,
+    }
+
+
+def _export_of(export: "Export", workspace: Path) -> dict[str, Any]:
+    """Return one export: its own figures if it is lossy, `path` null if it failed."""
+    parity = export.parity
+    return {
+        "format": export.format,
+        "path": str(workspace / export.path) if export.failed is None else None,
+        "passed": export.failed is None,
+        "reason": parity.get("reason"),
+        "metrics": parity.get("metrics", {}),
+        "parity": {key: parity.get(key) for key in ("n", "agree", "max_difference")},
     }
 
 

@@ -352,7 +352,7 @@ class Stop(Section):
     """Dev macro-F1 that counts as a gain."""
 
 
-Format = Literal["adapter", "safetensors", "mlx-4bit", "nf4"]
+Format = Literal["adapter", "adapter-mlx", "safetensors", "mlx-4bit", "mlx-8bit", "nf4", "gguf", "gguf-q8"]
 
 
 class Export(Section):
@@ -360,11 +360,14 @@ class Export(Section):
 
     # The Literal only documents the built-in words: another package may add a format.
     formats: tuple[Annotated[str, Format], ...] = ("safetensors",)
-    """Formats to write, each into its folder; nf4 is bitsandbytes' 4 bits, by torch. Plugins add formats."""
+    """Formats to write, each into its folder: the adapter in PEFT's layout or in mlx-lm's, a whole model, MLX's 4 or 8
+    bits, bitsandbytes' 4 bits (nf4, by torch), or a GGUF file for llama.cpp and Ollama, with 16 or 8 bits. A format
+    that rounds weights to 4 or 8 bits is measured on dev and test, and fails if it loses more than gate.margin. Plugins
+    add formats."""
     every_round: bool | tuple[Annotated[str, Format], ...] = True
     """Formats of every round: true for all, false for none, or some of `formats`; the last round writes all."""
     parity_n: Annotated[int, Field(ge=0)] = 16
-    """Dev samples on which the exported model must give the champion's verdicts; 0 skips the check."""
+    """Dev samples on which a lossless export must give the champion's verdicts; 0 skips the check."""
 
     @model_validator(mode="after")
     def _rounds_write_what_is_asked_for(self) -> "Export":

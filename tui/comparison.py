@@ -69,7 +69,13 @@ def in_brief(summary: Summary) -> Text:
         measured,
         beside,
         ("Picked", selected),
-        ("Exports", "\n".join(export.path for export in summary.exports)),
+        (
+            "Exports",
+            "\n".join(
+                export.path if export.failed is None else f"{export.format} failed: {export.failed}"
+                for export in summary.exports
+            ),
+        ),
     )
 
 

@@ -26,9 +26,12 @@ from wizloop.tui.static import CachedStatic
 from wizloop.tui.workspace import Snapshot
 
 _FORMATS = {
-    "a": ("adapter", "adapter: the LoRA weights over the base"),
+    "a": ("adapter", "adapter: the LoRA weights over the base, for PEFT and vLLM"),
+    "l": ("adapter-mlx", "adapter-mlx: the LoRA weights over the base, for mlx-lm"),
     "s": ("safetensors", "safetensors: a whole model, for transformers and vLLM"),
     "m": ("mlx-4bit", "mlx-4bit: a whole model in 4 bits, for MLX"),
+    "e": ("mlx-8bit", "mlx-8bit: a whole model in 8 bits, for MLX"),
+    "g": ("gguf", "gguf: a whole model in one file, for llama.cpp and Ollama"),
 }
 _TEXT = 20_000
 _SCROLLBAR = 2
@@ -145,7 +148,7 @@ class RoundsScreen(BaseScreen):
         """Return the model card of the round's last export, or an empty text."""
         if isinstance(summary, BaseSummary):
             return ""
-        for export in reversed(summary.exports):
+        for export in reversed([one for one in summary.exports if one.failed is None]):
             with suppress(OSError):
                 return _head_of(self.workspace.folder / export.path / "README.md")
         return ""

@@ -56,7 +56,12 @@ Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
 @click.option(
     "--round", type=ROUND, metavar="N", help="Evaluate the champion after this round; default: the current champion."
 )
-@click.option("--model", type=FILE, help="Evaluate the model in this folder, with the run's recipe.")
+@click.option(
+    "--model",
+    type=FILE,
+    metavar="DIR",
+    help="Evaluate the exported guard in this folder as its guard.json says, or a model with the run's recipe.",
+)
 @click.option(
     "--recipe",
     metavar="RECIPE",
@@ -102,6 +107,7 @@ def evaluate(
         refuse("--task and --group are for --predictions: leave them out, a test set has its own labels and policies")
     new_folder(report)
     notes: dict[str, Any] = {}
+    of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
         if predictions:
             scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
@@ -109,6 +115,8 @@ def evaluate(
             scored = _published(guard, recipe or "imported", benchmark, model, notes)
         elif recipe is not None:
             scored = _without_a_run(recipe, benchmark, model, notes)
+        elif model is not None and _is_export(model) and _all_files(benchmark):
+            scored, of_run = _of_export(model, benchmark, notes), False
         else:
             scored = _of_a_run(workspace, benchmark, round, model, notes)
     measured = [one for one, _ in scored]
@@ -122,7 +130,7 @@ def evaluate(
         evaluate_table.show(measured, notes)
     if report is not None:
         _write(report, scored)
-        if not predictions and recipe is None and guard is None:
+        if of_run and guard is None:
             _log(workspace, report, measured, round, model)
 
 
@@ -161,10 +169,13 @@ def _of_a_run(
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
 
-    with run_models(workspace, "evaluate") as ctx:
+    with run_models(workspace, "evaluate", ValueError) as ctx:
         if folder is not None and not folder.exists():
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
         rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names)
+        if folder is not None and _is_export(folder):
+            judge, seed = _exported(folder)
+            return _scored(judge, rows, seed, notes)
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
             _say_uncalibrated(folder, ctx.recipe.name)
@@ -173,6 +184,38 @@ def _of_a_run(
                 model = model_roles.champion_after(db, round)
             judge = benchmark_guard.judge_of_run(ctx, model)
         return _scored(judge, rows, ctx.recipe.seed, notes)
+
+
+def _is_export(folder: Path) -> bool:
+    """Return whether a folder says itself how its guard is asked."""
+    from wizloop.loop.guard import guard_file
+
+    return (folder / guard_file.NAME).is_file()
+
+
+def _all_files(names: Sequence[str]) -> bool:
+    """Return whether these benchmarks need no workspace."""
+    return bool(names) and all(Path(name).is_file() for name in names)
+
+
+def _of_export(folder: Path, files: Sequence[str], notes: dict[str, Any]) -> list[Scored]:
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import benchmark_guard
+
+    with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+        rows = benchmark_guard.file_rows(files)
+        judge, seed = _exported(folder)
+        return _scored(judge, rows, seed, notes)
+
+
+def _exported(folder: Path) -> "tuple[Judge, int]":
+    """Load an exported guard as its guard.json says; return it with its seed."""
+    from wizloop.loop.guard import guard_file
+
+    found = guard_file.load(folder, None)
+    if not found.calibrated:
+        say(f"{folder}: its guard.json has no calibration, so every threshold is 0.5")
+    return found.judge, found.recipe.seed
 
 
 def _without_a_run(named: str, files: Sequence[str], folder: Path | None, notes: dict[str, Any]) -> list[Scored]:
@@ -231,10 +274,16 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 def _scored(
     judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, notes: dict[str, Any]
 ) -> list[Scored]:
+    """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
     from wizloop.loop.evaluation import benchmark_guard
 
     notes["reader"] = judge.reads
-    return [one for name, found in rows.items() for one in benchmark_guard.evaluate(judge, name, found, seed=seed)]
+    found = [one for name, each in rows.items() for one in benchmark_guard.evaluate(judge, name, each, seed=seed)]
+    known = getattr(judge, "calibration", None)
+    if known is not None:
+        tasks = dict.fromkeys(one.task for one, _ in found)
+        notes["reading"] = {task: known.reading(task)._asdict() for task in tasks}
+    return found
 
 
 def _write(folder: Path, scored: Sequence[Scored]) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,17 @@ TRACES_MUST_GAIN: Final = 0.01
 """The gain in average precision that makes traces the source: they cost many times as much as a direct answer."""
 POINTS: Final = 21
 """Quantiles on dev by which one measure's values are read as another's."""
+
+
+class Reading(NamedTuple):
+    """How a task's verdict is read: positive from `threshold` on."""
+
+    source: Source
+    threshold: float
+    """On the scale of the probabilities that are shown."""
+    scale: Literal["raw", "platt"]
+    raw: float
+    """The threshold as a raw probability."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,12 @@ class Calibration:
     def scaled(self, task: Task, source: Source, p: float) -> float:
         """Return the raw probability after Platt scaling."""
         return scaled(p, self.scales.get(task, {}).get(source, UNSCALED))
+
+    def reading(self, task: Task, source: Source | None = None) -> Reading:
+        """Return source, threshold and scale of a task, by default of the source of its verdicts."""
+        source = source or self.source_of(task)
+        raw, scale = self.threshold(task, source), self.scales.get(task, {}).get(source, UNSCALED)
+        return Reading(source, scaled(raw, scale), "raw" if scale == UNSCALED else "platt", raw)
 
     def source_for(self, signals: Values, task: Task) -> Source:
         """Return the source of a sample's verdict on a task: a sample that was given no traces has its direct one."""

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from wizloop.console import standing
+from wizloop.loop.measures.platt import UNSCALED, Scale, scaled
+from wizloop.loop.phases import card_head
 from wizloop.store.evaluations import Evaluation
 
 
@@ -47,6 +50,10 @@ class Facts:
     """Maximum tokens of a prompt."""
     loads: bool = True
     """Whether wizloop can load the export."""
+    license: str | None = None
+    """The license that the base's own card names."""
+    scales: Mapping[str, Mapping[str, Scale]] = field(default_factory=dict)
+    """Platt scales by task and source."""
 
 
 _USAGE = (
@@ -64,11 +71,24 @@ _BASELINES = (
     "Base: the model before it was taught. All harmful: a guard that calls everything harmful, and every response a",
     "refusal. TF-IDF: with logistic regression, on the labels that this model was taught.",
 )
+_OLLAMA = (
+    "",
+    "For Ollama: `ollama create NAME -f Modelfile`, then send the prompt as the user's message, and its response, if",
+    "there is one, as the assistant's. The answer continues the answer block, with the likelier word first, whatever",
+    "the thresholds above are.",
+)
+_PROGRAMS: Mapping[str, Sequence[str]] = {
+    "adapter": ("", "For PEFT: `PeftModel.from_pretrained(base, DIR)`, over the base that is named above."),
+    "adapter-mlx": ("", "For mlx-lm: `mlx_lm.load(BASE, adapter_path=DIR)`, over the base that is named above."),
+    "gguf": _OLLAMA,
+    "gguf-q8": _OLLAMA,
+}
 
 
 def render(facts: Facts) -> str:
     """Return the card. Names of data sets and models are shown as code, so that they cannot be read as markup."""
-    return "\n".join(
+    name = f"{facts.run}-{facts.model}"
+    return card_head.render(name, facts.base, facts.format, facts.license, facts.evaluations) + "\n".join(
         [
             f"# {_code(facts.model)}, round {facts.round} of {_code(facts.run)}",
             "",
@@ -77,7 +97,7 @@ def render(facts: Facts) -> str:
             "",
             "## Provenance",
             "",
-            f"- base: {_code(facts.base)}; format: {facts.format}",
+            f"- base: {_code(_named(facts.base))}; format: {facts.format}",
             f"- recipe (sha256): {_code(facts.recipe_hash)}",
             f"- samples (sha256): {_code(facts.data_hash)}; {_listed(facts.samples)}",
             f"- prompt rendering (sha256): {_code(facts.rendering)}",
@@ -103,7 +123,8 @@ def render(facts: Facts) -> str:
             "",
             f"At most {facts.longest:,} tokens in total: longer samples are cut in the middle.",
             "",
-            *(_threshold(task, facts.source.get(task, "direct"), by) for task, by in sorted(facts.thresholds.items())),
+            *(_threshold(facts, task, by) for task, by in sorted(facts.thresholds.items())),
+            *_PROGRAMS.get(facts.format, ()),
             "",
             "## Parity with the original model",
             "",
@@ -143,14 +164,25 @@ def _f1(figures: Mapping[str, float | None]) -> str:
     return f"{100 * f1:.1f}{interval}"
 
 
-def _threshold(task: str, source: str, by: Mapping[str, float]) -> str:
+def _threshold(facts: Facts, task: str, by: Mapping[str, float]) -> str:
+    source = facts.source.get(task, "direct")
+    raw, scale = by.get(source, 0.5), facts.scales.get(task, {}).get(source, UNSCALED)
     how = "the direct answer" if source == "direct" else "the mean over its traces"
-    return f"- {task}: positive from a probability of {by.get(source, 0.5):.3f} of {how}"
+    shown = (
+        "" if scale == UNSCALED else f"; wizloop shows probabilities Platt-scaled, this one as {scaled(raw, scale):.3f}"
+    )
+    return f"- {task}: positive from a raw probability of {raw:.3f} of {how}{shown}"
 
 
 def _parity(parity: Mapping[str, Any], *, loads: bool) -> str:
     if not loads:
         return "Not run: wizloop cannot load this format. Compare its verdicts with the guard's before you rely on it."
+    if "reason" in parity:
+        return (
+            f"Its weights are rounded, which makes it another guard: the scores and thresholds above are its own. "
+            f"{parity['reason'][0].upper()}{parity['reason'][1:]}. It agrees on {parity['agree']} of {parity['n']} "
+            f"verdicts on dev; probabilities differ by at most {parity['max_difference']:.4f}."
+        )
     if not parity.get("n"):
         return "Not checked: the recipe sets export.parity_n to 0."
     text = (
@@ -158,6 +190,11 @@ def _parity(parity: Mapping[str, Any], *, loads: bool) -> str:
         f"{parity['max_difference']:.4f}."
     )
     return text if parity["agree"] == parity["n"] else f"{text} **Some verdicts differ.**"
+
+
+def _named(base: str) -> str:
+    """Return a hub name whole, and of a folder or file the name without its path, which is private."""
+    return base if card_head.is_hub_name(base) else Path(base).name
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -198,7 +198,7 @@ def _backend(recipe: Recipe) -> Iterator[Check]:
     advice = "torch without a GPU is for trying things out: MLX is faster on a CPU" if slow else None
     yield Check("backend", True, picked.sentence(), advice)
     backend, formats = class_of(picked), recipe.export.formats
-    if why := export_fault(backend, formats):
+    if why := export_fault(backend, formats, recipe.guard.base):
         yield Check("export", False, why, "change export.formats in the recipe")
     else:
         yield Check("export", True, f"{', '.join(formats) or 'nothing'}, by the {backend.NAME} backend")

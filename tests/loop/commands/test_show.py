@@ -298,7 +298,7 @@ def test_doctor_finds_what_a_night_would_die_of(tmp_path: Path) -> None:
     more = 'hide_labels = true\n[export]\nformats = ["nf4"]\n[guard]\nbackend = "mlx"\n'
     recipe.write_text(f'name = "mine"\n{files}{more}')
     said = run("doctor", str(recipe), "-w", str(tmp_path / "none"), status=1).stdout
-    assert "BAD  export     the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit" in said
+    assert "BAD  export     the MLX backend does not write nf4: it writes adapter, adapter-mlx, safetensors, " in said
     assert "BAD  data       gone.csv: gone.csv: the labels of dev cannot be hidden" in said
 
 

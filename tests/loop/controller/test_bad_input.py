@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from wizloop.loop.guard.backend import Mlx
 from wizloop.recipes.demo_text import demo_samples
 
 RECIPE = """
@@ -137,7 +138,7 @@ def test_a_missing_model_is_a_sentence(folder: Path) -> None:
 def test_a_format_that_is_not_written_here_is_a_sentence_and_the_run_goes_on_once_it_is_mended(folder: Path) -> None:
     mend(folder, "[guard]\n", '[guard]\nbackend = "mlx"\n')
     mend(folder, "[export]\n", '[export]\nformats = ["nf4"]\n')
-    why = "the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit"
+    why = f"the MLX backend does not write nf4: it writes {', '.join(Mlx.FORMATS)}"
     assert start(folder, "--rounds", "0") == (2, f"failed: import of round 0: export.formats: {why}")
     mend(folder, "nf4", "adapter")
     assert ended(folder, "--rounds", "0") == "done: round 0 is done"

@@ -49,7 +49,7 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     assert "| `dev` | request | 300 | 2 | 81.2 (75.0 to 87.0) |" in text
     assert "- teacher `policy`: 200 ok, 1 refused" in text
     assert "- samples (sha256): `cd`; 1,600 pool, 80 seed" in text
-    assert "- request: positive from a probability of 0.250 of the direct answer" in text
+    assert "- request: positive from a raw probability of 0.250 of the direct answer\n" in text
     assert "It agrees on 16 of 16 verdicts on dev samples" in text
     assert "Some verdicts differ" not in text
     pieces = text.partition("\n    [\n")[2].partition("\n    ]\n")[0]
@@ -63,6 +63,28 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
         r'"Answers:\nRequest:"',
     ]
     assert "At most 64 tokens in total" in text
+
+
+def test_a_threshold_is_told_on_both_scales() -> None:
+    text = render(replace(FACTS, scales={"request": {"direct": (0.5, 0.0)}}))
+    # Half the log-odds of 0.25.
+    assert "from a raw probability of 0.250 of the direct answer; wizloop shows probabilities Platt-scaled, " in text
+    assert "this one as 0.366" in text
+
+
+@pytest.mark.parametrize(("base", "named"), [("/home/me/secret/base", "base"), ("owner/guard", "owner/guard")])
+def test_the_path_of_a_base_is_private(base: str, named: str) -> None:
+    text = render(replace(FACTS, base=base))
+    assert f"- base: `{named}`;" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("format", "said"), [("gguf", "ollama create"), ("adapter", "PeftModel"), ("adapter-mlx", "adapter_path=DIR")]
+)
+def test_the_card_says_how_a_format_is_loaded(format: str, said: str) -> None:
+    assert said in render(replace(FACTS, format=format))
+    assert said not in render(FACTS)
 
 
 def test_a_hostile_name_breaks_no_table() -> None:

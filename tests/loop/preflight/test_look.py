@@ -112,7 +112,12 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
         (
             '[guard]\nbackend = "mlx"\n[export]\nformats = ["adapter", "nf4"]',
             ROWS,
-            "export: the MLX backend does not write nf4: it writes adapter, safetensors, mlx-4bit",
+            "export: the MLX backend does not write nf4: it writes adapter, adapter-mlx, safetensors, mlx-4bit, ",
+        ),
+        (
+            '[guard]\nbackend = "mlx"\n[export]\nformats = ["gguf"]',
+            ROWS,
+            "export: the tiny guard is not written as GGUF: it has a tokenizer of its own",
         ),
         (
             '[[data]]\npath = "{folder}/dev.jsonl"\nsplit = "dev"\nhide_labels = true',
@@ -140,9 +145,9 @@ def test_what_is_missing_is_listed_with_status_2(
 
 
 def test_four_bits_for_a_card_are_torchs_and_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert export_fault(Torch, Mlx.FORMATS) is None
+    assert export_fault(Torch, set(Mlx.FORMATS) - {"gguf"}, "tiny") is None
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    assert "the format nf4 needs bitsandbytes" in (export_fault(Torch, ["adapter", "nf4"]) or "")
+    assert "the format nf4 needs bitsandbytes" in (export_fault(Torch, ["adapter", "nf4"], "tiny") or "")
 
 
 def test_a_recipe_that_cannot_be_read_is_the_one_thing_that_is_missing(tmp_path: Path) -> None:
