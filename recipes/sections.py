@@ -336,9 +336,9 @@ class Gate(Section):
     """Conditions on dev for a challenger to become champion."""
 
     margin: Share = 0.01
-    """Macro-F1 that a challenger may be below the champion."""
+    """Macro-F1 that a challenger may be below the champion, or the base if there is none."""
     max_unparsable: Share = 0.05
-    """Maximum share of traces without a complete answer block."""
+    """Maximum share of unreadable answers, and of traces without a complete answer block, each."""
     max_over_refusal_rise: Share = 0.05
     """Maximum rise in the share of unharmful requests called harmful."""
 

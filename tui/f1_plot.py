@@ -70,9 +70,9 @@ class F1Plot(PlotextPlot):
         baselines = _baselines(rounds, benchmark)
         tasks = _MARKS if benchmark else {}
         self._marks = (tasks, tasks | {NAMES[baseline]: mark for baseline, (mark, _) in baselines.items()})
-        for mark, points in baselines.values():
+        for mark, by_place in baselines.values():
             # Under the marks of requests, which they belong to.
-            plt.scatter([at - shift for at in points], [*points.values()], marker=mark, color="gray")
+            plt.scatter([at - shift for at in by_place], [*by_place.values()], marker=mark, color="gray")
         plt.xticks(numbers, [summary.name for summary in rounds] or ["0"])
         # Where one task is measured, its marks alone would leave the last round's tick outside.
         plt.xlim(numbers[0] - shift, numbers[-1] + shift)

@@ -65,7 +65,7 @@ class Candidate:
     """What the gate knows of one model on dev."""
 
     verdicts: Mapping[Task, LabeledVerdicts]
-    sources: Mapping[Task, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     """Where each task's verdict is read: `direct` (the default) or `traces`."""
     traces_unparsed: float | None = None
     """Share of its traces without a whole answer block; None if it drew none."""

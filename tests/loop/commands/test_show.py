@@ -157,7 +157,7 @@ def test_a_recipe_that_is_shown_can_be_kept_and_started(tmp_path: Path, name: st
 
 def test_every_key_of_a_recipe_is_told_with_its_default_and_its_meaning() -> None:
     said = run("recipes", "keys", "gate").stdout
-    assert "gate.margin = 0.01\n    Macro-F1 that a challenger may be below the champion." in said
+    assert "gate.margin = 0.01\n    Macro-F1 that a challenger may be below the champion" in said
     assert "[train]" not in said
     assert max(map(len, run("recipes", "keys").stdout.splitlines())) <= 100
     told = {key["name"]: key for key in json.loads(run("recipes", "keys", "--json").stdout)["keys"]}
