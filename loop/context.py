@@ -15,6 +15,7 @@ from wizloop.backends import devices
 from wizloop.loop.guard import kept_rendering
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard
+from wizloop.loop.guard.otherwise import Otherwise
 from wizloop.loop.guard.readers import STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.interrupted import Interrupted
@@ -138,8 +139,9 @@ class Context:
         return self.recipe.guard.quantise == "4bit"
 
     def adapter(self, model: models.Model) -> Path | None:
-        """Return the model's adapter folder; None for the base."""
-        return None if model.role == "base" else self.folder(model)
+        """Return the model's adapter folder; None for the base, and for a member with a model of its own."""
+        other = Otherwise.of(model.meta_json)
+        return None if model.role == "base" or (other is not None and other.base) else self.folder(model)
 
     @property
     def renderer(self) -> Renderer:
@@ -171,12 +173,14 @@ class Context:
             )
 
     def judge(self, model: models.Model) -> Judge:
-        """Load a model as a judge, with its own calibration and the run's renderer and limits.
+        """Load a model as a judge, with its own calibration and the run's renderer and limits, or a member's own.
 
         Raises ModelMissing, BadArtifact.
         """
         calibration = Calibration.from_json(model.calibration_json)
-        return Judge(self.guard(model), self.renderer, calibration, self.limits(model), self.reader(model))
+        judge = Judge(self.guard(model), self.renderer, calibration, self.limits(model), self.reader(model))
+        other = Otherwise.of(model.meta_json)
+        return judge if other is None else other.judge(judge)
 
     def reader(self, model: models.Model) -> Reader:
         """Return how a model's traces are read: tolerantly only for the base, which was never trained here."""
@@ -217,8 +221,9 @@ class Context:
     def _load(self, model: models.Model) -> Guard:
         self.wait(f"loading {model.name}")
         self.check(model)
-        adapter = self.adapter(model)
-        return load_guard(self.recipe.guard, lambda: self.backend, self.base(), adapter)
+        other = Otherwise.of(model.meta_json)
+        base = self.base() if other is None or not other.base else other.base
+        return load_guard(self.recipe.guard, lambda: self.backend, base, self.adapter(model))
 
     def _first_record(self) -> Mapping[str, Any]:
         with self.store.read() as db:

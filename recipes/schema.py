@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from wizloop import plugins
 from wizloop.recipes import sections
+from wizloop.recipes.ensemble import Members
 from wizloop.recipes.reference import every_key
 from wizloop.recipes.shipped import shipped
 from wizloop.recipes.teaching import Name, Teachers
@@ -53,7 +54,7 @@ class Recipe(sections.Section):
     data_demo: sections.DataDemo = sections.DataDemo()
     guard: sections.Guard = sections.Guard()
     classify: sections.Classify = sections.Classify()
-    members: sections.Members = sections.Members()
+    members: Members = Members()
     select: sections.Select = sections.Select()
     teacher: Teachers = Teachers()
     review: sections.Review = sections.Review()

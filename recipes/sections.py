@@ -201,15 +201,6 @@ class Classify(Section):
         return self
 
 
-class Members(Section):
-    """Ensemble whose disagreement is measured."""
-
-    count: Annotated[int, Field(ge=0, le=8)] = 2
-    """Members besides the champion; three models in all separate right from wrong as well as any measure tried."""
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.67
-    """Share of the training data for each member, as if one of three folds is left out."""
-
-
 class Shares(Section):
     """Shares of the selection strategies in a round, which add up to 1. An installed strategy gets one by its name."""
 

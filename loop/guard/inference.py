@@ -131,8 +131,9 @@ def signals(
     found: Signals = {}
     for task in tasks_of(sample):
         found[f"p_direct_{task}"] = direct.p[task]
-        together = [direct.p[task], *(member[task] for member in members)]
-        if members:
+        # A member that is asked by traces has no probability where none of them could be read.
+        together = [direct.p[task], *(member[task] for member in members if task in member)]
+        if len(together) > 1:
             found[f"members_mean_{task}"] = sum(together) / len(together)
             found[f"members_disagreement_{task}"] = disagreement(together)
         if traces:

@@ -24,7 +24,7 @@ def run(ctx: Context) -> str:
     with ctx.store.read() as db:
         champion = model_roles.standing(db)
         # The members of its own round, which its calibration refers to. After a failed gate there are newer ones.
-        members = [] if champion.role == "base" else list(models.members(db, champion.round))
+        members = [] if champion.role == "base" else model_roles.members(db, champion.round)
     pool = unselected(ctx)
     total = len(pool) * (len(members) + 2)
     for number, member in enumerate(members):

@@ -26,7 +26,7 @@ def run(ctx: Context) -> str:
     """Evaluate the round's challenger, if there is one."""
     with ctx.store.read() as db:
         challenger = model_roles.challenger(db, ctx.round)
-        members = list(models.members(db, ctx.round))
+        members = model_roles.members(db, ctx.round)
     if challenger is None:
         return "no challenger to evaluate"
     with ctx.store.read() as db:

@@ -16,6 +16,11 @@ def member_name(round: int, number: int) -> str:
     return f"r{round:02d}-m{number}"
 
 
+def other_name(round: int | None, number: int) -> str:
+    """Return the name of a member that no adapter makes; without a round, of one with a model of its own."""
+    return f"other-{number}" if round is None else f"r{round:02d}-o{number}"
+
+
 def challenger_name(round: int) -> str:
     """Return the name of a round's challenger."""
     return f"r{round:02d}"
@@ -43,6 +48,12 @@ def standing(db: Connection) -> models.Model:
 def challenger(db: Connection, round: int) -> models.Model | None:
     """Return the round's challenger, or None."""
     return models.by_name(db, challenger_name(round))
+
+
+def members(db: Connection, round: int) -> list[models.Model]:
+    """Return the members that predict with the guard of a round: its own, then those with a model of their own."""
+    fixed = [model for model in models.members(db, 0) if model.name.startswith("other-")]
+    return [model for model in models.members(db, round) if model not in fixed] + fixed
 
 
 def last_member(db: Connection, before: int, number: int) -> models.Model | None:

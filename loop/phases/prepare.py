@@ -32,6 +32,9 @@ def run(ctx: Context) -> str:
         build(ctx)
     sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
+    for other in ctx.recipe.members.others:
+        if other.base:
+            ctx.backend.load(other.base, None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
         # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server

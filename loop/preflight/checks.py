@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -64,6 +64,7 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
         checks += [_model(recipe), *_backend(recipe), *_training(recipe), *prompt_checks.checks(recipe)]
+        checks += _other_members(recipe)
         checks += _server(recipe, thorough)
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
         checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
@@ -176,6 +177,19 @@ def _model(recipe: Recipe) -> Check:
     if isinstance(try_to_load_from_cache(base, "config.json"), str):
         return Check("model", True, f"{base}: in the hub's cache on this disk")
     return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
+
+
+def _other_members(recipe: Recipe) -> list[Check]:
+    """Check each member that no adapter makes: its model, chat template and instruction."""
+    checks: list[Check] = []
+    for number, other in enumerate(recipe.members.others, start=1):
+        given = {"base": other.base or recipe.guard.base, "instruction": other.instruction or recipe.guard.instruction}
+        asked = recipe.model_copy(update={"guard": recipe.guard.model_copy(update=given)})
+        found = [_model(asked), *prompt_checks.checks(asked)] if other.base else prompt_checks.checks(asked)[:1]
+        if other.base and recipe.guard.server is not None:
+            found.append(Check("server", False, "it runs the guard's base alone: leave out the member's base"))
+        checks += [replace(one, name=f"member {number} {one.name}") for one in found]
+    return checks
 
 
 def _file(path: Path) -> Check:

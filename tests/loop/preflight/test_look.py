@@ -102,6 +102,8 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
     ("more", "rows", "missing"),
     [
         ('[guard]\nbase = "./no-such-folder"', ROWS, "model: ./no-such-folder: no such folder"),
+        ('[[members.others]]\nbase = "./no-such"', ROWS, "member 1 model: ./no-such: no such folder"),
+        ('[[members.others]]\ninstruction = "gone.txt"', ROWS, "member 1 prompt: gone.txt: cannot read"),
         ('[teacher]\nnames = ["claude"]', ROWS, "key: there is no key for claude: set ANTHROPIC_API_KEY"),
         (
             '[teacher]\nnames = ["recorded"]\n[teacher.recorded]\npath = "none.csv"',

@@ -73,9 +73,8 @@ def test_what_is_not_in_the_form_is_unparsed_for_the_tasks_of_that_question_alon
 
 def test_the_probability_is_the_sum_of_the_words_of_the_positive_label() -> None:
     words = {" Unsafe": "harmful", " Safe": "unharmful", " Controversial": "harmful"}
-    answer = Sampled(
-        "Safety: Safe", "stop", [0, 6, 7], [1.0] * 3, {"request": [(0.0, 1.0, 0.0)] * 2 + [(0.3, 0.5, 0.2)]}
-    )
+    at = [tuple(row) for row in ([0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.3, 0.5, 0.2])]
+    answer = Sampled("Safety: Safe", "stop", [0, 6, 7], [1.0] * 3, {"request": at})
     said = Said("unharmful", 8)
     assert probability(answer, "request", words, said) == pytest.approx(0.5)
     odd = Sampled("Safety: SAFE", "stop", answer.starts, answer.confidences, answer.watched)
