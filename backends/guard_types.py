@@ -138,6 +138,8 @@ class LoraShape:
     dropout: float
     layers: int
     """Blocks with adapters, counted from the last; -1 means all."""
+    dora: bool = False
+    """Whether each output's magnitude is trained apart (DoRA, arXiv:2402.09353)."""
 
 
 @dataclass(frozen=True, slots=True)

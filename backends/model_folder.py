@@ -10,6 +10,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 MLX_ADAPTER, PEFT_ADAPTER = "adapters.safetensors", "adapter_model.safetensors"
 """The weights' file in mlx-lm's layout of an adapter, and in PEFT's."""
 
+NO_MAGNITUDE = (
+    'the base has outputs whose weights are all zero, and DoRA divides by their magnitude: set train.method to "lora"'
+)
+
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 

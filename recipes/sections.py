@@ -249,6 +249,9 @@ class Review(Section):
 class Train(Section):
     """R-SFT of the guard. Defaults are for the tiny guard; a pretrained base needs lr 1e-4, 3 epochs and warm-up."""
 
+    method: Literal["lora", "dora"] = "lora"
+    """What is trained: lora adds adapters; dora (arXiv:2402.09353) also trains each output's magnitude.
+    Training all weights is not supported yet."""
     rank: Positive = 16
     """Rank of the adapters."""
     scale: Annotated[float, Field(gt=0)] = 2.0

@@ -19,7 +19,7 @@ from mlx import optimizers
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
-from wizloop.backends import training_rows
+from wizloop.backends import training_memory, training_rows
 from wizloop.backends.guard_types import DpoPair, OnStep, OnWait, SftExample, TrainJob, TrainResult, no_wait
 from wizloop.backends.mlx import adapter, cpu_entropy
 from wizloop.backends.mlx.load import load, on_cpu, split
@@ -30,9 +30,6 @@ from wizloop.backends.training_run import FIRST_STEP, LOADING, TrainingRun, chec
 
 _CLIP = 1.0
 _OPTIMIZER = "optimizer.safetensors"
-
-# Tokens of one pass, on a CPU and on a GPU; the shared instruction is part of each. A GPU computes blocks again.
-MOST_TOKENS, MOST_ON_A_GPU = 1024, 4096
 
 Passes = Callable[[int], list[training_rows.Arrays]]
 """The passes of a step, from 0."""
@@ -88,7 +85,8 @@ class _Student:
         if job.start is not None:
             adapter.load_weights(self.model, job.start)
         self._hidden, self.head = split(self.model)
-        self.most = max(1, int((MOST_TOKENS if on_cpu() else MOST_ON_A_GPU) * job.settings.scale))
+        self.most = training_memory.most_tokens("mlx", gpu=not on_cpu(), scale=job.settings.scale)
+        self._recomputes = training_memory.recomputes(loaded.config, "mlx", gpu=not on_cpu())
 
     def shared(self, prefix: tuple[int, ...]) -> Shared:
         return Shared(self._hidden, prefix, len(self.model.layers))
@@ -96,7 +94,7 @@ class _Student:
     def train(self, run: TrainingRun, passes: Passes, loss: Loss, dropped: list[int]) -> TrainResult:
         first = adapter.trainable(self.model)
         self._on_wait(FIRST_STEP)
-        with cpu_entropy.steps(), nullcontext() if on_cpu() else recomputing(self.model):
+        with cpu_entropy.steps(), recomputing(self.model) if self._recomputes else nullcontext():
             run.train(lambda: _attempt(self.model, first, run, passes, loss))
         adapter.write(self._job.to, self._config, adapter.trainable(self.model))
         run.remove()

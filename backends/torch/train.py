@@ -33,10 +33,11 @@ from wizloop.backends.guard_types import (
 from wizloop.backends.model_folder import PEFT_ADAPTER
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
-from wizloop.backends.torch.batches import ALONE, Batch, Part, dpo_batches, most_tokens, sft_batches
+from wizloop.backends.torch.batches import ALONE, Batch, Part, dpo_batches, sft_batches
 from wizloop.backends.torch.load import load
 from wizloop.backends.torch.losses import logprobs
 from wizloop.backends.torch.trainers import Course, HsDpo, RSft, dpo_trainer, sft_trainer
+from wizloop.backends.training_memory import most_tokens
 from wizloop.backends.training_rows import PairRow
 from wizloop.backends.training_run import FIRST_STEP, LOADING, TrainingRun, reference_of
 
@@ -139,7 +140,7 @@ class _Student:
         shares = PartialState(cpu=device == "cpu").num_processes if sharded else 1
         self._loaded = load(job.base, None, quantise=job.quantise, device=device, shares=shares)
         self._job, self.tokens = job, Tokens(self._loaded.tokenizer, self._loaded.ends)
-        self.most = most_tokens(device, job.settings.scale)
+        self.most = most_tokens("torch", gpu=device != "cpu", scale=job.settings.scale)
 
     @property
     def model(self) -> Any:

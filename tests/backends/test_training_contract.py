@@ -126,6 +126,30 @@ def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
     assert not (tmp_path / "ck").exists()
 
 
+def test_dora_resumes_to_the_same_bytes_and_trains_the_magnitudes(
+    kind: Kind, tiny_base: Path, dense_base: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    def train(to: str, checkpoint: str, on_step: OnStep, base: Path = dense_base) -> None:
+        lora, ck = replace(LORA, dora=True), tmp_path / checkpoint
+        kind.train.train_sft(TrainJob(str(base), None, SETTINGS, lora, new(tmp_path / to), ck), lessons, on_step)
+
+    lessons = examples(tokens)
+    train("whole", "ck1", nothing)
+    with pytest.raises(Killed):
+        train("a", "ck2", kill_at(4))
+    train("b", "ck2", nothing)
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
+    from safetensors.numpy import load_file
+
+    (file,) = (tmp_path / "b").glob("adapter*.safetensors")
+    magnitudes = {name: each for name, each in load_file(file).items() if each.ndim == 1}
+    assert len(magnitudes) == 14
+    base = mlx_scores(dense_base, None, prompts(tokens)[:4])
+    assert np.abs(mlx_scores(dense_base, tmp_path / "b", prompts(tokens)[:4]) - base).max() > 0.01
+    with pytest.raises(BadArtifact, match="weights are all zero"):
+        train("c", "ck3", nothing, tiny_base)
+
+
 def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(
     kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 The guard is the real tiny one on MLX, for a step or a few, where only the training's own code reads the key.
 """
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,12 @@ WHOLE = 2.0**20
 def examples(tokens: Tokens) -> list[SftExample]:
     """Twenty-four lessons: one step of the shared recipe."""
     return lessons(tokens)
+
+
+@pytest.fixture(scope="module")
+def dense(school: School, dense_base: Path) -> School:
+    """A school whose base has no output without weights."""
+    return replace(school, base=dense_base)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +170,30 @@ def test_the_first_step_is_as_large_as_the_rate(school: School, examples: list[S
     name = "model.layers.1.mlp.up_proj.lora_b"
     assert np.abs(slow[name]).max() > 1e-4
     np.testing.assert_allclose(fast[name], 5 * slow[name], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.recipe_key("train.warmup")
+def test_the_rate_rises_over_the_share_of_the_steps(school: School, tokens: Tokens, examples: list[SftExample]) -> None:
+    name = "model.layers.1.mlp.up_proj.lora_b"
+    full, quarter = (school.sft(examples, batch=6, warmup=share) for share in (0.0, 1.0))
+    assert [len(one.losses) for one in (full, quarter)] == [4, 4]
+    # The first of four steps has a quarter of the rate, so what the second sees has hardly moved.
+    begun = full.losses[0]
+    assert quarter.losses[0] == begun
+    assert abs(quarter.losses[1] - begun) < 0.5 * abs(full.losses[1] - begun)
+    start = school.sft(examples).folder
+    ended = [school.dpo(start, pairs(tokens), train={"warmup": share}, batch=6).weights[name] for share in (0.0, 1.0)]
+    assert np.abs(ended[0] - ended[1]).max() > 1e-6
+
+
+@pytest.mark.recipe_key("train.method")
+def test_dora_trains_magnitudes_beside_the_adapters(dense: School, examples: list[SftExample]) -> None:
+    lora, dora = (dense.sft(examples, method=method).weights for method in ("lora", "dora"))
+    assert {name for name in dora if name not in lora} == {
+        name.removesuffix("lora_a") + "m" for name in lora if name.endswith("lora_a")
+    }
+    config = json.loads((dense.sft(examples, method="dora").folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["fine_tune_type"] == "dora"
 
 
 @pytest.mark.recipe_key("train.direct_weight")
