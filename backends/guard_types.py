@@ -182,6 +182,8 @@ class TrainJob:
     checkpoint: Path
     """The folder of checkpoints from which an unfinished training resumes."""
     quantise: bool = False
+    held_out: tuple[SftExample, ...] = ()
+    """Examples that R-SFT never learns, whose loss is measured after each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ class TrainResult:
     losses: list[tuple[int, float]]
     dropped: list[int]
     halvings: int = 0
+    held_out: list[tuple[int, float]] = field(default_factory=list)
+    """(step, mean token loss of the job's `held_out`), after each epoch."""
 
 
 OnStep = Callable[[int, int, float], None]

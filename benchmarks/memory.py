@@ -7,6 +7,7 @@ trace of the given lengths. The lengths of a row are what fills a pass; the word
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -38,7 +39,7 @@ def train(given: argparse.Namespace, batch: int) -> None:
         job = TrainJob(given.base, None, settings, lora(given), to, Path(folder) / "checkpoint")
         train_sft(job, lessons, lambda *_: times.append(time.perf_counter()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps([peak, [after - before for before, after in zip(times, times[1:], strict=False)]]))
+    print(json.dumps([peak, [after - before for before, after in itertools.pairwise(times)]]))
 
 
 def lora(given: argparse.Namespace) -> LoraShape:

@@ -284,6 +284,9 @@ class Train(Section):
     """Weight of a verdict's tokens in the loss; a tiny guard needed about 8 to learn the label."""
     prompt_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of some of the prompt's tokens in the loss, an auxiliary language-modeling task; 0 turns it off."""
+    held_out: Annotated[int, Field(ge=0)] = 32
+    """Dev samples whose direct answers' loss is measured after each epoch of R-SFT; nothing is learned or chosen by it.
+    0 measures none."""
     checkpoint_every: Positive = 50
     """Steps between checkpoints; one is also written five minutes after the last. A crash costs what came after it."""
     launch: Literal["one", "accelerate"] = "one"

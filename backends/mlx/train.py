@@ -49,8 +49,9 @@ def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on
         several = [rows[i] for i in plan.indices(step)]
         return training_rows.sft_passes(several, settings, step, blank=student.tokens.end, most=student.most)
 
-    loss = sft_loss(student.head, student.shared(rows[0].shared), settings.prompt_weight)
-    return student.train(TrainingRun(job, plan, on_step), passes, loss, dropped)
+    shared = student.shared(rows[0].shared)
+    loss = sft_loss(student.head, shared, settings.prompt_weight)
+    return student.train(TrainingRun(job, plan, on_step), passes, loss, dropped, student.held_out(shared))
 
 
 def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait = no_wait) -> TrainResult:
@@ -91,17 +92,47 @@ class _Student:
     def shared(self, prefix: tuple[int, ...]) -> Shared:
         return Shared(self._hidden, prefix, len(self.model.layers))
 
-    def train(self, run: TrainingRun, passes: Passes, loss: Loss, dropped: list[int]) -> TrainResult:
+    def held_out(self, shared: Shared) -> Callable[[], float] | None:
+        """Return the function that measures the job's held-out examples, which have the same prefix; None if none."""
+        rows, plain = training_rows.held_out(self._job, self.tokens), training_rows.as_they_are(self._job.settings)
+        if not rows:
+            return None
+        passes = training_rows.sft_passes(rows, plain, 0, blank=0, most=self.most)
+        loss = sft_loss(self.head, shared, 0.0)
+
+        def measure() -> float:
+            self.model.eval()
+            found = sum(loss(self.model, *map(mx.array, arrays)).item() for arrays in passes)
+            self.model.train()
+            return float(found)
+
+        return measure
+
+    def train(
+        self,
+        run: TrainingRun,
+        passes: Passes,
+        loss: Loss,
+        dropped: list[int],
+        held_out: Callable[[], float] | None = None,
+    ) -> TrainResult:
         first = adapter.trainable(self.model)
         self._on_wait(FIRST_STEP)
         with cpu_entropy.steps(), recomputing(self.model) if self._recomputes else nullcontext():
-            run.train(lambda: _attempt(self.model, first, run, passes, loss))
+            run.train(lambda: _attempt(self.model, first, run, passes, loss, held_out))
         adapter.write(self._job.to, self._config, adapter.trainable(self.model))
         run.remove()
         return run.result(dropped)
 
 
-def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, passes: Passes, loss: Loss) -> None:
+def _attempt(
+    model: Any,
+    first: dict[str, mx.array],
+    run: TrainingRun,
+    passes: Passes,
+    loss: Loss,
+    held_out: Callable[[], float] | None,
+) -> None:
     """Train from the last checkpoint, or from the weights `first`, to the end."""
     optimizer = optimizers.AdamW(learning_rate=run.rate, weight_decay=0.01)
     optimizer.init(model.trainable_parameters())
@@ -120,6 +151,8 @@ def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, passes: P
         optimizer.update(model, optimizers.clip_grad_norm(gradients, _CLIP)[0])
         mx.eval(model.trainable_parameters(), optimizer.state)
         run.record(step + 1, value)
+        if held_out is not None:
+            run.measure(step + 1, held_out)
         run.report(step + 1, value, lambda folder: _write(folder, model, optimizer))
 
 

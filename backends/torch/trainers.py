@@ -106,6 +106,15 @@ class _Stepwise:
         loss = self.loss_of(entropies, inputs)
         return (loss, entropies) if return_outputs else loss
 
+    def measured(self, batches: list[Batch]) -> float:
+        """Return the loss of passes that nothing is learned from, whole in this process."""
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            passes = ({name: each.to(self.accelerator.device) for name, each in one.items()} for one in batches)
+            found = sum(float(self.compute_loss(self.model, each)) for each in passes)
+        self.model.train()
+        return found / self.accelerator.num_processes
+
     def floating_point_ops(self, inputs: Batch) -> int:
         """Return 0: not counted."""
         return 0

@@ -25,7 +25,16 @@ from tests.backends.lessons import (
     pairs,
     prompts,
 )
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, NotFinite, OnStep, TrainJob, TrainResult
+from wizloop.backends.guard_types import (
+    BadArtifact,
+    Choice,
+    Encoded,
+    NotFinite,
+    OnStep,
+    SftExample,
+    TrainJob,
+    TrainResult,
+)
 from wizloop.backends.tokens import Tokens
 
 Scores = NDArray[np.float64]
@@ -124,6 +133,27 @@ def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
     assert seen == list(range(step + 1, 7))
     assert digest(tmp_path / "b") == digest(taught)
     assert not (tmp_path / "ck").exists()
+
+
+def test_the_loss_on_what_is_held_out_is_measured_after_each_epoch_and_changes_nothing(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    def train(to: str, checkpoint: str, on_step: OnStep, rows: list[SftExample]) -> TrainResult:
+        job = TrainJob(str(tiny_base), None, SETTINGS, LORA, new(tmp_path / to), tmp_path / checkpoint)
+        result: TrainResult = kind.train.train_sft(replace(job, held_out=tuple(rows)), examples(tokens), on_step)
+        return result
+
+    # What is learned is what is held out here, and the other way around in the second case.
+    right = examples(tokens)[:6]
+    wrong = [replace(one, completion=right[1 - at % 2].completion) for at, one in enumerate(right)]
+    whole = train("whole", "ck1", nothing, right)
+    assert [step for step, _ in whole.held_out] == [3, 6]
+    assert whole.held_out[1][1] < whole.held_out[0][1]
+    assert train("wrong", "ck3", nothing, wrong).held_out[1][1] > whole.held_out[1][1]
+    with pytest.raises(Killed):
+        train("a", "ck2", kill_at(4), right)
+    assert train("b", "ck2", nothing, right).held_out == whole.held_out
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole") == digest(taught)
 
 
 def test_dora_resumes_to_the_same_bytes_and_trains_the_magnitudes(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import stored
 from tests.backends.lessons import digest, pairs
 from tests.backends.lessons import examples as lessons
 from tests.loop.branching import Branch, model, run
@@ -23,6 +24,7 @@ from wizloop.backends.tokens import Tokens
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Torch
 from wizloop.loop.phases import model_training
+from wizloop.store import events, samples
 from wizloop.store.db import Store
 
 WHOLE = 2.0**20
@@ -270,6 +272,26 @@ def test_a_round_begins_on_the_base_or_goes_on_from_what_is_there(reviewed: Nigh
         assert model(night, name).parent_id == (old.id if goes_on else None)
     # It reads the lessons of all rounds either way.
     assert len({one.id for one in begun["r01-sft"].lessons}) == 46
+
+
+@pytest.mark.recipe_key("train.held_out")
+@pytest.mark.parametrize(("n", "given"), [(0, 0), (5, 5), (1000, 40)])
+def test_so_many_dev_samples_are_held_out_the_same_in_every_round(
+    reviewed: Night, tmp_path: Path, n: int, given: int
+) -> None:
+    night = Branch(reviewed, tmp_path / "a", recipe(train={"held_out": n}, members={"count": 0}))
+    night.phase(1, "train")
+    (one,) = [each for each in night.backend.jobs if each.kind == "sft"]
+    assert len({each.id for each in one.job.held_out}) == len(one.job.held_out) == given
+    with night.store.read() as db:
+        dev = {each.id: each for each in samples.page(db, "dev", 0, 1000)}
+        logged = stored.losses(db, model(night, "r01-sft").id, model_training.HELD_OUT)
+        said = [each.message for each in events.page(db, 0, 1000) if "held-out" in each.message]
+    for each in one.job.held_out:
+        assert dev[each.id].prompt in bytes(each.prompt.body).decode()
+        assert each.completion.startswith(f" {dev[each.id].request_label}")
+    assert [each.loss for each in logged] == ([0.5] if n else [])
+    assert any("r01-sft: loss on held-out dev samples 0.500 after step 12" in each for each in said) is (n > 0)
 
 
 @pytest.mark.recipe_key("train.checkpoint_every")
