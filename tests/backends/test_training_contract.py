@@ -120,6 +120,25 @@ def taught(sft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+def test_what_is_done_before_the_first_step_is_told(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    settings = replace(SETTINGS, epochs=1, batch=24)
+
+    def step(*_: object) -> None:
+        told.append("a step")
+
+    for begin, lessons in ((kind.train.train_sft, examples(tokens)), (kind.train.train_dpo, pairs(tokens))):
+        name = begin.__name__
+        job = TrainJob(str(tiny_base), taught, settings, LORA, new(tmp_path / name), tmp_path / f"{name}-ck")
+        begin(job, lessons, step, told.append)
+    first, *rest = told[3:]
+    assert told[:3] == ["loading the base", "first step", "a step"]
+    assert (first, rest[-2:]) == ("loading the base", ["first step", "a step"])
+    assert rest[0].startswith("reference log-probabilities, 0 of ")
+
+
 @pytest.mark.parametrize("step", [4, 6])
 def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
     sft: Callable[..., Any], taught: Path, tmp_path: Path, step: int
