@@ -141,11 +141,11 @@ def _attempt(
     )
     maybe_set_recommended_wired_limit()
     model.train()
-    gradient = _gradient(model, loss)
+    gradient = pass_gradient(model, loss)
     for step in range(done, run.steps):
         # Dropout, too, is a function of the step.
         mx.random.seed(run.settings.seed * 1_000_003 + step)
-        value, gradients = _of_passes(gradient, passes(step))
+        value, gradients = over_passes(gradient, passes(step))
         check_finite(value, step + 1, run.steps)
         optimizer.learning_rate = run.rate_at(step)
         optimizer.update(model, optimizers.clip_grad_norm(gradients, _CLIP)[0])
@@ -156,7 +156,7 @@ def _attempt(
         run.report(step + 1, value, lambda folder: _write(folder, model, optimizer))
 
 
-def _gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
+def pass_gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
     """Build the function from a pass's arrays to its loss and gradients, compiled where `cpu_entropy.steps` lets it."""
     value_and_gradient = nn.value_and_grad(model, loss)
     compiled: Callable[..., tuple[mx.array, Any]] = mx.compile(
@@ -167,7 +167,7 @@ def _gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
     return compiled
 
 
-def _of_passes(gradient: Callable[..., tuple[mx.array, Any]], passes: Sequence[training_rows.Arrays]) -> Any:
+def over_passes(gradient: Callable[..., tuple[mx.array, Any]], passes: Sequence[training_rows.Arrays]) -> Any:
     """Return (loss, gradients) of a step: the sums over its passes, of which one at a time is in memory."""
     value, gradients = 0.0, None
     for arrays in passes:

@@ -26,9 +26,13 @@ def test_a_checkpoint_is_written_when_five_minutes_have_passed_though_no_step_is
     run = TrainingRun(job, Plan([10] * 80, SETTINGS, "data"), lambda *_: None, lambda: now)
     written: list[int] = []
     # None is a multiple of checkpoint_every, 3, and each takes 70 seconds: the fifth ends 350 after the start.
+
+    def write(folder: Path) -> None:
+        written.append(step)
+
     for step in (4, 5, 7, 8, 10, 11, 13, 14, 16, 17):
         now += 70
-        run.report(step, 1.0, lambda folder, step=step: written.append(step))
+        run.report(step, 1.0, write)
     assert written == [10, 17]
     (last,) = (tmp_path / "ck").glob("step-*")
     assert last.name == "step-0000017"

@@ -95,7 +95,7 @@ class Step:
     ) -> tuple[int, dict[str, NDArray[np.float32]]]:
         mx.random.seed(9)
         with cpu_entropy.steps():
-            value, gradients = mlx_train._of_passes(mlx_train._gradient(self.model, loss), passes)
+            value, gradients = mlx_train.over_passes(mlx_train.pass_gradient(self.model, loss), passes)
         found = {name: np.array(each) for name, each in tree_flatten(gradients)}
         return len(passes), found | {"loss": np.array(value)}
 
