@@ -39,7 +39,7 @@ class TinyGuard(Section):
 
 
 class Server(Section):
-    """Completion server with log-probabilities that runs the guard: vLLM, mlx_lm.server, llama.cpp.
+    """Server with log-probabilities that runs the guard: vLLM, mlx_lm.server, llama.cpp, Ollama.
 
     Its key, if any, comes from the environment (WIZLOOP_SERVER_KEY) or the keyring (`wizloop keys set server`).
     """
@@ -75,11 +75,13 @@ class Guard(Section):
     """Library that runs it: MLX, or torch for "cuda"; auto takes Metal, then a CUDA GPU, then MLX on the CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device; "cpu" with backend "cuda" is torch without a GPU, much slower."""
-    engine: Literal["here", "vllm"] = "here"
-    """Inference by the backend ("here") or by the server below. One engine answers everything: a calibration on one
-    engine's probabilities does not hold for another's. Training always uses the backend."""
+    engine: Literal["here", "vllm", "chat"] = "here"
+    """Inference by the backend ("here") or by the server below: its completions ("vllm"), or its chat completions
+    ("chat": Ollama and all others), which take only user turns, so that the opening ends the turn and template must be
+    "chat". One engine answers everything: a calibration on one engine's probabilities does not hold for another's.
+    Training always uses the backend."""
     server: Server | None = None
-    """Required by, and only allowed with, the engine "vllm"."""
+    """Required by, and only allowed with, the engines "vllm" and "chat"."""
     quantise: Literal["none", "4bit"] = "none"
     """Quantization of the base in memory; 4bit pays off on Metal, and on a CUDA GPU with bitsandbytes."""
     max_prompt_tokens: Annotated[int, Field(ge=32)] = 512
@@ -107,8 +109,12 @@ class Guard(Section):
 
     @model_validator(mode="after")
     def _engine_and_server_go_together(self) -> "Guard":
-        if (self.engine == "vllm") != (self.server is not None):
-            raise ValueError('the engine "vllm" and the section guard.server go together: give both or neither')
+        if (self.engine != "here") != (self.server is not None):
+            raise ValueError(
+                'an engine "vllm" or "chat" and the section guard.server go together: give both or neither'
+            )
+        if self.engine == "chat" and self.template != "chat":
+            raise ValueError('the engine "chat" asks in the chat template: set template to "chat"')
         return self
 
 

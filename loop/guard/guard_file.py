@@ -79,6 +79,8 @@ class GuardFile(_Checked):
     """DeepConf's group, in tokens."""
     frame: tuple[_Frame, _Frame] | None = None
     """The chat frame that the guard was trained in; None in a file of a version that kept none."""
+    opening_in_turn: bool = False
+    """Whether an opening ends the user's turn, as for a chat endpoint."""
     reader: Literal["strict", "tolerant"] = "strict"
     """How its traces are read; strictly in a file of a version that exported trained guards only."""
     calibration: GuardCalibration | None = None
@@ -116,6 +118,7 @@ def write(
         seed=recipe.seed,
         instruction=renderer.instruction,
         frame=renderer.frame,
+        opening_in_turn=renderer.opening_in_turn,
         window=window,
         reader=reader.name,
         calibration=None if known is None else GuardCalibration.of(known),
@@ -134,12 +137,14 @@ def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
         said = read(folder)
         recipe, instruction, window = said.recipe, said.instruction, said.window
         known = None if said.calibration is None else said.calibration.calibration(window)
+        in_turn = said.opening_in_turn
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
+        in_turn = recipe.guard.engine == "chat"
         instruction = instructions.read(recipe) or ""
     settings = local(recipe.guard, _model(folder))
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings))
+    renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings), in_turn=in_turn)
     judge = Judge(guard, renderer, known or uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder))
     return Loaded(judge, recipe, known is not None)
 
