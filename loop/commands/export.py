@@ -32,7 +32,7 @@ class _Format(click.Choice[str]):
         return value
 
 
-class _Round(click.ParamType):
+class _Round(click.ParamType[Any]):
     """A round's number, or the word `base`."""
 
     name = "round"
