@@ -5,7 +5,7 @@ The folder is untrusted: the file is bounded and validated like a recipe, and ca
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,18 +53,19 @@ class GuardCalibration(_Checked):
     @classmethod
     def of(cls, known: Calibration) -> "GuardCalibration":
         """Take what decides the answers of a guard that is asked alone."""
-        return cls(
-            source=dict(known.source),
-            thresholds={task: dict(by) for task, by in known.thresholds.items()},
-            scales={task: dict(by) for task, by in known.scales.items()},
-            measure=known.own,
-            cut=known.own_cut,
-        )
+        said = {
+            "source": known.source,
+            "thresholds": known.thresholds,
+            "scales": known.scales,
+            "measure": known.own,
+            "cut": known.own_cut,
+        }
+        return cls.model_validate_json(json.dumps(said))
 
     def calibration(self, window: int) -> Calibration:
         """Return it as the calibration of a judge."""
-        chosen = {"measure": self.measure, "own": self.measure, "cut": self.cut, "own_cut": self.cut}
-        return Calibration(self.source, self.thresholds, self.scales, window=window, **chosen)
+        chosen: dict[str, Any] = self.model_dump() | {"own": self.measure, "own_cut": self.cut}
+        return Calibration(**chosen, window=window)
 
 
 class GuardFile(_Checked):
@@ -120,7 +121,7 @@ def write(
         frame=renderer.frame,
         opening_in_turn=renderer.opening_in_turn,
         window=window,
-        reader=reader.name,
+        reader=reader.name,  # type: ignore[arg-type]
         calibration=None if known is None else GuardCalibration.of(known),
     ).model_dump(mode="json", exclude={"guard": _NOT_OURS})
     (folder / NAME).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
