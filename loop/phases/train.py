@@ -52,8 +52,7 @@ def _train(ctx: Context, lessons: TrainingSet, held_out: Sequence[SftExample]) -
         "left_out_leaking": lessons.leaked,
         "left_out_otherwise": lessons.dropped,
         "pairs": len(pairs),
-        "members": len(members),
-        "other_members": others,
+        "members": len(members) + others,
     }
     # Before the challenger, whose existence ends the phase.
     with ctx.store.write() as db:
