@@ -31,6 +31,7 @@ def test_the_shipped_recipes_are_these_and_load() -> None:
         "imported",
         "mac-overnight-3b",
         "qwen3-0.6b-deepconf",
+        "smollm2-135m",
     ]
     assert list(shipped()) == names
     assert [load(name).name for name in shipped()] == names
@@ -83,7 +84,7 @@ RECIPES = {**shipped(), **{path.stem: path for path in BENCHMARK_RECIPES.glob("*
 
 
 def test_the_benchmarks_have_recipes() -> None:
-    assert {"acceptance", "toxicchat"} <= set(RECIPES)
+    assert {"acceptance", "real", "toxicchat"} <= set(RECIPES)
 
 
 @pytest.mark.parametrize("name", [name for name, path in sorted(RECIPES.items()) if load(path).data])
@@ -98,7 +99,7 @@ def test_what_one_file_gives_to_two_splits_is_disjoint(name: str) -> None:
 
 
 @NEEDS_SHARED_DATA
-@pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
+@pytest.mark.parametrize("name", ["acceptance", "real", "toxicchat"])
 def test_the_files_that_a_benchmark_recipe_names_are_there(name: str) -> None:
     assert [each.path for each in load(RECIPES[name]).data if not (ROOT / each.path).is_file()] == []
 
