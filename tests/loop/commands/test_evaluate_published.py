@@ -75,10 +75,21 @@ def test_a_published_guard_classifies_texts(tmp_path: Path, monkeypatch: pytest.
     assert (bad["verdict"], bad["probability"]["request"]) == ({"request": "harmful"}, pytest.approx(0.9))
     assert bad["trace"] == "unsafe\nS1"
     assert (pair["verdict"], pair["cell"]) == ({"request": "unharmful", "response": "harmful"}, "confident_block")
-    for wrong in ([*asked, str(tmp_path), "--round", "1"], asked[:-1], [*asked[:2], "--model", str(tmp_path)]):
-        refused = CliRunner().invoke(app, wrong)
-        assert (refused.exit_code, refused.stdout) == (2, "")
-        assert "give both, and no --round" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--guard", "qwen3guard"], "give both"),
+        (["--guard", "qwen3guard", "--model", ".", "--round", "1"], "only a run has rounds: leave out --round"),
+        (["--guard", "qwen3guard", "--model", "nowhere"], "nowhere: no such folder"),
+        (["--guard", "qwen3gard", "--model", "."], "did you mean 'qwen3guard'?"),
+    ],
+)
+def test_what_cannot_be_classified_is_a_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
+    done = CliRunner().invoke(app, ["classify", "-", *words], input="How do I bake?\n")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert sentence in done.stderr
 
 
 def test_a_model_that_never_learned_the_form_is_unparsed(
