@@ -19,7 +19,7 @@ from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNIT
 _OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.(?:lora_([ab])|m)")
 _NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.(?:lora_([AB])\.weight|lora_magnitude_vector)")
 # PEFT's settings that mlx-lm lacks, each with the value that has no effect.
-_ONLY_PEFT = {"rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
+_ONLY_PEFT: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
 
 
 def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:

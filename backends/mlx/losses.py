@@ -133,7 +133,8 @@ def _recomputed(original: Callable[..., Any], keys: list[mx.array]) -> Callable[
     """Return a block's call that keeps its inputs alone. A cache of another kind than ours is left to `original`."""
 
     def call(block: Any, x: mx.array, mask: Any = None, cache: Any = None, *rest: Any, **options: Any) -> Any:
-        if not block.training or rest or not (cache is None or isinstance(cache, PrefillCache)):
+        ours = cache is None or isinstance(cache, PrefillCache)
+        if not block.training or rest or not ours:
             return original(block, x, mask, cache, *rest, **options)
         names, parameters = zip(*tree_flatten(block.trainable_parameters()), strict=True)
         prefills = type(cache) is PrefillCache
@@ -142,7 +143,7 @@ def _recomputed(original: Callable[..., Any], keys: list[mx.array]) -> Callable[
 
         def again(x: mx.array, *given: mx.array) -> Any:
             block.update(tree_unflatten(list(zip(names, given[len(before) :], strict=True))))
-            inner = copy(cache)
+            inner: Any = copy(cache)
             if before:
                 inner.keys, inner.values = given[: len(before)]
             keys.append(key)
@@ -166,7 +167,7 @@ def recompute(function: Callable[..., Any]) -> Callable[..., Any]:
     the earlier ones are done, which saved nothing (SmolLM2 at 1,024 tokens: 7.2 GB with it, 7.4 without).
     """
     if not on_cpu():
-        return cast(Callable[..., Any], mx.checkpoint(function))
+        return mx.checkpoint(function)
 
     @mx.custom_function
     def forward(*arrays: mx.array) -> Any:

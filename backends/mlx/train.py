@@ -11,7 +11,7 @@ returned.
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -102,9 +102,9 @@ class _Student:
 
         def measure() -> float:
             self.model.eval()
-            found = sum(loss(self.model, *map(mx.array, arrays)).item() for arrays in passes)
+            found = [float(cast(float, loss(self.model, *map(mx.array, arrays)).item())) for arrays in passes]
             self.model.train()
-            return float(found)
+            return sum(found)
 
         return measure
 
@@ -159,10 +159,13 @@ def _attempt(
 def pass_gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
     """Build the function from a pass's arrays to its loss and gradients, compiled where `cpu_entropy.steps` lets it."""
     value_and_gradient = nn.value_and_grad(model, loss)
+
+    def of(arrays: Sequence[mx.array]) -> tuple[mx.array, Any]:
+        found: tuple[mx.array, Any] = value_and_gradient(model, *arrays)
+        return found
+
     compiled: Callable[..., tuple[mx.array, Any]] = mx.compile(
-        lambda arrays: value_and_gradient(model, *arrays),
-        inputs=[model.state, mx.random.state],
-        outputs=[mx.random.state],
+        of, inputs=[model.state, mx.random.state], outputs=[model.state, mx.random.state]
     )
     return compiled
 
@@ -176,7 +179,7 @@ def over_passes(gradient: Callable[..., tuple[mx.array, Any]], passes: Sequence[
         mx.eval(part, gradients)
         # Freed memory would otherwise wait for an array of its own size.
         mx.clear_cache()
-        value += part.item()
+        value += float(cast(float, part.item()))
     return value, gradients
 
 

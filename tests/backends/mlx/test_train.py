@@ -12,7 +12,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
-from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
+from tests.backends.lessons import LORA, SETTINGS, examples, new, nothing, pairs
 from wizloop.backends import training_rows
 from wizloop.backends.guard_types import LoraShape, TrainJob
 from wizloop.backends.mlx import adapter as mlx_adapter
@@ -132,13 +132,41 @@ def test_blocks_computed_again_give_the_same_gradients_dropout_included(
     monkeypatch.setattr(mlx_losses, "recompute", by)
     with mlx_losses.recomputing(step.model):
         _, again = getattr(step, kind)(2048)
-        calls: list[int] = []
-        monkeypatch.setattr(mlx_losses, "recompute", lambda function: calls.append(1) or function)
+        calls: list[Any] = []
+
+        def kept_alive(function: Any) -> Any:
+            calls.append(function)
+            return function
+
+        monkeypatch.setattr(mlx_losses, "recompute", kept_alive)
         _, kept = getattr(step, kind)(2048)
     # Two blocks, for the prefix and for the rows.
     assert len(calls) >= 4
     same(again, kept, 1e-6)
     assert "again" not in type(step.model.layers[0]).__call__.__qualname__
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_a_step_that_is_compiled_as_on_a_gpu_trains_to_the_same_weights(
+    guard: mlx_guard.Guard, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    begin, lessons = {
+        "sft": (mlx_train.train_sft, examples(guard.tokens)),
+        "dpo": (mlx_train.train_dpo, pairs(guard.tokens)),
+    }[kind]
+    ended = []
+    for name, cpu in (("as on a CPU", True), ("as on a GPU", False)):
+        for module in (mlx_train, mlx_losses, cpu_entropy):
+            monkeypatch.setattr(module, "on_cpu", lambda cpu=cpu: cpu)
+        job = TrainJob(guard.base, taught, SETTINGS, replace(LORA, dropout=0.0), new(tmp_path / name), tmp_path / "ck")
+        begin(job, lessons, nothing)  # type: ignore[operator]
+        ended.append({key: np.array(each) for key, each in mlx_adapter.read(job.to)[1].items()})
+    same(ended[1], ended[0], 1e-3)
+    assert max(np.abs(each - begun).max() for each, begun in zip(ended[1].values(), was(taught), strict=True)) > 0.002
+
+
+def was(taught: Path) -> list[NDArray[np.float32]]:
+    return [np.array(each) for each in mlx_adapter.read(taught)[1].values()]
 
 
 def test_logits_in_pieces_give_the_same_loss_and_gradients(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
