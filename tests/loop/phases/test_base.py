@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.metrics import f1_score
 
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Interrupted
+from wizloop.loop.measures import linear
 from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.measures.platt import threshold
 from wizloop.loop.phases import baselines, order
 from wizloop.loop.phases.score_predictions import verdicts_of
 from wizloop.loop.stored_samples import usable
@@ -164,6 +167,19 @@ def test_the_linear_model_learns_what_the_round_was_taught(evaluated: Night) -> 
     whole = baselines.beside(ctx, challenger, base, sets, lessons)["baselines"]["tfidf"]["test"]["request"]
     wrong = baselines.beside(ctx, challenger, base, sets, turned)["baselines"]["tfidf"]["test"]["request"]
     assert whole["macro_f1"] > wrong["macro_f1"]
+
+
+def test_the_linear_model_is_cut_on_dev_by_the_guards_rule(evaluated: Night) -> None:
+    lessons = baselines.lessons_of(context(evaluated), "r00-sft")
+    model = linear.fit([one.sample.prompt for one in lessons], [one.labels["request"] == "harmful" for one in lessons])
+    assert model is not None
+    sets = {split: [one for one in usable(evaluated.store, split) if one.request] for split in ("dev", "test")}
+    ps = {split: model.p([one.prompt for one in rows]) for split, rows in sets.items()}
+    truth = {split: [int(one.request == "harmful") for one in rows] for split, rows in sets.items()}
+    cut = threshold(truth["dev"], ps["dev"])
+    f1, plain = (f1_score(truth["test"], [int(p >= at) for p in ps["test"]]) for at in (cut, 0.5))
+    assert record(evaluated)["baselines"]["tfidf"]["test"]["request"]["f1"] == pytest.approx(f1)
+    assert f1 != pytest.approx(plain)
 
 
 def test_without_lessons_of_both_classes_there_is_no_linear_model(evaluated: Night) -> None:
