@@ -35,7 +35,7 @@ WINDOW = 8
 SLIDING = {"attention.sliding_window": WINDOW}
 GEMMA = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": WINDOW}
 LINEAR = {"rope_type": "linear", "factor": 8.0, "rope_theta": 50_000.0}
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "llama": ("llama", {"tie_word_embeddings": False, **THETA}, {"rope.dimension_count": 16}),
     "llama-tied-biased": (
         "llama",
