@@ -81,18 +81,6 @@ def about(folder: Path) -> dict[str, Any]:
     return result
 
 
-def name_base(base: str, to: Path) -> None:
-    """Write base.json, with the name of its base (a folder or a hub name), into an exported adapter.
-
-    A folder is named without its path, which is private, and identified by its manifest.
-    """
-    folder = Path(base)
-    named = {"base": folder.name if folder.is_dir() else base}
-    if (folder / MANIFEST).is_file():
-        named["manifest_sha256"] = verify(folder)
-    (to / "base.json").write_text(json.dumps(named), encoding="utf-8")
-
-
 def sweep(parent: Path) -> None:
     """Remove the temporary folders that a killed process left in `parent`."""
     if parent.is_dir():
@@ -104,7 +92,7 @@ def _check_file(path: Path, expected: dict[str, Any], also: Collection[str]) -> 
     if not _allowed(path, also):
         allowed = ", ".join(sorted(ALLOWED_SUFFIXES))
         raise BadArtifact(f"{path}: a model folder holds plain {allowed} files and nothing else")
-    if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+    if path.stat().st_size != expected["bytes"] or sha256_of(path) != expected["sha256"]:
         raise BadArtifact(
             f"{path}: differs from its manifest (damaged or changed); remove the folder and start again, or restore it"
         )
@@ -115,7 +103,7 @@ def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) 
     bad = [path.name for path in paths if not _allowed(path, also)]
     if bad:
         raise BadArtifact(f"{folder}: {sorted(bad)} may not be part of a model folder")
-    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(paths)}
+    files = {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(paths)}
     text = json.dumps({"files": files, "about": about}, indent=2, sort_keys=True)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
@@ -124,7 +112,8 @@ def _allowed(path: Path, also: Collection[str]) -> bool:
     return path.is_file() and not path.is_symlink() and path.suffix in {*ALLOWED_SUFFIXES, *also}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,8 @@
 """Find a model's folder and refuse unsafe ones before anything is loaded. It imports no model library."""
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ ADAPTER_CONFIG = "adapter_config.json"
 MLX_ADAPTER, PEFT_ADAPTER = "adapters.safetensors", "adapter_model.safetensors"
 """The weights' file in mlx-lm's layout of an adapter, and in PEFT's."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def find(base: str) -> Path:
     """Return the folder of the model `base`: the folder itself, or the hub's model of that name in the local cache.
 
-    Raises ModelMissing, and BadArtifact for a model that brings code.
+    owner/name@revision is one commit or tag of it. Raises ModelMissing, and BadArtifact for a model that brings code.
     """
     folder = _folder(base)
     config = config_of(folder)
@@ -26,6 +29,30 @@ def find(base: str) -> Path:
                 f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
             )
     return folder
+
+
+def revision_of(folder: Path) -> str | None:
+    """Return the commit of a folder that `find` took from the hub's cache; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+
+
+def name_of(base: str) -> str:
+    """Return a hub's name without its revision."""
+    return base.partition("@")[0]
+
+
+def on_disk(base: str) -> Path | None:
+    """Return the model's folder if it is on this disk, without asking the hub; None for a model yet to be fetched."""
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return folder
+    if not _is_hub_name(base):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    name, _, revision = base.partition("@")
+    found = try_to_load_from_cache(name, "config.json", revision=revision or None)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -49,21 +76,31 @@ def _folder(base: str) -> Path:
         if not (path / "config.json").is_file():
             raise ModelMissing(f"{base}: the folder holds no config.json, so it is not a model; check guard.base")
         return path
-    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+    if not _is_hub_name(base):
         raise ModelMissing(f'{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or "tiny"')
     return _fetch(base)
 
 
-def _fetch(name: str) -> Path:
-    """Download the hub's model `name` into the local cache: weights, tokenizer, and configuration, but no code."""
+def _is_hub_name(base: str) -> bool:
+    return base.count("/") == 1 and not base.startswith((".", "/", "~"))
+
+
+def _fetch(base: str) -> Path:
+    """Download a hub's model into the local cache: weights, tokenizer, and configuration, but no code."""
     from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    name, _, revision = base.partition("@")
+    wanted: dict[str, Any] = {"revision": revision or None, "allow_patterns": _FETCHED}
+    if _COMMIT.fullmatch(revision):
+        # A commit never changes: what is here is not asked for again.
+        with suppress(OSError, ValueError):
+            return Path(snapshot_download(name, **wanted, local_files_only=True))
     try:
-        return Path(snapshot_download(name, allow_patterns=_FETCHED))
+        return Path(snapshot_download(name, **wanted))
     except (OSError, ValueError, HTTPError, HfHubHTTPError) as error:
         kind = type(error).__name__
         raise ModelMissing(
-            f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network"
+            f"{base}: is not on this disk and could not be fetched ({kind}); check the name and the network"
         ) from error

@@ -10,6 +10,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
+from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
@@ -25,7 +26,7 @@ def chat_frame(base: str) -> tuple[str, str]:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder.find(base), trust_remote_code=False)
     if not tokenizer.chat_template:
         raise BackendError(f'{base} has no chat template: set guard.template to "raw"')
     turn = [{"role": "user", "content": _USER_TURN}]

@@ -177,7 +177,7 @@ def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) 
     """Return the model's name in a request, and further parameters that select it."""
     if server.adapters == "path":
         # The server may run in another working directory.
-        here = str(Path(base).absolute()) if Path(base).is_dir() else base
+        here = str(Path(base).absolute()) if Path(base).is_dir() else model_folder.name_of(base)
         return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
     if adapter is not None:
         return _lora(endpoint, adapter.absolute()), {}

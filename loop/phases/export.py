@@ -57,6 +57,7 @@ def write_export(
     adapter = ctx.adapter(model)
     if adapter is None:
         raise ValueError(f"{model.name} is the base model: there is nothing to export")
+    ctx.check(model)
     about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
     with artifacts.writing(final, about, _suffixes(format)) as folder:
         report("writing the weights")

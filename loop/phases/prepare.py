@@ -1,14 +1,15 @@
 """Phase prepare: build or load the base model, and store the run's prompt rendering."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
-from wizloop.backends import artifacts, devices
+from wizloop.backends import artifacts, devices, model_folder
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import grammar, instructions
+from wizloop.loop.guard import grammar, instructions, run_base
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import usable
@@ -31,7 +32,9 @@ def run(ctx: Context) -> str:
     tiny = ctx.recipe.guard.base == "tiny"
     if tiny and not Path(ctx.base()).exists():
         build(ctx)
-    sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
+    if not tiny:
+        pin(ctx)
+    sha256, meta = (artifacts.verify(Path(ctx.base())), {}) if tiny else run_base.identify(ctx.base(), ctx.progress)
     renderer = ctx.renderer
     ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
@@ -49,11 +52,19 @@ def run(ctx: Context) -> str:
             parent_id=None,
             path="models/base" if tiny else ctx.base(),
             sha256=sha256,
-            meta_json="{}",
+            meta_json=json.dumps(meta, sort_keys=True),
             now=ctx.now(),
         )
         steps.merge_record(db, ctx.round, {"rendering": renderer.hash, "base": ctx.recipe.guard.base})
     return "the tiny guard is built" if tiny else f"{ctx.base()} loads"
+
+
+def pin(ctx: Context) -> None:
+    """Record the hub's commit of the base before anything is loaded from it: every later load takes that one."""
+    commit = model_folder.revision_of(model_folder.find(ctx.base()))
+    if commit is not None:
+        with ctx.store.write() as db:
+            steps.merge_record(db, ctx.round, {run_base.REVISION: commit})
 
 
 def build(ctx: Context) -> None:
