@@ -44,15 +44,17 @@ class _Asked:
 
 def read(folder: Path) -> Config:
     """Return a folder's config, complete for mlx-lm. Raises BadArtifact, which names the file and the key."""
-    path = folder / "config.json"
+    if why := fault_of(folder, tokens=0):
+        raise BadArtifact(f"{folder / 'config.json'}: {why}")
+    return complete(load_config(folder))
+
+
+def fault_of(folder: Path, tokens: int) -> str | None:
+    """Return why mlx-lm cannot build a folder's model for texts of so many tokens, or None."""
     try:
-        config: Config = load_config(folder)
+        return fault(complete(load_config(folder)), tokens)
     except ValueError as error:
-        raise BadArtifact(f"{path}: is not JSON ({error})") from error
-    found = complete(config)
-    if why := fault(found):
-        raise BadArtifact(f"{path}: {why}")
-    return found
+        return f"is not JSON ({error})"
 
 
 def rewrite(folder: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import Any
 
+from wizloop.loop.guard import run_base
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, samples, steps
@@ -94,6 +95,13 @@ def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
         clients.check(recipe, now, capped=run is not None and run.cap_micro is not None)
     except (clients.NotReady, prices.PriceError) as error:
         raise TeacherMissing(str(error)) from None
+
+
+def check_base(store: Store, recipe: Recipe) -> None:
+    """Check that the base is still the one that the run began with. Raises BadArtifact, ModelMissing."""
+    if recipe.guard.base != "tiny":
+        with store.read() as db:
+            run_base.refuse_another(db, recipe.guard.base)
 
 
 def next_time(clock: str, now: datetime) -> datetime:

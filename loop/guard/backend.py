@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wizloop import plugins
-from wizloop.backends import devices
+from wizloop.backends import devices, model_folder
 from wizloop.backends.guard_types import (
     BackendError,
     Choice,
@@ -105,6 +105,19 @@ def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable
     return None
 
 
+def base_fault(backend: "Backend | type[Mlx] | type[Torch]", base: str, tokens: int) -> str | None:
+    """Return why a backend cannot read the base's config.json for texts of so many tokens, or None; loads no weights.
+
+    A model that is not on this disk is not fetched for it.
+    """
+    folder = model_folder.on_disk(base)
+    check: Callable[[Path, int], str | None] | None = getattr(backend, "config_fault", None)
+    if folder is None or check is None or not (folder / "config.json").is_file():
+        return None
+    why = check(folder, tokens)
+    return None if why is None else f"{folder / 'config.json'}: {why}"
+
+
 class _Local:
     """Methods that both backends share."""
 
@@ -141,6 +154,13 @@ class Mlx(_Local):
         from wizloop.backends.mlx import guard as mlx_guard
 
         return mlx_guard.load(base, adapter, quantise=quantise)
+
+    @staticmethod
+    def config_fault(folder: Path, tokens: int) -> str | None:
+        """Return why mlx-lm cannot build the folder's model for texts of so many tokens, or None."""
+        from wizloop.backends.mlx import config as mlx_config
+
+        return mlx_config.fault_of(folder, tokens)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
@@ -188,12 +208,18 @@ class Torch(_Local):
 
         A model exported for MLX is loaded with MLX, so that an export is checked as its users will run it.
         """
-        from wizloop.backends import model_folder
         from wizloop.backends.torch import guard as torch_guard
 
         if adapter is None and model_folder.is_for_mlx(base):
             return Mlx().load(base, None, quantise=quantise)
         return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
+
+    @staticmethod
+    def config_fault(folder: Path, tokens: int) -> str | None:
+        """Return why transformers cannot build the folder's model, or None. It honors every window."""
+        from wizloop.backends.torch import load as torch_load
+
+        return torch_load.config_fault(folder)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""

@@ -1,15 +1,19 @@
 """Phase prepare: build or load the base model, and store the run's prompt rendering."""
 
 import json
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
 from wizloop.backends import artifacts, devices, model_folder
+from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import grammar, instructions, run_base
+from wizloop.loop.guard import backend, grammar, instructions, run_base
+from wizloop.loop.guard.backend import Guard
+from wizloop.loop.guard.inference import ask_direct
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import usable
@@ -36,7 +40,9 @@ def run(ctx: Context) -> str:
         pin(ctx)
     sha256, meta = (artifacts.verify(Path(ctx.base())), {}) if tiny else run_base.identify(ctx.base(), ctx.progress)
     renderer = ctx.renderer
-    ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
+    _refuse_unreadable(ctx)
+    guard = ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
+    _ask_once(ctx, guard)
     if ctx.recipe.guard.server is not None:
         # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server
@@ -65,6 +71,23 @@ def pin(ctx: Context) -> None:
     if commit is not None:
         with ctx.store.write() as db:
             steps.merge_record(db, ctx.round, {run_base.REVISION: commit})
+
+
+def _refuse_unreadable(ctx: Context) -> None:
+    """Raise BadArtifact for a base that the backend would not read as it was trained; the dry run says it too."""
+    longest = ctx.recipe.guard.max_prompt_tokens + ctx.recipe.guard.max_trace_tokens
+    if why := backend.base_fault(ctx.backend, ctx.base(), longest):
+        raise BadArtifact(why)
+
+
+def _ask_once(ctx: Context, guard: Guard) -> None:
+    """Ask the base about one sample, whole instruction included, before a teacher is paid. Raises BadArtifact."""
+    sample = next(iter(usable(ctx.store, "pool")), None)
+    if sample is None:
+        return
+    [direct] = ask_direct(guard, ctx.renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
+    if not all(math.isfinite(p) for p in direct.p.values()):
+        raise BadArtifact(f"{ctx.base()}: {NOT_FINITE}")
 
 
 def build(ctx: Context) -> None:

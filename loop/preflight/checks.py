@@ -13,15 +13,15 @@ from pathlib import Path
 import psutil
 
 from wizloop import plugins
-from wizloop.backends import devices
+from wizloop.backends import devices, model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop import keys
 from wizloop.loop.controller import lock
-from wizloop.loop.controller.starting import RunLimits, effective_limits, followed
+from wizloop.loop.controller.starting import RunLimits, check_base, effective_limits, followed
 from wizloop.loop.data import format_choice
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard import instructions, server
-from wizloop.loop.guard.backend import Torch, choose_backend, class_of, export_fault
+from wizloop.loop.guard.backend import Torch, base_fault, choose_backend, class_of, export_fault
 from wizloop.loop.preflight import Check, data_sources, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.recipes import schema
@@ -63,7 +63,13 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
             return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
-        checks += [_model(recipe), *_backend(recipe), *_training(recipe), _prompt(recipe), *_server(recipe, thorough)]
+        checks += [
+            _model(recipe, store),
+            *_backend(recipe),
+            *_training(recipe),
+            _prompt(recipe),
+            *_server(recipe, thorough),
+        ]
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
         checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
@@ -156,22 +162,44 @@ def _recipe(store: Store | None, of_store: Check, named: str | None, limits: Run
         return recipe, effective_limits(recipe, control.get_run(db), limits)
 
 
-def _model(recipe: Recipe) -> Check:
-    """Check that the base exists: built here, a folder, in the hub's cache, or on the hub."""
+def _model(recipe: Recipe, store: Store | None) -> Check:
+    """Check that the base exists and is the run's: built here, a folder, in the hub's cache, or on the hub."""
     base = recipe.guard.base
     if base == "tiny":
         return Check("model", True, "the tiny guard: built at the first start")
     folder = Path(base).expanduser()
-    if folder.is_dir():
-        whole = (folder / "config.json").is_file()
-        return Check("model", whole, f"the folder {base}", None if whole else "it has no config.json: not a model")
-    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return Check("model", False, f"the folder {base}", "it has no config.json: not a model")
+    if not folder.is_dir() and (base.count("/") != 1 or base.startswith((".", "/", "~"))):
         return Check("model", False, f"{base}: no such folder", "set guard.base to a model folder or a hub name")
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(base, "config.json"), str):
+    if why := _unreadable(recipe) or _another(recipe, store):
+        return Check("model", False, why)
+    if folder.is_dir():
+        return Check("model", True, f"the folder {base}")
+    if model_folder.on_disk(base) is not None:
         return Check("model", True, f"{base}: in the hub's cache on this disk")
     return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
+
+
+def _another(recipe: Recipe, store: Store | None) -> str | None:
+    """Return that the base is another than the workspace's run began with, or None."""
+    if store is None:
+        return None
+    try:
+        check_base(store, recipe)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _unreadable(recipe: Recipe) -> str | None:
+    """Return why the recipe's backend cannot read the base's config.json, or None, also where it cannot be asked."""
+    guard = recipe.guard
+    try:
+        backend = class_of(devices.pick(guard.backend, guard.device))
+    except BackendError:
+        return None
+    return base_fault(backend, guard.base, guard.max_prompt_tokens + guard.max_trace_tokens)
 
 
 def _backend(recipe: Recipe) -> Iterator[Check]:
