@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from wizloop import plugins
@@ -118,6 +119,22 @@ def base_fault(backend: "Backend | type[Mlx] | type[Torch]", base: str, tokens: 
     return None if why is None else f"{folder / 'config.json'}: {why}"
 
 
+def other_library(backend: "Backend", folder: Path) -> "tuple[Mlx | Torch | None, str]":
+    """Return the library that did not write the model in a folder, to read it with, or None and why it cannot here."""
+    if isinstance(backend, Torch):
+        return Mlx(), ""
+    if not isinstance(backend, Mlx):
+        return None, ""
+    if missing := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
+        return None, f"{' and '.join(missing)} not installed"
+    device, _ = devices.choose_device("auto")
+    # A CPU computes in float32: twice the bytes of most files.
+    needed = 3 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if device == "cpu" and psutil.virtual_memory().available < needed:
+        return None, f"it needs {needed / 1e9:.0f} GB of free memory"
+    return Torch(device), ""
+
+
 class _Local:
     """Methods that both backends share."""
 
@@ -147,6 +164,7 @@ class Mlx(_Local):
     """The MLX backend."""
 
     NAME: ClassVar[str] = "MLX"
+    LIBRARY: ClassVar[str] = "mlx-lm"
     FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
@@ -189,6 +207,7 @@ class Torch(_Local):
     """The torch backend on one torch device."""
 
     NAME: ClassVar[str] = "torch"
+    LIBRARY: ClassVar[str] = "transformers"
     FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit", "nf4")
 
     device: str

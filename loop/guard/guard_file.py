@@ -19,11 +19,15 @@ NAME = "guard.json"
 VERSION = 1
 
 
-def write(folder: Path, recipe: Recipe, instruction: str, window: int) -> None:
-    """Write the settings of a recipe's guard; `window` is DeepConf's, in tokens."""
+def write(folder: Path, recipe: Recipe, instruction: str, window: int, base: dict[str, str]) -> None:
+    """Write the settings of a recipe's guard; `window` is DeepConf's, in tokens.
+
+    `base` says which model it was trained from: name, and revision or sha256. It is for readers and loads nothing.
+    """
     guard = recipe.guard.model_dump(mode="json", exclude={"base", "backend", "device", "engine", "server", "quantise"})
     content = {
         "version": VERSION,
+        "base": base,
         "guard": guard | {"instruction": "none"},
         "classify": recipe.classify.model_dump(mode="json"),
         "seed": recipe.seed,
@@ -61,6 +65,7 @@ def read(folder: Path) -> tuple[Recipe, str, int]:
         if content.pop("version") != VERSION:
             raise ValueError("written by another version of wizloop")
         instruction, window = str(content.pop("instruction")), int(content.pop("window"))
+        content.pop("base", None)
         sections = {key: content.pop(key) for key in ("guard", "classify", "seed")}
         if content:
             raise ValueError(f"unknown key {min(content)}")

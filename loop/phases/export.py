@@ -10,14 +10,18 @@ from typing import Any
 
 from wizloop import plugins
 from wizloop.backends import artifacts
+from wizloop.backends.guard_types import BackendError
 from wizloop.loop.context import Context
-from wizloop.loop.guard import guard_file
+from wizloop.loop.guard import guard_file, run_base
+from wizloop.loop.guard.backend import other_library
 from wizloop.loop.guard.inference import Direct
+from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import model_card, model_roles
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
+from wizloop.store.samples import Sample
 
 
 def run(ctx: Context) -> str:
@@ -64,7 +68,9 @@ def write_export(
         _write(ctx, format, adapter, folder)
         parity = compare(ctx, model, format, folder, report)
         report("writing the card and the hashes")
-        guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
+        with ctx.store.read() as db:
+            base = run_base.named(db, ctx.recipe.guard.base)
+        guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window, base)
         card = model_card.render(facts(ctx, model, format, parity))
         (folder / "README.md").write_text(card, encoding="utf-8")
     return parity
@@ -105,8 +111,28 @@ def compare(
     whole = format != "adapter"
     base, adapter = (str(folder), None) if whole else (ctx.base(), folder)
     exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
-    theirs = replace(judge, guard=exported).direct(frozen)
-    return agreement(ours, theirs, judge.calibration)
+    found = agreement(ours, replace(judge, guard=exported).direct(frozen), judge.calibration)
+    del exported
+    return found if format != "safetensors" else found | _elsewhere(ctx, folder, judge, frozen, ours, found)
+
+
+def _elsewhere(
+    ctx: Context, folder: Path, judge: Judge, frozen: Sequence[Sample], ours: Sequence[Direct], here: dict[str, Any]
+) -> dict[str, Any]:
+    """Ask the export in the library that did not write it too; return the worse agreement and which were run."""
+    own = getattr(ctx.backend, "LIBRARY", ctx.backend.NAME)
+    other = {"mlx-lm": "transformers", "transformers": "mlx-lm"}.get(own)
+    library, why = other_library(ctx.backend, folder)
+    if library is None:
+        return {"run": [own], "not_run": {other: why} if other else {}}
+    try:
+        theirs = replace(judge, guard=library.load(str(folder), None, quantise=False)).direct(frozen)
+    except BackendError as error:
+        ctx.say(f"{library.LIBRARY} cannot run the export: {error}", "warn")
+        return {"run": [own], "not_run": {library.LIBRARY: str(error)}}
+    there = agreement(ours, theirs, judge.calibration)
+    worse = max(here, there, key=lambda each: (each["n"] - each["agree"], each["max_difference"]))
+    return {**worse, "run": sorted([own, library.LIBRARY]), "not_run": {}}
 
 
 def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibration) -> dict[str, Any]:
@@ -129,6 +155,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
         scores = evaluations.of_model(db, model.id)
         counts = samples.counts(db)
+        base_is = run_base.named(db, ctx.recipe.guard.base)
         calls = [one for number in range(model.round + 1) for one in teacher_calls.calls(db, number)]
         approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
     known = Calibration.from_json(model.calibration_json)
@@ -141,6 +168,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         round=model.round,
         format=format,
         base=ctx.recipe.guard.base,
+        base_is={word: value for word, value in base_is.items() if word != "name"},
         run=ctx.recipe.name if run is None else run.name,
         recipe_hash=recipe_hash(ctx.recipe),
         data_hash=data_hash(ctx),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wizloop.store.evaluations import Evaluation
@@ -33,6 +33,8 @@ class Facts:
     """The pieces of a prompt."""
     longest: int
     """Maximum tokens of a prompt."""
+    base_is: Mapping[str, str] = field(default_factory=dict)
+    """The base's revision on the hub, or the sha256 of its files, by that word."""
     loads: bool = True
     """Whether wizloop can load the export."""
 
@@ -60,6 +62,7 @@ def render(facts: Facts) -> str:
             "## Provenance",
             "",
             f"- base: {_code(facts.base)}; format: {facts.format}",
+            *(f"- base ({word}): {_code(value)}" for word, value in sorted(facts.base_is.items())),
             f"- recipe (sha256): {_code(facts.recipe_hash)}",
             f"- samples (sha256): {_code(facts.data_hash)}; {_listed(facts.samples)}",
             f"- prompt rendering (sha256): {_code(facts.rendering)}",
@@ -117,7 +120,15 @@ def _parity(parity: Mapping[str, Any], *, loads: bool) -> str:
         f"It agrees on {parity['agree']} of {parity['n']} verdicts on dev samples; probabilities differ by at most "
         f"{parity['max_difference']:.4f}."
     )
-    return text if parity["agree"] == parity["n"] else f"{text} **Some verdicts differ.**"
+    text = text if parity["agree"] == parity["n"] else f"{text} **Some verdicts differ.**"
+    return f"{text}{_libraries(parity)}"
+
+
+def _libraries(parity: Mapping[str, Any]) -> str:
+    """Say which libraries answered, and which were not run and why; nothing for a format of one library."""
+    run, not_run = parity.get("run", ()), parity.get("not_run", {})
+    said = f" Run in {' and '.join(run)}." if run else ""
+    return said + "".join(f" **Not run in {name}**: {_code(why)}." for name, why in sorted(not_run.items()))
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -162,7 +162,8 @@ def test_an_exported_guard_is_asked_as_its_folder_says(ctx: Standalone, tmp_path
     ours = Workspace(ctx.workspace).guard()
     with pytest.raises(ValueError, match=r"guard\.json: not found; give a recipe"):
         load_guard(folder)
-    guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window)
+    base = {"name": "tiny"}
+    guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window, base)
     exported = load_guard(folder)
     assert not exported.calibrated
     assert "raw" in repr(exported)

@@ -68,6 +68,8 @@ def test_an_export_says_how_the_night_asked_its_guard(exported: Night) -> None:
         said, instruction, group = guard_file.read(exported.folder / export.path)
         asked = exported.recipe.guard.model_copy(update={"base": said.guard.base, "instruction": "none"})
         assert (said.guard, said.classify, said.seed) == (asked, exported.recipe.classify, exported.recipe.seed)
+        said_of_base = json.loads((exported.folder / export.path / guard_file.NAME).read_text())["base"]
+        assert said_of_base == {"name": "tiny", "sha256": model(exported, "base").sha256}
         assert (instruction, group) == (instructions.shipped(exported.recipe.guard.instruction), window)
 
 
