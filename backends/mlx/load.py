@@ -68,9 +68,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     mx.eval(model.parameters())
     if not bool(mx.isfinite(model(mx.array([_PROBE]))).all().item()):
         raise BadArtifact(f"{base}: {NOT_FINITE}")
-    # mlx-lm takes those of generation_config.json alone, where there are some.
-    ends = model_config.end_tokens(model_folder.config_of(folder), config)
-    tokenizer = load_tokenizer(folder, {}, eos_token_ids=sorted(ends) or None)
+    tokenizer = load_tokenizer(folder, {}, eos_token_ids=config.get("eos_token_id"))
     return Loaded(model, tokenizer, config, *split(model))
 
 

@@ -1,20 +1,13 @@
-# ruff: noqa: E402
 """SmolLM2 in float32: MLX and torch give the same likelihood and verdicts, and so do exports in the other library."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-
-from wizloop.backends.mlx import blas
-
-# Before anything imports mlx.
-blas.preload()
-
-import mlx.core as mx
 
 from wizloop.backends.guard_types import LoraShape
 from wizloop.backends.mlx import adapter as mlx_adapter
