@@ -68,4 +68,4 @@ def _same(path: Path, known: Mapping[str, Any]) -> bool:
     now = _stat(path)
     if now["bytes"] != known["bytes"]:
         return False
-    return now["mtime_ns"] == known["mtime_ns"] or artifacts.sha256_of(path) == known["sha256"]
+    return bool(now["mtime_ns"] == known["mtime_ns"]) or artifacts.sha256_of(path) == known["sha256"]

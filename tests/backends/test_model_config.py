@@ -192,7 +192,7 @@ def test_a_base_without_finite_logits_is_refused(
         load(str(tmp_path), None, quantise=False, **options)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a type that mlx-lm has not": ({"model_type": "nonesuch"}, "mlx-lm has no model of type nonesuch"),
     "a type whose code mlx-lm lacks": ({"model_type": "olmo"}, "mlx-lm has no model of type olmo"),
     "keys that nothing says": ({"model_type": "apertus"}, "has no mlp_bias, post_norm, qk_norm, which mlx-lm needs"),
