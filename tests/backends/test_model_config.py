@@ -296,3 +296,13 @@ def test_the_older_layout_means_the_same(make: Callable[[Kind], Path], tmp_path:
     (tmp_path / "config.json").write_text(json.dumps(older))
     np.testing.assert_allclose(in_transformers(tmp_path), expected, atol=1e-3)
     np.testing.assert_allclose(here(tmp_path), expected, atol=1e-3)
+
+
+def test_an_export_keeps_the_long_factors_that_transformers_takes_for_long_texts(
+    make: Callable[[Kind], Path], tmp_path: Path
+) -> None:
+    folder = make(KINDS["phi3 with longrope"])
+    mlx_export.export_safetensors(str(folder), None, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["rope_scaling"]["long_factor"] == LONG["long_factor"]
+    np.testing.assert_allclose(in_transformers(tmp_path), in_transformers(folder), atol=1e-3)
