@@ -4,16 +4,26 @@ The public API. Names load when they are first used, so that `import wizloop` lo
 
 - `Workspace(folder)`: read a workspace: `status()`, `rounds()`, `recipe()`, `guard(round)`.
 - `load_guard(folder)`: load an exported guard; `Guard.judge(texts)` yields a `Verdict` for each text.
+- `load_published_guard(name, folder)`: load another team's guard, such as `"qwen3guard"`, asked in its own way.
 - `load_recipe(path_or_name)`: load and check a recipe. `RecipeError` says what is wrong with one.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wizloop.loop.api import Guard, Verdict, Workspace, load_guard, load_recipe
+    from wizloop.loop.api import Guard, Verdict, Workspace, load_guard, load_published_guard, load_recipe
     from wizloop.recipes.schema import RecipeError
 
-__all__ = ["Guard", "RecipeError", "Verdict", "Workspace", "__version__", "load_guard", "load_recipe"]
+__all__ = [
+    "Guard",
+    "RecipeError",
+    "Verdict",
+    "Workspace",
+    "__version__",
+    "load_guard",
+    "load_published_guard",
+    "load_recipe",
+]
 
 __version__: str
 

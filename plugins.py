@@ -1,4 +1,4 @@
-"""Protocols for plugins: another package may add a teacher, an import format, a selection strategy, or an exporter.
+"""Protocols for plugins: a package may add a teacher, an import format, a selection strategy, an exporter, or a guard.
 
 A package names a class in its pyproject.toml, and recipes and commands take the name:
 
@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from wizloop.backends.guard_types import Prompt
     from wizloop.backends.teachers.base import Answer, Question, Usage
 
-Kind = Literal["teacher", "format", "strategy", "exporter"]
+Kind = Literal["teacher", "format", "strategy", "exporter", "guard"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUPS: Mapping[Kind, str] = MappingProxyType(
     {
@@ -34,6 +35,7 @@ GROUPS: Mapping[Kind, str] = MappingProxyType(
         "format": "wizloop.formats",
         "strategy": "wizloop.strategies",
         "exporter": "wizloop.exporters",
+        "guard": "wizloop.guards",
     }
 )
 """The group of entry points of each kind."""
@@ -160,7 +162,7 @@ class Exporter(Protocol):
     """Writes a trained guard for other programs. wizloop adds the card, guard.json and the manifest."""
 
     suffixes: Collection[str] = ()
-    """File suffixes that it writes besides .safetensors, .json, .txt, .jinja and .md, such as ".gguf"."""
+    """File suffixes that it writes besides .safetensors, .json, .txt, .jinja and .md, such as ".onnx"."""
     loads: bool = False
     """Whether the folder is a model that wizloop's own backends load: then its answers are compared with the guard's.
     Else the card says that they were not."""
@@ -170,6 +172,46 @@ class Exporter(Protocol):
 
         `base` is a folder or a Hugging Face name. `adapter` is a LoRA folder, in MLX's layout or in PEFT's.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class GuardQuestion:
+    """One question to a published guard about a sample."""
+
+    prompt: "Prompt"
+    """Built of `Prompt` and `Part` of wizloop.backends.guard_types. The sample's texts are data, never trusted text."""
+    words: Mapping[str, Mapping[str, str]]
+    """By task that it answers: each word of the answer, spelled as its token begins (" yes"), and the word's label.
+    Between them one token decides, which gives the probability."""
+
+
+class Said(NamedTuple):
+    """What a guard's answer says about a task."""
+
+    label: str | None
+    """None: it says that there is nothing to judge."""
+    start: int
+    """The character of the answer at which the word begins, without the space before it."""
+
+
+class PublishedGuard(Protocol):
+    """How a guard that another team trained is asked, in the prompt of its training, and how its answers are read."""
+
+    source: str
+    """Where its prompt and its answers are published."""
+    max_tokens: int = 128
+    """Tokens of the longest answer."""
+
+    def questions(self, prompt: str, response: str | None, /) -> Sequence[GuardQuestion]:
+        """Return the questions about a sample: one or several, with different tasks.
+
+        Together they have the same tasks for every prompt, and for every prompt with a response.
+        """
+        ...
+
+    def read(self, answer: str, question: GuardQuestion, /) -> Mapping[str, Said] | None:
+        """Return what an answer says about each of the question's tasks; None if it is not in the guard's form."""
         ...
 
 
@@ -213,6 +255,12 @@ def exporter(name: str) -> Exporter:
     return made
 
 
+def guard(name: str) -> PublishedGuard:
+    """Build an installed guard's form. Raises PluginError."""
+    made: PublishedGuard = _made("guard", name, PublishedGuard)
+    return made
+
+
 @cache
 def load(kind: Kind, name: str) -> Any:
     """Import the class that a name stands for, and nothing else. Raises PluginError."""
@@ -232,7 +280,7 @@ def fault(kind: Kind, name: str, built_in: Collection[str] = ()) -> str | None:
         if kind == "teacher":
             made = load(kind, name)
             return None if callable(getattr(made, "ask", None)) else _lacks(kind, name, ["ask"])
-        {"format": import_format, "strategy": strategy, "exporter": exporter}[kind](name)
+        {"format": import_format, "strategy": strategy, "exporter": exporter, "guard": guard}[kind](name)
     except PluginError as error:
         return str(error)
     return None

@@ -27,8 +27,8 @@ _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder that becomes `final` if the block succeeds and is removed if it fails.
 
-    `about` goes into the manifest; `also` are suffixes allowed in addition to ALLOWED_SUFFIXES. Raises ValueError for a
-    name that could escape the parent folder, FileExistsError if `final` exists.
+    `about` goes into the manifest; `also` are suffixes and names allowed besides ALLOWED_SUFFIXES. Raises ValueError
+    for a name that could escape the parent folder, FileExistsError if `final` exists.
     """
     if not _NAME.match(final.name) or ".." in final.parts:
         raise ValueError(
@@ -55,7 +55,7 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
 def verify(folder: Path, also: Collection[str] = ()) -> str:
     """Check every file against the folder's manifest and return the manifest's sha256. Raises BadArtifact.
 
-    `also` are suffixes allowed in addition to ALLOWED_SUFFIXES.
+    `also` are suffixes and names allowed besides ALLOWED_SUFFIXES.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -109,7 +109,9 @@ def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) 
 
 
 def _allowed(path: Path, also: Collection[str]) -> bool:
-    return path.is_file() and not path.is_symlink() and path.suffix in {*ALLOWED_SUFFIXES, *also}
+    return (
+        path.is_file() and not path.is_symlink() and not {path.suffix, path.name}.isdisjoint({*ALLOWED_SUFFIXES, *also})
+    )
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import artifacts
+from wizloop.backends import artifacts, model_folder
 
 Files = Mapping[str, Mapping[str, Any]]
 """Size in bytes, time in nanoseconds, and sha256 of each file, by name."""
@@ -40,19 +40,31 @@ def changed(folder: Path, known: Files) -> list[str]:
 
 
 def name_base(base: str, to: Path) -> None:
-    """Write base.json, with the name of its base (a folder or a hub name), into an exported adapter.
+    """Write base.json, with the name of its base (a folder, a file or a hub name), into an exported adapter.
 
-    A folder is named without its path, which is private, and identified by its manifest or the hash of its files; a
-    model of the hub by its revision, if `base` has one (owner/name@revision).
+    A folder or a file is named without its path, which is private, and identified by the manifest or the hash of its
+    folder; a model of the hub by its revision, if `base` has one (owner/name@revision). PEFT's configuration names the
+    hub's model and its revision, so that PEFT finds it.
     """
-    folder = Path(base).expanduser()
-    name, _, revision = base.partition("@")
-    named = {"base": folder.name} if folder.is_dir() else {"base": name, **({"revision": revision} if revision else {})}
-    if (folder / artifacts.MANIFEST).is_file():
-        named["manifest_sha256"] = artifacts.verify(folder)
-    elif folder.is_dir():
-        named["sha256"] = sha256(taken(folder))
+    path = Path(base).expanduser()
+    folder = model_folder.find(base) if path.is_file() else path
+    if not path.exists():
+        named = _named_on_the_hub(base, to)
+    elif (folder / artifacts.MANIFEST).is_file():
+        named = {"base": path.name, "manifest_sha256": artifacts.verify(folder)}
+    else:
+        named = {"base": path.name, "sha256": sha256(taken(folder))}
     (to / "base.json").write_text(json.dumps(named), encoding="utf-8")
+
+
+def _named_on_the_hub(base: str, to: Path) -> dict[str, str]:
+    name, _, revision = base.partition("@")
+    path = to / model_folder.ADAPTER_CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if "peft_type" in config:
+        config |= {"base_model_name_or_path": name, "revision": revision or None}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    return {"base": name, "revision": revision} if revision else {"base": name}
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -156,6 +156,7 @@ class TrainSettings:
     lr: float
     seed: int
     checkpoint_every: int
+    """Steps between checkpoints; one is also written once five minutes have passed since the last."""
     max_tokens: int
     """The most tokens of prompt and completion. A longer example is dropped and reported, never truncated."""
     verdict_weight: float = 1.0
@@ -164,6 +165,8 @@ class TrainSettings:
     """Share of the sample's tokens replaced by a blank at random in R-SFT."""
     beta: float = 0.01
     sft_weight: float = 2.0
+    warmup: float = 0.0
+    """Share of the steps in which the rate rises to its peak."""
     scale: float = field(default=1.0, repr=False)
     """Factor of a pass's size after memory ran out. It changes only dropout's draws, and a training resumes from a
     checkpoint of another scale, so it is no part of the repr that identifies a training.
@@ -202,3 +205,10 @@ class TrainResult:
 
 OnStep = Callable[[int, int, float], None]
 """Called after every step with (step, steps in all, loss). An exception ends the training after a checkpoint."""
+
+OnWait = Callable[[str], None]
+"""Called before the first step with what is being done. An exception ends the training."""
+
+
+def no_wait(doing: str) -> None:
+    """Tell nobody."""

@@ -17,9 +17,10 @@ _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.
 
 
 def find(base: str) -> Path:
-    """Return the folder of the model `base`: the folder itself, or the hub's model of that name in the local cache.
+    """Return the folder of the model `base`: itself, its copy in the cache for a GGUF file, or the hub's in the cache.
 
-    owner/name@revision is one commit or tag of it. Raises ModelMissing, and BadArtifact for a model that brings code.
+    owner/name@revision is one commit or tag of the hub's. Raises ModelMissing, and BadArtifact for a model that brings
+    code.
     """
     folder = _folder(base)
     config = config_of(folder)
@@ -31,18 +32,8 @@ def find(base: str) -> Path:
     return folder
 
 
-def revision_of(folder: Path) -> str | None:
-    """Return the commit of a folder that `find` took from the hub's cache; None for any other folder."""
-    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
-
-
-def name_of(base: str) -> str:
-    """Return a hub's name without its revision."""
-    return base.partition("@")[0]
-
-
 def on_disk(base: str) -> Path | None:
-    """Return the model's folder if it is on this disk, without asking the hub; None for a model yet to be fetched."""
+    """Return the folder of the model `base` if its configuration is on this disk, or None. Downloads nothing."""
     folder = Path(base).expanduser()
     if folder.is_dir():
         return folder
@@ -51,8 +42,18 @@ def on_disk(base: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = base.partition("@")
-    found = try_to_load_from_cache(name, "config.json", revision=revision or None)
-    return Path(found).parent if isinstance(found, str) else None
+    cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def revision_of(folder: Path) -> str | None:
+    """Return the commit of a folder that `find` took from the hub's cache; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+
+
+def name_of(base: str) -> str:
+    """Return a hub's name without its revision."""
+    return base.partition("@")[0]
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -76,9 +77,42 @@ def _folder(base: str) -> Path:
         if not (path / "config.json").is_file():
             raise ModelMissing(f"{base}: the folder holds no config.json, so it is not a model; check guard.base")
         return path
+    if path.is_file():
+        return _of_file(path)
     if not _is_hub_name(base):
-        raise ModelMissing(f'{base}: no such folder; guard.base is a model folder, a hub name (owner/name) or "tiny"')
+        raise ModelMissing(
+            f"{base}: no such folder or file; "
+            'guard.base is a model folder, a GGUF file, a hub name (owner/name) or "tiny"'
+        )
     return _fetch(base)
+
+
+def file_check(path: Path) -> tuple[str, str | None]:
+    """Return what a file holds and why its folder cannot be made here, or None. Raises ModelMissing, BadArtifact."""
+    _refuse_other(path)
+    from wizloop.backends.gguf import folder
+
+    return folder.check(path)
+
+
+def file_tokenizer(path: Path) -> Any:
+    """Return the tokenizer in a file, without making its folder. Raises ModelMissing, BadArtifact."""
+    file_check(path)
+    from wizloop.backends.gguf import header, tokenizer
+
+    return tokenizer.build(header.read(path))
+
+
+def _of_file(path: Path) -> Path:
+    _refuse_other(path)
+    from wizloop.backends.gguf import folder
+
+    return folder.cached(path)
+
+
+def _refuse_other(path: Path) -> None:
+    if path.suffix.lower() != ".gguf":
+        raise ModelMissing(f"{path}: is a file, and of files only GGUF is read (.gguf); give the model's folder")
 
 
 def _is_hub_name(base: str) -> bool:

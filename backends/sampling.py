@@ -1,9 +1,11 @@
 """Sample traces on any backend: which rows are decoded, when they are renewed, and when a trace has ended.
 
 `more` and `monitor` decide about a trace, by rules of their own. Each trace has its own random numbers, which follow
-from the seed, its prompt, and its number, so the rows that it is decoded with change nothing.
+from the seed, its prompt's tokens, and its number: the rows that it is decoded with, and the prompts that it is asked
+with, change nothing.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +58,12 @@ def nucleus(xp: Any, p: Any, noise: Any, top_p: float) -> Any:
     chosen = (up_to <= noise * up_to[:, -1:]).sum(-1)[:, None]
     # Rounding may carry the largest noise past the last kept token.
     return xp.minimum(chosen, kept.sum(-1)[:, None] - 1)
+
+
+def of_prompt(prompt: Encoded) -> int:
+    """Return the number that stands for a prompt's tokens in the seed of its traces."""
+    ids = np.array([*prompt.shared, *prompt.body], np.int64)
+    return int.from_bytes(hashlib.sha256(ids.tobytes()).digest()[:8], "big")
 
 
 @dataclass(slots=True)
@@ -143,7 +151,7 @@ class TraceSampler:
 
     def _new_trace(self, prompt: int, number: int) -> _Trace:
         monitor = self._sampling.monitor() if self._sampling.monitor else None
-        drawn = np.random.default_rng([self._sampling.seed, prompt, number])
+        drawn = np.random.default_rng([self._sampling.seed, of_prompt(self._prompts[prompt]), number])
         noise = drawn.random(self._sampling.max_tokens, dtype=np.float32)
         return _Trace(prompt, number, monitor, noise, watched={name: [] for name in self._sampling.watch})
 

@@ -6,35 +6,24 @@ spells is encoded as plain text. This module uses a Hugging Face fast tokenizer 
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
+TURN_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|end|>",
+    "<|return|>",
+    "<|eot|>",
+    "<|END_OF_TURN_TOKEN|>",
+)
+"""Special tokens that end an assistant's turn, whatever a configuration says: gpt-oss lists `<|return|>` alone."""
 _LEAST_DATA = 16
-_USER_TURN = "wizloop-user-turn"
-
-
-@cache
-def chat_frame(base: str) -> tuple[str, str]:
-    """Return a base model's chat template as the text before the user's turn, and between it and the answer.
-
-    Raises BackendError without a template.
-    """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model_folder.find(base), trust_remote_code=False)
-    if not tokenizer.chat_template:
-        raise BackendError(f'{base} has no chat template: set guard.template to "raw"')
-    turn = [{"role": "user", "content": _USER_TURN}]
-    text = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    before, mark, after = text.partition(_USER_TURN)
-    if not mark:
-        raise BackendError(f'the chat template of {base} does not show the user\'s turn: set guard.template to "raw"')
-    return before, after
 
 
 class Tokens:
@@ -47,7 +36,7 @@ class Tokens:
     def __init__(self, wrapped: Any, ends: Iterable[int] = ()) -> None:
         """Take mlx-lm's wrapper or a transformers fast tokenizer, and ids that end a trace besides its own.
 
-        Raises BackendError for a slow tokenizer.
+        Raises BackendError for a slow tokenizer, and for one without an end token.
         """
         inner = getattr(wrapped, "_tokenizer", wrapped)
         # A fast tokenizer has an inner one too, which has no end token.
@@ -58,10 +47,7 @@ class Tokens:
                 f"{getattr(hf, 'name_or_path', 'the model')}: has no fast tokenizer (tokenizer.json); convert it first"
             )
         self._raw = raw
-        self.end: int = int(hf.eos_token_id)
-        # mlx-lm's wrapper has several; for transformers' tokenizer the same name is a single id.
-        known = getattr(wrapped, "eos_token_ids", None)
-        self.ends: frozenset[int] = frozenset({self.end, *ends, *(known if isinstance(known, set | list) else ())})
+        self.end, self.ends = _ends(wrapped, hf, ends)
         added = {token.content: identity for identity, token in hf.added_tokens_decoder.items() if _commands(token)}
         self._forbidden = frozenset(added.values())
         self._spelled = (
@@ -115,7 +101,8 @@ class Tokens:
         Raises ValueError if not even 16 tokens of data fit next to the trusted text.
         """
         markup = tuple(self.encode(prompt.shared))
-        if markup[: len(self.bos)] != self.bos:
+        # A chat template writes the start token itself, not always as the very first.
+        if self.bos and self.bos[0] not in markup:
             markup = self.bos + markup
         shared = (*markup, *self.encode_data(prompt.instruction))
         parts = [
@@ -157,6 +144,21 @@ class Tokens:
         kept = max(0, room - len(mark))
         tail = kept // 3
         return ids[: kept - tail] + mark + (ids[-tail:] if tail else [])
+
+
+def _ends(wrapped: Any, hf: Any, given: Iterable[int]) -> tuple[int, frozenset[int]]:
+    """Return the id that ends a trace and all ids that do. Raises BackendError if there is none."""
+    # mlx-lm's wrapper has several; for transformers' tokenizer the same name is a single id.
+    known = getattr(wrapped, "eos_token_ids", None)
+    named = {*given, *(known if isinstance(known, set | list) else ())} - {None}
+    own = hf.eos_token_id if hf.eos_token_id is not None else min(named, default=None)
+    if own is None:
+        raise BackendError(
+            f"{getattr(hf, 'name_or_path', 'the model')}: its tokenizer has no end token: name one as eos_token in "
+            "tokenizer_config.json, or give another base"
+        )
+    turns = {at for at, token in hf.added_tokens_decoder.items() if token.special and token.content in TURN_ENDS}
+    return int(own), frozenset({int(own), *named, *turns})
 
 
 def _commands(token: Any) -> bool:

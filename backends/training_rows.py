@@ -143,7 +143,10 @@ def _fitting(rows: Sequence[_AnyRow], most: int) -> tuple[list[_AnyRow], list[in
 
 
 def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int) -> Arrays:
-    """Return (inputs, positions, targets, weights, and the last three for the prompt) for a backend's sft_loss."""
+    """Return (inputs, positions, targets, weights, and the last three for the prompt) for a backend's sft_loss.
+
+    The weights of a step add up to 1, and so do the prompt's.
+    """
     rng = np.random.default_rng([settings.seed, step, 1])
     inputs, positions, targets, weights = completions(rows)
     prompt_positions = np.zeros((len(rows), _PROMPT_POSITIONS), np.int32)
@@ -154,17 +157,58 @@ def sft_batch(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank:
         counted[i] = float(row.prompt_length > 1)
         if settings.word_dropout:
             inputs[i, : row.prompt_length - 1][rng.random(row.prompt_length - 1) < settings.word_dropout] = blank
-    return inputs, positions, targets, weights, prompt_positions, prompt_targets, counted
+    counted /= max(counted.sum(), 1)
+    return inputs, positions, targets, weights / weights.sum(), prompt_positions, prompt_targets, counted
+
+
+def sft_passes(rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int, most: int) -> list[Arrays]:
+    """Return sft_batch's arrays in passes of at most `most` tokens, the shared prefix included, or of one row."""
+    arrays = sft_batch(rows, settings, step, blank=blank)
+    lengths = [_padded(len(row.ids)) for row in rows]
+    passes = []
+    for group in groups(range(len(rows)), lengths, most - len(rows[0].shared)):
+        length, learned = _extent([rows[i] for i in group])
+        inputs, *completion = (each[group] for each in arrays[:4])
+        prompt = (each[group] for each in arrays[4:])
+        passes.append((inputs[:, :length], *(each[:, :learned] for each in completion), *prompt))
+    return passes
+
+
+def dpo_passes(rows: Sequence[PairRow], reference: NDArray[np.float32], *, most: int) -> list[Arrays]:
+    """Return dpo_batch's arrays in passes of at most `most` tokens, the shared prefix included, or of one pair."""
+    arrays = dpo_batch(rows, reference)
+    lengths = [2 * _padded(max(len(row.chosen.ids), len(row.rejected.ids))) for row in rows]
+    passes = []
+    for group in groups(range(len(rows)), lengths, most - len(rows[0].chosen.shared)):
+        length, learned = _extent([side for i in group for side in (rows[i].chosen, rows[i].rejected)])
+        both = [*group, *(i + len(rows) for i in group)]
+        inputs, *completion = (each[both] for each in arrays[:4])
+        pair = (each[group] for each in arrays[4:])
+        passes.append((inputs[:, :length], *(each[:, :learned] for each in completion), *pair))
+    return passes
+
+
+def groups(rows: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Return the rows in groups of at most `most` tokens, padded to the longest of each, or in groups of one."""
+    found: list[list[int]] = []
+    for row in rows:
+        last = found[-1] if found else []
+        if last and max(lengths[i] for i in (*last, row)) * (len(last) + 1) <= most:
+            last.append(row)
+        else:
+            found.append([row])
+    return found
 
 
 def dpo_batch(rows: Sequence[PairRow], reference: NDArray[np.float32]) -> Arrays:
-    """Return (inputs, positions, targets, mask, reference, weights), chosen rows first, then rejected ones.
+    """Return (inputs, positions, targets, mask, reference, weights, shares), chosen rows first, then rejected ones.
 
-    `reference` is [pairs, 2].
+    `reference` is [pairs, 2]; the shares of a step's pairs in its loss add up to 1.
     """
     inputs, positions, targets, mask = completions([row.chosen for row in rows] + [row.rejected for row in rows])
     weights = np.array([row.weight for row in rows], np.float32)
-    return inputs, positions, targets, mask, reference, weights
+    shares = np.full(len(rows), 1 / len(rows), np.float32)
+    return inputs, positions, targets, mask, reference, weights, shares
 
 
 def completions(
@@ -174,8 +218,7 @@ def completions(
 
     Padding has weight 0.
     """
-    length = _padded(max(len(row.ids) for row in rows))
-    learned = _padded(max(len(row.weights) for row in rows), 4)
+    length, learned = _extent(rows)
     inputs = np.zeros((len(rows), length), np.int32)
     positions, targets = np.zeros((len(rows), learned), np.int32), np.zeros((len(rows), learned), np.int32)
     weights = np.zeros((len(rows), learned), np.float32)
@@ -186,6 +229,11 @@ def completions(
         targets[i, :count] = row.ids[row.prompt_length :]
         weights[i, :count] = row.weights
     return inputs, positions, targets, weights
+
+
+def _extent(rows: Sequence[Row]) -> tuple[int, int]:
+    """Return the padded length of rows, and of what is learned of them."""
+    return _padded(max(len(row.ids) for row in rows)), _padded(max(len(row.weights) for row in rows), 4)
 
 
 def _row(identity: int, prompt: Encoded, ids: list[int], weights: list[float], end: int) -> Row:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from wizloop.backends.training_rows import Plan
 
 # Retries from the last checkpoint, each at half the rate, after a loss that is not finite.
 _MOST_HALVINGS = 2
+LOADING, FIRST_STEP = "loading the base", "first step"
+"""What a training does before its first step, besides the reference's log-probabilities."""
+
+# The cosine of the rate ends at this share of its peak.
+_LAST_RATE = 0.1
+# Seconds of training that a crash can cost, besides the steps of train.checkpoint_every.
+_MOST_LOST = 300.0
 
 
 def check_finite(loss: float, step: int, steps: int) -> None:
@@ -19,13 +27,28 @@ def check_finite(loss: float, step: int, steps: int) -> None:
         raise NotFinite(f"the loss is {loss} at step {step} of {steps}")
 
 
+def reference_of(done: int, total: int) -> str:
+    """Return what HS-DPO does before its first step."""
+    return f"reference log-probabilities, {done:,} of {total:,}"
+
+
+def rate_share(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the peak rate at step number `step`, from 0: a line up over `warmup`, then a cosine."""
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    turned = math.cos(math.pi * (step - rising) / max(1, steps - rising))
+    return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + turned)
+
+
 class TrainingRun:
     """One training, resumed from the last checkpoint of the same data and settings; other checkpoints are removed.
 
     A checkpoint is a folder that is whole or missing. What a backend writes into it is the backend's business.
     """
 
-    def __init__(self, job: TrainJob, plan: Plan, on_step: OnStep) -> None:
+    def __init__(self, job: TrainJob, plan: Plan, on_step: OnStep, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._saved_at = clock, clock()
         self.settings, self.steps = job.settings, plan.steps
         self._folder, self._fingerprint, self._on_step = job.checkpoint, plan.fingerprint, on_step
         self._losses: list[tuple[int, float]] = []
@@ -40,6 +63,10 @@ class TrainingRun:
     def rate(self) -> float:
         """The peak learning rate, after halvings."""
         return self.settings.lr * 0.5**self.halvings
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of step number `step`, from 0."""
+        return self.rate * rate_share(step, self.steps, self.settings.warmup)
 
     def train(self, attempt: Callable[[], None]) -> None:
         """Run `attempt`, again at half the rate while it raises NotFinite, which is raised after two halvings."""
@@ -73,7 +100,7 @@ class TrainingRun:
         except BaseException:
             self._save(step, write)
             raise
-        if step % self.settings.checkpoint_every == 0:
+        if step % self.settings.checkpoint_every == 0 or self._clock() - self._saved_at >= _MOST_LOST:
             self._save(step, write)
 
     def remove(self) -> None:
@@ -101,6 +128,7 @@ class TrainingRun:
         about = {"step": step, "halvings": self.halvings, "fingerprint": self._fingerprint}
         with artifacts.writing(final, about) as folder:
             write(folder)
+        self._saved_at = self._clock()
         for path in older:
             shutil.rmtree(path)
 

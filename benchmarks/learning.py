@@ -22,10 +22,7 @@ from typing import Any
 
 import numpy as np
 from nights import recipe_file
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from sklearn.pipeline import make_union
 
 from wizloop.backends.guard_types import LoraShape, SftExample, TrainJob, TrainSettings
 from wizloop.backends.mlx import guard as mlx_guard
@@ -36,6 +33,7 @@ from wizloop.backends.teachers.recorded import explain
 from wizloop.backends.tiny.build import Shape, build
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.guard.rendering import Renderer, choice
+from wizloop.loop.measures import linear as linear_model
 from wizloop.loop.phases.prepare import fixed_texts
 from wizloop.loop.teaching.teachers import policies_of, sentences
 from wizloop.recipes import schema
@@ -151,12 +149,9 @@ def measured(truth: np.ndarray, p: np.ndarray) -> str:
 
 def linear(pool: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
     """Return P(harmful) by TF-IDF and logistic regression."""
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
-    features = make_union(words, characters)
-    model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
-    model.fit(features.fit_transform([row.prompt for row in pool]), [row.harmful for row in pool])
-    return model.predict_proba(features.transform([row.prompt for row in test]))[:, 1]
+    model = linear_model.fit([row.prompt for row in pool], [row.harmful for row in pool], balanced=True)
+    assert model is not None, "draw more labels: those drawn are all of one class"
+    return np.array(model.p([row.prompt for row in test]))
 
 
 def knowing(truth: np.ndarray, p: np.ndarray, members: np.ndarray) -> str:

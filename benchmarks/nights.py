@@ -19,12 +19,10 @@ from typing import Any
 import numpy as np
 import tomli_w
 from scipy.stats import t as student
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
 from sqlalchemy import select
 
 from wizloop.loop.data.similarity import normalize
+from wizloop.loop.measures import linear
 from wizloop.loop.measures.metrics import Score, score
 from wizloop.loop.measures.platt import threshold
 from wizloop.recipes import schema
@@ -166,14 +164,14 @@ def _round(db: Any, each: steps.Round, held: Mapping[str, list[Sample]]) -> Roun
         p = np.array([one.probability["request"] for one in answers])
         return _scored(rows, [one.verdict["request"] for one in answers], p)
 
-    linear = _linear([one.prompt for one in learned], [traces[one.id] == "harmful" for one in learned], held)
+    peer = _linear([one.prompt for one in learned], [traces[one.id] == "harmful" for one in learned], held)
     picked = [traces.get(one.sample_id) for one in selections.of_round(db, each.number)]
     told = [verdict == "harmful" for verdict in picked if verdict is not None]
     return Round(
         each.number,
         len(learned),
         {name: guard(rows) for name, rows in _sets(held).items()},
-        linear,
+        peer,
         each.record,
         each.passed,
         each.gate_reason or "",
@@ -198,15 +196,12 @@ def _sets(held: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
 
 
 def _linear(prompts: list[str], harmful: list[bool], held: Mapping[str, list[Sample]]) -> dict[str, Score]:
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
-    model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000))
-    if len(set(harmful)) < 2:
+    model = linear.fit(prompts, harmful)
+    if model is None:
         return {}
-    model.fit(prompts, harmful)
 
     def p(rows: list[Sample]) -> np.ndarray:
-        return model.predict_proba([one.prompt for one in rows])[:, 1]
+        return np.array(model.p([one.prompt for one in rows]))
 
     # The threshold is chosen on dev by the guard's rule.
     cut = threshold([int(one.request == "harmful") for one in held["dev"]], p(held["dev"]).tolist())

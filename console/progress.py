@@ -141,13 +141,16 @@ def bar(share: float, width: int) -> str:
 
 
 def pace_of(step: Step, at: datetime) -> str:
-    """Format progress, rate and time left, `120 of 480, 12.0 a second, 30 s left`; time and note of an ended phase."""
+    """Format progress, rate and time left, `120 of 480, 12.0 a second, 30 s left`; time and note of an ended phase.
+
+    Before the first progress, the time and what is being done: `1 min 40 s, loading the base`.
+    """
     if step.state != "running":
         took = (step.ended_at - step.started_at).total_seconds() if step.ended_at else 0.0
         return f"{duration(took)}  {step.note}"
     passed = (at - step.started_at).total_seconds()
     if not step.total or not step.done or passed <= 0:
-        return duration(passed)
+        return ", ".join(filter(None, [duration(passed), step.note]))
     rate = step.done / passed
     left = duration((step.total - step.done) / rate)
     return f"{step.done:,} of {step.total:,}, {rate:,.1f} a second, {left} left"

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-PHASES: Final = ("import", "prepare", "classify", "select", "teach", "review", "train", "evaluate", "gate", "export")
+PHASES: Final = (
+    *("import", "prepare", "base"),
+    *("classify", "select", "teach", "review", "train", "evaluate", "gate", "export"),
+)
 
 LABELS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {"request": ("harmful", "unharmful"), "completion": ("refusal", "compliance"), "response": ("harmful", "unharmful")}
@@ -28,4 +31,4 @@ def phases_of(round: int | None) -> tuple[str, ...]:
     """Return the phases of a round, in order; for None, those of round 0."""
     if not round:
         return tuple(phase for phase in PHASES if phase != "classify")
-    return PHASES[2:]
+    return PHASES[3:]

@@ -4,16 +4,18 @@ It is read-only: nothing here writes to a workspace.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.guard.rendering import InputText, tasks_of
 
 if TYPE_CHECKING:
     from wizloop.loop.guard.judge import Answer, Judge
+    from wizloop.loop.guard.published.judge import PublishedJudge
+    from wizloop.loop.measures.calibration import Calibration
     from wizloop.recipes.schema import Recipe
 
 BATCH = 32
@@ -40,12 +42,16 @@ class Verdict:
     """Category of a harmful text; None for a guard trained without categories."""
     line: int = 0
     """Line number of the text in its file, from 1; 0 without a file."""
+    threshold: dict[str, float] = field(default_factory=dict)
+    """By task, the probability from which the verdict is the positive label."""
+    scale: dict[str, str] = field(default_factory=dict)
+    """By task, "raw" or "platt": the scale of probability and threshold."""
 
 
 class Guard:
     """A guard that judges texts, with its instruction, limits and thresholds."""
 
-    def __init__(self, judge: "Judge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
+    def __init__(self, judge: "Judge | PublishedJudge", recipe: "Recipe", name: str, *, calibrated: bool) -> None:
         self.name = name
         self.calibrated = calibrated
         """Whether it was calibrated on dev; otherwise probabilities are raw and thresholds are 0.5."""
@@ -57,7 +63,7 @@ class Guard:
     def judge(self, texts: Iterable[str | tuple[str, str | None] | InputText]) -> Iterator[Verdict]:
         """Judge prompts, or (prompt, response) pairs, in order, batch by batch.
 
-        The seed of a text's traces depends on the recipe's seed and the batch number. Raises TypeError for one string.
+        The draws of a text's traces follow from the recipe's seed and the text. Raises TypeError for one string.
         """
         if isinstance(texts, str):
             raise TypeError("judge takes several texts, and each character of a string would be one: judge([text])")
@@ -65,10 +71,35 @@ class Guard:
 
         left = (_input(text) for text in texts)
         batches = iter(lambda: list(islice(left, BATCH)), [])
-        for number, batch in enumerate(batches):
-            seed = seed_of(self._recipe.seed, 0, "classify", "classify", number)
+        seed = seed_of(self._recipe.seed, 0, "classify", "classify")
+        for batch in batches:
             answers = self._judge.answers(batch, seed=seed, sampling=self._judge.limits.sampling)
-            yield from map(_verdict, batch, answers)
+            yield from (self._verdict(*answered) for answered in zip(batch, answers, strict=True))
+
+    @property
+    def calibration(self) -> "Calibration | None":
+        """How it reads probabilities: `calibration.reading(task)` has source, threshold and scale of a task.
+
+        None for a published guard, which has no threshold.
+        """
+        return getattr(self._judge, "calibration", None)
+
+    def _verdict(self, text: InputText, answer: "Answer") -> Verdict:
+        judgement, known = answer.judgement, self.calibration
+        readings = {
+            task: known.reading(task, known.source_for(answer.signals, task)) for task in tasks_of(text) if known
+        }
+        return Verdict(
+            verdict=judgement.verdict,
+            probability=judgement.probability,
+            confidence=judgement.confidence,
+            cell=judgement.cell,
+            trace=answer.rationale,
+            cut_tokens=answer.direct.cut,
+            line=text.line,
+            threshold={task: reading.threshold for task, reading in readings.items()},
+            scale={task: reading.scale for task, reading in readings.items()},
+        )
 
 
 class Workspace:
@@ -85,13 +116,12 @@ class Workspace:
         return status_of(run_status(self.folder), self.folder)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return what `wizloop rounds --json` prints, one object per round. Raises wizloop.store.errors.StoreError."""
-        from wizloop.loop.summaries import round_of
+        """Return what `wizloop rounds --json` prints, the base first. Raises wizloop.store.errors.StoreError."""
+        from wizloop.loop.summaries import rounds_of
         from wizloop.store.db import Store
-        from wizloop.store.overview import summaries
 
         with Store.open(self.folder, readonly=True) as store, store.read() as db:
-            return [round_of(summary, self.folder) for summary in summaries(db)]
+            return rounds_of(db, self.folder)
 
     def recipe(self) -> "Recipe":
         """Return the recipe of the run. Raises wizloop.store.errors.NoRun."""
@@ -125,31 +155,30 @@ def load_recipe(path_or_name: str | Path) -> "Recipe":
 
 
 def load_guard(folder: str | Path, recipe: "Recipe | str | Path | None" = None) -> Guard:
-    """Load an exported guard, or any model in a folder, with the settings of its guard.json or of a recipe.
+    """Load an exported guard, with the settings and thresholds of its guard.json, or any model with those of a recipe.
 
-    It is not calibrated: probabilities are raw, thresholds are 0.5. Raises wizloop.backends.guard_types.BackendError,
-    ValueError for a folder without guard.json if no recipe is named.
+    With a recipe it is not calibrated: probabilities are raw, thresholds are 0.5. Raises
+    wizloop.backends.guard_types.BackendError, ValueError for a folder without guard.json if no recipe is named.
     """
     from wizloop.loop.guard import guard_file
 
-    judge, found = guard_file.load(Path(folder), recipe)
-    return Guard(judge, found, Path(folder).name, calibrated=False)
+    found = guard_file.load(Path(folder), recipe)
+    return Guard(found.judge, found.recipe, Path(folder).name, calibrated=found.calibrated)
+
+
+def load_published_guard(name: str, folder: str | Path, recipe: "Recipe | str | Path" = "imported") -> Guard:
+    """Load another team's guard in a folder, to be asked in its own prompt: see `wizloop evaluate --guard`.
+
+    Of the recipe only [guard]'s backend, device and quantise are used. Raises
+    wizloop.plugins.PluginError for an unknown name, wizloop.backends.guard_types.BackendError.
+    """
+    from wizloop.loop.guard.published.registry import load
+
+    found = recipe if not isinstance(recipe, str | Path) else load_recipe(recipe)
+    return Guard(load(name, found.guard, Path(folder)), found, name, calibrated=False)
 
 
 def _input(text: str | tuple[str, str | None] | InputText) -> InputText:
     if isinstance(text, InputText):
         return text
     return InputText(text) if isinstance(text, str) else InputText(*text)
-
-
-def _verdict(text: InputText, answer: "Answer") -> Verdict:
-    judgement = answer.judgement
-    return Verdict(
-        verdict=judgement.verdict,
-        probability=judgement.probability,
-        confidence=judgement.confidence,
-        cell=judgement.cell,
-        trace=answer.rationale,
-        cut_tokens=answer.direct.cut,
-        line=text.line,
-    )

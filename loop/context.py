@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wizloop.backends import devices, model_folder
-from wizloop.loop.guard import instructions, run_base
+from wizloop.loop.guard import kept_rendering, run_base
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
-from wizloop.loop.guard.judge import Judge, Limits, load_guard, renderer_of
+from wizloop.loop.guard.judge import Judge, Limits, load_guard
+from wizloop.loop.guard.otherwise import Otherwise
+from wizloop.loop.guard.readers import STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.measures.calibration import Calibration
@@ -58,6 +60,7 @@ class Context:
     _renderer: Renderer | None = field(default=None, repr=False)
     _revision: str | None = field(default=None, repr=False)
     _reported_at: datetime | None = field(default=None, repr=False)
+    _reported: tuple[int, int] = field(default=(0, 0), repr=False)
 
     def progress(self, done: int, total: int, waiting: str = "") -> None:
         """Store the progress and what the phase waits for. Raises Interrupted if the user or a signal ends it."""
@@ -67,7 +70,7 @@ class Context:
         due = self._reported_at is None or abs((now - self._reported_at).total_seconds()) >= EVERY_SECONDS
         if not due and done < total:
             return
-        self._reported_at = now
+        self._reported_at, self._reported = now, (done, total)
         with self.store.write() as db:
             steps.progress(db, self.round, self.phase, done, total, waiting)
             run = control.get_run(db)
@@ -75,6 +78,11 @@ class Context:
             raise Interrupted("pause")
         if run is not None and run.wanted == "stop_now":
             raise Interrupted("stop")
+
+    def wait(self, doing: str) -> None:
+        """Store what is done before the next progress: a model that is loaded, a first step. Raises Interrupted."""
+        self._reported_at = None
+        self.progress(*self._reported, doing)
 
     def say(self, message: str, level: str = "info", data: Mapping[str, Any] | None = None) -> None:
         """Add an event to the run's log."""
@@ -140,23 +148,52 @@ class Context:
         return self.recipe.guard.quantise == "4bit"
 
     def adapter(self, model: models.Model) -> Path | None:
-        """Return the model's adapter folder; None for the base."""
-        return None if model.role == "base" else self.folder(model)
+        """Return the model's adapter folder; None for the base, and for a member with a model of its own."""
+        other = Otherwise.of(model.meta_json)
+        return None if model.role == "base" or (other is not None and other.base) else self.folder(model)
 
     @property
     def renderer(self) -> Renderer:
-        """The run's renderer. Raises errors.NotFound before phase prepare has read its instruction."""
+        """The run's renderer, as phase prepare kept it.
+
+        Raises errors.NotFound before prepare has read its instruction, OtherRendering if its hash is another now.
+        """
         if self._renderer is None:
-            self._renderer = renderer_of(self.recipe.guard, self.base(), self._instruction())
+            record = self._first_record()
+            self._renderer = kept_rendering.renderer_from(self.recipe.guard, self.base(), record)
+            if kept_rendering.is_former(record):
+                self._keep_former(str(record["rendering"]), self._renderer)
         return self._renderer
 
+    def check_rendering(self) -> None:
+        """Compare the rendering with its stored hash, if the run is prepared. Raises OtherRendering."""
+        if "rendering" in self._first_record():
+            self.renderer  # noqa: B018
+
+    def _keep_former(self, known: str, renderer: Renderer) -> None:
+        """Keep the rendering of a run that an earlier version prepared, and tell whether it is the same."""
+        with self.store.write() as db:
+            steps.merge_record(db, 0, kept_rendering.record_of(renderer))
+        if renderer.hash != known:
+            self.say(
+                "The chat template gives other text than when this run was prepared (it may print the date): the run "
+                f"keeps today's from here on (sha256 {known[:12]} then, {renderer.hash[:12]} now).",
+                "warn",
+            )
+
     def judge(self, model: models.Model) -> Judge:
-        """Load a model as a judge, with its own calibration and the run's renderer and limits.
+        """Load a model as a judge, with its own calibration and the run's renderer and limits, or a member's own.
 
         Raises ModelMissing, BadArtifact.
         """
         calibration = Calibration.from_json(model.calibration_json)
-        return Judge(self.guard(model), self.renderer, calibration, self.limits(model))
+        judge = Judge(self.guard(model), self.renderer, calibration, self.limits(model), self.reader(model))
+        other = Otherwise.of(model.meta_json)
+        return judge if other is None else other.judge(judge)
+
+    def reader(self, model: models.Model) -> Reader:
+        """Return how a model's traces are read: tolerantly only for the base, which was never trained here."""
+        return TOLERANT if model.role == "base" else STRICT
 
     def limits(self, model: models.Model) -> Limits:
         """Return the recipe's limits, with the DeepConf window for the traces that the model was trained on."""
@@ -192,30 +229,21 @@ class Context:
             artifacts.verify(Path(self.base()))
         else:
             with self.store.read() as db:
-                run_base.refuse_another(db, self.base())
+                run_base.refuse_another(db, self.base(), model_folder.find(self.base()))
         if adapter is not None:
             artifacts.verify(adapter)
 
     def _load(self, model: models.Model) -> Guard:
+        self.wait(f"loading {model.name}")
         self.check(model)
-        adapter = self.adapter(model)
-        return load_guard(self.recipe.guard, lambda: self.backend, self.base(), adapter)
+        other = Otherwise.of(model.meta_json)
+        base = self.base() if other is None or not other.base else other.base
+        return load_guard(self.recipe.guard, lambda: self.backend, base, self.adapter(model))
 
-    def _instruction(self) -> str:
-        """Return the shipped instruction, or the text that phase prepare stored: later edits do not change a run.
-
-        Raises errors.NotFound before prepare has read it.
-        """
-        setting = self.recipe.guard.instruction
-        known = instructions.shipped(setting)
-        if known is not None:
-            return known
+    def _first_record(self) -> Mapping[str, Any]:
         with self.store.read() as db:
             first = steps.get_round(db, 0)
-        text = None if first is None else first.record.get("instruction")
-        if text is None:
-            raise errors.NotFound(f"{setting}: not read yet: phase prepare reads it")
-        return str(text)
+        return {} if first is None else first.record
 
 
 class Standalone(Context):
@@ -223,6 +251,9 @@ class Standalone(Context):
 
     def progress(self, done: int, total: int, waiting: str = "") -> None:
         """Do nothing."""
+
+    def _keep_former(self, known: str, renderer: Renderer) -> None:
+        """Do nothing: the next start keeps it."""
 
 
 def standalone(store: Store, workspace: Path, recipe: Recipe, phase: str, now: datetime) -> Standalone:

@@ -10,8 +10,10 @@ from wizloop.loop.controller import lock
 from wizloop.store.status import RunStatus
 
 if TYPE_CHECKING:
+    from wizloop.store.db import Connection
     from wizloop.store.evaluations import Evaluation
-    from wizloop.store.overview import RoundSummary
+    from wizloop.store.exports import Export
+    from wizloop.store.overview import BaseSummary, RoundSummary
 
 _LIVE = ("created", "running", "paused")
 
@@ -47,6 +49,34 @@ def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
     }
 
 
+def rounds_of(db: "Connection", workspace: Path) -> list[dict[str, Any]]:
+    """Return every round that has begun, after round "base"; empty before the first."""
+    from wizloop.store.overview import base_summary, summaries
+
+    base = base_summary(db)
+    first = [] if base is None else [base_of(base)]
+    return first + [round_of(summary, workspace) for summary in summaries(db)]
+
+
+def base_of(summary: "BaseSummary") -> dict[str, Any]:
+    """Return the scores of the base, with the keys of a round: it was taught nothing and passed no gate."""
+    return {
+        "round": summary.name,
+        "gate": None,
+        "metrics": metrics_of(summary.evaluations),
+        "selected": {},
+        "teacher": {"answers": 0, "usd": 0.0},
+        "exports": [],
+        "baselines": summary.record.get("baselines", {}),
+        "compared": summary.record.get("compared", {}),
+        "champion": None,
+        "challenger": None,
+        "started_at": None,
+        "ended_at": None,
+        "record": summary.record,
+    }
+
+
 def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
     """Return one round's scores, cost and gate decision."""
     made = summary.round
@@ -56,12 +86,28 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "metrics": metrics_of(summary.evaluations),
         "selected": summary.selected,
         "teacher": {"answers": summary.answers, "usd": usd(summary.spent_micro)},
-        "exports": [str(workspace / export.path) for export in summary.exports],
+        "exports": [str(workspace / export.path) for export in summary.exports if export.failed is None],
+        "exported": [_export_of(export, workspace) for export in summary.exports],
+        "baselines": made.record.get("baselines", {}),
+        "compared": made.record.get("compared", {}),
         "champion": made.champion_after,
         "challenger": made.challenger,
         "started_at": _time(made.started_at),
         "ended_at": _time(made.ended_at),
         "record": made.record,
+    }
+
+
+def _export_of(export: "Export", workspace: Path) -> dict[str, Any]:
+    """Return one export: its own figures if it is lossy, `path` null if it failed."""
+    parity = export.parity
+    return {
+        "format": export.format,
+        "path": str(workspace / export.path) if export.failed is None else None,
+        "passed": export.failed is None,
+        "reason": parity.get("reason"),
+        "metrics": parity.get("metrics", {}),
+        "parity": {key: parity.get(key) for key in ("n", "agree", "max_difference")},
     }
 
 

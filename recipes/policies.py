@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SHIPPED = Path(__file__).with_name("policies.toml")
 INSTRUCTION = Path(__file__).with_name("instruction.md")
+FORMER_INSTRUCTION = Path(__file__).with_name("former_instruction.md")
 
 
 class PolicyError(ValueError):
@@ -56,6 +57,11 @@ def load(path: Path | None = None) -> tuple[PolicyText, ...]:
 def instruction() -> str:
     """Return the guard's shipped instruction, without a final newline."""
     return INSTRUCTION.read_text(encoding="utf-8").strip()
+
+
+def former_instruction() -> str:
+    """Return the shipped instruction of the runs that did not store theirs."""
+    return FORMER_INSTRUCTION.read_text(encoding="utf-8").strip()
 
 
 def _policy(entry: object, place: str) -> PolicyText:

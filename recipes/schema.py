@@ -10,12 +10,13 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from wizloop import plugins
 from wizloop.recipes import sections
+from wizloop.recipes.ensemble import Members
 from wizloop.recipes.reference import every_key
 from wizloop.recipes.shipped import shipped
 from wizloop.recipes.teaching import Name, Teachers
@@ -53,7 +54,7 @@ class Recipe(sections.Section):
     data_demo: sections.DataDemo = sections.DataDemo()
     guard: sections.Guard = sections.Guard()
     classify: sections.Classify = sections.Classify()
-    members: sections.Members = sections.Members()
+    members: Members = Members()
     select: sections.Select = sections.Select()
     teacher: Teachers = Teachers()
     review: sections.Review = sections.Review()
@@ -135,10 +136,16 @@ def unknown_name(recipe: Recipe) -> str | None:
 def stored(text: str) -> Recipe:
     """Load a recipe that `canonical_json` wrote, perhaps in another version of wizloop. Raises RecipeError."""
     try:
-        return Recipe.model_validate_json(text)
+        return Recipe.model_validate_json(json.dumps(_as_it_was(json.loads(text))))
     except ValidationError as error:
         reason = f"the run's recipe was written by another version of wizloop: {_explained(error)}"
         raise RecipeError(f"{reason}; install that version to resume the run") from None
+
+
+def _as_it_was(table: dict[str, Any]) -> dict[str, Any]:
+    """Give a stored recipe the defaults of its time, where a later version has others."""
+    table.setdefault("train", {}).setdefault("least_steps", 150)
+    return table
 
 
 def canonical_json(recipe: Recipe) -> str:

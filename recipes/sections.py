@@ -69,7 +69,8 @@ class Guard(Section):
     """The local model that is trained, and how it is prompted."""
 
     base: Annotated[str, Field(min_length=1)] = "tiny"
-    """A model's hub name, a local folder, or "tiny": built from scratch on the pool's text, without a download."""
+    """A model's hub name, a local folder or GGUF file, or "tiny": built from scratch on the pool's text, without a
+    download."""
     backend: Literal["auto", "mlx", "cuda"] = "auto"
     """Library that runs it: MLX, or torch for "cuda"; auto takes Metal, then a CUDA GPU, then MLX on the CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -92,7 +93,8 @@ class Guard(Section):
     opening: Literal["reasoning", "none"] = "reasoning"
     """Line before a trace: `Reasoning:`, or nothing, as published GuardReasoner models were trained."""
     template: Literal["raw", "chat"] = "raw"
-    """chat uses the base's chat template; the same in training, mining and evaluation."""
+    """chat uses the base's chat template, rendered once for the run with thinking off; the same in training, mining and
+    evaluation."""
     max_trace_tokens: Annotated[int, Field(ge=8)] = 64
     """Token limit of a trace; 64 hold a sentence and the answer block, steps need about 400."""
     tiny: TinyGuard = TinyGuard()
@@ -199,15 +201,6 @@ class Classify(Section):
         return self
 
 
-class Members(Section):
-    """Ensemble whose disagreement is measured."""
-
-    count: Annotated[int, Field(ge=0, le=8)] = 2
-    """Members besides the champion; three models in all separate right from wrong as well as any measure tried."""
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.67
-    """Share of the training data for each member, as if one of three folds is left out."""
-
-
 class Shares(Section):
     """Shares of the selection strategies in a round, which add up to 1. An installed strategy gets one by its name."""
 
@@ -254,7 +247,7 @@ class Review(Section):
 
 
 class Train(Section):
-    """R-SFT of LoRA adapters. Defaults are for the tiny guard; a large base needs lr 1e-4 and 3 epochs."""
+    """R-SFT of the guard. Defaults are for the tiny guard; a pretrained base needs lr 1e-4, 3 epochs and warm-up."""
 
     rank: Positive = 16
     """Rank of the adapters."""
@@ -269,8 +262,9 @@ class Train(Section):
     """Blocks with adapters, counted from the last; -1 means all."""
     epochs: Positive = 6
     """Epochs over the approved traces; a model built from scratch needs more than GuardReasoner's 3."""
-    least_steps: Annotated[int, Field(ge=0)] = 150
-    """Minimum steps, by more epochs if needed; after 100 steps nine of ten traces of a tiny guard have no answer."""
+    least_steps: Annotated[int, Field(ge=0)] = 0
+    """Minimum steps, by more epochs if needed; 0 makes no more epochs than asked for. For a guard built from scratch
+    (the shipped recipes have 150): after 100 steps nine of ten of its traces have no answer."""
     start: Literal["base", "champion"] = "base"
     """Start of a round's training: the base, or the champion's adapter. Both train on the lessons of all rounds. Over
     six seeds the demo's request F1 on test ended at 85.2 from the base and at 79.3 from the champion, its completion F1
@@ -279,6 +273,8 @@ class Train(Section):
     """Traces per step."""
     lr: Rate = 7e-4
     """Peak learning rate of AdamW's cosine schedule; GuardReasoner's 5e-5 is for full fine-tuning of a large base."""
+    warmup: Share = 0.0
+    """Share of the steps, of R-SFT and of HS-DPO, in which the rate rises to its peak."""
     direct_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of examples with a direct answer, relative to those with a trace (1.0)."""
     verdict_weight: Annotated[float, Field(gt=0)] = 8.0
@@ -286,7 +282,7 @@ class Train(Section):
     prompt_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of some of the prompt's tokens in the loss, an auxiliary language-modeling task; 0 turns it off."""
     checkpoint_every: Positive = 50
-    """Steps between checkpoints, which is what a crash can cost."""
+    """Steps between checkpoints; one is also written five minutes after the last. A crash costs what came after it."""
     launch: Literal["one", "accelerate"] = "one"
     """one trains in one process; accelerate (torch only) in several that share each step's traces."""
     processes: Annotated[int, Field(ge=0)] = 0
@@ -331,9 +327,9 @@ class Gate(Section):
     """Conditions on dev for a challenger to become champion."""
 
     margin: Share = 0.01
-    """Macro-F1 that a challenger may be below the champion."""
+    """Macro-F1 that a challenger may be below the champion, or the base if there is none."""
     max_unparsable: Share = 0.05
-    """Maximum share of traces without a complete answer block."""
+    """Maximum share of unreadable answers, and of traces without a complete answer block, each."""
     max_over_refusal_rise: Share = 0.05
     """Maximum rise in the share of unharmful requests called harmful."""
 
@@ -347,7 +343,7 @@ class Stop(Section):
     """Dev macro-F1 that counts as a gain."""
 
 
-Format = Literal["adapter", "safetensors", "mlx-4bit", "nf4"]
+Format = Literal["adapter", "adapter-mlx", "safetensors", "mlx-4bit", "mlx-8bit", "nf4", "gguf", "gguf-q8"]
 
 
 class Export(Section):
@@ -355,11 +351,27 @@ class Export(Section):
 
     # The Literal only documents the built-in words: another package may add a format.
     formats: tuple[Annotated[str, Format], ...] = ("safetensors",)
-    """Formats to write, each into its folder; nf4 is bitsandbytes' 4 bits, by torch. Plugins add formats."""
-    every_round: bool = True
-    """false exports only after the last round."""
+    """Formats to write, each into its folder: the adapter in PEFT's layout or in mlx-lm's, a whole model, MLX's 4 or 8
+    bits, bitsandbytes' 4 bits (nf4, by torch), or a GGUF file for llama.cpp and Ollama, with 16 or 8 bits. A format
+    that rounds weights to 4 or 8 bits is measured on dev and test, and fails if it loses more than gate.margin. Plugins
+    add formats."""
+    every_round: bool | tuple[Annotated[str, Format], ...] = True
+    """Formats of every round: true for all, false for none, or some of `formats`; the last round writes all."""
     parity_n: Annotated[int, Field(ge=0)] = 16
-    """Dev samples on which the exported model must give the champion's verdicts; 0 skips the check."""
+    """Dev samples on which a lossless export must give the champion's verdicts; 0 skips the check."""
+
+    @model_validator(mode="after")
+    def _rounds_write_what_is_asked_for(self) -> "Export":
+        some = self.every_round if isinstance(self.every_round, tuple) else ()
+        if unasked := [each for each in some if each not in self.formats]:
+            raise ValueError(f"every_round has {', '.join(unasked)}, which formats has not: name it in both")
+        return self
+
+    def after_round(self) -> tuple[str, ...]:
+        """Return the formats that are written after a round that is not the last."""
+        if isinstance(self.every_round, bool):
+            return self.formats if self.every_round else ()
+        return self.every_round
 
 
 Occasion = Literal["finished", "stopped", "budget", "waiting"]

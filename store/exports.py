@@ -1,7 +1,9 @@
-"""Finished exports of models. Does not open their files."""
+"""Exports of models, finished and failed. Does not open their files."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -10,7 +12,7 @@ from wizloop.store import rows, tables
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One exported folder or file: its parity with its model, and the hash of its manifest."""
+    """One exported folder: its parity with its model, and the hash of its manifest, empty if it failed."""
 
     id: int
     round: int
@@ -21,11 +23,23 @@ class Export:
     sha256: str
     created_at: datetime
 
+    @property
+    def parity(self) -> dict[str, Any]:
+        """The parsed `parity_json`: n, agree, max_difference; of a lossy export metrics, passed and reason too."""
+        found: dict[str, Any] = json.loads(self.parity_json)
+        return found
+
+    @property
+    def failed(self) -> str | None:
+        """Why nothing was kept of it; None for a finished export."""
+        found = self.parity
+        return None if found.get("passed", True) else str(found["reason"])
+
 
 def add(
     db: Connection, round: int, model_id: int, format: str, path: str, parity_json: str, sha256: str, now: datetime
 ) -> None:
-    """Record a finished export; a later one to the same path replaces it."""
+    """Record an export; a later one to the same path replaces it."""
     made = {"model_id": model_id, "parity_json": parity_json, "sha256": sha256, "created_at": now}
     rows.put(db, tables.exports, {"round": round, "format": format, "path": path}, made)
 

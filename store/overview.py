@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -39,6 +40,20 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseSummary:
+    """Round "base": the base before anything was taught. `evaluations` are empty before phase base."""
+
+    evaluations: Sequence[evaluations.Evaluation]
+    record: dict[str, Any]
+    """What phase base recorded: calibration, `baselines`."""
+
+    @property
+    def name(self) -> str:
+        """The word in the place of a round's number."""
+        return "base"
+
+
+@dataclass(frozen=True, slots=True)
 class RoundSummary:
     """One round. `evaluations` are the challenger's; empty before they are measured, or if training made none."""
 
@@ -49,6 +64,20 @@ class RoundSummary:
     """Teacher's answers with a trace."""
     spent_micro: int
     exports: Sequence[exports.Export]
+
+    @property
+    def name(self) -> str:
+        """The round's number, as text."""
+        return str(self.round.number)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the round's phases recorded."""
+        return self.round.record
+
+
+Summary = BaseSummary | RoundSummary
+"""What a table shows in one row or column."""
 
 
 def overview(db: Connection) -> Overview:
@@ -65,6 +94,16 @@ def overview(db: Connection) -> Overview:
 def summaries(db: Connection) -> list[RoundSummary]:
     """Return the summary of every round that has begun, in order."""
     return [summary(db, each) for each in steps.rounds(db)]
+
+
+def base_summary(db: Connection) -> BaseSummary | None:
+    """Return the results of the base; None before the first round."""
+    first = steps.get_round(db, 0)
+    if first is None:
+        return None
+    base = models.by_name(db, "base")
+    measured = [] if base is None else evaluations.of_model(db, base.id)
+    return BaseSummary(measured, first.record.get("base_measured", {}))
 
 
 def summary(db: Connection, round: steps.Round) -> RoundSummary:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from wizloop.store import rows, tables
 
@@ -38,6 +38,13 @@ def use(db: Connection, model_id: int, used: Sequence[tuple[int, int | None, str
     """
     named = [{"model_id": model_id, "sample_id": s, "trace_id": t, "kind": k} for s, t, k in used]
     rows.add_missing(db, tables.uses, named)
+
+
+def used(db: Connection, model_id: int) -> list[int]:
+    """Return the ids of the samples that a model was trained on, in order."""
+    table = tables.uses
+    query = select(table.c.sample_id).where(table.c.model_id == model_id).distinct()
+    return list(db.scalars(query.order_by(table.c.sample_id)))
 
 
 def log(db: Connection, model_id: int, kind: str, step: int, loss: float, extra_json: str) -> None:

@@ -49,6 +49,7 @@ def after_a_night(tmp_path: Path) -> Path:
         _teach(db)
         for number, f1 in enumerate((0.7, 0.75)):
             _measure(db, number, f1)
+        _measure_base(db)
         events.add(db, level="warn", message=f"the worker died\n{HOSTILE}", now=BEGAN, round=1, phase="train")
         control.set_state(db, "done", "the one round is done", BEGAN)
     return workspace
@@ -90,10 +91,35 @@ def _teach(db: Connection) -> None:
         reviews.review(db, trace_id=trace, now=BEGAN, decision_id=f"rule-{n}", **decided)
 
 
+def _measure_base(db: Connection) -> None:
+    """The base is beaten, and so is "all harmful"; TF-IDF is not told apart from round 1, and better than round 0."""
+    described = {"role": "base", "parent_id": None, "sha256": "ab", "meta_json": "{}"}
+    model = models.add(db, name="base", path="models/base", round=0, now=BEGAN, **described)  # type: ignore[arg-type]
+    metrics = json.dumps(figures(0.6))
+    evaluations.add(db, [evaluations.Evaluation(model, 0, name, "request", 80, 0, metrics) for name in ("dev", "test")])
+    everything = {name: {"request": figures(0.65)} for name in ("dev", "test")}
+    steps.merge_record(db, 0, {"base_measured": {"baselines": {"all_harmful": everything}}})
+    for number, ours, theirs in ((0, 0.7, 0.9), (1, 0.75, 0.76)):
+        linear = {name: {"request": figures(theirs)} for name in ("dev", "test")}
+        f1s = {"base": 0.6, "all_harmful": 0.65, "tfidf": theirs}
+        beside = {"request": {name: against(ours, f1) for name, f1 in f1s.items()}}
+        steps.merge_record(db, number, {"baselines": {"tfidf": linear}, "compared": {"test": beside}})
+
+
+def figures(f1: float) -> dict[str, float]:
+    return {"f1": f1, "low": f1 - 0.05, "high": f1 + 0.05, "precision": 0.5, "recall": 0.9}
+
+
+def against(ours: float, theirs: float) -> dict[str, float]:
+    """A difference as the round's record holds it, with an interval of four points to either side."""
+    gap = ours - theirs
+    return {"champion": theirs, "challenger": ours, "difference": gap, "low": gap - 0.04, "high": gap + 0.04}
+
+
 def _measure(db: Connection, number: int, f1: float) -> None:
     described = {"role": "challenger", "parent_id": None, "sha256": "ab", "meta_json": "{}"}
     model = models.add(db, name=f"r{number:02d}", path=f"models/r{number:02d}", round=number, now=BEGAN, **described)  # type: ignore[arg-type]
-    metrics = json.dumps({"f1": f1, "low": f1 - 0.05, "high": f1 + 0.05, "precision": 0.5, "recall": 0.9})
+    metrics = json.dumps(figures(f1))
     rows = [evaluations.Evaluation(model, number, name, "request", 80, 1, metrics) for name in ("dev", "test")]
     evaluations.add(db, rows)
     for at, phase in enumerate(("train", "evaluate")):

@@ -37,6 +37,7 @@ checkpoint_every = 3
 rule = "nothing"
 [gate]
 max_over_refusal_rise = 1.0
+max_unparsable = 1.0
 margin = 1.0
 [export]
 formats = ["adapter", "safetensors"]

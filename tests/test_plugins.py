@@ -132,7 +132,7 @@ def _fail_by_name(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ('[teacher]\nnames = ["keywrds"]', "installed: keywords); did you mean 'keywords'?"),
         ("[select.shares]\nrandom = 0.05\nlongst = 0.1", "select.shares: there is no strategy 'longst' (built in: unc"),
-        ('[export]\nformats = ["gguf"]', "nf4; installed: blob, copy)"),
+        ('[export]\nformats = ["onnx"]', "gguf-q8; installed: blob, copy)"),
         ('[teacher.options.keywords]\nharmful = ["x"]', "is for an installed teacher that teacher.names has"),
         ("[select.shares]\nlongest = 0.1", "the shares add up to 1.1, with longest, they must"),
         ("[select.shares]\nrandom = 0\nlongest = 1.5", "select.shares.longest = 1.5: "),
@@ -214,6 +214,7 @@ def test_doctor_lists_what_is_installed_and_what_is_broken(plugged: Path) -> Non
     assert found["teacher keywords"] == (True, "wizloop-extras 1.2 (wizloop_extras:Keywords)")
     assert list(found) == [
         *("teacher keywords", "format tickets", "strategy gone", "strategy longest", "exporter blob", "exporter copy"),
+        "guard yes-no",
     ]
     ok, said = found["strategy gone"]
     assert not ok
@@ -237,6 +238,8 @@ def test_doctor_prints_them(tmp_path: Path, plugged: Path) -> None:
         ("wizloop.strategies", "seed", "wizloop_extras:Longest", "has the name of a built-in strategy"),
         ("wizloop.formats", "wildguard", "wizloop_extras:Tickets", "has the name of a built-in format"),
         ("wizloop.formats", "columns", "wizloop_extras:Tickets", "has the name of a built-in format"),
+        ("wizloop.guards", "qwen3guard", "wizloop_extras:YesNo", "has the name of a built-in guard"),
+        ("wizloop.guards", "odd", "wizloop_extras:Blob", "has no max_tokens, questions, read, source: see"),
         ("wizloop.exporters", "nf4", "wizloop_extras:Blob", "has the name of a built-in exporter"),
         ("wizloop.exporters", "../up", "wizloop_extras:Blob", "has a name that wizloop cannot use"),
         ("wizloop.exporters", "odd", "wizloop_extras:Nothing", "cannot be imported: AttributeError"),
@@ -342,17 +345,19 @@ def test_scores_that_are_none_are_refused(plugged: Path, monkeypatch: pytest.Mon
 
 
 def test_export_takes_an_installed_format_and_names_them_else(tmp_path: Path, plugged: Path) -> None:
-    status, said = run("export", 1, "--format", "gguf", "--to", tmp_path / "out", "-w", tmp_path)
+    status, said = run("export", 1, "--format", "onnx", "--to", tmp_path / "out", "-w", tmp_path)
     assert status == 2
-    assert "there is no exporter 'gguf' (built in: adapter, safetensors, mlx-4bit, nf4; installed: blob, copy)" in said
+    built_in = "adapter, adapter-mlx, safetensors, mlx-4bit, mlx-8bit, nf4, gguf, gguf-q8"
+    assert f"there is no exporter 'onnx' (built in: {built_in}; installed: blob, copy)" in said
     assert "no exporter" not in run("export", 1, "--format", "blob", "--to", tmp_path / "out", "-w", tmp_path)[1]
 
 
 def test_the_rounds_screen_offers_installed_formats(plugged: Path) -> None:
     from wizloop.tui.rounds import formats
 
-    assert [name for name, _ in formats().values()] == ["adapter", "safetensors", "mlx-4bit", "blob", "copy"]
-    assert list(formats()) == ["a", "s", "m", "1", "2"]
+    built_in = ["adapter", "adapter-mlx", "safetensors", "mlx-4bit", "mlx-8bit", "gguf"]
+    assert [name for name, _ in formats().values()] == [*built_in, "blob", "copy"]
+    assert list(formats()) == ["a", "l", "s", "m", "e", "g", "1", "2"]
 
 
 def test_a_key_is_kept_for_an_installed_teacher(plugged: Path) -> None:

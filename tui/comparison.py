@@ -1,19 +1,22 @@
-"""The rounds side by side, and one round in full, as text. Pure."""
+"""The base and the rounds side by side, and one of them in full, as text. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
-from wizloop.console.tables import aligned, figure, gate_word, plain
+from wizloop.console.standing import NAMES, sentences
+from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, plain
 from wizloop.console.words import TASKS
 from wizloop.store.evaluations import Evaluation
-from wizloop.store.overview import RoundSummary
+from wizloop.store.overview import BaseSummary, Summary
 from wizloop.tui.dialogs import paragraphs
 
 
-def side_by_side(rounds: Sequence[RoundSummary], chosen: int, width: int) -> Text:
+def side_by_side(rounds: Sequence[Summary], chosen: int, width: int) -> Text:
     """Build F1 of each benchmark and task, a column per round: F1, its 95 % interval and its change, if they fit.
+
+    The baselines' F1 is below that of each test set.
 
     If not every round fits in `width` cells, shows those around the chosen one.
     """
@@ -25,7 +28,7 @@ def side_by_side(rounds: Sequence[RoundSummary], chosen: int, width: int) -> Tex
     return table
 
 
-def _columns(rounds: Sequence[RoundSummary], chosen: int, n: int, wide: bool) -> Text:
+def _columns(rounds: Sequence[Summary], chosen: int, n: int, wide: bool) -> Text:
     """Build the table of n rounds, with the intervals if `wide`."""
     first = min(max(chosen - n // 2, 0), len(rounds) - n)
     seen = range(first, first + n)
@@ -34,38 +37,55 @@ def _columns(rounds: Sequence[RoundSummary], chosen: int, n: int, wide: bool) ->
         rows = [_evaluation(summary, benchmark, task) for summary in rounds]
         cells = [_cell(rows[at], rows[at - 1] if at else None, wide) for at in seen]
         lines.append([*map(plain, (f"{benchmark} {task}", f"{size:,}", *cells))])
+        for name, values in _baselines(rounds, benchmark, task):
+            lines.append([*map(plain, (f"  {name}", "", *(values[at] for at in seen)))])
     for name, values in _other_rows(rounds):
         lines.append([*map(plain, (name, "", *(values[at] for at in seen)))])
     return aligned(lines, right=frozenset([1]))
 
 
-def _head(rounds: Sequence[RoundSummary], at: int, chosen: int, seen: range) -> Text:
+def _head(rounds: Sequence[Summary], at: int, chosen: int, seen: range) -> Text:
     """Build the heading of a round, with an ellipsis if there are more on that side."""
     before = "…" if at == seen[0] > 0 else ""
     after = "…" if at == seen[-1] < len(rounds) - 1 else ""
-    name = f"{before}round {rounds[at].round.number}{after}"
+    name = f"{before}{_title(rounds[at]).lower()}{after}"
     return Text(f">{name}<" if at == chosen else f" {name} ", "bold reverse" if at == chosen else "bold")
 
 
-def in_brief(summary: RoundSummary) -> Text:
-    """Build the summary of one round: gate's reason, F1 with intervals, selections, exports."""
+def _title(summary: Summary) -> str:
+    return "Base" if isinstance(summary, BaseSummary) else f"Round {summary.name}"
+
+
+def in_brief(summary: Summary) -> Text:
+    """Build the summary of one round: gate's reason, F1 with intervals, baselines, selections, exports."""
+    measured = ("F1 with 95 % intervals", "\n".join(map(_measured_line, _in_order(summary.evaluations))))
+    beside = ("Beside its baselines", "\n".join(_baseline_lines(summary)))
+    if isinstance(summary, BaseSummary):
+        return paragraphs(("Base", "the guard before anything was taught"), measured, beside)
     reason = summary.round.gate_reason or "the round is not finished"
     selected = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),
-        ("F1 with 95 % intervals", "\n".join(map(_measured_line, _in_order(summary.evaluations)))),
+        measured,
+        beside,
         ("Picked", selected),
-        ("Exports", "\n".join(export.path for export in summary.exports)),
+        (
+            "Exports",
+            "\n".join(
+                export.path if export.failed is None else f"{export.format} failed: {export.failed}"
+                for export in summary.exports
+            ),
+        ),
     )
 
 
-def in_full(summary: RoundSummary, card: str) -> Text:
+def in_full(summary: Summary, card: str) -> Text:
     """Build the whole report of one round: all figures, its record, and the model card."""
     figures = [
         f"{row.benchmark} {row.task}: {', '.join(f'{name} {value}' for name, value in _flat(row.metrics))}"
         for row in _in_order(summary.evaluations)
     ]
-    record = "\n".join(f"{name}: {value}" for name, value in _flat(summary.round.record))
+    record = "\n".join(f"{name}: {value}" for name, value in _flat(summary.record))
     text = in_brief(summary)
     text.append("\n\n")
     text.append(paragraphs(("All figures", "\n".join(figures)), ("The round's record", record), ("Model card", card)))
@@ -81,7 +101,28 @@ def _measured_line(row: Evaluation) -> str:
     return f"{row.benchmark} {row.task}: {figure(row)} of {row.n:,}" + (f"; {', '.join(more)}" if more else "")
 
 
-def _measured(rounds: Sequence[RoundSummary]) -> list[tuple[str, str, int]]:
+def _baseline_lines(summary: Summary) -> list[str]:
+    """Return the baselines' F1 by test set, and where the round's guard does not beat them."""
+    figures = [
+        f"{benchmark} {task}: {name} {figure_of(by_task[task])}"
+        for benchmark in dict.fromkeys(row.benchmark for row in _in_order(summary.evaluations))
+        for name, by_task in baselines_on(summary, benchmark)
+        for task in TASKS
+        if task in by_task
+    ]
+    return figures + sentences(_title(summary), summary.record.get("compared", {}))
+
+
+def _baselines(rounds: Sequence[Summary], benchmark: str, task: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield a row for each baseline of a test set: its name, and its F1 by round."""
+    by_round = [dict(baselines_on(summary, benchmark)) for summary in rounds]
+    for name in NAMES.values():
+        found = [by_name.get(name, {}).get(task, {}).get("f1") for by_name in by_round]
+        if any(f1 is not None for f1 in found):
+            yield name, ["" if f1 is None else f"{100 * f1:.1f}" for f1 in found]
+
+
+def _measured(rounds: Sequence[Summary]) -> list[tuple[str, str, int]]:
     """Return each benchmark and task with its largest number of rows, dev first."""
     found: dict[tuple[str, str], int] = {}
     for row in _in_order([row for summary in rounds for row in summary.evaluations]):
@@ -93,7 +134,7 @@ def _in_order(rows: Sequence[Evaluation]) -> list[Evaluation]:
     return sorted(rows, key=lambda row: (row.benchmark != "dev", row.benchmark, TASKS.index(row.task)))
 
 
-def _evaluation(summary: RoundSummary, benchmark: str, task: str) -> Evaluation | None:
+def _evaluation(summary: Summary, benchmark: str, task: str) -> Evaluation | None:
     rows = (row for row in summary.evaluations if (row.benchmark, row.task) == (benchmark, task))
     return next(rows, None)
 
@@ -111,19 +152,27 @@ def _metric(row: Evaluation | None, name: str) -> float | None:
     return None if row is None else row.metrics.get(name)
 
 
-def _other_rows(rounds: Sequence[RoundSummary]) -> Iterator[tuple[str, list[str]]]:
+def _other_rows(rounds: Sequence[Summary]) -> Iterator[tuple[str, list[str]]]:
     """Yield the rows below F1: over-refusal (benign requests blocked), gate, unparsed, selected and taught, cost."""
     for benchmark, task, _ in _measured(rounds):
         if task == "request" and benchmark in ("dev", "test"):
             shares = [_metric(_evaluation(summary, benchmark, task), "fpr") for summary in rounds]
             yield f"{benchmark} over-refusal", ["-" if share is None else f"{100 * share:.1f} %" for share in shares]
-    yield "gate", [gate_word(summary) for summary in rounds]
+    yield "gate", [gate_word(summary) or "-" for summary in rounds]
     yield (
         "unparsed",
         [f"{sum(row.unparsed for row in one.evaluations):,}" if one.evaluations else "-" for one in rounds],
     )
-    yield "picked, taught", [f"{sum(summary.selected.values()):,}, {summary.answers:,}" for summary in rounds]
-    yield "spent", [f"${summary.spent_micro / 1e6:.2f}" for summary in rounds]
+    yield "picked, taught", [_work(one, "{picked:,}, {taught:,}") for one in rounds]
+    yield "spent", [_work(one, "${usd:.2f}") for one in rounds]
+
+
+def _work(summary: Summary, form: str) -> str:
+    """Format what a round picked, was taught and spent; a dash for the base."""
+    if isinstance(summary, BaseSummary):
+        return "-"
+    picked, usd = sum(summary.selected.values()), summary.spent_micro / 1e6
+    return form.format(picked=picked, taught=summary.answers, usd=usd)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

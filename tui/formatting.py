@@ -16,11 +16,15 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BAR = 8
 
 
-def phase_lines(now: Overview, at: datetime, width: int) -> Text:
-    """Build a line for each phase of the round, begun or pending, truncated to `width` cells."""
-    begun = {step.phase: step for step in now.phases}
-    lines = [phase_line(phase, begun.get(phase), at, _BAR) for phase in phases_of(now.round)]
-    return truncated(lines, width)
+def phase_lines(now: Overview, at: datetime, width: int, height: int) -> Text:
+    """Build a line for each phase of the round, begun or pending, truncated to `width` cells.
+
+    If they are more than `height`, finished ones are left out, the first ones first.
+    """
+    begun, phases = {step.phase: step for step in now.phases}, phases_of(now.round)
+    unfinished = [at for at, phase in enumerate(phases) if phase not in begun or begun[phase].state != "done"]
+    first = min(max(len(phases) - max(height, 1), 0), unfinished[0] if unfinished else len(phases))
+    return truncated([phase_line(phase, begun.get(phase), at, _BAR) for phase in phases[first:]], width)
 
 
 def truncated(lines: Sequence[Text], width: int) -> Text:

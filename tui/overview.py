@@ -20,9 +20,10 @@ class OverviewScreen(BaseScreen):
 
     NAME = "overview"
     ABOUT = (
-        "The current phase and the next one; the phases of this round with rate and time left; F1 by round with its "
-        "interval; the pool's confidence with the threshold below which the guard is uncertain; the four cells, "
-        "uncertain compliance first; money; the last events."
+        "The current phase and the next one; the phases of this round with rate and time left; F1 of the base and of "
+        "each round with its interval, and on requests that of calling all harmful (-) and of TF-IDF (t); the pool's "
+        "confidence with the threshold below which the guard is uncertain; the four cells, uncertain compliance first; "
+        "money; the last events."
     )
 
     def body(self) -> Iterable[Widget]:
@@ -40,8 +41,8 @@ class OverviewScreen(BaseScreen):
         phases, histogram, recent = (
             self.query_one(f"#{name}", CachedStatic).size for name in ("phases", "histogram", "recent")
         )
-        self.set_text("#phases", formatting.phase_lines(snapshot.now, snapshot.at, phases.width))
-        self.query_one("#f1", F1Plot).show(snapshot.rounds)
+        self.set_text("#phases", formatting.phase_lines(snapshot.now, snapshot.at, phases.width, phases.height))
+        self.query_one("#f1", F1Plot).show(snapshot.base, snapshot.rounds)
         spent, left = money(snapshot.now)
         below = plain(f"\n{spent}\n{left}; {snapshot.now.to_review:,} to review")
         self.set_text("#cells", Text.assemble(formatting.cell_lines(snapshot.confidence), below))

@@ -1,4 +1,4 @@
-"""The fourth screen: the rounds side by side, the gate's reasons, reports, and exports.
+"""The fourth screen: the base and the rounds side by side, the gate's reasons, reports, and exports.
 
 An export runs in a process of its own and continues when the app exits.
 """
@@ -17,7 +17,7 @@ from textual.widgets import ProgressBar
 
 from wizloop import plugins
 from wizloop.console.tables import plain
-from wizloop.store.overview import RoundSummary
+from wizloop.store.overview import BaseSummary, Summary
 from wizloop.tui import comparison
 from wizloop.tui.base_screen import BaseScreen
 from wizloop.tui.dialogs import Choice, Prompt, TextView, paragraphs
@@ -26,9 +26,12 @@ from wizloop.tui.static import CachedStatic
 from wizloop.tui.workspace import Snapshot
 
 _FORMATS = {
-    "a": ("adapter", "adapter: the LoRA weights over the base"),
+    "a": ("adapter", "adapter: the LoRA weights over the base, for PEFT and vLLM"),
+    "l": ("adapter-mlx", "adapter-mlx: the LoRA weights over the base, for mlx-lm"),
     "s": ("safetensors", "safetensors: a whole model, for transformers and vLLM"),
     "m": ("mlx-4bit", "mlx-4bit: a whole model in 4 bits, for MLX"),
+    "e": ("mlx-8bit", "mlx-8bit: a whole model in 8 bits, for MLX"),
+    "g": ("gguf", "gguf: a whole model in one file, for llama.cpp and Ollama"),
 }
 _TEXT = 20_000
 _SCROLLBAR = 2
@@ -46,8 +49,9 @@ class RoundsScreen(BaseScreen):
 
     NAME = "rounds"
     ABOUT = (
-        "The rounds side by side: F1 and its change from the round before, the gate's decision. Left and right select "
-        "a round, x exports the champion after it, o opens the round's whole report or one of `wizloop evaluate`."
+        "The base and the rounds side by side: F1 and its change from the round before, the baselines on the same "
+        "test sets, the gate's decision. Left and right select a round, x exports the champion after it, o opens the "
+        "round's whole report or one of `wizloop evaluate`."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "choose(-1)", "Round before", show=False),
@@ -58,7 +62,8 @@ class RoundsScreen(BaseScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rounds: Sequence[RoundSummary] = ()
+        self._rounds: Sequence[Summary] = ()
+        """The base, if it is measured, and the rounds."""
         self._chosen: int | None = None
         self._exporting = ""
 
@@ -81,7 +86,7 @@ class RoundsScreen(BaseScreen):
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the rounds."""
-        self._rounds = snapshot.rounds
+        self._rounds = [*([] if snapshot.base is None else [snapshot.base]), *snapshot.rounds]
         self._draw()
 
     @property
@@ -109,6 +114,9 @@ class RoundsScreen(BaseScreen):
         if not self._rounds:
             return
         summary = self._rounds[self._at]
+        if isinstance(summary, BaseSummary):
+            self._open_own(summary)
+            return
         with self.noted_errors():
             written = await asyncio.to_thread(self.workspace.reports, summary.round.number)
             answers = {"1": ("", "the round's own figures")}
@@ -125,7 +133,7 @@ class RoundsScreen(BaseScreen):
             else:
                 self._open_own(summary)
 
-    def _open_own(self, summary: RoundSummary) -> None:
+    def _open_own(self, summary: Summary) -> None:
         self.app.push_screen(TextView(comparison.in_full(summary, self._card(summary))))
 
     def _open(self, folder: Path) -> None:
@@ -136,9 +144,11 @@ class RoundsScreen(BaseScreen):
             return
         self.app.push_screen(TextView(paragraphs((str(folder), text))))
 
-    def _card(self, summary: RoundSummary) -> str:
+    def _card(self, summary: Summary) -> str:
         """Return the model card of the round's last export, or an empty text."""
-        for export in reversed(summary.exports):
+        if isinstance(summary, BaseSummary):
+            return ""
+        for export in reversed([one for one in summary.exports if one.failed is None]):
             with suppress(OSError):
                 return _head_of(self.workspace.folder / export.path / "README.md")
         return ""
@@ -148,13 +158,19 @@ class RoundsScreen(BaseScreen):
         if self._exporting:
             self.wizloop.say(f"Still exporting {self._exporting}", "warning")
         elif self._rounds:
-            number = self._rounds[self._at].round.number
-            self.app.push_screen(Choice(f"Export the champion after round {number} as what?", formats()), self._form)
+            self._ask_form(self._rounds[self._at])
 
-    def _form(self, form: str | None) -> None:
+    def _ask_form(self, summary: Summary) -> None:
+        if isinstance(summary, BaseSummary):
+            self.wizloop.say("The base was taught nothing: choose a round to export its champion", "warning")
+            return
+        number = summary.round.number
+        asked = Choice(f"Export the champion after round {number} as what?", formats())
+        self.app.push_screen(asked, lambda form: self._form(number, form))
+
+    def _form(self, number: int, form: str | None) -> None:
         if not form:
             return
-        number = self._rounds[self._at].round.number
 
         def begin(folder: str | None) -> None:
             if folder:

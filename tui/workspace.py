@@ -15,7 +15,7 @@ from typing import Any
 
 from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews, steps
 from wizloop.store.db import Connection, Store
-from wizloop.store.overview import Overview, RoundSummary, overview, summary
+from wizloop.store.overview import BaseSummary, Overview, RoundSummary, base_summary, overview, summary
 from wizloop.store.paging import Page
 from wizloop.store.review_queue import Case, Decided, QueueFilter
 
@@ -52,6 +52,8 @@ class Snapshot:
     alive: bool
     """Whether a controller is running."""
     now: Overview
+    base: BaseSummary | None
+    """None before it is measured."""
     rounds: Sequence[RoundSummary]
     recent: Sequence[events.Event]
     confidence: Confidence | None
@@ -80,9 +82,11 @@ class Workspace:
         at, alive = self.clock(), self.alive()
         with self.store.read() as db:
             now, rounds, recent = overview(db), self._summaries(db, at.timestamp()), events.last(db, EVENTS)
+            base = base_summary(db)
             guard = browsing.pool_guard(db)
             confidence = None if guard is None else self._pool_confidence(db, guard, at.timestamp())
-        return Snapshot(at, alive, now, rounds, recent, confidence)
+        measured = base if base is not None and base.evaluations else None
+        return Snapshot(at, alive, now, measured, rounds, recent, confidence)
 
     def _summaries(self, db: Connection, at: float) -> list[RoundSummary]:
         """Return every round that has begun; one that ended may be ten seconds old, because it hardly changes."""

@@ -1,4 +1,4 @@
-"""LoRA adapters on MLX: create, read in mlx-lm's layout or in PEFT's, and write in mlx-lm's.
+"""LoRA adapters on MLX: create, and read and write in mlx-lm's layout or in PEFT's.
 
 mlx-lm keeps lora_a [inputs, rank] and lora_b [rank, outputs] and multiplies by `scale`; PEFT keeps their transposes and
 multiplies by alpha over rank.
@@ -16,6 +16,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from wizloop.backends.guard_types import BadArtifact, LoraShape
 from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, PEFT_ADAPTER
 
+_OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.lora_([ab])")
 _NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.lora_([AB])\.weight")
 # PEFT's settings that mlx-lm lacks, each with the value that has no effect.
 _ONLY_PEFT = {"use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
@@ -67,6 +68,37 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, mx.array]) ->
     """Write adapters.safetensors and adapter_config.json as mlx-lm reads them."""
     mx.save_safetensors(str(folder / MLX_ADAPTER), weights)
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def write_peft(folder: Path, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
+    """Write an adapter of mlx-lm's layout as PEFT reads it. Raises BadArtifact for weights that PEFT has no name for.
+
+    PEFT itself needs torch, which an MLX installation does not have.
+    """
+    renamed, layers, modules = dict[str, mx.array](), set[int](), set[str]()
+    for name, weight in weights.items():
+        parts = _OURS.fullmatch(name)
+        if parts is None or weight.ndim != 2:
+            raise BadArtifact(f"{name} has no name in PEFT's layout: export adapter-mlx, or safetensors")
+        module, number, layer, side = parts.groups()
+        layers.add(int(number))
+        modules.add(layer)
+        renamed[f"base_model.model.{module}.lora_{side.upper()}.weight"] = mx.contiguous(weight.T)
+    shape = config["lora_parameters"]
+    mx.save_safetensors(str(folder / PEFT_ADAPTER), renamed, metadata={"format": "pt"})
+    fields = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": shape["rank"],
+        "lora_alpha": shape["rank"] * shape["scale"],
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(modules),
+        "layers_to_transform": sorted(layers),
+        "inference_mode": True,
+        "base_model_name_or_path": None,
+    }
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, mx.array]]:

@@ -1,4 +1,4 @@
-"""Export a guard: its adapter, merged weights in the Hugging Face layout, or MLX 4-bit.
+"""Export a guard: its adapter in PEFT's layout or mlx-lm's, merged weights in the Hugging Face layout, or MLX's bits.
 
 Each function fills an existing empty folder. The caller makes it whole or missing (artifacts.writing) and checks that
 the export answers like the trained guard.
@@ -22,6 +22,15 @@ _GROUPS = (64, 32)
 
 
 def export_adapter(base: str, adapter: Path, to: Path) -> None:
+    """Write a LoRA adapter of either layout as PEFT reads it (`PeftModel.from_pretrained`), with its base's name.
+
+    Raises BadArtifact.
+    """
+    mlx_adapter.write_peft(to, *mlx_adapter.read(adapter))
+    base_identity.name_base(base, to)
+
+
+def export_adapter_mlx(base: str, adapter: Path, to: Path) -> None:
     """Write a LoRA adapter of either layout for `mlx_lm.generate --adapter-path`, with its base's name.
 
     Raises BadArtifact.
@@ -45,8 +54,8 @@ def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:
     _save(weights, loaded.tokenizer, loaded.config, to)
 
 
-def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
-    """Write merged weights quantized to 4 bits, merged first: merging into 4-bit weights would round the adapter away.
+def export_quantized(base: str, adapter: Path | None, to: Path, *, bits: int) -> None:
+    """Write merged weights in 4 or 8 bits, merged first: merging into rounded weights would round the adapter away.
 
     Raises BackendError if a layer's width is not a multiple of an MLX group size.
     """
@@ -58,7 +67,7 @@ def export_mlx_4bit(base: str, adapter: Path | None, to: Path) -> None:
         raise BackendError(
             f"{base}: cannot be quantized: its layers are {sorted(widths)} wide, and MLX's groups are of 32 or 64"
         )
-    model, config = quantize_model(loaded.model, loaded.config, group_size=group, bits=4)
+    model, config = quantize_model(loaded.model, loaded.config, group_size=group, bits=bits)
     _save(dict(tree_flatten(model.parameters())), loaded.tokenizer, config, to)
 
 

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from wizloop.backends import artifacts, model_folder
 from wizloop.backends.guard_base import GuardBase
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Part, Prompt, Sampled, Sampling
+from wizloop.backends.sampling import of_prompt
 from wizloop.backends.served import traces as served_traces
 from wizloop.backends.served.completions import Dialect, Endpoint
 from wizloop.backends.tokens import Tokens
@@ -52,7 +53,7 @@ def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
     tokens = Tokens(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     endpoint = Endpoint(server.base_url, server.secret, server.deadline_s)
     try:
-        model, extra = _named(endpoint, base, server, adapter)
+        model, extra = _named(endpoint, base, folder, server, adapter)
         ids = [*tokens.bos, *tokens.encode(_PROBE)]
         dialect = endpoint.dialect(model, ids, _PROBE, server.topk, extra)
     except BackendError:
@@ -145,13 +146,13 @@ class ServedGuard(GuardBase):
         return served_traces.spelled(reply.text, choice)
 
     def _sample(self, at: int, prompt: Encoded, sampling: Sampling) -> list[Sampled]:
-        traces = [self._trace(at, number, prompt, sampling) for number in range(sampling.least)]
+        traces = [self._trace(number, prompt, sampling) for number in range(sampling.least)]
         while sampling.more is not None and len(traces) < sampling.most and sampling.more(at, traces):
-            traces.append(self._trace(at, len(traces), prompt, sampling))
+            traces.append(self._trace(len(traces), prompt, sampling))
         return traces
 
-    def _trace(self, at: int, number: int, prompt: Encoded, sampling: Sampling) -> Sampled:
-        seeded = hashlib.sha256(f"{sampling.seed} {at} {number}".encode())
+    def _trace(self, number: int, prompt: Encoded, sampling: Sampling) -> Sampled:
+        seeded = hashlib.sha256(f"{sampling.seed} {of_prompt(prompt)} {number}".encode())
         body = self._body(
             [*prompt.shared, *prompt.body],
             max_tokens=sampling.max_tokens,
@@ -173,11 +174,13 @@ def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:
     endpoint.close()
 
 
-def _named(endpoint: Endpoint, base: str, server: Server, adapter: Path | None) -> tuple[str, dict[str, Any]]:
+def _named(
+    endpoint: Endpoint, base: str, folder: Path, server: Server, adapter: Path | None
+) -> tuple[str, dict[str, Any]]:
     """Return the model's name in a request, and further parameters that select it."""
     if server.adapters == "path":
         # The server may run in another working directory.
-        here = str(Path(base).absolute()) if Path(base).is_dir() else model_folder.name_of(base)
+        here = str(folder.absolute()) if Path(base).expanduser().exists() else model_folder.name_of(base)
         return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
     if adapter is not None:
         return _lora(endpoint, adapter.absolute()), {}

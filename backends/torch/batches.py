@@ -48,11 +48,11 @@ def sft_batches(
     for group, factor in _passes(part, [row.length for row in rows], most):
         learned = max(len(rows[i].weights) for i in group)
         at, wanted = positions[group, :learned], targets[group, :learned]
-        batch: Batch = {"weights": weights[group, :learned] * factor, "whole": weights.sum()}
+        batch: Batch = {"weights": weights[group, :learned] * np.float32(factor)}
         if settings.prompt_weight:
             at = np.concatenate([at, prompt_positions[group]], 1)
             wanted = np.concatenate([wanted, prompt_targets[group]], 1)
-            batch |= {"counted": counted[group] * factor, "whole_counted": max(counted.sum(), 1.0)}
+            batch |= {"counted": counted[group] * np.float32(factor)}
         length = max(len(rows[i].ids) for i in group)
         batch |= _behind(rows[0].shared, inputs[group, :length], at)
         batches.append(_tensors(batch | {"targets": wanted}))
@@ -63,7 +63,7 @@ def dpo_batches(
     rows: Sequence[PairRow], reference: NDArray[np.float32], *, part: Part = ALONE, most: int = MOST_TOKENS
 ) -> list[Batch]:
     """Return a part of a step for HsDpo, in passes of `most` tokens; `reference` is [pairs, 2]."""
-    inputs, positions, targets, mask, reference, weights = training_rows.dpo_batch(rows, reference)
+    inputs, positions, targets, mask, reference, weights, shares = training_rows.dpo_batch(rows, reference)
     sides = [(row.chosen, row.rejected) for row in rows]
     batches = []
     for group, factor in _passes(part, [2 * row.length for row in rows], most):
@@ -71,7 +71,7 @@ def dpo_batches(
         learned = max(len(side.weights) for i in group for side in sides[i])
         batch: Batch = {"targets": targets[both, :learned], "mask": mask[both, :learned]}
         batch |= {"reference": reference[group], "weights": weights[group]}
-        batch |= {"counted": np.full(len(group), factor, np.float32), "whole": float(len(rows))}
+        batch |= {"shares": shares[group] * np.float32(factor)}
         length = max(len(side.ids) for i in group for side in sides[i])
         shared = rows[0].chosen.shared
         batches.append(_tensors(batch | _behind(shared, inputs[both, :length], positions[both, :learned])))
@@ -85,22 +85,10 @@ def _passes(part: Part, lengths: Sequence[int], most: int) -> list[tuple[list[in
     model gather it in each pass, and would wait forever for one that is done.
     """
     mine, factor = part.of(len(lengths))
-    passes = [(group, factor) for group in _groups(mine, lengths, most)]
+    passes = [(group, factor) for group in training_rows.groups(mine, lengths, most)]
     others = [Part(rank, part.processes).of(len(lengths))[0] for rank in range(part.processes)]
-    wanted = max(len(_groups(rows, lengths, most)) for rows in others)
+    wanted = max(len(training_rows.groups(rows, lengths, most)) for rows in others)
     return passes + [(mine[:1], 0.0)] * (wanted - len(passes))
-
-
-def _groups(rows: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Return the rows in groups of at most `most` tokens, padded to the longest of each, or in groups of one."""
-    groups: list[list[int]] = []
-    for row in rows:
-        last = groups[-1] if groups else []
-        if last and max(lengths[i] for i in (*last, row)) * (len(last) + 1) <= most:
-            last.append(row)
-        else:
-            groups.append([row])
-    return groups
 
 
 def _behind(shared: tuple[int, ...], inputs: NDArray[np.int32], positions: NDArray[np.int32]) -> dict[str, Any]:

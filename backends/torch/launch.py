@@ -17,7 +17,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wizloop.backends import devices
-from wizloop.backends.guard_types import BackendError, DpoPair, NotFinite, OnStep, SftExample, TrainJob, TrainResult
+from wizloop.backends.guard_types import (
+    BackendError,
+    DpoPair,
+    NotFinite,
+    OnStep,
+    OnWait,
+    SftExample,
+    TrainJob,
+    TrainResult,
+    no_wait,
+)
 
 _JOB, _STOP, _NO_MEMORY, _NOT_FINITE = "job.json", "stop", "out-of-memory", "not finite"
 
@@ -42,6 +52,7 @@ def train(
     job: TrainJob,
     lessons: Sequence[SftExample] | Sequence[DpoPair],
     on_step: OnStep,
+    on_wait: OnWait = no_wait,
     *,
     device: str,
     processes: int,
@@ -62,7 +73,7 @@ def train(
     path.write_bytes(_ORDER.dump_json(order))
     with _started(path, device, processes) as running:
         try:
-            last = _follow(running, on_step)
+            last = _follow(running, on_step, on_wait)
         except BaseException:
             stop.touch()
             running.wait()
@@ -110,13 +121,16 @@ def _started(job: Path, device: str, processes: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
-def _follow(running: subprocess.Popen[str], on_step: OnStep) -> dict[str, Any] | None:
-    """Call on_step for each step that the first process reports; return its last message."""
+def _follow(running: subprocess.Popen[str], on_step: OnStep, on_wait: OnWait) -> dict[str, Any] | None:
+    """Call on_step and on_wait for what the first process reports; return its last message."""
     assert running.stdout is not None
     for line in running.stdout:
         if not line.startswith("{"):
             continue
         message: dict[str, Any] = json.loads(line)
+        if "wait" in message:
+            on_wait(message["wait"])
+            continue
         if "step" not in message:
             return message
         on_step(message["step"], message["steps"], message["loss"])
@@ -139,9 +153,13 @@ def main(path: Path) -> None:
             # Not 0: the other processes wait for this one and are ended when it fails.
             raise SystemExit(1)
 
+    def wait(doing: str) -> None:
+        if os.environ["RANK"] == "0":
+            _say({"wait": doing})
+
     train: Any = train_dpo if order.kind == "dpo" else train_sft
     try:
-        result = train(order.job, order.lessons, report, device=order.device, sharded=order.sharded)
+        result = train(order.job, order.lessons, report, wait, device=order.device, sharded=order.sharded)
         last = _RESULT.dump_python(result)
     except NotFinite as error:
         last = {_NOT_FINITE: str(error)}

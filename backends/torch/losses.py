@@ -36,12 +36,12 @@ def give_entropies(model: Any, head: Callable[[Any], Any]) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def sft_loss(entropies: Any, weights: Any, whole: Any, share: int = 1) -> Any:
+def sft_loss(entropies: Any, weights: Any, share: int = 1) -> Any:
     """Return the weighted mean of `entropies` over the tokens of a step, or a part of it among `share` processes.
 
-    `whole` is the sum of the weights of all parts. The mean of the parts' results is the loss of the step.
+    The weights of all parts add up to 1. The mean of the parts' results is the loss of the step.
     """
-    return (entropies * weights).sum() / whole * share
+    return (entropies * weights).sum() * share
 
 
 def dpo_losses(entropies: Any, mask: Any, reference: Any, weights: Any, *, beta: float, sft_weight: float) -> Any:

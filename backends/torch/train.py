@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from wizloop.backends import training_rows
-from wizloop.backends.guard_types import DpoPair, NotFinite, OnStep, SftExample, TrainJob, TrainResult
+from wizloop.backends.guard_types import (
+    DpoPair,
+    NotFinite,
+    OnStep,
+    OnWait,
+    SftExample,
+    TrainJob,
+    TrainResult,
+    no_wait,
+)
 from wizloop.backends.model_folder import PEFT_ADAPTER
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
@@ -29,13 +38,19 @@ from wizloop.backends.torch.load import load
 from wizloop.backends.torch.losses import logprobs
 from wizloop.backends.torch.trainers import Course, HsDpo, RSft, dpo_trainer, sft_trainer
 from wizloop.backends.training_rows import PairRow
-from wizloop.backends.training_run import TrainingRun
+from wizloop.backends.training_run import FIRST_STEP, LOADING, TrainingRun, reference_of
 
 _OPTIMIZER = "optimizer.safetensors"
 
 
 def train_sft(
-    job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, *, device: str = "cpu", sharded: bool = False
+    job: TrainJob,
+    examples: Sequence[SftExample],
+    on_step: OnStep,
+    on_wait: OnWait = no_wait,
+    *,
+    device: str = "cpu",
+    sharded: bool = False,
 ) -> TrainResult:
     """Run R-SFT (arXiv:2501.18492, section 3.2): token cross-entropy of the completions.
 
@@ -44,7 +59,7 @@ def train_sft(
     if no example fits, and whatever `on_step` raises (after a checkpoint). Where several processes train, `sharded`
     lets each hold a share of the base.
     """
-    student = _Student(job, device, sharded)
+    student = _Student(job, on_wait, device, sharded)
     rows, dropped, plan = training_rows.planned_sft(job, examples, student.tokens)
     run = student.begin(sft_trainer, plan, on_step)
 
@@ -56,17 +71,23 @@ def train_sft(
 
 
 def train_dpo(
-    job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, *, device: str = "cpu", sharded: bool = False
+    job: TrainJob,
+    pairs: Sequence[DpoPair],
+    on_step: OnStep,
+    on_wait: OnWait = no_wait,
+    *,
+    device: str = "cpu",
+    sharded: bool = False,
 ) -> TrainResult:
     """Run HS-DPO (arXiv:2501.18492, section 3.3) from adapter `job.start`, which is also the reference.
 
     Weights scale the preference only. The reference's log-probabilities are computed before the first step, so that one
     model is in memory. Otherwise like train_sft.
     """
-    student = _Student(job, device, sharded)
+    student = _Student(job, on_wait, device, sharded)
     rows, dropped, plan = training_rows.planned_dpo(job, pairs, student.tokens)
     run = student.begin(dpo_trainer, plan, on_step)
-    reference = reference_logprobs(student.model, rows, student.most, student.accelerator)
+    reference = reference_logprobs(student.model, rows, student.most, student.accelerator, on_wait)
 
     def batches(step: int) -> list[Batch]:
         indices = plan.indices(step)
@@ -76,10 +97,12 @@ def train_dpo(
     return student.train(run, batches, dropped)
 
 
-def reference_logprobs(model: Any, rows: Sequence[PairRow], most: int, accelerator: Any = None) -> NDArray[np.float32]:
+def reference_logprobs(
+    model: Any, rows: Sequence[PairRow], most: int, accelerator: Any = None, on_wait: OnWait = no_wait
+) -> NDArray[np.float32]:
     """Return [pairs, 2]: summed log-probabilities of the chosen and the rejected completion, without dropout.
 
-    Computed in passes of `most` tokens, shared by the processes of an accelerator.
+    Computed in passes of `most` tokens, each told to `on_wait`, and shared by the processes of an accelerator.
     """
     model.eval()
     result = torch.zeros(len(rows), 2)
@@ -90,6 +113,7 @@ def reference_logprobs(model: Any, rows: Sequence[PairRow], most: int, accelerat
     mine, done = order[part.rank :: part.processes], 0
     unknown = np.zeros((len(rows), 2), np.float32)
     for batch in dpo_batches([rows[i] for i in order], unknown, part=part, most=most):
+        on_wait(reference_of(done, len(mine)))
         # In the number format of the steps; otherwise the first preferences would be rounding errors.
         with torch.no_grad(), nullcontext() if accelerator is None else accelerator.autocast():
             inputs = {name: batch[name].to(device) for name in ("input_ids", "positions", "targets")}
@@ -109,10 +133,12 @@ class _Student:
     trainer: RSft | HsDpo
     part: Part
 
-    def __init__(self, job: TrainJob, device: str, sharded: bool) -> None:
+    def __init__(self, job: TrainJob, on_wait: OnWait, device: str, sharded: bool) -> None:
+        on_wait(LOADING)
+        self._on_wait = on_wait
         shares = PartialState(cpu=device == "cpu").num_processes if sharded else 1
         self._loaded = load(job.base, None, quantise=job.quantise, device=device, shares=shares)
-        self._job, self.tokens = job, Tokens(self._loaded.tokenizer)
+        self._job, self.tokens = job, Tokens(self._loaded.tokenizer, self._loaded.ends)
         self.most = most_tokens(device, job.settings.scale)
 
     @property
@@ -137,6 +163,7 @@ class _Student:
 
     def train(self, run: TrainingRun, batches: Callable[[int], list[Batch]], dropped: list[int]) -> TrainResult:
         model, job = self.model, self._job
+        self._on_wait(FIRST_STEP)
         first = {name: tensor.detach().clone() for name, tensor in torch_adapter.weights(model).items()}
 
         def restore(optimizer: Any) -> int:

@@ -6,7 +6,6 @@ resume in the middle. Not used from TRL: its tokenizing (rows are tokens already
 of reference log-probabilities (a folder outside the workspace), and its second copy of the adapter as a reference.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,11 +22,9 @@ from wizloop.backends.guard_types import TrainSettings
 from wizloop.backends.torch.batches import Batch
 from wizloop.backends.torch.load import Loaded
 from wizloop.backends.torch.losses import dpo_losses, give_entropies, sft_loss
-from wizloop.backends.training_run import check_finite
+from wizloop.backends.training_run import check_finite, rate_share
 
 _CLIP = 1.0
-# The cosine of the rate ends at this share of its peak.
-_LAST_RATE = 0.1
 _WEIGHT_DECAY = 0.01
 _SEEDS = 2**32
 
@@ -76,9 +73,8 @@ class _Stepwise:
             self.train()
 
     def _rate(self, step: int) -> float:
-        """Return the cosine's share of the peak, `step` steps after the restored ones."""
-        turned = math.cos(math.pi * (self._done + step) / self._course.steps)
-        return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + turned)
+        """Return the share of the peak rate, `step` steps after the restored ones."""
+        return rate_share(self._done + step, self._course.steps, self.settings.warmup)
 
     def get_train_dataloader(self) -> Any:
         """Return the remaining steps; each is already a batch."""
@@ -124,10 +120,10 @@ class RSft(_Stepwise, SFTTrainer):
     def loss_of(self, entropies: Any, inputs: Batch) -> Any:
         """Return the loss of this process's share of a step."""
         learned, share = inputs["weights"].shape[1], self.accelerator.num_processes
-        loss = sft_loss(entropies[:, :learned], inputs["weights"], inputs["whole"], share)
+        loss = sft_loss(entropies[:, :learned], inputs["weights"], share)
         if "counted" not in inputs:
             return loss
-        prompt = sft_loss(entropies[:, learned:], inputs["counted"], inputs["whole_counted"], share)
+        prompt = sft_loss(entropies[:, learned:], inputs["counted"], share)
         return loss + self.settings.prompt_weight * prompt
 
 
@@ -141,7 +137,7 @@ class HsDpo(_Stepwise, DPOTrainer):
         """Return the loss of this process's share of a step."""
         arrays = (inputs[name] for name in ("mask", "reference", "weights"))
         losses = dpo_losses(entropies, *arrays, beta=self.settings.beta, sft_weight=self.settings.sft_weight)
-        return (losses * inputs["counted"]).sum() / inputs["whole"] * self.accelerator.num_processes
+        return (losses * inputs["shares"]).sum() * self.accelerator.num_processes
 
 
 class _Ended(TrainerCallback):

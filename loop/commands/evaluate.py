@@ -19,6 +19,7 @@ from wizloop.loop.commands.common import (
     report_errors,
     run_models,
     say,
+    show,
 )
 from wizloop.loop.commands.completion import recipe_names
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
+    from wizloop.loop.guard.published.judge import PublishedJudge
 
 Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
 
@@ -54,12 +56,24 @@ Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
 @click.option(
     "--round", type=ROUND, metavar="N", help="Evaluate the champion after this round; default: the current champion."
 )
-@click.option("--model", type=FILE, help="Evaluate the model in this folder, with the run's recipe.")
+@click.option(
+    "--model",
+    type=FILE,
+    metavar="DIR",
+    help="Evaluate the exported guard in this folder as its guard.json says, or a model with the run's recipe.",
+)
 @click.option(
     "--recipe",
     metavar="RECIPE",
     shell_complete=recipe_names,
     help="Evaluate without a run: --model, or the recipe's base, with this recipe.",
+)
+@click.option(
+    "--guard",
+    metavar="NAME",
+    is_flag=False,
+    flag_value="",
+    help="Evaluate the model as this published guard, in its own prompt and form; without NAME list them.",
 )
 @click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with plots into this new folder.")
 @in_workspace_with_json
@@ -72,6 +86,7 @@ def evaluate(
     round: int | None,
     model: Path | None,
     recipe: str | None,
+    guard: str | None,
     report: Path | None,
     workspace: Path,
     as_json: bool,
@@ -79,21 +94,31 @@ def evaluate(
     """Evaluate recorded outputs or a run's guard: F1, counted in three ways, with 95 % intervals."""
     from wizloop.loop.data.records import ImportRefused
 
-    if predictions and (round is not None or model is not None or recipe is not None):
-        refuse("--predictions scores recorded outputs: leave out --round, --model and --recipe")
+    if guard == "":
+        _list_guards(as_json)
+        return
+    if predictions and not (round is None and model is None and recipe is None and guard is None):
+        refuse("--predictions scores recorded outputs: leave out --round, --model, --recipe and --guard")
+    if guard is not None and (round is not None or (model is None and recipe is None)):
+        refuse("--guard evaluates a published guard without a run: give its folder with --model, and no --round")
     if recipe is not None and round is not None:
         refuse("--recipe evaluates without a run, and only a run has rounds: leave out --round")
     if not predictions and (task or group):
         refuse("--task and --group are for --predictions: leave them out, a test set has its own labels and policies")
     new_folder(report)
     notes: dict[str, Any] = {}
+    of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
         if predictions:
             scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
+        elif guard is not None:
+            scored = _published(guard, recipe or "imported", benchmark, model, notes)
         elif recipe is not None:
-            scored = _without_a_run(recipe, benchmark, model)
+            scored = _without_a_run(recipe, benchmark, model, notes)
+        elif model is not None and _is_export(model) and _all_files(benchmark):
+            scored, of_run = _of_export(model, benchmark, notes), False
         else:
-            scored = _of_a_run(workspace, benchmark, round, model)
+            scored = _of_a_run(workspace, benchmark, round, model, notes)
     measured = [one for one, _ in scored]
     if as_json:
         from wizloop.loop.evaluation.report import to_json
@@ -105,7 +130,7 @@ def evaluate(
         evaluate_table.show(measured, notes)
     if report is not None:
         _write(report, scored)
-        if not predictions and recipe is None:
+        if of_run and guard is None:
             _log(workspace, report, measured, round, model)
 
 
@@ -138,14 +163,19 @@ def _recorded(
     return scored
 
 
-def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None) -> list[Scored]:
+def _of_a_run(
+    workspace: Path, names: Sequence[str], round: int | None, folder: Path | None, notes: dict[str, Any]
+) -> list[Scored]:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
 
-    with run_models(workspace, "evaluate") as ctx:
-        if folder is not None and not folder.is_dir():
-            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
+    with run_models(workspace, "evaluate", ValueError) as ctx:
+        if folder is not None and not folder.exists():
+            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
         rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names)
+        if folder is not None and _is_export(folder):
+            judge, seed = _exported(folder)
+            return _scored(judge, rows, seed, notes)
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
             _say_uncalibrated(folder, ctx.recipe.name)
@@ -153,10 +183,42 @@ def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: 
             with ctx.store.read() as db:
                 model = model_roles.champion_after(db, round)
             judge = benchmark_guard.judge_of_run(ctx, model)
-        return _scored(judge, rows, ctx.recipe.seed)
+        return _scored(judge, rows, ctx.recipe.seed, notes)
 
 
-def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> list[Scored]:
+def _is_export(folder: Path) -> bool:
+    """Return whether a folder says itself how its guard is asked."""
+    from wizloop.loop.guard import guard_file
+
+    return (folder / guard_file.NAME).is_file()
+
+
+def _all_files(names: Sequence[str]) -> bool:
+    """Return whether these benchmarks need no workspace."""
+    return bool(names) and all(Path(name).is_file() for name in names)
+
+
+def _of_export(folder: Path, files: Sequence[str], notes: dict[str, Any]) -> list[Scored]:
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import benchmark_guard
+
+    with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+        rows = benchmark_guard.file_rows(files)
+        judge, seed = _exported(folder)
+        return _scored(judge, rows, seed, notes)
+
+
+def _exported(folder: Path) -> "tuple[Judge, int]":
+    """Load an exported guard as its guard.json says; return it with its seed."""
+    from wizloop.loop.guard import guard_file
+
+    found = guard_file.load(folder, None)
+    if not found.calibrated:
+        say(f"{folder}: its guard.json has no calibration, so every threshold is 0.5")
+    return found.judge, found.recipe.seed
+
+
+def _without_a_run(named: str, files: Sequence[str], folder: Path | None, notes: dict[str, Any]) -> list[Scored]:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
@@ -168,17 +230,60 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None) -> lis
         rows = benchmark_guard.file_rows(files)
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)
-        return _scored(judge, rows, recipe.seed)
+        return _scored(judge, rows, recipe.seed, notes)
+
+
+def _published(name: str, named: str, files: Sequence[str], folder: Path | None, notes: dict[str, Any]) -> list[Scored]:
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import benchmark_guard
+    from wizloop.loop.guard.published import registry
+    from wizloop.recipes import schema
+
+    with report_errors(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+        registry.named(name)
+        recipe = schema.load(named)
+        if folder is not None and not folder.is_dir():
+            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
+        if folder is None and recipe.guard.base == "tiny":
+            refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
+        rows = benchmark_guard.file_rows(files)
+        judge = registry.load(name, recipe.guard, folder)
+        say(f"{folder or recipe.guard.base}: evaluated as {name}, by {judge.form.source}")
+        labeled = {task for found in rows.values() for row in found for task in row.labels}
+        for task in sorted(labeled - set(judge.tasks)):
+            say(f"{name} does not judge the task {task}: its labels are left out")
+        return _scored(judge, rows, recipe.seed, notes)
+
+
+def _list_guards(as_json: bool) -> None:
+    from wizloop.loop.guard.published import registry
+
+    with report_errors():
+        sources = {name: registry.named(name).source for name in registry.names()}
+    if as_json:
+        put(sources)
+        return
+    for name, source in sources.items():
+        show(f"{name:<18} {source}")
 
 
 def _say_uncalibrated(model: Path | str, recipe: str) -> None:
     say(f"{model}: evaluated with the recipe {recipe}; not calibrated on dev, so every threshold is 0.5")
 
 
-def _scored(judge: "Judge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int) -> list[Scored]:
+def _scored(
+    judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, notes: dict[str, Any]
+) -> list[Scored]:
+    """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
     from wizloop.loop.evaluation import benchmark_guard
 
-    return [one for name, found in rows.items() for one in benchmark_guard.evaluate(judge, name, found, seed=seed)]
+    notes["reader"] = judge.reads
+    found = [one for name, each in rows.items() for one in benchmark_guard.evaluate(judge, name, each, seed=seed)]
+    known = getattr(judge, "calibration", None)
+    if known is not None:
+        tasks = dict.fromkeys(one.task for one, _ in found)
+        notes["reading"] = {task: known.reading(task)._asdict() for task in tasks}
+    return found
 
 
 def _write(folder: Path, scored: Sequence[Scored]) -> None:

@@ -37,9 +37,20 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> None:
     for table in (_f1(found), _rates(found), *groups, *_confidence(found), _averages(found)):
         console.print(table)
         console.print()
+    if reader := notes.get("reader"):
+        console.print(plain(f"Verdicts are read by the reader {reader}."))
+    for task, read in notes.get("reading", {}).items():
+        console.print(plain(_reading(task, read)))
     if differing := sum(notes.get("read_otherwise", {}).values()):
         verdicts = "1 verdict differs" if differing == 1 else f"{differing:,} verdicts differ"
         console.print(plain(f"{verdicts} with the other --reader."))
+
+
+def _reading(task: str, read: Mapping[str, Any]) -> str:
+    """Say from which probability a task's verdict is the positive label."""
+    scale = "" if read["scale"] == "raw" else f", Platt-scaled (raw {read['raw']:.3f})"
+    how = "direct answer" if read["source"] == "direct" else "mean over the traces"
+    return f"{task}: positive from {read['threshold']:.3f} of the {how}{scale}"
 
 
 def _f1(found: Sequence[BenchmarkResult]) -> Table:

@@ -35,19 +35,19 @@ def status(workspace: Path, as_json: bool) -> None:
 @click.command
 @in_workspace_with_json
 def rounds(workspace: Path, as_json: bool) -> None:
-    """Show each round's scores, cost and gate decision."""
-    from wizloop.loop.summaries import round_of
-    from wizloop.store.overview import summaries
+    """Show the base's and each round's scores, cost and gate."""
+    from wizloop.loop.summaries import rounds_of
+    from wizloop.store.overview import base_summary, summaries
 
     with report_errors(), read_store(workspace, needs_run=True) as db:
-        found = summaries(db)
-    if as_json:
-        put([round_of(summary, workspace) for summary in found])
-        return
+        if as_json:
+            put(rounds_of(db, workspace))
+            return
+        base, found = base_summary(db), summaries(db)
     from wizloop.console.tables import console_for_tables, plain, rounds_notes, rounds_table
 
     console = console_for_tables()
-    console.print(rounds_table(found))
+    console.print(rounds_table(found, base))
     for note in rounds_notes(found):
         console.print(plain(note, 2000))
 

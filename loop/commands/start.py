@@ -155,13 +155,13 @@ def _report(workspace: Path, ending: str) -> None:
     """Print the rounds and exports to stdout, and how the run ended to stderr."""
     from wizloop.console.tables import console_for_tables, exports_of, rounds_table
     from wizloop.loop.commands.common import read_store
-    from wizloop.store.overview import summaries
+    from wizloop.store.overview import base_summary, summaries
     from wizloop.store.reviews import waiting_count
 
     with read_store(workspace) as db:
-        found, waiting = summaries(db), waiting_count(db)
+        base, found, waiting = base_summary(db), summaries(db), waiting_count(db)
     if found:
-        console_for_tables().print(rounds_table(found))
+        console_for_tables().print(rounds_table(found, base))
     for path in exports_of(found):
         print(workspace / path)
     if waiting:

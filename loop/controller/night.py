@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import count
 from typing import Literal
 
+from wizloop.console import standing
 from wizloop.loop.controller.stopping import rounds_are_enough
 from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.sections import Stop
@@ -41,7 +42,7 @@ def night(
     """Run every unfinished phase of every round until a stop rule holds. Errors of `do` pass through."""
     for number in count():
         if reason := rounds_are_enough(store, number, stop):
-            return Ending("done", reason)
+            return Ending("done", "; ".join(filter(None, (reason, _about_the_champion(store)))))
         _begin_round(store, number, clock())
         for phase in phases_of(number):
             with store.read() as db:
@@ -55,6 +56,11 @@ def night(
             except Interrupted as interrupted:
                 return _ENDINGS[interrupted.reason]
     raise AssertionError("count() has no end")
+
+
+def _about_the_champion(store: Store) -> str:
+    with store.read() as db:
+        return standing.ending(steps.rounds(db))
 
 
 def _do_step(store: Store, do: Do, number: int, phase: str, clock: Callable[[], datetime]) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import Any
 
+from wizloop.backends import model_folder
 from wizloop.loop.guard import run_base
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
@@ -98,10 +99,12 @@ def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
 
 
 def check_base(store: Store, recipe: Recipe) -> None:
-    """Check that the base is still the one that the run began with. Raises BadArtifact, ModelMissing."""
-    if recipe.guard.base != "tiny":
+    """Check that a folder still holds the base that the run began with, at no cost. Raises BadArtifact."""
+    base = recipe.guard.base
+    folder = None if base == "tiny" else model_folder.on_disk(base)
+    if folder is not None:
         with store.read() as db:
-            run_base.refuse_another(db, recipe.guard.base)
+            run_base.refuse_another(db, base, folder)
 
 
 def next_time(clock: str, now: datetime) -> datetime:

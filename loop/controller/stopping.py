@@ -6,7 +6,7 @@ The user and the clock, which can end a run within a round, are handled in `nigh
 import json
 
 from wizloop.recipes.sections import Stop
-from wizloop.store import control, errors, evaluations, predictions, selections, spending, steps, teacher_calls
+from wizloop.store import control, errors, evaluations, models, predictions, selections, spending, steps, teacher_calls
 from wizloop.store.db import Connection, Store
 
 _NO_MODEL = 0
@@ -50,10 +50,13 @@ def _pool_is_empty(db: Connection, number: int) -> str | None:
 
 
 def _on_a_plateau(db: Connection, stop: Stop) -> str | None:
-    """Return a reason if no recent round raised the champion's dev macro-F1 above the earlier best."""
+    """Return a reason if no recent round raised dev macro-F1 above the best before it, the base included."""
     if stop.plateau_rounds is None:
         return None
-    known = [f1 for each in steps.rounds(db) if (f1 := _dev_macro_f1(db, each.champion_after)) is not None]
+    base = models.by_name(db, "base")
+    first = None if base is None else base.id
+    stood = [first, *(each.champion_after or first for each in steps.rounds(db))]
+    known = [f1 for model_id in stood if (f1 := _dev_macro_f1(db, model_id)) is not None]
     before, recent = known[: -stop.plateau_rounds], known[-stop.plateau_rounds :]
     if not before or max(recent) >= max(before) + stop.plateau_delta:
         return None

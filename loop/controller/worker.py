@@ -57,6 +57,7 @@ def main() -> None:
 def _answer(load: Callable[[str], Phase], context: Context) -> dict[str, Any]:
     """Run one phase; an error becomes an answer, and its traceback goes to stderr."""
     try:
+        context.check_rendering()
         return {"ok": load(context.phase)(context)}
     except Interrupted as interrupted:
         return {"interrupted": interrupted.reason}

@@ -10,9 +10,10 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
+from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import TASKS, Task
@@ -81,8 +82,8 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
     """Return the model in a folder as a judge with the run's recipe and without a calibration."""
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
-    renderer = renderer_of(settings, str(folder), ctx.renderer.instruction)
-    return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe))
+    renderer = renderer_of(settings, str(folder), ctx.renderer.instruction, guard_file.frame_of(folder, settings))
+    return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe), guard_file.reader_of(folder))
 
 
 def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -> Judge:
@@ -94,24 +95,27 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     data = tuple(Data(path=name, split="test") for name in files)
     instruction = instructions.read(recipe.model_copy(update={"data": data})) or ""
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    return Judge(guard, renderer_of(settings, settings.base, instruction), uncalibrated(recipe), Limits.of(recipe))
+    frame = None if folder is None else guard_file.frame_of(folder, settings)
+    renderer = renderer_of(settings, settings.base, instruction, frame)
+    reader = guard_file.reader_of(Path(settings.base))
+    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 
 
 def evaluate(
-    judge: Judge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
+    judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
 ) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
     """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
     answers = [
         answer.judgement
-        for number, start in enumerate(range(0, len(rows), BATCH))
-        for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name, number))
+        for start in range(0, len(rows), BATCH)
+        for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
     found: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
     for task in TASKS:
         judged = [
             ScoredRow(row.prompt, row.labels[task], answer.verdict.get(task), answer.probability.get(task), row.group)
             for row, answer in zip(rows, answers, strict=True)
-            if task in row.labels
+            if task in row.labels and task in judge.tasks
         ]
         if judged:
             rng = np.random.default_rng(_seed(seed, name, task))

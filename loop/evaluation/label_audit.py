@@ -15,6 +15,7 @@ from wizloop.backends.teachers.base import Question
 from wizloop.loop.context import Context
 from wizloop.loop.evaluation.compare_traces import TeacherTrace
 from wizloop.loop.measures.calibration import Calibration, value_of
+from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.teaching import teachers
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -76,7 +77,7 @@ def opinions(
     `traces` add a teacher's verdicts on samples that it was not asked about in the run.
     """
     with ctx.store.read() as db:
-        members = list(models.members(db, model.round))
+        members = model_roles.members(db, model.round)
         taught = _taught(db)
     asked = [one for split in splits for one in usable(ctx.store, split) if labels_of(one)]
     _add_verdicts(ctx, taught, asked, traces)

@@ -4,6 +4,7 @@ import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +20,7 @@ from wizloop.backends.guard_types import (
     DpoPair,
     Encoded,
     OnStep,
+    OnWait,
     Prompt,
     Sampled,
     Sampling,
@@ -54,17 +56,17 @@ class Backend(Protocol):
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Load a model."""
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train an adapter on completions (R-SFT)."""
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train an adapter on pairs (HS-DPO)."""
 
     def build_tiny(self, folder: Path, texts: Sequence[str], **settings: Any) -> None:
         """Pretrain the tiny guard on texts, with the settings of `backends.tiny.build.build`."""
 
-    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of FORMATS into the empty folder `to`."""
+    def export(self, format: str, base: str, adapter: Path | None, to: Path) -> None:
+        """Write one of FORMATS into the empty folder `to`; without an adapter the base itself."""
 
 
 def choose_backend(backend: str, device: str, processes: int = 1, *, sharded: bool = False) -> Backend:
@@ -93,8 +95,16 @@ def class_of(picked: devices.Picked) -> "type[Mlx] | type[Torch]":
     return Torch if picked.backend == "cuda" else Mlx
 
 
-def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable[str]) -> str | None:
-    """Return why a backend cannot write one of these formats here, or None."""
+ADAPTERS = ("adapter", "adapter-mlx")
+"""The formats that hold an adapter alone: PEFT's layout, and mlx-lm's."""
+
+
+GGUF = ("gguf", "gguf-q8")
+"""The formats of one GGUF file: float16, and 8 bits (Q8_0)."""
+
+
+def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable[str], base: str) -> str | None:
+    """Return why a backend cannot write one of these formats of a base here, or None."""
     for format in formats:
         if format not in Torch.FORMATS and format in plugins.installed("exporter"):
             if why := plugins.fault("exporter", format):
@@ -103,7 +113,23 @@ def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable
             return f"the {backend.NAME} backend does not write {format}: it writes {', '.join(backend.FORMATS)}"
         elif format == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
             return "the format nf4 needs bitsandbytes (pip install 'wizloop[cuda]', on Linux); or export safetensors"
+        elif format in GGUF and (why := _gguf_fault(base)):
+            return why
     return None
+
+
+def _gguf_fault(base: str) -> str | None:
+    """Return why a base cannot be written as GGUF; None where that is not known before it is downloaded."""
+    from wizloop.backends import gguf_names
+
+    if base == "tiny":
+        return "the tiny guard is not written as GGUF: it has a tokenizer of its own; export safetensors"
+    folder = model_folder.on_disk(base)
+    return None if folder is None else gguf_names.fault(folder)
+
+
+Writer = Callable[[str, Any, Path], None]
+"""Writes a base with an adapter, if any, into an empty folder."""
 
 
 def base_fault(backend: "Backend | type[Mlx] | type[Torch]", base: str, tokens: int) -> str | None:
@@ -150,13 +176,15 @@ class _Local:
         blas.preload()
         tiny_guard.build(folder, texts, **settings)
 
-    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        """Write one of FORMATS into the empty folder `to`. Raises BackendError for another format."""
-        if why := export_fault(self, [format]):  # type: ignore[arg-type]
+    def export(self, format: str, base: str, adapter: Path | None, to: Path) -> None:
+        """Write one of FORMATS into the empty folder `to`. Raises BackendError for what cannot be written."""
+        if why := export_fault(self, [format], base):  # type: ignore[arg-type]
             raise BackendError(why)
+        if adapter is None and format in ADAPTERS:
+            raise BackendError(f"{base} was never taught, so it has no adapter: export safetensors")
         self._writers()[format](base, adapter, to)
 
-    def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
+    def _writers(self) -> Mapping[str, Writer]:
         raise NotImplementedError
 
 
@@ -165,7 +193,15 @@ class Mlx(_Local):
 
     NAME: ClassVar[str] = "MLX"
     LIBRARY: ClassVar[str] = "mlx-lm"
-    FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
+    FORMATS: ClassVar[tuple[str, ...]] = (
+        "adapter",
+        "adapter-mlx",
+        "safetensors",
+        "mlx-4bit",
+        "mlx-8bit",
+        "gguf",
+        "gguf-q8",
+    )
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Load a model. Raises ModelMissing, BadArtifact."""
@@ -180,25 +216,29 @@ class Mlx(_Local):
 
         return mlx_config.fault_of(folder, tokens)
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
         from wizloop.backends.mlx import train as mlx_train
 
-        return mlx_train.train_sft(job, examples, on_step)
+        return mlx_train.train_sft(job, examples, on_step, on_wait)
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on pairs. Raises NotFinite if the loss is not finite after two halvings of the rate."""
         from wizloop.backends.mlx import train as mlx_train
 
-        return mlx_train.train_dpo(job, pairs, on_step)
+        return mlx_train.train_dpo(job, pairs, on_step, on_wait)
 
-    def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
+    def _writers(self) -> Mapping[str, Writer]:
         from wizloop.backends.mlx import export as mlx_export
 
         return {
             "adapter": mlx_export.export_adapter,
+            "adapter-mlx": mlx_export.export_adapter_mlx,
             "safetensors": mlx_export.export_safetensors,
-            "mlx-4bit": mlx_export.export_mlx_4bit,
+            "mlx-4bit": partial(mlx_export.export_quantized, bits=4),
+            "mlx-8bit": partial(mlx_export.export_quantized, bits=8),
+            "gguf": partial(_by_way_of, mlx_export.export_safetensors, _gguf),
+            "gguf-q8": partial(_by_way_of, mlx_export.export_safetensors, partial(_gguf, q8=True)),
         }
 
 
@@ -208,7 +248,16 @@ class Torch(_Local):
 
     NAME: ClassVar[str] = "torch"
     LIBRARY: ClassVar[str] = "transformers"
-    FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit", "nf4")
+    FORMATS: ClassVar[tuple[str, ...]] = (
+        "adapter",
+        "adapter-mlx",
+        "safetensors",
+        "mlx-4bit",
+        "mlx-8bit",
+        "nf4",
+        "gguf",
+        "gguf-q8",
+    )
 
     device: str
     processes: int = 1
@@ -240,41 +289,51 @@ class Torch(_Local):
 
         return torch_load.config_fault(folder)
 
-    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep) -> TrainResult:
+    def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
-        return self._train("sft", job, examples, on_step)
+        return self._train("sft", job, examples, on_step, on_wait)
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep) -> TrainResult:
+    def train_dpo(self, job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on pairs. Raises NotFinite if the loss is not finite after two halvings of the rate."""
-        return self._train("dpo", job, pairs, on_step)
+        return self._train("dpo", job, pairs, on_step, on_wait)
 
-    def _train(self, kind: str, job: TrainJob, lessons: Any, on_step: OnStep) -> TrainResult:
+    def _train(self, kind: str, job: TrainJob, lessons: Any, on_step: OnStep, on_wait: OnWait) -> TrainResult:
         if self.processes != 1:
             from wizloop.backends.torch import launch as torch_launch
 
             many: Any = {"device": self.device, "processes": self.processes, "sharded": self.sharded}
-            return torch_launch.train(kind, job, lessons, on_step, **many)
+            return torch_launch.train(kind, job, lessons, on_step, on_wait, **many)
         from wizloop.backends.torch import train as torch_train
 
         train: Callable[..., TrainResult] = torch_train.train_sft if kind == "sft" else torch_train.train_dpo
-        return train(job, lessons, on_step, device=self.device)
+        return train(job, lessons, on_step, on_wait, device=self.device)
 
-    def _writers(self) -> Mapping[str, Callable[[str, Path, Path], None]]:
+    def _writers(self) -> Mapping[str, Writer]:
+        from wizloop.backends.mlx import export as mlx_export
         from wizloop.backends.torch import export as torch_export
 
+        # torch merges, since it can read the base; MLX writes what only it can.
+        merge = torch_export.export_safetensors
         return {
             "adapter": torch_export.export_adapter,
-            "safetensors": torch_export.export_safetensors,
-            "mlx-4bit": _export_for_mlx,
+            "adapter-mlx": mlx_export.export_adapter_mlx,
+            "safetensors": merge,
+            "mlx-4bit": partial(_by_way_of, merge, partial(mlx_export.export_quantized, bits=4)),
+            "mlx-8bit": partial(_by_way_of, merge, partial(mlx_export.export_quantized, bits=8)),
             "nf4": torch_export.export_nf4,
+            "gguf": partial(_by_way_of, merge, _gguf),
+            "gguf-q8": partial(_by_way_of, merge, partial(_gguf, q8=True)),
         }
 
 
-def _export_for_mlx(base: str, adapter: Path, to: Path) -> None:
-    """Merge with torch, which can read the adapter, and quantise with MLX."""
-    from wizloop.backends.mlx import export as mlx_export
-    from wizloop.backends.torch import export as torch_export
-
+def _by_way_of(merge: Writer, write: Writer, base: str, adapter: Path | None, to: Path) -> None:
+    """Merge into a temporary folder of safetensors, and write that folder in another format."""
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
-        torch_export.export_safetensors(base, adapter, Path(merged))
-        mlx_export.export_mlx_4bit(merged, None, to)
+        merge(base, adapter, Path(merged))
+        write(merged, None, to)
+
+
+def _gguf(base: str, adapter: None, to: Path, *, q8: bool = False) -> None:
+    from wizloop.backends.mlx import gguf_export
+
+    gguf_export.export(Path(base), to, q8=q8)

@@ -1,77 +1,217 @@
-"""guard.json of an exported folder: the settings to run the guard without its workspace.
+"""guard.json of an exported folder: the settings and the calibration to run the guard without its workspace.
 
-The folder is untrusted: the file is validated like a recipe and cannot name a server, a path or code to run.
+The folder is untrusted: the file is bounded and validated like a recipe, and cannot name a server, a path or code.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wizloop.backends import gguf_names
 from wizloop.loop.guard import instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_of, uncalibrated
-from wizloop.recipes import schema
+from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
+from wizloop.loop.guard.rendering import Renderer
+from wizloop.loop.measures.calibration import MEASURES, Calibration, Source
+from wizloop.loop.words import Task
+from wizloop.recipes import schema, sections
 from wizloop.recipes.schema import Recipe
 
 NAME = "guard.json"
-VERSION = 1
+MOST_BYTES = 1 << 20
+"""Maximum size of the file; the longest instruction takes a tenth of it."""
+MOST_TOKENS = 1 << 20
+"""Maximum of each limit in tokens, and of the traces per sample."""
+_NOT_OURS = {"base", "backend", "device", "engine", "server", "quantise"}
+"""Keys of [guard] that depend on the machine."""
+
+_Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Slope = Annotated[float, Field(gt=0, le=1e6)]
+_Frame = Annotated[str, Field(max_length=instructions.MOST_CHARS)]
+_Word = Annotated[str, Field(max_length=300)]
+_Cut = Annotated[float, Field(gt=0, lt=1)]
 
 
-def write(folder: Path, recipe: Recipe, instruction: str, window: int, base: dict[str, str]) -> None:
-    """Write the settings of a recipe's guard; `window` is DeepConf's, in tokens.
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    `base` says which model it was trained from: name, and revision or sha256. It is for readers and loads nothing.
+
+class GuardCalibration(_Checked):
+    """What an exported guard needs of a Calibration: it is asked alone, without members."""
+
+    source: dict[Task, Source]
+    thresholds: dict[Task, dict[Source, _Cut]]
+    """Raw probabilities."""
+    scales: dict[Task, dict[Source, tuple[_Slope, _Finite]]]
+    measure: Literal[MEASURES]  # type: ignore[valid-type]
+    """The measure used as confidence."""
+    cut: _Finite
+    """The confidence from which a verdict is confident."""
+
+    @classmethod
+    def of(cls, known: Calibration) -> "GuardCalibration":
+        """Take what decides the answers of a guard that is asked alone."""
+        return cls(
+            source=dict(known.source),
+            thresholds={task: dict(by) for task, by in known.thresholds.items()},
+            scales={task: dict(by) for task, by in known.scales.items()},
+            measure=known.own,
+            cut=known.own_cut,
+        )
+
+    def calibration(self, window: int) -> Calibration:
+        """Return it as the calibration of a judge."""
+        chosen = {"measure": self.measure, "own": self.measure, "cut": self.cut, "own_cut": self.cut}
+        return Calibration(self.source, self.thresholds, self.scales, window=window, **chosen)
+
+
+class GuardFile(_Checked):
+    """The content of guard.json."""
+
+    version: Literal[1] = 1
+    guard: sections.Guard
+    classify: sections.Classify
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    instruction: Annotated[str, Field(max_length=instructions.MOST_CHARS)]
+    window: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+    """DeepConf's group, in tokens."""
+    frame: tuple[_Frame, _Frame] | None = None
+    """The chat frame that the guard was trained in; None in a file of a version that kept none."""
+    reader: Literal["strict", "tolerant"] = "strict"
+    """How its traces are read; strictly in a file of a version that exported trained guards only."""
+    base: dict[_Word, _Word] = {}
+    """The model that it was trained from: name, and revision on the hub or sha256 of its files. It loads nothing."""
+    calibration: GuardCalibration | None = None
+    """None for a guard that was never measured on dev."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings as a recipe."""
+        return Recipe(name="export", source="demo", guard=self.guard, classify=self.classify, seed=self.seed)
+
+
+class Loaded(NamedTuple):
+    """A guard loaded from a folder."""
+
+    judge: Judge
+    recipe: Recipe
+    calibrated: bool
+
+
+def write(
+    folder: Path,
+    recipe: Recipe,
+    renderer: Renderer,
+    window: int,
+    reader: Reader = STRICT,
+    known: Calibration | None = None,
+    base: Mapping[str, str] | None = None,
+) -> None:
+    """Write the settings of a recipe's guard, its instruction, chat frame and calibration.
+
+    `window` is DeepConf's, in tokens; `base` is how it names its base.
     """
-    guard = recipe.guard.model_dump(mode="json", exclude={"base", "backend", "device", "engine", "server", "quantise"})
-    content = {
-        "version": VERSION,
-        "base": base,
-        "guard": guard | {"instruction": "none"},
-        "classify": recipe.classify.model_dump(mode="json"),
-        "seed": recipe.seed,
-        "instruction": instruction,
-        "window": window,
-    }
+    content = GuardFile(
+        guard=sections.Guard(**recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny"}) | {"instruction": "none"}),
+        classify=recipe.classify,
+        seed=recipe.seed,
+        instruction=renderer.instruction,
+        frame=renderer.frame,
+        window=window,
+        reader=reader.name,
+        base=dict(base or {}),
+        calibration=None if known is None else GuardCalibration.of(known),
+    ).model_dump(mode="json", exclude={"guard": _NOT_OURS})
     (folder / NAME).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def load(folder: Path, named: Recipe | str | Path | None) -> tuple[Judge, Recipe]:
-    """Load the model in a folder as an uncalibrated judge, with the settings of its guard.json or of a recipe.
+def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
+    """Load the model in a folder as a judge: by its guard.json, or uncalibrated with the settings of a recipe.
 
     Raises BackendError, RecipeError, ImportRefused for an instruction that cannot be read, ValueError for a folder
     without a model or usable settings.
     """
-    window = None
+    window, known = None, None
     if named is None:
-        recipe, instruction, window = read(folder)
+        said = read(folder)
+        recipe, instruction, window = said.recipe, said.instruction, said.window
+        known = None if said.calibration is None else said.calibration.calibration(window)
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
         instruction = instructions.read(recipe) or ""
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: not a complete model (no config.json): export safetensors, or open the workspace")
-    settings = local(recipe.guard, folder)
-    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), str(folder), None)
-    renderer = renderer_of(settings, str(folder), instruction)
-    return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe, window)), recipe
+    settings = local(recipe.guard, _model(folder))
+    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
+    renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings))
+    judge = Judge(guard, renderer, known or uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder))
+    return Loaded(judge, recipe, known is not None)
 
 
-def read(folder: Path) -> tuple[Recipe, str, int]:
-    """Return recipe, instruction and window from a folder's guard.json. Raises ValueError."""
+def reader_of(folder: Path) -> Reader:
+    """Return how the traces of the model in a folder are read: tolerantly unless it is an export that was trained."""
+    try:
+        return READERS[read(folder).reader]
+    except ValueError:
+        return TOLERANT
+
+
+def _model(folder: Path) -> Path:
+    """Return what backends load of an exported folder: itself, or its GGUF file. Raises ValueError."""
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / gguf_names.FILE).is_file():
+        return folder / gguf_names.FILE
+    raise ValueError(f"{folder}: not a complete model (no config.json): export safetensors, or open the workspace")
+
+
+def frame_of(folder: Path, settings: sections.Guard) -> tuple[str, str] | None:
+    """Return the chat frame that an exported guard was trained in; None for a folder that is no export of ours.
+
+    The template of the folder itself may print another date. Raises ValueError for an unusable guard.json, and
+    BackendError.
+    """
+    if settings.template == "raw" or not (folder / NAME).is_file():
+        return None
+    frame = read(folder).frame
+    if frame is not None:
+        return frame
+    # Late import: a tokenizer is loaded only for a template that was not kept.
+    from wizloop.backends import chat
+
+    return chat.render_plainly(str(folder))[:2]
+
+
+def read(folder: Path) -> GuardFile:
+    """Read a folder's guard.json. Raises ValueError."""
     path = folder / NAME
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("version") != VERSION:
-            raise ValueError("written by another version of wizloop")
-        instruction, window = str(content.pop("instruction")), int(content.pop("window"))
-        content.pop("base", None)
-        sections = {key: content.pop(key) for key in ("guard", "classify", "seed")}
-        if content:
-            raise ValueError(f"unknown key {min(content)}")
-        recipe = Recipe.model_validate_json(json.dumps({"name": "export", "source": "demo", **sections}))
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES:,} bytes")
+        said = GuardFile.model_validate_json(text)
+        if most := _too_large(said):
+            raise ValueError(f"{most} is above {MOST_TOKENS:,}")
     except FileNotFoundError:
         raise ValueError(f"{path}: not found; give a recipe with the settings for this model") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        raise ValueError(f"{path}: invalid ({error.__class__.__name__}: {error}); give a recipe") from None
-    return recipe, instruction, window
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"{path}: invalid ({where}: {fault['msg']}); give a recipe") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: invalid ({error}); give a recipe") from None
+    return said
+
+
+def _too_large(said: GuardFile) -> str | None:
+    limits = {
+        "max_prompt_tokens": said.guard.max_prompt_tokens,
+        "max_trace_tokens": said.guard.max_trace_tokens,
+        "most": said.classify.most,
+    }
+    return next((name for name, value in limits.items() if value > MOST_TOKENS), None)

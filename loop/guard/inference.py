@@ -10,8 +10,8 @@ from functools import partial
 from typing import NamedTuple
 
 from wizloop.backends.guard_types import Sampled, Sampling
-from wizloop.loop.guard import grammar
 from wizloop.loop.guard.backend import Guard
+from wizloop.loop.guard.readers import STRICT, Reader
 from wizloop.loop.guard.rendering import Renderer, Text, choice, main_task, tasks_of
 from wizloop.loop.measures import deepconf
 from wizloop.loop.measures.uncertainty import disagreement
@@ -34,7 +34,7 @@ class Trace:
     text: str
     verdict: dict[Task, str | None] | None
     p: dict[Task, float]
-    """P(positive) at the verdict's token."""
+    """P(positive) at the verdict's token; 1 or 0 where the verdict is spelled otherwise than it is watched."""
     stop: str
     measures: deepconf.Measures
     tokens: int
@@ -84,6 +84,7 @@ def ask_traces(
     *,
     max_tokens: int,
     seed: int,
+    reader: Reader = STRICT,
     rows: int = 128,
 ) -> list[list[Trace]]:
     """Return the traces of each sample, in the order drawn."""
@@ -96,26 +97,26 @@ def ask_traces(
         max_tokens=how.max_tokens,
         seed=seed,
         watch={task: choice(task) for task in TASKS},
-        more=_more(samples, how),
+        more=_more(samples, how, reader),
         monitor=None if how.cut_below is None else partial(deepconf.OnlineGroup, how.window, how.cut_below),
         rows=rows,
     )
     drawn = guard.sample(encoded, sampling)
     return [
-        [parse_trace(one, sample, how.window) for one in traces] for sample, traces in zip(samples, drawn, strict=True)
+        [parse_trace(one, sample, how.window, reader) for one in traces]
+        for sample, traces in zip(samples, drawn, strict=True)
     ]
 
 
-def parse_trace(sampled: Sampled, sample: Text, window: int) -> Trace:
+def parse_trace(sampled: Sampled, sample: Text, window: int, reader: Reader = STRICT) -> Trace:
     """Parse one sampled trace: verdicts, the probability of each at its token, and DeepConf's measures."""
-    parsed = None if sampled.stop == "cut" else grammar.parse(sampled.text)
+    reading = None if sampled.stop == "cut" else reader.read(sampled.text, sample)
     measures = deepconf.measures(sampled.confidences, window=window, tail=window)
-    if parsed is None:
+    if reading is None:
         return Trace(sampled.text, None, {}, sampled.stop, measures, sampled.tokens)
-    spans = grammar.verdict_spans(sampled.text) or {}
-    verdict = {task: parsed.verdict[task] for task in tasks_of(sample)}
-    p = {task: _at(sampled, task, spans[task][0]) for task, label in verdict.items() if label is not None}
-    return Trace(sampled.text, verdict, p, sampled.stop, measures, sampled.tokens)
+    p = {task: float(label == LABELS[task][0]) for task, label in reading.verdict.items() if label is not None}
+    p |= {task: _at(sampled, task, start) for task, start in reading.starts.items()}
+    return Trace(sampled.text, reading.verdict, p, sampled.stop, measures, sampled.tokens)
 
 
 def signals(
@@ -130,8 +131,9 @@ def signals(
     found: Signals = {}
     for task in tasks_of(sample):
         found[f"p_direct_{task}"] = direct.p[task]
-        together = [direct.p[task], *(member[task] for member in members)]
-        if members:
+        # A member that is asked by traces has no probability where none of them could be read.
+        together = [direct.p[task], *(member[task] for member in members if task in member)]
+        if len(together) > 1:
             found[f"members_mean_{task}"] = sum(together) / len(together)
             found[f"members_disagreement_{task}"] = disagreement(together)
         if traces:
@@ -171,14 +173,17 @@ def _at(sampled: Sampled, task: Task, character: int) -> float:
     return sampled.watched[task][bisect_right(sampled.starts, character) - 1][0]
 
 
-def _more(samples: Sequence[Text], how: TraceSampling) -> Callable[[int, Sequence[Sampled]], bool] | None:
+def _more(
+    samples: Sequence[Text], how: TraceSampling, reader: Reader
+) -> Callable[[int, Sequence[Sampled]], bool] | None:
     """Return a predicate: does a sample need another trace (DeepConf's adaptive sampling)? None draws all at once."""
     consensus = how.consensus
     if consensus is None or how.least == how.most:
         return None
 
     def more(index: int, drawn: Sequence[Sampled]) -> bool:
-        votes = _votes(main_task(samples[index]), [parse_trace(one, samples[index], how.window) for one in drawn])
+        sample = samples[index]
+        votes = _votes(main_task(sample), [parse_trace(one, sample, how.window, reader) for one in drawn])
         return deepconf.keep_sampling(votes, len(drawn), least=how.least, most=how.most, consensus=consensus)
 
     return more

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from wizloop.loop.guard.backend import Backend, Guard
 from wizloop.loop.guard.inference import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
+from wizloop.loop.guard.readers import STRICT, Reader
 from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text, main_task, tasks_of
 from wizloop.loop.measures.calibration import Calibration, Judgement
 from wizloop.loop.measures.deepconf import window_for
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import TASKS, Task
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
 
@@ -71,6 +72,18 @@ class Judge:
     renderer: Renderer
     calibration: Calibration
     limits: Limits
+    reader: Reader = STRICT
+    """How its traces are read: tolerantly if it was never trained here."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that it answers."""
+        return TASKS
+
+    @property
+    def reads(self) -> str:
+        """The name of its reader, for the record."""
+        return self.reader.name
 
     def direct(self, samples: Sequence[Text]) -> list[Direct]:
         """Return P(positive) of each task of each sample, from one forward pass per task."""
@@ -78,7 +91,10 @@ class Judge:
 
     def traces(self, samples: Sequence[Text], sampling: TraceSampling, *, seed: int) -> list[list[Trace]]:
         """Return the traces of each sample, in the order drawn."""
-        return ask_traces(self.guard, self.renderer, samples, sampling, max_tokens=self.limits.prompt_tokens, seed=seed)
+        tokens = self.limits.prompt_tokens
+        return ask_traces(
+            self.guard, self.renderer, samples, sampling, max_tokens=tokens, seed=seed, reader=self.reader
+        )
 
     def online(self) -> TraceSampling:
         """Return DeepConf's online sampling: stop at consensus, cut a trace below the calibrated group confidence."""
@@ -131,13 +147,18 @@ def local(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"base": str(folder), "engine": "here", "server": None})
 
 
-def renderer_of(settings: Settings, base: str, instruction: str) -> Renderer:
-    """Build the renderer for a recipe's [guard]. Raises BackendError for a base without a required chat template."""
-    frame = ("", "")
-    if settings.template == "chat":
-        from wizloop.backends.tokens import chat_frame
+def renderer_of(settings: Settings, base: str, instruction: str, frame: tuple[str, str] | None = None) -> Renderer:
+    """Build the renderer for a recipe's [guard], with a kept `frame` or the base's chat template as it renders now.
 
-        frame = chat_frame(base)
+    Raises BackendError for a base without a required chat template.
+    """
+    if settings.template == "raw":
+        frame = ("", "")
+    elif frame is None:
+        # Late import: a tokenizer is loaded only for a chat template that was not kept.
+        from wizloop.backends import chat
+
+        frame = chat.render(base)[:2]
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     return Renderer(instruction, settings.reasoning, frame, opening)
 

@@ -31,13 +31,13 @@ def identify(base: str, progress: Callable[[int, int], None]) -> tuple[str, dict
     return base_identity.sha256(files), {"files": files}
 
 
-def refuse_another(db: Connection, base: str) -> None:
-    """Raise BadArtifact if the base's folder is another than the run began with; ModelMissing if it is gone."""
+def refuse_another(db: Connection, base: str, folder: Path) -> None:
+    """Raise BadArtifact if the folder of the base holds another model than the run began with."""
     row = models.by_name(db, NAME)
     files = None if row is None else json.loads(row.meta_json).get("files")
     if not files:
         return
-    differing = base_identity.changed(model_folder.find(base), files)
+    differing = base_identity.changed(folder, files)
     if differing:
         more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
         raise BadArtifact(
@@ -49,7 +49,7 @@ def refuse_another(db: Connection, base: str) -> None:
 def named(db: Connection, base: str) -> dict[str, str]:
     """Return how an export names the base: its name without a path, and its revision or sha256 if these are known."""
     row, commit = models.by_name(db, NAME), revision(db)
-    said = {"name": Path(base).name if Path(base).expanduser().is_dir() else model_folder.name_of(base)}
+    said = {"name": Path(base).name if Path(base).expanduser().exists() else model_folder.name_of(base)}
     if commit is not None:
         said["revision"] = commit
     elif row is not None and row.sha256:

@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
 
 from wizloop.loop.measures.deepconf import stop_threshold
 from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled, threshold
@@ -23,6 +25,19 @@ MEASURES: Final = ("margin_direct", *OF_TRACES, *OF_MEMBERS)
 """The candidates for the confidence. Without traces or members a sample has no value of some."""
 TRACES_MUST_GAIN: Final = 0.01
 """The gain in average precision that makes traces the source: they cost many times as much as a direct answer."""
+POINTS: Final = 21
+"""Quantiles on dev by which one measure's values are read as another's."""
+
+
+class Reading(NamedTuple):
+    """How a task's verdict is read: positive from `threshold` on."""
+
+    source: Source
+    threshold: float
+    """On the scale of the probabilities that are shown."""
+    scale: Literal["raw", "platt"]
+    raw: float
+    """The threshold as a raw probability."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,12 @@ class Calibration:
     """The measure used as confidence."""
     cut: float = 0.5
     """The confidence from which a verdict is confident: the median on dev."""
+    rest: str = "margin_direct"
+    """The best measure of a sample without traces, which ranks it where `measure` needs them."""
+    points: Sequence[float] = ()
+    """Quantiles of `measure` on dev, empty where it needs no traces."""
+    rest_points: Sequence[float] = ()
+    """Quantiles of `rest` on dev: a value of it counts as the one of `measure` at the same quantile."""
     own: str = "margin_direct"
     """The best measure of a guard used alone: without members, with traces only where they are the source."""
     own_cut: float = 0.5
@@ -65,25 +86,47 @@ class Calibration:
         """Return the raw probability after Platt scaling."""
         return scaled(p, self.scales.get(task, {}).get(source, UNSCALED))
 
+    def reading(self, task: Task, source: Source | None = None) -> Reading:
+        """Return source, threshold and scale of a task, by default of the source of its verdicts."""
+        source = source or self.source_of(task)
+        raw, scale = self.threshold(task, source), self.scales.get(task, {}).get(source, UNSCALED)
+        return Reading(source, scaled(raw, scale), "raw" if scale == UNSCALED else "platt", raw)
+
+    def source_for(self, signals: Values, task: Task) -> Source:
+        """Return the source of a sample's verdict on a task: a sample that was given no traces has its direct one."""
+        return self.source_of(task) if _has_traces(signals) else "direct"
+
     def verdict(self, signals: Values, task: Task) -> str | None:
         """Return the verdict on a task; None where its source has no probability."""
-        source = self.source_of(task)
+        source = self.source_for(signals, task)
         p = signals.get(f"p_{source}_{task}")
         return None if p is None else LABELS[task][0 if p >= self.threshold(task, source) else 1]
 
     def apply(self, signals: Values, tasks: Sequence[Task], main: Task, *, alone: bool = False) -> "Judgement":
         """Turn a sample's signals into verdicts, probabilities, confidence and cell; `alone` ignores the members."""
         verdict: dict[str, str | None] = {task: self.verdict(signals, task) for task in tasks}
-        ps = {task: signals.get(f"p_{self.source_of(task)}_{task}") for task in tasks}
+        sources = {task: self.source_for(signals, task) for task in tasks}
+        ps = {task: signals.get(f"p_{source}_{task}") for task, source in sources.items()}
         probability: dict[str, float] = {
-            task: self.scaled(task, self.source_of(task), p) for task, p in ps.items() if p is not None
+            task: self.scaled(task, sources[task], p) for task, p in ps.items() if p is not None
         }
         measure, cut = (self.own, self.own_cut) if alone else (self.measure, self.cut)
-        # A sample without a value (no readable trace) is as unsure as possible: no measure of traces is below 0.
-        confidence = value_of(measure, signals, main, self) or 0.0
+        if measure in OF_TRACES and not _has_traces(signals):
+            confidence = self.without_traces(signals, main)
+        else:
+            # A sample without a value (no readable trace) is as unsure as possible: no measure of traces is below 0.
+            confidence = value_of(measure, signals, main, self) or 0.0
         passed = verdict[main]
         where = None if passed is None else cell(confidence, passed == LETS_THROUGH[main], cut)
         return Judgement(verdict, probability, confidence, where)
+
+    def without_traces(self, signals: Values, task: Task) -> float:
+        """Return the confidence of a sample that was given no traces, on the scale of `measure`."""
+        measure = self.rest if self.measure in OF_TRACES else self.measure
+        value = value_of(measure, signals, task, self) or 0.0
+        if measure == self.measure or not self.points:
+            return value
+        return float(np.interp(value, self.rest_points, self.points))
 
     @property
     def votes(self) -> bool:
@@ -204,11 +247,17 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
     # Alone a guard has no members, and draws traces only where they are the source.
     lacking = OF_MEMBERS if known.votes else (*OF_MEMBERS, *OF_TRACES)
     own = choose_measure({name: candidates[name] for name in MEASURES if name not in lacking}, right, least=least)
+    rest = choose_measure({name: candidates[name] for name in MEASURES if name not in OF_TRACES}, right, least=least)
     measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
+    without = rest.measure or "margin_direct"
+    needs = measure in OF_TRACES
     return replace(
         known,
         measure=measure,
         cut=_median(candidates[measure]),
+        rest=without,
+        points=_quantiles(candidates[measure]) if needs else (),
+        rest_points=_quantiles(candidates[without]) if needs else (),
         own=alone,
         own_cut=_median(candidates[alone]),
         auroc=best.auroc,
@@ -223,6 +272,16 @@ def _distance(p: float, threshold: float) -> float:
 def _median(values: Sequence[float | None]) -> float:
     known = [value for value in values if value is not None]
     return median(known) if known else 0.5
+
+
+def _quantiles(values: Sequence[float | None]) -> tuple[float, ...]:
+    known = [value for value in values if value is not None]
+    return tuple(map(float, np.quantile(known, np.linspace(0, 1, POINTS)))) if known else ()
+
+
+def _has_traces(signals: Values) -> bool:
+    """Return whether a sample was given traces, readable or not."""
+    return any(name.startswith("p_traces_") for name in signals)
 
 
 def _known(rows: Sequence[DevRow], task: Task, source: str) -> tuple[list[int], list[float]]:

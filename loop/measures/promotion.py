@@ -1,15 +1,18 @@
-"""The gate's rule: whether a challenger replaces the champion, and why, from the dev verdicts of both.
+"""The gate's rule: whether a challenger replaces what stands, and why, from the dev verdicts of both.
+
+The champion stands; before the first one, the base.
 
 Pure functions; the gate phase stores the decision and sets the champion.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.loop.measures.metrics import fpr_of, macro_f1_of, outcome_rows, ratio
+from wizloop.loop.measures.metrics import f1_of, fpr_of, macro_f1_of, outcome_rows, ratio
 from wizloop.loop.measures.resampling import Counts, cluster_sums, percentile_interval, resampled_sums
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -18,8 +21,8 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class DevVerdicts:
-    """One model's verdicts on the labeled dev samples of one task, as four parallel sequences."""
+class LabeledVerdicts:
+    """One model's verdicts on the labeled samples of one task, as four parallel sequences."""
 
     sample_ids: Sequence[int]
     labels: Sequence[str]
@@ -31,12 +34,13 @@ class DevVerdicts:
 
 @dataclass(frozen=True)
 class Difference:
-    """One measure of both models, as fractions; None where undefined or without a champion."""
+    """One measure of both models, as fractions; None where undefined."""
 
     champion: float | None
+    """Of the model that stands, champion or base."""
     challenger: float | None
     difference: float | None
-    """Challenger minus champion."""
+    """Challenger minus the other."""
     low: float | None
     """95 % interval of the difference, paired bootstrap over prompts."""
     high: float | None
@@ -52,76 +56,96 @@ class Decision:
     passed: bool
     reason: str
     differences: Mapping[str, Difference]
-    """`macro_f1` (mean over the tasks), `macro_f1.TASK` and `unparsable.TASK` of each task, `over_refusal`."""
+    """`macro_f1` (mean over the tasks), `macro_f1.TASK` and `unparsable.TASK` of each task, `over_refusal`,
+    `unparsed_traces` without an interval."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the gate knows of one model on dev."""
+
+    verdicts: Mapping[Task, LabeledVerdicts]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each task's verdict is read: `direct` (the default) or `traces`."""
+    traces_unparsed: float | None = None
+    """Share of its traces without a whole answer block; None if it drew none."""
 
 
 def decide(
-    champion: Mapping[Task, DevVerdicts] | None,
-    challenger: Mapping[Task, DevVerdicts],
+    standing: Candidate,
+    challenger: Candidate,
     *,
     margin: float,
     max_unparsable: float,
     max_over_refusal_rise: float,
     rng: np.random.Generator,
+    name: Literal["champion", "base"] = "champion",
     resamples: int = 1000,
 ) -> Decision:
-    """Pass the challenger if three bounds hold on dev; all three are fractions.
+    """Pass the challenger if three bounds hold on dev; all three are fractions. `name` is what stands.
 
-    Its macro-F1 is at most `margin` below the champion's; on every task at most `max_unparsable` of its answers are
-    unparsable; its over-refusal is at most `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean
-    F1 of both labels; over-refusal is the false-positive rate on benign requests. The measured difference decides, not
-    its interval: published gains are below one point, which most dev sets cannot resolve. Without a champion only the
-    unparsable bound applies. Raises ValueError for an empty challenger, or where both did not answer the same samples.
+    Its macro-F1 is at most `margin` below the other's; at most `max_unparsable` of its answers on each task, and of
+    its traces, are unparsable, whichever of the two its verdicts are read from; its over-refusal is at most
+    `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean F1 of both labels; over-refusal is the
+    false-positive rate on benign requests. The measured difference decides, not its interval: published gains are
+    below one point, which most dev sets cannot resolve. Raises ValueError for an empty challenger, or where both did
+    not answer the same samples.
     """
-    _check(champion, challenger)
-    unparsable, worst = max((_unparsable(verdicts), task) for task, verdicts in challenger.items())
-    readable = unparsable <= max_unparsable
-    unread = f"{_share(unparsable)} of its {worst} answers are unparsable (at most {_share(max_unparsable)} may be)"
-    differences = _compare(champion, challenger, rng, resamples)
-    if champion is None:
-        opening = "There is no champion yet and the challenger passes" if readable else "The challenger does not pass"
-        return Decision(readable, f"{opening}: {unread}.", differences)
-    f1, refusal = differences["macro_f1"], differences["over_refusal"]
-    prompts = len({prompt for verdicts in challenger.values() for prompt in verdicts.clusters})
-    checks = [_check_f1(f1, margin, prompts), (readable, unread), _check_refusal(refusal, max_over_refusal_rise)]
+    _check(standing.verdicts, challenger.verdicts)
+    differences = _compare(standing.verdicts, challenger.verdicts, rng, resamples)
+    differences["unparsed_traces"] = _of_traces(standing.traces_unparsed, challenger.traces_unparsed)
+    prompts = len({prompt for verdicts in challenger.verdicts.values() for prompt in verdicts.clusters})
+    checks = [
+        _check_f1(differences["macro_f1"], margin, prompts, "the base's " if name == "base" else ""),
+        _check_answers(challenger, max_unparsable),
+        _check_traces(challenger.traces_unparsed, max_unparsable),
+        _check_refusal(differences["over_refusal"], max_over_refusal_rise),
+    ]
     failed = [reason for passed, reason in checks if not passed]
     if failed:
-        return Decision(False, f"The champion stays: {'; '.join(failed)}.", differences)
+        return Decision(False, f"The {name} stays: {'; '.join(failed)}.", differences)
     return Decision(True, f"The challenger passes: {'; '.join(reason for _, reason in checks)}.", differences)
 
 
-def _check(champion: Mapping[Task, DevVerdicts] | None, challenger: Mapping[Task, DevVerdicts]) -> None:
+def compare_f1(
+    theirs: LabeledVerdicts, ours: LabeledVerdicts, task: Task, rng: np.random.Generator, resamples: int = 1000
+) -> Difference:
+    """Compare F1 of the positive label on the same samples, by paired bootstrap over prompts; `ours` is the challenger.
+
+    Raises ValueError where both did not answer the same samples.
+    """
+    _check({task: theirs}, {task: ours})
+    sums = _paired_sums({task: theirs}, {task: ours}, [task])
+    point, draws = (f1_of(each[..., 0, :, :4]) for each in _resampled(sums, 1, rng, resamples))
+    return _difference(point, draws)
+
+
+def _check(standing: Mapping[Task, LabeledVerdicts], challenger: Mapping[Task, LabeledVerdicts]) -> None:
     """Raise ValueError for a challenger without samples, or where both did not answer the same labeled samples."""
     if not any(verdicts.labels for verdicts in challenger.values()):
         raise ValueError("the challenger has no labeled dev sample: import some into the split dev")
-    if champion is None:
-        return
-    if set(champion) != set(challenger):
-        raise ValueError(f"champion and challenger answered different tasks: {sorted(champion)}, {sorted(challenger)}")
+    if set(standing) != set(challenger):
+        raise ValueError(f"the two models answered different tasks: {sorted(standing)}, {sorted(challenger)}")
     for task, ours in challenger.items():
-        theirs = champion[task]
+        theirs = standing[task]
         if list(ours.sample_ids) != list(theirs.sample_ids) or list(ours.labels) != list(theirs.labels):
-            raise ValueError(f"champion and challenger must answer the same dev samples of {task}, in the same order")
+            raise ValueError(f"both models must answer the same samples of {task}, in the same order")
 
 
-def _unparsable(answered: DevVerdicts) -> float:
+def _unparsable(answered: LabeledVerdicts) -> float:
     """Return the share of samples without a verdict; 0 for no samples."""
     return sum(verdict is None for verdict in answered.verdicts) / max(len(answered.verdicts), 1)
 
 
 def _compare(
-    champion: Mapping[Task, DevVerdicts] | None,
-    challenger: Mapping[Task, DevVerdicts],
+    standing: Mapping[Task, LabeledVerdicts],
+    challenger: Mapping[Task, LabeledVerdicts],
     rng: np.random.Generator,
     resamples: int,
 ) -> dict[str, Difference]:
     """Compare every measure of both models on the same bootstrap samples of the prompts."""
     tasks = [task for task in TASKS if task in challenger]
-    sums = _paired_sums(champion, challenger, tasks)
-    # The last three axes: task, (champion, challenger), (tp, fp, fn, tn, unparsed, n).
-    shape = (-1, len(tasks), 2, 6)
-    point = sums.sum(axis=0).reshape(shape)
-    draws = (resampled_sums(sums, resamples, rng) if len(sums) > 1 else sums[:0]).reshape(shape)
+    point, draws = _resampled(_paired_sums(standing, challenger, tasks), len(tasks), rng, resamples)
     f1, f1_draws = macro_f1_of(point[..., :4]), macro_f1_of(draws[..., :4])
     found = {"macro_f1": _mean_difference(f1, f1_draws)}
     for at, task in enumerate(tasks):
@@ -136,22 +160,31 @@ def _compare(
     return found
 
 
+def _resampled(sums: Counts, tasks: int, rng: np.random.Generator, resamples: int) -> tuple[Counts, Counts]:
+    """Return the totals and the bootstrap's draws, (1 or resamples, tasks, 2, 6): no draws for a single prompt.
+
+    The last three axes: task, (standing, challenger), (tp, fp, fn, tn, unparsed, n).
+    """
+    shape = (-1, tasks, 2, 6)
+    draws = resampled_sums(sums, resamples, rng) if len(sums) > 1 else sums[:0]
+    return sums.sum(axis=0).reshape(shape), draws.reshape(shape)
+
+
 def _paired_sums(
-    champion: Mapping[Task, DevVerdicts] | None, challenger: Mapping[Task, DevVerdicts], tasks: Sequence[Task]
+    standing: Mapping[Task, LabeledVerdicts], challenger: Mapping[Task, LabeledVerdicts], tasks: Sequence[Task]
 ) -> Counts:
-    """Return the counts per prompt, (prompts, tasks x 2 models x 6); a missing champion is all zeros."""
+    """Return the counts per prompt, (prompts, tasks x 2 models x 6)."""
     blocks, clusters = [], list[str]()
     for at, task in enumerate(tasks):
         block = np.zeros((len(challenger[task].labels), len(tasks), 2, 6), dtype=np.int64)
-        for model, answers in enumerate((champion, challenger)):
-            if answers is not None:
-                block[:, at, model] = _counted(answers[task], LABELS[task][0])
+        for model, answers in enumerate((standing, challenger)):
+            block[:, at, model] = _counted(answers[task], LABELS[task][0])
         blocks.append(block.reshape(len(block), -1))
         clusters.extend(challenger[task].clusters)
     return cluster_sums(np.concatenate(blocks), clusters)
 
 
-def _counted(answered: DevVerdicts, positive: str) -> Counts:
+def _counted(answered: LabeledVerdicts, positive: str) -> Counts:
     """Return one row of (tp, fp, fn, tn, unparsed, n) per sample."""
     unparsed = np.array([[int(verdict is None), 1] for verdict in answered.verdicts], dtype=np.int64).reshape(-1, 2)
     return np.concatenate([outcome_rows(answered.labels, answered.verdicts, positive), unparsed], axis=1)
@@ -174,15 +207,38 @@ def _difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Diffe
     return Difference(champion, challenger, challenger - champion, low, high)
 
 
-def _check_f1(f1: Difference, margin: float, prompts: int) -> tuple[bool, str]:
-    """Return whether macro-F1 is within the margin, and the figures in points."""
+def _check_f1(f1: Difference, margin: float, prompts: int, whose: str) -> tuple[bool, str]:
+    """Return whether macro-F1 is within the margin, and the figures in points; `whose` is written before the other."""
     if f1.difference is None:
         return False, "macro-F1 could not be measured: no task has both labels on dev"
-    text = f"macro-F1 on dev is {_points(f1.challenger)} against {_points(f1.champion)}, {_gap(f1)}"
+    text = f"macro-F1 on dev is {_points(f1.challenger)} against {whose}{_points(f1.champion)}, {_gap(f1)}"
     if f1.low is not None and f1.high is not None and f1.low <= 0 <= f1.high:
         text += f", not significant on {prompts:,} dev prompts"
     passed = f1.difference >= -margin - ROUNDING
     return passed, text if passed else f"{text}; the margin is {_points(margin)}"
+
+
+def _check_answers(challenger: Candidate, bound: float) -> tuple[bool, str]:
+    """Return whether every task's unparsable answers are within their bound, and the worst task's share and source."""
+    worst, task = max((_unparsable(verdicts), task) for task, verdicts in challenger.verdicts.items())
+    source = "traces" if challenger.sources.get(task) == "traces" else "direct answers"
+    said = f"{_share(worst)} of its {task} answers are unparsable (read from {source}; at most {_share(bound)} may be)"
+    return worst <= bound, said
+
+
+def _check_traces(unparsed: float | None, bound: float) -> tuple[bool, str]:
+    """Return whether the traces without a whole answer are within their bound, and their share."""
+    if unparsed is None:
+        return True, "no trace was drawn on dev"
+    return (
+        unparsed <= bound + ROUNDING,
+        f"{_share(unparsed)} of its traces have no whole answer (at most {_share(bound)})",
+    )
+
+
+def _of_traces(standing: float | None, challenger: float | None) -> Difference:
+    change = None if standing is None or challenger is None else challenger - standing
+    return Difference(standing, challenger, change, None, None)
 
 
 def _check_refusal(refusal: Difference, bound: float) -> tuple[bool, str]:

@@ -1,6 +1,7 @@
 """Phase classify: predict the pool with the members and the champion.
 
-Every pool sample gets a direct answer; those that the champion is least certain of get traces too.
+Every pool sample gets a direct answer; the share that the champion is least certain of gets traces too. Where verdicts
+or the confidence are learned from traces, the rest has its direct verdict and a confidence that needs none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,11 @@ from typing import Any
 from wizloop.loop.context import Context
 from wizloop.loop.guard.inference import Direct, signals
 from wizloop.loop.guard.rendering import main_task
-from wizloop.loop.measures.calibration import Calibration, traces_agree, value_of
+from wizloop.loop.measures.calibration import Calibration, traces_agree
 from wizloop.loop.measures.uncertainty import top_share
 from wizloop.loop.phases import model_roles, predict
 from wizloop.loop.stored_samples import usable
-from wizloop.store import models, selections, steps
+from wizloop.store import models, predictions, selections, steps
 from wizloop.store.rows import pieces
 from wizloop.store.samples import Sample
 
@@ -21,9 +22,9 @@ from wizloop.store.samples import Sample
 def run(ctx: Context) -> str:
     """Predict the pool: the members first, with direct answers only, then the champion."""
     with ctx.store.read() as db:
-        champion = model_roles.champion(db) or model_roles.base(db)
+        champion = model_roles.standing(db)
         # The members of its own round, which its calibration refers to. After a failed gate there are newer ones.
-        members = [] if champion.role == "base" else list(models.members(db, champion.round))
+        members = [] if champion.role == "base" else model_roles.members(db, champion.round)
     pool = unselected(ctx)
     total = len(pool) * (len(members) + 2)
     for number, member in enumerate(members):
@@ -31,7 +32,12 @@ def run(ctx: Context) -> str:
     _champion(ctx, champion, members, pool, total)
     traced, record = _trace_figures(ctx, champion, pool)
     share = traced / len(pool) if pool else 0.0
-    record |= {"pool_read": len(pool), "share_with_traces": share, "read_by": champion.name}
+    record |= {
+        "pool_read": len(pool),
+        "share_with_traces": share,
+        "read_by": champion.name,
+        "reader": ctx.reader(champion).name,
+    }
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
     return f"{champion.name} classified {len(pool):,} pool samples, {traced:,} with traces"
@@ -66,7 +72,7 @@ def _champion(
         ctx.progress(done, total)
         direct |= zip((one.id for one in batch), ctx.judge(champion).direct(batch), strict=True)
         done += len(batch)
-    judge = ctx.judge(champion)
+    judge, began = ctx.judge(champion), ctx.now()
     traced = _to_trace(ctx, pool, direct, predict.member_probabilities(ctx, members, pool), judge.calibration)
     predict.predict_missing(
         ctx,
@@ -78,6 +84,24 @@ def _champion(
         traced=traced,
         done=done,
         total=total,
+    )
+    if judge.calibration.needs_traces and len(traced) < len(pool):
+        ctx.say(_cost_of_all(ctx, champion, pool, (ctx.now() - began).total_seconds()))
+
+
+def _cost_of_all(ctx: Context, champion: models.Model, pool: Sequence[Sample], seconds: float) -> str:
+    """Say what the pool's rest, read without traces, lacks, and what reading all with traces would cost."""
+    known = Calibration.from_json(champion.calibration_json)
+    with ctx.store.read() as db:
+        numbers = [one.n_traces for one in predictions.of_model(db, champion.id, "pool") if one.n_traces]
+    left = len(pool) - len(numbers)
+    each = sum(numbers) / len(numbers) if numbers else float(ctx.recipe.classify.most)
+    what = "verdicts come from the traces' votes" if known.votes else f"the confidence ({known.measure}) needs traces"
+    time = f", about {seconds / len(numbers) * left / 60:,.0f} min as fast as these" if numbers and seconds else ""
+    return (
+        f"On dev, {what}; classify.share gives them to {len(numbers):,} of {len(pool):,} pool samples, and the others "
+        f"have the direct verdict, ranked by {known.rest}. Reading all would take about {each * left:,.0f} more "
+        f"traces{time}: set classify.share = 1.0."
     )
 
 
@@ -100,11 +124,9 @@ def _to_trace(
     members: Mapping[int, list[predict.Probabilities]],
     calibration: Calibration,
 ) -> set[int]:
-    """Return the samples that get traces: the recipe's share of the least certain, or all if verdicts need traces."""
-    if calibration.needs_traces:
-        return {sample.id for sample in pool}
+    """Return the samples that get traces: the recipe's share, the least certain without any."""
     unsure = []
     for sample in pool:
         found = signals(sample, direct[sample.id], (), members[sample.id])
-        unsure.append(-(value_of(calibration.measure, found, main_task(sample), calibration) or 0.0))
+        unsure.append(-calibration.without_traces(found, main_task(sample)))
     return set(top_share(unsure, [sample.id for sample in pool], ctx.recipe.classify.share))

@@ -1,6 +1,7 @@
 """Phase evaluate: predict dev with the challenger and the members, calibrate on dev, then score every test set.
 
-Thresholds, source and confidence measure are learned on dev only; test is only scored.
+Thresholds, source and confidence measure are learned on dev only; test is only scored. The baselines are scored on the
+same samples.
 """
 
 import json
@@ -10,10 +11,10 @@ from typing import Any
 
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task, tasks_of
-from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, calibrate
+from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
-from wizloop.loop.phases import model_roles, predict
-from wizloop.loop.phases.score_predictions import evaluations_of
+from wizloop.loop.phases import baselines, model_roles, predict
+from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.recipes.schema import Recipe
 from wizloop.store import evaluations, models, predictions, steps
@@ -24,40 +25,57 @@ from wizloop.store.samples import Sample
 def run(ctx: Context) -> str:
     """Evaluate the round's challenger, if there is one."""
     with ctx.store.read() as db:
-        challenger, champion = model_roles.challenger(db, ctx.round), model_roles.champion(db)
-        members = list(models.members(db, ctx.round))
+        challenger = model_roles.challenger(db, ctx.round)
+        members = model_roles.members(db, ctx.round)
     if challenger is None:
         return "no challenger to evaluate"
+    with ctx.store.read() as db:
+        base, standing = model_roles.base(db), model_roles.standing(db)
     dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
     for member in members:
         predict.predict_missing(ctx, member, dev)
     known = calibrate_on_dev(ctx, challenger, members, dev)
-    if champion is not None:
-        # The champion predicted dev as the challenger; samples imported since are new to it, and no member of its round
-        # predicts them.
-        predict.predict_missing(ctx, champion, dev, alone=True)
+    # They predicted dev and test before; samples imported since are new to them, and no member predicts these.
+    predict.predict_missing(ctx, standing, dev, alone=True)
+    predict.predict_missing(ctx, base, [*dev, *test], alone=True)
     predict.predict_missing(ctx, replace(challenger, calibration_json=known.to_json()), test, alone=True)
-    scored = evaluations_of(ctx, challenger, {"dev": dev, **by_benchmark(ctx.recipe, test)})
-    record = _record(ctx, challenger, known, dev)
+    sets = {"dev": dev, **by_benchmark(ctx.recipe, test)}
+    scored, record = evaluations_of(ctx, challenger, sets), record_of(ctx, challenger, known, dev)
+    lessons = baselines.lessons_of(ctx, model_roles.sft_name(ctx.round))
+    beside = baselines.beside(ctx, challenger, base, sets, lessons)
     with ctx.store.write() as db:
         evaluations.add(db, scored)
-        steps.merge_record(db, ctx.round, {"evaluate": record})
+        steps.merge_record(db, ctx.round, {"evaluate": record, **beside})
     if (record["traces_unparsed"] or 0.0) > ctx.recipe.gate.max_unparsable:
         ctx.say(
             f"{100 * record['traces_unparsed']:.0f} % of the challenger's traces on dev have no complete answer block: "
             "they cannot vote, and no pairs can be mined from them.",
             "warn",
         )
+    return in_short(scored)
+
+
+def in_short(scored: Sequence[evaluations.Evaluation]) -> str:
+    """Return a phase's note: F1 on requests by benchmark."""
     return ", ".join(_f1(one) for one in scored if one.task == "request")
 
 
 def calibrate_on_dev(
-    ctx: Context, model: models.Model, members: Sequence[models.Model], dev: Sequence[Sample]
+    ctx: Context,
+    model: models.Model,
+    members: Sequence[models.Model],
+    dev: Sequence[Sample],
+    only: Source | None = None,
+    total: int | None = None,
 ) -> Calibration:
-    """Predict dev with a model, learn its calibration, and judge its dev predictions by it."""
-    how = ctx.recipe.classify
-    sampling = ctx.limits(model).exactly()
-    predict.predict_missing(ctx, model, dev, members=members, sampling=sampling)
+    """Predict dev with a model, learn its calibration, and judge its dev predictions by it.
+
+    `only` is the source of every verdict: traces are drawn if they are it; by default both are tried. `total` counts
+    what the phase predicts after dev too.
+    """
+    how, limits = ctx.recipe.classify, ctx.limits(model)
+    sampling = None if only == "direct" else limits.exactly()
+    predict.predict_missing(ctx, model, dev, members=members, sampling=sampling, total=total)
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
         drawn = predictions.traces_of(db, model.id, [one.id for one in dev])
@@ -66,9 +84,9 @@ def calibrate_on_dev(
     known = calibrate(
         rows,
         lowest_groups=[trace.lowest for trace in drawn],
-        window=sampling.window,
+        window=limits.sampling.window,
         keep_top_percent=how.keep_top_percent,
-        verdict=how.verdict,
+        verdict=only or how.verdict,
         max_unparsable=ctx.recipe.gate.max_unparsable,
     )
     with ctx.store.write() as db:
@@ -92,22 +110,22 @@ def _judge(one: Prediction, sample: Sample, known: Calibration) -> Judgement:
     return known.apply(one.signals, tasks_of(sample), main_task(sample))
 
 
-def _record(ctx: Context, model: models.Model, known: Calibration, dev: Sequence[Sample]) -> dict[str, Any]:
+def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequence[Sample]) -> dict[str, Any]:
     """Return the round's record of the calibration: confidence measure, figures, the four cells."""
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
     cells = dev_cells(found, {sample.id: sample for sample in dev})
     sure, unsure = cells.get("confident_pass", _EMPTY), cells.get("uncertain_pass", _EMPTY)
     compared = compare_cells(sure["right"], sure["n"], unsure["right"], unsure["n"])
-    parsed = [one.signals["parsed"] for one in found if one.signals.get("parsed") is not None]
     return {
+        "reader": ctx.reader(model).name,
         "confidence": known.measure,
         "confidence_alone": known.own,
         "auroc_n": known.n,
         **{key: asdict(known)[key] for key in _RECORDED},
         "cells": cells,
         "confident_passes_are_righter": None if compared is None else compared.words,
-        "traces_unparsed": None if not parsed else 1 - sum(p or 0.0 for p in parsed) / len(parsed),
+        "traces_unparsed": traces_unparsed(found),
     }
 
 

@@ -2,22 +2,26 @@
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from wizloop import plugins
-from wizloop.backends import artifacts
-from wizloop.backends.guard_types import BackendError
+from wizloop.backends import artifacts, gguf_names, model_folder
+from wizloop.backends.guard_types import BackendError, BadArtifact
 from wizloop.loop.context import Context
-from wizloop.loop.guard import guard_file, run_base
-from wizloop.loop.guard.backend import other_library
+from wizloop.loop.guard import guard_file, modelfile, run_base
+from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.phases import model_card, model_roles
+from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles
+from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
@@ -30,20 +34,24 @@ def run(ctx: Context) -> str:
         champion, wanted = model_roles.champion(db), control.get_run(db)
         before = [one for number in range(ctx.round + 1) for one in exports.of_round(db, number)]
     if champion is None:
-        return "no champion to export"
+        return "no champion to export: no challenger has passed the gate, and the base stays"
     last = wanted is None or ctx.round >= wanted.rounds_wanted
-    if not (ctx.recipe.export.every_round or last):
+    wanted_now = ctx.recipe.export.formats if last else ctx.recipe.export.after_round()
+    if not wanted_now:
         return "exported after the last round only"
     done = {one.format for one in before if one.model_id == champion.id}
-    formats = [format for format in ctx.recipe.export.formats if format not in done]
+    formats = [format for format in wanted_now if format not in done]
+    steps_of = [parts(ctx, format) for format in formats]
     for number, format in enumerate(formats):
-        ctx.progress(number, len(formats))
-        _export(ctx, champion, format)
+        begun = count(sum(steps_of[:number]))
+        # A long measurement shows its progress, and ends when the user asks for it.
+        _export(ctx, champion, format, lambda part, at=begun: ctx.progress(next(at), sum(steps_of)))
     return f"{champion.name} as {', '.join(formats)}" if formats else f"{champion.name} is exported already"
 
 
-PARTS = 4
-"""Steps of an export that are reported, each as it begins; two fewer without a dev sample."""
+def parts(ctx: Context, format: str) -> int:
+    """Return how many steps of an export are reported, each as it begins; two fewer without a dev sample."""
+    return 2 + (lossy_export.batches(ctx) if format in LOSSY else 2)
 
 
 def _silent(part: str) -> None:
@@ -55,25 +63,62 @@ def write_export(
 ) -> dict[str, Any]:
     """Export a model into the new folder `final`, with card and hashes; return the parity of its answers.
 
-    `report` is called with each step as it begins. Raises BackendError, FileExistsError, PluginError, ValueError for
-    the base.
+    `report` is called with each step as it begins. A lossy export gets thresholds and figures of its own. Raises
+    BackendError, FailedExport if it loses more than the recipe's margin, which leaves no folder, FileExistsError,
+    PluginError, ValueError for a format that needs a taught guard.
     """
-    adapter = ctx.adapter(model)
-    if adapter is None:
-        raise ValueError(f"{model.name} is the base model: there is nothing to export")
     ctx.check(model)
     about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
     with artifacts.writing(final, about, _suffixes(format)) as folder:
         report("writing the weights")
-        _write(ctx, format, adapter, folder)
-        parity = compare(ctx, model, format, folder, report)
+        _write(ctx, model, format, folder)
+        known = None if model.calibration_json is None else Calibration.from_json(model.calibration_json)
+        if format in LOSSY:
+            known, about["parity"] = _measured(ctx, model, format, folder, report)
+        else:
+            about["parity"] = compare(ctx, model, format, folder, report)
         report("writing the card and the hashes")
-        with ctx.store.read() as db:
-            base = run_base.named(db, ctx.recipe.guard.base)
-        guard_file.write(folder, ctx.recipe, ctx.renderer.instruction, ctx.limits(model).sampling.window, base)
-        card = model_card.render(facts(ctx, model, format, parity))
+        window = ctx.limits(model).sampling.window
+        guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model), known, _base(ctx))
+        card = model_card.render(facts(ctx, model, format, about["parity"], known))
         (folder / "README.md").write_text(card, encoding="utf-8")
+    parity: dict[str, Any] = about["parity"]
     return parity
+
+
+def _base(ctx: Context) -> dict[str, str]:
+    """Return how an export names its base."""
+    with ctx.store.read() as db:
+        return run_base.named(db, ctx.recipe.guard.base)
+
+
+def finished(ctx: Context, model: models.Model, format: str) -> Path | None:
+    """Return the undamaged folder in which the night has exported a model in a format, or None."""
+    with ctx.store.read() as db:
+        rows = [one for round in steps.rounds(db) for one in exports.of_round(db, round.number)]
+    for one in rows:
+        folder = ctx.workspace / one.path
+        if (one.model_id, one.format, one.failed) == (model.id, format, None) and folder.is_dir():
+            with suppress(BadArtifact):
+                artifacts.verify(folder, _suffixes(format))
+                return folder
+    return None
+
+
+def _measured(
+    ctx: Context, model: models.Model, format: str, folder: Path, report: Callable[[str], None]
+) -> tuple[Calibration, dict[str, Any]]:
+    """Return the thresholds and figures of a lossy export. Raises FailedExport."""
+    with _loadable(format, folder) as place:
+        exported = lossy_export.loaded(ctx, model, place)
+    found = lossy_export.measure(ctx, model, exported, report)
+    if not found.parity["passed"]:
+        raise FailedExport(
+            f"the export of {model.name} as {format} failed: {found.parity['reason']}. Nothing was kept: "
+            "export safetensors, or set a wider gate.margin",
+            found.parity,
+        )
+    return found.known, found.parity
 
 
 def _plugin(format: str) -> plugins.Exporter | None:
@@ -82,18 +127,47 @@ def _plugin(format: str) -> plugins.Exporter | None:
 
 
 def _suffixes(format: str) -> Collection[str]:
+    if format in GGUF:
+        return (".gguf", modelfile.NAME)
     plugin = _plugin(format)
     return () if plugin is None else plugin.suffixes
 
 
-def _write(ctx: Context, format: str, adapter: Path, folder: Path) -> None:
-    """Write the weights only. Raises BackendError, PluginError."""
+def _loads(format: str) -> bool:
+    """Return whether wizloop itself can load an export."""
     plugin = _plugin(format)
-    if plugin is None:
-        ctx.backend.export(format, ctx.base(), adapter, folder)
+    return plugin is None or plugin.loads
+
+
+@contextmanager
+def _loadable(format: str, folder: Path) -> Iterator[str]:
+    """Yield a folder that backends load: of a GGUF file a copy that lives as long as it is loaded from."""
+    if format not in GGUF:
+        yield str(folder)
         return
-    with plugins.blamed("exporter", format):
-        plugin.export(ctx.base(), adapter, folder)
+    # Late import: gguf is loaded only for such a file.
+    from wizloop.backends.gguf import folder as gguf_folder
+
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="tmp-") as place:
+        gguf_folder.convert(folder / gguf_names.FILE, Path(place))
+        yield place
+
+
+def _write(ctx: Context, model: models.Model, format: str, folder: Path) -> None:
+    """Write the weights, and what the program that loads them needs. Raises BackendError, PluginError, ValueError."""
+    adapter, plugin = ctx.adapter(model), _plugin(format)
+    if adapter is None and (plugin is not None or format in ADAPTERS):
+        raise ValueError(f"{model.name} was never taught, and {format} needs an adapter: export safetensors")
+    if plugin is not None and adapter is not None:
+        with plugins.blamed("exporter", format):
+            plugin.export(ctx.base(), adapter, folder)
+        return
+    ctx.backend.export(format, ctx.base(), adapter, folder)
+    if format in GGUF:
+        base = model_folder.find(ctx.base())
+        ends = gguf_names.bos_of(base), gguf_names.stops_of(base)
+        text = modelfile.render(ctx.renderer, *ends, ctx.limits(model))
+        (folder / modelfile.NAME).write_text(text, encoding="utf-8")
 
 
 def compare(
@@ -101,16 +175,16 @@ def compare(
 ) -> dict[str, Any]:
     """Compare the direct answers of the exported model and the original on the same dev samples; see `agreement`."""
     frozen = list(usable(ctx.store, "dev"))[: ctx.recipe.export.parity_n]
-    plugin = _plugin(format)
-    if not frozen or (plugin is not None and not plugin.loads):
+    if not frozen or not _loads(format):
         return {"n": 0, "agree": 0, "max_difference": 0.0}
     report("running the original on dev")
     judge = ctx.judge(model)
     ours = judge.direct(frozen)
     report("running the export on dev")
-    whole = format != "adapter"
-    base, adapter = (str(folder), None) if whole else (ctx.base(), folder)
-    exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
+    whole = format not in ADAPTERS
+    with _loadable(format, folder) as place:
+        base, adapter = (place, None) if whole else (ctx.base(), folder)
+        exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
     found = agreement(ours, replace(judge, guard=exported).direct(frozen), judge.calibration)
     del exported
     return found if format != "safetensors" else found | _elsewhere(ctx, folder, judge, frozen, ours, found)
@@ -148,17 +222,22 @@ def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibrati
     return {"n": n, "agree": agree, "max_difference": largest}
 
 
-def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]) -> model_card.Facts:
-    """Collect the facts for a model's card."""
+def facts(
+    ctx: Context, model: models.Model, format: str, parity: dict[str, Any], known: Calibration | None
+) -> model_card.Facts:
+    """Collect the facts for the card of a model's export, which is calibrated by `known`."""
     with ctx.store.read() as db:
         run = control.get_run(db)
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
-        scores = evaluations.of_model(db, model.id)
+        scores = _own_scores(model, parity) or evaluations.of_model(db, model.id)
+        base = evaluations.of_model(db, model_roles.base(db).id)
         counts = samples.counts(db)
-        base_is = run_base.named(db, ctx.recipe.guard.base)
-        calls = [one for number in range(model.round + 1) for one in teacher_calls.calls(db, number)]
-        approved, waiting = len(reviews.approved(db, model.round)), reviews.waiting_count(db)
-    known = Calibration.from_json(model.calibration_json)
+        taught = range(0 if model.role == "base" else model.round + 1)
+        calls = [one for number in taught for one in teacher_calls.calls(db, number)]
+        approved = len(reviews.approved(db, model.round)) if taught else 0
+        waiting = reviews.waiting_count(db)
+    known, record = known or Calibration(), {} if own is None else own.record
+    record = record.get("base_measured", {}) if model.role == "base" else record
     outcomes = {
         name: dict(Counter(one.result for one in calls if one.teacher == name))
         for name in {one.teacher for one in calls}
@@ -168,7 +247,7 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         round=model.round,
         format=format,
         base=ctx.recipe.guard.base,
-        base_is={word: value for word, value in base_is.items() if word != "name"},
+        base_is={word: value for word, value in _base(ctx).items() if word != "name"},
         run=ctx.recipe.name if run is None else run.name,
         recipe_hash=recipe_hash(ctx.recipe),
         data_hash=data_hash(ctx),
@@ -176,15 +255,33 @@ def facts(ctx: Context, model: models.Model, format: str, parity: dict[str, Any]
         samples=counts,
         teachers=outcomes,
         reviews={"approved": approved, "waiting": waiting},
-        gate="" if own is None else own.gate_reason or "",
+        gate=_gate(model, own),
         evaluations=scores,
+        beside=model_card.Beside(base, record.get("baselines", {}), record.get("compared", {})),
         parity=parity,
-        loads=(plugin := _plugin(format)) is None or plugin.loads,
+        loads=_loads(format),
         thresholds=known.thresholds,
         source=known.source,
+        scales=known.scales,
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
+        license=card_head.license_of(model_folder.on_disk(ctx.base())),
     )
+
+
+def _gate(model: models.Model, own: steps.Round | None) -> str:
+    if model.role == "base":
+        return "none: this is the base, before anything was taught"
+    return "" if own is None else own.gate_reason or ""
+
+
+def _own_scores(model: models.Model, parity: dict[str, Any]) -> list[evaluations.Evaluation]:
+    """Return the figures of a lossy export as evaluations; none for a lossless one."""
+    return [
+        evaluations.Evaluation(model.id, model.round, benchmark, task, one["n"], one["unparsed"], json.dumps(one))
+        for benchmark, by_task in parity.get("metrics", {}).items()
+        for task, one in by_task.items()
+    ]
 
 
 def data_hash(ctx: Context) -> str:
@@ -196,18 +293,33 @@ def data_hash(ctx: Context) -> str:
     return digest.hexdigest()
 
 
-def _export(ctx: Context, model: models.Model, format: str) -> None:
+def _export(ctx: Context, model: models.Model, format: str, report: Callable[[str], None]) -> None:
     final = ctx.workspace / "exports" / f"{ctx.round:02d}-{format}"
     artifacts.sweep(final.parent)
-    # An existing folder was written before a crash, but has no row yet.
-    parity = compare(ctx, model, format, final) if final.exists() else write_export(ctx, model, format, final)
+    try:
+        parity = _before(ctx, model, format, final) or write_export(ctx, model, format, final, report)
+        sha256 = artifacts.verify(final, _suffixes(format))
+    except FailedExport as error:
+        # The row has the figures; without it the next start would export, measure and fail again.
+        parity, sha256 = dict(error.parity), ""
+        ctx.say(f"{str(error)[0].upper()}{str(error)[1:]}.", "warn", parity)
     with ctx.store.write() as db:
-        path, sha256 = f"exports/{final.name}", artifacts.verify(final, _suffixes(format))
+        path = f"exports/{final.name}"
         exports.add(db, ctx.round, model.id, format, path, json.dumps(parity), sha256, ctx.now())
-    if parity["agree"] < parity["n"]:
+    if format not in LOSSY and parity["agree"] < parity["n"]:
         ctx.say(
             f"The export {final.name} agrees with its model on {parity['agree']} of {parity['n']} verdicts; "
             f"probabilities differ by at most {parity['max_difference']:.4f}.",
             "warn",
             parity,
         )
+
+
+def _before(ctx: Context, model: models.Model, format: str, final: Path) -> dict[str, Any] | None:
+    """Return the parity of a folder that was written before a crash and has no row yet, or None without one."""
+    if not final.exists():
+        return None
+    if format in LOSSY:
+        found: dict[str, Any] = artifacts.about(final)["parity"]
+        return found
+    return compare(ctx, model, format, final)

@@ -34,7 +34,7 @@ def run(ctx: Context) -> str:
     Raises ImportRefused, which names the file, split or key and what to do, and BackendError.
     """
     # The export would fail after training; before the import the recipe can still be changed.
-    if why := export_fault(ctx.backend, ctx.recipe.export.formats):
+    if why := export_fault(ctx.backend, ctx.recipe.export.formats, ctx.recipe.guard.base):
         raise ImportRefused(f"export.formats: {why}")
     taken = _SOURCES[ctx.recipe.source](ctx)
     leaks.sweep(ctx.store, ctx.now())

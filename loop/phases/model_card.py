@@ -3,9 +3,23 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from wizloop.console import standing
+from wizloop.loop.measures.platt import UNSCALED, Scale, scaled
+from wizloop.loop.phases import card_head
 from wizloop.store.evaluations import Evaluation
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was measured on the same samples beside the model."""
+
+    base: Sequence[Evaluation]
+    baselines: Mapping[str, Any]
+    """Figures by baseline, benchmark and task."""
+    compared: standing.Compared
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,7 @@ class Facts:
     reviews: Mapping[str, int]
     gate: str
     evaluations: Sequence[Evaluation]
+    beside: "Beside"
     parity: Mapping[str, Any]
     thresholds: Mapping[str, Mapping[str, float]]
     source: Mapping[str, str]
@@ -33,10 +48,14 @@ class Facts:
     """The pieces of a prompt."""
     longest: int
     """Maximum tokens of a prompt."""
-    base_is: Mapping[str, str] = field(default_factory=dict)
-    """The base's revision on the hub, or the sha256 of its files, by that word."""
     loads: bool = True
     """Whether wizloop can load the export."""
+    license: str | None = None
+    """The license that the base's own card names."""
+    base_is: Mapping[str, str] = field(default_factory=dict)
+    """The base's revision on the hub, or the sha256 of its files, by that word."""
+    scales: Mapping[str, Mapping[str, Scale]] = field(default_factory=dict)
+    """Platt scales by task and source."""
 
 
 _USAGE = (
@@ -50,9 +69,28 @@ _USAGE = (
 )
 
 
+_BASELINES = (
+    "Base: the model before it was taught. All harmful: a guard that calls everything harmful, and every response a",
+    "refusal. TF-IDF: with logistic regression, on the labels that this model was taught.",
+)
+_OLLAMA = (
+    "",
+    "For Ollama: `ollama create NAME -f Modelfile`, then send the prompt as the user's message, and its response, if",
+    "there is one, as the assistant's. The answer continues the answer block, with the likelier word first, whatever",
+    "the thresholds above are.",
+)
+_PROGRAMS: Mapping[str, Sequence[str]] = {
+    "adapter": ("", "For PEFT: `PeftModel.from_pretrained(base, DIR)`, over the base that is named above."),
+    "adapter-mlx": ("", "For mlx-lm: `mlx_lm.load(BASE, adapter_path=DIR)`, over the base that is named above."),
+    "gguf": _OLLAMA,
+    "gguf-q8": _OLLAMA,
+}
+
+
 def render(facts: Facts) -> str:
     """Return the card. Names of data sets and models are shown as code, so that they cannot be read as markup."""
-    return "\n".join(
+    name = f"{facts.run}-{facts.model}"
+    return card_head.render(name, facts.base, facts.format, facts.license, facts.evaluations) + "\n".join(
         [
             f"# {_code(facts.model)}, round {facts.round} of {_code(facts.run)}",
             "",
@@ -61,7 +99,7 @@ def render(facts: Facts) -> str:
             "",
             "## Provenance",
             "",
-            f"- base: {_code(facts.base)}; format: {facts.format}",
+            f"- base: {_code(_named(facts.base))}; format: {facts.format}",
             *(f"- base ({word}): {_code(value)}" for word, value in sorted(facts.base_is.items())),
             f"- recipe (sha256): {_code(facts.recipe_hash)}",
             f"- samples (sha256): {_code(facts.data_hash)}; {_listed(facts.samples)}",
@@ -72,9 +110,13 @@ def render(facts: Facts) -> str:
             "",
             "## Scores",
             "",
-            "| set | task | samples | unparsed | F1 (95 % interval) |",
-            "| --- | --- | --- | --- | --- |",
-            *(_line(one) for one in facts.evaluations),
+            f"| set | task | samples | unparsed | F1 (95 % interval) | {' | '.join(standing.NAMES.values())} |",
+            f"| --- | --- | --- | --- | --- |{' --- |' * len(standing.NAMES)}",
+            *(_line(one, facts.beside) for one in facts.evaluations),
+            "",
+            *_BASELINES,
+            "",
+            *(f"- {said}" for said in _not_better(facts)),
             "",
             "## Usage",
             "",
@@ -84,7 +126,8 @@ def render(facts: Facts) -> str:
             "",
             f"At most {facts.longest:,} tokens in total: longer samples are cut in the middle.",
             "",
-            *(_threshold(task, facts.source.get(task, "direct"), by) for task, by in sorted(facts.thresholds.items())),
+            *(_threshold(facts, task, by) for task, by in sorted(facts.thresholds.items())),
+            *_PROGRAMS.get(facts.format, ()),
             "",
             "## Parity with the original model",
             "",
@@ -94,26 +137,55 @@ def render(facts: Facts) -> str:
     )
 
 
-def _line(one: Evaluation) -> str:
-    return f"| {_code(one.benchmark)} | {one.task} | {one.n} | {one.unparsed} | {_f1(json.loads(one.metrics_json))} |"
+def _line(one: Evaluation, beside: Beside) -> str:
+    where = (one.benchmark, one.task)
+    base = next((row.metrics for row in beside.base if (row.benchmark, row.task) == where), None)
+    others = (beside.baselines.get(name, {}).get(one.benchmark, {}).get(one.task) for name in standing.NAMES)
+    peers = [base if name == "base" else found for name, found in zip(standing.NAMES, others, strict=True)]
+    cells = [f"{_code(one.benchmark)} | {one.task} | {one.n} | {one.unparsed} | {_f1(one.metrics)}"]
+    cells += ["not measured" if found is None else _f1(found) for found in peers]
+    return f"| {' | '.join(cells)} |"
+
+
+def _not_better(facts: Facts) -> list[str]:
+    """Return where the model does not beat every baseline, in words."""
+    if not facts.beside.compared:
+        return ["It was not compared with its baselines."]
+    said = standing.sentences("**Not better than a baseline**", facts.beside.compared)
+    return [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() and c not in "`|<>[]" else " " for c in text)
 
 
 def _f1(figures: Mapping[str, float | None]) -> str:
-    f1, low, high = figures["f1"], figures["low"], figures["high"]
+    f1, low, high = (figures.get(name) for name in ("f1", "low", "high"))
     if f1 is None:
         return "undefined"
     interval = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
     return f"{100 * f1:.1f}{interval}"
 
 
-def _threshold(task: str, source: str, by: Mapping[str, float]) -> str:
+def _threshold(facts: Facts, task: str, by: Mapping[str, float]) -> str:
+    source = facts.source.get(task, "direct")
+    raw, scale = by.get(source, 0.5), facts.scales.get(task, {}).get(source, UNSCALED)
     how = "the direct answer" if source == "direct" else "the mean over its traces"
-    return f"- {task}: positive from a probability of {by.get(source, 0.5):.3f} of {how}"
+    shown = (
+        "" if scale == UNSCALED else f"; wizloop shows probabilities Platt-scaled, this one as {scaled(raw, scale):.3f}"
+    )
+    return f"- {task}: positive from a raw probability of {raw:.3f} of {how}{shown}"
 
 
 def _parity(parity: Mapping[str, Any], *, loads: bool) -> str:
     if not loads:
         return "Not run: wizloop cannot load this format. Compare its verdicts with the guard's before you rely on it."
+    if "reason" in parity:
+        return (
+            f"Its weights are rounded, which makes it another guard: the scores and thresholds above are its own. "
+            f"{parity['reason'][0].upper()}{parity['reason'][1:]}. It agrees on {parity['agree']} of {parity['n']} "
+            f"verdicts on dev; probabilities differ by at most {parity['max_difference']:.4f}."
+        )
     if not parity.get("n"):
         return "Not checked: the recipe sets export.parity_n to 0."
     text = (
@@ -129,6 +201,11 @@ def _libraries(parity: Mapping[str, Any]) -> str:
     run, not_run = parity.get("run", ()), parity.get("not_run", {})
     said = f" Run in {' and '.join(run)}." if run else ""
     return said + "".join(f" **Not run in {name}**: {_code(why)}." for name, why in sorted(not_run.items()))
+
+
+def _named(base: str) -> str:
+    """Return a hub name whole, and of a folder or file the name without its path, which is private."""
+    return base if card_head.is_hub_name(base) else Path(base).name
 
 
 def _listed(counts: Mapping[str, int]) -> str:

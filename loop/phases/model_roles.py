@@ -16,6 +16,11 @@ def member_name(round: int, number: int) -> str:
     return f"r{round:02d}-m{number}"
 
 
+def other_name(round: int | None, number: int) -> str:
+    """Return the name of a member that no adapter makes; without a round, of one with a model of its own."""
+    return f"other-{number}" if round is None else f"r{round:02d}-o{number}"
+
+
 def challenger_name(round: int) -> str:
     """Return the name of a round's challenger."""
     return f"r{round:02d}"
@@ -35,9 +40,20 @@ def champion(db: Connection) -> models.Model | None:
     return None if run is None or run.champion_id is None else models.get(db, run.champion_id)
 
 
+def standing(db: Connection) -> models.Model:
+    """Return the champion, or the base before the first one. Raises errors.NotFound before phase prepare."""
+    return champion(db) or base(db)
+
+
 def challenger(db: Connection, round: int) -> models.Model | None:
     """Return the round's challenger, or None."""
     return models.by_name(db, challenger_name(round))
+
+
+def members(db: Connection, round: int) -> list[models.Model]:
+    """Return the members that predict with the guard of a round: its own, then those with a model of their own."""
+    fixed = [model for model in models.members(db, 0) if model.name.startswith("other-")]
+    return [model for model in models.members(db, round) if model not in fixed] + fixed
 
 
 def last_member(db: Connection, before: int, number: int) -> models.Model | None:
@@ -55,5 +71,6 @@ def champion_after(db: Connection, round: int | None) -> models.Model:
         return found
     row = steps.get_round(db, round)
     if row is None or row.champion_after is None:
-        raise errors.NotFound(f"round {round} has no champion yet: see `wizloop rounds`")
+        why = "has no champion yet" if row is None or row.ended_at is None else "left no champion: the base stays"
+        raise errors.NotFound(f"round {round} {why} (see `wizloop rounds`)")
     return models.get(db, row.champion_after)

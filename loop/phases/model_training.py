@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wizloop.backends import artifacts
-from wizloop.backends.guard_types import DpoPair, LoraShape, OnStep, SftExample, TrainJob, TrainResult, TrainSettings
+from wizloop.backends.guard_types import (
+    DpoPair,
+    LoraShape,
+    OnStep,
+    OnWait,
+    SftExample,
+    TrainJob,
+    TrainResult,
+    TrainSettings,
+)
 from wizloop.loop.context import Context
 from wizloop.recipes import sections
 from wizloop.store import models, training
@@ -19,7 +28,7 @@ from wizloop.store.db import Connection
 from wizloop.store.rows import pieces
 
 T = TypeVar("T")
-Train = Callable[[Path, Path, OnStep], TrainResult]
+Train = Callable[[Path, Path, OnStep, OnWait], TrainResult]
 """Train into an empty folder, with a folder for checkpoints."""
 Sources = Sequence[tuple[int, int | None, str]]
 """Sample id, teacher trace id and kind of each training example."""
@@ -108,13 +117,14 @@ def dpo(ctx: Context, name: str, start: Path, pairs: Sequence[DpoPair]) -> Train
 
 def _training(
     ctx: Context,
-    train: Callable[[TrainJob, Sequence[T], OnStep], TrainResult],
+    train: Callable[[TrainJob, Sequence[T], OnStep, OnWait], TrainResult],
     start: Path | None,
     settings: TrainSettings,
     lessons: Sequence[T],
 ) -> Train:
-    def run(to: Path, checkpoint: Path, on_step: OnStep) -> TrainResult:
-        return train(TrainJob(ctx.base(), start, settings, lora(ctx), to, checkpoint, ctx.quantise), lessons, on_step)
+    def run(to: Path, checkpoint: Path, on_step: OnStep, on_wait: OnWait) -> TrainResult:
+        job = TrainJob(ctx.base(), start, settings, lora(ctx), to, checkpoint, ctx.quantise)
+        return train(job, lessons, on_step, on_wait)
 
     return run
 
@@ -125,6 +135,7 @@ def _settings(ctx: Context, how: sections.Train | sections.Dpo, **settings: Any)
         batch=how.batch,
         lr=how.lr,
         checkpoint_every=ctx.recipe.train.checkpoint_every,
+        warmup=ctx.recipe.train.warmup,
         max_tokens=guard.max_prompt_tokens + guard.max_trace_tokens,
         scale=ctx.scale,
         **settings,
@@ -146,7 +157,7 @@ def _train(ctx: Context, spec: ModelSpec, train: Train, final: Path) -> None:
         ctx.progress(step, total)
 
     with artifacts.writing(final, about) as folder:
-        result = train(folder, checkpoints / spec.name, on_step)
+        result = train(folder, checkpoints / spec.name, on_step, lambda doing: ctx.wait(f"{spec.name}: {doing}"))
         about |= {"steps": result.steps, "halvings": result.halvings, "dropped": result.dropped}
         about["losses"] = sorted(_logged(losses).items())
     losses.unlink(missing_ok=True)

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 Phase = Callable[["Context"], str | None]
 """Does what is left of one phase and returns a note for the step."""
 
-PHASES: Final = ("import", "prepare", "classify", "select", "teach", "review", "train", "evaluate", "gate", "export")
-_ONLY_FIRST = ("import", "prepare")
+PHASES: Final = (
+    *("import", "prepare", "base"),
+    *("classify", "select", "teach", "review", "train", "evaluate", "gate", "export"),
+)
+_ONLY_FIRST = PHASES[:3]
 
 
 def phases_of(round: int) -> tuple[str, ...]:
-    """Return the phases of a round: round 0 imports and prepares, and has no guard to classify with."""
+    """Return the phases of a round: round 0 imports, prepares and measures the base, and classifies nothing."""
     if round == 0:
         return tuple(phase for phase in PHASES if phase != "classify")
     return tuple(phase for phase in PHASES if phase not in _ONLY_FIRST)

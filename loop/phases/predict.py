@@ -73,10 +73,10 @@ def member_probabilities(
 def sample_traces(
     ctx: Context, judge: Judge, model: models.Model, samples: Sequence[Sample], sampling: TraceSampling
 ) -> dict[int, list[Trace]]:
-    """Sample traces, by sample id; the seed depends on the model and the first sample."""
+    """Sample traces, by sample id. A trace's draws follow from the model, its prompt and its number."""
     if not samples:
         return {}
-    drawn = judge.traces(samples, sampling, seed=ctx.seed("traces", model.name, samples[0].id))
+    drawn = judge.traces(samples, sampling, seed=ctx.seed("traces", model.name))
     return {sample.id: traces for sample, traces in zip(samples, drawn, strict=True)}
 
 

@@ -7,13 +7,15 @@ from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
-from wizloop.backends import artifacts, devices, model_folder
+from wizloop.backends import artifacts, chat, devices, model_folder
+from wizloop.backends.chat import Frame
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import backend, grammar, instructions, run_base
+from wizloop.loop.guard import backend, grammar, instructions, kept_rendering, run_base
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.inference import ask_direct
+from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import usable
@@ -29,20 +31,18 @@ def run(ctx: Context) -> str:
     """Build the tiny guard, or check that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
     if ctx.given is None:
         ctx.say(devices.pick(ctx.recipe.guard.backend, ctx.recipe.guard.device).sentence())
-    if instructions.shipped(ctx.recipe.guard.instruction) is None:
-        instruction = instructions.read(ctx.recipe)
-        with ctx.store.write() as db:
-            steps.merge_record(db, ctx.round, {"instruction": instruction})
     tiny = ctx.recipe.guard.base == "tiny"
-    if tiny and not Path(ctx.base()).exists():
-        build(ctx)
     if not tiny:
         pin(ctx)
+        _refuse_unreadable(ctx)
+    keep_rendering(ctx)
+    if tiny and not Path(ctx.base()).exists():
+        build(ctx)
     sha256, meta = (artifacts.verify(Path(ctx.base())), {}) if tiny else run_base.identify(ctx.base(), ctx.progress)
-    renderer = ctx.renderer
-    _refuse_unreadable(ctx)
-    guard = ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
-    _ask_once(ctx, guard)
+    _ask_once(ctx, ctx.backend.load(ctx.base(), None, quantise=ctx.quantise))
+    for other in ctx.recipe.members.others:
+        if other.base:
+            ctx.backend.load(other.base, None, quantise=ctx.quantise)
     if ctx.recipe.guard.server is not None:
         # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server
@@ -61,7 +61,7 @@ def run(ctx: Context) -> str:
             meta_json=json.dumps(meta, sort_keys=True),
             now=ctx.now(),
         )
-        steps.merge_record(db, ctx.round, {"rendering": renderer.hash, "base": ctx.recipe.guard.base})
+        steps.merge_record(db, ctx.round, {"base": ctx.recipe.guard.base})
     return "the tiny guard is built" if tiny else f"{ctx.base()} loads"
 
 
@@ -76,7 +76,7 @@ def pin(ctx: Context) -> None:
 def _refuse_unreadable(ctx: Context) -> None:
     """Raise BadArtifact for a base that the backend would not read as it was trained; the dry run says it too."""
     longest = ctx.recipe.guard.max_prompt_tokens + ctx.recipe.guard.max_trace_tokens
-    if why := backend.base_fault(ctx.backend, ctx.base(), longest):
+    if why := backend.base_fault(ctx.backend, str(model_folder.find(ctx.base())), longest):
         raise BadArtifact(why)
 
 
@@ -88,6 +88,22 @@ def _ask_once(ctx: Context, guard: Guard) -> None:
     [direct] = ask_direct(guard, ctx.renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
     if not all(math.isfinite(p) for p in direct.p.values()):
         raise BadArtifact(f"{ctx.base()}: {NOT_FINITE}")
+
+
+def keep_rendering(ctx: Context) -> None:
+    """Render instruction and chat template once, for the whole run, and say what was decided for the template.
+
+    A start that was interrupted here renders anew: nothing has been asked yet. Raises BackendError, ImportRefused.
+    """
+    settings = ctx.recipe.guard
+    frame = Frame("", "")
+    if settings.template == "chat":
+        frame = chat.render(ctx.base())
+    renderer = renderer_of(settings, ctx.base(), instructions.read(ctx.recipe) or "", (frame.before, frame.after))
+    with ctx.store.write() as db:
+        steps.merge_record(db, ctx.round, kept_rendering.record_of(renderer))
+    if frame.notes:
+        ctx.say(f"The chat template of {ctx.base()} is kept for the run: {'; '.join(frame.notes)}.")
 
 
 def build(ctx: Context) -> None:

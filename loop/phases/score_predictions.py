@@ -1,13 +1,14 @@
-"""Score stored predictions against labels: rows of evaluations, and the verdicts that the gate compares."""
+"""Score stored predictions against labels: rows of evaluations, and what the gate compares."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any, Protocol
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.metrics import score
-from wizloop.loop.measures.promotion import DevVerdicts
+from wizloop.loop.measures.promotion import LabeledVerdicts
 from wizloop.loop.phases import predict
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -16,7 +17,20 @@ from wizloop.store.evaluations import Evaluation
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import Sample
 
-Rows = Sequence[tuple[Sample, Prediction]]
+
+class Answered(Protocol):
+    """A prediction, or an answer that is stored nowhere."""
+
+    @property
+    def verdict(self) -> Mapping[str, str | None]:
+        """Label by task."""
+
+    @property
+    def probability(self) -> Mapping[str, float]:
+        """P(positive) by task."""
+
+
+Rows = Sequence[tuple[Sample, Answered]]
 
 
 def evaluations_of(ctx: Context, model: models.Model, benchmarks: Mapping[str, Sequence[Sample]]) -> list[Evaluation]:
@@ -24,40 +38,55 @@ def evaluations_of(ctx: Context, model: models.Model, benchmarks: Mapping[str, S
     return [
         _evaluation(ctx, model, name, task, rows)
         for name, samples in benchmarks.items()
-        for task, rows in _labeled(ctx, model, samples).items()
+        for task, rows in labeled(samples, predict.stored(ctx, model, samples)).items()
     ]
 
 
-def dev_verdicts(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> dict[Task, DevVerdicts]:
-    """Return a model's verdicts on the labeled dev samples, by task."""
+def verdicts_of(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, LabeledVerdicts]:
+    """Return a model's stored verdicts on the labeled samples, by task."""
+    return verdicts_from(labeled(samples, predict.stored(ctx, model, samples)))
+
+
+def verdicts_from(found: Mapping[Task, Rows]) -> dict[Task, LabeledVerdicts]:
+    """Return the verdicts that the gate compares, by task."""
     return {
-        task: DevVerdicts(
+        task: LabeledVerdicts(
             [sample.id for sample, _ in rows],
             [labels_of(sample)[task] for sample, _ in rows],
-            [prediction.verdict.get(task) for _, prediction in rows],
+            [answer.verdict.get(task) for _, answer in rows],
             [normalize(sample.prompt) for sample, _ in rows],
         )
-        for task, rows in _labeled(ctx, model, dev).items()
+        for task, rows in found.items()
     }
 
 
-def _labeled(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, Rows]:
-    """Return the samples with a label and a prediction, by task; no task without one."""
-    known = predict.stored(ctx, model, samples)
+def traces_unparsed(found: Sequence[Prediction]) -> float | None:
+    """Return the mean share of the traces without a whole answer block; None if no trace was drawn."""
+    parsed = [one.signals["parsed"] for one in found if one.signals.get("parsed") is not None]
+    return None if not parsed else 1 - sum(p or 0.0 for p in parsed) / len(parsed)
+
+
+def labeled(samples: Sequence[Sample], known: Mapping[int, Answered]) -> dict[Task, Rows]:
+    """Return the samples with a label and an answer, by task; no task without one."""
     rows = {task: [(s, known[s.id]) for s in samples if task in labels_of(s) and s.id in known] for task in TASKS}
     return {task: found for task, found in rows.items() if found}
 
 
-def _evaluation(ctx: Context, model: models.Model, benchmark: str, task: Task, rows: Rows) -> Evaluation:
-    figures = score(
+def figures(ctx: Context, benchmark: str, task: Task, rows: Rows) -> dict[str, Any]:
+    """Return the figures of one task of a benchmark, with `low` and `high` of F1's interval."""
+    found = score(
         [labels_of(sample)[task] for sample, _ in rows],
-        [prediction.verdict.get(task) for _, prediction in rows],
-        [prediction.probability.get(task) for _, prediction in rows],
+        [answer.verdict.get(task) for _, answer in rows],
+        [answer.probability.get(task) for _, answer in rows],
         positive=LABELS[task][0],
         clusters=[normalize(sample.prompt) for sample, _ in rows],
         rng=ctx.rng("score", benchmark, task),
     )
-    metrics = {**asdict(figures), "low": figures.f1_low, "high": figures.f1_high}
+    return {**asdict(found), "low": found.f1_low, "high": found.f1_high}
+
+
+def _evaluation(ctx: Context, model: models.Model, benchmark: str, task: Task, rows: Rows) -> Evaluation:
+    found = figures(ctx, benchmark, task, rows)
     return Evaluation(
-        model.id, ctx.round, benchmark, task, figures.n, figures.unparsed, json.dumps(metrics, sort_keys=True)
+        model.id, ctx.round, benchmark, task, found["n"], found["unparsed"], json.dumps(found, sort_keys=True)
     )

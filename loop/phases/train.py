@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wizloop.backends.guard_types import NotFinite
 from wizloop.loop.context import Context
-from wizloop.loop.phases import hard_samples, model_roles, model_training
+from wizloop.loop.phases import hard_samples, model_roles, model_training, other_members
 from wizloop.loop.phases.model_training import ModelSpec
 from wizloop.loop.phases.training_examples import Lesson, TrainingSet, collect, kept_by_member, sft_examples
 from wizloop.store import models, reviews, steps
@@ -37,6 +37,7 @@ def run(ctx: Context) -> str:
 def _train(ctx: Context, lessons: TrainingSet) -> str:
     sft = _sft(ctx, lessons)
     members = [_member(ctx, number, lessons) for number in range(1, ctx.recipe.members.count + 1)]
+    others = other_members.add(ctx, sft)
     pairs = hard_samples.pairs(ctx, [sft, *members], lessons.lessons) if ctx.recipe.dpo.enabled else []
     record = {
         "examples": len(lessons.lessons),
@@ -44,6 +45,7 @@ def _train(ctx: Context, lessons: TrainingSet) -> str:
         "left_out_otherwise": lessons.dropped,
         "pairs": len(pairs),
         "members": len(members),
+        "other_members": others,
     }
     # Before the challenger, whose existence ends the phase.
     with ctx.store.write() as db:
@@ -55,7 +57,7 @@ def _train(ctx: Context, lessons: TrainingSet) -> str:
         model_training.train_once(ctx, spec, train, [(pair.id, None, "dpo") for pair in pairs])
     else:
         _promote(ctx, sft)
-    return f"{len(lessons.lessons)} samples, {len(pairs)} pairs, {len(members)} members"
+    return f"{len(lessons.lessons)} samples, {len(pairs)} pairs, {len(members) + others} members"
 
 
 def _sft(ctx: Context, lessons: TrainingSet) -> models.Model:

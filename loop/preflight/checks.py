@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from wizloop.loop import keys
 from wizloop.loop.controller import lock
 from wizloop.loop.controller.starting import RunLimits, check_base, effective_limits, followed
 from wizloop.loop.data import format_choice
-from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructions, server
+from wizloop.loop.guard import server
 from wizloop.loop.guard.backend import Torch, base_fault, choose_backend, class_of, export_fault
-from wizloop.loop.preflight import Check, data_sources, teacher_checks
+from wizloop.loop.guard.published import registry
+from wizloop.loop.preflight import Check, data_sources, prompt_checks, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
 from wizloop.recipes import schema
 from wizloop.recipes.schema import BUILT_IN, Recipe
@@ -63,13 +63,9 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
             return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
-        checks += [
-            _model(recipe, store),
-            *_backend(recipe),
-            *_training(recipe),
-            _prompt(recipe),
-            *_server(recipe, thorough),
-        ]
+        checks += [_model(recipe, store), *_backend(recipe), *_training(recipe), *prompt_checks.checks(recipe)]
+        checks += _other_members(recipe)
+        checks += _server(recipe, thorough)
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
         checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
@@ -163,15 +159,18 @@ def _recipe(store: Store | None, of_store: Check, named: str | None, limits: Run
 
 
 def _model(recipe: Recipe, store: Store | None) -> Check:
-    """Check that the base exists and is the run's: built here, a folder, in the hub's cache, or on the hub."""
+    """Check that the base exists: built here, a folder, a GGUF file, in the hub's cache, or on the hub."""
     base = recipe.guard.base
     if base == "tiny":
         return Check("model", True, "the tiny guard: built at the first start")
     folder = Path(base).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         return Check("model", False, f"the folder {base}", "it has no config.json: not a model")
+    if folder.is_file():
+        return _file(folder)
     if not folder.is_dir() and (base.count("/") != 1 or base.startswith((".", "/", "~"))):
-        return Check("model", False, f"{base}: no such folder", "set guard.base to a model folder or a hub name")
+        advice = "set guard.base to a model folder, a GGUF file or a hub name"
+        return Check("model", False, f"{base}: no such folder", advice)
     if why := _unreadable(recipe) or _another(recipe, store):
         return Check("model", False, why)
     if folder.is_dir():
@@ -202,6 +201,28 @@ def _unreadable(recipe: Recipe) -> str | None:
     return base_fault(backend, guard.base, guard.max_prompt_tokens + guard.max_trace_tokens)
 
 
+def _other_members(recipe: Recipe) -> list[Check]:
+    """Check each member that no adapter makes: its model, chat template and instruction."""
+    checks: list[Check] = []
+    for number, other in enumerate(recipe.members.others, start=1):
+        given = {"base": other.base or recipe.guard.base, "instruction": other.instruction or recipe.guard.instruction}
+        asked = recipe.model_copy(update={"guard": recipe.guard.model_copy(update=given)})
+        found = [_model(asked, None), *prompt_checks.checks(asked)] if other.base else prompt_checks.checks(asked)[:1]
+        if other.base and recipe.guard.server is not None:
+            found.append(Check("server", False, "it runs the guard's base alone: leave out the member's base"))
+        checks += [replace(one, name=f"member {number} {one.name}") for one in found]
+    return checks
+
+
+def _file(path: Path) -> Check:
+    """Check that a GGUF file can be read, and that the cache has room for its folder."""
+    try:
+        described, fault = model_folder.file_check(path)
+    except BackendError as error:
+        return Check("model", False, str(error))
+    return Check("model", fault is None, f"{path}: {described}", fault)
+
+
 def _backend(recipe: Recipe) -> Iterator[Check]:
     """Check that the recipe's backend runs here and writes its export formats."""
     try:
@@ -213,24 +234,10 @@ def _backend(recipe: Recipe) -> Iterator[Check]:
     advice = "torch without a GPU is for trying things out: MLX is faster on a CPU" if slow else None
     yield Check("backend", True, picked.sentence(), advice)
     backend, formats = class_of(picked), recipe.export.formats
-    if why := export_fault(backend, formats):
+    if why := export_fault(backend, formats, recipe.guard.base):
         yield Check("export", False, why, "change export.formats in the recipe")
     else:
         yield Check("export", True, f"{', '.join(formats) or 'nothing'}, by the {backend.NAME} backend")
-
-
-def _prompt(recipe: Recipe) -> Check:
-    """Check the instruction before every sample, unless it is a hub dataset's."""
-    setting = recipe.guard.instruction
-    try:
-        text = instructions.read(recipe, far=False)
-    except ImportRefused as error:
-        return Check("prompt", False, str(error))
-    if text is None:
-        return Check("prompt", True, f"{setting}: from a hub dataset, read at the first start")
-    if not text:
-        return Check("prompt", True, f"{setting}: no instruction before the samples")
-    return Check("prompt", True, f"{setting}: {len(text):,} characters before every sample")
 
 
 def _training(recipe: Recipe) -> list[Check]:
@@ -274,7 +281,8 @@ def _time(limits: RunLimits, now: datetime) -> Check:
 
 def _plugin(kind: plugins.Kind, name: str) -> Check:
     entries = plugins.installed(kind)[name]
-    built_in = BUILT_IN.get(kind, (name,) if kind == "format" and format_choice.taken(name) else ())
+    taken = {"format": (name,) if format_choice.taken(name) else (), "guard": tuple(registry.BUILT_IN)}
+    built_in = BUILT_IN.get(kind, taken.get(kind, ()))
     why = plugins.fault(kind, name, built_in)
     packages = " and ".join(plugins.package_of(entry) for entry in entries)
     return Check(f"{kind} {name}", why is None, why or f"{packages} ({entries[0].value})")

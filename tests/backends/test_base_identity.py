@@ -54,8 +54,11 @@ def test_a_file_that_is_new_or_gone_is_a_change(folder: Path) -> None:
 def test_an_adapter_names_its_base_of_the_hub_with_its_revision(
     tmp_path: Path, base: str, named: dict[str, str]
 ) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "revision": null}')
     base_identity.name_base(base, tmp_path)
     assert json.loads((tmp_path / "base.json").read_text()) == named
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (named["base"], named.get("revision"))
 
 
 def test_an_adapter_names_a_folder_by_its_hash_and_our_own_by_its_manifest(folder: Path, tmp_path: Path) -> None:

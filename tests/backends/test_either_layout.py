@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,14 @@ from wizloop.backends.torch import export as torch_export
 from wizloop.backends.torch import guard as torch_guard
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch import train as torch_train
+from wizloop.loop.guard.backend import Mlx, Torch
 
 HARM = Choice((" harmful", " unharmful"))
 LORA = LoraShape(rank=4, scale=1.5, dropout=0.0, layers=-1)
 LAST = replace(LORA, layers=1)
 # One step that moves nothing to speak of: what comes out is what training began with.
 STILL = replace(SETTINGS, epochs=1, batch=24, lr=1e-9)
+TORCH = Torch("cpu")
 LAYOUTS = ("mlx", "peft", "peft of the last block")
 
 
@@ -119,25 +120,36 @@ def of_mlx(base: Path, folder: Path, asked: list[Encoded]) -> Any:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
-@pytest.mark.parametrize(("export", "read"), [(mlx_export, of_mlx), (torch_export, of_torch)])
-def test_what_is_exported_of_it_answers_alike(
-    tiny_base: Path,
-    adapters: dict[str, Path],
-    asked: list[Encoded],
-    tmp_path: Path,
-    export: Any,
-    read: Callable[..., Any],
-    layout: str,
+@pytest.mark.parametrize("export", [mlx_export, torch_export])
+def test_what_is_merged_of_it_answers_alike(
+    tiny_base: Path, adapters: dict[str, Path], asked: list[Encoded], tmp_path: Path, export: Any, layout: str
 ) -> None:
     wanted = logits(tiny_base, adapters[layout], asked)[0]
-    whole, alone = new(tmp_path / "whole"), new(tmp_path / "alone")
+    whole = new(tmp_path / "whole")
     export.export_safetensors(str(tiny_base), adapters[layout], whole)
     merged = torch_guard.load(str(whole))._loaded.model
     with torch.no_grad():
         found = [merged(torch.tensor([[*one.shared, *one.body]])).logits[0, -1].numpy() for one in asked]
     np.testing.assert_allclose(found, wanted, atol=1e-3)
-    export.export_adapter(str(tiny_base), adapters[layout], alone)
-    np.testing.assert_allclose(read(tiny_base, alone, asked), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("backend", "form"), [(Mlx(), "adapter"), (Mlx(), "adapter-mlx"), (TORCH, "adapter"), (TORCH, "adapter-mlx")]
+)
+def test_an_exported_adapter_loads_where_it_claims_to(
+    tiny_base: Path,
+    adapters: dict[str, Path],
+    asked: list[Encoded],
+    tmp_path: Path,
+    backend: Any,
+    form: str,
+    layout: str,
+) -> None:
+    wanted, to = logits(tiny_base, adapters[layout], asked)[0], new(tmp_path / "alone")
+    backend.export(form, str(tiny_base), adapters[layout], to)
+    read = of_torch if form == "adapter" else of_mlx
+    np.testing.assert_allclose(read(tiny_base, to, asked), wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["sft", "dpo"])

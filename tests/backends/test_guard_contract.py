@@ -92,6 +92,14 @@ def test_sampling_repeats_with_its_seed_and_differs_with_another(guard: Any) -> 
     assert any(one != other for one, other in first)
 
 
+def test_a_prompts_traces_are_the_same_whatever_it_is_asked_with(guard: Any) -> None:
+    how = Sampling(2, 2, 1.0, 1.0, 12, seed=1)
+    together = guard.sample(encoded(guard), how)
+    alone = [traces for prompt in reversed(encoded(guard)) for traces in guard.sample([prompt], how)][::-1]
+    assert [[one.text for one in traces] for traces in together] == [[one.text for one in traces] for traces in alone]
+    assert len({one.text for traces in together for one in traces}) > len(together)
+
+
 @pytest.mark.parametrize("rows", [2, 128])
 def test_greedy_traces_are_those_of_the_plain_model(guard: Any, rows: int) -> None:
     prompts = encoded(guard)

@@ -14,7 +14,7 @@ from wizloop.console.progress import duration, event_line, follow, last_event_id
 from wizloop.console.tables import rounds_table
 from wizloop.store import events
 from wizloop.store.db import Store
-from wizloop.store.overview import overview, summaries
+from wizloop.store.overview import base_summary, overview, summaries
 from wizloop.store.steps import Step
 
 BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -57,6 +57,22 @@ def test_the_table_has_a_row_for_each_round_and_benchmark(after_a_night: Path) -
     assert first == [["0", "dev", "70.0", "(65-75)", "0", "passed"], ["test", "70.0", "(65-75)"]]
     assert second == ["1", "dev", "75.0", "(70-80)", "2,", "$0.50", "passed"]
     assert third == ["test", "75.0", "(70-80)"]
+
+
+def test_the_base_comes_first_and_baselines_stand_below_the_test_set(after_a_night: Path) -> None:
+    with Store.open(after_a_night, readonly=True) as store, store.read() as db:
+        said = printed(rounds_table(summaries(db), base_summary(db)), width=120)
+    _, *lines = [line.split() for line in said.splitlines()]
+    assert lines[:3] == [
+        ["base", "dev", "60.0", "(55-65)"],
+        ["test", "60.0", "(55-65)"],
+        ["all", "harmful", "65.0", "(60-70)"],
+    ]
+    assert lines[3][0] == "0"
+    assert [line for line in lines if "TF-IDF" in line] == [
+        ["TF-IDF", "90.0", "(85-95)"],
+        ["TF-IDF", "76.0", "(71-81)"],
+    ]
 
 
 def test_plain_lines_are_the_events_after_the_start_each_once(after_a_night: Path) -> None:

@@ -19,6 +19,7 @@ from wizloop.backends.guard_types import (
     Encoded,
     NotFinite,
     OnStep,
+    OnWait,
     Prompt,
     Sampled,
     Sampling,
@@ -111,14 +112,16 @@ class StandIn:
     """Train by counting examples.
 
     `breaks` makes training give up as a loss that is not finite does, `drops` names samples that are too long to train
-    on, and `spoils` makes every export an untrained model.
+    on, `spoils` makes every export an untrained model, and `dulls` makes every export in 4 bits know so much less.
     """
 
     NAME: ClassVar[str] = "stand-in"
     FORMATS: ClassVar[tuple[str, ...]] = ("adapter", "safetensors", "mlx-4bit")
 
-    def __init__(self, breaks: bool = False, drops: Sequence[int] = (), spoils: bool = False) -> None:
-        self.breaks, self.drops, self.spoils = breaks, drops, spoils
+    def __init__(
+        self, breaks: bool = False, drops: Sequence[int] = (), spoils: bool = False, dulls: float = 0.0
+    ) -> None:
+        self.breaks, self.drops, self.spoils, self.dulls = breaks, drops, spoils, dulls
         self.trained: list[str] = []
         self.at_once: list[int] = []
         """How many prompts each question to a guard had."""
@@ -133,19 +136,22 @@ class StandIn:
         settings["progress"]("reading", 1, 1)
         (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
 
-    def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep) -> TrainResult:
-        return self._train("sft", job, examples, on_step)
+    def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
+        return self._train("sft", job, examples, on_step, on_wait)
 
-    def train_dpo(self, job: TrainJob, pairs: Sequence[Any], on_step: OnStep) -> TrainResult:
-        return self._train("dpo", job, pairs, on_step)
+    def train_dpo(self, job: TrainJob, pairs: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
+        return self._train("dpo", job, pairs, on_step, on_wait)
 
-    def export(self, format: str, base: str, adapter: Path, to: Path) -> None:
-        if self.spoils:
+    def export(self, format: str, base: str, adapter: Path | None, to: Path) -> None:
+        if self.spoils or adapter is None:
             (to / WEIGHTS).write_text(json.dumps({"skill": 0.0}))
+        elif self.dulls and format == "mlx-4bit":
+            skill = json.loads((adapter / WEIGHTS).read_text())["skill"]
+            (to / WEIGHTS).write_text(json.dumps({"skill": skill - self.dulls}))
         else:
             shutil.copyfile(adapter / WEIGHTS, to / WEIGHTS)
 
-    def _train(self, kind: str, job: TrainJob, lessons: Sequence[Any], on_step: OnStep) -> TrainResult:
+    def _train(self, kind: str, job: TrainJob, lessons: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         self.jobs.append(Taught(kind, job, lessons))
         if self.breaks:
             raise NotFinite("the loss is nan at step 3 of 12")

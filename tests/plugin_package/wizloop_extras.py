@@ -6,8 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wizloop.backends.guard_types import Part, Prompt
 from wizloop.backends.teachers.base import Answer, Question, Usage, answer_from_raw
-from wizloop.plugins import Candidate, Exporter, ImportFormat, Row, SelectionStrategy, Setup, Teacher
+from wizloop.plugins import (
+    Candidate,
+    Exporter,
+    GuardQuestion,
+    ImportFormat,
+    PublishedGuard,
+    Row,
+    Said,
+    SelectionStrategy,
+    Setup,
+    Teacher,
+)
 
 
 class Keywords(Teacher):
@@ -96,3 +108,21 @@ class Copy(Exporter):
         for path in adapter.iterdir():
             if path.name != "manifest.json":
                 shutil.copyfile(path, to / path.name)
+
+
+class YesNo(PublishedGuard):
+    """A guard that says yes or no to requests."""
+
+    source = "https://example.org/yes-no"
+    max_tokens = 4
+    label = "harmful"
+
+    def questions(self, prompt: str, response: str | None, /) -> list[GuardQuestion]:
+        parts = (Part(prompt, data=True), Part("\nHarmful?"))
+        return [GuardQuestion(Prompt("Q: ", parts, ""), {"request": {" yes": "harmful", " no": "unharmful"}})]
+
+    def read(self, answer: str, question: GuardQuestion, /) -> dict[str, Said] | None:
+        word = answer.strip()
+        if word not in ("yes", "no"):
+            return None
+        return {"request": Said(self.label if word == "yes" else "unharmful", answer.index(word))}

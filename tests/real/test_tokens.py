@@ -11,10 +11,11 @@ import torch
 from tokenizers import Tokenizer, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
+from wizloop.backends import chat
 from wizloop.backends.guard_types import Part, Prompt
 from wizloop.backends.mlx import export as mlx_export
 from wizloop.backends.mlx import load as mlx_load
-from wizloop.backends.tokens import Tokens, chat_frame
+from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import export as torch_export
 from wizloop.backends.torch import guard as torch_guard
 from wizloop.backends.torch import load as torch_load
@@ -61,7 +62,8 @@ def test_a_prompt_has_one_bos_whether_the_template_writes_it_or_not(
     folder = with_bos(base, tmp_path / "a", template)
     tokens = Tokens(AutoTokenizer.from_pretrained(folder))
     assert tokens.bos == (1,)
-    before, after = chat_frame(str(folder))
+    frame = chat.render(str(folder))
+    before, after = frame.before, frame.after
     framed = tokens.prompt(Prompt(before, (Part("hello", data=True), Part(after)), "Answers:"), max_tokens=200)
     raw = tokens.prompt(Prompt("", (Part("hello", data=True),), "Answers:"), max_tokens=200)
     # SmolLM2's BOS also opens each turn: a template that writes it has it twice, and nothing adds a third.

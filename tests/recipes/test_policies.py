@@ -30,7 +30,7 @@ def test_no_marker_is_listed_twice(policy: object) -> None:
 
 
 def test_the_instruction_is_short_and_asks_for_three_verdicts() -> None:
-    assert 60 <= len(instruction().split()) <= 90
+    assert 80 <= len(instruction().split()) <= 110
     assert all(word in instruction() for word in ("Request", "Completion", "Response", "None", "refusal", "compliance"))
 
 

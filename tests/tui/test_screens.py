@@ -54,11 +54,19 @@ def test_a_sample_tells_its_whole_story(after_a_night: Path, play: Callable[...,
 def test_rounds_stand_side_by_side_with_what_changed(after_a_night: Path, play: Callable[..., Any]) -> None:
     async def story(on: Any) -> None:
         said = await on.press("4")
-        whole = ["dev", "request", "80", "70.0", "(65-75)", "75.0", "(70-80)", "+5.0"]
-        assert whole in [line.split() for line in said.splitlines()]
+        whole = ["dev", "request", "80", "60.0", "(55-65)", "70.0", "(65-75)", "+10.0", "75.0", "(70-80)", "+5.0"]
+        read = [line.split() for line in said.splitlines()]
+        assert whole in read
+        assert ["all", "harmful", "65.0"] in read
+        assert ["TF-IDF", "90.0", "76.0"] in read
         assert "Round 1: passed" in said
         assert "Round 0: passed" in await on.press("left")
+        assert "Round 0: on test request its F1 of 70.0 is below the 90.0 of TF-IDF" in " ".join(on.text.split())
         assert "test request: f1 0.7, low 0.65, high 0.75" in await on.press("o")
+        said = await on.press("escape", "left", "x")
+        assert "the guard before anything was taught" in said
+        assert on.notes[-1].startswith("The base was taught nothing")
+        assert "test request: f1 0.6" in await on.press("o")
 
     play(after_a_night, story, size=(100, 40))
 

@@ -39,6 +39,10 @@ epochs = 1
 least_steps = 0
 [dpo]
 enabled = false
+[gate]
+max_over_refusal_rise = 1.0
+max_unparsable = 1.0
+margin = 1.0
 [export]
 formats = ["adapter"]
 parity_n = 0

@@ -1,11 +1,26 @@
 """What is exported answers like what was trained, in mlx-lm and in transformers."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm import load
 
-from wizloop.backends.guard_types import Choice, Encoded, LoraShape, Part, Prompt, SftExample, TrainJob, TrainSettings
+from wizloop.backends.guard_types import (
+    BadArtifact,
+    Choice,
+    Encoded,
+    LoraShape,
+    Part,
+    Prompt,
+    SftExample,
+    TrainJob,
+    TrainSettings,
+)
+from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import export as mlx_export
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import train as mlx_train
@@ -66,13 +81,40 @@ def test_transformers_loads_the_merged_weights_and_agrees(tiny_base: Path, adapt
         np.testing.assert_allclose(torch.softmax(logits, dim=-1).numpy(), expected, atol=1e-4)
 
 
-def test_four_bits_load_and_stay_near(tiny_base: Path, adapter: Path, tmp_path: Path) -> None:
-    mlx_export.export_mlx_4bit(str(tiny_base), adapter, tmp_path)
+@pytest.mark.parametrize(("bits", "share", "near"), [(4, 0.4, 0.25), (8, 0.6, 0.03)])
+def test_rounded_weights_load_and_stay_near(
+    tiny_base: Path, adapter: Path, tmp_path: Path, bits: int, share: float, near: float
+) -> None:
+    mlx_export.export_quantized(str(tiny_base), adapter, tmp_path, bits=bits)
     sizes = [sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in (tmp_path, tiny_base)]
-    assert sizes[0] < 0.4 * sizes[1]
-    assert np.abs(scores(tmp_path) - scores(tiny_base, adapter)).max() < 0.25
+    assert sizes[0] < share * sizes[1]
+    assert np.abs(scores(tmp_path) - scores(tiny_base, adapter)).max() < near
 
 
-def test_an_exported_adapter_loads_over_its_base(tiny_base: Path, adapter: Path, tmp_path: Path) -> None:
-    mlx_export.export_adapter(str(tiny_base), adapter, tmp_path)
+@pytest.mark.parametrize("write", [mlx_export.export_adapter, mlx_export.export_adapter_mlx])
+def test_an_exported_adapter_loads_over_its_base(
+    tiny_base: Path, adapter: Path, tmp_path: Path, write: Callable[[str, Path, Path], None]
+) -> None:
+    write(str(tiny_base), adapter, tmp_path)
     np.testing.assert_allclose(scores(tiny_base, tmp_path), scores(tiny_base, adapter), atol=1e-6)
+
+
+def test_mlx_lm_loads_its_own_layout(tiny_base: Path, adapter: Path, tmp_path: Path) -> None:
+    mlx_export.export_adapter_mlx(str(tiny_base), adapter, tmp_path)
+    model = load(str(tiny_base), adapter_path=str(tmp_path))[0]
+    _, deciding = mlx_guard.load(str(tiny_base)).tokens.deciding(HARM)
+    for one, expected in zip(asked(mlx_guard.load(str(tiny_base))), scores(tiny_base, adapter), strict=True):
+        logits = model(mx.array([[*one.shared, *one.body]]))[0, -1][mx.array(deciding)]
+        np.testing.assert_allclose(np.array(mx.softmax(logits)), expected, atol=1e-3)
+
+
+def test_peft_is_told_where_the_hub_has_the_base(adapter: Path, tmp_path: Path) -> None:
+    mlx_export.export_adapter("owner/guard", adapter, tmp_path)
+    named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == json.loads((tmp_path / "base.json").read_text())["base"] == "owner/guard"
+
+
+def test_weights_that_peft_has_no_name_for_are_refused(tmp_path: Path) -> None:
+    experts = {"model.layers.0.mlp.switch_mlp.up_proj.lora_a": mx.zeros((4, 2, 8))}
+    with pytest.raises(BadArtifact, match="has no name in PEFT's layout: export adapter-mlx"):
+        mlx_adapter.write_peft(tmp_path, {"lora_parameters": {"rank": 2, "scale": 1.0}}, experts)

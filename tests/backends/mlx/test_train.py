@@ -3,17 +3,20 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
+from numpy.typing import NDArray
 
 from tests.backends.lessons import LORA, SETTINGS, examples, nothing, pairs
 from wizloop.backends import training_rows
 from wizloop.backends.guard_types import LoraShape, TrainJob
 from wizloop.backends.mlx import adapter as mlx_adapter
+from wizloop.backends.mlx import cpu_entropy
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
@@ -51,9 +54,7 @@ def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row
         plain = replace(SETTINGS, word_dropout=0.0)
         batch = [mx.array(each) for each in training_rows.sft_batch(several, plain, 0, blank=0)]
         loss = mlx_losses.sft_loss(head, shared, 0.0)
-        (value, _), grads = nn.value_and_grad(loaded.model, lambda model, *rest: loss(model, *rest))(
-            loaded.model, *batch
-        )
+        value, grads = nn.value_and_grad(loaded.model, loss)(loaded.model, *batch)
         return value.item(), dict(tree_flatten(grads))
 
     value, grads = gradients(rows)
@@ -61,6 +62,90 @@ def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row
     assert value == pytest.approx(expected, abs=1e-5)
     for name, gradient in grads.items():
         np.testing.assert_allclose(np.array(gradient), np.array(wanted[name]), atol=2e-5, err_msg=name)
+
+
+class Step:
+    """Loss and gradients of a step with an adapter that says something, and with dropout."""
+
+    def __init__(self, guard: mlx_guard.Guard) -> None:
+        loaded = mlx_load.load(guard.base, None, quantise=False, fuse=False)
+        mx.random.seed(1)
+        mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.2, -1))
+        said = [
+            (name, 0.05 * mx.random.normal(each.shape)) for name, each in mlx_adapter.trainable(loaded.model).items()
+        ]
+        loaded.model.update(tree_unflatten(said))
+        loaded.model.train()
+        self.model, self.tokens, self.guard = loaded.model, guard.tokens, guard
+        self.hidden, self.head = mlx_load.split(loaded.model)
+
+    def sft(self, most: int) -> tuple[int, dict[str, NDArray[np.float32]]]:
+        rows, _ = training_rows.sft_rows(examples(self.tokens)[:6], self.tokens, 120, 8.0)
+        loss = mlx_losses.sft_loss(self.head, mlx_losses.Shared(self.hidden, rows[0].shared, 2), 0.1)
+        return self.of(loss, training_rows.sft_passes(rows, SETTINGS, 2, blank=0, most=most))
+
+    def dpo(self, most: int) -> tuple[int, dict[str, NDArray[np.float32]]]:
+        rows, _ = training_rows.dpo_rows(pairs(self.tokens)[:6], self.tokens, 120)
+        shared = mlx_losses.Shared(self.hidden, rows[0].chosen.shared, 2)
+        loss = mlx_losses.dpo_loss(self.head, shared, beta=0.1, sft_weight=2.0)
+        return self.of(loss, training_rows.dpo_passes(rows, np.zeros((6, 2), np.float32), most=most))
+
+    def of(
+        self, loss: mlx_losses.Loss, passes: list[training_rows.Arrays]
+    ) -> tuple[int, dict[str, NDArray[np.float32]]]:
+        mx.random.seed(9)
+        with cpu_entropy.steps():
+            value, gradients = mlx_train._of_passes(mlx_train._gradient(self.model, loss), passes)
+        found = {name: np.array(each) for name, each in tree_flatten(gradients)}
+        return len(passes), found | {"loss": np.array(value)}
+
+
+@pytest.fixture(scope="module")
+def step(guard: mlx_guard.Guard) -> Step:
+    return Step(guard)
+
+
+def same(some: dict[str, NDArray[np.float32]], others: dict[str, NDArray[np.float32]], atol: float = 2e-5) -> None:
+    assert set(some) == set(others)
+    for name, value in some.items():
+        np.testing.assert_allclose(value, others[name], atol=atol, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("most", [1, 200])
+def test_a_step_in_several_passes_has_the_loss_and_gradients_of_one(step: Step, kind: str, most: int) -> None:
+    step.model.eval()
+    one, whole = getattr(step, kind)(2048)
+    several, parts = getattr(step, kind)(most)
+    step.model.train()
+    assert one == 1 < several
+    assert max(np.abs(each).max() for each in whole.values()) > 0.01
+    same(parts, whole)
+
+
+@pytest.mark.parametrize("by", [mlx_losses.recompute, mx.checkpoint])
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_blocks_computed_again_give_the_same_gradients_dropout_included(
+    step: Step, monkeypatch: pytest.MonkeyPatch, kind: str, by: Any
+) -> None:
+    """A prefix's share of the gradient included: mlx-lm's grad_checkpoint loses it and draws another dropout."""
+    monkeypatch.setattr(mlx_losses, "recompute", by)
+    with mlx_losses.recomputing(step.model):
+        _, again = getattr(step, kind)(2048)
+        calls: list[int] = []
+        monkeypatch.setattr(mlx_losses, "recompute", lambda function: calls.append(1) or function)
+        _, kept = getattr(step, kind)(2048)
+    # Two blocks, for the prefix and for the rows.
+    assert len(calls) >= 4
+    same(again, kept, 1e-6)
+    assert "again" not in type(step.model.layers[0]).__call__.__qualname__
+
+
+def test_logits_in_pieces_give_the_same_loss_and_gradients(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, whole = step.sft(2048)
+    monkeypatch.setattr(mlx_losses, "_PIECE", 7)
+    _, pieces = step.sft(2048)
+    same(pieces, whole)
 
 
 def published_loss(margin: float, weight: float, chosen_nll: float) -> float:
@@ -78,7 +163,7 @@ def test_the_dpo_loss_is_the_published_one(guard: mlx_guard.Guard, taught: Path)
     shared = mlx_losses.Shared(loaded.hidden, rows[0].chosen.shared, 2)
     reference = np.array([[-3.0, -4.0], [-2.0, -2.5], [-6.0, -1.0], [-0.5, -0.7]], np.float32)
     policy = mlx_losses.reference_logprobs(loaded.model, loaded.head, shared, rows, 2)
-    value, _ = mlx_losses.dpo_loss(loaded.head, shared, beta=0.1, sft_weight=2.0)(
+    value = mlx_losses.dpo_loss(loaded.head, shared, beta=0.1, sft_weight=2.0)(
         None, *(mx.array(each) for each in training_rows.dpo_batch(rows, reference))
     )
     expected = [

@@ -16,13 +16,14 @@ from safetensors.numpy import load_file
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
 from tests.loop.small_night import NOW, recipe
 from wizloop.backends import devices, training_rows
-from wizloop.backends.guard_types import BackendError, TrainJob
+from wizloop.backends.guard_types import BackendError, TrainJob, no_wait
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import launch as torch_launch
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch import train as torch_train
 from wizloop.backends.torch.batches import Part, dpo_batches, most_tokens
+from wizloop.backends.training_run import FIRST_STEP, LOADING, reference_of
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Backend, Mlx, choose_backend
 from wizloop.store.db import Store
@@ -40,7 +41,8 @@ def test_parts_of_a_step_have_as_many_passes_whatever_their_rows(tiny_base: Path
     alone = dpo_batches(rows, reference, most=1)
     parts = [dpo_batches(rows, reference, part=Part(rank, 2), most=1) for rank in (0, 1)]
     assert [len(each) for each in (alone, *parts)] == [5, 3, 3]
-    assert [[float(batch["counted"].sum()) for batch in part] for part in parts] == [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
+    shares = [[5 * float(batch["shares"].sum()) for batch in part] for part in parts]
+    assert shares == [pytest.approx([1.0, 1.0, 1.0]), pytest.approx([1.0, 1.0, 0.0])]
 
 
 def test_what_one_backend_alone_can_do_is_refused_on_the_other_in_a_sentence(tmp_path: Path) -> None:
@@ -86,12 +88,14 @@ def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     # Steps of 5, 5 and 1 pairs: in one of them the second process has none of its own.
     rows, short = pairs(tokens)[:11], replace(SETTINGS, epochs=1, batch=5, lr=5e-4, scale=scale)
     job = TrainJob(str(tiny_base), start, short, LORA, new(tmp_path / "one"), tmp_path / "ck1")
-    one = by_recipe(tmp_path / "w1", launch="one").train_dpo(job, rows, nothing)
+    one = by_recipe(tmp_path / "w1", launch="one").train_dpo(job, rows, nothing, no_wait)
     several = by_recipe(tmp_path / "w2", launch="accelerate", processes=2, sharding=sharding)
     seen: list[int] = []
+    waits: list[str] = []
     other = replace(job, to=new(tmp_path / "two"), checkpoint=tmp_path / "ck2")
-    two = several.train_dpo(other, rows, lambda step, *_: seen.append(step))
+    two = several.train_dpo(other, rows, lambda step, *_: seen.append(step), waits.append)
     assert seen == [1, 2, 3]
+    assert waits == [LOADING, reference_of(0, 6), FIRST_STEP]
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
     begun, ours, theirs = (
         load_file(each / "adapter_model.safetensors") for each in (start, tmp_path / "one", tmp_path / "two")

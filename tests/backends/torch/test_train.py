@@ -223,7 +223,7 @@ def on_mlx(base: Path, model: Any) -> mlx_load.Loaded:
 def compare(trainer: Any, batch: dict[str, Any], twin: mlx_load.Loaded, loss: Any, arrays: Any) -> None:
     """Loss and every gradient within 1e-4."""
     arrays = [mx.array(each) for each in arrays]
-    (expected, _), wanted = nn.value_and_grad(twin.model, lambda model, *rest: loss(model, *rest))(twin.model, *arrays)
+    expected, wanted = nn.value_and_grad(twin.model, loss)(twin.model, *arrays)
     wanted = dict(tree_flatten(wanted))
     trainer.model.zero_grad()
     value = trainer.compute_loss(trainer.model, batch)

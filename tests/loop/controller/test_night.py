@@ -12,7 +12,7 @@ from wizloop.loop.controller.night import Ending, night
 from wizloop.loop.interrupted import Interrupted
 from wizloop.recipes.sections import Stop
 from wizloop.store import control, evaluations, models, samples, selections, steps
-from wizloop.store.db import Store
+from wizloop.store.db import Connection, Store
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 ALL_TWICE = [(0, "import"), (0, "gate"), (1, "select"), (1, "gate"), (2, "select"), (2, "gate")]
@@ -28,6 +28,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
             rows = [samples.NewSample("pool", f"question {n}", None, "made", f"row {n}") for n in range(10)]
             samples.add(db, rows, NOW)
         yield opened
+
+
+NOT_TOLD_APART = "cannot be told apart from"
 
 
 def phases_of(round: int) -> tuple[str, ...]:
@@ -200,12 +203,66 @@ def test_a_plateau_on_dev_ends_the_run(store: Store, figures: list[float], round
     assert ending.reason.endswith(reason)
 
 
-def add_champion(store: Store, round: int, macro_f1: float) -> None:
-    metrics = json.dumps({"f1": 0.5, "macro_f1": macro_f1})
+@pytest.mark.parametrize(
+    ("base", "figures", "reason"),
+    [
+        (0.70, [None, None, None, 0.9], "in the last 2 rounds: 70.0 against 70.0"),
+        (0.70, [0.702, 0.703], "in the last 2 rounds: 70.3 against 70.0"),
+        (0.60, [0.702, 0.70, 0.70], "in the last 2 rounds: 70.0 against 70.2"),
+        (0.60, [None, 0.702, 0.80, 0.90], "all 3 rounds are done"),
+    ],
+)
+def test_a_plateau_counts_from_the_base_which_stands_before_a_champion(
+    store: Store, base: float, figures: list[float | None], reason: str
+) -> None:
     with store.write() as db:
-        named = {"role": "challenger", "parent_id": None, "path": "models/m", "sha256": "ab", "meta_json": "{}"}
-        model = models.add(db, name=f"r{round}", round=round, now=NOW, **named)  # type: ignore[arg-type]
-        row = evaluations.Evaluation(model, round, "dev", "request", 10, 0, metrics)
-        evaluations.add(db, [row])
-        after = {"champion_after": model, "challenger": model, "passed": True, "gate_reason": "better"}
-        steps.end_round(db, round, record_json="{}", now=NOW, **after)  # type: ignore[arg-type]
+        control.set_limits(db, rounds_wanted=3)
+        add_model(db, "base", 0, base)
+
+    def measure(round: int, phase: str) -> None:
+        if phase == "gate" and (f1 := figures[round]) is not None:
+            add_champion(store, round, f1)
+
+    ending, _ = through(store, measure, Stop(plateau_rounds=2, plateau_delta=0.005))
+    assert ending.reason.endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("low", "passed", "said"),
+    [
+        (0.01, True, "all 2 rounds are done"),
+        (-0.01, True, f"all 2 rounds are done; the champion, of round 2, {NOT_TOLD_APART} the base on test request"),
+        (0.01, False, "all 2 rounds are done; no challenger has passed the gate: there is no champion"),
+    ],
+)
+def test_the_last_sentence_says_where_the_champion_is_not_better(
+    store: Store, low: float, passed: bool, said: str
+) -> None:
+    against_base = {"champion": 0.5, "challenger": 0.6, "difference": 0.1, "low": low, "high": 0.2}
+
+    def decide(round: int, phase: str) -> None:
+        if phase == "gate":
+            add_champion(store, round, 0.6, passed)
+            with store.write() as db:
+                steps.merge_record(db, round, {"compared": {"test": {"request": {"base": against_base}}}})
+
+    ending, _ = through(store, decide)
+    assert ending == Ending("done", said)
+
+
+def add_champion(store: Store, round: int, macro_f1: float, passed: bool = True) -> None:
+    """Decide on a challenger, which becomes champion or, before the first one, leaves the base."""
+    with store.write() as db:
+        model = add_model(db, f"r{round}", round, macro_f1)
+        after = {"champion_after": model if passed else None, "challenger": model, "passed": passed}
+        steps.end_round(db, round, record_json="{}", now=NOW, gate_reason="better", **after)  # type: ignore[arg-type]
+
+
+def add_model(db: Connection, name: str, round: int, macro_f1: float) -> int:
+    """Add a model with this macro-F1 on dev."""
+    described = {"parent_id": None, "path": "models/m", "sha256": "ab", "meta_json": "{}"}
+    role = "base" if name == "base" else "challenger"
+    model = models.add(db, name=name, role=role, round=round, now=NOW, **described)  # type: ignore[arg-type]
+    metrics = json.dumps({"f1": 0.5, "macro_f1": macro_f1})
+    evaluations.add(db, [evaluations.Evaluation(model, round, "dev", "request", 10, 0, metrics)])
+    return model

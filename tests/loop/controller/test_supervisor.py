@@ -232,6 +232,18 @@ def test_a_worker_that_always_dies_ends_the_run_and_the_next_start_tries_again(w
     assert workspace.prompts() == ALL
 
 
+def test_a_start_whose_version_renders_the_runs_prompts_otherwise_is_refused(workspace: Workspace) -> None:
+    workspace.tell("second.wrong", 1)
+    workspace.run()
+    with Store.open(workspace.path) as store, store.write() as db:
+        steps.merge_record(db, 0, {"frame": ["", ""], "instruction": "Judge.", "rendering": "ab" * 32})
+    said = workspace.run()
+    assert said.startswith(
+        "failed False second of round 0: this version of wizloop renders the run's prompts otherwise"
+    )
+    assert len(workspace.prompts()) == 12 + 3
+
+
 def test_an_unforeseen_error_is_a_sentence_and_its_traceback_is_in_the_log(workspace: Workspace) -> None:
     workspace.tell("second.wrong", 1)
     assert workspace.run() == "failed False second of round 0: KeyError: 'no such key' (see logs/worker.log)"

@@ -12,10 +12,10 @@ from wizloop.backends.guard_types import Prompt
 from wizloop.backends.tokens import Tokens
 from wizloop.loop.context import standalone
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import grammar, instructions
 from wizloop.loop.guard.rendering import InputText, Renderer
 from wizloop.loop.phases import prepare
-from wizloop.recipes import schema
+from wizloop.recipes import policies, schema
 from wizloop.recipes.schema import Recipe, RecipeError
 from wizloop.store import control, errors, samples, steps
 from wizloop.store.db import Store
@@ -32,6 +32,16 @@ def recipe(folder: Path, instruction: str, rows: list[dict[str, Any]] | None = N
     path = folder / "mine.toml"
     path.write_text(f'name = "mine"\n{data}[guard]\ninstruction = "{instruction}"\n', encoding="utf-8")
     return schema.load(path)
+
+
+def test_the_shipped_instruction_shows_both_answer_blocks_as_they_are_read() -> None:
+    pieces = policies.instruction().split("\n\n")
+    shown = [grammar.parse(piece) for piece in pieces]
+    assert [one.verdict for one in shown if one is not None] == [
+        {"request": "harmful", "completion": "refusal", "response": "unharmful"},
+        {"request": "unharmful", "completion": None, "response": None},
+    ]
+    assert grammar.parse(policies.instruction()) is not None
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n\n"])

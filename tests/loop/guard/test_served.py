@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests import byte_tokenizer
 from tests.loop.stand_in import StandIn, StandInGuard
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
 from wizloop.backends.guard_types import BackendError
@@ -32,18 +33,7 @@ WRITTEN = "It asks for harm.\nAnswers:\nRequest: harmful\nCompletion: None\nResp
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tokenizer of single bytes, and no weights: nothing is computed here."""
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers import models as kinds
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Tokenizer(kinds.BPE(vocab={letter: at for at, letter in enumerate(letters)}, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    raw.decoder = decoders.ByteLevel()
-    folder = tmp_path_factory.mktemp("base")
-    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>").save_pretrained(folder)
-    (folder / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
-    return folder
+    return byte_tokenizer.save(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

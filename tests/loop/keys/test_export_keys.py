@@ -49,6 +49,14 @@ def test_every_round_is_exported_or_the_last_alone(
     assert [len(written(night, round, every_round=every)) for round in (0, 1)] == rounds
 
 
+@pytest.mark.recipe_key("export.every_round")
+def test_some_formats_are_written_in_every_round_and_all_in_the_last(passed: Night, tmp_path: Path) -> None:
+    night, how = Branch(passed, tmp_path / "a"), {"formats": ["safetensors", "adapter"], "every_round": ["adapter"]}
+    assert [[one.format for one in written(night, round, **how)] for round in (0, 1)] == [["adapter"], ["safetensors"]]
+    with pytest.raises(ValueError, match="every_round has nf4, which formats has not"):
+        recipe(export={"every_round": ["nf4"]})
+
+
 @pytest.mark.recipe_key("export.parity_n")
 @pytest.mark.parametrize("n", [0, 1, 8])
 def test_the_exported_model_is_asked_about_so_many_dev_samples(passed: Night, tmp_path: Path, n: int) -> None:

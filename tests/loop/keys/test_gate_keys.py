@@ -10,12 +10,15 @@ from tests.loop.small_night import Night, recipe
 from wizloop.loop.measures.calibration import DevRow, calibrate
 
 
-def after_the_gate(folder: Path, before: dict[str, int], after: dict[str, int], **bounds: float) -> str:
+def after_the_gate(
+    folder: Path, before: dict[str, int], after: dict[str, int], parsed: float | None = None, **bounds: float
+) -> str:
     """Return the name of the champion after a gate with these bounds, the others as they are by default."""
     night = Night(folder, recipe(gate=bounds))
     labeled(night)
     champion(night, before)
-    candidate(night, "r01", after)
+    candidate(night, "base", {"missed": HARMFUL}, round=0)
+    candidate(night, "r01", after, parsed=parsed)
     return decided(night)[0]
 
 
@@ -35,6 +38,14 @@ def test_a_challenger_that_is_as_good_needs_no_margin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("most", "stands"), [(0.0, "r00"), (0.07, "r00"), (0.075, "r01"), (1.0, "r01")])
 def test_so_many_answers_may_be_unparsable(tmp_path: Path, most: float, stands: str) -> None:
     assert after_the_gate(tmp_path / "a", {"missed": 9}, {"unread": 3}, max_unparsable=most) == stands
+
+
+@pytest.mark.recipe_key("gate.max_unparsable")
+@pytest.mark.parametrize(("most", "stands"), [(0.0, "r00"), (0.48, "r00"), (0.49, "r01"), (1.0, "r01")])
+def test_so_many_traces_may_have_no_whole_answer_where_every_verdict_is_read(
+    tmp_path: Path, most: float, stands: str
+) -> None:
+    assert after_the_gate(tmp_path / "a", {"missed": 9}, {}, parsed=0.51, max_unparsable=most) == stands
 
 
 @pytest.mark.recipe_key("gate.max_over_refusal_rise")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.backends.lessons import nothing
 from tests.loop.small_night import recipe
-from wizloop.backends.guard_types import DpoPair, OnStep, SftExample, TrainResult
+from wizloop.backends.guard_types import DpoPair, OnStep, SftExample, TrainResult, no_wait
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Mlx
 from wizloop.loop.phases import model_training
@@ -91,4 +91,4 @@ class School:
     def _learned(self, train: model_training.Train, on_step: OnStep) -> Learned:
         folder = self.store.folder / f"t{len(list(self.store.folder.glob('t*')))}"
         folder.mkdir()
-        return Learned(train(folder, self.store.folder / "checkpoint", on_step), folder)
+        return Learned(train(folder, self.store.folder / "checkpoint", on_step, no_wait), folder)

@@ -10,7 +10,7 @@ from tests.loop.small_night import Night, recipe
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.uncertainty import disagreement
-from wizloop.store import control, models, predictions, samples, selections, steps
+from wizloop.store import control, events, models, predictions, samples, selections, steps
 from wizloop.store.predictions import GuardTrace, Prediction
 
 DIRECT = {"request": "direct", "completion": "direct", "response": "direct"}
@@ -76,6 +76,17 @@ def calibration(night: Night) -> Calibration:
     return Calibration.from_json(champion.calibration_json)
 
 
+def main_task_of(night: Night, one: Prediction) -> Any:
+    with night.store.read() as db:
+        (sample,) = samples.get(db, [one.sample_id])
+    return main_task(sample)
+
+
+def stored_events(night: Night) -> list[events.Event]:
+    with night.store.read() as db:
+        return events.page(db, 0, 1000)
+
+
 def record(night: Night, round: int = 1) -> dict[str, Any]:
     with night.store.read() as db:
         found = steps.get_round(db, round)
@@ -110,14 +121,34 @@ def test_the_members_say_who_is_least_certain_where_they_are_the_confidence(
 
 
 @pytest.mark.parametrize(
-    "needs", [{"measure": "votes", "source": DIRECT}, {"measure": "margin_direct", "source": {"request": "traces"}}]
+    ("needs", "why"),
+    [
+        ({"measure": "votes", "source": DIRECT}, "the confidence (votes) needs traces"),
+        ({"measure": "margin_direct", "source": {"request": "traces"}}, "verdicts come from the traces' votes"),
+    ],
 )
-def test_the_whole_pool_gets_traces_where_nothing_is_known_without(
-    begun: Night, tmp_path: Path, needs: dict[str, Any]
+def test_the_share_holds_where_dev_chose_what_needs_traces_and_all_is_priced(
+    begun: Night, tmp_path: Path, needs: dict[str, Any], why: str
 ) -> None:
     night = classified(begun, tmp_path / "a", **needs)
+    traced, rest = ([one for one in said(night) if (one.n_traces > 0) is given] for given in (True, False))
+    assert (len(traced), len(rest)) == (22, 68)
+    # The rest has the direct verdict, and those with traces are the least certain without any.
+    known = calibration(night)
+    assert all(one.verdict["request"] == known.verdict(one.signals, "request") is not None for one in rest)
+    doubt = {one.sample_id: known.without_traces(one.signals, main_task_of(night, one)) for one in said(night)}
+    assert max(doubt[one.sample_id] for one in traced) <= min(doubt[one.sample_id] for one in rest)
+    (told,) = [one.message for one in stored_events(night) if "classify.share" in one.message]
+    each = sum(one.n_traces for one in traced) / 22
+    assert why in told
+    assert f"about {each * 68:,.0f} more traces" in told
+
+
+def test_a_share_of_one_reads_the_whole_pool_with_traces(begun: Night, tmp_path: Path) -> None:
+    night = begun.copy(tmp_path / "a", recipe(classify={"batch": 16, "share": 1.0}))
+    night.phase(1, "classify")
     assert all(one.n_traces >= 2 for one in said(night))
-    assert record(night)["share_with_traces"] == 1.0
+    assert not any("classify.share" in one.message for one in stored_events(night))
 
 
 def test_a_trace_is_cut_when_its_confidence_falls_below_what_dev_taught(read: Night) -> None:
@@ -214,6 +245,7 @@ def test_a_base_reads_the_pool_without_members(taught: Night, tmp_path: Path) ->
 def test_verdict_probability_and_cell_follow_from_what_dev_taught(begun: Night, tmp_path: Path, source: str) -> None:
     scales = {"request": {source: (0.5, 1.0)}}
     taught = {"source": {"request": source}, "thresholds": {"request": {source: 0.4}}, "scales": scales}
+    begun = begun.copy(tmp_path / "all", recipe(classify={"batch": 16, "share": 1.0}))
     night = classified(begun, tmp_path / "a", measure="margin_direct", cut=0.3, **taught)
     known = calibration(night)
     for one in said(night):

@@ -9,7 +9,12 @@ from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from tests.loop.stand_in import WEIGHTS
 from wizloop.backends import artifacts
+from wizloop.loop.context import standalone
 from wizloop.loop.guard import guard_file, instructions
+from wizloop.loop.guard.guard_file import GuardCalibration
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.phases import export as exporting
+from wizloop.loop.words import TASKS
 from wizloop.store import control, events, exports, models
 from wizloop.store.exports import Export
 
@@ -65,12 +70,24 @@ def test_the_champions_own_weights_are_exported_in_every_format(exported: Night)
 def test_an_export_says_how_the_night_asked_its_guard(exported: Night) -> None:
     window = json.loads(model(exported, "r00").meta_json)["window"]
     for export in written(exported):
-        said, instruction, group = guard_file.read(exported.folder / export.path)
+        said = guard_file.read(exported.folder / export.path)
         asked = exported.recipe.guard.model_copy(update={"base": said.guard.base, "instruction": "none"})
+        known = Calibration.from_json(model(exported, "r00").calibration_json)
         assert (said.guard, said.classify, said.seed) == (asked, exported.recipe.classify, exported.recipe.seed)
-        said_of_base = json.loads((exported.folder / export.path / guard_file.NAME).read_text())["base"]
-        assert said_of_base == {"name": "tiny", "sha256": model(exported, "base").sha256}
-        assert (instruction, group) == (instructions.shipped(exported.recipe.guard.instruction), window)
+        assert (said.frame, said.reader) == (("", ""), "strict")
+        assert (said.instruction, said.window) == (instructions.shipped(exported.recipe.guard.instruction), window)
+        assert said.calibration is not None
+        again = said.calibration.calibration(window)
+        # The weights are the same, whatever the format: direct answers get the same thresholds when learned again.
+        assert [again.threshold(task, "direct") for task in TASKS] == [
+            known.threshold(task, "direct") for task in TASKS
+        ]
+
+
+def test_a_lossless_export_has_the_whole_calibration_of_its_model(exported: Night) -> None:
+    (folder,) = [exported.folder / one.path for one in written(exported) if one.format == "safetensors"]
+    known = Calibration.from_json(model(exported, "r00").calibration_json)
+    assert guard_file.read(folder).calibration == GuardCalibration.of(known)
 
 
 def test_what_was_exported_is_asked_about_dev(exported: Night) -> None:
@@ -81,7 +98,7 @@ def test_what_was_exported_is_asked_about_dev(exported: Night) -> None:
 
 
 def test_an_export_that_answers_otherwise_is_told(passed: Night, tmp_path: Path) -> None:
-    night = Branch(passed, tmp_path / "a", spoils=True)
+    night = Branch(passed, tmp_path / "a", recipe(export={"formats": ["safetensors"], "parity_n": 8}), spoils=True)
     night.phase(0, "export")
     parities = [json.loads(one.parity_json) for one in written(night)]
     assert all(0 < one["agree"] < one["n"] and one["max_difference"] > 0.1 for one in parities)
@@ -104,15 +121,26 @@ def test_a_later_challenger_is_exported_where_it_became_champion(
     assert (found, told) == ((new, "r01 as safetensors, mlx-4bit") if champion else ([], "r00 is exported already"))
 
 
-def test_without_a_champion_nothing_is_exported(passed: Night, tmp_path: Path) -> None:
-    night = Branch(passed, tmp_path / "a")
-    with night.store.write() as db:
-        control.set_champion(db, model(night, "base").id)
-    with pytest.raises(ValueError, match="base is the base model"):
-        night.phase(0, "export")
+def test_without_a_champion_nothing_is_exported(tmp_path: Path) -> None:
     empty = Night(tmp_path / "b", recipe())
-    assert empty.phase(0, "export") == "no champion to export"
-    assert written(night) == written(empty) == []
+    assert (empty.phase(0, "export") or "").startswith("no champion to export: no challenger has passed the gate")
+    assert written(empty) == []
+
+
+def test_a_base_that_was_never_taught_is_exported_and_called_one(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a")
+    ctx = standalone(night.store, night.folder, night.recipe, "export", NOW)
+    ctx.given = night.backend
+    base = model(night, "base")
+    exporting.write_export(ctx, base, "safetensors", tmp_path / "out")
+    assert weights(tmp_path / "out") == {"skill": 0.0}
+    assert guard_file.read(tmp_path / "out").reader == "tolerant"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- gate: none: this is the base, before anything was taught" in card
+    assert "- teacher" not in card
+    with pytest.raises(ValueError, match="base was never taught, and adapter needs an adapter: export safetensors"):
+        exporting.write_export(ctx, base, "adapter", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_folder_of_before_a_crash_is_asked_and_put_on_record_as_it_is(passed: Night, tmp_path: Path) -> None:

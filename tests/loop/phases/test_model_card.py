@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.conftest import against
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases.export import agreement
-from wizloop.loop.phases.model_card import Facts, render
+from wizloop.loop.phases.model_card import Beside, Facts, render
 from wizloop.store.evaluations import Evaluation
 
 FACTS = Facts(
@@ -30,6 +32,11 @@ FACTS = Facts(
         Evaluation(1, 1, "dev", "request", 300, 2, json.dumps({"f1": 0.8125, "low": 0.75, "high": 0.87})),
         Evaluation(1, 1, "odd | `name`", "response", 1, 0, json.dumps({"f1": None, "low": None, "high": None})),
     ],
+    beside=Beside(
+        [Evaluation(9, 0, "dev", "request", 300, 0, json.dumps({"f1": 0.6, "low": 0.5, "high": 0.7}))],
+        {"tfidf": {"dev": {"request": {"f1": 0.84, "low": 0.8, "high": 0.88}}}},
+        {"odd | [name](x)": {"request": {"base": against(0.8, 0.6), "tfidf": against(0.8, 0.82)}}},
+    ),
     parity={"n": 16, "agree": 16, "max_difference": 0.0},
     thresholds={"request": {"direct": 0.25, "traces": 0.5}},
     source={"request": "direct"},
@@ -44,7 +51,7 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     assert "- base (sha256): `0123`" in text
     assert "- teacher `policy`: 200 ok, 1 refused" in text
     assert "- samples (sha256): `cd`; 1,600 pool, 80 seed" in text
-    assert "- request: positive from a probability of 0.250 of the direct answer" in text
+    assert "- request: positive from a raw probability of 0.250 of the direct answer\n" in text
     assert "It agrees on 16 of 16 verdicts on dev samples" in text
     assert "Some verdicts differ" not in text
     pieces = text.partition("\n    [\n")[2].partition("\n    ]\n")[0]
@@ -60,8 +67,51 @@ def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     assert "At most 64 tokens in total" in text
 
 
+def test_a_threshold_is_told_on_both_scales() -> None:
+    text = render(replace(FACTS, scales={"request": {"direct": (0.5, 0.0)}}))
+    # Half the log-odds of 0.25.
+    assert "from a raw probability of 0.250 of the direct answer; wizloop shows probabilities Platt-scaled, " in text
+    assert "this one as 0.366" in text
+
+
+@pytest.mark.parametrize(("base", "named"), [("/home/me/secret/base", "base"), ("owner/guard", "owner/guard")])
+def test_the_path_of_a_base_is_private(base: str, named: str) -> None:
+    text = render(replace(FACTS, base=base))
+    assert f"- base: `{named}`;" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("format", "said"), [("gguf", "ollama create"), ("adapter", "PeftModel"), ("adapter-mlx", "adapter_path=DIR")]
+)
+def test_the_card_says_how_a_format_is_loaded(format: str, said: str) -> None:
+    assert said in render(replace(FACTS, format=format))
+    assert said not in render(FACTS)
+
+
 def test_a_hostile_name_breaks_no_table() -> None:
-    assert "| `odd    name ` | response | 1 | 0 | undefined |" in render(FACTS)
+    assert "| `odd    name ` | response | 1 | 0 | undefined | not measured |" in render(FACTS)
+
+
+def test_the_card_has_the_baselines_and_says_where_the_model_does_not_beat_them() -> None:
+    text = render(FACTS)
+    assert "| F1 (95 % interval) | base | all harmful | TF-IDF |" in text
+    assert "| 81.2 (75.0 to 87.0) | 60.0 (50.0 to 70.0) | not measured | 84.0 (80.0 to 88.0) |" in text
+    assert (
+        "- **Not better than a baseline**: on odd    name (x) request its F1 of 80.0 cannot be told apart from the "
+        "82.0 of TF-IDF with logistic regression on the same labels (-2.0 points, 95 % interval -6.0 to +2.0)."
+    ) in text
+
+
+@pytest.mark.parametrize(
+    ("compared", "told"),
+    [
+        ({}, "- It was not compared with its baselines."),
+        ({"test": {"request": {"base": against(0.8, 0.6)}}}, "- Its F1 is above that of every baseline on every set"),
+    ],
+)
+def test_the_card_says_so_where_it_beats_them_or_nothing_was_compared(compared: dict[str, Any], told: str) -> None:
+    assert told in render(replace(FACTS, beside=replace(FACTS.beside, compared=compared)))
 
 
 @pytest.mark.parametrize(

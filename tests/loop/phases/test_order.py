@@ -39,7 +39,7 @@ def own(tmp_path: Path) -> Night:
 
 
 def test_round_zero_brings_everything_in_and_later_rounds_do_not() -> None:
-    assert order.phases_of(0)[:3] == ("import", "prepare", "select")
+    assert order.phases_of(0)[:3] == ("import", "prepare", "base")
     assert "classify" not in order.phases_of(0)
     assert order.phases_of(3) == ("classify", "select", "teach", "review", "train", "evaluate", "gate", "export")
 
@@ -82,7 +82,7 @@ def test_an_export_has_a_card_and_whole_files(night: Night) -> None:
     assert "| `dev` | request | 40 |" in text
     assert "teacher `policy`: 30 ok" in text
     assert "It agrees on" in text
-    assert "There is no champion yet and the challenger passes" in text
+    assert "The challenger passes: macro-F1 on dev is " in text
 
 
 def test_a_phase_that_is_done_again_changes_nothing(own: Night) -> None:
@@ -195,7 +195,7 @@ def test_what_is_approved_and_cannot_be_learned_from_is_told_with_its_reason(tmp
     assert round is not None
     assert round.gate_reason == (
         "There is no challenger: none of 30 approved traces can be trained on (30: its trace is longer than "
-        "guard.max_trace_tokens, and its verdict would be cut). There is no champion yet."
+        "guard.max_trace_tokens, and its verdict would be cut). There is no champion yet: the base stays."
     )
 
 
@@ -223,7 +223,8 @@ def test_a_loss_that_is_not_finite_gives_the_round_up(tmp_path: Path) -> None:
     assert run is not None
     assert round.passed is False
     assert round.gate_reason == (
-        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. There is no champion yet."
+        "There is no challenger: the loss was not finite: the loss is nan at step 3 of 12. "
+        "There is no champion yet: the base stays."
     )
     assert run.champion_id is None
     assert broken.phase(1, "classify") == "base classified 90 pool samples, 22 with traces"
@@ -249,5 +250,6 @@ def test_what_waits_for_a_person_is_not_trained_on(tmp_path: Path) -> None:
     assert night.backend.trained == []
     assert round is not None
     assert round.gate_reason == (
-        "There is no challenger: no approved trace to train on, 30 wait for review. There is no champion yet."
+        "There is no challenger: no approved trace to train on, 30 wait for review. "
+        "There is no champion yet: the base stays."
     )

@@ -1,119 +1,178 @@
-"""What phase prepare puts on record of a base, and which bases it refuses before a teacher is paid."""
+"""What prepare keeps of the rendering: a run is asked in one way, whatever day it is and whatever its base becomes."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import huggingface_hub
-import numpy as np
 import pytest
-from click.testing import CliRunner
-from numpy.typing import NDArray
+from sqlalchemy import update
 
-from tests.loop.branching import model
+from tests import byte_tokenizer
+from tests.backends import chat_templates as forms
+from tests.loop.branching import Branch, run
 from tests.loop.small_night import NOW, Night, recipe
-from tests.loop.stand_in import StandInGuard
-from wizloop.backends import base_identity, model_folder
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded
-from wizloop.loop.cli import app
+from wizloop.backends.guard_types import BackendError
 from wizloop.loop.context import Context, standalone
-from wizloop.store import steps
-
-A, B = "a" * 40, "b" * 40
-
-
-def folder_of(parent: Path) -> Path:
-    """Write what a model folder holds; the stand-in reads none of it."""
-    parent.mkdir(parents=True)
-    (parent / "config.json").write_text('{"model_type": "llama"}')
-    (parent / "model.safetensors").write_bytes(b"weights")
-    return parent
+from wizloop.loop.evaluation import benchmark_guard
+from wizloop.loop.guard import guard_file
+from wizloop.loop.guard.kept_rendering import OtherRendering
+from wizloop.loop.guard.rendering import Renderer
+from wizloop.recipes import policies
+from wizloop.recipes.schema import Recipe
+from wizloop.store import events, exports, steps, tables
 
 
-def prepared(folder: Path, base: str) -> Night:
-    night = Night(folder, recipe(guard={"base": base}))
-    for phase in ("import", "prepare"):
-        night.phase(0, phase)
+def chatting(base: Path, **guard: Any) -> Recipe:
+    return recipe(guard={"base": str(base), "template": "chat", **guard}, export={"formats": ["safetensors"]})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base whose template prints the time, so that no two renderings are alike."""
+    return byte_tokenizer.save(tmp_path_factory.mktemp("base"), forms.LLAMA, bos="<s>")
+
+
+@pytest.fixture(scope="module")
+def night(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    night = Night(tmp_path_factory.mktemp("night") / "a", chatting(base))
+    run(night, 0, "import", "export")
     return night
 
 
-def context(night: Night) -> Context:
-    made = standalone(night.store, night.folder, night.recipe, "classify", NOW)
-    made.given = night.backend
-    return made
-
-
-def test_a_folder_is_on_record_by_the_hash_of_its_files(tmp_path: Path) -> None:
-    base = folder_of(tmp_path / "base")
-    night = prepared(tmp_path / "a", str(base))
-    row = model(night, "base")
-    files = json.loads(row.meta_json)["files"]
-    assert set(files) == {"config.json", "model.safetensors"}
-    assert row.sha256 == base_identity.sha256(base_identity.taken(base))
-
-
-def test_another_model_in_the_same_folder_is_refused_wherever_one_is_loaded(tmp_path: Path) -> None:
-    base = folder_of(tmp_path / "base")
-    night = prepared(tmp_path / "a", str(base))
-    context(night).guard(model(night, "base"))
-    (base / "model.safetensors").write_bytes(b"other weights")
-    said = r"base: is another model than this run began with \(model.safetensors changed\): put the files back"
-    with pytest.raises(BadArtifact, match=said):
-        context(night).guard(model(night, "base"))
-    with pytest.raises(BadArtifact, match=said):
-        night.phase(0, "train")
-
-
-@pytest.mark.parametrize("words", [["--headless"], ["--dry-run"]])
-def test_a_start_says_that_the_base_is_another(tmp_path: Path, words: list[str]) -> None:
-    base = folder_of(tmp_path / "base")
-    prepared(tmp_path / "a", str(base)).store.close()
-    (base / "config.json").write_text('{"model_type": "qwen3"}')
-    said = CliRunner().invoke(app, ["start", "-w", str(tmp_path / "a"), *words])
-    assert said.exit_code == 2
-    assert "is another model than this run began with (config.json changed)" in " ".join(said.output.split())
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache of a hub's model with two commits, of which `main` is the first; nothing can be fetched."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    model = tmp_path / "cache" / "models--owner--name"
-    for commit in (A, B):
-        folder_of(model / "snapshots" / commit)
-    (model / "refs").mkdir()
-    (model / "refs" / "main").write_text(A)
-    return model
-
-
-def test_a_model_of_the_hub_keeps_the_commit_that_it_was_first_loaded_from(tmp_path: Path, hub: Path) -> None:
-    night = prepared(tmp_path / "a", "owner/name")
-    (hub / "refs" / "main").write_text(B)
-    assert model_folder.find("owner/name").name == B
-    assert context(night).base() == f"owner/name@{A}"
-    assert model_folder.find(context(night).base()).name == A
-    night.phase(0, "prepare")
+def record(night: Night) -> dict[str, Any]:
     with night.store.read() as db:
         first = steps.get_round(db, 0)
     assert first is not None
-    assert first.record["base_revision"] == A
+    return first.record
 
 
-def test_a_named_revision_is_taken(hub: Path) -> None:
-    assert model_folder.find(f"owner/name@{B}").name == B
-    assert model_folder.on_disk(f"owner/name@{B}") == hub / "snapshots" / B
-    assert model_folder.on_disk(f"owner/name@{'c' * 40}") is None
+def put(night: Night, record: Mapping[str, Any]) -> None:
+    """Overwrite the record of round 0, as no phase would."""
+    with night.store.write() as db:
+        db.execute(update(tables.rounds).where(tables.rounds.c.number == 0).values(record=record))
 
 
-def test_a_base_that_answers_with_no_number_is_refused_before_a_teacher_is_paid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def context(night: Night) -> Context:
+    return Context(night.store, night.folder, night.recipe, 1, "classify", lambda: NOW, lambda: False)
+
+
+def said(night: Night, level: str) -> list[str]:
+    with night.store.read() as db:
+        return [one.message for one in events.page(db, 0, 1000) if one.level == level]
+
+
+def test_the_first_rendering_is_kept_and_every_later_prompt_is_in_it(night: Night) -> None:
+    kept = record(night)
+    before, after = kept["frame"]
+    assert before.startswith("<s><|system|>Today Date: ")
+    assert context(night).renderer == Renderer(policies.instruction(), frame=(before, after))
+    assert kept["rendering"] == context(night).renderer.hash
+    shared = f"{before}{policies.instruction()}\n\n".encode()
+    lessons = [lesson for job in night.backend.jobs for lesson in job.lessons]
+    assert {bytes(lesson.prompt.shared) for lesson in lessons} == {shared}
+    assert all(f"\n\n{after}".encode() in bytes(lesson.prompt.body) for lesson in lessons)
+
+
+def test_what_was_decided_for_the_template_is_on_the_runs_log(night: Night, base: Path) -> None:
+    told = f"The chat template of {base} is kept for the run: it prints today's date: the date of the first start is "
+    assert f"{told}kept." in said(night, "info")
+
+
+def test_an_export_is_asked_as_it_was_trained_and_not_by_its_own_template(night: Night, base: Path) -> None:
+    with night.store.read() as db:
+        (export,) = exports.of_round(db, 0)
+    folder = night.folder / export.path
+    assert guard_file.read(folder).frame == tuple(record(night)["frame"])
+    byte_tokenizer.save(folder, forms.LLAMA, bos="<s>")
+    settings = night.recipe.guard
+    assert guard_file.frame_of(folder, settings) == tuple(record(night)["frame"])
+    ctx = standalone(night.store, night.folder, night.recipe, "evaluate", NOW)
+    ctx.given = night.backend
+    assert benchmark_guard.judge_of_folder(ctx, folder).renderer == ctx.renderer
+    assert guard_file.frame_of(base, settings) is None
+
+
+@pytest.mark.parametrize("frame", [["<|user|>"], "xyz", [1, 2], ["a", "b", "c"]])
+def test_a_frame_that_is_not_two_texts_is_refused(night: Night, tmp_path: Path, frame: object) -> None:
+    guard_file.write(tmp_path, night.recipe, context(night).renderer, 16)
+    content = json.loads((tmp_path / "guard.json").read_text()) | {"frame": frame}
+    (tmp_path / "guard.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"guard.json: invalid"):
+        guard_file.read(tmp_path)
+
+
+def test_an_export_of_a_version_without_frames_is_asked_as_that_version_did(night: Night, tmp_path: Path) -> None:
+    byte_tokenizer.save(tmp_path, forms.QWEN)
+    guard_file.write(tmp_path, night.recipe, context(night).renderer, 16)
+    content = json.loads((tmp_path / "guard.json").read_text())
+    del content["frame"]
+    (tmp_path / "guard.json").write_text(json.dumps(content))
+    assert guard_file.frame_of(tmp_path, night.recipe.guard) == ("<|user|>", "<|end|><|assistant|>\n")
+
+
+def test_another_rendering_of_the_kept_texts_is_refused_at_every_start(night: Night, tmp_path: Path) -> None:
+    later = Branch(night, tmp_path / "a")
+    context(later).check_rendering()
+    put(later, record(later) | {"rendering": "ab" * 32})
+    with pytest.raises(OtherRendering, match=r"\(sha256 abababababab then, [0-9a-f]{12} now\): use the version that"):
+        context(later).check_rendering()
+
+
+def test_a_run_that_is_not_prepared_has_no_rendering_to_compare(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", recipe(guard={"instruction": "none.md"}))
+    context(night).check_rendering()
+
+
+@pytest.mark.parametrize("template", ["raw", "chat"])
+def test_a_run_that_an_earlier_version_prepared_goes_on_in_its_own_words(
+    night: Night, tmp_path: Path, template: str
 ) -> None:
-    def score(
-        self: StandInGuard, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128
-    ) -> NDArray[np.float64]:
-        return np.full((len(prompts), len(choice.words)), np.nan)
+    base = byte_tokenizer.save(tmp_path / "base", forms.QWEN)
+    former = Branch(night, tmp_path / "a", chatting(base, template=template))
+    frame = ("<|user|>", "<|end|><|assistant|>\n") if template == "chat" else ("", "")
+    asked = Renderer(policies.former_instruction(), frame=frame)
+    put(former, {"rendering": asked.hash})
+    reading = standalone(former.store, former.folder, former.recipe, "classify", NOW)
+    assert reading.renderer == asked
+    assert record(former) == {"rendering": asked.hash}
+    context(former).check_rendering()
+    byte_tokenizer.save(base, forms.DEEPSEEK)
+    assert context(former).renderer == asked
+    assert record(former) == {"rendering": asked.hash, "frame": list(frame), "instruction": asked.instruction}
+    assert not any("rendering" in told or "chat template gives" in told for told in said(former, "warn"))
 
-    monkeypatch.setattr(StandInGuard, "score", score)
-    with pytest.raises(BadArtifact, match="base: its logits are not finite numbers"):
-        prepared(tmp_path / "a", str(folder_of(tmp_path / "base")))
+
+def test_a_former_run_whose_template_prints_the_date_keeps_todays_and_is_told(
+    night: Night, base: Path, tmp_path: Path
+) -> None:
+    former = Branch(night, tmp_path / "a")
+    put(former, {"rendering": "cd" * 32})
+    first = context(former).renderer
+    assert first == context(former).renderer
+    assert record(former)["rendering"] == first.hash
+    (told,) = [one for one in said(former, "warn") if one.startswith("The chat template gives other text")]
+    assert f"(sha256 cdcdcdcdcdcd then, {first.hash[:12]} now)" in told
+
+
+def test_a_prepare_that_was_interrupted_renders_anew(base: Path, tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", chatting(base))
+    run(night, 0, "import", "prepare")
+    first = record(night)
+    night.phase(0, "prepare")
+    assert record(night)["frame"] != first["frame"]
+    assert record(night)["rendering"] == context(night).renderer.hash
+
+
+def test_a_template_that_cannot_be_used_ends_prepare_before_anything_is_kept(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", chatting(byte_tokenizer.save(tmp_path / "base", forms.TWICE)))
+    night.phase(0, "import")
+    with pytest.raises(BackendError, match="shows the user's turn 2 times"):
+        night.phase(0, "prepare")
+    assert "frame" not in record(night)
+
+
+def test_the_kept_text_of_former_runs_is_the_one_that_they_were_given() -> None:
+    digest = hashlib.sha256(policies.former_instruction().encode()).hexdigest()
+    assert digest == "7d0a2b46dd4b68f78c460ae65788b7987663370a37b1d8414cd99e20503dd0e3"

@@ -1,0 +1,1 @@
+"""Read GGUF files. It is not the exporter."""

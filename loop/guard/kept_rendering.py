@@ -1,0 +1,63 @@
+"""The rendering that phase prepare keeps in round 0's record: instruction, chat frame, and the hash of both.
+
+Everything that a run asks its guard, in training too, is rendered from this record, whatever day it is and whatever the
+base's template says by then.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from wizloop.backends.guard_types import BackendError
+from wizloop.loop.guard import instructions
+from wizloop.loop.guard.judge import renderer_of
+from wizloop.loop.guard.rendering import Renderer
+from wizloop.recipes.policies import former_instruction
+from wizloop.recipes.sections import Guard as Settings
+from wizloop.store import errors
+
+
+class OtherRendering(BackendError):
+    """A run's prompts are rendered otherwise here than when the run was prepared."""
+
+
+def record_of(renderer: Renderer) -> dict[str, Any]:
+    """Return what to keep in the record of round 0."""
+    return {"instruction": renderer.instruction, "frame": list(renderer.frame), "rendering": renderer.hash}
+
+
+def is_former(record: Mapping[str, Any]) -> bool:
+    """Return whether a version prepared the run that stored the hash of its rendering and no chat frame."""
+    return "rendering" in record and "frame" not in record
+
+
+def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> Renderer:
+    """Return the kept renderer, or before phase prepare has kept one the renderer as it would.
+
+    Raises OtherRendering if the hash of what was kept is another now, and errors.NotFound for an instruction that is
+    not read yet.
+    """
+    former = is_former(record)
+    # The shipped text was another one then, and only other instructions were stored.
+    shipped = former_instruction() if former and settings.instruction == "full" else None
+    instruction = record.get("instruction", shipped or instructions.shipped(settings.instruction))
+    if instruction is None:
+        raise errors.NotFound(f"{settings.instruction}: not read yet: phase prepare reads it")
+    frame = _former_frame(settings, base) if former else record.get("frame")
+    renderer = renderer_of(settings, base, str(instruction), None if frame is None else (frame[0], frame[1]))
+    if not former and renderer.hash != record.get("rendering", renderer.hash):
+        raise OtherRendering(
+            "this version of wizloop renders the run's prompts otherwise than when it was prepared (sha256 "
+            f"{record['rendering'][:12]} then, {renderer.hash[:12]} now): use the version that prepared it, or start "
+            "again in another --workspace"
+        )
+    return renderer
+
+
+def _former_frame(settings: Settings, base: str) -> tuple[str, str] | None:
+    """Render the template as the versions did that kept no frame: a guard that they taught is asked as it was."""
+    if settings.template == "raw":
+        return None
+    # Late import: a tokenizer is loaded only for a template that was not kept.
+    from wizloop.backends import chat
+
+    return chat.render_plainly(base)[:2]

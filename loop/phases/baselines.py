@@ -1,0 +1,129 @@
+"""The baselines of a model on the same samples: the base, "call everything harmful" and a linear model.
+
+A guard that is not better than these has learned nothing that was worth a night.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from wizloop.loop.context import Context, seed_of
+from wizloop.loop.measures import linear
+from wizloop.loop.measures.metrics import score
+from wizloop.loop.measures.platt import threshold
+from wizloop.loop.measures.promotion import LabeledVerdicts, compare_f1
+from wizloop.loop.phases.score_predictions import verdicts_of
+from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.store import models, reviews, samples, training
+from wizloop.store.samples import Sample
+
+Sets = Mapping[str, Sequence[Sample]]
+Answers = Mapping[str, Mapping[Task, LabeledVerdicts]]
+"""By benchmark and task."""
+_KEPT = ("f1", "macro_f1", "macro_f1_low", "macro_f1_high", "precision", "recall", "fpr", "n")
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """A sample that a model was taught, and the taught labels."""
+
+    sample: Sample
+    labels: Mapping[Task, str]
+
+
+def lessons_of(ctx: Context, name: str) -> list[Labeled]:
+    """Return what the model of this name was taught, by its approved traces, in sample order."""
+    with ctx.store.read() as db:
+        taught = models.by_name(db, name)
+        used = [] if taught is None else training.used(db, taught.id)
+        verdicts = {trace.sample_id: trace.verdict for trace in reviews.approved(db, ctx.round)}
+        known = samples.get(db, [one for one in used if one in verdicts])
+    labeled = ((one, {task: verdicts[one.id].get(task) for task in TASKS}) for one in known)
+    return [Labeled(one, {task: label for task, label in by.items() if label is not None}) for one, by in labeled]
+
+
+def beside(
+    ctx: Context, model: models.Model, base: models.Model | None, sets: Sets, lessons: Sequence[Labeled]
+) -> dict[str, Any]:
+    """Return `baselines`, figures by baseline, benchmark and task, and `compared`: F1 of the model against each.
+
+    `base` is None where `model` is the base. Test sets are compared, or dev if there is none.
+    """
+    ours = {name: verdicts_of(ctx, model, rows) for name, rows in sets.items()}
+    found: dict[str, Answers] = {"all_harmful": _all_positive(ours)}
+    if lessons:
+        found["tfidf"] = _linear(sets, ours, lessons)
+    figures = {name: _figures(ctx, answers) for name, answers in found.items()}
+    if base is not None:
+        found["base"] = {name: verdicts_of(ctx, base, rows) for name, rows in sets.items()}
+    return {"baselines": figures, "compared": _compared(ctx, ours, found)}
+
+
+def _all_positive(ours: Answers) -> Answers:
+    """Return the answers of a guard that calls everything harmful, and every response a refusal."""
+    return {
+        name: {task: replace(one, verdicts=[LABELS[task][0]] * len(one.labels)) for task, one in by_task.items()}
+        for name, by_task in ours.items()
+    }
+
+
+def _linear(sets: Sets, ours: Answers, lessons: Sequence[Labeled]) -> Answers:
+    """Return the answers of TF-IDF with logistic regression on the lessons, cut on dev by the guard's rule."""
+    found: dict[str, dict[Task, LabeledVerdicts]] = {name: {} for name in sets}
+    for task, (positive, negative) in LABELS.items():
+        taught = [one for one in lessons if task in one.labels]
+        model = linear.fit(
+            [_text(one.sample, task) for one in taught], [one.labels[task] == positive for one in taught]
+        )
+        if model is None:
+            continue
+        cut = 0.5
+        for name in sorted(sets, key=lambda name: name != "dev"):
+            answered = ours[name].get(task)
+            if answered is None:
+                continue
+            by_id = {sample.id: sample for sample in sets[name]}
+            ps = model.p([_text(by_id[id], task) for id in answered.sample_ids])
+            if name == "dev" and len(set(answered.labels)) == 2:
+                cut = threshold([int(label == positive) for label in answered.labels], ps)
+            found[name][task] = replace(answered, verdicts=[positive if p >= cut else negative for p in ps])
+    return found
+
+
+def _text(sample: Sample, task: Task) -> str:
+    return sample.prompt if task == "request" else f"{sample.prompt}\n{sample.response or ''}"
+
+
+def _figures(ctx: Context, answers: Answers) -> dict[str, dict[str, Any]]:
+    return {name: {task: _score(ctx, name, task, one) for task, one in by.items()} for name, by in answers.items()}
+
+
+def _score(ctx: Context, benchmark: str, task: Task, one: LabeledVerdicts) -> dict[str, Any]:
+    figures = score(
+        one.labels,
+        one.verdicts,
+        [None] * len(one.labels),
+        positive=LABELS[task][0],
+        clusters=one.clusters,
+        # The same in every round: these rows differ by the samples alone.
+        rng=np.random.default_rng(seed_of(ctx.recipe.seed, "baselines", benchmark, task)),
+    )
+    return {"low": figures.f1_low, "high": figures.f1_high, **{name: getattr(figures, name) for name in _KEPT}}
+
+
+def _compared(ctx: Context, ours: Answers, peers: Mapping[str, Answers]) -> dict[str, dict[str, Any]]:
+    """Return {benchmark: {task: {baseline: difference of F1}}}, by paired bootstrap."""
+    names = [name for name in ours if name != "dev"] or list(ours)
+    return {
+        name: {
+            task: {
+                peer: asdict(compare_f1(theirs[name][task], one, task, ctx.rng("compare", name, task, peer)))
+                for peer, theirs in peers.items()
+                if task in theirs.get(name, {})
+            }
+            for task, one in ours[name].items()
+        }
+        for name in names
+    }

@@ -1,0 +1,179 @@
+"""Measure a lossy export: a guard of its own, whose thresholds are learned again on dev, and which may fail.
+
+Nothing is stored here: the figures go onto its card, into its guard.json and into the row of the export.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wizloop.backends.guard_types import BackendError
+from wizloop.loop.context import Context, seed_of
+from wizloop.loop.guard.inference import Signals
+from wizloop.loop.guard.judge import Judge
+from wizloop.loop.guard.rendering import main_task, tasks_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate
+from wizloop.loop.measures.promotion import Candidate, Decision, Difference, decide
+from wizloop.loop.phases import predict
+from wizloop.loop.phases.evaluate import by_benchmark
+from wizloop.loop.phases.score_predictions import figures, labeled, verdicts_from
+from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.store import models
+from wizloop.store.samples import Sample
+
+LOSSY = frozenset({"mlx-4bit", "mlx-8bit", "nf4", "gguf-q8"})
+"""Formats whose rounded weights answer otherwise than the guard that they were made from."""
+
+Report = Callable[[str], None]
+_SHOWN = ("f1", "low", "high", "precision", "recall", "n", "unparsed")
+
+
+class FailedExport(BackendError):
+    """An export that loses more than the recipe's margin. `parity` has its figures."""
+
+    def __init__(self, message: str, parity: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.parity = parity
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A lossy export, measured."""
+
+    known: Calibration
+    parity: dict[str, Any]
+    """n, agree and max_difference on dev, each guard at its own thresholds; metrics, as `rounds --json` shows them;
+    passed; reason."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    verdict: Mapping[str, str | None]
+    probability: Mapping[str, float]
+    signals: Signals
+
+
+def batches(ctx: Context) -> int:
+    """Return how often `measure` reports."""
+    size = ctx.recipe.classify.batch
+    return sum(len(list(ctx.batches(list(usable(ctx.store, split)), size))) for split in ("dev", "test"))
+
+
+def measure(ctx: Context, model: models.Model, exported: Judge, report: Report) -> Measured:
+    """Learn thresholds for an exported model on dev, score it on dev and test, and compare it with its model on dev.
+
+    `exported` has the thresholds of its model, and draws traces only where these verdicts are the traces'. Raises
+    ValueError without a dev sample.
+    """
+    dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
+    theirs = _original(ctx, model, dev)
+    found = _signals(ctx, model, exported, dev, report) | _signals(ctx, model, exported, test, report)
+    known = _learned(ctx, exported, dev, found)
+    ours = {sample.id: _answer(known, sample, found[sample.id]) for sample in (*dev, *test)}
+    sets = {"dev": dev, **by_benchmark(ctx.recipe, test)}
+    decision = _decide(ctx, dev, theirs, ours)
+    return Measured(
+        known,
+        {
+            **_agreement(theirs, ours),
+            "metrics": {name: _figures(ctx, name, samples, ours) for name, samples in sets.items()},
+            "passed": decision.passed,
+            "reason": _reason(decision.differences["macro_f1"], ctx.recipe.gate.margin),
+        },
+    )
+
+
+def _signals(
+    ctx: Context, model: models.Model, judge: Judge, samples: Sequence[Sample], report: Report
+) -> dict[int, Signals]:
+    """Ask a guard batch by batch. Its traces are drawn as those of its model were in phase evaluate."""
+    seed = seed_of(ctx.recipe.seed, model.round, "evaluate", "traces", model.name)
+    found: dict[int, Signals] = {}
+    for batch in ctx.batches(samples, ctx.recipe.classify.batch):
+        report(f"running the export on {batch[0].split}: {len(found):,} of {len(samples):,} samples")
+        answers = judge.answers(batch, seed=seed)
+        found |= {sample.id: answer.signals for sample, answer in zip(batch, answers, strict=True)}
+    return found
+
+
+def _original(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> dict[int, _Answer]:
+    """Return the model's stored answers on dev; samples that it never predicted are asked about now."""
+    stored = predict.stored(ctx, model, dev)
+    known = {key: _Answer(one.verdict, one.probability, dict(one.signals)) for key, one in stored.items()}
+    missing = [sample for sample in dev if sample.id not in known]
+    if missing:
+        judge = ctx.judge(model)
+        found = _signals(ctx, model, judge, missing, lambda part: None)
+        known |= {sample.id: _answer(judge.calibration, sample, found[sample.id]) for sample in missing}
+    return {sample.id: known[sample.id] for sample in dev}
+
+
+def _answer(known: Calibration, sample: Sample, signals: Signals) -> _Answer:
+    judged = known.apply(signals, tasks_of(sample), main_task(sample), alone=True)
+    return _Answer(judged.verdict, judged.probability, signals)
+
+
+def _learned(ctx: Context, judge: Judge, dev: Sequence[Sample], found: Mapping[int, Signals]) -> Calibration:
+    how, votes = ctx.recipe.classify, judge.calibration.votes
+    return calibrate(
+        [DevRow(found[sample.id], labels_of(sample), main_task(sample)) for sample in dev],
+        lowest_groups=[],
+        window=judge.limits.sampling.window,
+        keep_top_percent=how.keep_top_percent,
+        verdict=how.verdict if votes else "direct",
+        max_unparsable=ctx.recipe.gate.max_unparsable,
+    )
+
+
+def _decide(
+    ctx: Context, dev: Sequence[Sample], theirs: Mapping[int, _Answer], ours: Mapping[int, _Answer]
+) -> Decision:
+    """Apply the gate's rule on macro-F1 to an export and its model."""
+    return decide(
+        Candidate(verdicts_from(labeled(dev, theirs))),
+        Candidate(verdicts_from(labeled(dev, ours))),
+        margin=ctx.recipe.gate.margin,
+        max_unparsable=1.0,
+        max_over_refusal_rise=1.0,
+        rng=ctx.rng("export"),
+    )
+
+
+def _reason(f1: Difference, margin: float) -> str:
+    """Say in points what an export loses."""
+    if f1.difference is None or f1.champion is None or f1.challenger is None:
+        return "macro-F1 could not be measured: no task has both labels on dev"
+    interval = (
+        "" if f1.low is None or f1.high is None else f" (95 % interval {100 * f1.low:+.1f} to {100 * f1.high:+.1f})"
+    )
+    return (
+        f"macro-F1 on dev is {100 * f1.challenger:.1f} against the guard's {100 * f1.champion:.1f}, "
+        f"{100 * f1.difference:+.1f} points{interval}; the margin is {100 * margin:.1f}"
+    )
+
+
+def _agreement(theirs: Mapping[int, _Answer], ours: Mapping[int, _Answer]) -> dict[str, Any]:
+    """Count the equal verdicts on dev, each guard at its own thresholds; compare raw direct probabilities."""
+    pairs = [(one, ours[key]) for key, one in theirs.items()]
+    same = [label == other.verdict[task] for one, other in pairs for task, label in one.verdict.items()]
+    gaps = [
+        abs((one.signals[name] or 0.0) - (other.signals[name] or 0.0))
+        for one, other in pairs
+        for name in other.signals.keys() & one.signals.keys()
+        if name.startswith("p_direct_")
+    ]
+    return {"n": len(same), "agree": sum(same), "max_difference": max(gaps, default=0.0)}
+
+
+def _figures(
+    ctx: Context, benchmark: str, samples: Sequence[Sample], answers: Mapping[int, _Answer]
+) -> dict[str, dict[str, Any]]:
+    found = {task: figures(ctx, benchmark, task, rows) for task, rows in labeled(samples, answers).items()}
+    return {task: {key: one[key] for key in _SHOWN} for task, one in found.items()}
+
+
+def loaded(ctx: Context, model: models.Model, folder: str) -> Judge:
+    """Load an exported folder as a judge with the renderer, thresholds and limits of its model."""
+    known = Calibration.from_json(model.calibration_json)
+    guard = ctx.backend.load(folder, None, quantise=False)
+    return Judge(guard, ctx.renderer, known, ctx.limits(model), ctx.reader(model))

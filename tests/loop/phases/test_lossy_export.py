@@ -1,0 +1,126 @@
+"""An export that rounds weights: its own thresholds and figures, and that it fails if it loses too much."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.loop.branching import Branch, model, run
+from tests.loop.small_night import NOW, Night, recipe
+from wizloop.console.tables import exports_of, rounds_notes, rounds_table
+from wizloop.loop.context import standalone
+from wizloop.loop.guard import guard_file
+from wizloop.loop.interrupted import Interrupted
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.phases import export as exporting
+from wizloop.loop.phases.lossy_export import FailedExport
+from wizloop.loop.summaries import round_of
+from wizloop.store import events
+from wizloop.store.overview import RoundSummary, summaries
+
+FORMATS = {"formats": ["mlx-4bit"], "parity_n": 0}
+WIDE, NARROW = ({"export": FORMATS, "gate": {"margin": margin}} for margin in (1.0, 0.01))
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """A night whose first challenger has passed the gate, by direct answers."""
+    direct = {"batch": 16, "verdict": "direct"}
+    night = Night(tmp_path_factory.mktemp("passed") / "a", recipe(classify=direct))
+    run(night, 0, "import", "gate")
+    return night
+
+
+def dulled(passed: Night, folder: Path, changes: dict[str, Any]) -> tuple[Night, RoundSummary]:
+    night = Branch(passed, folder, recipe(classify={"batch": 16, "verdict": "direct"}, **changes), dulls=0.15)
+    night.phase(0, "export")
+    with night.store.read() as db:
+        return night, summaries(db)[0]
+
+
+def screen(summary: RoundSummary) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(rounds_table([summary]))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_it_has_thresholds_and_figures_of_its_own(passed: Night, tmp_path: Path) -> None:
+    night, summary = dulled(passed, tmp_path / "a", WIDE)
+    (one,) = round_of(summary, night.folder)["exported"]
+    assert (one["format"], one["passed"]) == ("mlx-4bit", True)
+    assert round_of(summary, night.folder)["exports"] == [one["path"]]
+    theirs = {(row.benchmark, row.task): row.metrics for row in summary.evaluations}
+    mine = {(name, task): found for name, by_task in one["metrics"].items() for task, found in by_task.items()}
+    ours = {name: by_task["request"] for name, by_task in one["metrics"].items()}
+    assert list(ours) == ["dev", "test"]
+    assert {key: found["n"] for key, found in mine.items()} == {key: found["n"] for key, found in theirs.items()}
+    assert any(found["f1"] != theirs[key]["f1"] for key, found in mine.items())
+    assert 0 < one["parity"]["agree"] < one["parity"]["n"]
+    said = guard_file.read(Path(one["path"])).calibration
+    known = Calibration.from_json(model(night, "r00").calibration_json)
+    assert said is not None
+    assert said.thresholds["request"]["direct"] != known.threshold("request", "direct")
+    card = (Path(one["path"]) / "README.md").read_text()
+    f1, low, high = (100 * ours["test"][key] for key in ("f1", "low", "high"))
+    assert f"| `test` | request | {ours['test']['n']} | 0 | {f1:.1f} ({low:.1f} to {high:.1f}) |" in card
+    assert f"a raw probability of {said.thresholds['request']['direct']:.3f}" in card
+    assert "which makes it another guard" in card
+    assert f"test, mlx-4bit  {f1:.1f} (" in screen(summary)
+    assert not [note for note in rounds_notes([summary]) if "failed" in note]
+
+
+def test_one_that_loses_more_than_the_margin_has_failed(passed: Night, tmp_path: Path) -> None:
+    night, summary = dulled(passed, tmp_path / "a", NARROW)
+    assert not list(night.folder.glob("exports/*"))
+    shown = round_of(summary, night.folder)
+    (one,) = shown["exported"]
+    assert (shown["exports"], exports_of([summary]), one["path"], one["passed"]) == ([], [], None, False)
+    assert one["metrics"]["dev"]["request"]["f1"] is not None
+    assert "the margin is 1.0" in one["reason"]
+    assert "dev, mlx-4bit (failed)" in screen(summary)
+    assert f"round 0, mlx-4bit failed: {one['reason']}" in rounds_notes([summary])
+    with night.store.read() as db:
+        warned = [each for each in events.page(db, 0, 1000) if each.phase == "export" and each.level == "warn"]
+    assert [each.message for each in warned] == [
+        f"The export of r00 as mlx-4bit failed: {one['reason']}. Nothing was kept: export safetensors, or set a wider "
+        "gate.margin."
+    ]
+    asked = len(night.backend.at_once)
+    assert night.phase(0, "export") == "r00 is exported already"
+    assert len(night.backend.at_once) == asked
+
+
+def test_a_command_gets_the_words_and_no_folder(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}, **NARROW), dulls=0.15)
+    ctx = standalone(night.store, night.folder, night.recipe, "export", NOW)
+    ctx.given = night.backend
+    said: list[str] = []
+    with pytest.raises(FailedExport, match="the export of r00 as mlx-4bit failed: macro-F1 on dev is"):
+        exporting.write_export(ctx, model(night, "r00"), "mlx-4bit", tmp_path / "out", said.append)
+    assert not list(tmp_path.glob("*out*"))
+    assert said[1] == "running the export on dev: 0 of 40 samples"
+    # The card is not written.
+    assert len(said) == exporting.parts(ctx, "mlx-4bit") - 1
+
+
+def test_a_long_measurement_ends_when_it_is_asked_to(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}, **WIDE))
+    asked = iter([False] * 3 + [True] * 9)
+    with pytest.raises(Interrupted):
+        night.phase(0, "export", stop_asked=lambda: next(asked))
+    assert not list(night.folder.glob("exports/*"))
+
+
+def test_a_folder_of_before_a_crash_keeps_its_figures(passed: Night, tmp_path: Path) -> None:
+    night, summary = dulled(passed, tmp_path / "a", WIDE)
+    again = Branch(passed, tmp_path / "b", night.recipe)
+    (night.folder / "exports").rename(again.folder / "exports")
+    again.phase(0, "export")
+    assert again.backend.at_once == []
+    with again.store.read() as db:
+        (row,) = summaries(db)[0].exports
+    assert json.loads(row.parity_json) == summary.exports[0].parity
