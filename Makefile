@@ -10,7 +10,7 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start test check imports links types newest lock long bench mutants docs clean
+.PHONY: start test check imports links types newest lock long bench real mutants docs clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
@@ -75,6 +75,12 @@ bench: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) $(PINNED) -e '.[bench]'
 	$(COMPILE)
 	$(BIN)/python benchmarks/speed.py
+
+# A small night on a real pretrained guard, fetched once; it prints its rounds and its time. The same command resumes.
+real: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) $(PINNED) -e '.[bench]'
+	$(COMPILE)
+	$(BIN)/python benchmarks/real.py night
 
 # How many small faults the tests find. Stops after 90 minutes; the same command resumes.
 mutants: .venv/tested

@@ -145,6 +145,8 @@ class LoraShape:
     dropout: float
     layers: int
     """Blocks with adapters, counted from the last; -1 means all."""
+    dora: bool = False
+    """Whether each output's magnitude is trained apart (DoRA, arXiv:2402.09353)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ class TrainJob:
     checkpoint: Path
     """The folder of checkpoints from which an unfinished training resumes."""
     quantise: bool = False
+    held_out: tuple[SftExample, ...] = ()
+    """Examples that R-SFT never learns, whose loss is measured after each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,8 @@ class TrainResult:
     losses: list[tuple[int, float]]
     dropped: list[int]
     halvings: int = 0
+    held_out: list[tuple[int, float]] = field(default_factory=list)
+    """(step, mean token loss of the job's `held_out`), after each epoch."""
 
 
 OnStep = Callable[[int, int, float], None]

@@ -27,7 +27,7 @@ def plan(folder: Path) -> list[Planned]:
 def check_name(name: str) -> None:
     """Raise ValueError for what is no OWNER/NAME of the hub."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
@@ -45,7 +45,7 @@ def push(folder: Path, name: str, *, public: bool) -> str:
     from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()
     api = HfApi(library_name="wizloop")

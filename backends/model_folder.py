@@ -12,6 +12,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 MLX_ADAPTER, PEFT_ADAPTER = "adapters.safetensors", "adapter_model.safetensors"
 """The weights' file in mlx-lm's layout of an adapter, and in PEFT's."""
 
+NO_MAGNITUDE = (
+    'the base has outputs whose weights are all zero, and DoRA divides by their magnitude: set train.method to "lora"'
+)
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 

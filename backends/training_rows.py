@@ -6,7 +6,7 @@ seen once per epoch, including the last, smaller batch.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,6 +83,11 @@ class Plan:
         text = repr((self.content, self.settings))
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def epoch(self) -> int:
+        """Return the number of steps in an epoch."""
+        return len(self._batches)
+
     def indices(self, step: int) -> list[int]:
         """Return the rows of step number `step`, from 0."""
         epoch, place = divmod(step, len(self._batches))
@@ -129,6 +134,17 @@ def planned_dpo(job: TrainJob, pairs: Sequence[DpoPair], tokens: Tokens) -> tupl
     """Return the same as planned_sft for HS-DPO's pairs."""
     rows, dropped = dpo_rows(pairs, tokens, job.settings.max_tokens)
     return rows, dropped, _plan(job, rows, f"{len(pairs)} pairs")
+
+
+def held_out(job: TrainJob, tokens: Tokens) -> list[Row]:
+    """Return the rows of the job's held-out examples that fit, the shortest first."""
+    rows, _ = sft_rows(job.held_out, tokens, job.settings.max_tokens, 1.0)
+    return sorted(rows, key=lambda row: row.length)
+
+
+def as_they_are(settings: TrainSettings) -> TrainSettings:
+    """Return the settings under which held-out rows are measured: no word is dropped, and no prompt counts."""
+    return replace(settings, word_dropout=0.0, prompt_weight=0.0)
 
 
 def _plan(job: TrainJob, rows: Sequence[_AnyRow], given: str) -> Plan:

@@ -49,9 +49,10 @@ class TrainingRun:
 
     def __init__(self, job: TrainJob, plan: Plan, on_step: OnStep, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._saved_at = clock, clock()
-        self.settings, self.steps = job.settings, plan.steps
+        self.settings, self.steps, self._epoch = job.settings, plan.steps, plan.epoch
         self._folder, self._fingerprint, self._on_step = job.checkpoint, plan.fingerprint, on_step
         self._losses: list[tuple[int, float]] = []
+        self._held_out: list[tuple[int, float]] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         artifacts.sweep(self._folder)
         for folder in self._folder.iterdir():
@@ -86,12 +87,18 @@ class TrainingRun:
         else:
             load(last)
         done = self._saved("step")
+        self._held_out = [] if last is None else [(step, loss) for step, loss in artifacts.about(last)["held_out"]]
         self._losses = [pair for pair in self._losses if pair[0] <= done]
         return done
 
     def record(self, step: int, loss: float) -> None:
         """Record the loss of a step."""
         self._losses.append((step, loss))
+
+    def measure(self, step: int, loss: Callable[[], float]) -> None:
+        """Record the loss of the held-out examples if an epoch ends with this step; called before its report."""
+        if step % self._epoch == 0:
+            self._held_out.append((step, loss()))
 
     def report(self, step: int, loss: float, write: Callable[[Path], None]) -> None:
         """Report a step, and checkpoint with `write` where one is due or the report raises, which is passed on."""
@@ -109,7 +116,7 @@ class TrainingRun:
 
     def result(self, dropped: list[int]) -> TrainResult:
         """Return the result, with the ids of dropped examples."""
-        return TrainResult(self.steps, self._losses, dropped, self.halvings)
+        return TrainResult(self.steps, self._losses, dropped, self.halvings, self._held_out)
 
     def _last(self) -> Path | None:
         return max(self._folder.glob("step-*"), default=None)
@@ -126,6 +133,7 @@ class TrainingRun:
             return
         older = list(self._folder.glob("step-*"))
         about = {"step": step, "halvings": self.halvings, "fingerprint": self._fingerprint}
+        about["held_out"] = self._held_out
         with artifacts.writing(final, about) as folder:
             write(folder)
         self._saved_at = self._clock()

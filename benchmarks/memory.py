@@ -7,6 +7,7 @@ trace of the given lengths. The lengths of a row are what fills a pass; the word
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 from wizloop.backends.guard_types import Encoded, LoraShape, SftExample, TrainJob, TrainSettings
+from wizloop.backends.training_memory import needed
 
 
 def train(given: argparse.Namespace, batch: int) -> None:
@@ -34,12 +36,15 @@ def train(given: argparse.Namespace, batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         to = Path(folder) / "to"
         to.mkdir()
-        job = TrainJob(
-            given.base, None, settings, LoraShape(given.rank, 2.0, 0.05, -1), to, Path(folder) / "checkpoint"
-        )
+        job = TrainJob(given.base, None, settings, lora(given), to, Path(folder) / "checkpoint")
         train_sft(job, lessons, lambda *_: times.append(time.perf_counter()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps([peak, [after - before for before, after in zip(times, times[1:], strict=False)]]))
+    print(json.dumps([peak, [after - before for before, after in itertools.pairwise(times)]]))
+
+
+def lora(given: argparse.Namespace) -> LoraShape:
+    """Return the shape of the adapters."""
+    return LoraShape(given.rank, 2.0, 0.05, -1, given.dora)
 
 
 def main() -> None:
@@ -49,6 +54,7 @@ def main() -> None:
     ask.add_argument("--library", choices=["mlx", "torch"], default="mlx")
     ask.add_argument("--batch", type=int, nargs="+", default=[4, 8, 16])
     ask.add_argument("--rank", type=int, default=16)
+    ask.add_argument("--dora", action="store_true")
     ask.add_argument("--shared", type=int, default=150)
     ask.add_argument("--prompt", type=int, default=150)
     ask.add_argument("--trace", type=int, default=80)
@@ -57,16 +63,22 @@ def main() -> None:
     given = ask.parse_args()
     if given.alone:
         return train(given, given.batch[0])
-    print("| library | batch | GB | seconds a step |\n|---|---|---|---|")
+    config = json.loads((Path(given.base) / "config.json").read_text(encoding="utf-8"))
+    row = given.shared + given.prompt + given.trace + 1
+    print("| library | method | batch | measured GB | estimated GB | seconds a step |\n|---|---|---|---|---|---|")
     for batch in given.batch:
-        options = [argument for argument in sys.argv[1:]]
+        options = sys.argv[1:]
         done = subprocess.run(
             [sys.executable, __file__, *options, "--batch", str(batch), "--alone"], capture_output=True, text=True
         )
         if done.returncode:
             sys.exit(done.stderr)
         peak, steps = json.loads(done.stdout.splitlines()[-1])
-        print(f"| {given.library} | {batch} | {peak / 1e9:.2f} | {min(steps):.1f} |", flush=True)
+        how = {"gpu": False, "four_bits": False, "row": row, "batch": batch}
+        told = needed(config, lora(given), given.library, **how) or 0.0
+        method = "dora" if given.dora else "lora"
+        figures = f"{peak / 1e9:.2f} | {told / 1e9:.2f} | {min(steps):.1f}"
+        print(f"| {given.library} | {method} | {batch} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

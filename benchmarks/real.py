@@ -5,8 +5,8 @@
     python benchmarks/real.py cell [NAME] [--keep DIR] [--results FILE]   # the next measured night without a result
     python benchmarks/real.py cells [--results FILE]    # the measured nights, and which have a result
 
-The night is the shipped recipe smollm2-135m; --changes TOML changes its keys. A measured night is
-benchmarks/recipes/real.toml, on ../shared/data, with one way of selection and one seed. Its figures are appended to
+The night is the shipped recipe smollm2-135m; --changes TOML changes its keys, guard.base among them. A measured night
+is benchmarks/recipes/real.toml, on ../shared/data, with one way of selection and one seed. Its figures are appended to
 benchmarks/real_results.jsonl, which is committed. A night that was interrupted resumes. Run it in the repository root.
 """
 
@@ -92,11 +92,11 @@ def night(keep: Path | None, changes: Mapping[str, Any]) -> None:
     """Run the shipped recipe on the file and print its rounds and its time."""
     from nights import changed
 
-    table = changed("smollm2-135m", changes, {"guard": {"base": str(fetch())}})
+    table = changed("smollm2-135m", _base(changes), changes)
     workspace = keep or MADE / f"night-{_digest(table)}"
     seconds = _run(table, workspace, show=True)
     _wizloop("rounds", "--workspace", str(workspace))
-    print(f"\n{seconds / 60:.1f} min in {workspace}")
+    print(f"\n{seconds / 60:.1f} min, in {workspace}")
 
 
 def cell(name: str | None, keep: Path | None, results: Path, changes: Mapping[str, Any]) -> None:
@@ -110,7 +110,7 @@ def cell(name: str | None, keep: Path | None, results: Path, changes: Mapping[st
         return
     selection, seed = CELLS[name]
     shares = {"select": {"shares": RANDOM}} if selection == "random" else {}
-    table = changed("real", changes, shares, {"seed": seed, "guard": {"base": str(fetch())}})
+    table = changed("real", _base(changes), changes, shares, {"seed": seed})
     workspace = (keep or MADE / "nights") / f"{name}-{_digest(table)}"
     seconds = _run(table, workspace, show=False)
     found = {
@@ -136,6 +136,11 @@ def cells(results: Path) -> None:
 def _measured(results: Path) -> dict[str, float]:
     lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
     return {one["cell"]: one["seconds"] for one in map(json.loads, lines)}
+
+
+def _base(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the change that sets the base to the fetched file, unless `changes` name another model."""
+    return {} if "base" in changes.get("guard", {}) else {"guard": {"base": str(fetch())}}
 
 
 def _digest(table: Mapping[str, Any]) -> str:

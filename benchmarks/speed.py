@@ -20,13 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import training_rows
+from wizloop.backends import training_memory, training_rows
 from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import blas, cpu_entropy
 from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
+from wizloop.backends.mlx import train as mlx_train
 from wizloop.backends.mlx.load import mx
 from wizloop.backends.tiny.build import Shape, build
 from wizloop.recipes import policies
@@ -166,17 +167,20 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     plan = training_rows.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
     shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
     optimizer = optimizers.AdamW(learning_rate=1e-5)
-    step = _step(loaded.model, optimizer, mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0))
+    loss = mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0)
+    most = training_memory.most_tokens("mlx", gpu=not mlx_load.on_cpu())
 
     def ours() -> float:
         def run() -> None:
             # Includes the reference pass, once per epoch here; a run of two epochs pays it once.
-            reference = mlx_losses.reference_logprobs(loaded.model, head, shared, rows, settings.batch)
+            reference = mlx_losses.reference_logprobs(loaded.model, head, shared, rows, most)
             loaded.model.train()
+            gradient = mlx_train.pass_gradient(loaded.model, loss)
             for number in range(plan.steps):
                 chosen = plan.indices(number)
-                batch = training_rows.dpo_batch([rows[i] for i in chosen], reference[chosen])
-                step(tuple(mx.array(each) for each in batch))
+                passes = training_rows.dpo_passes([rows[i] for i in chosen], reference[chosen], most=most)
+                optimizer.update(loaded.model, mlx_train.over_passes(gradient, passes)[1])
+                mx.eval(loaded.model.trainable_parameters(), optimizer.state)
 
         with cpu_entropy.steps():
             return timed(plan.steps, run)
@@ -189,27 +193,6 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
         "steps_per_s": {name: round(1 / seconds, 2) for name, seconds in best.items()},
         "ours_vs_mlx_lm_lora": round(best["mlx-lm-lora"] / best["ours"], 2),
     }
-
-
-def _step(model: Any, optimizer: Any, loss: Callable[..., Any]) -> Callable[[tuple[Any, ...]], None]:
-    """Return mlx-lm's training step, which train_dpo runs, compiled like that of `cpu_entropy.steps`."""
-    from functools import partial
-
-    from mlx import nn
-
-    value_and_grad = nn.value_and_grad(model, loss)
-    state = [model.state, optimizer.state, mx.random.state]
-
-    @partial(mx.compile, inputs=state, outputs=state)
-    def step(batch: tuple[Any, ...]) -> Any:
-        (value, _), gradient = value_and_grad(model, *batch)
-        optimizer.update(model, gradient)
-        return value
-
-    def run(batch: tuple[Any, ...]) -> None:
-        mx.eval(step(batch), state)
-
-    return run
 
 
 def _mlx_lm_lora(base: str, guard: mlx_guard.Guard, pairs: list[DpoPair], lora: LoraShape) -> Callable[[], float]:

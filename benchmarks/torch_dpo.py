@@ -58,8 +58,9 @@ def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
     from wizloop.backends.torch import adapter as torch_adapter
     from wizloop.backends.torch import load as torch_load
     from wizloop.backends.torch import train as torch_train
-    from wizloop.backends.torch.batches import MOST_TOKENS, dpo_batches
+    from wizloop.backends.torch.batches import dpo_batches
     from wizloop.backends.torch.trainers import Course, dpo_trainer
+    from wizloop.backends.training_memory import MOST_TOKENS
 
     loaded = torch_load.load(base, None, quantise=False, device="cpu")
     model = torch_adapter.add_new_adapter(loaded.model, LORA, seed=1)
@@ -75,7 +76,7 @@ def ours(base: str, rows: Rows, batch: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = dpo_trainer(model, loaded, settings, Path(folder))
         start = time.process_time()
-        reference = torch_train.reference_logprobs(trainer.model, known, MOST_TOKENS)
+        reference = torch_train.reference_logprobs(trainer.model, known, MOST_TOKENS["torch", False])
         pass_s = time.process_time() - start
         ends: list[float] = []
 

@@ -67,6 +67,7 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "selected": {},
         "teacher": {"answers": 0, "usd": 0.0},
         "exports": [],
+        "exported": [],
         "baselines": summary.record.get("baselines", {}),
         "compared": summary.record.get("compared", {}),
         "champion": None,

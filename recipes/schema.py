@@ -77,6 +77,14 @@ class Recipe(sections.Section):
         return self
 
     @model_validator(mode="after")
+    def _server_reads_the_adapters(self) -> "Recipe":
+        if self.guard.engine == "vllm" and self.train.method == "dora":
+            raise ValueError('the engine "vllm" reads no DoRA adapters: set train.method to "lora"')
+        if self.guard.base == "tiny" and self.train.method == "dora":
+            raise ValueError('DoRA needs a pretrained base, and guard.base is "tiny": set train.method to "lora"')
+        return self
+
+    @model_validator(mode="after")
     def _shares_are_of_whole_numbers(self) -> "Recipe":
         if self.train.sharding != "none" and self.guard.quantise != "none":
             raise ValueError(

@@ -39,7 +39,7 @@ class TinyGuard(Section):
 
 
 class Server(Section):
-    """Completion server with log-probabilities that runs the guard: vLLM, mlx_lm.server, llama.cpp.
+    """Server with log-probabilities that runs the guard: vLLM, mlx_lm.server, llama.cpp, Ollama.
 
     Its key, if any, comes from the environment (WIZLOOP_SERVER_KEY) or the keyring (`wizloop keys set server`).
     """
@@ -75,11 +75,13 @@ class Guard(Section):
     """Library that runs it: MLX, or torch for "cuda"; auto takes Metal, then a CUDA GPU, then MLX on the CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device; "cpu" with backend "cuda" is torch without a GPU, much slower."""
-    engine: Literal["here", "vllm"] = "here"
-    """Inference by the backend ("here") or by the server below. One engine answers everything: a calibration on one
-    engine's probabilities does not hold for another's. Training always uses the backend."""
+    engine: Literal["here", "vllm", "chat"] = "here"
+    """Inference by the backend ("here") or by the server below: its completions ("vllm"), or its chat completions
+    ("chat": Ollama and all others), which take only user turns, so that the opening ends the turn and template must be
+    "chat". One engine answers everything: a calibration on one engine's probabilities does not hold for another's.
+    Training always uses the backend."""
     server: Server | None = None
-    """Required by, and only allowed with, the engine "vllm"."""
+    """Required by, and only allowed with, the engines "vllm" and "chat"."""
     quantise: Literal["none", "4bit"] = "none"
     """Quantization of the base in memory; 4bit pays off on Metal, and on a CUDA GPU with bitsandbytes."""
     max_prompt_tokens: Annotated[int, Field(ge=32)] = 512
@@ -107,8 +109,12 @@ class Guard(Section):
 
     @model_validator(mode="after")
     def _engine_and_server_go_together(self) -> "Guard":
-        if (self.engine == "vllm") != (self.server is not None):
-            raise ValueError('the engine "vllm" and the section guard.server go together: give both or neither')
+        if (self.engine != "here") != (self.server is not None):
+            raise ValueError(
+                'an engine "vllm" or "chat" and the section guard.server go together: give both or neither'
+            )
+        if self.engine == "chat" and self.template != "chat":
+            raise ValueError('the engine "chat" asks in the chat template: set template to "chat"')
         return self
 
 
@@ -249,6 +255,9 @@ class Review(Section):
 class Train(Section):
     """R-SFT of the guard. Defaults are for the tiny guard; a pretrained base needs lr 1e-4, 3 epochs and warm-up."""
 
+    method: Literal["lora", "dora"] = "lora"
+    """What is trained: lora adds adapters; dora (arXiv:2402.09353) also trains each output's magnitude.
+    Training all weights is not supported yet."""
     rank: Positive = 16
     """Rank of the adapters."""
     scale: Annotated[float, Field(gt=0)] = 2.0
@@ -281,6 +290,9 @@ class Train(Section):
     """Weight of a verdict's tokens in the loss; a tiny guard needed about 8 to learn the label."""
     prompt_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of some of the prompt's tokens in the loss, an auxiliary language-modeling task; 0 turns it off."""
+    held_out: Annotated[int, Field(ge=0)] = 32
+    """Dev samples whose direct answers' loss is measured after each epoch of R-SFT; nothing is learned or chosen by it.
+    0 measures none."""
     checkpoint_every: Positive = 50
     """Steps between checkpoints; one is also written five minutes after the last. A crash costs what came after it."""
     launch: Literal["one", "accelerate"] = "one"

@@ -1,7 +1,7 @@
-"""LoRA adapters on MLX: create, and read and write in mlx-lm's layout or in PEFT's.
+"""LoRA and DoRA adapters on MLX: create, and read and write in mlx-lm's layout or in PEFT's.
 
 mlx-lm keeps lora_a [inputs, rank] and lora_b [rank, outputs] and multiplies by `scale`; PEFT keeps their transposes and
-multiplies by alpha over rank.
+multiplies by alpha over rank. DoRA's magnitudes are `m` in the one and `lora_magnitude_vector` in the other.
 """
 
 import json
@@ -14,21 +14,26 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 
 from wizloop.backends.guard_types import BadArtifact, LoraShape
-from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, PEFT_ADAPTER
+from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, PEFT_ADAPTER
 
-_OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.lora_([ab])")
-_NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.lora_([AB])\.weight")
+_OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.(?:lora_([ab])|m)")
+_NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.(?:lora_([AB])\.weight|lora_magnitude_vector)")
 # PEFT's settings that mlx-lm lacks, each with the value that has no effect.
-_ONLY_PEFT = {"use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
+_ONLY_PEFT = {"rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
 
 
 def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
-    """Freeze the model and add fresh LoRA layers to its blocks' linear layers. Return the adapter_config.json."""
+    """Freeze the model and add fresh LoRA layers to its blocks' linear layers. Return the adapter_config.json.
+
+    Raises BadArtifact where DoRA cannot train the base.
+    """
     model.freeze()
     layers = len(model.layers) if lora.layers < 0 else min(lora.layers, len(model.layers))
     parameters = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
-    linear_to_lora_layers(model, layers, parameters)
-    return {"fine_tune_type": "lora", "num_layers": layers, "lora_parameters": parameters}
+    linear_to_lora_layers(model, layers, parameters, use_dora=lora.dora)
+    if lora.dora and not all(bool(each.all()) for name, each in trainable(model).items() if name.endswith(".m")):
+        raise BadArtifact(NO_MAGNITUDE)
+    return {"fine_tune_type": "dora" if lora.dora else "lora", "num_layers": layers, "lora_parameters": parameters}
 
 
 def add_adapter(model: Any, folder: Path) -> None:
@@ -43,10 +48,12 @@ def add_adapter(model: Any, folder: Path) -> None:
         if not _is_peft(folder):
             load_adapters(model, str(folder))
             return
-        linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
+        dora = config["fine_tune_type"] == "dora"
+        linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"], use_dora=dora)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError) as error:
         raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {error}") from error
-    expected = {name for name, _ in tree_flatten(model.parameters()) if name.endswith((".lora_a", ".lora_b"))}
+    ends = (".lora_a", ".lora_b", *([".m"] if dora else []))
+    expected = {name for name, _ in tree_flatten(model.parameters()) if name.endswith(ends)}
     if expected != set(weights):
         raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
     model.load_weights(list(weights.items()), strict=False)
@@ -78,12 +85,13 @@ def write_peft(folder: Path, config: dict[str, Any], weights: dict[str, mx.array
     renamed, layers, modules = dict[str, mx.array](), set[int](), set[str]()
     for name, weight in weights.items():
         parts = _OURS.fullmatch(name)
-        if parts is None or weight.ndim != 2:
+        if parts is None or weight.ndim > 2:
             raise BadArtifact(f"{name} has no name in PEFT's layout: export adapter-mlx, or safetensors")
         module, number, layer, side = parts.groups()
         layers.add(int(number))
         modules.add(layer)
-        renamed[f"base_model.model.{module}.lora_{side.upper()}.weight"] = mx.contiguous(weight.T)
+        kind = f"lora_{side.upper()}.weight" if side else "lora_magnitude_vector"
+        renamed[f"base_model.model.{module}.{kind}"] = mx.contiguous(weight.T)
     shape = config["lora_parameters"]
     mx.save_safetensors(str(folder / PEFT_ADAPTER), renamed, metadata={"format": "pt"})
     fields = {
@@ -92,6 +100,7 @@ def write_peft(folder: Path, config: dict[str, Any], weights: dict[str, mx.array
         "r": shape["rank"],
         "lora_alpha": shape["rank"] * shape["scale"],
         "lora_dropout": 0.0,
+        "use_dora": config["fine_tune_type"] == "dora",
         "bias": "none",
         "target_modules": sorted(modules),
         "layers_to_transform": sorted(layers),
@@ -147,8 +156,9 @@ def _from_peft(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], di
         block, number, layer, side = parts.groups()
         blocks.add(number)
         layers.add(layer)
-        renamed[f"{block}.{layer}.lora_{side.lower()}"] = weight.T
+        renamed[f"{block}.{layer}.{f'lora_{side.lower()}' if side else 'm'}"] = weight.T
     rank = config["r"]
     scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
     shape = {"rank": rank, "scale": scale, "dropout": 0.0, "keys": sorted(layers)}
-    return {"fine_tune_type": "lora", "num_layers": len(blocks), "lora_parameters": shape}, renamed
+    kind = "dora" if config.get("use_dora") else "lora"
+    return {"fine_tune_type": kind, "num_layers": len(blocks), "lora_parameters": shape}, renamed

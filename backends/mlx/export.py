@@ -85,8 +85,7 @@ def _in_published_layout(folder: Path, merged: dict[str, mx.array], adapted: lis
     """Return a folder's weights with those of adapted layers replaced, or None where one has another name there."""
     published: dict[str, mx.array] = {}
     for file in sorted(folder.glob("model*.safetensors")):
-        tensors: Any = mx.load(str(file))
-        published |= tensors
+        published |= mx.load(str(file))  # type: ignore[arg-type]
     if any(name not in published or published[name].shape != merged[name].shape for name in adapted):
         return None
     dtype = _dtype(merged)

@@ -22,7 +22,11 @@ from wizloop.backends.gguf_names import ARCHITECTURES, FILE, fault, pre_tokenize
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.tokens import Tokens
 
-_TYPES = {Kind.F32: np.dtype(np.float32), Kind.F16: np.dtype(np.float16), Kind.Q8_0: np.dtype(np.uint8)}
+_TYPES: dict[Kind, np.dtype[Any]] = {
+    Kind.F32: np.dtype(np.float32),
+    Kind.F16: np.dtype(np.float16),
+    Kind.Q8_0: np.dtype(np.uint8),
+}
 _BLOCK = 32
 _LARGEST = float(np.finfo(np.float16).max)
 _PERMUTED = ("llama", "mistral")

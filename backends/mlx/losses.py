@@ -18,11 +18,9 @@ from wizloop.backends.guard_types import OnWait, no_wait
 from wizloop.backends.mlx import cpu_entropy
 from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
 from wizloop.backends.mlx.load import on_cpu
+from wizloop.backends.training_memory import PIECE
 from wizloop.backends.training_rows import PairRow, completions, groups
 from wizloop.backends.training_run import reference_of
-
-# Learned tokens whose logits are in memory together.
-_PIECE = 512
 
 Head = Callable[[mx.array], mx.array]
 Loss = Callable[..., mx.array]
@@ -211,11 +209,11 @@ def _entropies(head: Head, hidden: mx.array, positions: mx.array, targets: mx.ar
     def entropies(learned: mx.array, wanted: mx.array) -> mx.array:
         return cpu_entropy.entropies(head(learned), wanted)
 
-    if wanted.size <= _PIECE:
+    if wanted.size <= PIECE:
         return entropies(learned, wanted).reshape(targets.shape)
     # Recomputed for the gradient, so that one piece's logits at a time are in memory.
     piece = recompute(entropies)
-    places = range(0, wanted.size, _PIECE)
-    return mx.concatenate([piece(learned[at : at + _PIECE], wanted[at : at + _PIECE]) for at in places]).reshape(
+    places = range(0, wanted.size, PIECE)
+    return mx.concatenate([piece(learned[at : at + PIECE], wanted[at : at + PIECE]) for at in places]).reshape(
         targets.shape
     )

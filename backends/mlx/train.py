@@ -19,7 +19,7 @@ from mlx import optimizers
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
-from wizloop.backends import training_rows
+from wizloop.backends import training_memory, training_rows
 from wizloop.backends.guard_types import DpoPair, OnStep, OnWait, SftExample, TrainJob, TrainResult, no_wait
 from wizloop.backends.mlx import adapter, cpu_entropy
 from wizloop.backends.mlx.load import load, on_cpu, split
@@ -30,9 +30,6 @@ from wizloop.backends.training_run import FIRST_STEP, LOADING, TrainingRun, chec
 
 _CLIP = 1.0
 _OPTIMIZER = "optimizer.safetensors"
-
-# Tokens of one pass, on a CPU and on a GPU; the shared instruction is part of each. A GPU computes blocks again.
-MOST_TOKENS, MOST_ON_A_GPU = 1024, 4096
 
 Passes = Callable[[int], list[training_rows.Arrays]]
 """The passes of a step, from 0."""
@@ -52,8 +49,9 @@ def train_sft(job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on
         several = [rows[i] for i in plan.indices(step)]
         return training_rows.sft_passes(several, settings, step, blank=student.tokens.end, most=student.most)
 
-    loss = sft_loss(student.head, student.shared(rows[0].shared), settings.prompt_weight)
-    return student.train(TrainingRun(job, plan, on_step), passes, loss, dropped)
+    shared = student.shared(rows[0].shared)
+    loss = sft_loss(student.head, shared, settings.prompt_weight)
+    return student.train(TrainingRun(job, plan, on_step), passes, loss, dropped, student.held_out(shared))
 
 
 def train_dpo(job: TrainJob, pairs: Sequence[DpoPair], on_step: OnStep, on_wait: OnWait = no_wait) -> TrainResult:
@@ -88,22 +86,53 @@ class _Student:
         if job.start is not None:
             adapter.load_weights(self.model, job.start)
         self._hidden, self.head = split(self.model)
-        self.most = max(1, int((MOST_TOKENS if on_cpu() else MOST_ON_A_GPU) * job.settings.scale))
+        self.most = training_memory.most_tokens("mlx", gpu=not on_cpu(), scale=job.settings.scale)
+        self._recomputes = training_memory.recomputes(loaded.config, "mlx", gpu=not on_cpu())
 
     def shared(self, prefix: tuple[int, ...]) -> Shared:
         return Shared(self._hidden, prefix, len(self.model.layers))
 
-    def train(self, run: TrainingRun, passes: Passes, loss: Loss, dropped: list[int]) -> TrainResult:
+    def held_out(self, shared: Shared) -> Callable[[], float] | None:
+        """Return the function that measures the job's held-out examples, which have the same prefix; None if none."""
+        rows, plain = training_rows.held_out(self._job, self.tokens), training_rows.as_they_are(self._job.settings)
+        if not rows:
+            return None
+        passes = training_rows.sft_passes(rows, plain, 0, blank=0, most=self.most)
+        loss = sft_loss(self.head, shared, 0.0)
+
+        def measure() -> float:
+            self.model.eval()
+            found = sum(loss(self.model, *map(mx.array, arrays)).item() for arrays in passes)
+            self.model.train()
+            return float(found)
+
+        return measure
+
+    def train(
+        self,
+        run: TrainingRun,
+        passes: Passes,
+        loss: Loss,
+        dropped: list[int],
+        held_out: Callable[[], float] | None = None,
+    ) -> TrainResult:
         first = adapter.trainable(self.model)
         self._on_wait(FIRST_STEP)
-        with cpu_entropy.steps(), nullcontext() if on_cpu() else recomputing(self.model):
-            run.train(lambda: _attempt(self.model, first, run, passes, loss))
+        with cpu_entropy.steps(), recomputing(self.model) if self._recomputes else nullcontext():
+            run.train(lambda: _attempt(self.model, first, run, passes, loss, held_out))
         adapter.write(self._job.to, self._config, adapter.trainable(self.model))
         run.remove()
         return run.result(dropped)
 
 
-def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, passes: Passes, loss: Loss) -> None:
+def _attempt(
+    model: Any,
+    first: dict[str, mx.array],
+    run: TrainingRun,
+    passes: Passes,
+    loss: Loss,
+    held_out: Callable[[], float] | None,
+) -> None:
     """Train from the last checkpoint, or from the weights `first`, to the end."""
     optimizer = optimizers.AdamW(learning_rate=run.rate, weight_decay=0.01)
     optimizer.init(model.trainable_parameters())
@@ -112,20 +141,22 @@ def _attempt(model: Any, first: dict[str, mx.array], run: TrainingRun, passes: P
     )
     maybe_set_recommended_wired_limit()
     model.train()
-    gradient = _gradient(model, loss)
+    gradient = pass_gradient(model, loss)
     for step in range(done, run.steps):
         # Dropout, too, is a function of the step.
         mx.random.seed(run.settings.seed * 1_000_003 + step)
-        value, gradients = _of_passes(gradient, passes(step))
+        value, gradients = over_passes(gradient, passes(step))
         check_finite(value, step + 1, run.steps)
         optimizer.learning_rate = run.rate_at(step)
         optimizer.update(model, optimizers.clip_grad_norm(gradients, _CLIP)[0])
         mx.eval(model.trainable_parameters(), optimizer.state)
         run.record(step + 1, value)
+        if held_out is not None:
+            run.measure(step + 1, held_out)
         run.report(step + 1, value, lambda folder: _write(folder, model, optimizer))
 
 
-def _gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
+def pass_gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
     """Build the function from a pass's arrays to its loss and gradients, compiled where `cpu_entropy.steps` lets it."""
     value_and_gradient = nn.value_and_grad(model, loss)
     compiled: Callable[..., tuple[mx.array, Any]] = mx.compile(
@@ -136,7 +167,7 @@ def _gradient(model: Any, loss: Loss) -> Callable[..., tuple[mx.array, Any]]:
     return compiled
 
 
-def _of_passes(gradient: Callable[..., tuple[mx.array, Any]], passes: Sequence[training_rows.Arrays]) -> Any:
+def over_passes(gradient: Callable[..., tuple[mx.array, Any]], passes: Sequence[training_rows.Arrays]) -> Any:
     """Return (loss, gradients) of a step: the sums over its passes, of which one at a time is in memory."""
     value, gradients = 0.0, None
     for arrays in passes:

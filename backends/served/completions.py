@@ -1,6 +1,7 @@
 """Client of a completions server: requests, and a reply's text and log-probabilities in any of their forms.
 
-Speaks OpenAI's completions as vLLM, llama.cpp, and mlx_lm.server do. It knows no guard and no verdicts.
+Speaks OpenAI's completions as vLLM, llama.cpp, and mlx_lm.server do, and its chat completions as these and Ollama do.
+It knows no guard and no verdicts.
 """
 
 import time
@@ -58,25 +59,32 @@ class Dialect:
     """True if `logprobs` is a count, False if it is `true` with the count in `top_logprobs`."""
     k: int
     """Log-probabilities at each token; 0 if the server gives none."""
+    quiet: bool = False
+    """True to switch thinking off in the server's chat template."""
 
     def parameters(self) -> dict[str, Any]:
         """Return the request parameters that ask for log-probabilities."""
+        quiet = {"chat_template_kwargs": dict(_QUIET)} if self.quiet else {}
         if self.k == 0:
-            return {}
+            return quiet
         if not self.counts:
-            return {"logprobs": True, "top_logprobs": self.k}
+            return {"logprobs": True, "top_logprobs": self.k, **quiet}
         return {"logprobs": self.k, "return_tokens_as_token_ids": True} if self.ids else {"logprobs": self.k}
 
 
 # vLLM takes ids and 20; others read text; mlx_lm.server wants `true` and gives 11; OpenAI's own limit is 5.
 _KNOWN = (Dialect(True, True, 20), Dialect(False, True, 20), Dialect(False, False, 11), Dialect(False, True, 5))
 
+# A chat's form is one; a server may refuse a number, or a field that it does not know.
+_CHATS = tuple(Dialect(False, False, k, quiet) for quiet in (True, False) for k in (20, 11, 5))
+_QUIET = {"enable_thinking": False, "thinking": False}
+
 
 class Endpoint:
-    """A server. Any number of threads may use it."""
+    """A server, asked for completions or for answers in a chat. Any number of threads may use it."""
 
-    def __init__(self, base_url: str, secret: SecretStr | None, deadline_s: float) -> None:
-        self.base_url = base_url.rstrip("/")
+    def __init__(self, base_url: str, secret: SecretStr | None, deadline_s: float, *, chat: bool = False) -> None:
+        self.base_url, self.chat = base_url.rstrip("/"), chat
         self._session = Session(self.base_url, secret)
         self._headers = {} if secret is None else {"authorization": f"Bearer {secret.get_secret_value()}"}
         self._deadline_s = deadline_s
@@ -87,19 +95,29 @@ class Endpoint:
 
     def complete(self, body: Mapping[str, Any]) -> Reply:
         """Complete a request, with retries while the server is overloaded. Raises BackendError."""
-        exchange = self.post("/completions", body)
+        exchange = self.post(self._path, body)
         if exchange.status != 200:
             raise BackendError(f"{self.base_url}: does not complete: {_why(exchange)}")
         return _reply(exchange.json() or {}, self.base_url)
+
+    def asked(self, prompt: Sequence[int] | str) -> dict[str, Any]:
+        """Return the request's prompt; in a chat, a text as the only turn."""
+        if self.chat:
+            return {"messages": [{"role": "user", "content": prompt}]}
+        return {"prompt": prompt if isinstance(prompt, str) else list(prompt)}
+
+    @property
+    def _path(self) -> str:
+        return "/chat/completions" if self.chat else "/completions"
 
     def dialect(self, model: str, prompt: Sequence[int], text: str, topk: int, extra: Mapping[str, Any]) -> Dialect:
         """Find the server's dialect by completing one token. Raises BackendError if none works."""
         bare: Dialect | None = None
         last = ""
-        for known in _KNOWN:
+        for known in _CHATS if self.chat else _KNOWN:
             tried = replace(known, k=min(known.k, topk))
-            body = {"model": model, "prompt": list(prompt) if tried.ids else text, "max_tokens": 1, "temperature": 0.0}
-            exchange = self.post("/completions", {**body, **tried.parameters(), **extra}, probing=True)
+            body = {"model": model, **self.asked(prompt if tried.ids else text), "max_tokens": 1, "temperature": 0.0}
+            exchange = self.post(self._path, {**body, **tried.parameters(), **extra}, probing=True)
             if exchange.fault is not None:
                 raise self._silent(exchange)
             if exchange.status != 200:
@@ -147,6 +165,9 @@ class Endpoint:
 def _reply(body: Mapping[str, Any], base_url: str) -> Reply:
     choice = dig(body, "choices", 0)
     text, count = dig(choice, "text"), dig(body, "usage", "prompt_tokens")
+    if isinstance(dig(choice, "message"), dict):
+        # Nothing but thinking leaves no content.
+        text = dig(choice, "message", "content") or ""
     if not isinstance(text, str):
         raise BackendError(f"{base_url}: answers with no text: is it a completions server?")
     stop = "length" if dig(choice, "finish_reason") == "length" else "stop"

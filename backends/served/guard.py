@@ -43,6 +43,8 @@ class Server:
     concurrency: int
     deadline_s: float
     secret: SecretStr | None = None
+    chat: bool = False
+    """Whether to ask its chat completions."""
 
 
 def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
@@ -51,7 +53,7 @@ def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
 
     folder = model_folder.find(base)
     tokens = Tokens(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    endpoint = Endpoint(server.base_url, server.secret, server.deadline_s)
+    endpoint = Endpoint(server.base_url, server.secret, server.deadline_s, chat=server.chat)
     try:
         model, extra = _named(endpoint, base, folder, server, adapter)
         ids = [*tokens.bos, *tokens.encode(_PROBE)]
@@ -59,7 +61,11 @@ def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
     except BackendError:
         endpoint.close()
         raise
-    return ServedGuard(endpoint, dialect, tokens, model, extra, server.concurrency)
+    # Late import: a chat's guard is one of these.
+    from wizloop.backends.served.chat import ChatGuard
+
+    kind = ChatGuard if server.chat else ServedGuard
+    return kind(endpoint, dialect, tokens, model, extra, server.concurrency)
 
 
 class ServedGuard(GuardBase):
@@ -165,8 +171,8 @@ class ServedGuard(GuardBase):
         return served_traces.sampled(reply, self.tokens, sampling.watch, sampling.topk, monitor)
 
     def _body(self, ids: list[int], **parameters: Any) -> dict[str, Any]:
-        prompt = ids if self.dialect.ids else self.tokens.decode(ids[len(self.tokens.bos) :])
-        return {"model": self.model, "prompt": prompt, **parameters, **self.dialect.parameters(), **self._extra}
+        prompt = self._endpoint.asked(ids if self.dialect.ids else self.tokens.decode(ids[len(self.tokens.bos) :]))
+        return {"model": self.model, **prompt, **parameters, **self.dialect.parameters(), **self._extra}
 
 
 def _end(threads: ThreadPoolExecutor, endpoint: Endpoint) -> None:

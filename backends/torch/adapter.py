@@ -1,4 +1,4 @@
-"""LoRA adapters on torch: create, read in PEFT's layout or in mlx-lm's, and write in PEFT's.
+"""LoRA and DoRA adapters on torch: create, read in PEFT's layout or in mlx-lm's, and write in PEFT's.
 
 mlx-lm keeps lora_a [inputs, rank] and lora_b [rank, outputs] and multiplies by `scale`; PEFT keeps their transposes and
 multiplies by alpha over rank. PEFT's save_pretrained is not used: it adds a model card, asks the hub about the base,
@@ -15,14 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wizloop.backends.guard_types import BadArtifact, LoraShape
-from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, PEFT_ADAPTER
+from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, PEFT_ADAPTER
 
 Tensors = dict[str, torch.Tensor]
 """An adapter's weights by the names in PEFT's files."""
 
 
 def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
-    """Freeze `model` and add fresh LoRA layers, drawn from the seed, to the linear layers of its last blocks."""
+    """Freeze `model` and add fresh LoRA layers, drawn from the seed, to the linear layers of its last blocks.
+
+    Raises BadArtifact where DoRA cannot train the base.
+    """
     blocks = model.get_decoder().layers
     count = len(blocks) if lora.layers < 0 else min(lora.layers, len(blocks))
     linear = {name.rsplit(".", 1)[-1] for name, layer in blocks.named_modules() if isinstance(layer, torch.nn.Linear)}
@@ -31,12 +34,16 @@ def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
         r=lora.rank,
         lora_alpha=lora.rank * lora.scale,
         lora_dropout=lora.dropout,
+        use_dora=lora.dora,
         target_modules=sorted(linear),
         layers_to_transform=None if count == len(blocks) else list(range(len(blocks) - count, len(blocks))),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        made = get_peft_model(model, config)
+    if lora.dora and not all(bool(each.all()) for name, each in weights(made).items() if "magnitude" in name):
+        raise BadArtifact(NO_MAGNITUDE)
+    return made
 
 
 def add_adapter(model: Any, folder: Path) -> Any:
@@ -95,9 +102,13 @@ def read(folder: Path) -> tuple[LoraConfig, Tensors]:
     try:
         fields: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind = fields.get("peft_type") or fields.get("fine_tune_type", "lora")
-        if kind not in ("LORA", "lora"):
+        if kind not in ("LORA", "lora", "dora"):
             raise BadArtifact(f"{folder}: is a {kind} adapter; wizloop reads only LoRA")
-        return _from_peft(folder) if "peft_type" in fields else _from_mlx(folder, fields["lora_parameters"])
+        return (
+            _from_peft(folder)
+            if "peft_type" in fields
+            else _from_mlx(folder, fields["lora_parameters"], dora=kind == "dora")
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {type(error).__name__}: {error}") from error
 
@@ -108,20 +119,23 @@ def _from_peft(folder: Path) -> tuple[LoraConfig, Tensors]:
     return config, load_file(folder / PEFT_ADAPTER)
 
 
-def _from_mlx(folder: Path, parameters: dict[str, Any]) -> tuple[LoraConfig, Tensors]:
+def _from_mlx(folder: Path, parameters: dict[str, Any], *, dora: bool) -> tuple[LoraConfig, Tensors]:
     tensors = load_file(folder / MLX_ADAPTER)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=parameters["rank"],
         lora_alpha=parameters["rank"] * parameters["scale"],
         target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
+        use_dora=dora,
         inference_mode=True,
     )
-    return config, {_peft_name(name): tensor.T.contiguous() for name, tensor in tensors.items()}
+    return config, {_peft_name(name): tensor.t().contiguous() for name, tensor in tensors.items()}
 
 
 def _peft_name(name: str) -> str:
     """Turn `model.layers.0.mlp.up_proj.lora_a` into `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`."""
+    if name.endswith(".m"):
+        return f"base_model.model.{name.removesuffix('.m')}.lora_magnitude_vector"
     module, _, letter = name.rpartition(".lora_")
     return f"base_model.model.{module}.lora_{letter.upper()}.weight"
 

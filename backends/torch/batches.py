@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wizloop.backends import training_rows
 from wizloop.backends.guard_types import TrainSettings
+from wizloop.backends.training_memory import MOST_TOKENS
 from wizloop.backends.training_rows import PairRow, Row
 
 Batch = dict[str, Any]
@@ -29,17 +30,16 @@ class Part:
 
 
 ALONE = Part(0, 1)
-# Tokens of one forward pass: a larger step is done in several, whose gradients add up.
-MOST_TOKENS, MOST_ON_A_CARD = 2048, 16384
-
-
-def most_tokens(device: str, scale: float = 1.0) -> int:
-    """Return the tokens of one forward pass on a device, scaled by `scale` after memory ran out."""
-    return max(1, int((MOST_TOKENS if device == "cpu" else MOST_ON_A_CARD) * scale))
 
 
 def sft_batches(
-    rows: Sequence[Row], settings: TrainSettings, step: int, *, blank: int, part: Part = ALONE, most: int = MOST_TOKENS
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    step: int,
+    *,
+    blank: int,
+    part: Part = ALONE,
+    most: int = MOST_TOKENS["torch", False],
 ) -> list[Batch]:
     """Return a part of a step for RSft, in passes of `most` tokens; prompt positions follow the completion's."""
     inputs, positions, targets, weights, *prompt = training_rows.sft_batch(rows, settings, step, blank=blank)
@@ -60,7 +60,11 @@ def sft_batches(
 
 
 def dpo_batches(
-    rows: Sequence[PairRow], reference: NDArray[np.float32], *, part: Part = ALONE, most: int = MOST_TOKENS
+    rows: Sequence[PairRow],
+    reference: NDArray[np.float32],
+    *,
+    part: Part = ALONE,
+    most: int = MOST_TOKENS["torch", False],
 ) -> list[Batch]:
     """Return a part of a step for HsDpo, in passes of `most` tokens; `reference` is [pairs, 2]."""
     inputs, positions, targets, mask, reference, weights, shares = training_rows.dpo_batch(rows, reference)

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-# Learned tokens whose logits are in memory together.
-_CHUNK = 1024
+from wizloop.backends.training_memory import PIECE
 
 
 def give_entropies(model: Any, head: Callable[[Any], Any]) -> None:
@@ -64,7 +63,7 @@ def logprobs(entropies: Any, mask: Any) -> tuple[Any, Any]:
 
 def _entropies(head: Any, hidden: Any, positions: Any, targets: Any) -> Any:
     learned = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1])).flatten(0, 1)
-    pieces = list(zip(learned.split(_CHUNK), targets.flatten().split(_CHUNK), strict=True))
+    pieces = list(zip(learned.split(PIECE), targets.flatten().split(PIECE), strict=True))
     if len(pieces) == 1:
         return _cross_entropy(head, *pieces[0]).view_as(targets)
     # Recomputed for the gradient, so that one piece's logits at a time are in memory.

@@ -33,10 +33,11 @@ from wizloop.backends.guard_types import (
 from wizloop.backends.model_folder import PEFT_ADAPTER
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
-from wizloop.backends.torch.batches import ALONE, Batch, Part, dpo_batches, most_tokens, sft_batches
+from wizloop.backends.torch.batches import ALONE, Batch, Part, dpo_batches, sft_batches
 from wizloop.backends.torch.load import load
 from wizloop.backends.torch.losses import logprobs
 from wizloop.backends.torch.trainers import Course, HsDpo, RSft, dpo_trainer, sft_trainer
+from wizloop.backends.training_memory import most_tokens
 from wizloop.backends.training_rows import PairRow
 from wizloop.backends.training_run import FIRST_STEP, LOADING, TrainingRun, reference_of
 
@@ -67,7 +68,7 @@ def train_sft(
         several = [rows[i] for i in plan.indices(step)]
         return sft_batches(several, job.settings, step, blank=student.tokens.end, part=student.part, most=student.most)
 
-    return student.train(run, batches, dropped)
+    return student.train(run, batches, dropped, student.held_out())
 
 
 def train_dpo(
@@ -139,7 +140,7 @@ class _Student:
         shares = PartialState(cpu=device == "cpu").num_processes if sharded else 1
         self._loaded = load(job.base, None, quantise=job.quantise, device=device, shares=shares)
         self._job, self.tokens = job, Tokens(self._loaded.tokenizer, self._loaded.ends)
-        self.most = most_tokens(device, job.settings.scale)
+        self.most = most_tokens("torch", gpu=device != "cpu", scale=job.settings.scale)
 
     @property
     def model(self) -> Any:
@@ -161,7 +162,24 @@ class _Student:
         self.part = Part(self.accelerator.process_index, self.accelerator.num_processes)
         return run
 
-    def train(self, run: TrainingRun, batches: Callable[[int], list[Batch]], dropped: list[int]) -> TrainResult:
+    def held_out(self) -> Callable[[], float] | None:
+        """Return the function that measures the job's held-out examples; None if it has none.
+
+        Every process measures all of them: with a sharded base each pass needs all processes.
+        """
+        rows, plain = training_rows.held_out(self._job, self.tokens), training_rows.as_they_are(self._job.settings)
+        if not rows:
+            return None
+        batches = sft_batches(rows, plain, 0, blank=0, most=self.most)
+        return lambda: self.trainer.measured(batches)
+
+    def train(
+        self,
+        run: TrainingRun,
+        batches: Callable[[int], list[Batch]],
+        dropped: list[int],
+        held_out: Callable[[], float] | None = None,
+    ) -> TrainResult:
         model, job = self.model, self._job
         self._on_wait(FIRST_STEP)
         first = {name: tensor.detach().clone() for name, tensor in torch_adapter.weights(model).items()}
@@ -174,6 +192,8 @@ class _Student:
 
         def after(step: int, loss: float) -> None:
             run.record(step, loss)
+            if held_out is not None:
+                run.measure(step, held_out)
             if self.accelerator.is_main_process:
                 run.report(step, loss, lambda folder: _write(folder, model, self.trainer.optimizer))
 

@@ -22,6 +22,7 @@ from wizloop.backends.guard_types import TrainSettings
 from wizloop.backends.torch.batches import Batch
 from wizloop.backends.torch.load import Loaded
 from wizloop.backends.torch.losses import dpo_losses, give_entropies, sft_loss
+from wizloop.backends.training_memory import recomputes
 from wizloop.backends.training_run import check_finite, rate_share
 
 _CLIP = 1.0
@@ -105,6 +106,15 @@ class _Stepwise:
         loss = self.loss_of(entropies, inputs)
         return (loss, entropies) if return_outputs else loss
 
+    def measured(self, batches: list[Batch]) -> float:
+        """Return the loss of passes that nothing is learned from, whole in this process."""
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            passes = ({name: each.to(self.accelerator.device) for name, each in one.items()} for one in batches)
+            found = sum(float(self.compute_loss(self.model, each)) for each in passes)
+        self.model.train()
+        return found / self.accelerator.num_processes
+
     def floating_point_ops(self, inputs: Batch) -> int:
         """Return 0: not counted."""
         return 0
@@ -152,13 +162,13 @@ class _Ended(TrainerCallback):
 
 def sft_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> RSft:
     """Build the trainer of `model`, the loaded one with LoRA layers. TRL may write unused files into `folder`."""
-    config = SFTConfig(**_options(settings, folder, loaded.device), dataset_kwargs={"skip_prepare_dataset": True})
+    config = SFTConfig(**_options(settings, folder, loaded), dataset_kwargs={"skip_prepare_dataset": True})
     return _trainer(RSft, config, model, loaded, settings)
 
 
 def dpo_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> HsDpo:
     """Build the trainer like sft_trainer. Dropout is off, TRL's default: the reference has none either."""
-    trainer = _trainer(HsDpo, DPOConfig(**_options(settings, folder, loaded.device)), model, loaded, settings)
+    trainer = _trainer(HsDpo, DPOConfig(**_options(settings, folder, loaded)), model, loaded, settings)
     # TRL's copy of the adapter as a reference; ours is computed before the first step.
     model.delete_adapter("ref")
     return trainer
@@ -179,8 +189,8 @@ def _trainer(kind: type[_Trainer], config: Any, model: Any, loaded: Loaded, sett
     return trainer
 
 
-def _options(settings: TrainSettings, folder: Path, device: str) -> dict[str, Any]:
-    cuda = device != "cpu"
+def _options(settings: TrainSettings, folder: Path, loaded: Loaded) -> dict[str, Any]:
+    cuda = loaded.device != "cpu"
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": settings.batch,
@@ -190,7 +200,7 @@ def _options(settings: TrainSettings, folder: Path, device: str) -> dict[str, An
         "seed": settings.seed % _SEEDS,
         "use_cpu": not cuda,
         "bf16": cuda,
-        "activation_checkpointing": cuda,
+        "activation_checkpointing": recomputes(loaded.model.config.to_dict(), "torch", gpu=cuda),
         # Every adapter is used in every pass.
         "ddp_find_unused_parameters": False,
         "save_strategy": "no",

@@ -32,7 +32,7 @@ class _Format(click.Choice[str]):
         return value
 
 
-class _Round(click.ParamType):
+class _Round(click.ParamType[Any]):
     """A round's number, or the word `base`."""
 
     name = "round"
@@ -41,7 +41,7 @@ class _Round(click.ParamType):
         return value if value == _BASE else ROUND.convert(value, param, ctx)
 
 
-@click.command
+@click.command(short_help="Export a round's champion, or the base, for other programs.")
 @click.argument("round", type=_Round())
 @click.option("--format", "form", type=_Format(FORMATS), required=True, help="Format to write; plugins add more.")
 @click.option("--to", type=FILE, help="New folder to write into; optional with --push.")

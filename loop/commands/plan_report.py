@@ -12,6 +12,7 @@ from wizloop.loop.commands.show import show_checks
 
 if TYPE_CHECKING:
     from wizloop.loop.controller.starting import RunLimits
+    from wizloop.loop.preflight.memory import TrainingMemory
     from wizloop.loop.preflight.plan import Plan
     from wizloop.loop.preflight.teacher_costs import TeacherCost
 
@@ -50,7 +51,8 @@ def _lines(plan: "Plan") -> list[str]:
     for at, cost in enumerate(plan.teachers):
         lines.append(f"teacher        {_calls(cost)}")
         lines += [f"{'':14} {line}" for line in _expected(cost, plan.teachers[:at])]
-    return [*lines, f"money          {_money(plan)}", f"time           {_time(plan)}"]
+    lines += [f"money          {_money(plan)}", f"time           {_time(plan)}"]
+    return [*lines, f"memory         {_memory(plan.training)}", f"disk           {_disk(plan.training)}"]
 
 
 def _calls(cost: "TeacherCost") -> str:
@@ -98,6 +100,19 @@ def _time(plan: "Plan") -> str:
     if not time.per_phase:
         return f"unknown, measured after round 0{until}"
     return f"unknown: not measured here yet: {', '.join(time.unmeasured)}{until}"
+
+
+def _memory(training: "TrainingMemory") -> str:
+    if training.bytes is None:
+        return f"training ({training.method}): {training.rests_on}"
+    return f"training ({training.method}): about {training.bytes / 1e9:.1f} GB, {training.rests_on}"
+
+
+def _disk(training: "TrainingMemory") -> str:
+    if training.model_bytes is None or training.checkpoint_bytes is None:
+        return training.rests_on
+    model, checkpoint = (each / 1e6 for each in (training.model_bytes, training.checkpoint_bytes))
+    return f"{model:,.1f} MB a trained model, and {checkpoint:,.1f} MB for its checkpoint while it is trained"
 
 
 def _number(n: int | None) -> str:

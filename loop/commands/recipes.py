@@ -13,6 +13,8 @@ from wizloop.loop.commands.completion import recipe_names, recipe_sections
 if TYPE_CHECKING:
     from wizloop.recipes.reference import Key
 
+_WIDEST = 90
+"""Columns of a key with its words, beyond which the words have lines of their own."""
 _INDENT = "    "
 
 
@@ -95,6 +97,9 @@ def _lines(key: "Key") -> list[str]:
     if key.default is None:
         head = f"[[{key.name}]]" if key.name == "data" else f"[{key.name}]"
         return ["", head, *about]
-    words = f"   ({', '.join(key.words)})" if key.words else ""
+    words = f"({', '.join(key.words)})" if key.words else ""
     default = f" ({key.default})" if key.default in (NEEDED, LEFT_OUT) else f" = {key.default}"
-    return [f"{key.name}{default}{words}", *about]
+    head = f"{key.name}{default}"
+    if len(head) + len(words) > _WIDEST:
+        return [head, *textwrap.wrap(words, 80, initial_indent=_INDENT, subsequent_indent=_INDENT), *about]
+    return [f"{head}   {words}".rstrip(), *about]

@@ -82,7 +82,8 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
     """Return the model in a folder as a judge with the run's recipe and without a calibration."""
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
-    renderer = renderer_of(settings, str(folder), ctx.renderer.instruction, guard_file.frame_of(folder, settings))
+    asked, frame = ctx.renderer, guard_file.frame_of(folder, settings)
+    renderer = renderer_of(settings, str(folder), asked.instruction, frame, in_turn=asked.opening_in_turn)
     return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe), guard_file.reader_of(folder))
 
 
@@ -96,7 +97,8 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     instruction = instructions.read(recipe.model_copy(update={"data": data})) or ""
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
     frame = None if folder is None else guard_file.frame_of(folder, settings)
-    renderer = renderer_of(settings, settings.base, instruction, frame)
+    in_turn = recipe.guard.engine == "chat"
+    renderer = renderer_of(settings, settings.base, instruction, frame, in_turn=in_turn)
     reader = guard_file.reader_of(Path(settings.base))
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 

@@ -6,7 +6,7 @@ The folder is untrusted: the file is bounded and validated like a recipe, and ca
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,18 +55,19 @@ class GuardCalibration(_Checked):
     @classmethod
     def of(cls, known: Calibration) -> "GuardCalibration":
         """Take what decides the answers of a guard that is asked alone."""
-        return cls(
-            source=dict(known.source),
-            thresholds={task: dict(by) for task, by in known.thresholds.items()},
-            scales={task: dict(by) for task, by in known.scales.items()},
-            measure=known.own,
-            cut=known.own_cut,
-        )
+        said = {
+            "source": known.source,
+            "thresholds": known.thresholds,
+            "scales": known.scales,
+            "measure": known.own,
+            "cut": known.own_cut,
+        }
+        return cls.model_validate_json(json.dumps(said))
 
     def calibration(self, window: int) -> Calibration:
         """Return it as the calibration of a judge."""
-        chosen = {"measure": self.measure, "own": self.measure, "cut": self.cut, "own_cut": self.cut}
-        return Calibration(self.source, self.thresholds, self.scales, window=window, **chosen)
+        chosen: dict[str, Any] = self.model_dump() | {"own": self.measure, "own_cut": self.cut}
+        return Calibration(**chosen, window=window)
 
 
 class GuardFile(_Checked):
@@ -81,6 +82,8 @@ class GuardFile(_Checked):
     """DeepConf's group, in tokens."""
     frame: tuple[_Frame, _Frame] | None = None
     """The chat frame that the guard was trained in; None in a file of a version that kept none."""
+    opening_in_turn: bool = False
+    """Whether an opening ends the user's turn, as for a chat endpoint."""
     reader: Literal["strict", "tolerant"] = "strict"
     """How its traces are read; strictly in a file of a version that exported trained guards only."""
     base: dict[_Word, _Word] = {}
@@ -121,8 +124,9 @@ def write(
         seed=recipe.seed,
         instruction=renderer.instruction,
         frame=renderer.frame,
+        opening_in_turn=renderer.opening_in_turn,
         window=window,
-        reader=reader.name,
+        reader=reader.name,  # type: ignore[arg-type]
         base=dict(base or {}),
         calibration=None if known is None else GuardCalibration.of(known),
     ).model_dump(mode="json", exclude={"guard": _NOT_OURS})
@@ -140,12 +144,14 @@ def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
         said = read(folder)
         recipe, instruction, window = said.recipe, said.instruction, said.window
         known = None if said.calibration is None else said.calibration.calibration(window)
+        in_turn = said.opening_in_turn
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
+        in_turn = recipe.guard.engine == "chat"
         instruction = instructions.read(recipe) or ""
     settings = local(recipe.guard, _model(folder))
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings))
+    renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings), in_turn=in_turn)
     judge = Judge(guard, renderer, known or uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder))
     return Loaded(judge, recipe, known is not None)
 

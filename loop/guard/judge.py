@@ -147,8 +147,17 @@ def local(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"base": str(folder), "engine": "here", "server": None})
 
 
-def renderer_of(settings: Settings, base: str, instruction: str, frame: tuple[str, str] | None = None) -> Renderer:
+def renderer_of(
+    settings: Settings,
+    base: str,
+    instruction: str,
+    frame: tuple[str, str] | None = None,
+    *,
+    in_turn: bool | None = None,
+) -> Renderer:
     """Build the renderer for a recipe's [guard], with a kept `frame` or the base's chat template as it renders now.
+
+    `in_turn` is whether an opening ends the user's turn (default: for a chat endpoint).
 
     Raises BackendError for a base without a required chat template.
     """
@@ -160,7 +169,8 @@ def renderer_of(settings: Settings, base: str, instruction: str, frame: tuple[st
 
         frame = chat.render(base)[:2]
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
-    return Renderer(instruction, settings.reasoning, frame, opening)
+    in_turn = settings.engine == "chat" if in_turn is None else in_turn
+    return Renderer(instruction, settings.reasoning, frame, opening, in_turn)
 
 
 def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, adapter: Path | None) -> Guard:
@@ -172,5 +182,5 @@ def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, ad
         # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server
 
-        return server.load(settings.server, base, adapter)
+        return server.load(settings, base, adapter)
     return backend().load(base, adapter, quantise=settings.quantise == "4bit")

@@ -83,13 +83,17 @@ class Renderer:
     """A chat template's text before the user's turn and before the answer; empty for a raw prompt."""
     trace_opening: str = TRACE_OPENING
     """The opening of a trace; empty for a guard whose traces begin with the first step."""
+    opening_in_turn: bool = False
+    """Whether an opening ends the user's turn, for chat endpoints, which begin the answer themselves."""
 
     def prompt(self, sample: Text, opening: str) -> Prompt:
         """Render a sample between instruction and opening. Its texts are marked as data, whatever they contain."""
         response = Part(NONE) if sample.response is None else Part(sample.response, data=True)
-        parts = (Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(f"\n\n{self.frame[1]}"))
+        before, after = self.frame
+        end, opening = (f"\n\n{opening}", after) if self.opening_in_turn else (f"\n\n{after}", opening)
+        parts = (Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(end))
         instruction = f"{self.instruction}\n\n" if self.instruction else ""
-        return Prompt(self.frame[0], parts, opening, instruction)
+        return Prompt(before, parts, opening, instruction)
 
     def trace_prompt(self, sample: Text) -> Prompt:
         """Render a sample with the opening of a trace."""

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from wizloop.backends.guard_types import BackendError
 from wizloop.backends.served.completions import Endpoint
 from wizloop.backends.served.guard import ServedGuard
 from wizloop.backends.served.guard import Server as Reached
 from wizloop.backends.served.guard import load as load_guard
 from wizloop.loop import keys
-from wizloop.recipes.sections import Server
+from wizloop.recipes.sections import Guard, Server
 
 LISTING_TIMEOUT_S = 10.0
 
@@ -21,8 +22,11 @@ def listed(server: Server) -> list[str]:
         return endpoint.models()
 
 
-def load(server: Server, base: str, adapter: Path | None) -> ServedGuard:
-    """Return the base, or an adapter on it, as the server runs it. Raises BackendError, ModelMissing."""
+def load(settings: Guard, base: str, adapter: Path | None) -> ServedGuard:
+    """Return the base, or an adapter on it, as the server of [guard] runs it. Raises BackendError, ModelMissing."""
+    server = settings.server
+    if server is None:
+        raise BackendError(f"guard.server is missing, which the engine {settings.engine!r} needs")
     reached = Reached(
         base_url=server.base_url,
         model=server.model,
@@ -31,6 +35,7 @@ def load(server: Server, base: str, adapter: Path | None) -> ServedGuard:
         concurrency=server.concurrency,
         deadline_s=server.deadline_s,
         secret=_secret(),
+        chat=settings.engine == "chat",
     )
     return load_guard(base, adapter, reached)
 

@@ -78,13 +78,14 @@ def _results(row: Evaluation) -> list[Any]:
 def license_of(folder: Path | None) -> str | None:
     """Return the license that the card of a base's folder names, or None. The card is untrusted."""
     from huggingface_hub import ModelCard
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     if folder is None or not (folder / "README.md").is_file():
         return None
     try:
         with (folder / "README.md").open(encoding="utf-8") as file:
-            found = ModelCard(file.read(_HEAD), ignore_metadata_errors=True).data.license
+            card: Any = ModelCard(file.read(_HEAD), ignore_metadata_errors=True)
+        found = card.data.license
     except (OSError, ValueError, TypeError, RecursionError, YAMLError):
         return None
     return found if isinstance(found, str) and _LICENSE.fullmatch(found) else None

@@ -43,10 +43,14 @@ def run(ctx: Context) -> str:
     formats = [format for format in wanted_now if format not in done]
     steps_of = [parts(ctx, format) for format in formats]
     for number, format in enumerate(formats):
-        begun = count(sum(steps_of[:number]))
-        # A long measurement shows its progress, and ends when the user asks for it.
-        _export(ctx, champion, format, lambda part, at=begun: ctx.progress(next(at), sum(steps_of)))
+        _export(ctx, champion, format, _watched(ctx, sum(steps_of[:number]), sum(steps_of)))
     return f"{champion.name} as {', '.join(formats)}" if formats else f"{champion.name} is exported already"
+
+
+def _watched(ctx: Context, done: int, total: int) -> Callable[[str], None]:
+    """Return a report that stores the progress: a long measurement shows it, and ends when the user asks for it."""
+    steps_done = count(done)
+    return lambda part: ctx.progress(next(steps_done), total)
 
 
 def parts(ctx: Context, format: str) -> int:
@@ -68,7 +72,8 @@ def write_export(
     PluginError, ValueError for a format that needs a taught guard.
     """
     ctx.check(model)
-    about = {"model": model.name, "sha256": model.sha256, "format": format, "recipe": recipe_hash(ctx.recipe)}
+    about: dict[str, Any] = {"model": model.name, "sha256": model.sha256, "format": format}
+    about["recipe"] = recipe_hash(ctx.recipe)
     with artifacts.writing(final, about, _suffixes(format)) as folder:
         report("writing the weights")
         _write(ctx, model, format, folder)

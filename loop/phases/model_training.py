@@ -35,6 +35,8 @@ Sources = Sequence[tuple[int, int | None, str]]
 
 LOG_EVERY = 10
 """Steps between two logged losses."""
+HELD_OUT = "held-out"
+"""The kind under which the loss on held-out dev samples is stored."""
 _TOO_LONG = "prompt and trace together are too long"
 
 
@@ -102,12 +104,19 @@ def dpo_settings(ctx: Context, name: str) -> TrainSettings:
 def lora(ctx: Context) -> LoraShape:
     """Return the recipe's LoRA shape."""
     how = ctx.recipe.train
-    return LoraShape(how.rank, how.scale, how.dropout, how.layers)
+    return LoraShape(how.rank, how.scale, how.dropout, how.layers, how.method == "dora")
 
 
-def sft(ctx: Context, name: str, start: Path | None, examples: Sequence[SftExample]) -> Train:
-    """Return R-SFT of the base, from an adapter or from none."""
-    return _training(ctx, ctx.backend.train_sft, start, sft_settings(ctx, name, len(examples)), examples)
+def sft(
+    ctx: Context,
+    name: str,
+    start: Path | None,
+    examples: Sequence[SftExample],
+    held_out: Sequence[SftExample] = (),
+) -> Train:
+    """Return R-SFT of the base, from an adapter or from none; the loss of `held_out` is measured beside it."""
+    settings = sft_settings(ctx, name, len(examples))
+    return _training(ctx, ctx.backend.train_sft, start, settings, examples, tuple(held_out))
 
 
 def dpo(ctx: Context, name: str, start: Path, pairs: Sequence[DpoPair]) -> Train:
@@ -121,9 +130,10 @@ def _training(
     start: Path | None,
     settings: TrainSettings,
     lessons: Sequence[T],
+    held_out: tuple[SftExample, ...] = (),
 ) -> Train:
     def run(to: Path, checkpoint: Path, on_step: OnStep, on_wait: OnWait) -> TrainResult:
-        job = TrainJob(ctx.base(), start, settings, lora(ctx), to, checkpoint, ctx.quantise)
+        job = TrainJob(ctx.base(), start, settings, lora(ctx), to, checkpoint, ctx.quantise, held_out)
         return train(job, lessons, on_step, on_wait)
 
     return run
@@ -160,7 +170,18 @@ def _train(ctx: Context, spec: ModelSpec, train: Train, final: Path) -> None:
         result = train(folder, checkpoints / spec.name, on_step, lambda doing: ctx.wait(f"{spec.name}: {doing}"))
         about |= {"steps": result.steps, "halvings": result.halvings, "dropped": result.dropped}
         about["losses"] = sorted(_logged(losses).items())
+        about["held_out"] = result.held_out
     losses.unlink(missing_ok=True)
+    if result.held_out:
+        ctx.say(_told(spec.name, about))
+
+
+def _told(name: str, about: dict[str, Any]) -> str:
+    """Say how the loss fell on what was learned, and on dev."""
+    (first, begun), (last, ended) = about["held_out"][0], about["held_out"][-1]
+    learned = f"; {about['losses'][-1][1]:.3f} on the lessons of its last step" if about["losses"] else ""
+    fell = f"{begun:.3f} after step {first:,}, {ended:.3f} after step {last:,}"
+    return f"{name}: loss on held-out dev samples {fell}{learned}."
 
 
 def _logged(losses: Path) -> dict[int, float]:
@@ -177,7 +198,9 @@ def _record(db: Connection, round: int, model_id: int, spec: ModelSpec, about: d
     """Store what the model was trained on, its losses, and what was too long."""
     for piece in pieces(used):
         training.use(db, model_id, piece)
-    for step, loss in about["losses"]:
-        training.log(db, model_id, spec.kind, step, loss, "{}")
+    # The folder of an older version has none.
+    for kind, losses in ((spec.kind, about["losses"]), (HELD_OUT, about.get("held_out", ()))):
+        for step, loss in losses:
+            training.log(db, model_id, kind, step, loss, "{}")
     for sample_id in sorted(set(about["dropped"])):
         training.dropped(db, round, sample_id, f"{spec.role}-{spec.kind}", _TOO_LONG)

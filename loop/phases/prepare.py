@@ -47,7 +47,7 @@ def run(ctx: Context) -> str:
         # Late import: HTTP is loaded only for a server.
         from wizloop.loop.guard import server
 
-        with closing(server.load(ctx.recipe.guard.server, ctx.base(), None)) as guard:
+        with closing(server.load(ctx.recipe.guard, ctx.base(), None)) as guard:
             ctx.say(guard.sentence(), "info" if guard.whole else "warn")
     with ctx.store.write() as db:
         models.add(

@@ -5,11 +5,18 @@ If the loss stays non-finite, the round has no challenger, and the gate reports 
 
 from collections.abc import Sequence
 
-from wizloop.backends.guard_types import NotFinite
+from wizloop.backends.guard_types import NotFinite, SftExample
 from wizloop.loop.context import Context
 from wizloop.loop.phases import hard_samples, model_roles, model_training, other_members
 from wizloop.loop.phases.model_training import ModelSpec
-from wizloop.loop.phases.training_examples import Lesson, TrainingSet, collect, kept_by_member, sft_examples
+from wizloop.loop.phases.training_examples import (
+    Lesson,
+    TrainingSet,
+    collect,
+    held_out_examples,
+    kept_by_member,
+    sft_examples,
+)
 from wizloop.store import models, reviews, steps
 
 
@@ -20,7 +27,8 @@ def run(ctx: Context) -> str:
         waiting = reviews.waiting_count(db)
     if existing is not None:
         return f"{existing.name} is trained"
-    lessons = collect(ctx, ctx.guard(base))
+    guard = ctx.guard(base)
+    lessons, held_out = collect(ctx, guard), held_out_examples(ctx, guard)
     left_out = "; ".join(f"{n:,}: {reason}" for reason, n in lessons.left_out.items())
     if not lessons.lessons:
         wait = f", {waiting:,} wait for review" if waiting else ""
@@ -29,14 +37,14 @@ def run(ctx: Context) -> str:
     if left_out:
         ctx.say(f"Approved traces left out of training: {left_out}.", "warn")
     try:
-        return _train(ctx, lessons)
+        return _train(ctx, lessons, held_out)
     except NotFinite as error:
         return _give_up(ctx, f"the loss was not finite: {error}")
 
 
-def _train(ctx: Context, lessons: TrainingSet) -> str:
-    sft = _sft(ctx, lessons)
-    members = [_member(ctx, number, lessons) for number in range(1, ctx.recipe.members.count + 1)]
+def _train(ctx: Context, lessons: TrainingSet, held_out: Sequence[SftExample]) -> str:
+    sft = _sft(ctx, lessons, held_out)
+    members = [_member(ctx, number, lessons, held_out) for number in range(1, ctx.recipe.members.count + 1)]
     others = other_members.add(ctx, sft)
     pairs = hard_samples.pairs(ctx, [sft, *members], lessons.lessons) if ctx.recipe.dpo.enabled else []
     record = {
@@ -44,8 +52,7 @@ def _train(ctx: Context, lessons: TrainingSet) -> str:
         "left_out_leaking": lessons.leaked,
         "left_out_otherwise": lessons.dropped,
         "pairs": len(pairs),
-        "members": len(members),
-        "other_members": others,
+        "members": len(members) + others,
     }
     # Before the challenger, whose existence ends the phase.
     with ctx.store.write() as db:
@@ -60,28 +67,36 @@ def _train(ctx: Context, lessons: TrainingSet) -> str:
     return f"{len(lessons.lessons)} samples, {len(pairs)} pairs, {len(members) + others} members"
 
 
-def _sft(ctx: Context, lessons: TrainingSet) -> models.Model:
+def _sft(ctx: Context, lessons: TrainingSet, held_out: Sequence[SftExample]) -> models.Model:
     """Train on every lesson, from the base or from the champion."""
     with ctx.store.read() as db:
         start = model_roles.champion(db) if ctx.recipe.train.start == "champion" else None
-    return _train_sft(ctx, model_roles.sft_name(ctx.round), "sft", start, lessons.lessons, lessons.window)
+    name = model_roles.sft_name(ctx.round)
+    return _train_sft(ctx, name, "sft", start, lessons.lessons, lessons.window, held_out)
 
 
-def _member(ctx: Context, number: int, lessons: TrainingSet) -> models.Model:
+def _member(ctx: Context, number: int, lessons: TrainingSet, held_out: Sequence[SftExample]) -> models.Model:
     """Train on the member's share of the lessons, from the base or from its own last adapter."""
     seed, keep = ctx.recipe.seed, ctx.recipe.members.keep
     share = [one for one in lessons.lessons if kept_by_member(seed, number, one.sample.id, keep)] or lessons.lessons
     with ctx.store.read() as db:
         start = model_roles.last_member(db, ctx.round, number) if ctx.recipe.train.start == "champion" else None
-    return _train_sft(ctx, model_roles.member_name(ctx.round, number), "member", start, share, lessons.window)
+    name = model_roles.member_name(ctx.round, number)
+    return _train_sft(ctx, name, "member", start, share, lessons.window, held_out)
 
 
 def _train_sft(
-    ctx: Context, name: str, role: str, start: models.Model | None, lessons: Sequence[Lesson], window: int
+    ctx: Context,
+    name: str,
+    role: str,
+    start: models.Model | None,
+    lessons: Sequence[Lesson],
+    window: int,
+    held_out: Sequence[SftExample],
 ) -> models.Model:
     adapter, parent = (None, None) if start is None else (ctx.adapter(start), start.id)
     used = [(one.sample.id, one.trace.id, kind) for one in lessons for kind in ("trace", "direct")]
-    train = model_training.sft(ctx, name, adapter, sft_examples(lessons))
+    train = model_training.sft(ctx, name, adapter, sft_examples(lessons), held_out)
     return model_training.train_once(ctx, ModelSpec(name, role, parent, "sft", {"window": window}), train, used)
 
 

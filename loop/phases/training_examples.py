@@ -9,7 +9,10 @@ from wizloop.backends.guard_types import SftExample
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.backend import Guard
+from wizloop.loop.guard.rendering import tasks_of
 from wizloop.loop.measures.deepconf import window_for
+from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.words import TASKS
 from wizloop.store import reviews, samples, training
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
@@ -86,6 +89,19 @@ def kept_by_member(seed: int, member: int, sample_id: int, share: float) -> bool
 def sft_examples(lessons: Iterable[Lesson]) -> list[SftExample]:
     """Return both examples of each lesson, except examples of weight 0."""
     return [one for lesson in lessons for one in (lesson.traced, lesson.direct) if one.weight > 0]
+
+
+def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
+    """Return the direct answers of some dev samples that are labeled on every task, the same in every round."""
+    dev = [sample for sample in usable(ctx.store, "dev") if len(labels_of(sample)) == len(tasks_of(sample))]
+    dev.sort(key=lambda sample: hashlib.sha256(f"held out:{sample.id}".encode()).digest())
+    renderer, longest = ctx.renderer, ctx.recipe.guard.max_prompt_tokens
+    found = []
+    for sample in dev[: ctx.recipe.train.held_out]:
+        direct = renderer.direct_completion({task: labels_of(sample).get(task) for task in TASKS})
+        prompt = guard.encode(renderer.direct_prompt(sample), max_tokens=longest)
+        found.append(SftExample(sample.id, prompt, direct.text, direct.strong))
+    return found
 
 
 def _lesson(ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace) -> Lesson | str:

@@ -10,6 +10,7 @@ from typing import Any
 from wizloop.loop.phases.order import phases_of
 from wizloop.loop.preflight.checks import Preflight, opened
 from wizloop.loop.preflight.data_sources import SPLITS, rows_of
+from wizloop.loop.preflight.memory import TrainingMemory, training_memory
 from wizloop.loop.preflight.teacher_costs import TeacherCost, picked, teacher_costs
 from wizloop.loop.teaching.prices import PriceError
 from wizloop.plugins import PluginError
@@ -51,6 +52,7 @@ class Plan:
     """Spent by this workspace's run so far, reserved money included."""
     until: str | None
     time: Duration
+    training: TrainingMemory
 
     @property
     def left_usd(self) -> float | None:
@@ -105,6 +107,7 @@ def plan_of(workspace: Path, found: Preflight, now: datetime) -> Plan | None:
         spent_usd=spent,
         until=found.limits.until,
         time=time,
+        training=training_memory(recipe),
     )
 
 

@@ -1,6 +1,7 @@
 """A tiny guard that has read a little, built once for all tests of this room."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,4 +42,19 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         progress=lambda *_: None,
         fixed_texts=fixed,
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dense_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without an output whose weights are all zero, as pretrained guards are."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("dense") / "base"
+    shutil.copytree(tiny_base, folder)
+    rng = np.random.default_rng(1)
+    tensors = load_file(folder / "model.safetensors")
+    noisy = {name: each + 0.01 * rng.standard_normal(each.shape, np.float32) for name, each in tensors.items()}
+    save_file(noisy, folder / "model.safetensors", {"format": "mlx"})
     return folder

@@ -32,16 +32,16 @@ from wizloop.loop.guard.backend import Mlx, Torch
 
 HARM = Choice((" harmful", " unharmful"))
 LORA = LoraShape(rank=4, scale=1.5, dropout=0.0, layers=-1)
-LAST = replace(LORA, layers=1)
+LAST, DORA = replace(LORA, layers=1), replace(LORA, dora=True)
 # One step that moves nothing to speak of: what comes out is what training began with.
 STILL = replace(SETTINGS, epochs=1, batch=24, lr=1e-9)
 TORCH = Torch("cpu")
-LAYOUTS = ("mlx", "peft", "peft of the last block")
+LAYOUTS = ("mlx", "peft", "mlx dora", "peft dora", "peft of the last block")
 
 
 @pytest.fixture(scope="module")
-def tokens(tiny_base: Path) -> Tokens:
-    return Tokens(torch_load.load(str(tiny_base), None, quantise=False, device="cpu").tokenizer)
+def tokens(dense_base: Path) -> Tokens:
+    return Tokens(torch_load.load(str(dense_base), None, quantise=False, device="cpu").tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,15 @@ def asked(tokens: Tokens) -> list[Encoded]:
     return prompts(tokens)[:6]
 
 
-def by_mlx(base: Path, folder: Path) -> Path:
+def by_mlx(base: Path, folder: Path, shape: LoraShape) -> Path:
     loaded = mlx_load.load(str(base), None, quantise=False, fuse=False)
     mx.random.seed(7)
-    config = mlx_adapter.add_new_adapter(loaded.model, LORA)
+    config = mlx_adapter.add_new_adapter(loaded.model, shape)
     for _, layer in loaded.model.named_modules():
         if "lora_b" in layer:
             layer["lora_b"] = mx.random.normal(layer["lora_b"].shape) * 0.5
+        if "m" in layer:
+            layer["m"] = layer["m"] * (1 + 0.2 * mx.random.normal(layer["m"].shape))
     mlx_adapter.write(folder, config, mlx_adapter.trainable(loaded.model))
     return folder
 
@@ -67,18 +69,22 @@ def by_torch(base: Path, folder: Path, shape: LoraShape) -> Path:
     for name, each in model.named_parameters():
         if "lora_B" in name:
             each.data = 0.3 * torch.randn(each.shape, generator=draw)
+        if "magnitude" in name:
+            each.data *= 1 + 0.2 * torch.randn(each.shape, generator=draw)
     torch_adapter.write_of(model, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def adapters(dense_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One in each layout."""
     new_folder = tmp_path_factory.mktemp
     return {
-        "mlx": by_mlx(tiny_base, new_folder("mlx")),
-        "peft": by_torch(tiny_base, new_folder("peft"), LORA),
-        "peft of the last block": by_torch(tiny_base, new_folder("last"), LAST),
+        "mlx": by_mlx(dense_base, new_folder("mlx"), LORA),
+        "mlx dora": by_mlx(dense_base, new_folder("mlx_dora"), DORA),
+        "peft dora": by_torch(dense_base, new_folder("peft_dora"), DORA),
+        "peft": by_torch(dense_base, new_folder("peft"), LORA),
+        "peft of the last block": by_torch(dense_base, new_folder("last"), LAST),
     }
 
 
@@ -94,12 +100,12 @@ def logits(base: Path, adapter: Path, asked: list[Encoded]) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_both_backends_give_the_same_logits(
-    tiny_base: Path, adapters: dict[str, Path], asked: list[Encoded], layout: str
+    dense_base: Path, adapters: dict[str, Path], asked: list[Encoded], layout: str
 ) -> None:
-    ours, theirs = logits(tiny_base, adapters[layout], asked)
+    ours, theirs = logits(dense_base, adapters[layout], asked)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    bare = mlx_guard.load(str(tiny_base)).score(asked, HARM)
-    assert np.abs(mlx_guard.load(str(tiny_base), adapters[layout]).score(asked, HARM) - bare).max() > 0.05
+    bare = mlx_guard.load(str(dense_base)).score(asked, HARM)
+    assert np.abs(mlx_guard.load(str(dense_base), adapters[layout]).score(asked, HARM) - bare).max() > 0.03
 
 
 def of_torch(base: Path, folder: Path, asked: list[Encoded]) -> Any:
@@ -119,14 +125,14 @@ def of_mlx(base: Path, folder: Path, asked: list[Encoded]) -> Any:
     return np.array([np.array(model(mx.array([[*one.shared, *one.body]]))[0, -1]) for one in asked])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS[:2])
+@pytest.mark.parametrize("layout", LAYOUTS[:4])
 @pytest.mark.parametrize("export", [mlx_export, torch_export])
 def test_what_is_merged_of_it_answers_alike(
-    tiny_base: Path, adapters: dict[str, Path], asked: list[Encoded], tmp_path: Path, export: Any, layout: str
+    dense_base: Path, adapters: dict[str, Path], asked: list[Encoded], tmp_path: Path, export: Any, layout: str
 ) -> None:
-    wanted = logits(tiny_base, adapters[layout], asked)[0]
+    wanted = logits(dense_base, adapters[layout], asked)[0]
     whole = new(tmp_path / "whole")
-    export.export_safetensors(str(tiny_base), adapters[layout], whole)
+    export.export_safetensors(str(dense_base), adapters[layout], whole)
     merged = torch_guard.load(str(whole))._loaded.model
     with torch.no_grad():
         found = [merged(torch.tensor([[*one.shared, *one.body]])).logits[0, -1].numpy() for one in asked]
@@ -138,7 +144,7 @@ def test_what_is_merged_of_it_answers_alike(
     ("backend", "form"), [(Mlx(), "adapter"), (Mlx(), "adapter-mlx"), (TORCH, "adapter"), (TORCH, "adapter-mlx")]
 )
 def test_an_exported_adapter_loads_where_it_claims_to(
-    tiny_base: Path,
+    dense_base: Path,
     adapters: dict[str, Path],
     asked: list[Encoded],
     tmp_path: Path,
@@ -146,16 +152,24 @@ def test_an_exported_adapter_loads_where_it_claims_to(
     form: str,
     layout: str,
 ) -> None:
-    wanted, to = logits(tiny_base, adapters[layout], asked)[0], new(tmp_path / "alone")
-    backend.export(form, str(tiny_base), adapters[layout], to)
+    wanted, to = logits(dense_base, adapters[layout], asked)[0], new(tmp_path / "alone")
+    backend.export(form, str(dense_base), adapters[layout], to)
     read = of_torch if form == "adapter" else of_mlx
-    np.testing.assert_allclose(read(tiny_base, to, asked), wanted, atol=1e-3)
+    np.testing.assert_allclose(read(dense_base, to, asked), wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
-@pytest.mark.parametrize(("train", "layout", "shape"), [(torch_train, "mlx", LORA), (mlx_train, LAYOUTS[2], LAST)])
+@pytest.mark.parametrize(
+    ("train", "layout", "shape"),
+    [
+        (torch_train, "mlx", LORA),
+        (mlx_train, "peft of the last block", LAST),
+        (torch_train, "mlx dora", DORA),
+        (mlx_train, "peft dora", DORA),
+    ],
+)
 def test_training_goes_on_from_the_other_backends_adapter(
-    tiny_base: Path,
+    dense_base: Path,
     adapters: dict[str, Path],
     tokens: Tokens,
     asked: list[Encoded],
@@ -165,14 +179,14 @@ def test_training_goes_on_from_the_other_backends_adapter(
     shape: LoraShape,
     kind: str,
 ) -> None:
-    job = TrainJob(str(tiny_base), adapters[layout], STILL, shape, new(tmp_path / "to"), tmp_path / "ck")
+    job = TrainJob(str(dense_base), adapters[layout], STILL, shape, new(tmp_path / "to"), tmp_path / "ck")
     begin, lessons = (train.train_sft, examples(tokens)) if kind == "sft" else (train.train_dpo, pairs(tokens))
     result = begin(job, lessons, nothing)
     if kind == "dpo":
         # The start is the reference: beside the chosen completions' loss stands the preference of equals, log 2.
         assert result.losses[0][1] > 0.6931 * 0.9
-    began = logits(tiny_base, adapters[layout], asked)[0]
-    for found in logits(tiny_base, tmp_path / "to", asked):
+    began = logits(dense_base, adapters[layout], asked)[0]
+    for found in logits(dense_base, tmp_path / "to", asked):
         np.testing.assert_allclose(found, began, atol=1e-3)
 
 
@@ -180,16 +194,15 @@ def test_training_goes_on_from_the_other_backends_adapter(
     ("change", "said"),
     [
         ({"peft_type": "IA3"}, "is a IA3 adapter"),
-        ({"use_dora": True}, "mlx-lm has no use_dora"),
         ({"rank_pattern": {"q_proj": 2}}, "mlx-lm has no rank_pattern"),
     ],
 )
 def test_an_adapter_of_peft_that_mlx_lm_has_no_word_for_is_refused(
-    tiny_base: Path, adapters: dict[str, Path], tmp_path: Path, change: dict[str, Any], said: str
+    dense_base: Path, adapters: dict[str, Path], tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(adapters["peft"], folder)
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
     with pytest.raises(BadArtifact, match=said):
-        mlx_guard.load(str(tiny_base), folder)
+        mlx_guard.load(str(dense_base), folder)

@@ -25,7 +25,16 @@ from tests.backends.lessons import (
     pairs,
     prompts,
 )
-from wizloop.backends.guard_types import BadArtifact, Choice, Encoded, NotFinite, OnStep, TrainJob, TrainResult
+from wizloop.backends.guard_types import (
+    BadArtifact,
+    Choice,
+    Encoded,
+    NotFinite,
+    OnStep,
+    SftExample,
+    TrainJob,
+    TrainResult,
+)
 from wizloop.backends.tokens import Tokens
 
 Scores = NDArray[np.float64]
@@ -111,6 +120,25 @@ def taught(sft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+def test_what_is_done_before_the_first_step_is_told(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    settings = replace(SETTINGS, epochs=1, batch=24)
+
+    def step(*_: object) -> None:
+        told.append("a step")
+
+    for begin, lessons in ((kind.train.train_sft, examples(tokens)), (kind.train.train_dpo, pairs(tokens))):
+        name = begin.__name__
+        job = TrainJob(str(tiny_base), taught, settings, LORA, new(tmp_path / name), tmp_path / f"{name}-ck")
+        begin(job, lessons, step, told.append)
+    first, *rest = told[3:]
+    assert told[:3] == ["loading the base", "first step", "a step"]
+    assert (first, rest[-2:]) == ("loading the base", ["first step", "a step"])
+    assert rest[0].startswith("reference log-probabilities, 0 of ")
+
+
 @pytest.mark.parametrize("step", [4, 6])
 def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
     sft: Callable[..., Any], taught: Path, tmp_path: Path, step: int
@@ -124,6 +152,51 @@ def test_r_sft_that_was_stopped_goes_on_to_the_same_bytes(
     assert seen == list(range(step + 1, 7))
     assert digest(tmp_path / "b") == digest(taught)
     assert not (tmp_path / "ck").exists()
+
+
+def test_the_loss_on_what_is_held_out_is_measured_after_each_epoch_and_changes_nothing(
+    kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
+) -> None:
+    def train(to: str, checkpoint: str, on_step: OnStep, rows: list[SftExample]) -> TrainResult:
+        job = TrainJob(str(tiny_base), None, SETTINGS, LORA, new(tmp_path / to), tmp_path / checkpoint)
+        result: TrainResult = kind.train.train_sft(replace(job, held_out=tuple(rows)), examples(tokens), on_step)
+        return result
+
+    # What is learned is what is held out here, and the other way around in the second case.
+    right = examples(tokens)[:6]
+    wrong = [replace(one, completion=right[1 - at % 2].completion) for at, one in enumerate(right)]
+    whole = train("whole", "ck1", nothing, right)
+    assert [step for step, _ in whole.held_out] == [3, 6]
+    assert whole.held_out[1][1] < whole.held_out[0][1]
+    assert train("wrong", "ck3", nothing, wrong).held_out[1][1] > whole.held_out[1][1]
+    with pytest.raises(Killed):
+        train("a", "ck2", kill_at(4), right)
+    assert train("b", "ck2", nothing, right).held_out == whole.held_out
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole") == digest(taught)
+
+
+def test_dora_resumes_to_the_same_bytes_and_trains_the_magnitudes(
+    kind: Kind, tiny_base: Path, dense_base: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    def train(to: str, checkpoint: str, on_step: OnStep, base: Path = dense_base) -> None:
+        lora, ck = replace(LORA, dora=True), tmp_path / checkpoint
+        kind.train.train_sft(TrainJob(str(base), None, SETTINGS, lora, new(tmp_path / to), ck), lessons, on_step)
+
+    lessons = examples(tokens)
+    train("whole", "ck1", nothing)
+    with pytest.raises(Killed):
+        train("a", "ck2", kill_at(4))
+    train("b", "ck2", nothing)
+    assert digest(tmp_path / "b") == digest(tmp_path / "whole")
+    from safetensors.numpy import load_file
+
+    (file,) = (tmp_path / "b").glob("adapter*.safetensors")
+    magnitudes = {name: each for name, each in load_file(file).items() if each.ndim == 1}
+    assert len(magnitudes) == 14
+    base = mlx_scores(dense_base, None, prompts(tokens)[:4])
+    assert np.abs(mlx_scores(dense_base, tmp_path / "b", prompts(tokens)[:4]) - base).max() > 0.01
+    with pytest.raises(BadArtifact, match="weights are all zero"):
+        train("c", "ck3", nothing, tiny_base)
 
 
 def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(

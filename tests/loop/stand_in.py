@@ -167,7 +167,8 @@ class StandIn:
         (job.to / WEIGHTS).write_text(json.dumps({"skill": skill, "seed": job.settings.seed}))
         shutil.rmtree(checkpoint)
         self.trained.append(job.to.name)
-        return TrainResult(STEPS, [], [one.id for one in lessons if one.id in self.drops])
+        measured = [(STEPS, 0.5)] if job.held_out else []
+        return TrainResult(STEPS, [], [one.id for one in lessons if one.id in self.drops], held_out=measured)
 
 
 def _noise(text: str, salt: str) -> float:

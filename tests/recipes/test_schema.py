@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
-from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash
+from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load, recipe_hash, stored
 from wizloop.recipes.sections import Data, Section
 from wizloop.recipes.shipped import shipped
 
@@ -31,6 +31,7 @@ def test_the_shipped_recipes_are_these_and_load() -> None:
         "imported",
         "mac-overnight-3b",
         "qwen3-0.6b-deepconf",
+        "smollm2-135m",
     ]
     assert list(shipped()) == names
     assert [load(name).name for name in shipped()] == names
@@ -83,7 +84,7 @@ RECIPES = {**shipped(), **{path.stem: path for path in BENCHMARK_RECIPES.glob("*
 
 
 def test_the_benchmarks_have_recipes() -> None:
-    assert {"acceptance", "toxicchat"} <= set(RECIPES)
+    assert {"acceptance", "real", "toxicchat"} <= set(RECIPES)
 
 
 @pytest.mark.parametrize("name", [name for name, path in sorted(RECIPES.items()) if load(path).data])
@@ -98,7 +99,7 @@ def test_what_one_file_gives_to_two_splits_is_disjoint(name: str) -> None:
 
 
 @NEEDS_SHARED_DATA
-@pytest.mark.parametrize("name", ["acceptance", "toxicchat"])
+@pytest.mark.parametrize("name", ["acceptance", "real", "toxicchat"])
 def test_the_files_that_a_benchmark_recipe_names_are_there(name: str) -> None:
     assert [each.path for each in load(RECIPES[name]).data if not (ROOT / each.path).is_file()] == []
 
@@ -205,3 +206,27 @@ def test_every_setting_says_what_it_is() -> None:
         if not field.description and not isinstance(field.default, Section) and name not in ("data",)
     ]
     assert undocumented == []
+
+
+def test_a_stored_recipe_keeps_the_defaults_of_its_time() -> None:
+    table = json.loads(canonical_json(load("demo")))
+    assert stored(json.dumps(table)).train.least_steps == 150
+    table["train"]["least_steps"] = 0
+    assert stored(json.dumps(table)).train.least_steps == 0
+    del table["train"]["least_steps"], table["train"]["warmup"], table["train"]["method"]
+    old = stored(json.dumps(table)).train
+    assert (old.least_steps, old.warmup, old.method) == (150, 0.0, "lora")
+
+
+@pytest.mark.parametrize(
+    ("guard", "said"),
+    [
+        ('base = "tiny"', "DoRA needs a pretrained base"),
+        ('base = "some/model"\nengine = "vllm"\n[guard.server]\nbase_url = "http://x/v1"', "reads no DoRA"),
+    ],
+)
+def test_dora_is_refused_where_it_cannot_be_trained_or_read(tmp_path: Path, guard: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'name = "mine"\nsource = "demo"\n[guard]\n{guard}\n[train]\nmethod = "dora"\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match=said):
+        load(path)

@@ -95,7 +95,7 @@ class Step:
     ) -> tuple[int, dict[str, NDArray[np.float32]]]:
         mx.random.seed(9)
         with cpu_entropy.steps():
-            value, gradients = mlx_train._of_passes(mlx_train._gradient(self.model, loss), passes)
+            value, gradients = mlx_train.over_passes(mlx_train.pass_gradient(self.model, loss), passes)
         found = {name: np.array(each) for name, each in tree_flatten(gradients)}
         return len(passes), found | {"loss": np.array(value)}
 
@@ -143,7 +143,7 @@ def test_blocks_computed_again_give_the_same_gradients_dropout_included(
 
 def test_logits_in_pieces_give_the_same_loss_and_gradients(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole = step.sft(2048)
-    monkeypatch.setattr(mlx_losses, "_PIECE", 7)
+    monkeypatch.setattr(mlx_losses, "PIECE", 7)
     _, pieces = step.sft(2048)
     same(pieces, whole)
 

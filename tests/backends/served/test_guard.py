@@ -324,6 +324,19 @@ def test_a_real_mlx_server_writes_the_trace_that_the_model_itself_writes(
         assert one.confidences == pytest.approx(other.confidences, abs=1e-3)
 
 
+def test_a_real_mlx_server_answers_in_a_chat(mlx_server: str, tiny_base: Path) -> None:
+    with closing(load(str(tiny_base), None, server(mlx_server, adapters="path", chat=True))) as guard:
+        assert (guard.dialect.ids, guard.dialect.k, guard.dialect.quiet) == (False, 11, True)
+        asked = [guard.encode(begun(text), max_tokens=80) for text in ("the old sailor", "a nurse")]
+        served = guard.sample(asked, Sampling(1, 1, 0.0, 1.0, 16, 1, watch={"request": CHOICE}, topk=11))
+        found = guard.score(encoded(guard), CHOICE)
+    for (one,) in served:
+        assert one.text
+        assert len(one.starts) == len(one.confidences) == len(one.watched["request"]) > 0
+        assert all(confidence > 0 for confidence in one.confidences)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(TEXTS)))
+
+
 @pytest.mark.parametrize(
     ("text", "options", "starts"),
     [

@@ -22,7 +22,8 @@ from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import launch as torch_launch
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch import train as torch_train
-from wizloop.backends.torch.batches import Part, dpo_batches, most_tokens
+from wizloop.backends.torch.batches import Part, dpo_batches
+from wizloop.backends.training_memory import most_tokens
 from wizloop.backends.training_run import FIRST_STEP, LOADING, reference_of
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Backend, Mlx, choose_backend
@@ -152,5 +153,5 @@ def test_a_process_that_runs_out_of_memory_leaves_word_for_the_one_that_started_
 
 
 def test_less_memory_makes_smaller_passes_and_no_other_training() -> None:
-    assert [most_tokens("cpu", scale) for scale in (1.0, 0.25)] == [2048, 512]
+    assert [most_tokens("torch", gpu=False, scale=scale) for scale in (1.0, 0.25)] == [2048, 512]
     assert repr(replace(SETTINGS, scale=0.25)) == repr(SETTINGS)

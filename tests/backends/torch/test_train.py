@@ -266,7 +266,7 @@ def test_logits_in_pieces_give_the_same_loss_and_gradients(
     batch = sft_batch(rows_of(loaded), EVEN, 0, blank=0)
     results = []
     for size in (1024, 7):
-        monkeypatch.setattr(torch_losses, "_CHUNK", size)
+        monkeypatch.setattr(torch_losses, "PIECE", size)
         sft.model.zero_grad()
         loss = sft.compute_loss(sft.model, batch)
         loss.backward()

@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from tests import byte_tokenizer
 from tests.loop.stand_in import StandIn, StandInGuard
+from tests.servers.chat_wire import ChatWire
 from tests.servers.completions_wire import CompletionsWire, Model, Speaks
 from wizloop.backends.guard_types import BackendError
+from wizloop.backends.served.chat import ChatGuard
 from wizloop.backends.served.guard import ServedGuard
 from wizloop.loop.cli import app
 from wizloop.loop.context import Standalone, standalone
@@ -22,6 +24,7 @@ from wizloop.loop.guard.inference import TraceSampling, ask_direct, ask_traces
 from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.phases import model_roles, prepare
 from wizloop.recipes import schema
+from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Server
 from wizloop.store import control, events, steps
 from wizloop.store.db import Store
@@ -48,7 +51,8 @@ def model(base: Path) -> Model:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
     def following(ids: Sequence[int]) -> list[float]:
-        text = tokenizer.decode(list(ids))
+        # A chat's template stands between the opening and the answer.
+        text = tokenizer.decode(list(ids)).replace("<|assistant|>", "")
         after = text.rpartition("Reasoning:\n")[2] if "Reasoning:\n" in text else text.rpartition("\n\n")[2]
         script = WRITTEN if "Reasoning:\n" in text else WRITTEN.partition("\n")[2]
         weights = [0.01] * size
@@ -93,6 +97,29 @@ def guard_of(ctx: Standalone) -> ServedGuard:
         found = ctx.guard(model_roles.base(db))
     assert isinstance(found, ServedGuard)
     return found
+
+
+def test_a_chat_endpoint_is_the_guard_of_a_run(model: Model, tmp_path: Path) -> None:
+    base = byte_tokenizer.save(tmp_path / "base", "{{ messages[0].content }}<|assistant|>")
+    with ChatWire(model, "ollama") as wire, Store.create(tmp_path / "runs") as store:
+        served = {"engine": "chat", "base": str(base), "template": "chat", "server": {"base_url": f"{wire.url}/v1"}}
+        recipe = Recipe.model_validate_json(json.dumps({"name": "x", "source": "demo", "guard": served}))
+        with store.write() as db:
+            steps.begin_round(db, 0, None, NOW)
+        ctx = standalone(store, tmp_path / "runs", recipe, "prepare", NOW)
+        ctx.given = StandIn()
+        prepare.run(ctx)
+        assert ctx.renderer.opening_in_turn
+        guard = guard_of(ctx)
+        assert isinstance(guard, ChatGuard)
+        (traces,) = ask_traces(
+            guard, ctx.renderer, [InputText("x")], TraceSampling(1, 1, 0.0, 1.0, 120, 8), max_tokens=2000, seed=1
+        )
+        guard.close()
+        turn = wire.books.bodies[-1]["messages"][0]["content"]
+    assert [trace.text for trace in traces] == [WRITTEN]
+    assert turn.startswith("You are a guard.")
+    assert turn.endswith("\n\nReasoning:\n")
 
 
 @pytest.mark.parametrize("speaks", ["vllm", "mlx"])
@@ -160,7 +187,12 @@ def test_another_folder_s_model_is_asked_here(begin: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('engine = "vllm"', 'the engine "vllm" and the section guard.server go together'),
+        ('engine = "vllm"', 'an engine "vllm" or "chat" and the section guard.server go together'),
+        ('engine = "chat"', "go together"),
+        (
+            'engine = "chat"\n[guard.server]\nbase_url = "http://x/v1"',
+            'the engine "chat" asks in the chat template: set',
+        ),
         ('[guard.server]\nbase_url = "http://x/v1"', "go together"),
         ('engine = "vllm"\n[guard.server]\nbase_url = "x"', 'guard.server.base_url = "x"'),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.conftest import dense_base as dense_base
 from tests.backends.conftest import tiny_base as tiny_base
 from tests.loop.keys.training import School
 from wizloop.backends.tokens import Tokens

@@ -3,6 +3,7 @@
 The guard is the real tiny one on MLX, for a step or a few, where only the training's own code reads the key.
 """
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import stored
 from tests.backends.lessons import digest, pairs
 from tests.backends.lessons import examples as lessons
 from tests.loop.branching import Branch, model, run
@@ -22,6 +24,8 @@ from wizloop.backends.tokens import Tokens
 from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Torch
 from wizloop.loop.phases import model_training
+from wizloop.loop.stored_samples import labels_of
+from wizloop.store import events, samples
 from wizloop.store.db import Store
 
 WHOLE = 2.0**20
@@ -32,6 +36,12 @@ WHOLE = 2.0**20
 def examples(tokens: Tokens) -> list[SftExample]:
     """Twenty-four lessons: one step of the shared recipe."""
     return lessons(tokens)
+
+
+@pytest.fixture(scope="module")
+def dense(school: School, dense_base: Path) -> School:
+    """A school whose base has no output without weights."""
+    return replace(school, base=dense_base)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +175,30 @@ def test_the_first_step_is_as_large_as_the_rate(school: School, examples: list[S
     np.testing.assert_allclose(fast[name], 5 * slow[name], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.recipe_key("train.warmup")
+def test_the_rate_rises_over_the_share_of_the_steps(school: School, tokens: Tokens, examples: list[SftExample]) -> None:
+    name = "model.layers.1.mlp.up_proj.lora_b"
+    full, quarter = (school.sft(examples, batch=6, warmup=share) for share in (0.0, 1.0))
+    assert [len(one.losses) for one in (full, quarter)] == [4, 4]
+    # The first of four steps has a quarter of the rate, so what the second sees has hardly moved.
+    begun = full.losses[0]
+    assert quarter.losses[0] == begun
+    assert abs(quarter.losses[1] - begun) < 0.5 * abs(full.losses[1] - begun)
+    start = school.sft(examples).folder
+    ended = [school.dpo(start, pairs(tokens), train={"warmup": share}, batch=6).weights[name] for share in (0.0, 1.0)]
+    assert np.abs(ended[0] - ended[1]).max() > 1e-6
+
+
+@pytest.mark.recipe_key("train.method")
+def test_dora_trains_magnitudes_beside_the_adapters(dense: School, examples: list[SftExample]) -> None:
+    lora, dora = (dense.sft(examples, method=method).weights for method in ("lora", "dora"))
+    assert {name for name in dora if name not in lora} == {
+        name.removesuffix("lora_a") + "m" for name in lora if name.endswith("lora_a")
+    }
+    config = json.loads((dense.sft(examples, method="dora").folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["fine_tune_type"] == "dora"
+
+
 @pytest.mark.recipe_key("train.direct_weight")
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_examples_that_answer_at_once_have_their_weight_and_none_without_it(
@@ -239,6 +273,26 @@ def test_a_round_begins_on_the_base_or_goes_on_from_what_is_there(reviewed: Nigh
         assert model(night, name).parent_id == (old.id if goes_on else None)
     # It reads the lessons of all rounds either way.
     assert len({one.id for one in begun["r01-sft"].lessons}) == 46
+
+
+@pytest.mark.recipe_key("train.held_out")
+@pytest.mark.parametrize(("n", "given"), [(0, 0), (5, 5), (1000, 40)])
+def test_so_many_dev_samples_are_held_out_the_same_in_every_round(
+    reviewed: Night, tmp_path: Path, n: int, given: int
+) -> None:
+    night = Branch(reviewed, tmp_path / "a", recipe(train={"held_out": n}, members={"count": 0}))
+    night.phase(1, "train")
+    (one,) = [each for each in night.backend.jobs if each.kind == "sft"]
+    assert len({each.id for each in one.job.held_out}) == len(one.job.held_out) == given
+    with night.store.read() as db:
+        dev = {each.id: each for each in samples.page(db, "dev", 0, 1000)}
+        logged = stored.losses(db, model(night, "r01-sft").id, model_training.HELD_OUT)
+        said = [each.message for each in events.page(db, 0, 1000) if "held-out" in each.message]
+    for each in one.job.held_out:
+        assert dev[each.id].prompt in bytes(each.prompt.body).decode()
+        assert each.completion.startswith(f" {labels_of(dev[each.id])['request']}")
+    assert [each.loss for each in logged] == ([0.5] if n else [])
+    assert any("r01-sft: loss on held-out dev samples 0.500 after step 12" in each for each in said) is (n > 0)
 
 
 @pytest.mark.recipe_key("train.checkpoint_every")

@@ -85,11 +85,9 @@ def test_a_direct_verdict_needs_no_trace_of_the_base(measured: Night) -> None:
 
 
 @pytest.mark.parametrize("asked", [{"classify": {"batch": 16, "verdict": "traces"}}, {"guard": {"opening": "none"}}])
-def test_a_verdict_of_traces_is_read_from_the_bases_traces_too(
-    prepared: Night, tmp_path: Path, asked: dict[str, Any]
-) -> None:
-    night = Branch(prepared, tmp_path / "a", recipe(**asked))
-    night.phase(0, "base")
+def test_a_verdict_of_traces_is_read_from_the_bases_traces_too(tmp_path: Path, asked: dict[str, Any]) -> None:
+    night = Night(tmp_path / "a", recipe(**asked))
+    run(night, 0, "import", "base")
     known = Calibration.from_json(model(night, "base").calibration_json)
     assert set(known.source.values()) == {"traces"}
     assert {one.n_traces for split in ("dev", "test") for one in said(night, split)} == {4}
@@ -121,9 +119,8 @@ def test_its_progress_is_told_over_dev_and_test_from_the_start(prepared: Night, 
         step = steps.step(db, 0, "base")
     assert step is not None
     assert (step.done, step.total) == (0, 80)
-    assert len(said(night, "dev")) == 16
     night.phase(0, "base")
-    assert len(said(night, "test")) == 40
+    assert [len(said(night, split)) for split in ("dev", "test")] == [40, 40]
 
 
 def test_a_challenger_is_compared_with_each_baseline_on_the_test_sets(evaluated: Night) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -19,7 +20,7 @@ MEASURED = [
 
 def test_the_hub_reads_base_license_tags_and_figures() -> None:
     card = ModelCard(render("demo-r01", "owner/base", "safetensors", "apache-2.0", MEASURED) + "# Card\n")
-    found = card.data
+    found: Any = card.data
     assert (found.base_model, found.license, found.library_name) == ("owner/base", "apache-2.0", "transformers")
     assert (found.pipeline_tag, found.base_model_relation) == ("text-generation", "finetune")
     assert {"wizloop", "guard"} <= set(found.tags)
@@ -36,14 +37,15 @@ def test_the_hub_reads_base_license_tags_and_figures() -> None:
     [("adapter", "peft", "adapter"), ("mlx-4bit", "mlx", "quantized"), ("gguf", "gguf", "quantized")],
 )
 def test_a_format_names_its_library_and_what_it_is_to_the_base(format: str, library: str, relation: str) -> None:
-    found = ModelCard(render("demo-r01", "owner/base", format, None, [])).data
+    found: Any = ModelCard(render("demo-r01", "owner/base", format, None, [])).data
     assert (found.library_name, found.base_model_relation) == (library, relation)
     assert (found.license, found.eval_results) == (None, None)
 
 
 @pytest.mark.parametrize("base", ["tiny", "/home/me/base", "./base", "../owner/base"])
 def test_a_base_that_is_not_the_hubs_is_not_named(base: str) -> None:
-    assert ModelCard(render("demo-r01", base, "safetensors", None, [])).data.base_model is None
+    found: Any = ModelCard(render("demo-r01", base, "safetensors", None, [])).data
+    assert found.base_model is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,12 @@ def test_a_frame_that_is_not_two_texts_is_refused(night: Night, tmp_path: Path, 
     (tmp_path / "guard.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"guard.json: invalid"):
         guard_file.read(tmp_path)
+
+
+def test_an_export_says_whether_an_opening_ends_the_turn(night: Night, tmp_path: Path) -> None:
+    for in_turn in (True, False):
+        guard_file.write(tmp_path, night.recipe, replace(context(night).renderer, opening_in_turn=in_turn), 16)
+        assert guard_file.read(tmp_path).opening_in_turn is in_turn
 
 
 def test_an_export_of_a_version_without_frames_is_asked_as_that_version_did(night: Night, tmp_path: Path) -> None:

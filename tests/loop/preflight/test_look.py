@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
 from wizloop.loop.cli import app
-from wizloop.loop.guard.backend import Mlx, Torch, export_fault
+from wizloop.loop.guard.backend import GGUF, Mlx, Torch, export_fault
 from wizloop.loop.preflight.data_sources import Source, fault, sources_of
 from wizloop.loop.preflight.teacher_costs import teacher_costs
 from wizloop.recipes import schema
@@ -165,7 +165,7 @@ def test_a_base_that_would_not_be_read_as_it_was_trained_is_missing(
 
 
 def test_four_bits_for_a_card_are_torchs_and_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert export_fault(Torch, set(Mlx.FORMATS) - {"gguf"}, "tiny") is None
+    assert export_fault(Torch, set(Mlx.FORMATS) - set(GGUF), "tiny") is None
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     assert "the format nf4 needs bitsandbytes" in (export_fault(Torch, ["adapter", "nf4"], "tiny") or "")
 

@@ -21,6 +21,7 @@ LARGE = {
     "guardreasoner-8b": ("yueliu1999/GuardReasoner-8B", 1200, 20.0),
     "mac-overnight-3b": ("mlx-community/Llama-3.2-3B-Instruct-4bit", 650, 10.0),
     "qwen3-0.6b-deepconf": ("Qwen/Qwen3-0.6B", 500, 0.0),
+    "smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", 76, 0.0),
 }
 """The base, the samples that are taught at most, and the most dollars."""
 

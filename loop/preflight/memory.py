@@ -1,0 +1,69 @@
+"""What a recipe's training takes in memory and on the disk, estimated before the base is loaded."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wizloop.backends import devices, model_folder
+from wizloop.backends.guard_types import BackendError, LoraShape
+from wizloop.backends.training_memory import Library, needed, shape_of
+from wizloop.recipes.schema import Recipe
+
+_FLOAT = 4
+# An adapter and AdamW's two moments.
+_CHECKPOINT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMemory:
+    """An estimate, in bytes; `bytes` is None where the base's config.json is not here or not understood."""
+
+    method: str
+    bytes: float | None
+    model_bytes: float | None
+    """On the disk, of each trained model."""
+    checkpoint_bytes: float | None
+    """On the disk, while a model is trained."""
+    rests_on: str
+
+
+def training_memory(recipe: Recipe) -> TrainingMemory:
+    """Estimate the training of a recipe on this machine. Fetches nothing."""
+    train, guard, config = recipe.train, recipe.guard, _config(recipe)
+    try:
+        picked = devices.pick(guard.backend, guard.device)
+    except BackendError:
+        return TrainingMemory(train.method, None, None, None, "unknown: the backend is not available")
+    if config is None or (shape := shape_of(config)) is None:
+        why = "the base is not on this disk yet" if config is None else "the base's layers are of another kind"
+        return TrainingMemory(train.method, None, None, None, f"unknown: {why}")
+    library: Library = "mlx" if picked.backend == "mlx" else "torch"
+    gpu = picked.device == "cuda" or (library == "mlx" and picked.device != "cpu" and devices.metal())
+    lora = LoraShape(train.rank, train.scale, train.dropout, train.layers, train.method == "dora")
+    row = guard.max_prompt_tokens + guard.max_trace_tokens
+    how: dict[str, Any] = {"gpu": gpu, "four_bits": guard.quantise == "4bit", "row": row}
+    most = max(
+        needed(config, lora, library, **how, batch=batch) or 0.0 for batch in (train.batch, 2 * recipe.dpo.batch)
+    )
+    adapter = float(_FLOAT * shape.adapter(lora))
+    where = "CUDA" if picked.device == "cuda" else "Metal" if gpu else "torch" if library == "torch" else ""
+    basis = f"estimated, not measured on {where}" if where else "estimated, within 30 % of what was measured here"
+    return TrainingMemory(train.method, most, adapter, _CHECKPOINT * adapter, basis)
+
+
+def _config(recipe: Recipe) -> dict[str, Any] | None:
+    """Return the base's config.json: of a folder, of a hub name in the local cache, or of the guard that is built."""
+    guard = recipe.guard
+    if guard.base == "tiny":
+        tiny = guard.tiny
+        sizes = {"num_hidden_layers": tiny.layers, "hidden_size": tiny.width, "intermediate_size": tiny.mlp}
+        return sizes | {"num_attention_heads": 4, "vocab_size": tiny.vocab, "tie_word_embeddings": True}
+    from huggingface_hub import try_to_load_from_cache
+
+    path: Any = Path(guard.base).expanduser() / "config.json"
+    with suppress(OSError, ValueError, BackendError):
+        if not path.is_file():
+            path = try_to_load_from_cache(guard.base, "config.json")
+        return model_folder.config_of(Path(path).parent) if isinstance(path, str | Path) else None
+    return None
