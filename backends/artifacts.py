@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BadArtifact
 
 MANIFEST = "manifest.json"
@@ -82,24 +81,6 @@ def about(folder: Path) -> dict[str, Any]:
     return result
 
 
-def name_base(base: str, to: Path) -> None:
-    """Write base.json, with the name of its base (a folder or a hub name), into an exported adapter.
-
-    A folder or a file is named without its path, which is private, and identified by its folder's manifest. PEFT's
-    configuration names the hub's model, so that PEFT finds it.
-    """
-    path = Path(base).expanduser()
-    named = {"base": path.name if path.exists() else base}
-    folder = model_folder.find(base) if path.is_file() else path
-    config = json.loads((to / model_folder.ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if "peft_type" in config and not path.exists():
-        config["base_model_name_or_path"] = base
-        (to / model_folder.ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    if (folder / MANIFEST).is_file():
-        named["manifest_sha256"] = verify(folder)
-    (to / "base.json").write_text(json.dumps(named), encoding="utf-8")
-
-
 def sweep(parent: Path) -> None:
     """Remove the temporary folders that a killed process left in `parent`."""
     if parent.is_dir():
@@ -111,7 +92,7 @@ def _check_file(path: Path, expected: dict[str, Any], also: Collection[str]) -> 
     if not _allowed(path, also):
         allowed = ", ".join(sorted(ALLOWED_SUFFIXES))
         raise BadArtifact(f"{path}: a model folder holds plain {allowed} files and nothing else")
-    if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+    if path.stat().st_size != expected["bytes"] or sha256_of(path) != expected["sha256"]:
         raise BadArtifact(
             f"{path}: differs from its manifest (damaged or changed); remove the folder and start again, or restore it"
         )
@@ -122,7 +103,7 @@ def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) 
     bad = [path.name for path in paths if not _allowed(path, also)]
     if bad:
         raise BadArtifact(f"{folder}: {sorted(bad)} may not be part of a model folder")
-    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(paths)}
+    files = {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(paths)}
     text = json.dumps({"files": files, "about": about}, indent=2, sort_keys=True)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
@@ -133,7 +114,8 @@ def _allowed(path: Path, also: Collection[str]) -> bool:
     )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -21,6 +21,13 @@ class BadArtifact(BackendError):
     """A model folder's files do not match its manifest, or a guard may not load them."""
 
 
+NOT_FINITE = (
+    "its logits are not finite numbers: a weight is damaged, or too large for the number format; take its files again "
+    "from where the model is published, or use another model"
+)
+"""What a BadArtifact says of a base that cannot be asked."""
+
+
 class NotFinite(BackendError):
     """The training loss became NaN or infinite."""
 

@@ -1,6 +1,8 @@
 """Find a model's folder and refuse unsafe ones before anything is loaded. It imports no model library."""
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ NO_MAGNITUDE = (
     'the base has outputs whose weights are all zero, and DoRA divides by their magnitude: set train.method to "lora"'
 )
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def find(base: str) -> Path:
     """Return the folder of the model `base`: itself, its copy in the cache for a GGUF file, or the hub's in the cache.
 
-    Raises ModelMissing, and BadArtifact for a model that brings code.
+    owner/name@revision is one commit or tag of the hub's. Raises ModelMissing, and BadArtifact for a model that brings
+    code.
     """
     folder = _folder(base)
     config = config_of(folder)
@@ -37,10 +41,23 @@ def on_disk(base: str) -> Path | None:
     folder = Path(base).expanduser()
     if folder.is_dir():
         return folder
+    if not _is_hub_name(base):
+        return None
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(base, "config.json") if base.count("/") == 1 and base[0] not in "./~" else None
+    name, _, revision = base.partition("@")
+    cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def revision_of(folder: Path) -> str | None:
+    """Return the commit of a folder that `find` took from the hub's cache; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+
+
+def name_of(base: str) -> str:
+    """Return a hub's name without its revision."""
+    return base.partition("@")[0]
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -66,7 +83,7 @@ def _folder(base: str) -> Path:
         return path
     if path.is_file():
         return _of_file(path)
-    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+    if not _is_hub_name(base):
         raise ModelMissing(
             f"{base}: no such folder or file; "
             'guard.base is a model folder, a GGUF file, a hub name (owner/name) or "tiny"'
@@ -102,16 +119,26 @@ def _refuse_other(path: Path) -> None:
         raise ModelMissing(f"{path}: is a file, and of files only GGUF is read (.gguf); give the model's folder")
 
 
-def _fetch(name: str) -> Path:
-    """Download the hub's model `name` into the local cache: weights, tokenizer, and configuration, but no code."""
+def _is_hub_name(base: str) -> bool:
+    return base.count("/") == 1 and not base.startswith((".", "/", "~"))
+
+
+def _fetch(base: str) -> Path:
+    """Download a hub's model into the local cache: weights, tokenizer, and configuration, but no code."""
     from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    name, _, revision = base.partition("@")
+    wanted: dict[str, Any] = {"revision": revision or None, "allow_patterns": _FETCHED}
+    if _COMMIT.fullmatch(revision):
+        # A commit never changes: what is here is not asked for again.
+        with suppress(OSError, ValueError):
+            return Path(snapshot_download(name, **wanted, local_files_only=True))
     try:
-        return Path(snapshot_download(name, allow_patterns=_FETCHED))
+        return Path(snapshot_download(name, **wanted))
     except (OSError, ValueError, HTTPError, HfHubHTTPError) as error:
         kind = type(error).__name__
         raise ModelMissing(
-            f"{name}: is not on this disk and could not be fetched ({kind}); check the name and the network"
+            f"{base}: is not on this disk and could not be fetched ({kind}); check the name and the network"
         ) from error

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wizloop.backends import devices
-from wizloop.loop.guard import kept_rendering
+from wizloop.backends import devices, model_folder
+from wizloop.loop.guard import kept_rendering, run_base
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard
 from wizloop.loop.guard.otherwise import Otherwise
@@ -58,6 +58,7 @@ class Context:
     """The backend; None: chosen from the recipe's [guard] on first use."""
     _loaded: dict[str, Guard] = field(default_factory=dict, repr=False)
     _renderer: Renderer | None = field(default=None, repr=False)
+    _revision: str | None = field(default=None, repr=False)
     _reported_at: datetime | None = field(default=None, repr=False)
     _reported: tuple[int, int] = field(default=(0, 0), repr=False)
 
@@ -120,9 +121,17 @@ class Context:
         return self.workspace / model.path
 
     def base(self) -> str:
-        """Return the base for a backend: the recipe's hub name or folder, or the workspace's tiny guard."""
+        """Return the base for a backend: the workspace's tiny guard, the recipe's folder, or owner/name@commit.
+
+        Before phase prepare has pinned it, a hub's model is named without its commit.
+        """
         name = self.recipe.guard.base
-        return str(self.workspace / "models" / "base") if name == "tiny" else name
+        if name == "tiny":
+            return str(self.workspace / "models" / "base")
+        if self._revision is None:
+            with self.store.read() as db:
+                self._revision = run_base.revision(db)
+        return name if self._revision is None else f"{model_folder.name_of(name)}@{self._revision}"
 
     @property
     def backend(self) -> Backend:
@@ -209,12 +218,18 @@ class Context:
             gc.collect()
 
     def check(self, model: models.Model) -> None:
-        """Check a model's files against their manifest. Raises ModelMissing, BadArtifact."""
+        """Check a model's files against their manifest, and that the base is still the run's.
+
+        Raises ModelMissing, BadArtifact.
+        """
         from wizloop.backends import artifacts
 
         adapter = self.adapter(model)
         if self.recipe.guard.base == "tiny":
             artifacts.verify(Path(self.base()))
+        else:
+            with self.store.read() as db:
+                run_base.refuse_another(db, self.base(), model_folder.find(self.base()))
         if adapter is not None:
             artifacts.verify(adapter)
 

@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from mlx_lm.utils import _get_classes, load_config, save_config
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from wizloop.backends import model_config
+from wizloop.backends import model_config, model_folder
 from wizloop.backends.guard_types import BadArtifact
 from wizloop.backends.model_config import GLOBAL, LOCAL, Config
 
@@ -44,20 +44,22 @@ class _Asked:
 
 def read(folder: Path) -> Config:
     """Return a folder's config, complete for mlx-lm. Raises BadArtifact, which names the file and the key."""
-    path = folder / "config.json"
+    if why := fault_of(folder, tokens=0):
+        raise BadArtifact(f"{folder / 'config.json'}: {why}")
+    return complete(_written(folder))
+
+
+def fault_of(folder: Path, tokens: int) -> str | None:
+    """Return why mlx-lm cannot build a folder's model for texts of so many tokens, or None."""
     try:
-        config: Config = load_config(folder)
+        return fault(complete(_written(folder)), tokens)
     except ValueError as error:
-        raise BadArtifact(f"{path}: is not JSON ({error})") from error
-    found = complete(config)
-    if why := fault(found):
-        raise BadArtifact(f"{path}: {why}")
-    return found
+        return f"is not JSON ({error})"
 
 
 def rewrite(folder: Path) -> None:
     """Complete a folder's config.json, which transformers has written, in place."""
-    save_config(complete(load_config(folder)), folder / "config.json", keep_vision_config=True)
+    save_config(complete(_written(folder)), folder / "config.json", keep_vision_config=True)
 
 
 def complete(config: Mapping[str, Any]) -> Config:
@@ -93,6 +95,13 @@ def fault(config: Mapping[str, Any], tokens: int = 0) -> str | None:
     except UNREADABLE as error:
         return f"mlx-lm cannot read it for a model of type {kind} ({type(error).__name__}: {error})"
     return None
+
+
+def _written(folder: Path) -> Config:
+    """Return a folder's config with the end tokens of both its files: mlx-lm drops those of config.json."""
+    config: Config = load_config(folder)
+    ends = sorted(model_config.end_tokens(model_folder.config_of(folder), config))
+    return {**config, "eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else config
 
 
 def _asked(config: Mapping[str, Any]) -> _Asked:

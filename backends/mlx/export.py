@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model, make_shards, quantize_model, save_config
 
-from wizloop.backends import artifacts, model_config, model_folder
+from wizloop.backends import base_identity, model_config, model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx.load import Loaded, load
@@ -27,7 +27,7 @@ def export_adapter(base: str, adapter: Path, to: Path) -> None:
     Raises BadArtifact.
     """
     mlx_adapter.write_peft(to, *mlx_adapter.read(adapter))
-    artifacts.name_base(base, to)
+    base_identity.name_base(base, to)
 
 
 def export_adapter_mlx(base: str, adapter: Path, to: Path) -> None:
@@ -36,7 +36,7 @@ def export_adapter_mlx(base: str, adapter: Path, to: Path) -> None:
     Raises BadArtifact.
     """
     mlx_adapter.write(to, *mlx_adapter.read(adapter))
-    artifacts.name_base(base, to)
+    base_identity.name_base(base, to)
 
 
 def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:

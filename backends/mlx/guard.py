@@ -15,6 +15,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from numpy.typing import NDArray
 
+from wizloop.backends import model_config
 from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import cpu_kernels
@@ -45,7 +46,7 @@ class Guard(LocalGuard):
 
     def __init__(self, base: str, adapter: Path | None, loaded: mlx_load.Loaded) -> None:
         on_cpu = mlx_load.on_cpu()
-        vocab = int(loaded.config["vocab_size"])
+        vocab = int(model_config.text_of(loaded.config)["vocab_size"])
         super().__init__(base, adapter, Tokens(loaded.tokenizer), vocab, _BUSY if on_cpu else None)
         self._layers = _count_layers(loaded)
         self._prefixes: dict[Prefix, list[PrefillCache]] = {}

@@ -13,10 +13,12 @@ import mlx.core as mx
 from mlx_lm.utils import load_model, load_tokenizer, quantize_model
 
 from wizloop.backends import model_config, model_folder
-from wizloop.backends.guard_types import BadArtifact
+from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.mlx import config as mlx_config
 from wizloop.backends.mlx import cpu_kernels
 from wizloop.backends.mlx.adapter import add_adapter, merge_adapter
+
+_PROBE = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
             merge_adapter(model)
     model.eval()
     mx.eval(model.parameters())
-    # mlx-lm takes those of generation_config.json alone, where there are some.
-    ends = model_config.end_tokens(model_folder.config_of(folder), config)
-    tokenizer = load_tokenizer(folder, {}, eos_token_ids=sorted(ends) or None)
+    if not bool(mx.isfinite(model(mx.array([_PROBE]))).all().item()):
+        raise BadArtifact(f"{base}: {NOT_FINITE}")
+    tokenizer = load_tokenizer(folder, {}, eos_token_ids=config.get("eos_token_id"))
     return Loaded(model, tokenizer, config, *split(model))
 
 
@@ -80,7 +82,7 @@ def split(model: Any) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.
     embedding = getattr(inner, "embed_tokens", None)
     head = getattr(model, "lm_head", None) or getattr(embedding, "as_linear", None)
     if inner is not None and head is not None:
-        probe = mx.array([[1, 2, 3]])
+        probe = mx.array([_PROBE])
         try:
             logits = head(inner(probe))
         except (TypeError, AttributeError, ValueError):

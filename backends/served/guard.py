@@ -186,7 +186,7 @@ def _named(
     """Return the model's name in a request, and further parameters that select it."""
     if server.adapters == "path":
         # The server may run in another working directory.
-        here = str(folder.absolute()) if Path(base).expanduser().exists() else base
+        here = str(folder.absolute()) if Path(base).expanduser().exists() else model_folder.name_of(base)
         return server.model or here, {} if adapter is None else {"adapters": str(adapter.absolute())}
     if adapter is not None:
         return _lora(endpoint, adapter.absolute()), {}

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import artifacts, devices
+from wizloop.backends import base_identity, devices
 from wizloop.backends.guard_types import BackendError
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch.load import load, quantized
@@ -21,7 +21,7 @@ def export_adapter(base: str, adapter: Path, to: Path) -> None:
     Raises BadArtifact.
     """
     torch_adapter.write(to, *torch_adapter.read(adapter))
-    artifacts.name_base(base, to)
+    base_identity.name_base(base, to)
 
 
 def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:

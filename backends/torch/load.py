@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
 from wizloop.backends import artifacts, devices, model_config, model_folder
-from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
+from wizloop.backends.guard_types import NOT_FINITE, BackendError, BadArtifact, ModelMissing
 from wizloop.backends.torch.adapter import add_adapter
 
 _PROBE = (1, 2, 3)
@@ -69,6 +76,17 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     return Loaded(model, tokenizer, hidden, head, _ends(model), device, cache_argument(hidden))
 
 
+def config_fault(folder: Path) -> str | None:
+    """Return why transformers cannot build the causal language model of a folder's config.json, or None."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        return f"transformers cannot read it ({type(error).__name__}: {error})"
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return None
+    return f"transformers has no causal language model of type {config.model_type}: use another model"
+
+
 def cache_argument(hidden: Any) -> str:
     """Return the name of the cache's argument: transformers 5.24 renamed `past_key_values`, model by model."""
     return "cache" if "cache" in inspect.signature(hidden.forward).parameters else "past_key_values"
@@ -82,7 +100,7 @@ def quantized(model: Any) -> bool:
 def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torch.Tensor]]:
     """Split a model into (hidden states, output head), so that logits are computed only where they are read.
 
-    Raises BackendError if a probe shows that the two together are not the model.
+    Raises BadArtifact if a probe's logits are not finite, BackendError if it shows that the two are not the model.
     """
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     hidden, head = whole.base_model, _head(whole)
@@ -90,6 +108,8 @@ def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torc
     # Not inference_mode, whose tensors a sharded model would keep and could not train with.
     with torch.no_grad():
         expected = whole(input_ids=probe, use_cache=False).logits
+        if not torch.isfinite(expected).all():
+            raise BadArtifact(f"{whole.name_or_path}: {NOT_FINITE}")
         apart = head(hidden(input_ids=probe, use_cache=False).last_hidden_state)
     if not torch.allclose(apart.float(), expected.float(), atol=1e-3, rtol=1e-3):
         kind = whole.config.model_type

@@ -103,10 +103,11 @@ def run_night(
 
     With `started_fd`, nobody watches: write to this pipe when the run has started, and log to a file.
     """
+    from wizloop.backends.guard_types import BackendError
     from wizloop.loop.controller import detached, lock, starting, supervisor
     from wizloop.recipes.schema import RecipeError
 
-    with report_errors(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing):
+    with report_errors(lock.Held, RecipeError, starting.OtherRecipe, starting.TeacherMissing, BackendError):
         with (
             supervisor.controlling(workspace, recipe, limits, clock=now, phases=phases) as controller,
             _watched(controller, workspace, live),

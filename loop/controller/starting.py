@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import Any
 
+from wizloop.backends import model_folder
+from wizloop.loop.guard import run_base
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, samples, steps
@@ -94,6 +96,15 @@ def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
         clients.check(recipe, now, capped=run is not None and run.cap_micro is not None)
     except (clients.NotReady, prices.PriceError) as error:
         raise TeacherMissing(str(error)) from None
+
+
+def check_base(store: Store, recipe: Recipe) -> None:
+    """Check that a folder still holds the base that the run began with, at no cost. Raises BadArtifact."""
+    base = recipe.guard.base
+    folder = None if base == "tiny" else model_folder.on_disk(base)
+    if folder is not None:
+        with store.read() as db:
+            run_base.refuse_another(db, base, folder)
 
 
 def next_time(clock: str, now: datetime) -> datetime:

@@ -82,13 +82,14 @@ def controlling(
     """Become the controller of a workspace, created if needed, with its run ready to start. Catches signals.
 
     `named` is a recipe; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
-    starting.TeacherMissing, schema.RecipeError, errors.StoreError.
+    starting.TeacherMissing, schema.RecipeError, errors.StoreError, and BackendError for another base than the run's.
     """
     recipe = None if named is None else schema.load(named)
     make_folder(workspace)
     with lock.held(workspace, clock()) as holder:
         with Store.create(workspace) as store:
             recipe = starting.begin(store, recipe, limits, clock())
+            starting.check_base(store, recipe)
             starting.check_teachers(store, recipe, clock())
             with store.write() as db:
                 boot_id = str(int(psutil.boot_time()))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from wizloop import plugins
-from wizloop.backends import devices
+from wizloop.backends import devices, model_folder
 from wizloop.backends.guard_types import (
     BackendError,
     Choice,
@@ -119,7 +120,7 @@ def export_fault(backend: "Backend | type[Mlx] | type[Torch]", formats: Iterable
 
 def _gguf_fault(base: str) -> str | None:
     """Return why a base cannot be written as GGUF; None where that is not known before it is downloaded."""
-    from wizloop.backends import gguf_names, model_folder
+    from wizloop.backends import gguf_names
 
     if base == "tiny":
         return "the tiny guard is not written as GGUF: it has a tokenizer of its own; export safetensors"
@@ -129,6 +130,35 @@ def _gguf_fault(base: str) -> str | None:
 
 Writer = Callable[[str, Any, Path], None]
 """Writes a base with an adapter, if any, into an empty folder."""
+
+
+def base_fault(backend: "Backend | type[Mlx] | type[Torch]", base: str, tokens: int) -> str | None:
+    """Return why a backend cannot read the base's config.json for texts of so many tokens, or None; loads no weights.
+
+    A model that is not on this disk is not fetched for it.
+    """
+    folder = model_folder.on_disk(base)
+    check: Callable[[Path, int], str | None] | None = getattr(backend, "config_fault", None)
+    if folder is None or check is None or not (folder / "config.json").is_file():
+        return None
+    why = check(folder, tokens)
+    return None if why is None else f"{folder / 'config.json'}: {why}"
+
+
+def other_library(backend: "Backend", folder: Path) -> "tuple[Mlx | Torch | None, str]":
+    """Return the library that did not write the model in a folder, to read it with, or None and why it cannot here."""
+    if isinstance(backend, Torch):
+        return Mlx(), ""
+    if not isinstance(backend, Mlx):
+        return None, ""
+    if missing := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
+        return None, f"{' and '.join(missing)} not installed"
+    device, _ = devices.choose_device("auto")
+    # A CPU computes in float32: twice the bytes of most files.
+    needed = 3 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if device == "cpu" and psutil.virtual_memory().available < needed:
+        return None, f"it needs {needed / 1e9:.0f} GB of free memory"
+    return Torch(device), ""
 
 
 class _Local:
@@ -162,6 +192,7 @@ class Mlx(_Local):
     """The MLX backend."""
 
     NAME: ClassVar[str] = "MLX"
+    LIBRARY: ClassVar[str] = "mlx-lm"
     FORMATS: ClassVar[tuple[str, ...]] = (
         "adapter",
         "adapter-mlx",
@@ -177,6 +208,13 @@ class Mlx(_Local):
         from wizloop.backends.mlx import guard as mlx_guard
 
         return mlx_guard.load(base, adapter, quantise=quantise)
+
+    @staticmethod
+    def config_fault(folder: Path, tokens: int) -> str | None:
+        """Return why mlx-lm cannot build the folder's model for texts of so many tokens, or None."""
+        from wizloop.backends.mlx import config as mlx_config
+
+        return mlx_config.fault_of(folder, tokens)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
@@ -209,6 +247,7 @@ class Torch(_Local):
     """The torch backend on one torch device."""
 
     NAME: ClassVar[str] = "torch"
+    LIBRARY: ClassVar[str] = "transformers"
     FORMATS: ClassVar[tuple[str, ...]] = (
         "adapter",
         "adapter-mlx",
@@ -237,12 +276,18 @@ class Torch(_Local):
 
         A model exported for MLX is loaded with MLX, so that an export is checked as its users will run it.
         """
-        from wizloop.backends import model_folder
         from wizloop.backends.torch import guard as torch_guard
 
         if adapter is None and model_folder.is_for_mlx(base):
             return Mlx().load(base, None, quantise=quantise)
         return torch_guard.load(base, adapter, quantise=quantise, device=self.device)
+
+    @staticmethod
+    def config_fault(folder: Path, tokens: int) -> str | None:
+        """Return why transformers cannot build the folder's model, or None. It honors every window."""
+        from wizloop.backends.torch import load as torch_load
+
+        return torch_load.config_fault(folder)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""

@@ -4,6 +4,7 @@ The folder is untrusted: the file is bounded and validated like a recipe, and ca
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -31,6 +32,7 @@ _NOT_OURS = {"base", "backend", "device", "engine", "server", "quantise"}
 _Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
 _Slope = Annotated[float, Field(gt=0, le=1e6)]
 _Frame = Annotated[str, Field(max_length=instructions.MOST_CHARS)]
+_Word = Annotated[str, Field(max_length=300)]
 _Cut = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -84,6 +86,8 @@ class GuardFile(_Checked):
     """Whether an opening ends the user's turn, as for a chat endpoint."""
     reader: Literal["strict", "tolerant"] = "strict"
     """How its traces are read; strictly in a file of a version that exported trained guards only."""
+    base: dict[_Word, _Word] = {}
+    """The model that it was trained from: name, and revision on the hub or sha256 of its files. It loads nothing."""
     calibration: GuardCalibration | None = None
     """None for a guard that was never measured on dev."""
 
@@ -108,10 +112,11 @@ def write(
     window: int,
     reader: Reader = STRICT,
     known: Calibration | None = None,
+    base: Mapping[str, str] | None = None,
 ) -> None:
     """Write the settings of a recipe's guard, its instruction, chat frame and calibration.
 
-    `window` is DeepConf's, in tokens.
+    `window` is DeepConf's, in tokens; `base` is how it names its base.
     """
     content = GuardFile(
         guard=sections.Guard(**recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny"}) | {"instruction": "none"}),
@@ -122,6 +127,7 @@ def write(
         opening_in_turn=renderer.opening_in_turn,
         window=window,
         reader=reader.name,  # type: ignore[arg-type]
+        base=dict(base or {}),
         calibration=None if known is None else GuardCalibration.of(known),
     ).model_dump(mode="json", exclude={"guard": _NOT_OURS})
     (folder / NAME).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")

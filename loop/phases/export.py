@@ -13,17 +13,19 @@ from typing import Any
 
 from wizloop import plugins
 from wizloop.backends import artifacts, gguf_names, model_folder
-from wizloop.backends.guard_types import BadArtifact
+from wizloop.backends.guard_types import BackendError, BadArtifact
 from wizloop.loop.context import Context
-from wizloop.loop.guard import guard_file, modelfile
-from wizloop.loop.guard.backend import ADAPTERS, GGUF
+from wizloop.loop.guard import guard_file, modelfile, run_base
+from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
+from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles
 from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
+from wizloop.store.samples import Sample
 
 
 def run(ctx: Context) -> str:
@@ -69,6 +71,7 @@ def write_export(
     BackendError, FailedExport if it loses more than the recipe's margin, which leaves no folder, FileExistsError,
     PluginError, ValueError for a format that needs a taught guard.
     """
+    ctx.check(model)
     about: dict[str, Any] = {"model": model.name, "sha256": model.sha256, "format": format}
     about["recipe"] = recipe_hash(ctx.recipe)
     with artifacts.writing(final, about, _suffixes(format)) as folder:
@@ -81,11 +84,17 @@ def write_export(
             about["parity"] = compare(ctx, model, format, folder, report)
         report("writing the card and the hashes")
         window = ctx.limits(model).sampling.window
-        guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model), known)
+        guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model), known, _base(ctx))
         card = model_card.render(facts(ctx, model, format, about["parity"], known))
         (folder / "README.md").write_text(card, encoding="utf-8")
     parity: dict[str, Any] = about["parity"]
     return parity
+
+
+def _base(ctx: Context) -> dict[str, str]:
+    """Return how an export names its base."""
+    with ctx.store.read() as db:
+        return run_base.named(db, ctx.recipe.guard.base)
 
 
 def finished(ctx: Context, model: models.Model, format: str) -> Path | None:
@@ -181,8 +190,28 @@ def compare(
     with _loadable(format, folder) as place:
         base, adapter = (place, None) if whole else (ctx.base(), folder)
         exported = ctx.backend.load(base, adapter, quantise=not whole and ctx.quantise)
-    theirs = replace(judge, guard=exported).direct(frozen)
-    return agreement(ours, theirs, judge.calibration)
+    found = agreement(ours, replace(judge, guard=exported).direct(frozen), judge.calibration)
+    del exported
+    return found if format != "safetensors" else found | _elsewhere(ctx, folder, judge, frozen, ours, found)
+
+
+def _elsewhere(
+    ctx: Context, folder: Path, judge: Judge, frozen: Sequence[Sample], ours: Sequence[Direct], here: dict[str, Any]
+) -> dict[str, Any]:
+    """Ask the export in the library that did not write it too; return the worse agreement and which were run."""
+    own = getattr(ctx.backend, "LIBRARY", ctx.backend.NAME)
+    other = {"mlx-lm": "transformers", "transformers": "mlx-lm"}.get(own)
+    library, why = other_library(ctx.backend, folder)
+    if library is None:
+        return {"run": [own], "not_run": {other: why} if other else {}}
+    try:
+        theirs = replace(judge, guard=library.load(str(folder), None, quantise=False)).direct(frozen)
+    except BackendError as error:
+        ctx.say(f"{library.LIBRARY} cannot run the export: {error}", "warn")
+        return {"run": [own], "not_run": {library.LIBRARY: str(error)}}
+    there = agreement(ours, theirs, judge.calibration)
+    worse = max(here, there, key=lambda each: (each["n"] - each["agree"], each["max_difference"]))
+    return {**worse, "run": sorted([own, library.LIBRARY]), "not_run": {}}
 
 
 def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibration) -> dict[str, Any]:
@@ -223,6 +252,7 @@ def facts(
         round=model.round,
         format=format,
         base=ctx.recipe.guard.base,
+        base_is={word: value for word, value in _base(ctx).items() if word != "name"},
         run=ctx.recipe.name if run is None else run.name,
         recipe_hash=recipe_hash(ctx.recipe),
         data_hash=data_hash(ctx),
@@ -240,7 +270,7 @@ def facts(
         scales=known.scales,
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
-        license=card_head.license_of(model_folder.on_disk(ctx.recipe.guard.base)),
+        license=card_head.license_of(model_folder.on_disk(ctx.base())),
     )
 
 

@@ -52,6 +52,8 @@ class Facts:
     """Whether wizloop can load the export."""
     license: str | None = None
     """The license that the base's own card names."""
+    base_is: Mapping[str, str] = field(default_factory=dict)
+    """The base's revision on the hub, or the sha256 of its files, by that word."""
     scales: Mapping[str, Mapping[str, Scale]] = field(default_factory=dict)
     """Platt scales by task and source."""
 
@@ -98,6 +100,7 @@ def render(facts: Facts) -> str:
             "## Provenance",
             "",
             f"- base: {_code(_named(facts.base))}; format: {facts.format}",
+            *(f"- base ({word}): {_code(value)}" for word, value in sorted(facts.base_is.items())),
             f"- recipe (sha256): {_code(facts.recipe_hash)}",
             f"- samples (sha256): {_code(facts.data_hash)}; {_listed(facts.samples)}",
             f"- prompt rendering (sha256): {_code(facts.rendering)}",
@@ -189,7 +192,15 @@ def _parity(parity: Mapping[str, Any], *, loads: bool) -> str:
         f"It agrees on {parity['agree']} of {parity['n']} verdicts on dev samples; probabilities differ by at most "
         f"{parity['max_difference']:.4f}."
     )
-    return text if parity["agree"] == parity["n"] else f"{text} **Some verdicts differ.**"
+    text = text if parity["agree"] == parity["n"] else f"{text} **Some verdicts differ.**"
+    return f"{text}{_libraries(parity)}"
+
+
+def _libraries(parity: Mapping[str, Any]) -> str:
+    """Say which libraries answered, and which were not run and why; nothing for a format of one library."""
+    run, not_run = parity.get("run", ()), parity.get("not_run", {})
+    said = f" Run in {' and '.join(run)}." if run else ""
+    return said + "".join(f" **Not run in {name}**: {_code(why)}." for name, why in sorted(not_run.items()))
 
 
 def _named(base: str) -> str:

@@ -1,15 +1,20 @@
 """Phase prepare: build or load the base model, and store the run's prompt rendering."""
 
+import json
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
-from wizloop.backends import artifacts, chat, devices
+from wizloop.backends import artifacts, chat, devices, model_folder
 from wizloop.backends.chat import Frame
+from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import grammar, instructions, kept_rendering
+from wizloop.loop.guard import backend, grammar, instructions, kept_rendering, run_base
+from wizloop.loop.guard.backend import Guard
+from wizloop.loop.guard.inference import ask_direct
 from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
 from wizloop.loop.phases import model_roles
@@ -26,12 +31,15 @@ def run(ctx: Context) -> str:
     """Build the tiny guard, or check that the recipe's model loads. Raises BackendError, ImportRefused, ValueError."""
     if ctx.given is None:
         ctx.say(devices.pick(ctx.recipe.guard.backend, ctx.recipe.guard.device).sentence())
-    keep_rendering(ctx)
     tiny = ctx.recipe.guard.base == "tiny"
+    if not tiny:
+        pin(ctx)
+        _refuse_unreadable(ctx)
+    keep_rendering(ctx)
     if tiny and not Path(ctx.base()).exists():
         build(ctx)
-    sha256 = artifacts.verify(Path(ctx.base())) if tiny else ""
-    ctx.backend.load(ctx.base(), None, quantise=ctx.quantise)
+    sha256, meta = (artifacts.verify(Path(ctx.base())), {}) if tiny else run_base.identify(ctx.base(), ctx.progress)
+    _ask_once(ctx, ctx.backend.load(ctx.base(), None, quantise=ctx.quantise))
     for other in ctx.recipe.members.others:
         if other.base:
             ctx.backend.load(other.base, None, quantise=ctx.quantise)
@@ -50,11 +58,36 @@ def run(ctx: Context) -> str:
             parent_id=None,
             path="models/base" if tiny else ctx.base(),
             sha256=sha256,
-            meta_json="{}",
+            meta_json=json.dumps(meta, sort_keys=True),
             now=ctx.now(),
         )
         steps.merge_record(db, ctx.round, {"base": ctx.recipe.guard.base})
     return "the tiny guard is built" if tiny else f"{ctx.base()} loads"
+
+
+def pin(ctx: Context) -> None:
+    """Record the hub's commit of the base before anything is loaded from it: every later load takes that one."""
+    commit = model_folder.revision_of(model_folder.find(ctx.base()))
+    if commit is not None:
+        with ctx.store.write() as db:
+            steps.merge_record(db, ctx.round, {run_base.REVISION: commit})
+
+
+def _refuse_unreadable(ctx: Context) -> None:
+    """Raise BadArtifact for a base that the backend would not read as it was trained; the dry run says it too."""
+    longest = ctx.recipe.guard.max_prompt_tokens + ctx.recipe.guard.max_trace_tokens
+    if why := backend.base_fault(ctx.backend, str(model_folder.find(ctx.base())), longest):
+        raise BadArtifact(why)
+
+
+def _ask_once(ctx: Context, guard: Guard) -> None:
+    """Ask the base about one sample, whole instruction included, before a teacher is paid. Raises BadArtifact."""
+    sample = next(iter(usable(ctx.store, "pool")), None)
+    if sample is None:
+        return
+    [direct] = ask_direct(guard, ctx.renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
+    if not all(math.isfinite(p) for p in direct.p.values()):
+        raise BadArtifact(f"{ctx.base()}: {NOT_FINITE}")
 
 
 def keep_rendering(ctx: Context) -> None:

@@ -17,10 +17,10 @@ from wizloop.backends import devices, model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop import keys
 from wizloop.loop.controller import lock
-from wizloop.loop.controller.starting import RunLimits, effective_limits, followed
+from wizloop.loop.controller.starting import RunLimits, check_base, effective_limits, followed
 from wizloop.loop.data import format_choice
 from wizloop.loop.guard import server
-from wizloop.loop.guard.backend import Torch, choose_backend, class_of, export_fault
+from wizloop.loop.guard.backend import Torch, base_fault, choose_backend, class_of, export_fault
 from wizloop.loop.guard.published import registry
 from wizloop.loop.preflight import Check, data_sources, prompt_checks, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
@@ -63,7 +63,7 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
             return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
-        checks += [_model(recipe), *_backend(recipe), *_training(recipe), *prompt_checks.checks(recipe)]
+        checks += [_model(recipe, store), *_backend(recipe), *_training(recipe), *prompt_checks.checks(recipe)]
         checks += _other_members(recipe)
         checks += _server(recipe, thorough)
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
@@ -158,25 +158,47 @@ def _recipe(store: Store | None, of_store: Check, named: str | None, limits: Run
         return recipe, effective_limits(recipe, control.get_run(db), limits)
 
 
-def _model(recipe: Recipe) -> Check:
+def _model(recipe: Recipe, store: Store | None) -> Check:
     """Check that the base exists: built here, a folder, a GGUF file, in the hub's cache, or on the hub."""
     base = recipe.guard.base
     if base == "tiny":
         return Check("model", True, "the tiny guard: built at the first start")
     folder = Path(base).expanduser()
-    if folder.is_dir():
-        whole = (folder / "config.json").is_file()
-        return Check("model", whole, f"the folder {base}", None if whole else "it has no config.json: not a model")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return Check("model", False, f"the folder {base}", "it has no config.json: not a model")
     if folder.is_file():
         return _file(folder)
-    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+    if not folder.is_dir() and (base.count("/") != 1 or base.startswith((".", "/", "~"))):
         advice = "set guard.base to a model folder, a GGUF file or a hub name"
         return Check("model", False, f"{base}: no such folder", advice)
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(base, "config.json"), str):
+    if why := _unreadable(recipe) or _another(recipe, store):
+        return Check("model", False, why)
+    if folder.is_dir():
+        return Check("model", True, f"the folder {base}")
+    if model_folder.on_disk(base) is not None:
         return Check("model", True, f"{base}: in the hub's cache on this disk")
     return Check("model", True, f"{base}: not on this disk", "it is downloaded at the first start")
+
+
+def _another(recipe: Recipe, store: Store | None) -> str | None:
+    """Return that the base is another than the workspace's run began with, or None."""
+    if store is None:
+        return None
+    try:
+        check_base(store, recipe)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _unreadable(recipe: Recipe) -> str | None:
+    """Return why the recipe's backend cannot read the base's config.json, or None, also where it cannot be asked."""
+    guard = recipe.guard
+    try:
+        backend = class_of(devices.pick(guard.backend, guard.device))
+    except BackendError:
+        return None
+    return base_fault(backend, guard.base, guard.max_prompt_tokens + guard.max_trace_tokens)
 
 
 def _other_members(recipe: Recipe) -> list[Check]:
@@ -185,7 +207,7 @@ def _other_members(recipe: Recipe) -> list[Check]:
     for number, other in enumerate(recipe.members.others, start=1):
         given = {"base": other.base or recipe.guard.base, "instruction": other.instruction or recipe.guard.instruction}
         asked = recipe.model_copy(update={"guard": recipe.guard.model_copy(update=given)})
-        found = [_model(asked), *prompt_checks.checks(asked)] if other.base else prompt_checks.checks(asked)[:1]
+        found = [_model(asked, None), *prompt_checks.checks(asked)] if other.base else prompt_checks.checks(asked)[:1]
         if other.base and recipe.guard.server is not None:
             found.append(Check("server", False, "it runs the guard's base alone: leave out the member's base"))
         checks += [replace(one, name=f"member {number} {one.name}") for one in found]

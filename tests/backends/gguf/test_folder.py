@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.backends.gguf import made
-from wizloop.backends import artifacts, model_folder
+from wizloop.backends import artifacts, base_identity, model_folder
 from wizloop.backends.gguf import folder, header, weights
 from wizloop.backends.guard_types import BadArtifact, ModelMissing
 
@@ -219,8 +219,7 @@ def test_another_kind_of_file_is_no_model(tmp_path: Path) -> None:
 
 def test_an_adapter_names_its_file_without_the_path(cache: Path, tmp_path: Path) -> None:
     path = made.llama(tmp_path / "model.gguf")
-    (tmp_path / model_folder.ADAPTER_CONFIG).write_text("{}", encoding="utf-8")
-    artifacts.name_base(str(path), tmp_path)
+    base_identity.name_base(str(path), tmp_path)
     named = (tmp_path / "base.json").read_text(encoding="utf-8")
     assert f'"base": "{path.name}"' in named
     assert artifacts.verify(model_folder.find(str(path))) in named

@@ -19,6 +19,7 @@ FACTS = Facts(
     round=1,
     format="safetensors",
     base="tiny",
+    base_is={"sha256": "0123"},
     run="demo",
     recipe_hash="ab",
     data_hash="cd",
@@ -47,6 +48,7 @@ FACTS = Facts(
 def test_the_card_tells_where_the_model_comes_from_and_how_it_did() -> None:
     text = render(FACTS)
     assert "| `dev` | request | 300 | 2 | 81.2 (75.0 to 87.0) |" in text
+    assert "- base (sha256): `0123`" in text
     assert "- teacher `policy`: 200 ok, 1 refused" in text
     assert "- samples (sha256): `cd`; 1,600 pool, 80 seed" in text
     assert "- request: positive from a raw probability of 0.250 of the direct answer\n" in text

@@ -146,6 +146,24 @@ def test_what_is_missing_is_listed_with_status_2(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [
+        ({"model_type": "apertus"}, "config.json: has no mlp_bias, post_norm, qk_norm, which mlx-lm needs"),
+        ({"model_type": "mistral", "sliding_window": 300}, "its layers were trained with a window of 300 tokens"),
+        ({"model_type": "nonesuch"}, "mlx-lm has no model of type nonesuch"),
+    ],
+)
+def test_a_base_that_would_not_be_read_as_it_was_trained_is_missing(
+    tmp_path: Path, config: dict[str, Any], missing: str
+) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    recipe = written(tmp_path, f'[guard]\nbase = "{tmp_path}/base"\nbackend = "mlx"')
+    said = told(recipe, "-w", tmp_path / "runs", status=2)["missing"]
+    assert any(missing in each for each in said)
+
+
 def test_four_bits_for_a_card_are_torchs_and_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert export_fault(Torch, set(Mlx.FORMATS) - set(GGUF), "tiny") is None
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
