@@ -27,7 +27,7 @@ from wizloop.store import (
 from wizloop.store.db import Connection, Store
 
 BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
-LONGEST = ("test_kill.py", "test_paid_night.py", "test_launch.py", "test_bad_input.py")
+LONGEST = ("test_night.py", "test_kill.py", "test_paid_night.py", "test_launch.py", "test_bad_input.py")
 HOSTILE = "kill \x1b]52;c;aGk=\x07 a [bold]process[/nope] \u202eback"
 
 

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tomli_w
 
 from tests.benchmarks.running import module
@@ -48,6 +49,7 @@ parity_n = 2
 """
 
 
+@pytest.mark.timeout(1200)
 def test_a_night_killed_while_it_trains_ends_with_the_same_rows(smollm2_gguf: Path, tmp_path: Path) -> None:
     kill, alone, killed = module("kill.py"), tmp_path / "alone", tmp_path / "killed"
     recipe = tmp_path / "small.toml"
