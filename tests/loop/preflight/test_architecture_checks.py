@@ -54,7 +54,6 @@ def test_an_architecture_that_runs_is_no_reason(tmp_path: Path, backend: str) ->
         ("mlx", {"model_type": "walrus"}, "mlx-lm has no model of type walrus"),
         ("cuda", {"model_type": "walrus"}, "transformers cannot read it (ValueError"),
         ("cuda", {"model_type": "mamba", **MAMBA}, "keeps a state in every layer"),
-        ("mlx", {"model_type": "llama4", "rope_theta": 1e4}, "keeps a ChunkedKVCache, which mlx-lm cannot batch"),
         ("mlx", {"model_type": "gemma2", "sliding_window": 256}, "a window of 256 tokens, which mlx-lm's gemma2"),
     ],
 )
