@@ -10,7 +10,7 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start test check imports links types newest lock long bench real mutants docs clean
+.PHONY: start test check imports links types newest lock long long-tests bench real mutants docs clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
@@ -69,7 +69,11 @@ build/lock-venv/bin/uv:
 	@touch $@ .venv/installed
 
 # What takes longer than the gate.
-long: mutants bench
+long: long-tests mutants bench
+
+# The tests that `make test` leaves out: every architecture on both backends.
+long-tests: .venv/tested
+	$(BIN)/python $(PYTEST) -m long
 
 bench: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) $(PINNED) -e '.[bench]'

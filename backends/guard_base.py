@@ -48,6 +48,9 @@ class LocalGuard(GuardBase, ABC):
     number of tokens in a pass, padding included, that keep the device busy; see `groups`.
     """
 
+    equal = False
+    """Whether the rows of a pass that starts traces must be of equal length: a state would read their padding."""
+
     def __init__(self, base: str, adapter: Path | None, tokens: Tokens, vocab: int, busy: int | None) -> None:
         super().__init__(tokens)
         self.base, self.adapter, self._vocab, self._busy = base, adapter, vocab, busy
@@ -73,7 +76,7 @@ class LocalGuard(GuardBase, ABC):
             # All prompts are prefilled first: the caller's batch bounds the memory, and the order of arrival cannot
             # change the draws.
             prompts = self._share(prompts)
-            for group in groups(prompts, sampling.rows, self._busy):
+            for group in groups(prompts, sampling.rows, self._busy, equal=self.equal):
                 bodies = [prompts[i].body for i in group]
                 caches.update(zip(group, self._row_caches(prompts[group[0]].shared, bodies), strict=True))
             rows = self._rows(step_spec(sampling, self.tokens, self._vocab))
@@ -125,8 +128,10 @@ def with_longest_prefix(prompts: Sequence[Encoded]) -> list[Encoded]:
     return [replace(each, shared=each.shared + each.body[:more], body=each.body[more:]) for each in prompts]
 
 
-def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> Iterator[list[int]]:
-    """Yield indices of prompts with one prefix and similar lengths, at most `rows` at a time.
+def groups(
+    prompts: Sequence[Encoded], rows: int, tokens: int | None = None, *, equal: bool = False
+) -> Iterator[list[int]]:
+    """Yield indices of prompts with one prefix and similar, or `equal`, lengths, at most `rows` at a time.
 
     `tokens`, padding included, keep the device busy: below that a group also takes longer prompts. None counts rows
     instead.
@@ -134,7 +139,9 @@ def groups(prompts: Sequence[Encoded], rows: int, tokens: int | None = None) -> 
     order = sorted(range(len(prompts)), key=lambda i: (prompts[i].shared, len(prompts[i].body), i))
     group: list[int] = []
     for i in order:
-        if group and (len(group) == rows or not _fits(prompts[i], prompts[group[0]], len(group), tokens)):
+        first = prompts[group[0]] if group else prompts[i]
+        other = equal and len(prompts[i].body) != len(first.body)
+        if group and (len(group) == rows or other or not _fits(prompts[i], first, len(group), tokens)):
             yield group
             group = []
         group.append(i)

@@ -28,6 +28,7 @@ from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
 from wizloop.backends.mlx import train as mlx_train
+from wizloop.backends.mlx.kinds import kind_of
 from wizloop.backends.mlx.load import mx
 from wizloop.backends.tiny.build import Shape, build
 from wizloop.recipes import policies
@@ -165,7 +166,7 @@ def dpo(base: str, guard: mlx_guard.Guard, prompts: list[Any], repeats: int) -> 
     settings = TrainSettings(epochs=1, batch=BATCH, lr=1e-5, seed=1, checkpoint_every=1000, max_tokens=1024)
     rows, _ = training_rows.dpo_rows(pairs, guard.tokens, settings.max_tokens)
     plan = training_rows.Plan([len(row.chosen.ids) for row in rows], settings, "benchmark")
-    shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, len(loaded.model.layers))
+    shared = mlx_losses.Shared(hidden, rows[0].chosen.shared, kind_of(loaded.model, loaded.config))
     optimizer = optimizers.AdamW(learning_rate=1e-5)
     loss = mlx_losses.dpo_loss(head, shared, beta=0.1, sft_weight=2.0)
     most = training_memory.most_tokens("mlx", gpu=not mlx_load.on_cpu())

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 
+from wizloop.backends.adapted_layers import is_adapted
 from wizloop.backends.guard_types import BadArtifact, LoraShape
 from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, PEFT_ADAPTER
 
 _OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.(?:lora_([ab])|m)")
 _NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.(?:lora_([AB])\.weight|lora_magnitude_vector)")
+_LINEAR = (nn.Linear, nn.QuantizedLinear)
+_EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
 # PEFT's settings that mlx-lm lacks, each with the value that has no effect.
 _ONLY_PEFT: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "modules_to_save": None}
 
@@ -25,15 +30,26 @@ _ONLY_PEFT: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}, "bias": "
 def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
     """Freeze the model and add fresh LoRA layers to its blocks' linear layers. Return the adapter_config.json.
 
-    Raises BadArtifact where DoRA cannot train the base.
+    See adapted_layers for those that get none. Raises BadArtifact where DoRA cannot train the base.
     """
     model.freeze()
     layers = len(model.layers) if lora.layers < 0 else min(lora.layers, len(model.layers))
-    parameters = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
+    parameters: dict[str, Any] = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
+    if keys := _keys(model):
+        parameters["keys"] = keys
     linear_to_lora_layers(model, layers, parameters, use_dora=lora.dora)
     if lora.dora and not all(bool(each.all()) for name, each in trainable(model).items() if name.endswith(".m")):
         raise BadArtifact(NO_MAGNITUDE)
     return {"fine_tune_type": "dora" if lora.dora else "lora", "num_layers": layers, "lora_parameters": parameters}
+
+
+def _keys(model: Any) -> list[str]:
+    """Return the names in a block of the layers that get an adapter, or nothing where all linear layers do."""
+    mixture = any(isinstance(layer, _EXPERTS) for _, layer in model.named_modules())
+    names = {name for block in model.layers for name, layer in block.named_modules() if isinstance(layer, _LINEAR)}
+    family = getattr(model, "model_type", "")
+    adapted = {name for name in names if is_adapted(name, family, mixture=mixture)}
+    return sorted(adapted) if mixture or adapted != names else []
 
 
 def add_adapter(model: Any, folder: Path) -> None:

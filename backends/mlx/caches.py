@@ -6,15 +6,21 @@ mlx-lm's own cache reserves 256 tokens and copies itself three times to do so: a
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import create_attention_mask
+from mlx_lm.models.cache import BatchKVCache, create_attention_mask
 
 
 class PrefillCache:
-    """The keys and values [rows, heads, length, head size] of one pass, gradients included."""
+    """The keys and values [rows, heads, length, head size] of one pass, gradients included.
+
+    With `window`, each token attends to that many, itself included.
+    """
 
     offset = 0
     keys: Any = None
     values: Any = None
+
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Store the keys and values of the pass."""
@@ -23,9 +29,8 @@ class PrefillCache:
 
     def make_mask(self, length: int, **options: Any) -> Any:
         """Return the attention mask that mlx-lm's models ask a cache for."""
-        return create_attention_mask(
-            length, self.offset, options.get("return_array", False), options.get("window_size")
-        )
+        window = options.get("window_size") or _reached(self.window, self.offset + length)
+        return create_attention_mask(length, self.offset, options.get("return_array", False), window)
 
 
 class SuffixCache(PrefillCache):
@@ -35,6 +40,7 @@ class SuffixCache(PrefillCache):
         self.keys, self.values = (
             mx.broadcast_to(each, (rows, *each.shape[1:])) for each in (prefix.keys, prefix.values)
         )
+        super().__init__(prefix.window)
         self.offset = prefix.keys.shape[2]
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -42,3 +48,22 @@ class SuffixCache(PrefillCache):
         return super().update_and_fetch(
             mx.concatenate([self.keys, keys], axis=2), mx.concatenate([self.values, values], axis=2)
         )
+
+
+class BatchCache(BatchKVCache):
+    """mlx-lm's cache of rows padded on the left, for attention whose masks it does not know."""
+
+    def __init__(self, left_padding: list[int], window: int | None, *, grouped: bool) -> None:
+        super().__init__(left_padding)
+        self.window, self.grouped = window, grouped
+
+    def make_mask(self, length: int, return_array: bool = False, **options: Any) -> Any:
+        """Return mlx-lm's mask, within the window; `grouped` adds the axis of heads that share keys, as in gemma2."""
+        options["window_size"] = options.get("window_size") or _reached(self.window, self._idx + length)
+        mask = super().make_mask(length, return_array, **options)
+        return mask[:, :, None] if self.grouped else mask
+
+
+def _reached(window: int | None, length: int) -> int | None:
+    """Return the window if a text of this length is longer: a mask that says "causal" is faster."""
+    return window if window and length > window else None

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from mlx_lm.utils import _get_classes, load_config, save_config
+from mlx_lm.utils import load_config, save_config
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from wizloop.backends import model_config, model_folder
+from wizloop.backends.attention_window import window_of
 from wizloop.backends.guard_types import BadArtifact
+from wizloop.backends.mlx.layouts import classes
 from wizloop.backends.model_config import GLOBAL, LOCAL, Config
 
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, StrictDataclassError)
@@ -70,7 +72,7 @@ def complete(config: Mapping[str, Any]) -> Config:
     if isinstance(inner, dict):
         told = getattr(meant, "text_config", None)
         known = {} if told is None else {key: value for key, value in told.to_dict().items() if value is not None}
-        found["text_config"] = model_config.for_both(known | inner)
+        found["text_config"] = model_config.for_both(known | inner) | _global_layers(inner)
     return found
 
 
@@ -82,7 +84,8 @@ def fault(config: Mapping[str, Any], tokens: int = 0) -> str | None:
     kind, asked = config.get("model_type"), _asked(config)
     if asked.args is None:
         return f'mlx-lm has no model of type {kind}: set guard.backend to "cuda" (torch), or use another model'
-    missing = [name for name in asked.fields if asked.needs(name) and name not in config]
+    # A text model alone has no text_config; mlx-lm takes the whole for it, or says so below.
+    missing = [name for name in asked.fields if asked.needs(name) and name not in (*config, "text_config")]
     if missing:
         return (
             f"has no {', '.join(missing)}, which mlx-lm needs for a model of type {kind} and no other key says: take "
@@ -106,7 +109,7 @@ def _written(folder: Path) -> Config:
 
 def _asked(config: Mapping[str, Any]) -> _Asked:
     try:
-        _, args = _get_classes(dict(config))
+        _, args = classes(dict(config))
     except (KeyError, ValueError, SystemExit):
         # SystemExit: mlx-lm's olmo ends the process where its own library is missing.
         return _Asked(None, {})
@@ -141,8 +144,23 @@ def _filled(config: Mapping[str, Any], asked: _Asked, meant: Any) -> Config:
         found["sliding_window_pattern"] = _pattern(found["sliding_window_pattern"], asked)
     if "head_dim" in asked.fields and asked.needs("head_dim") and whole.get("head_dim") is None:
         found["head_dim"] = whole["hidden_size"] // whole["num_attention_heads"]
+    if asked.reads("block_dim") and "block_dim" not in config:
+        found["block_dim"] = whole["hidden_size"]
+    found |= _global_layers(config)
     if config.get("model_type") in _OLD_LAYERS and isinstance(config.get("layer_types"), list):
         found["layer_types"] = [_OLD_NAMES.get(each, each) for each in config["layer_types"]]
+    return found
+
+
+def _global_layers(config: Mapping[str, Any]) -> Config:
+    """Return how wide Gemma 4's layers are that attend to the whole text, which transformers 5 writes by layer."""
+    apart, types = config.get("per_layer_config"), config.get("layer_types") or []
+    if not isinstance(apart, dict) or GLOBAL not in types:
+        return {}
+    told = apart.get(str(types.index(GLOBAL)), {})
+    found = {"global_head_dim": told.get("head_dim", config.get("head_dim"))}
+    if "num_key_value_heads" in told:
+        found["num_global_key_value_heads"] = told["num_key_value_heads"]
     return found
 
 
@@ -177,9 +195,9 @@ def _lost(config: Mapping[str, Any], asked: _Asked, tokens: int) -> str | None:
 
 def _ignored_window(config: Mapping[str, Any], asked: _Asked) -> int | None:
     """Return the sliding window that mlx-lm's model ignores, in tokens: it attends to the whole text instead."""
-    window, types = config.get("sliding_window"), config.get("layer_types")
-    slides = LOCAL in types if types else config.get("use_sliding_window", True)
-    if not isinstance(window, int) or not slides:
+    window, types = window_of(config), config.get("layer_types")
+    # Where every layer has it, the masks of caches.py keep it.
+    if window is None or window.everywhere:
         return None
     kept = (types and asked.reads("layer_types")) or asked.reads("sliding_window_pattern", "hybrid_layer_pattern")
-    return None if kept else window
+    return None if kept else window.size

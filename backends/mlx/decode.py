@@ -4,7 +4,7 @@ mlx-lm provides the model and its caches. Its own batch generator returns every 
 third of the time, and removes a row as soon as it ends, which copies the cache each time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,9 @@ class Rows:
     full = False
     """A cache grows by itself."""
 
-    def __init__(self, loaded: Loaded, spec: StepSpec) -> None:
-        self._loaded, self._spec = loaded, spec
+    def __init__(self, loaded: Loaded, spec: StepSpec, batch: Callable[[list[int]], Any] = BatchKVCache) -> None:
+        """Take the cache of a batch of rows that attend to the whole text: `batch(left padding)`."""
+        self._loaded, self._spec, self._batch = loaded, spec, batch
         self._caches: list[Any] = []
         self._noise: Any = None
         self._at: Any = None
@@ -69,7 +70,7 @@ class Rows:
             self._ahead = self._ahead.map(lambda array: array[rows])
 
     def _add(self, starts: Sequence[Start], left: int) -> None:
-        caches = [_merged(layers, left) for layers in zip(*(start.cache for start in starts), strict=True)]
+        caches = [_merged(layers, left, self._batch) for layers in zip(*(start.cache for start in starts), strict=True)]
         tokens = mx.array([start.token for start in starts])
         noise, at = mx.array(np.stack([start.noise for start in starts])), mx.zeros(len(starts), dtype=mx.int32)
         first = self._forward(caches, tokens, noise, at)
@@ -90,7 +91,7 @@ class Rows:
         return next_step(logits, drawn[:, 0], self._spec)
 
 
-def _merged(layers: Sequence[Any], room: int) -> Any:
+def _merged(layers: Sequence[Any], room: int, batch: Callable[[list[int]], Any]) -> Any:
     """Merge rows into one cache, padded on the left, with `room` for more tokens."""
     if not all(type(layer) is KVCache for layer in layers):
         return layers[0].merge(list(layers))
@@ -101,7 +102,7 @@ def _merged(layers: Sequence[Any], room: int) -> Any:
     def padded(layer: KVCache, array: Any) -> Any:
         return mx.pad(array[..., : layer.offset, :], [(0, 0), (0, 0), (most - layer.offset, room), (0, 0)])
 
-    merged = BatchKVCache([most - length for length in lengths])
+    merged = batch([most - length for length in lengths])
     keys = mx.concatenate([padded(layer, layer.keys) for layer in layers])
     values = mx.concatenate([padded(layer, layer.values) for layer in layers])
     merged.state = (keys, values, merged.offset + most, merged.left_padding, most)

@@ -5,6 +5,7 @@ the export answers like the trained guard.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:
     Weights that no adapter changes are the base's own, by its names: mlx-lm renames and stacks some as it loads.
     """
     loaded = load(base, adapter, quantise=False, fuse=False)
-    adapted = [f"{name}.weight" for name, layer in loaded.model.named_modules() if hasattr(layer, "fuse")]
+    adapted = {
+        f"{name}.weight": layer.linear.weight for name, layer in loaded.model.named_modules() if hasattr(layer, "fuse")
+    }
     exact = not loaded.config.get("quantization_config")
     merged = _merge(loaded)
     weights = _in_published_layout(model_folder.find(base), merged, adapted) if exact else None
@@ -81,18 +84,35 @@ def _merge(loaded: Loaded) -> dict[str, mx.array]:
     return dict(tree_flatten(loaded.model.parameters()))
 
 
-def _in_published_layout(folder: Path, merged: dict[str, mx.array], adapted: list[str]) -> dict[str, mx.array] | None:
-    """Return a folder's weights with those of adapted layers replaced, or None where one has another name there."""
+def _in_published_layout(
+    folder: Path, merged: dict[str, mx.array], adapted: Mapping[str, mx.array]
+) -> dict[str, mx.array] | None:
+    """Return a folder's weights with those of adapted layers replaced.
+
+    `adapted` are the layers' weights before the merge. None where one is not there as it is: mlx-lm has renamed it, or
+    multiplied it as it loaded (Falcon H1).
+    """
     published: dict[str, mx.array] = {}
     for file in sorted(folder.glob("model*.safetensors")):
         published |= mx.load(str(file))  # type: ignore[arg-type]
-    if any(name not in published or published[name].shape != merged[name].shape for name in adapted):
+    names = {name: _published_name(name, weight, published) for name, weight in adapted.items()}
+    if None in names.values():
         return None
     dtype = _dtype(merged)
     plain = {
         name: each.astype(dtype) if mx.issubdtype(each.dtype, mx.floating) else each for name, each in published.items()
     }
-    return plain | {name: merged[name] for name in adapted}
+    return plain | {str(there): merged[name] for name, there in names.items()}
+
+
+def _published_name(name: str, weight: mx.array, published: Mapping[str, mx.array]) -> str | None:
+    """Return the name of an equal weight in a published folder; mlx-lm puts some text models into another."""
+    inner = name.removeprefix("language_model.")
+    for there in (name, inner, inner.replace("model.", "model.language_model.", 1)):
+        other = published.get(there)
+        if other is not None and other.shape == weight.shape and mx.array_equal(other.astype(weight.dtype), weight):
+            return there
+    return None
 
 
 def _dtype(weights: dict[str, mx.array]) -> mx.Dtype:

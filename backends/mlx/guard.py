@@ -12,16 +12,17 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
 from wizloop.backends import model_config
 from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
-from wizloop.backends.guard_types import BackendError
 from wizloop.backends.mlx import cpu_kernels
 from wizloop.backends.mlx import load as mlx_load
+from wizloop.backends.mlx.batch_caches import BatchPasses
 from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
 from wizloop.backends.mlx.decode import Rows, wired
+from wizloop.backends.mlx.kinds import kind_of
 from wizloop.backends.sampling import StepSpec
 from wizloop.backends.tokens import Tokens
 
@@ -36,7 +37,7 @@ _BUSY = 384
 def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse: bool = True) -> "Guard":
     """Load the guard at `base` (folder or hub name) with `adapter`.
 
-    Raises ModelMissing, BadArtifact, or BackendError for a model that caches more than keys and values.
+    Raises ModelMissing, BadArtifact, or BackendError for a model with a cache that mlx-lm cannot batch.
     """
     return Guard(base, adapter, mlx_load.load(base, adapter, quantise=quantise, fuse=fuse))
 
@@ -48,25 +49,33 @@ class Guard(LocalGuard):
         on_cpu = mlx_load.on_cpu()
         vocab = int(model_config.text_of(loaded.config)["vocab_size"])
         super().__init__(base, adapter, Tokens(loaded.tokenizer), vocab, _BUSY if on_cpu else None)
-        self._layers = _count_layers(loaded)
-        self._prefixes: dict[Prefix, list[PrefillCache]] = {}
+        self._kind = kind_of(loaded.model, loaded.config)
+        self.equal = self._kind.states
+        self._prefixes: dict[Prefix, Any] = {}
         if on_cpu:
             loaded = replace(loaded, hidden=cpu_kernels.faster(loaded.model, loaded.hidden))
         self._loaded = loaded
+        self._passes = None if self._kind.plain else BatchPasses(loaded.model, loaded.hidden)
 
     def _inference(self) -> AbstractContextManager[None]:
         return wired()
 
     def _rows(self, spec: StepSpec) -> Rows:
-        return Rows(self._loaded, spec)
+        return Rows(self._loaded, spec, self._kind.batch)
 
     def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: list[int]) -> NDArray[np.float64]:
-        hidden, _ = self._prefill(shared, bodies)
+        if self._passes:
+            hidden = self._passes.states(self._prefix(shared), bodies)
+        else:
+            hidden, _ = self._prefill(shared, bodies)
         last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
         logits = self._loaded.head(mx.take_along_axis(hidden, last, axis=1))[:, 0, :]
         return np.array(mx.softmax(logits[:, mx.array(ids)].astype(mx.float32), axis=-1), dtype=np.float64)
 
-    def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[list[KVCache]]:
+    def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[list[Any]]:
+        if self._passes:
+            yield from self._passes.rows(self._prefix(shared), [body[:-1] for body in bodies])
+            return
         _, batch = self._prefill(shared, bodies)
         mx.eval([(layer.keys, layer.values) for layer in batch])
         for row, body in enumerate(bodies):
@@ -74,7 +83,7 @@ class Guard(LocalGuard):
 
     def _prefill(self, shared: Prefix, bodies: Bodies) -> tuple[Any, list[PrefillCache]]:
         """Return hidden states [rows, longest body, width] of padded bodies after the prefix, and the caches."""
-        caches = self._empty()
+        caches = self._kind.empty()
         if shared:
             caches = [SuffixCache(layer, len(bodies)) for layer in self._prefix(shared)]
         return self._loaded.hidden(mx.array(padded(bodies), mx.int32), cache=caches), caches
@@ -82,35 +91,27 @@ class Guard(LocalGuard):
     def _prefill_prefix(self, shared: Prefix, longer: Prefix) -> None:
         self._prefix(longer, known=len(shared))
 
-    def _prefix(self, shared: Prefix, known: int = 0) -> list[PrefillCache]:
-        """Return keys and values of a prefix, computed in two steps where its first `known` tokens are a prefix too."""
+    def _prefix(self, shared: Prefix, known: int = 0) -> list[Any]:
+        """Return the caches of a prefix, computed in two steps where its first `known` tokens are a prefix too."""
         caches = self._prefixes.pop(shared, None)
         if caches is None:
             # After that prefix only, whatever else is cached: a new process gets the same bits for the same batches.
             first = self._prefix(shared[:known]) if 0 < known < len(shared) else []
-            caches = [SuffixCache(layer, 1) for layer in first] if first else self._empty()
-            if shared:
-                self._loaded.hidden(mx.array([shared[known if first else 0 :]]), cache=caches)
-                mx.eval([(layer.keys, layer.values) for layer in caches])
+            caches = self._prefilled(shared, known, first)
         self._prefixes[shared] = caches
         while len(self._prefixes) > _PREFIXES:
             self._prefixes.pop(next(iter(self._prefixes)))
         return caches
 
-    def _empty(self) -> list[PrefillCache]:
-        return [PrefillCache() for _ in range(self._layers)]
-
-
-def _count_layers(loaded: mlx_load.Loaded) -> int:
-    """Count the layers. Raises BackendError where one caches what cannot be repeated for every row."""
-    caches = make_prompt_cache(loaded.model)
-    other = next((type(cache).__name__ for cache in caches if type(cache) is not KVCache), None)
-    if other is not None:
-        raise BackendError(
-            f"a model of type {loaded.config.get('model_type')} keeps a {other}, which the MLX backend does not know: "
-            "use a model whose layers attend to the whole text, as Llama, Qwen 3 and Mistral do"
-        )
-    return len(caches)
+    def _prefilled(self, shared: Prefix, known: int, first: list[Any]) -> list[Any]:
+        """Return a prefix's caches, after those of its first `known` tokens if there are any."""
+        if self._passes:
+            return self._passes.prefix(shared, known, first)
+        caches = [SuffixCache(layer, 1) for layer in first] if first else self._kind.empty()
+        if shared:
+            self._loaded.hidden(mx.array([shared[known if first else 0 :]]), cache=caches)
+            mx.eval([(layer.keys, layer.values) for layer in caches])
+        return caches
 
 
 def _row(layer: PrefillCache, row: int, length: int) -> KVCache:

@@ -15,7 +15,7 @@ from mlx_lm.utils import load_model, load_tokenizer, quantize_model
 from wizloop.backends import model_config, model_folder
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.mlx import config as mlx_config
-from wizloop.backends.mlx import cpu_kernels
+from wizloop.backends.mlx import cpu_kernels, layouts
 from wizloop.backends.mlx.adapter import add_adapter, merge_adapter
 
 _PROBE = (1, 2, 3)
@@ -52,7 +52,9 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
         cpu_kernels.keep_memory()
     written = mlx_config.read(folder)
     try:
-        model, config = load_model(folder, model_config=model_config.for_short_texts(written))
+        model, config = load_model(
+            folder, model_config=model_config.for_short_texts(written), get_model_classes=layouts.classes
+        )
     except (FileNotFoundError, RuntimeError, *mlx_config.UNREADABLE) as error:
         raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
     config |= {key: written[key] for key in ("rope_scaling",) if key in written}

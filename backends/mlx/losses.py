@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wizloop.backends.guard_types import OnWait, no_wait
 from wizloop.backends.mlx import cpu_entropy
 from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
+from wizloop.backends.mlx.kinds import Kind
 from wizloop.backends.mlx.load import on_cpu
 from wizloop.backends.training_memory import PIECE
 from wizloop.backends.training_rows import PairRow, completions, groups
@@ -31,17 +32,20 @@ class Shared:
     """Hidden states of rows that follow one shared prefix.
 
     The prefix's keys and values are computed once and repeated for every row: the same sums and gradients as a prefix
-    in front of each row, for the price of one.
+    in front of each row, for the price of one. Only plain attention can do so; other models read every row whole.
     """
 
-    def __init__(self, hidden: Callable[..., mx.array], prefix: tuple[int, ...], layers: int) -> None:
-        self._hidden, self._prefix, self._layers = hidden, prefix, layers
+    def __init__(self, hidden: Callable[..., mx.array], prefix: tuple[int, ...], kind: Kind) -> None:
+        self._hidden, self._prefix, self._kind = hidden, prefix, kind
 
     def __call__(self, inputs: mx.array) -> mx.array:
-        """Return hidden states [rows, length, width] of inputs [rows, length]."""
+        """Return hidden states [rows, length, width] of inputs [rows, length], padded on the right."""
+        if not self._kind.plain:
+            prefix = mx.broadcast_to(mx.array(self._prefix, mx.int32), (len(inputs), len(self._prefix)))
+            return self._hidden(mx.concatenate([prefix, inputs], axis=1))[:, len(self._prefix) :]
         if not self._prefix:
-            return self._hidden(inputs)
-        caches = [PrefillCache() for _ in range(self._layers)]
+            return self._hidden(inputs, cache=self._kind.empty()) if self._kind.window else self._hidden(inputs)
+        caches = self._kind.empty()
         self._hidden(mx.array([self._prefix]), cache=caches)
         return self._hidden(inputs, cache=[SuffixCache(layer, inputs.shape[0]) for layer in caches])
 

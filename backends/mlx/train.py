@@ -22,6 +22,7 @@ from mlx_lm.utils import maybe_set_recommended_wired_limit
 from wizloop.backends import training_memory, training_rows
 from wizloop.backends.guard_types import DpoPair, OnStep, OnWait, SftExample, TrainJob, TrainResult, no_wait
 from wizloop.backends.mlx import adapter, cpu_entropy
+from wizloop.backends.mlx.kinds import kind_of
 from wizloop.backends.mlx.load import load, on_cpu, split
 from wizloop.backends.mlx.losses import Loss, Shared, dpo_loss, recomputing, reference_logprobs, sft_loss
 from wizloop.backends.model_folder import MLX_ADAPTER
@@ -86,11 +87,12 @@ class _Student:
         if job.start is not None:
             adapter.load_weights(self.model, job.start)
         self._hidden, self.head = split(self.model)
+        self._kind = kind_of(self.model, loaded.config)
         self.most = training_memory.most_tokens("mlx", gpu=not on_cpu(), scale=job.settings.scale)
         self._recomputes = training_memory.recomputes(loaded.config, "mlx", gpu=not on_cpu())
 
     def shared(self, prefix: tuple[int, ...]) -> Shared:
-        return Shared(self._hidden, prefix, len(self.model.layers))
+        return Shared(self._hidden, prefix, self._kind)
 
     def held_out(self, shared: Shared) -> Callable[[], float] | None:
         """Return the function that measures the job's held-out examples, which have the same prefix; None if none."""

@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from wizloop.backends.adapted_layers import is_adapted
 from wizloop.backends.guard_types import BadArtifact, LoraShape
 from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, PEFT_ADAPTER
 
@@ -24,11 +25,17 @@ Tensors = dict[str, torch.Tensor]
 def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
     """Freeze `model` and add fresh LoRA layers, drawn from the seed, to the linear layers of its last blocks.
 
-    Raises BadArtifact where DoRA cannot train the base.
+    See adapted_layers for those that get none. Raises BadArtifact where DoRA cannot train the base.
     """
     blocks = model.get_decoder().layers
     count = len(blocks) if lora.layers < 0 else min(lora.layers, len(blocks))
-    linear = {name.rsplit(".", 1)[-1] for name, layer in blocks.named_modules() if isinstance(layer, torch.nn.Linear)}
+    family, names = model.config.model_type, [name for name, _ in blocks.named_modules()]
+    mixture = any(name.endswith((".experts", ".block_sparse_moe")) for name in names)
+    linear = {
+        name.rsplit(".", 1)[-1]
+        for name, layer in blocks.named_modules()
+        if isinstance(layer, torch.nn.Linear) and is_adapted(name, family, mixture=mixture)
+    }
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,

@@ -9,30 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, LinearAttentionLayer
 
 from wizloop.backends.sampling import Start, Step, StepSpec, nucleus
+from wizloop.backends.torch import caches
 from wizloop.backends.torch.load import Loaded
-
-KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
-"""Each layer's keys and values [rows, heads, length, width]."""
 
 _ROOM = 64
 """Free slots of a rebuilt cache, in tokens."""
 # Tokens in the cache: beyond these a CPU reads more padding than another row saves, and a GPU's memory fills (an 8 B
 # model takes 128 KiB per token).
 _HELD_CPU, _HELD_CUDA = 16_384, 131_072
-
-
-def of_rows(layers: KeysValues, rows: int) -> DynamicCache:
-    """Repeat one row's keys and values in a transformers cache. Nothing is copied until more is added."""
-    cache = DynamicCache()
-    for keys, values in layers:
-        layer = DynamicLayer()
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
-        cache.layers.append(layer)
-    return cache
 
 
 class Rows:
@@ -61,13 +48,12 @@ class Rows:
 
     def renew(self, kept: Sequence[int], starts: Sequence[Start], left: int) -> None:
         """Continue with the rows `kept`, in this order, then `starts`, each for at most `left` more tokens."""
-        lengths = [self._lengths[row] for row in kept] + [start.cache[0][0].shape[2] for start in starts]
+        lengths = [self._lengths[row] for row in kept] + [_length(start.cache) for start in starts]
         used = max(lengths)
         slots = used + min(left, _ROOM)
         made: list[Any] = []
         for at in range(len(starts[0].cache) if starts else len(self._layers())):
-            keys, values = (self._moved(at, which, kept, starts, used, slots) for which in (0, 1))
-            made.append(_Roomy(keys, values, used))
+            made.append(self._made(at, kept, starts, used, slots))
             # Each old layer is freed before the next new one is built; otherwise a GPU would hold everything twice.
             self._layers()[at : at + 1] = [None]
         self._positions = torch.tensor(lengths, device=self._loaded.device)
@@ -111,21 +97,36 @@ class Rows:
         layers: list[Any] = self._cache.layers if self._cache is not None else []
         return layers
 
+    def _made(self, at: int, kept: Sequence[int], starts: Sequence[Start], used: int, slots: int) -> Any:
+        """Return layer `at` with all rows."""
+        held = [start.cache[at] for start in starts]
+        old = _held(self._layers()[at]) if kept else {}
+        names = (held[0] if held else old).keys()
+        rooms = [
+            self._moved(old.get(name), [each[name] for each in held], kept, used, slots)
+            for name in _ROOMS
+            if name in names
+        ]
+        states = {}
+        for name in names - _ROOMS.keys():
+            rows = [old[name][list(kept)]] if kept else []
+            states[name] = torch.cat([*rows, *(each[name] for each in held)])
+        return _layer(rooms, states, used)
+
     def _moved(
-        self, at: int, which: int, kept: Sequence[int], starts: Sequence[Start], used: int, slots: int
+        self, old: torch.Tensor | None, new: Sequence[torch.Tensor], kept: Sequence[int], used: int, slots: int
     ) -> torch.Tensor:
-        """Copy layer `at`'s keys (0) or values (1) of all rows, each ending at slot `used`.
+        """Copy one layer's keys or values of all rows, each ending at slot `used`.
 
         Unused slots are zero: a masked slot's value is still multiplied by zero, and garbage could be infinite.
         """
-        like = starts[0].cache[at][which] if starts else self._layers()[at].room[which]
-        room = like.new_zeros((len(kept) + len(starts), like.shape[1], slots, like.shape[3]))
-        if kept:
+        like = new[0] if new else old
+        assert like is not None
+        room = like.new_zeros((len(kept) + len(new), like.shape[1], slots, like.shape[3]))
+        if kept and old is not None:
             longest = max(self._lengths[row] for row in kept)
-            old = self._layers()[at].room[which][:, :, self._used - longest : self._used]
-            room[: len(kept), :, used - longest : used] = old[list(kept)]
-        for row, start in enumerate(starts, len(kept)):
-            each = start.cache[at][which]
+            room[: len(kept), :, used - longest : used] = old[:, :, self._used - longest : self._used][list(kept)]
+        for row, each in enumerate(new, len(kept)):
             room[row, :, used - each.shape[2] : used] = each[0]
         return room
 
@@ -134,7 +135,7 @@ class _Roomy(DynamicLayer):
     """One layer's keys and values with free slots after those in use."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: int) -> None:
-        super().__init__()
+        DynamicLayer.__init__(self)
         self.room = (keys, values)
         self.used = used
         self.is_initialized = True
@@ -152,6 +153,33 @@ class _Roomy(DynamicLayer):
     def get_seq_length(self) -> int:
         """Return the number of slots in use."""
         return self.used
+
+
+class _RoomyWithStates(_Roomy, LinearAttentionLayer):
+    """A layer that attends and keeps a state, as in Falcon H1."""
+
+
+_ROOMS = dict.fromkeys(("keys", "values"))
+
+
+def _length(layers: caches.Held) -> int:
+    return next(layer["keys"].shape[2] for layer in layers if "keys" in layer)
+
+
+def _held(layer: Any) -> dict[str, torch.Tensor]:
+    """Return a layer's tensors, keys and values with their free slots."""
+    states = {name: each for name, each in caches.layer_tensors(layer).items() if name not in _ROOMS}
+    return dict(zip(_ROOMS, layer.room, strict=True)) | states if isinstance(layer, _Roomy) else states
+
+
+def _layer(rooms: Sequence[torch.Tensor], states: dict[str, torch.Tensor], used: int) -> Any:
+    if not rooms and not states:
+        return DummyLayer()
+    kind: Any = _RoomyWithStates if states else _Roomy
+    layer = kind(*rooms, used) if rooms else LinearAttentionLayer()
+    if states:
+        caches.give_states(layer, states)
+    return layer
 
 
 def next_step(logits: torch.Tensor, noise: torch.Tensor, spec: StepSpec) -> tuple[torch.Tensor, Step]:

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache
 
 from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
-from wizloop.backends.guard_types import BackendError, Encoded
+from wizloop.backends.guard_types import Encoded
 from wizloop.backends.sampling import StepSpec
 from wizloop.backends.tokens import Tokens
+from wizloop.backends.torch import caches
 from wizloop.backends.torch import load as torch_load
-from wizloop.backends.torch.decode import KeysValues, Rows, of_rows
+from wizloop.backends.torch.caches import Held
+from wizloop.backends.torch.decode import Rows
 
 # Prefixes that keep their cache: an instruction, what samples share after it, and these once more while a caller
 # changes from one instruction to another.
@@ -46,8 +48,8 @@ class Guard(LocalGuard):
         busy = _BUSY_CPU if loaded.device == "cpu" else _BUSY_CUDA
         super().__init__(base, adapter, Tokens(loaded.tokenizer, loaded.ends), vocab, busy)
         self._loaded = loaded
-        self._prefixes: dict[Prefix, KeysValues] = {}
-        _refuse_other_caches(config)
+        self._prefixes: dict[Prefix, Held] = {}
+        self.equal = caches.has_states(config)
 
     def _inference(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = torch.inference_mode()
@@ -62,21 +64,29 @@ class Guard(LocalGuard):
 
     def _next_probabilities(self, shared: Prefix, bodies: Bodies, ids: list[int]) -> NDArray[np.float64]:
         states, _ = self._prefill(shared, bodies)
+        assert states is not None
         last = states[range(len(bodies)), [len(body) - 1 for body in bodies]]
         chosen = self._loaded.head(last)[:, ids].float()
         return np.asarray(torch.softmax(chosen, dim=-1).double().cpu().numpy())
 
-    def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[KeysValues]:
+    def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[Held]:
+        if self.equal:
+            # A state cannot be cut back by the last token, which decoding starts with.
+            bodies = [body[:-1] for body in bodies]
         _, cache = self._prefill(shared, bodies)
+        held = caches.held(cache)
         for row, body in enumerate(bodies):
-            length = len(shared) + len(body) - 1
-            yield [(k[row : row + 1, :, :length], v[row : row + 1, :, :length]) for k, v in _keys_values(cache)]
+            yield caches.of_row(held, row, len(shared) + len(body) - (not self.equal))
 
-    def _prefill(self, shared: Prefix, bodies: Bodies) -> tuple[torch.Tensor, DynamicCache]:
-        """Return hidden states [rows, longest body, width] of padded bodies after the shared prefix, and the cache."""
-        cache = of_rows(self._prefix(shared), len(bodies)) if shared else DynamicCache()
+    def _prefill(self, shared: Prefix, bodies: Bodies) -> tuple[torch.Tensor | None, DynamicCache]:
+        """Return hidden states [rows, longest body, width] of padded bodies after the shared prefix, and the cache.
+
+        Empty bodies have no hidden states.
+        """
+        cache = caches.of_rows(self._prefix(shared), len(bodies)) if shared else self._empty()
         # No mask for the padding: it comes after every token that is read.
-        return self._forward(torch.from_numpy(padded(bodies)).to(self._loaded.device), cache), cache
+        tokens = torch.from_numpy(padded(bodies)).to(self._loaded.device)
+        return (self._forward(tokens, cache) if tokens.shape[1] else None), cache
 
     def _prefill_prefix(self, shared: Prefix, longer: Prefix) -> None:
         # `longer` is computed from `shared` when it is first used.
@@ -89,28 +99,16 @@ class Guard(LocalGuard):
         states: torch.Tensor = self._loaded.hidden(input_ids=tokens, use_cache=True, **passed).last_hidden_state
         return states
 
-    def _prefix(self, shared: Prefix) -> KeysValues:
-        """Return a prefix's keys and values, computed from the longest cached prefix of it."""
+    def _prefix(self, shared: Prefix) -> Held:
+        """Return what the cache holds after a prefix, computed from the longest cached prefix of it."""
         if shared not in self._prefixes:
             known = max((each for each in self._prefixes if each == shared[: len(each)]), key=len, default=())
-            cache = of_rows(self._prefixes[known], 1) if known else DynamicCache()
+            cache = caches.of_rows(self._prefixes[known], 1) if known else self._empty()
             self._forward(torch.tensor([shared[len(known) :]], device=self._loaded.device), cache)
             while len(self._prefixes) >= _PREFIXES:
                 self._prefixes.pop(next(iter(self._prefixes)))
-            self._prefixes[shared] = _keys_values(cache)
+            self._prefixes[shared] = caches.held(cache)
         return self._prefixes[shared]
 
-
-def _keys_values(cache: DynamicCache) -> KeysValues:
-    return [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def _refuse_other_caches(config: Any) -> None:
-    """Raise BackendError for a layer that caches more than keys and values: its rows could not join and leave."""
-    known = (DynamicLayer, DynamicSlidingWindowLayer)
-    for layer in DynamicCache(config=config).layers:
-        if type(layer) not in known:
-            raise BackendError(
-                f"a model of type {config.model_type} keeps a {type(layer).__name__}, which the torch backend does not "
-                "know: use a model with attention only"
-            )
+    def _empty(self) -> DynamicCache:
+        return caches.empty(self._loaded.model.config, states=self.equal)

@@ -118,10 +118,11 @@ def split(model: Any) -> tuple[Callable[..., Any], Callable[[torch.Tensor], torc
 
 
 def _head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the output head with the cap or scale of Gemma, Cohere, and Granite, as their configurations name it."""
+    """Return the output head with the cap or scale of Gemma, Cohere, Falcon H1, and Granite, as their configs say."""
     layer: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
     cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-    scale = getattr(model.config, "logit_scale", None) or 1 / (getattr(model.config, "logits_scaling", None) or 1.0)
+    scale = getattr(model.config, "logit_scale", None) or getattr(model.config, "lm_head_multiplier", None)
+    scale = scale or 1 / (getattr(model.config, "logits_scaling", None) or 1.0)
     if cap:
         return lambda states: torch.tanh(layer(states) / cap) * cap
     return layer if scale == 1.0 else lambda states: layer(states) * scale

@@ -211,10 +211,10 @@ class Mlx(_Local):
 
     @staticmethod
     def config_fault(folder: Path, tokens: int) -> str | None:
-        """Return why mlx-lm cannot build the folder's model for texts of so many tokens, or None."""
-        from wizloop.backends.mlx import config as mlx_config
+        """Return why the folder's model cannot read texts of so many tokens on MLX, or None."""
+        from wizloop.backends.mlx import architecture
 
-        return mlx_config.fault_of(folder, tokens)
+        return architecture.fault(folder, tokens)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""
@@ -284,10 +284,10 @@ class Torch(_Local):
 
     @staticmethod
     def config_fault(folder: Path, tokens: int) -> str | None:
-        """Return why transformers cannot build the folder's model, or None. It honors every window."""
-        from wizloop.backends.torch import load as torch_load
+        """Return why the folder's model cannot run on torch, or None. transformers honors every window."""
+        from wizloop.backends.torch import architecture
 
-        return torch_load.config_fault(folder)
+        return architecture.fault(folder)
 
     def train_sft(self, job: TrainJob, examples: Sequence[SftExample], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         """Train on completions. Raises NotFinite if the loss is not finite after two halvings of the rate."""

@@ -31,3 +31,8 @@ def test_groups_end_where_padding_would_cost_more_than_it_keeps_busy() -> None:
     prompts = [Encoded((1,), (5,) * length) for length in (10, 40, 11, 12, 41, 13)]
     assert list(groups(prompts, rows=8, tokens=30)) == [[0, 2, 3], [5], [1, 4]]
     assert list(groups(prompts, rows=2, tokens=30)) == [[0, 2], [3, 5], [1, 4]]
+
+
+def test_rows_of_equal_length_only_share_a_group_where_asked() -> None:
+    prompts = [Encoded((1,), (5,) * length) for length in (10, 11, 10, 10)]
+    assert list(groups(prompts, rows=2, equal=True)) == [[0, 2], [3], [1]]

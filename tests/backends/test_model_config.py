@@ -212,8 +212,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "its layer_types do not repeat",
     ),
     "a window that the texts leave": (
-        {"model_type": "mistral", "sliding_window": 64},
-        "its layers were trained with a window of 64 tokens, which mlx-lm's mistral does not keep",
+        {"model_type": "gemma2", "sliding_window": 64},
+        "its layers were trained with a window of 64 tokens, which mlx-lm's gemma2 does not keep",
     ),
 }
 
@@ -226,7 +226,7 @@ def test_what_mlx_lm_would_compute_otherwise_is_refused_by_its_name(tmp_path: Pa
 
 
 def test_a_window_that_no_text_leaves_is_no_reason(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"model_type": "mistral", "sliding_window": 2000}))
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"model_type": "gemma2", "sliding_window": 2000}))
     assert base_fault(Mlx, str(tmp_path), 2000) is None
     assert base_fault(Torch, str(tmp_path), 4000) is None
 

@@ -21,6 +21,7 @@ from wizloop.backends.mlx import guard as mlx_guard
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
 from wizloop.backends.mlx import train as mlx_train
+from wizloop.backends.mlx.kinds import Kind
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row
     ]
 
     def gradients(several: list[training_rows.Row]) -> tuple[float, dict[str, mx.array]]:
-        shared = mlx_losses.Shared(hidden, several[0].shared, 2)
+        shared = mlx_losses.Shared(hidden, several[0].shared, Kind(True, 2))
         plain = replace(SETTINGS, word_dropout=0.0)
         batch = [mx.array(each) for each in training_rows.sft_batch(several, plain, 0, blank=0)]
         loss = mlx_losses.sft_loss(head, shared, 0.0)
@@ -81,12 +82,12 @@ class Step:
 
     def sft(self, most: int) -> tuple[int, dict[str, NDArray[np.float32]]]:
         rows, _ = training_rows.sft_rows(examples(self.tokens)[:6], self.tokens, 120, 8.0)
-        loss = mlx_losses.sft_loss(self.head, mlx_losses.Shared(self.hidden, rows[0].shared, 2), 0.1)
+        loss = mlx_losses.sft_loss(self.head, mlx_losses.Shared(self.hidden, rows[0].shared, Kind(True, 2)), 0.1)
         return self.of(loss, training_rows.sft_passes(rows, SETTINGS, 2, blank=0, most=most))
 
     def dpo(self, most: int) -> tuple[int, dict[str, NDArray[np.float32]]]:
         rows, _ = training_rows.dpo_rows(pairs(self.tokens)[:6], self.tokens, 120)
-        shared = mlx_losses.Shared(self.hidden, rows[0].chosen.shared, 2)
+        shared = mlx_losses.Shared(self.hidden, rows[0].chosen.shared, Kind(True, 2))
         loss = mlx_losses.dpo_loss(self.head, shared, beta=0.1, sft_weight=2.0)
         return self.of(loss, training_rows.dpo_passes(rows, np.zeros((6, 2), np.float32), most=most))
 
@@ -188,7 +189,7 @@ def published_loss(margin: float, weight: float, chosen_nll: float) -> float:
 def test_the_dpo_loss_is_the_published_one(guard: mlx_guard.Guard, taught: Path) -> None:
     loaded = mlx_load.load(guard.base, taught, quantise=False, fuse=True)
     rows, _ = training_rows.dpo_rows(pairs(guard.tokens)[:4], guard.tokens, 120)
-    shared = mlx_losses.Shared(loaded.hidden, rows[0].chosen.shared, 2)
+    shared = mlx_losses.Shared(loaded.hidden, rows[0].chosen.shared, Kind(True, 2))
     reference = np.array([[-3.0, -4.0], [-2.0, -2.5], [-6.0, -1.0], [-0.5, -0.7]], np.float32)
     policy = mlx_losses.reference_logprobs(loaded.model, loaded.head, shared, rows, 2)
     value = mlx_losses.dpo_loss(loaded.head, shared, beta=0.1, sft_weight=2.0)(

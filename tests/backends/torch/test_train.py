@@ -26,6 +26,7 @@ from wizloop.backends.guard_types import BackendError, LoraShape, TrainJob
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import losses as mlx_losses
+from wizloop.backends.mlx.kinds import Kind
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import export as torch_export
@@ -242,7 +243,9 @@ def test_r_sft_has_the_loss_and_gradients_of_mlx(sft: RSft, tiny_base: Path, mon
     twin = on_mlx(tiny_base, sft.model)
     tokens = Tokens(twin.tokenizer)
     rows, _ = training_rows.sft_rows(examples(tokens)[:6], tokens, 120, 8.0)
-    loss = mlx_losses.sft_loss(twin.head, mlx_losses.Shared(twin.hidden, rows[0].shared, 2), settings.prompt_weight)
+    loss = mlx_losses.sft_loss(
+        twin.head, mlx_losses.Shared(twin.hidden, rows[0].shared, Kind(True, 2)), settings.prompt_weight
+    )
     arrays = training_rows.sft_batch(rows, settings, 5, blank=tokens.end)
     compare(sft, sft_batch(rows, settings, 5, blank=tokens.end), twin, loss, arrays)
 
@@ -253,7 +256,7 @@ def test_hs_dpo_has_the_loss_and_gradients_of_mlx(
     monkeypatch.setattr(dpo, "settings", replace(EVEN, sft_weight=2.0))
     rows = pairs_of(loaded)
     twin = on_mlx(tiny_base, dpo.model)
-    shared = mlx_losses.Shared(twin.hidden, rows[0].chosen.shared, 2)
+    shared = mlx_losses.Shared(twin.hidden, rows[0].chosen.shared, Kind(True, 2))
     loss = mlx_losses.dpo_loss(twin.head, shared, beta=0.1, sft_weight=2.0)
     compare(dpo, dpo_batch(rows, REFERENCE), twin, loss, training_rows.dpo_batch(rows, REFERENCE))
 
