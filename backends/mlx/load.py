@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.utils import load_model, load_tokenizer, quantize_model
+from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, quantize_model
 
 from wizloop.backends import model_config, model_folder
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
@@ -45,7 +45,8 @@ def use_cpu() -> None:
 def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Loaded:
     """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and the base is not quantized.
 
-    On a CPU it computes in float32, the only format with a fast product there. Raises ModelMissing, BadArtifact.
+    On a CPU it computes in float32, the only format with a fast product there; weights that a file holds rounded are
+    the same numbers then, and are only kept rounded under an adapter, for the memory. Raises ModelMissing, BadArtifact.
     """
     folder = model_folder.find(base)
     if on_cpu():
@@ -58,6 +59,9 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     except (FileNotFoundError, RuntimeError, *mlx_config.UNREADABLE) as error:
         raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
     config |= {key: written[key] for key in ("rope_scaling",) if key in written}
+    if on_cpu() and adapter is None and not quantise and "quantization" in config:
+        dequantize_model(model)
+        config = {key: value for key, value in config.items() if not key.startswith("quantization")}
     if on_cpu() and "quantization" not in config:
         model.set_dtype(mx.float32)
     if quantise and "quantization" not in config:

@@ -23,6 +23,7 @@ from wizloop.backends.guard_types import (
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import export as mlx_export
 from wizloop.backends.mlx import guard as mlx_guard
+from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx import train as mlx_train
 
 HARM = Choice((" harmful", " unharmful"))
@@ -89,6 +90,17 @@ def test_rounded_weights_load_and_stay_near(
     sizes = [sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in (tmp_path, tiny_base)]
     assert sizes[0] < share * sizes[1]
     assert np.abs(scores(tmp_path) - scores(tiny_base, adapter)).max() < near
+
+
+def test_rounded_weights_are_read_on_a_cpu_as_the_numbers_that_they_are(
+    tiny_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    mlx_export.export_quantized(str(tiny_base), adapter, tmp_path, bits=4)
+    ours = mlx_load.load(str(tmp_path), None, quantise=False, fuse=True)
+    assert "quantization" not in ours.config
+    theirs = load(str(tmp_path))[0]
+    tokens = mx.arange(40)[None]
+    np.testing.assert_allclose(np.array(ours.model(tokens)), np.array(theirs(tokens)), atol=1e-4)
 
 
 @pytest.mark.parametrize("write", [mlx_export.export_adapter, mlx_export.export_adapter_mlx])
