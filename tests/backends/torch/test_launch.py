@@ -96,7 +96,7 @@ def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     other = replace(job, to=new(tmp_path / "two"), checkpoint=tmp_path / "ck2")
     two = several.train_dpo(other, rows, lambda step, *_: seen.append(step), waits.append)
     assert seen == [1, 2, 3]
-    assert waits == [LOADING, reference_of(0, 6), FIRST_STEP]
+    assert (waits[:2], waits[-1]) == ([LOADING, reference_of(0, 6)], FIRST_STEP)
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
     begun, ours, theirs = (
         load_file(each / "adapter_model.safetensors") for each in (start, tmp_path / "one", tmp_path / "two")
