@@ -262,7 +262,10 @@ def facts(
         reviews={"approved": approved, "waiting": waiting},
         gate=_gate(model, own),
         evaluations=scores,
-        beside=model_card.Beside(base, record.get("baselines", {}), record.get("compared", {})),
+        # What was compared is the guard, not its rounded weights.
+        beside=model_card.Beside(
+            base, record.get("baselines", {}), {} if "metrics" in parity else record.get("compared", {})
+        ),
         parity=parity,
         loads=_loads(format),
         thresholds=known.thresholds,
