@@ -20,6 +20,7 @@ from wizloop.recipes.ensemble import Members
 from wizloop.recipes.reference import every_key
 from wizloop.recipes.shipped import shipped
 from wizloop.recipes.teaching import Name, Teachers
+from wizloop.recipes.training import Dpo, Train
 
 BUILT_IN: dict[plugins.Kind, tuple[str, ...]] = {
     "teacher": get_args(Name),
@@ -58,8 +59,8 @@ class Recipe(sections.Section):
     select: sections.Select = sections.Select()
     teacher: Teachers = Teachers()
     review: sections.Review = sections.Review()
-    train: sections.Train = sections.Train()
-    dpo: sections.Dpo = sections.Dpo()
+    train: Train = Train()
+    dpo: Dpo = Dpo()
     gate: sections.Gate = sections.Gate()
     stop: sections.Stop = sections.Stop()
     export: sections.Export = sections.Export()

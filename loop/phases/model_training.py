@@ -22,7 +22,8 @@ from wizloop.backends.guard_types import (
     TrainSettings,
 )
 from wizloop.loop.context import Context
-from wizloop.recipes import sections
+from wizloop.recipes.training import Dpo
+from wizloop.recipes.training import Train as TrainSection
 from wizloop.store import models, training
 from wizloop.store.db import Connection
 from wizloop.store.rows import pieces
@@ -139,7 +140,7 @@ def _training(
     return run
 
 
-def _settings(ctx: Context, how: sections.Train | sections.Dpo, **settings: Any) -> TrainSettings:
+def _settings(ctx: Context, how: TrainSection | Dpo, **settings: Any) -> TrainSettings:
     guard = ctx.recipe.guard
     return TrainSettings(
         batch=how.batch,

@@ -38,8 +38,9 @@ def test_the_weights_of_a_base_and_of_its_adapter_are_counted() -> None:
 
 
 def test_a_larger_batch_takes_more_passes_and_no_more_memory() -> None:
-    # Measured with benchmarks/memory.py on MLX on two cores: 1.62 GB at batch 4.
-    assert gigabytes(4) == pytest.approx(1.62, rel=0.3)
+    # Measured with benchmarks/memory.py on MLX on two cores.
+    measured = {2: 1.43, 4: 1.62, 8: 1.66}
+    assert {batch: gigabytes(batch) for batch in measured} == pytest.approx(measured, rel=0.3)
     assert gigabytes(16) == gigabytes(4) < 3.0
     assert gigabytes(16, row=4000) > gigabytes(16)
     assert gigabytes(16, four_bits=True) < gigabytes(16)
