@@ -138,9 +138,11 @@ def _recomputed(original: Callable[..., Any], keys: list[mx.array]) -> Callable[
 
     def call(block: Any, x: mx.array, mask: Any = None, cache: Any = None, *rest: Any, **options: Any) -> Any:
         ours = cache is None or isinstance(cache, PrefillCache)
-        if not block.training or rest or not ours:
+        trained = tree_flatten(block.trainable_parameters())
+        # Blocks before the first adapter keep nothing for a gradient.
+        if not trained or not block.training or rest or not ours:
             return original(block, x, mask, cache, *rest, **options)
-        names, parameters = zip(*tree_flatten(block.trainable_parameters()), strict=True)
+        names, parameters = zip(*trained, strict=True)
         prefills = type(cache) is PrefillCache
         before = [cache.keys, cache.values] if cache is not None and not prefills else []
         key = mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32)

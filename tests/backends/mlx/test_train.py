@@ -69,10 +69,10 @@ def test_a_prefix_run_once_gives_the_loss_and_gradients_of_a_prefix_in_every_row
 class Step:
     """Loss and gradients of a step with an adapter that says something, and with dropout."""
 
-    def __init__(self, guard: mlx_guard.Guard) -> None:
+    def __init__(self, guard: mlx_guard.Guard, layers: int = -1) -> None:
         loaded = mlx_load.load(guard.base, None, quantise=False, fuse=False)
         mx.random.seed(1)
-        mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.2, -1))
+        mlx_adapter.add_new_adapter(loaded.model, LoraShape(4, 2.0, 0.2, layers))
         said = [
             (name, 0.05 * mx.random.normal(each.shape)) for name, each in mlx_adapter.trainable(loaded.model).items()
         ]
@@ -146,6 +146,20 @@ def test_blocks_computed_again_give_the_same_gradients_dropout_included(
     assert len(calls) >= 4
     same(again, kept, 1e-6)
     assert "again" not in type(step.model.layers[0]).__call__.__qualname__
+
+
+def test_blocks_without_an_adapter_are_not_computed_again(guard: mlx_guard.Guard) -> None:
+    step = Step(guard, layers=1)
+    step.model.eval()
+    _, kept = step.sft(2048)
+    step.model.train()
+    for layer in step.model.layers:
+        for _, module in layer.named_modules():
+            if hasattr(module, "dropout"):
+                module.dropout = nn.Dropout(0.0)
+    with mlx_losses.recomputing(step.model):
+        _, again = step.sft(2048)
+    same(again, kept)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="MLX compiles for a CPU with g++")
