@@ -43,9 +43,13 @@ def classified(before: Night, folder: Path, **classify: Any) -> Night:
     return night
 
 
+OPEN = {"margin": 1.0, "max_unparsable": 1.0, "max_over_refusal_rise": 1.0}
+"""A gate that any challenger passes."""
+
+
 def measured(before: Night, folder: Path, **classify: Any) -> Night:
     """Measure the challenger on dev, make it champion and read the pool, with other settings."""
-    night = before.copy(folder, recipe(classify=classify))
+    night = before.copy(folder, recipe(classify=classify, gate=OPEN))
     night.phase(0, "evaluate")
     night.phase(0, "gate")
     night.phase(1, "classify")

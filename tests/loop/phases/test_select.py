@@ -134,7 +134,8 @@ def test_diversity_takes_the_policy_that_was_picked_least(read: Night, tmp_path:
     for one in reasons(night)["diversity"]:
         left = {policy[id] for id in set(prompts) - {other.sample_id for other in batch(night)[: one.rank - 1]}}
         assert times[policy[one.sample_id]] == min(times[name] for name in left)
-        assert f"under the policy {policy[one.sample_id]}:" in one.words
+        name = policy[one.sample_id]
+        assert (f"under the policy {name}:" in one.words) == (name is not None)
         times[policy[one.sample_id]] += 1
     assert len(times) > 2
 
@@ -159,8 +160,8 @@ def test_a_random_pick_follows_from_the_seed_and_is_no_best_one(read: Night, tmp
 
 
 def test_no_two_of_a_batch_are_near_duplicates(read: Night, picked: Night, tmp_path: Path) -> None:
-    night = selected(read, tmp_path / "a", budget=20, near_duplicate=0.28)
-    assert likeness(night) < 0.28 <= likeness(picked)
+    night = selected(read, tmp_path / "a", budget=20, near_duplicate=0.26)
+    assert likeness(night) < 0.26 <= likeness(picked)
     assert len(batch(night)) == 20
 
 
