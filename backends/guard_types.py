@@ -6,7 +6,7 @@ Plain data. A backend takes and returns these, and knows nothing about safety.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class BackendError(RuntimeError):
@@ -138,15 +138,16 @@ class DpoPair:
 
 @dataclass(frozen=True, slots=True)
 class LoraShape:
-    """Size and place of LoRA adapters."""
+    """What is trained: the size and place of LoRA adapters, or blocks as a whole."""
 
     rank: int
     scale: float
     dropout: float
     layers: int
-    """Blocks with adapters, counted from the last; -1 means all."""
-    dora: bool = False
-    """Whether each output's magnitude is trained apart (DoRA, arXiv:2402.09353)."""
+    """Blocks that are trained, counted from the last; -1 means all."""
+    method: Literal["lora", "dora", "full"] = "lora"
+    """dora trains each output's magnitude apart (arXiv:2402.09353); full trains every weight of the blocks, in float32,
+    and ignores rank, scale and dropout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class TrainJob:
     settings: TrainSettings
     lora: LoraShape
     to: Path
-    """An empty folder for the adapter."""
+    """An empty folder for the adapter, or for the changed weights of method full."""
     checkpoint: Path
     """The folder of checkpoints from which an unfinished training resumes."""
     quantise: bool = False

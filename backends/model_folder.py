@@ -16,6 +16,17 @@ NO_MAGNITUDE = (
     'the base has outputs whose weights are all zero, and DoRA divides by their magnitude: set train.method to "lora"'
 )
 
+NOT_WHOLE = (
+    "the base is quantized or a mixture of experts, and all weights of such a base are not trained: "
+    'set train.method to "lora", or take a dense base'
+)
+
+
+def of_other_library(name: str, backend: str) -> str:
+    """Say that changed weights (train.method "full") were written by the other library, which counts some otherwise."""
+    return f'holds weights that {name} trained, and only {name} reads them: set guard.backend to "{backend}"'
+
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FETCHED = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 

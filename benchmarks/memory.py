@@ -44,7 +44,7 @@ def train(given: argparse.Namespace, batch: int) -> None:
 
 def lora(given: argparse.Namespace) -> LoraShape:
     """Return the shape of the adapters."""
-    return LoraShape(given.rank, 2.0, 0.05, -1, given.dora)
+    return LoraShape(given.rank, 2.0, 0.05, -1, "dora" if given.dora else "lora")
 
 
 def main() -> None:

@@ -86,6 +86,23 @@ class Recipe(sections.Section):
         return self
 
     @model_validator(mode="after")
+    def _whole_weights_can_be_trained_and_read(self) -> "Recipe":
+        if self.train.method != "full":
+            return self
+        if self.guard.quantise != "none":
+            raise ValueError(
+                'train.method "full" cannot train weights that guard.quantise rounds: set guard.quantise to "none"'
+            )
+        if self.guard.engine != "here":
+            raise ValueError(f'the engine "{self.guard.engine}" reads adapters only: set train.method to "lora"')
+        if adapters := [each for each in self.export.formats if each.startswith("adapter")]:
+            raise ValueError(
+                f'train.method "full" makes no adapter, and export.formats has {", ".join(adapters)}: '
+                "export safetensors, or another format of a whole model"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shares_are_of_whole_numbers(self) -> "Recipe":
         if self.train.sharding != "none" and self.guard.quantise != "none":
             raise ValueError(

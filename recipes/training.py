@@ -10,9 +10,9 @@ from wizloop.recipes.sections import Positive, Rate, Section, Share
 class Train(Section):
     """R-SFT of the guard. Defaults are for the tiny guard; a pretrained base needs lr 1e-4, 3 epochs and warm-up."""
 
-    method: Literal["lora", "dora"] = "lora"
-    """What is trained: lora adds adapters; dora (arXiv:2402.09353) also trains each output's magnitude.
-    Training all weights is not supported yet."""
+    method: Literal["lora", "dora", "full"] = "lora"
+    """What is trained: lora adds adapters; dora (arXiv:2402.09353) also trains each output's magnitude; full trains all
+    weights of the blocks in float32, as GuardReasoner did, and leaves embeddings, last norm and output head."""
     rank: Positive = 16
     """Rank of the adapters."""
     scale: Annotated[float, Field(gt=0)] = 2.0
@@ -23,7 +23,7 @@ class Train(Section):
     """Share of a sample's tokens masked in each step. Both dropouts keep a tiny guard from memorizing its few labels
     (AUC 0.73 without, 0.76 with, at 400 labels of the benchmark acceptance.py)."""
     layers: Annotated[int, Field(ge=-1)] = -1
-    """Blocks with adapters, counted from the last; -1 means all."""
+    """Blocks that are trained, counted from the last; -1 means all."""
     epochs: Positive = 6
     """Epochs over the approved traces; a model built from scratch needs more than GuardReasoner's 3."""
     least_steps: Annotated[int, Field(ge=0)] = 0
@@ -58,6 +58,12 @@ class Train(Section):
     """With launch = "accelerate": none replicates the base in each process; fsdp shards it and gathers it layer by
     layer (torch's FSDP2), for a base that leaves no memory on a GPU to train it. Adapters are never sharded. Inference
     always has the whole guard on one GPU."""
+
+    @model_validator(mode="after")
+    def _one_process_holds_all_weights(self) -> "Train":
+        if self.method == "full" and self.launch != "one":
+            raise ValueError('method "full" trains in one process only: set launch to "one", or method to "lora"')
+        return self
 
     @model_validator(mode="after")
     def _shares_have_holders(self) -> "Train":

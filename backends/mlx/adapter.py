@@ -1,11 +1,14 @@
-"""LoRA and DoRA adapters on MLX: create, and read and write in mlx-lm's layout or in PEFT's.
+"""LoRA and DoRA adapters on MLX: create, and read and write in mlx-lm's layout or in PEFT's. Blocks trained whole, too.
 
 mlx-lm keeps lora_a [inputs, rank] and lora_b [rank, outputs] and multiplies by `scale`; PEFT keeps their transposes and
 multiplies by alpha over rank. DoRA's magnitudes are `m` in the one and `lora_magnitude_vector` in the other.
+
+Method full has the same files as mlx-lm's: adapters.safetensors holds the changed weights themselves, in float32.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 
 from wizloop.backends.adapted_layers import is_adapted
 from wizloop.backends.guard_types import BadArtifact, LoraShape
-from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, PEFT_ADAPTER
+from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, NOT_WHOLE, PEFT_ADAPTER, of_other_library
 
 _OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.(?:lora_([ab])|m)")
 _NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.(?:lora_([AB])\.weight|lora_magnitude_vector)")
@@ -30,17 +33,32 @@ _ONLY_PEFT: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}, "bias": "
 def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
     """Freeze the model and add fresh LoRA layers to its blocks' linear layers. Return the adapter_config.json.
 
-    See adapted_layers for those that get none. Raises BadArtifact where DoRA cannot train the base.
+    Method full adds none and unfreezes the blocks. See adapted_layers for the layers that get none. Raises BadArtifact
+    where the method cannot train the base.
     """
     model.freeze()
     layers = len(model.layers) if lora.layers < 0 else min(lora.layers, len(model.layers))
+    if lora.method == "full":
+        _unfreeze(model, layers)
+        return {"fine_tune_type": "full", "num_layers": layers}
     parameters: dict[str, Any] = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
     if keys := _keys(model):
         parameters["keys"] = keys
-    linear_to_lora_layers(model, layers, parameters, use_dora=lora.dora)
-    if lora.dora and not all(bool(each.all()) for name, each in trainable(model).items() if name.endswith(".m")):
+    linear_to_lora_layers(model, layers, parameters, use_dora=lora.method == "dora")
+    if lora.method == "dora" and not all(bool(each.all()) for name, each in trainable(model).items() if name.endswith(".m")):
         raise BadArtifact(NO_MAGNITUDE)
-    return {"fine_tune_type": "dora" if lora.dora else "lora", "num_layers": layers, "lora_parameters": parameters}
+    return {"fine_tune_type": lora.method, "num_layers": layers, "lora_parameters": parameters}
+
+
+def _unfreeze(model: Any, layers: int) -> None:
+    """Make all weights of the last blocks trainable. Raises BadArtifact."""
+    kinds = (nn.QuantizedLinear, nn.QuantizedEmbedding, *_EXPERTS)
+    if any(isinstance(layer, kinds) for _, layer in model.named_modules()):
+        raise BadArtifact(NOT_WHOLE)
+    # In 16 bits most of a step would be rounded away.
+    model.set_dtype(mx.float32)
+    for block in model.layers[len(model.layers) - layers :]:
+        block.unfreeze()
 
 
 def _keys(model: Any) -> list[str]:
@@ -60,6 +78,9 @@ def add_adapter(model: Any, folder: Path) -> None:
     config, weights = read(folder)
     if not all(bool(mx.isfinite(weight).all().item()) for weight in weights.values()):
         raise BadArtifact(f"{folder}: holds a weight that is not a finite number; remove the folder and start again")
+    if is_full(config):
+        change(model, folder)
+        return
     try:
         if not _is_peft(folder):
             load_adapters(model, str(folder))
@@ -73,6 +94,23 @@ def add_adapter(model: Any, folder: Path) -> None:
     if expected != set(weights):
         raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
     model.load_weights(list(weights.items()), strict=False)
+
+
+def is_full(config: Mapping[str, Any]) -> bool:
+    """Return whether an adapter_config.json describes changed weights, and no adapter."""
+    return config.get("fine_tune_type") == "full"
+
+
+def change(model: Any, folder: Path) -> dict[str, mx.array]:
+    """Put the changed weights in `folder` into a model, in its number format; return those that were there, by name.
+
+    Raises BadArtifact.
+    """
+    weights, known = read(folder)[1], dict(tree_flatten(model.parameters()))
+    if any(name not in known or known[name].shape != weight.shape for name, weight in weights.items()):
+        raise BadArtifact(f"{folder}: its weights do not fit this base; it belongs to another model")
+    model.update(tree_unflatten([(name, each.astype(known[name].dtype)) for name, each in weights.items()]))
+    return {name: known[name] for name in weights}
 
 
 def merge_adapter(model: Any) -> None:
@@ -130,6 +168,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, mx.array]]:
     """Read an adapter in either layout as (configuration, weights) in mlx-lm's. Raises BadArtifact."""
     try:
         config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        if is_full(config) and _is_peft(folder):
+            raise BadArtifact(f'{folder}: {of_other_library("torch", "cuda")}')
         return _from_peft(folder, config) if _is_peft(folder) else (config, _tensors(folder / MLX_ADAPTER))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {type(error).__name__}: {error}") from error

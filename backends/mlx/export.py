@@ -45,10 +45,13 @@ def export_safetensors(base: str, adapter: Path | None, to: Path) -> None:
 
     Weights that no adapter changes are the base's own, by its names: mlx-lm renames and stacks some as it loads.
     """
-    loaded = load(base, adapter, quantise=False, fuse=False)
+    full = adapter is not None and mlx_adapter.is_full(mlx_adapter.read(adapter)[0])
+    loaded = load(base, None if full else adapter, quantise=False, fuse=False)
     adapted = {
         f"{name}.weight": layer.linear.weight for name, layer in loaded.model.named_modules() if hasattr(layer, "fuse")
     }
+    if full and adapter is not None:
+        adapted = mlx_adapter.change(loaded.model, adapter)
     exact = not loaded.config.get("quantization_config")
     merged = _merge(loaded)
     weights = _in_published_layout(model_folder.find(base), merged, adapted) if exact else None

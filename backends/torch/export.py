@@ -20,7 +20,10 @@ def export_adapter(base: str, adapter: Path, to: Path) -> None:
 
     Raises BadArtifact.
     """
-    torch_adapter.write(to, *torch_adapter.read(adapter))
+    config, tensors = torch_adapter.read(adapter)
+    if config is None:
+        raise BackendError(f"{adapter}: holds the weights of whole blocks, no adapter: export safetensors")
+    torch_adapter.write(to, config, tensors)
     base_identity.name_base(base, to)
 
 
@@ -56,7 +59,7 @@ def _merged(base: str, adapter: Path | None) -> tuple[Any, Any]:
         raise BackendError(f"{base}: is quantized, and merging would round the adapter away: export only the adapter")
     if adapter is None:
         return loaded.model, loaded.tokenizer
-    return torch_adapter.add_adapter(loaded.model, adapter).merge_and_unload(), loaded.tokenizer
+    return torch_adapter.merged(torch_adapter.add_adapter(loaded.model, adapter)), loaded.tokenizer
 
 
 def _save(model: Any, tokenizer: Any, to: Path) -> None:

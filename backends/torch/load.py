@@ -26,7 +26,7 @@ from transformers.utils import logging
 
 from wizloop.backends import artifacts, devices, model_config, model_folder
 from wizloop.backends.guard_types import NOT_FINITE, BackendError, BadArtifact, ModelMissing
-from wizloop.backends.torch.adapter import add_adapter
+from wizloop.backends.torch.adapter import add_adapter, merged
 
 _PROBE = (1, 2, 3)
 
@@ -69,7 +69,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
         exact = not quantized(model)
         model = add_adapter(model, adapter)
         if fuse and exact:
-            model = model.merge_and_unload()
+            model = merged(model)
     model.eval()
     hidden, head = split(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -182,7 +182,7 @@ class _Student:
     ) -> TrainResult:
         model, job = self.model, self._job
         self._on_wait(FIRST_STEP)
-        first = {name: tensor.detach().clone() for name, tensor in torch_adapter.weights(model).items()}
+        first = {name: tensor.detach().to("cpu", copy=True) for name, tensor in torch_adapter.weights(model).items()}
 
         def restore(optimizer: Any) -> int:
             return run.restore(
@@ -215,7 +215,7 @@ class _Student:
 
 
 def _write(folder: Path, model: Any, optimizer: Any) -> None:
-    """Write a checkpoint's files, for a model with LoRA layers and AdamW over them."""
+    """Write a checkpoint's files, for a model and AdamW over what it trains."""
     torch_adapter.write_of(model, folder)
     state = {
         f"{name}/{key}": value.detach().contiguous().cpu()

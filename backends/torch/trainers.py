@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -143,6 +144,9 @@ class HsDpo(_Stepwise, DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
+    def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
     def loss_of(self, entropies: Any, inputs: Batch) -> Any:
         """Return the loss of this process's share of a step."""
         arrays = (inputs[name] for name in ("mask", "reference", "weights"))
@@ -161,16 +165,20 @@ class _Ended(TrainerCallback):
 
 
 def sft_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> RSft:
-    """Build the trainer of `model`, the loaded one with LoRA layers. TRL may write unused files into `folder`."""
+    """Build the trainer of `model`, the loaded one with what is trained. TRL may write unused files into `folder`."""
     config = SFTConfig(**_options(settings, folder, loaded), dataset_kwargs={"skip_prepare_dataset": True})
     return _trainer(RSft, config, model, loaded, settings)
 
 
 def dpo_trainer(model: Any, loaded: Loaded, settings: TrainSettings, folder: Path) -> HsDpo:
     """Build the trainer like sft_trainer. Dropout is off, TRL's default: the reference has none either."""
-    trainer = _trainer(HsDpo, DPOConfig(**_options(settings, folder, loaded)), model, loaded, settings)
-    # TRL's copy of the adapter as a reference; ours is computed before the first step.
-    model.delete_adapter("ref")
+    adapted = isinstance(model, PeftModel)
+    # TRL would load the base again as the reference of a model without adapters.
+    config = DPOConfig(**_options(settings, folder, loaded), precompute_ref_log_probs=not adapted)
+    trainer = _trainer(HsDpo, config, model, loaded, settings)
+    if adapted:
+        # TRL's copy of the adapter as a reference; ours is computed before the first step.
+        model.delete_adapter("ref")
     return trainer
 
 
@@ -182,7 +190,7 @@ def _trainer(kind: type[_Trainer], config: Any, model: Any, loaded: Loaded, sett
     make: Any = kind
     trainer: _Trainer = make(model, args=config, processing_class=loaded.tokenizer, **unused)
     trainer.settings = settings
-    give_entropies(trainer.model.get_base_model(), loaded.head)
+    give_entropies(model.get_base_model() if isinstance(model, PeftModel) else model, loaded.head)
     # It prints to stdout, which is the worker's channel.
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Ended(trainer.step_ended))

@@ -163,6 +163,10 @@ def _write(ctx: Context, model: models.Model, format: str, folder: Path) -> None
     adapter, plugin = ctx.adapter(model), _plugin(format)
     if adapter is None and (plugin is not None or format in ADAPTERS):
         raise ValueError(f"{model.name} was never taught, and {format} needs an adapter: export safetensors")
+    if ctx.recipe.train.method == "full" and (plugin is not None or format in ADAPTERS):
+        raise ValueError(
+            f'{model.name} was trained with train.method "full", and {format} needs an adapter: export safetensors'
+        )
     if plugin is not None and adapter is not None:
         with plugins.blamed("exporter", format):
             plugin.export(ctx.base(), adapter, folder)

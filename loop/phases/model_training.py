@@ -105,7 +105,7 @@ def dpo_settings(ctx: Context, name: str) -> TrainSettings:
 def lora(ctx: Context) -> LoraShape:
     """Return the recipe's LoRA shape."""
     how = ctx.recipe.train
-    return LoraShape(how.rank, how.scale, how.dropout, how.layers, how.method == "dora")
+    return LoraShape(how.rank, how.scale, how.dropout, how.layers, how.method)
 
 
 def sft(

@@ -40,7 +40,7 @@ def training_memory(recipe: Recipe) -> TrainingMemory:
         return TrainingMemory(train.method, None, None, None, f"unknown: {why}")
     library: Library = "mlx" if picked.backend == "mlx" else "torch"
     gpu = picked.device == "cuda" or (library == "mlx" and picked.device != "cpu" and devices.metal())
-    lora = LoraShape(train.rank, train.scale, train.dropout, train.layers, train.method == "dora")
+    lora = LoraShape(train.rank, train.scale, train.dropout, train.layers, train.method)
     row = guard.max_prompt_tokens + guard.max_trace_tokens
     how: dict[str, Any] = {"gpu": gpu, "four_bits": guard.quantise == "4bit", "row": row}
     most = max(

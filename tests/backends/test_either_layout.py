@@ -32,7 +32,7 @@ from wizloop.loop.guard.backend import Mlx, Torch
 
 HARM = Choice((" harmful", " unharmful"))
 LORA = LoraShape(rank=4, scale=1.5, dropout=0.0, layers=-1)
-LAST, DORA = replace(LORA, layers=1), replace(LORA, dora=True)
+LAST, DORA = replace(LORA, layers=1), replace(LORA, method="dora")
 # One step that moves nothing to speak of: what comes out is what training began with.
 STILL = replace(SETTINGS, epochs=1, batch=24, lr=1e-9)
 TORCH = Torch("cpu")

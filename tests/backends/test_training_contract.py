@@ -40,6 +40,13 @@ from wizloop.backends.tokens import Tokens
 Scores = NDArray[np.float64]
 
 
+def weights_of(folder: Path) -> dict[str, NDArray[np.float32]]:
+    from safetensors.numpy import load_file
+
+    (file,) = folder.glob("adapter*.safetensors")
+    return dict(load_file(file))
+
+
 @dataclass(frozen=True)
 class Kind:
     """A backend's modules, as its class in loop.backend calls them."""
@@ -179,7 +186,7 @@ def test_dora_resumes_to_the_same_bytes_and_trains_the_magnitudes(
     kind: Kind, tiny_base: Path, dense_base: Path, tokens: Tokens, tmp_path: Path
 ) -> None:
     def train(to: str, checkpoint: str, on_step: OnStep, base: Path = dense_base) -> None:
-        lora, ck = replace(LORA, dora=True), tmp_path / checkpoint
+        lora, ck = replace(LORA, method="dora"), tmp_path / checkpoint
         kind.train.train_sft(TrainJob(str(base), None, SETTINGS, lora, new(tmp_path / to), ck), lessons, on_step)
 
     lessons = examples(tokens)
@@ -188,15 +195,42 @@ def test_dora_resumes_to_the_same_bytes_and_trains_the_magnitudes(
         train("a", "ck2", kill_at(4))
     train("b", "ck2", nothing)
     assert digest(tmp_path / "b") == digest(tmp_path / "whole")
-    from safetensors.numpy import load_file
-
-    (file,) = (tmp_path / "b").glob("adapter*.safetensors")
-    magnitudes = {name: each for name, each in load_file(file).items() if each.ndim == 1}
+    magnitudes = {name: each for name, each in weights_of(tmp_path / "b").items() if each.ndim == 1}
     assert len(magnitudes) == 14
     base = mlx_scores(dense_base, None, prompts(tokens)[:4])
     assert np.abs(mlx_scores(dense_base, tmp_path / "b", prompts(tokens)[:4]) - base).max() > 0.01
     with pytest.raises(BadArtifact, match="weights are all zero"):
         train("c", "ck3", nothing, tiny_base)
+
+
+def test_whole_blocks_resume_to_the_same_bytes_are_a_reference_and_can_be_exported(
+    kind: Kind, tiny_base: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    def train(to: str, checkpoint: str, on_step: OnStep, start: str | None = None) -> TrainResult:
+        lora, ck = replace(LORA, method="full", layers=1), tmp_path / checkpoint
+        begin = kind.train.train_sft if start is None else kind.train.train_dpo
+        lessons: Any = examples(tokens) if start is None else pairs(tokens)
+        job = TrainJob(str(tiny_base), start and tmp_path / start, SETTINGS, lora, new(tmp_path / to), ck)
+        result: TrainResult = begin(job, lessons, on_step)
+        return result
+
+    asked = prompts(tokens)[:4]
+    scores = [kind.scores(tiny_base, None, asked)]
+    for name, start in (("sft", None), ("dpo", "sft")):
+        whole = train(name, "ck1", nothing, start)
+        assert whole.losses[-1][1] < whole.losses[0][1]
+        with pytest.raises(Killed):
+            train(f"{name}-a", "ck2", kill_at(4), start)
+        train(f"{name}-b", "ck2", nothing, start)
+        assert digest(tmp_path / f"{name}-b") == digest(tmp_path / name)
+        scores.append(kind.scores(tiny_base, tmp_path / name, asked))
+        assert np.abs(scores[-1] - scores[-2]).max() > 0.01
+    weights = weights_of(tmp_path / "dpo")
+    assert {name.split(".")[2] for name in weights} == {"1"}
+    assert len(weights) == 9
+    kind.export.export_safetensors(str(tiny_base), tmp_path / "dpo", new(tmp_path / "export"))
+    for each in (mlx_scores, torch_scores):
+        np.testing.assert_allclose(each(tmp_path / "export", None, asked), scores[-1], atol=1e-4)
 
 
 def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(
