@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wizloop.backends.guard_types import LoraShape
+from wizloop.backends.model_folder import NOT_WHOLE
 
 Library = Literal["mlx", "torch"]
 
@@ -34,6 +35,8 @@ _PER_WIDTH, _PER_MLP, _PER_SCORE = 25, 16, 6
 _PER_LOGIT = 3
 # For each trained weight: itself, two moments, the gradient, and its sum over passes; all in float32.
 _PER_TRAINED = 5
+# Where whole blocks are trained, the update holds old and new ones side by side. Fitted to measured peaks.
+_PER_WHOLE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,17 @@ class Shape:
     @property
     def parameters(self) -> int:
         """Return the number of weights, without norms and biases."""
-        block = sum(inputs * outputs for inputs, outputs in self.linear)
-        return self.layers * block + (1 if self.tied else 2) * self.vocab * self.width
+        return self.layers * self._block + (1 if self.tied else 2) * self.vocab * self.width
 
-    def adapter(self, lora: LoraShape) -> int:
-        """Return the number of an adapter's weights."""
+    @property
+    def _block(self) -> int:
+        return sum(inputs * outputs for inputs, outputs in self.linear)
+
+    def trained(self, lora: LoraShape) -> int:
+        """Return the number of weights that are trained: an adapter's, or those of whole blocks."""
         layers = self.layers if lora.layers < 0 else min(lora.layers, self.layers)
+        if lora.method == "full":
+            return layers * self._block
         return layers * lora.rank * sum(inputs + outputs for inputs, outputs in self.linear)
 
 
@@ -80,6 +88,13 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     if any("expert" in key or key.startswith(("mamba", "linear_", "conv_")) for key in of):
         return None
     return Shape(*sizes, bool(of.get("tie_word_embeddings", config.get("tie_word_embeddings", False))))
+
+
+def whole_fault(config: Mapping[str, Any]) -> str | None:
+    """Return why all weights of a base with this config.json are not trained (method full), or None."""
+    quantized = any(key.startswith("quantization") for key in config)
+    mixture = any("expert" in key for key in config.get("text_config") or config)
+    return NOT_WHOLE if quantized or mixture else None
 
 
 def most_tokens(library: Library, *, gpu: bool, scale: float = 1.0) -> int:
@@ -99,14 +114,15 @@ def needed(
     """Return the bytes that a training takes at its peak, whose longest row has `row` tokens; None if unknown."""
     if (shape := shape_of(config)) is None:
         return None
-    weights = shape.parameters * (0.57 if four_bits or "quantization" in config else 2 if gpu else 4)
+    whole = lora.method == "full"
+    weights = shape.parameters * (0.57 if four_bits or "quantization" in config else 2 if gpu and not whole else 4)
     most = max(row, min(most_tokens(library, gpu=gpu), row * batch))
     block = _block(shape, row) * most
     activations = shape.layers * 4 * shape.width * most + block
     if not recomputes(config, library, gpu=gpu):
         activations = shape.layers * block
     logits = 4 * _PER_LOGIT * PIECE * shape.vocab
-    trained = 4 * _PER_TRAINED * shape.adapter(lora)
+    trained = 4 * (_PER_WHOLE if whole else _PER_TRAINED) * shape.trained(lora)
     return _PROCESS[library] + weights + trained + activations + logits
 
 

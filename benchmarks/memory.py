@@ -43,8 +43,8 @@ def train(given: argparse.Namespace, batch: int) -> None:
 
 
 def lora(given: argparse.Namespace) -> LoraShape:
-    """Return the shape of the adapters."""
-    return LoraShape(given.rank, 2.0, 0.05, -1, "dora" if given.dora else "lora")
+    """Return what is trained."""
+    return LoraShape(given.rank, 2.0, 0.05, -1, given.method)
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     ask.add_argument("--library", choices=["mlx", "torch"], default="mlx")
     ask.add_argument("--batch", type=int, nargs="+", default=[4, 8, 16])
     ask.add_argument("--rank", type=int, default=16)
-    ask.add_argument("--dora", action="store_true")
+    ask.add_argument("--method", choices=["lora", "dora", "full"], default="lora")
     ask.add_argument("--shared", type=int, default=150)
     ask.add_argument("--prompt", type=int, default=150)
     ask.add_argument("--trace", type=int, default=80)
@@ -76,9 +76,8 @@ def main() -> None:
         peak, steps = json.loads(done.stdout.splitlines()[-1])
         how = {"gpu": False, "four_bits": False, "row": row, "batch": batch}
         told = needed(config, lora(given), given.library, **how) or 0.0
-        method = "dora" if given.dora else "lora"
         figures = f"{peak / 1e9:.2f} | {told / 1e9:.2f} | {min(steps):.1f}"
-        print(f"| {given.library} | {method} | {batch} | {figures} |", flush=True)
+        print(f"| {given.library} | {given.method} | {batch} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

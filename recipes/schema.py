@@ -95,10 +95,10 @@ class Recipe(sections.Section):
             )
         if self.guard.engine != "here":
             raise ValueError(f'the engine "{self.guard.engine}" reads adapters only: set train.method to "lora"')
-        if adapters := [each for each in self.export.formats if each.startswith("adapter")]:
+        if adapters := [each for each in self.export.formats if not _is_whole(each)]:
             raise ValueError(
-                f'train.method "full" makes no adapter, and export.formats has {", ".join(adapters)}: '
-                "export safetensors, or another format of a whole model"
+                f'train.method "full" makes no adapter, and export.formats has {", ".join(adapters)}, '
+                "which needs one: export safetensors, or another built-in format of a whole model"
             )
         return self
 
@@ -110,6 +110,11 @@ class Recipe(sections.Section):
                 'guard.quantise to "none", or train.sharding to "none"'
             )
         return self
+
+
+def _is_whole(format: str) -> bool:
+    """Return whether an export's format holds a whole model; a plugin's takes an adapter."""
+    return format in BUILT_IN["exporter"] and not format.startswith("adapter")
 
 
 def load(path_or_name: str | Path) -> Recipe:

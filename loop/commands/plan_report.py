@@ -112,7 +112,8 @@ def _disk(training: "TrainingMemory") -> str:
     if training.model_bytes is None or training.checkpoint_bytes is None:
         return training.rests_on
     model, checkpoint = (each / 1e6 for each in (training.model_bytes, training.checkpoint_bytes))
-    return f"{model:,.1f} MB a trained model, and {checkpoint:,.1f} MB for its checkpoint while it is trained"
+    each = f"{model:,.1f} MB a trained model, {training.models_a_round} in a round"
+    return f"{each}, and {checkpoint:,.1f} MB for its checkpoint while it is trained"
 
 
 def _number(n: int | None) -> str:

@@ -24,6 +24,7 @@ from wizloop.loop.guard.backend import Torch, base_fault, choose_backend, class_
 from wizloop.loop.guard.published import registry
 from wizloop.loop.preflight import Check, data_sources, prompt_checks, teacher_checks
 from wizloop.loop.preflight.data_sources import Source
+from wizloop.loop.preflight.memory import whole_weights
 from wizloop.recipes import schema
 from wizloop.recipes.schema import BUILT_IN, Recipe
 from wizloop.store import control, errors, sqlite
@@ -63,7 +64,7 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
             return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
-        checks += [_model(recipe, store), *_backend(recipe), *_training(recipe), *prompt_checks.checks(recipe)]
+        checks += [_model(recipe, store), *_backend(recipe), *_training(recipe, workspace), *prompt_checks.checks(recipe)]
         checks += _other_members(recipe)
         checks += _server(recipe, thorough)
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
@@ -118,7 +119,7 @@ def _sqlite() -> Check:
 
 def _disk(workspace: Path) -> Check:
     """Check space and write permission where the workspace is, or will be created."""
-    folder = next(each for each in (workspace.absolute(), *workspace.absolute().parents) if each.exists())
+    folder = _existing(workspace)
     if not folder.is_dir():
         return Check("disk", False, f"{folder} is a file", "choose a folder with --workspace")
     if not os.access(folder, os.W_OK):
@@ -126,6 +127,11 @@ def _disk(workspace: Path) -> Check:
     free = shutil.disk_usage(folder).free
     advice = None if free >= _LEAST_DISK else f"free some space: a night writes models and exports into {workspace}"
     return Check("disk", advice is None, f"{free / 1e9:.1f} GB free at {folder}", advice)
+
+
+def _existing(workspace: Path) -> Path:
+    """Return the workspace, or the nearest folder above it that exists."""
+    return next(each for each in (workspace.absolute(), *workspace.absolute().parents) if each.exists())
 
 
 def _memory() -> Check:
@@ -240,8 +246,11 @@ def _backend(recipe: Recipe) -> Iterator[Check]:
         yield Check("export", True, f"{', '.join(formats) or 'nothing'}, by the {backend.NAME} backend")
 
 
-def _training(recipe: Recipe) -> list[Check]:
-    """Check the number of training processes, if the recipe asks for more than one."""
+def _training(recipe: Recipe, workspace: Path) -> list[Check]:
+    """Check the number of training processes, if the recipe asks for more than one, and the room for whole weights."""
+    if recipe.train.method == "full":
+        free = shutil.disk_usage(_existing(workspace)).free
+        return [Check("training", *whole_weights(recipe, free))]
     if recipe.train.launch == "one":
         return []
     guard, sharded = recipe.guard, recipe.train.sharding == "fsdp"

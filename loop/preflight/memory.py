@@ -7,11 +7,11 @@ from typing import Any
 
 from wizloop.backends import devices, model_folder
 from wizloop.backends.guard_types import BackendError, LoraShape
-from wizloop.backends.training_memory import Library, needed, shape_of
+from wizloop.backends.training_memory import Library, needed, shape_of, whole_fault
 from wizloop.recipes.schema import Recipe
 
 _FLOAT = 4
-# An adapter and AdamW's two moments.
+# What is trained and AdamW's two moments.
 _CHECKPOINT = 3
 
 
@@ -26,18 +26,21 @@ class TrainingMemory:
     checkpoint_bytes: float | None
     """On the disk, while a model is trained."""
     rests_on: str
+    models_a_round: int
+    """Trained models of one round: R-SFT's, HS-DPO's, and the members'."""
 
 
 def training_memory(recipe: Recipe) -> TrainingMemory:
     """Estimate the training of a recipe on this machine. Fetches nothing."""
     train, guard, config = recipe.train, recipe.guard, _config(recipe)
+    count = 1 + recipe.dpo.enabled + recipe.members.count
     try:
         picked = devices.pick(guard.backend, guard.device)
     except BackendError:
-        return TrainingMemory(train.method, None, None, None, "unknown: the backend is not available")
+        return TrainingMemory(train.method, None, None, None, "unknown: the backend is not available", count)
     if config is None or (shape := shape_of(config)) is None:
         why = "the base is not on this disk yet" if config is None else "the base's layers are of another kind"
-        return TrainingMemory(train.method, None, None, None, f"unknown: {why}")
+        return TrainingMemory(train.method, None, None, None, f"unknown: {why}", count)
     library: Library = "mlx" if picked.backend == "mlx" else "torch"
     gpu = picked.device == "cuda" or (library == "mlx" and picked.device != "cpu" and devices.metal())
     lora = LoraShape(train.rank, train.scale, train.dropout, train.layers, train.method)
@@ -46,10 +49,27 @@ def training_memory(recipe: Recipe) -> TrainingMemory:
     most = max(
         needed(config, lora, library, **how, batch=batch) or 0.0 for batch in (train.batch, 2 * recipe.dpo.batch)
     )
-    adapter = float(_FLOAT * shape.adapter(lora))
+    model = float(_FLOAT * shape.trained(lora))
     where = "CUDA" if picked.device == "cuda" else "Metal" if gpu else "torch" if library == "torch" else ""
     basis = f"estimated, not measured on {where}" if where else "estimated, within 30 % of what was measured here"
-    return TrainingMemory(train.method, most, adapter, _CHECKPOINT * adapter, basis)
+    return TrainingMemory(train.method, most, model, _CHECKPOINT * model, basis, count)
+
+
+def whole_weights(recipe: Recipe, free: float) -> tuple[bool, str]:
+    """Return whether all weights of a recipe's base can be trained (method full), and why or what it takes.
+
+    `free` are the bytes free where the models are written.
+    """
+    config, told = _config(recipe) or {}, training_memory(recipe)
+    if (why := whole_fault(config)) is not None:
+        return False, why
+    if told.model_bytes is None or told.checkpoint_bytes is None:
+        return True, f"all weights of the blocks; disk {told.rests_on}"
+    models = told.models_a_round * told.model_bytes
+    sizes = f"{models / 1e9:.1f} GB of models a round, and {told.checkpoint_bytes / 1e9:.1f} GB for a checkpoint"
+    if models + told.checkpoint_bytes > free:
+        return False, f'{sizes}, and {free / 1e9:.1f} GB are free: free some space, or set train.method to "lora"'
+    return True, f"all weights of the blocks: {sizes}"
 
 
 def _config(recipe: Recipe) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 from itertools import combinations
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -229,4 +230,31 @@ def test_dora_is_refused_where_it_cannot_be_trained_or_read(tmp_path: Path, guar
     path = tmp_path / "mine.toml"
     path.write_text(f'name = "mine"\nsource = "demo"\n[guard]\n{guard}\n[train]\nmethod = "dora"\n', encoding="utf-8")
     with pytest.raises(RecipeError, match=said):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ('[guard]\nbase = "some/model"\nquantise = "4bit"', "guard.quantise rounds"),
+        ('[guard]\nengine = "vllm"\n[guard.server]\nbase_url = "http://x/v1"', "reads adapters only"),
+        ('[export]\nformats = ["safetensors", "adapter-mlx"]', "export.formats has adapter-mlx"),
+        ('[export]\nformats = ["from-a-plugin"]', "export.formats has from-a-plugin"),
+        ("", ""),
+    ],
+)
+def test_all_weights_are_refused_where_they_cannot_be_trained_or_read(
+    tmp_path: Path, changed: str, said: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'name = "mine"\nsource = "demo"\n[train]\nmethod = "full"\n{changed}\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match=said) if said else nullcontext():
+        load(path)
+
+
+def test_all_weights_are_trained_in_one_process_only(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = 'name = "mine"\nsource = "demo"\n[train]\nmethod = "full"\nlaunch = "accelerate"\n'
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match="trains in one process only"):
         load(path)

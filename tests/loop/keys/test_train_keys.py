@@ -199,6 +199,22 @@ def test_dora_trains_magnitudes_beside_the_adapters(dense: School, examples: lis
     assert config["fine_tune_type"] == "dora"
 
 
+@pytest.mark.recipe_key("train.method")
+@pytest.mark.parametrize("layers", [-1, 1])
+def test_full_trains_every_weight_of_the_blocks_and_none_besides(
+    school: School, examples: list[SftExample], layers: int
+) -> None:
+    from safetensors.numpy import load_file
+
+    full = school.sft(examples, method="full", layers=layers)
+    base = load_file(school.base / "model.safetensors")
+    blocks = {name for name in base if name.startswith("model.layers.1." if layers == 1 else "model.layers.")}
+    assert set(full.weights) == blocks
+    assert [name for name in blocks if np.array_equal(full.weights[name], base[name])] == []
+    again = school.sft(examples, method="full", layers=layers, rank=8, scale=9.0, dropout=0.5)
+    assert digest(again.folder) == digest(full.folder)
+
+
 @pytest.mark.recipe_key("train.direct_weight")
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_examples_that_answer_at_once_have_their_weight_and_none_without_it(

@@ -33,7 +33,7 @@ def test_the_weights_of_a_base_and_of_its_adapter_are_counted() -> None:
     assert shape is not None
     # The model has 134,515,008 with its norms; PEFT counts 4,884,480 of rank 16 on its linear layers.
     assert shape.parameters == pytest.approx(134_515_008, rel=0.001)
-    assert shape.adapter(LORA) == 4_884_480
+    assert shape.trained(LORA) == 4_884_480
     assert shape_of({**SMOLLM2, "num_local_experts": 8}) is None
 
 
@@ -46,6 +46,18 @@ def test_a_larger_batch_takes_more_passes_and_no_more_memory() -> None:
     assert gigabytes(16, four_bits=True) < gigabytes(16)
 
 
+def test_whole_blocks_take_their_weights_gradients_and_moments() -> None:
+    full = LoraShape(16, 2.0, 0.05, -1, "full")
+    shape = shape_of(SMOLLM2)
+    assert shape is not None
+    # The blocks have 106,203,456 without their norms.
+    assert shape.trained(full) == pytest.approx(106_203_456, rel=0.001)
+    # Measured with benchmarks/memory.py --method full on MLX on two cores.
+    measured = {4: 4.52, 16: 5.32}
+    told = {n: needed(SMOLLM2, full, "mlx", gpu=False, four_bits=False, row=381, batch=n) or 0.0 for n in measured}
+    assert {n: each / 1e9 for n, each in told.items()} == pytest.approx(measured, rel=0.3)
+
+
 def test_only_a_base_of_some_size_computes_its_blocks_again_on_a_cpu() -> None:
     tiny = {**SMOLLM2, "num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
     assert recomputes(SMOLLM2, "mlx", gpu=False)
@@ -53,9 +65,10 @@ def test_only_a_base_of_some_size_computes_its_blocks_again_on_a_cpu() -> None:
     assert recomputes(tiny, "mlx", gpu=True)
 
 
-def plan(folder: Path, base: str, *options: str) -> Any:
+def plan(folder: Path, base: str, *options: str, method: str = "lora") -> Any:
     recipe = folder / "mine.toml"
     text = f'name = "mine"\nsource = "demo"\n[guard]\nbase = "{base}"\nbackend = "mlx"\ndevice = "cpu"\n'
+    text += f'[train]\nmethod = "{method}"\n'
     recipe.write_text(text, encoding="utf-8")
     return CliRunner().invoke(app, ["start", "--dry-run", *options, str(recipe), "-w", str(folder / "runs")])
 
@@ -69,7 +82,27 @@ def test_the_dry_run_tells_memory_and_disk(tmp_path: Path) -> None:
     assert found["model_bytes"] == 4 * 4_884_480
     told = plan(tmp_path, str(base)).stdout
     assert "training (lora): about 1." in told
-    assert "19.5 MB a trained model, and 58.6 MB for its checkpoint" in told
+    assert "19.5 MB a trained model, 4 in a round, and 58.6 MB for its checkpoint" in told
+
+
+@pytest.mark.parametrize(
+    ("config", "ok", "says"),
+    [
+        ({}, True, "all weights of the blocks: 1.7 GB of models a round, and 1.3 GB for a checkpoint"),
+        ({"quantization": {"bits": 4}}, False, "quantized or a mixture of experts"),
+        ({"num_local_experts": 8}, False, "quantized or a mixture of experts"),
+        ({"num_hidden_layers": 30_000_000}, False, "free some space"),
+    ],
+)
+def test_the_dry_run_tells_whether_all_weights_can_be_trained(
+    tmp_path: Path, config: dict[str, Any], ok: bool, says: str
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(SMOLLM2 | config), encoding="utf-8")
+    found = json.loads(plan(tmp_path, str(base), "--json", method="full").stdout)
+    (check,) = (each for each in found["checks"] if each["name"] == "training")
+    assert (check["ok"], says in check["found"]) == (ok, True)
 
 
 def test_a_base_that_is_not_here_is_not_guessed(tmp_path: Path) -> None:
