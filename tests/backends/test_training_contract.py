@@ -233,6 +233,40 @@ def test_whole_blocks_resume_to_the_same_bytes_are_a_reference_and_can_be_export
         np.testing.assert_allclose(each(tmp_path / "export", None, asked), scores[-1], atol=1e-4)
 
 
+def test_whole_blocks_that_are_computed_again_learn_the_same(
+    kind: Kind, tiny_base: Path, tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora, settings = replace(LORA, method="full"), replace(SETTINGS, epochs=1)
+    ended = []
+    for name, again in (("kept", False), ("again", True)):
+        for module in ("wizloop.backends.training_memory", "wizloop.backends.torch.trainers"):
+            monkeypatch.setattr(f"{module}.recomputes", lambda *_, again=again, **__: again)
+        job = TrainJob(str(tiny_base), None, settings, lora, new(tmp_path / name), tmp_path / "ck")
+        kind.train.train_sft(job, examples(tokens), nothing)
+        ended.append(weights_of(tmp_path / name))
+    assert len(ended[0]) == 18
+    for name, each in ended[0].items():
+        np.testing.assert_allclose(ended[1][name], each, atol=1e-4, err_msg=name)
+
+
+def test_the_blocks_of_another_model_or_library_are_refused(
+    kind: Kind, tiny_base: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    job = TrainJob(
+        str(tiny_base), None, replace(SETTINGS, epochs=1), replace(LORA, method="full"), new(tmp_path / "a"), tmp_path
+    )
+    kind.train.train_sft(replace(job, checkpoint=tmp_path / "ck"), examples(tokens), nothing)
+    scores, other = (mlx_scores, torch_scores) if kind.scores is mlx_scores else (torch_scores, mlx_scores)
+    with pytest.raises(BadArtifact, match="only (MLX|torch) reads them: set guard.backend to"):
+        other(tiny_base, tmp_path / "a", prompts(tokens)[:1])
+    (file,) = (tmp_path / "a").glob("adapter*.safetensors")
+    from safetensors.numpy import save_file
+
+    save_file({"model.layers.9.mlp.up_proj.weight": np.zeros((2, 2), np.float32)}, file)
+    with pytest.raises(BadArtifact, match="belongs to another model"):
+        scores(tiny_base, tmp_path / "a", prompts(tokens)[:1])
+
+
 def test_hs_dpo_that_was_stopped_goes_on_to_the_same_bytes(
     kind: Kind, tiny_base: Path, tokens: Tokens, taught: Path, tmp_path: Path
 ) -> None:

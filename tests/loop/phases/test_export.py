@@ -143,6 +143,17 @@ def test_a_base_that_was_never_taught_is_exported_and_called_one(passed: Night, 
     assert not (tmp_path / "none").exists()
 
 
+def test_a_guard_whose_weights_were_all_trained_has_no_adapter_to_export(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a")
+    ctx = standalone(night.store, night.folder, recipe(train={"method": "full"}), "export", NOW)
+    ctx.given = night.backend
+    for format in ("adapter", "adapter-mlx"):
+        with pytest.raises(ValueError, match=f'train.method "full", and {format} needs an adapter: export safetensors'):
+            exporting.write_export(ctx, model(night, "r00"), format, tmp_path / "none")
+    exporting.write_export(ctx, model(night, "r00"), "safetensors", tmp_path / "out")
+    assert (tmp_path / "out" / WEIGHTS).is_file()
+
+
 def test_a_folder_of_before_a_crash_is_asked_and_put_on_record_as_it_is(passed: Night, tmp_path: Path) -> None:
     night = Branch(passed, tmp_path / "a")
     folder = night.folder / "exports" / "00-safetensors"
