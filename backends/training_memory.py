@@ -35,8 +35,9 @@ _PER_WIDTH, _PER_MLP, _PER_SCORE = 25, 16, 6
 _PER_LOGIT = 3
 # For each trained weight: itself, two moments, the gradient, and its sum over passes; all in float32.
 _PER_TRAINED = 5
-# Where whole blocks are trained, the update holds old and new ones side by side. Fitted to measured peaks.
-_PER_WHOLE = 8
+# The same for each weight of blocks that are trained whole, fitted to measured peaks: MLX's update holds old and new ones
+# side by side.
+_PER_WHOLE: Mapping[Library, int] = {"mlx": 8, "torch": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def needed(
     if not recomputes(config, library, gpu=gpu):
         activations = shape.layers * block
     logits = 4 * _PER_LOGIT * PIECE * shape.vocab
-    trained = 4 * (_PER_WHOLE if whole else _PER_TRAINED) * shape.trained(lora)
+    trained = 4 * (_PER_WHOLE[library] if whole else _PER_TRAINED) * shape.trained(lora)
     return _PROCESS[library] + weights + trained + activations + logits
 
 
