@@ -35,8 +35,8 @@ _PER_WIDTH, _PER_MLP, _PER_SCORE = 25, 16, 6
 _PER_LOGIT = 3
 # For each trained weight: itself, two moments, the gradient, and its sum over passes; all in float32.
 _PER_TRAINED = 5
-# The same for each weight of blocks that are trained whole, fitted to measured peaks: MLX's update holds old and new ones
-# side by side.
+# The same for each weight of blocks that are trained whole, fitted to measured peaks: MLX's update holds old and new
+# ones side by side.
 _PER_WHOLE: Mapping[Library, int] = {"mlx": 8, "torch": 4}
 
 

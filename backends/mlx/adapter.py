@@ -20,7 +20,14 @@ from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 
 from wizloop.backends.adapted_layers import is_adapted
 from wizloop.backends.guard_types import BadArtifact, LoraShape
-from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, NOT_WHOLE, PEFT_ADAPTER, of_other_library
+from wizloop.backends.model_folder import (
+    ADAPTER_CONFIG,
+    MLX_ADAPTER,
+    NO_MAGNITUDE,
+    NOT_WHOLE,
+    PEFT_ADAPTER,
+    of_other_library,
+)
 
 _OURS = re.compile(r"(.+\.layers\.(\d+)\.(?:.+\.)?([^.]+))\.(?:lora_([ab])|m)")
 _NAME = re.compile(r"base_model\.model\.(.+\.layers\.(\d+))\.(.+)\.(?:lora_([AB])\.weight|lora_magnitude_vector)")
@@ -45,7 +52,9 @@ def add_new_adapter(model: Any, lora: LoraShape) -> dict[str, Any]:
     if keys := _keys(model):
         parameters["keys"] = keys
     linear_to_lora_layers(model, layers, parameters, use_dora=lora.method == "dora")
-    if lora.method == "dora" and not all(bool(each.all()) for name, each in trainable(model).items() if name.endswith(".m")):
+    if lora.method == "dora" and not all(
+        bool(each.all()) for name, each in trainable(model).items() if name.endswith(".m")
+    ):
         raise BadArtifact(NO_MAGNITUDE)
     return {"fine_tune_type": lora.method, "num_layers": layers, "lora_parameters": parameters}
 
@@ -169,7 +178,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, mx.array]]:
     try:
         config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         if is_full(config) and _is_peft(folder):
-            raise BadArtifact(f'{folder}: {of_other_library("torch", "cuda")}')
+            raise BadArtifact(f"{folder}: {of_other_library('torch', 'cuda')}")
         return _from_peft(folder, config) if _is_peft(folder) else (config, _tensors(folder / MLX_ADAPTER))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise BadArtifact(f"{folder}: cannot be loaded as an adapter: {type(error).__name__}: {error}") from error

@@ -18,7 +18,14 @@ from safetensors.torch import load_file, save_file
 
 from wizloop.backends.adapted_layers import is_adapted
 from wizloop.backends.guard_types import BadArtifact, LoraShape
-from wizloop.backends.model_folder import ADAPTER_CONFIG, MLX_ADAPTER, NO_MAGNITUDE, NOT_WHOLE, PEFT_ADAPTER, of_other_library
+from wizloop.backends.model_folder import (
+    ADAPTER_CONFIG,
+    MLX_ADAPTER,
+    NO_MAGNITUDE,
+    NOT_WHOLE,
+    PEFT_ADAPTER,
+    of_other_library,
+)
 
 Tensors = dict[str, torch.Tensor]
 """An adapter's weights by the names in PEFT's files."""
@@ -58,7 +65,9 @@ def add_new_adapter(model: Any, lora: LoraShape, *, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = get_peft_model(model, config)
-    if lora.method == "dora" and not all(bool(each.all()) for name, each in weights(made).items() if "magnitude" in name):
+    if lora.method == "dora" and not all(
+        bool(each.all()) for name, each in weights(made).items() if "magnitude" in name
+    ):
         raise BadArtifact(NO_MAGNITUDE)
     return made
 
@@ -153,7 +162,7 @@ def read(folder: Path) -> tuple[LoraConfig | None, Tensors]:
         kind = fields.get("peft_type") or fields.get("fine_tune_type", "lora")
         if kind == "full":
             if not (folder / PEFT_ADAPTER).is_file():
-                raise BadArtifact(f'{folder}: {of_other_library("MLX", "mlx")}')
+                raise BadArtifact(f"{folder}: {of_other_library('MLX', 'mlx')}")
             return None, load_file(folder / PEFT_ADAPTER)
         if kind not in ("LORA", "lora", "dora"):
             raise BadArtifact(f"{folder}: is a {kind} adapter; wizloop reads only LoRA")

@@ -64,7 +64,12 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
             return Preflight([*checks, of_recipe, _time(limits, now)], None, [], limits)
         sources = data_sources.sources_of(recipe, store)
         checks += [Check("recipe", True, f"{recipe.name}, {_rounds(limits)} after round 0")]
-        checks += [_model(recipe, store), *_backend(recipe), *_training(recipe, workspace), *prompt_checks.checks(recipe)]
+        checks += [
+            _model(recipe, store),
+            *_backend(recipe),
+            *_training(recipe, workspace),
+            *prompt_checks.checks(recipe),
+        ]
         checks += _other_members(recipe)
         checks += _server(recipe, thorough)
         checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)

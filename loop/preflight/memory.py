@@ -66,9 +66,9 @@ def whole_weights(recipe: Recipe, free: float) -> tuple[bool, str]:
     if told.model_bytes is None or told.checkpoint_bytes is None:
         return True, f"all weights of the blocks; disk {told.rests_on}"
     models = told.models_a_round * told.model_bytes
-    sizes = f"{models / 1e9:.1f} GB of models a round, and {told.checkpoint_bytes / 1e9:.1f} GB for a checkpoint"
+    sizes = f"{models / 1e6:,.1f} MB of models a round, and {told.checkpoint_bytes / 1e6:,.1f} MB for a checkpoint"
     if models + told.checkpoint_bytes > free:
-        return False, f'{sizes}, and {free / 1e9:.1f} GB are free: free some space, or set train.method to "lora"'
+        return False, f'{sizes}, and {free / 1e6:,.1f} MB are free: free some space, or set train.method to "lora"'
     return True, f"all weights of the blocks: {sizes}"
 
 

@@ -210,7 +210,9 @@ def test_whole_blocks_resume_to_the_same_bytes_are_a_reference_and_can_be_export
         lora, ck = replace(LORA, method="full", layers=1), tmp_path / checkpoint
         begin = kind.train.train_sft if start is None else kind.train.train_dpo
         lessons: Any = examples(tokens) if start is None else pairs(tokens)
-        job = TrainJob(str(tiny_base), start and tmp_path / start, SETTINGS, lora, new(tmp_path / to), ck)
+        job = TrainJob(
+            str(tiny_base), None if start is None else tmp_path / start, SETTINGS, lora, new(tmp_path / to), ck
+        )
         result: TrainResult = begin(job, lessons, on_step)
         return result
 
@@ -257,7 +259,7 @@ def test_the_blocks_of_another_model_or_library_are_refused(
     )
     kind.train.train_sft(replace(job, checkpoint=tmp_path / "ck"), examples(tokens), nothing)
     scores, other = (mlx_scores, torch_scores) if kind.scores is mlx_scores else (torch_scores, mlx_scores)
-    with pytest.raises(BadArtifact, match="only (MLX|torch) reads them: set guard.backend to"):
+    with pytest.raises(BadArtifact, match=r"only (MLX|torch) reads them: set guard.backend to"):
         other(tiny_base, tmp_path / "a", prompts(tokens)[:1])
     (file,) = (tmp_path / "a").glob("adapter*.safetensors")
     from safetensors.numpy import save_file

@@ -1,8 +1,8 @@
 """Recipes: the shipped ones load, faults are named, and equal recipes have equal hashes."""
 
 import json
-from itertools import combinations
 from contextlib import nullcontext
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +243,7 @@ def test_dora_is_refused_where_it_cannot_be_trained_or_read(tmp_path: Path, guar
         ("", ""),
     ],
 )
-def test_all_weights_are_refused_where_they_cannot_be_trained_or_read(
-    tmp_path: Path, changed: str, said: str
-) -> None:
+def test_all_weights_are_refused_where_they_cannot_be_trained_or_read(tmp_path: Path, changed: str, said: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'name = "mine"\nsource = "demo"\n[train]\nmethod = "full"\n{changed}\n', encoding="utf-8")
     with pytest.raises(RecipeError, match=said) if said else nullcontext():

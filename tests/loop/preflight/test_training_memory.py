@@ -89,7 +89,7 @@ def test_the_dry_run_tells_memory_and_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "ok", "says"),
     [
-        ({}, True, "all weights of the blocks: 1.7 GB of models a round, and 1.3 GB for a checkpoint"),
+        ({}, True, "all weights of the blocks: 1,698.7 MB of models a round, and 1,274.0 MB for a checkpoint"),
         ({"quantization": {"bits": 4}}, False, "quantized or a mixture of experts"),
         ({"num_local_experts": 8}, False, "quantized or a mixture of experts"),
         ({"num_hidden_layers": 30_000_000}, False, "free some space"),
