@@ -150,8 +150,8 @@ class Calibration:
         fields = json.loads(text)
         scales = fields.pop("scales", {})
         pairs = {task: {source: tuple(pair) for source, pair in by.items()} for task, by in scales.items()}
-        sorted_points = {name: tuple(fields.pop(name, ())) for name in ("points", "rest_points")}
-        return cls(**fields, **sorted_points, scales=pairs)
+        fields |= {name: tuple(fields.get(name, ())) for name in ("points", "rest_points")}
+        return cls(**fields, scales=pairs)
 
 
 @dataclass(frozen=True)
