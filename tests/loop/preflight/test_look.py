@@ -150,7 +150,7 @@ def test_what_is_missing_is_listed_with_status_2(
     ("config", "missing"),
     [
         ({"model_type": "apertus"}, "config.json: has no mlp_bias, post_norm, qk_norm, which mlx-lm needs"),
-        ({"model_type": "mistral", "sliding_window": 300}, "its layers were trained with a window of 300 tokens"),
+        ({"model_type": "gemma2", "sliding_window": 300}, "its layers were trained with a window of 300 tokens"),
         ({"model_type": "nonesuch"}, "mlx-lm has no model of type nonesuch"),
     ],
 )
