@@ -93,7 +93,8 @@ def _third(number: int, path: str) -> str | None:
 def test_it_ends_with_a_champion_and_every_sample_taught(night: Night) -> None:
     assert night.status == 0, night.said.decode()
     assert night.told("status")["state"] == "done"
-    rounds = night.told("rounds")
+    base, *rounds = night.told("rounds")
+    assert (base["round"], base["gate"], base["teacher"]["answers"]) == ("base", None, 0)
     assert [one["gate"]["passed"] for one in rounds] == [True, True]
     assert sum(one["teacher"]["answers"] for one in rounds) == QUESTIONS
     assert rounds[-1]["exports"]

@@ -1,6 +1,6 @@
 """`costs` and `keys`: what the teachers have cost, and their API keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import click
 from wizloop.loop.commands.common import in_workspace, put, read_store, refuse, report_errors, say, with_json
 
 if TYPE_CHECKING:
+    from wizloop.store.costs import Cost
     from wizloop.store.db import Connection
 
 NO_POLICY = "none"
@@ -95,19 +96,30 @@ def costs_of(db: "Connection") -> tuple[dict[str, Any], str | None]:
     from wizloop.store import costs as sums
     from wizloop.store import spending
 
-    rows, money = [_row(row) for row in sums.costs(db)], spending.budget(db)
-    summed = [name for name in _row(sums.Cost("", "", "", 0)) if name not in ("teacher", "model", "day", "round")]
+    found, money = sums.costs(db), spending.budget(db)
     refused, left_out = _refusals(db)
     return {
         "budget": {name: usd(getattr(money, f"{name}_micro")) for name in ("cap", "settled", "reserved")},
-        "rows": rows,
-        "total": {name: sum(row[name] for row in rows) for name in summed},
+        "rows": [_row(cost) for cost in found],
+        "total": _total(found),
         "refusals": refused,
         "unanswered": len(sums.unanswered(db)),
     }, left_out
 
 
-def _row(cost: Any) -> dict[str, Any]:
+def _total(found: Sequence["Cost"]) -> dict[str, Any]:
+    """Sum the counts and the whole micro-dollars of rows, so that no float drifts from the budget's figure."""
+    from dataclasses import fields
+
+    from wizloop.store.costs import Cost
+
+    keys = ("teacher", "model", "day", "round")
+    summed = [each.name for each in fields(Cost) if each.name not in keys]
+    total = Cost("", "", "", 0, **{name: sum(getattr(cost, name) for cost in found) for name in summed})
+    return {name: value for name, value in _row(total).items() if name not in keys}
+
+
+def _row(cost: "Cost") -> dict[str, Any]:
     from dataclasses import asdict
 
     from wizloop.loop.summaries import usd

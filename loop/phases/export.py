@@ -71,10 +71,11 @@ def write_export(
     BackendError, FailedExport if it loses more than the recipe's margin, which leaves no folder, FileExistsError,
     PluginError, ValueError for a format that needs a taught guard.
     """
-    ctx.check(model)
     about: dict[str, Any] = {"model": model.name, "sha256": model.sha256, "format": format}
     about["recipe"] = recipe_hash(ctx.recipe)
     with artifacts.writing(final, about, _suffixes(format)) as folder:
+        # A wrong folder is told at once, before gigabytes are hashed.
+        ctx.check(model)
         report("writing the weights")
         _write(ctx, model, format, folder)
         known = None if model.calibration_json is None else Calibration.from_json(model.calibration_json)

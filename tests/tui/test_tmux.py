@@ -145,7 +145,7 @@ def test_an_evening_and_a_morning(tmux: Tmux, tmp_path: Path) -> None:
     tmux.see("▊  taken")
     tmux.press("Enter")
     tmux.see("exported round 0 as adapter", most_s=120)
-    assert (tmp_path / "taken" / "adapters.safetensors").is_file()
+    assert (tmp_path / "taken" / "adapter_model.safetensors").is_file()
     tmux.press("q")
     tmux.gone("[4 rounds]")
     # tmux moves a line up out of the screen to say that the program has ended.
