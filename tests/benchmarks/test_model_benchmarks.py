@@ -5,12 +5,15 @@ Not gone through are speed.py's wide model and, of torch_dpo.py, a process for e
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.running import module, objects, printed
 from tests.where import BENCHMARK_RECIPES, NEEDS_SHARED_DATA, ROOT
+from wizloop.backends.tiny.build import Shape, build
 from wizloop.recipes import schema
+from wizloop.recipes.demo_text import demo_samples
 
 # The peers may warn of what they like.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -87,6 +90,19 @@ def test_torch_dpo_wants_a_step_to_count(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit, match="2"):
         printed("torch_dpo.py", "--pairs", "8", "--here")
     assert "8 pairs at 8 a step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("library", "batches"), [("mlx", ["1", "2"]), ("torch", ["1"])])
+def test_memory_is_measured_beside_the_dry_runs_estimate(tmp_path: Path, library: str, batches: list[str]) -> None:
+    texts = [sample.prompt for sample in demo_samples(random.Random(1), pool=200, seed=0, dev=0, test=0)]
+    build(tmp_path, texts, shape=Shape(600, 1, 32, 32), epochs=0, seed=1, progress=lambda *_: None)
+    lengths = ("--shared", "4", "--prompt", "5", "--trace", "6", "--rank", "2", "--steps", "1")
+    said = printed("memory.py", "--base", str(tmp_path), "--library", library, "--batch", *batches, *lengths)
+    head, _, *lines = (line.strip("| ").split(" | ") for line in said.splitlines())
+    assert head == ["library", "method", "batch", "measured GB", "estimated GB", "seconds a step"]
+    assert [line[:3] for line in lines] == [[library, "lora", batch] for batch in batches]
+    assert all(0 < float(value) < 10 for line in lines for value in line[3:5])
+    assert all(float(line[5]) >= 0 for line in lines)
 
 
 def test_speed_wants_a_step_of_pairs(capsys: pytest.CaptureFixture[str]) -> None:
