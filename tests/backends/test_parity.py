@@ -120,7 +120,7 @@ def test_an_adapter_of_mlx_lm_is_read_by_torch(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"fine_tune_type": "full"}, "is a full adapter"),
+        ({"fine_tune_type": "full"}, "holds weights that MLX trained, and only MLX reads them"),
         ({"peft_type": "IA3"}, "is a IA3 adapter"),
         ({"lora_parameters": {"rank": 8, "scale": 2.0}}, "do not fit"),
         ({"lora_parameters": {"rank": 4}}, "cannot be loaded as an adapter"),
