@@ -88,7 +88,7 @@ def adapters(dense_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     }
 
 
-def logits(base: Path, adapter: Path, asked: list[Encoded]) -> tuple[Any, Any]:
+def logits(base: Path, adapter: Path | None, asked: list[Encoded]) -> tuple[Any, Any]:
     """What comes next after each prompt, on MLX and on torch, [prompts, vocabulary] each."""
     ours = mlx_load.load(str(base), adapter, quantise=False, fuse=True).model
     theirs = torch_load.load(str(base), adapter, quantise=False, device="cpu").model
@@ -104,8 +104,10 @@ def test_both_backends_give_the_same_logits(
 ) -> None:
     ours, theirs = logits(dense_base, adapters[layout], asked)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    assert np.abs(ours - logits(dense_base, None, asked)[0]).max() > 1
+    # How far the two words move depends on the base, which differs a little with the number of threads that built it.
     bare = mlx_guard.load(str(dense_base)).score(asked, HARM)
-    assert np.abs(mlx_guard.load(str(dense_base), adapters[layout]).score(asked, HARM) - bare).max() > 0.03
+    assert np.abs(mlx_guard.load(str(dense_base), adapters[layout]).score(asked, HARM) - bare).max() > 0.003
 
 
 def of_torch(base: Path, folder: Path, asked: list[Encoded]) -> Any:
