@@ -21,10 +21,10 @@ from wizloop.loop.phases import model_roles
 WIZLOOP = str(Path(sys.executable).parent / "wizloop")
 SMALL = """
 [data_demo]
-pool = 6
+pool = 4
 seed = 4
-dev = 6
-test = 6
+dev = 4
+test = 4
 [guard]
 max_trace_tokens = 40
 [classify]
@@ -37,6 +37,7 @@ epochs = 1
 layers = 2
 batch = 2
 checkpoint_every = 1
+held_out = 2
 [dpo]
 enabled = false
 [gate]
@@ -63,7 +64,7 @@ def test_a_night_killed_while_it_trains_ends_with_the_same_rows(smollm2_gguf: Pa
     rows = kill.rows_of(killed)
     assert kill.differences(kill.rows_of(alone), rows) == {}
     assert kill.half_exports(killed) == []
-    assert sum(map(len, rows.values())) > 100
+    assert sum(map(len, rows.values())) > 70
     _look_at(killed, smollm2_gguf)
 
 
