@@ -2,6 +2,7 @@
 
 import importlib.util
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -161,7 +162,11 @@ def other_library(backend: "Backend", folder: Path) -> "tuple[Mlx | Torch | None
     return Torch(device), ""
 
 
-class _Local:
+_FORMATS = ("adapter", "adapter-mlx", "safetensors", "mlx-4bit", "mlx-8bit", "gguf", "gguf-q8")
+"""What both backends write."""
+
+
+class _Local(ABC):
     """Methods that both backends share."""
 
     NAME: ClassVar[str]
@@ -184,8 +189,9 @@ class _Local:
             raise BackendError(f"{base} was never taught, so it has no adapter: export safetensors")
         self._writers()[format](base, adapter, to)
 
+    @abstractmethod
     def _writers(self) -> Mapping[str, Writer]:
-        raise NotImplementedError
+        """Return what writes each of FORMATS."""
 
 
 class Mlx(_Local):
@@ -193,15 +199,7 @@ class Mlx(_Local):
 
     NAME: ClassVar[str] = "MLX"
     LIBRARY: ClassVar[str] = "mlx-lm"
-    FORMATS: ClassVar[tuple[str, ...]] = (
-        "adapter",
-        "adapter-mlx",
-        "safetensors",
-        "mlx-4bit",
-        "mlx-8bit",
-        "gguf",
-        "gguf-q8",
-    )
+    FORMATS: ClassVar[tuple[str, ...]] = _FORMATS
 
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> Guard:
         """Load a model. Raises ModelMissing, BadArtifact."""
@@ -248,16 +246,7 @@ class Torch(_Local):
 
     NAME: ClassVar[str] = "torch"
     LIBRARY: ClassVar[str] = "transformers"
-    FORMATS: ClassVar[tuple[str, ...]] = (
-        "adapter",
-        "adapter-mlx",
-        "safetensors",
-        "mlx-4bit",
-        "mlx-8bit",
-        "nf4",
-        "gguf",
-        "gguf-q8",
-    )
+    FORMATS: ClassVar[tuple[str, ...]] = (*_FORMATS, "nf4")
 
     device: str
     processes: int = 1

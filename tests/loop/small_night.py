@@ -9,7 +9,8 @@ from typing import Any
 
 from tests import stored
 from tests.loop.stand_in import StandIn
-from wizloop.loop.context import Context
+from wizloop.loop.context import Context, standalone
+from wizloop.loop.guard.judge import Judge
 from wizloop.loop.phases import order
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.store import (
@@ -89,6 +90,15 @@ class Night:
         """Go on from here in another folder, with another recipe or the same."""
         shutil.copytree(self.folder, folder)
         return Night(folder, asked or self.recipe)
+
+    def judge(self, name: str, phase: str) -> Judge:
+        """Load a model as the judge of a phase."""
+        ctx = standalone(self.store, self.folder, self.recipe, phase, NOW)
+        ctx.given = self.backend
+        with self.store.read() as db:
+            model = models.by_name(db, name)
+        assert model is not None
+        return ctx.judge(model)
 
     def all(self) -> None:
         for round in range(ROUNDS + 1):

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from tests.loop.branching import run
-from tests.loop.small_night import NOW, Night, recipe
+from tests.loop.small_night import Night, recipe
 from tests.loop.stand_in import WEIGHTS
-from wizloop.loop.context import standalone
-from wizloop.loop.guard.judge import Judge
 from wizloop.loop.phases import model_roles
 from wizloop.recipes.schema import Recipe
 from wizloop.store import models, predictions, steps
@@ -56,15 +54,6 @@ def apart(night: Night, *names: str) -> dict[int, float]:
     return found
 
 
-def judge(night: Night, name: str) -> Judge:
-    ctx = standalone(night.store, night.folder, night.recipe, "classify", NOW)
-    ctx.given = night.backend
-    with night.store.read() as db:
-        model = models.by_name(db, name)
-    assert model is not None
-    return ctx.judge(model)
-
-
 def disagreement(night: Night) -> dict[int, float | None]:
     return {id: one.signals.get("members_disagreement_request") for id, one in pool(night, "r00").items()}
 
@@ -75,7 +64,7 @@ def test_another_model_predicts_the_pool_and_disagrees(reviewed: Night, tmp_path
     assert len(pool(night, "other-1")) == len(pool(night, "r00")) == 90
     assert disagreement(night) == pytest.approx(apart(night, "other-1"))
     assert max(one or 0.0 for one in disagreement(night).values()) > 0.1
-    assert judge(night, "other-1").reads == "tolerant"
+    assert night.judge("other-1", "classify").reads == "tolerant"
     with night.store.read() as db:
         first = steps.get_round(db, 0)
         assert [one.name for one in model_roles.members(db, 0)] == ["other-1"]
@@ -91,9 +80,9 @@ def test_another_instruction_is_what_that_member_is_asked_with(reviewed: Night, 
     text.write_text("Is this harmful?\n")
     night = read(reviewed, tmp_path / "a", {"instruction": str(text)}, {"instruction": "none"})
     text.write_text("Something else.")
-    assert judge(night, "r00-o1").renderer.instruction == "Is this harmful?"
-    assert judge(night, "r00-o2").renderer.instruction == ""
-    assert judge(night, "r00").renderer.instruction not in ("Is this harmful?", "")
+    assert night.judge("r00-o1", "classify").renderer.instruction == "Is this harmful?"
+    assert night.judge("r00-o2", "classify").renderer.instruction == ""
+    assert night.judge("r00", "classify").renderer.instruction not in ("Is this harmful?", "")
     with night.store.read() as db:
         made = {one.name: one for one in models.in_round(db, 0)}
     assert made["r00-o1"].path == made["r00-sft"].path
@@ -106,7 +95,7 @@ def test_another_temperature_is_asked_by_traces_and_they_are_counted(reviewed: N
     found = pool(night, "r00-o1")
     assert {one.n_traces for one in found.values()} == {3}
     assert all(one.probability["request"] == one.signals["p_traces_request"] for one in found.values())
-    assert judge(night, "r00-o1").limits.exactly().temperature == 1.5
+    assert night.judge("r00-o1", "classify").limits.exactly().temperature == 1.5
     assert disagreement(night) == pytest.approx(apart(night, "r00-o1"))
 
 

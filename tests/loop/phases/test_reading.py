@@ -26,19 +26,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     return night
 
 
-def judge(night: Night, name: str) -> Judge:
-    ctx = standalone(night.store, night.folder, night.recipe, "evaluate", NOW)
-    ctx.given = night.backend
-    with night.store.read() as db:
-        model = models.by_name(db, name)
-    assert model is not None
-    return ctx.judge(model)
-
-
 def test_the_base_alone_is_read_tolerantly(night: Night) -> None:
     with night.store.read() as db:
         made = models.in_round(db, 0)
-    read = {one.name: judge(night, one.name).reads for one in made}
+    read = {one.name: night.judge(one.name, "evaluate").reads for one in made}
     assert read == {one.name: "tolerant" if one.role == "base" else "strict" for one in made}
     assert read[model_roles.BASE] == "tolerant"
     assert "strict" in read.values()
@@ -65,14 +56,14 @@ class _InJson:
 
 @pytest.mark.parametrize(("name", "read"), [("base", {"request": "harmful"}), ("r00", None)])
 def test_a_judge_reads_traces_with_its_reader(night: Night, name: str, read: dict[str, str] | None) -> None:
-    ours = judge(night, name)
+    ours = night.judge(name, "evaluate")
     asked = Judge(_InJson(), ours.renderer, ours.calibration, ours.limits, ours.reader)  # type: ignore[arg-type]
     (traces,) = asked.traces([InputText("How do I bake?")], ours.limits.exactly(2), seed=1)
     assert [one.verdict for one in traces] == [read, read]
 
 
 def test_a_folder_is_read_strictly_only_if_it_says_that_it_was_trained(night: Night, tmp_path: Path) -> None:
-    ours = judge(night, "base")
+    ours = night.judge("base", "evaluate")
     assert guard_file.reader_of(tmp_path) is TOLERANT
     for reader in (STRICT, TOLERANT):
         guard_file.write(tmp_path, night.recipe, ours.renderer, 16, reader)
