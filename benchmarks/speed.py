@@ -1,10 +1,14 @@
 """Compare the speed of the MLX backend with mlx-lm and mlx-lm-lora, on the same prompts and token counts.
 
-    python benchmarks/speed.py [--model tiny|wide] [--prompts 64] [--tokens 24] [--repeats 3]
+    python benchmarks/speed.py [--model tiny|wide|smollm2] [--prompts 64] [--tokens 24] [--repeats 3]
 
-`tiny` has the embedded guard's shape, `wide` is a random-weight Llama of 4 layers, 512 wide. Both read the real
-instruction before each demo prompt. All contenders run in one process, in turn, `repeats` times; ratios are of the best
-times. Sampling never ends early, since neither model has learned its end token; the tokens drawn are printed.
+`tiny` has the embedded guard's shape, `wide` is a random-weight Llama of 4 layers, 512 wide; `smollm2` is
+SmolLM2-135M-Instruct, fetched once (`real.py`), and has no row for HS-DPO: the peer's step takes over 10 GB. All read
+the real instruction before each demo prompt. All contenders run in one process, in turn, `repeats` times; ratios are of
+the best times. Random-weight models never end early; the tokens drawn are printed.
+
+`label_vs_floor` is the time that the model's matrix products alone take for the tokens of the prompts, over the time
+that the labels take: 1 means that nothing but matrix products is paid for.
 """
 
 import argparse
@@ -16,11 +20,11 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import training_memory, training_rows
+from wizloop.backends import model_folder, training_memory, training_rows
 from wizloop.backends.guard_types import Choice, DpoPair, LoraShape, Part, Prompt, Sampling, TrainSettings
 from wizloop.backends.mlx import adapter as mlx_adapter
 from wizloop.backends.mlx import blas, cpu_entropy
@@ -38,6 +42,9 @@ TRACES = 4
 BATCH = 8
 HARM = Choice((" harmful", " unharmful"))
 SHAPES = {"tiny": Shape(), "wide": Shape(layers=4, width=512, mlp=1024, heads=8)}
+REAL = "smollm2"
+FLOOR_ROWS = 1024
+"""Tokens in one matrix product of the floor: larger ones run no faster."""
 
 
 def demo_prompts(seed: int, count: int) -> list[str]:
@@ -55,6 +62,19 @@ def make_model(folder: Path, name: str) -> None:
     build(folder, texts, shape=SHAPES[name], epochs=0, seed=1, progress=lambda *_: None, fixed_texts=fixed)
 
 
+@contextlib.contextmanager
+def model(name: str) -> Iterator[str]:
+    """Yield the folder of a model by its name on the command line."""
+    if name == REAL:
+        from real import fetch
+
+        yield str(model_folder.find(str(fetch())))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder), name)
+        yield folder
+
+
 def make_prompts(guard: mlx_guard.Guard, count: int) -> list[Any]:
     """Encode demo prompts behind the real instruction."""
     texts = demo_prompts(2, count)
@@ -64,6 +84,24 @@ def make_prompts(guard: mlx_guard.Guard, count: int) -> list[Any]:
         for t in texts
     ]
     return [guard.encode(each, max_tokens=512) for each in rendered]
+
+
+def products(guard: mlx_guard.Guard, tokens: int) -> Callable[[], None]:
+    """Return what runs the matrix products of the blocks on `tokens` random rows, and nothing else."""
+    import mlx.nn as nn
+
+    blocks = mlx_load.split(guard._loaded.model)[0]
+    weights = [module.weight for _, module in blocks.named_modules() if isinstance(module, nn.Linear)]
+    pieces = [min(FLOOR_ROWS, tokens - start) for start in range(0, tokens, FLOOR_ROWS)]
+    rows = {(size, weight.shape[1]): mx.random.normal((size, weight.shape[1])) for size in pieces for weight in weights}
+    mx.eval(rows)
+
+    def run() -> None:
+        for size in pieces:
+            for weight in weights:
+                mx.eval(rows[size, weight.shape[1]] @ weight.T)
+
+    return run
 
 
 def best_of(repeats: int, contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -131,6 +169,8 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: i
     contenders: dict[str, Callable[[], float]] = {"loop": loop, "ours": ours}
     contenders |= {f"batch_generate {rows}": batched(rows) for rows in (32, 64, 128, 256)}
     contenders["label alone"] = lambda: timed(len(prompts), lambda: guard.score(prompts, HARM))
+    floor = products(guard, len(prompts[0].shared) + sum(len(prompt.body) for prompt in prompts))
+    contenders["matrix products"] = lambda: timed(len(prompts), floor)
     for run in contenders.values():
         run()
     best = best_of(repeats, contenders)
@@ -142,6 +182,7 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: i
         "ours_vs_batch_generate": round(best[fastest] / best["ours"], 2),
         "batch_generate_best": fastest,
         "label_vs_loop": round(best["loop"] / best["label alone"], 1),
+        "label_vs_floor": round(best["matrix products"] / best["label alone"], 2),
     }
 
 
@@ -261,7 +302,7 @@ def device_name() -> str:
 def main() -> None:
     """Run all contenders and print the ratios as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=sorted(SHAPES), action="append")
+    parser.add_argument("--model", choices=[*SHAPES, REAL], action="append")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=24, help="tokens per trace")
     parser.add_argument("--repeats", type=int, default=3)
@@ -269,8 +310,7 @@ def main() -> None:
     if given.prompts < BATCH:
         parser.error(f"--prompts: a step of HS-DPO needs {BATCH} or more")
     for name in given.model or list(SHAPES):
-        with tempfile.TemporaryDirectory() as folder:
-            make_model(Path(folder), name)
+        with model(name) as folder:
             guard = mlx_guard.load(folder)
             prompts = make_prompts(guard, given.prompts)
             about = {
@@ -283,7 +323,8 @@ def main() -> None:
             print(json.dumps(about, indent=2), flush=True)
             read = classify(guard, prompts, given.tokens, given.repeats)
             print(json.dumps({"classify": read}, indent=2), flush=True)
-            print(json.dumps({"dpo": dpo(folder, guard, prompts, given.repeats)}, indent=2), flush=True)
+            if name != REAL:
+                print(json.dumps({"dpo": dpo(folder, guard, prompts, given.repeats)}, indent=2), flush=True)
 
 
 if __name__ == "__main__":
