@@ -16,10 +16,11 @@ import tomli_w
 
 from tests.benchmarks.running import module
 from wizloop.backends import artifacts
-from wizloop.loop.phases import model_roles
+from wizloop.loop.phases import model_roles, order
 
 WIZLOOP = str(Path(sys.executable).parent / "wizloop")
 SMALL = """
+rounds = 1
 [data_demo]
 pool = 4
 seed = 4
@@ -53,9 +54,7 @@ parity_n = 2
 @pytest.mark.timeout(1200)
 def test_a_night_killed_while_it_trains_ends_with_the_same_rows(smollm2_gguf: Path, tmp_path: Path) -> None:
     kill, alone, killed = module("kill.py"), tmp_path / "alone", tmp_path / "killed"
-    recipe = tmp_path / "small.toml"
-    base = {"guard": {"base": str(smollm2_gguf)}}
-    recipe.write_text(tomli_w.dumps(module("nights.py").changed("smollm2-135m", tomllib.loads(SMALL), base)))
+    recipe = _small(tmp_path, smollm2_gguf)
     _finish(_start(recipe, alone, rounds=0))
     shutil.copytree(alone, killed)
     _finish(_start(recipe, alone, rounds=1))
@@ -66,6 +65,28 @@ def test_a_night_killed_while_it_trains_ends_with_the_same_rows(smollm2_gguf: Pa
     assert kill.half_exports(killed) == []
     assert sum(map(len, rows.values())) > 70
     _look_at(killed, smollm2_gguf)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_night_killed_in_each_phase_ends_with_the_same_rows(
+    smollm2_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in module("real.py").environment().items():
+        monkeypatch.setenv(name, value)
+    phases = [*order.phases_of(0), *order.phases_of(1)]
+    report = module("kill.py").run(str(_small(tmp_path, smollm2_gguf)), len(phases), 7, tmp_path)
+    assert report["clean"], report
+    assert report["kills"] == len(phases)
+    assert report["phases_hit"] == sorted(order.PHASES)
+
+
+def _small(folder: Path, gguf: Path) -> Path:
+    """Write the shipped recipe, made small, on the model's file."""
+    recipe = folder / "small.toml"
+    base = {"guard": {"base": str(gguf)}}
+    recipe.write_text(tomli_w.dumps(module("nights.py").changed("smollm2-135m", tomllib.loads(SMALL), base)))
+    return recipe
 
 
 def _look_at(workspace: Path, file: Path) -> None:
