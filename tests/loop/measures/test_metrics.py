@@ -169,10 +169,40 @@ def test_rows_of_one_prompt_are_drawn_together() -> None:
     assert widths[0] > 1.2 * widths[1]
 
 
-def test_one_prompt_has_no_interval() -> None:
+@pytest.mark.parametrize(
+    ("tp", "fp", "fn", "low", "high"),
+    # Wilson's interval of J = tp / (tp + fp + fn), then 2J / (1 + J).
+    [
+        (2, 0, 0, 51.0, 100.0),
+        (12, 0, 0, 86.2, 100.0),
+        (0, 1, 2, 0.0, 71.9),
+        (5, 2, 1, 46.8, 92.7),
+        (60, 0, 0, 96.9, 100.0),
+    ],
+)
+def test_few_or_all_right_rows_have_an_interval_that_is_not_a_point(
+    tp: int, fp: int, fn: int, low: float, high: float
+) -> None:
+    got = scored(tp, fp, fn, 0)
+    assert got.f1_low is not None
+    assert got.f1_high is not None
+    assert (round(100 * got.f1_low, 1), round(100 * got.f1_high, 1)) == (low, high)
+
+
+def test_rows_of_one_prompt_count_once_in_the_interval_of_few() -> None:
     rng = np.random.default_rng(0)
-    got = score(["harmful"] * 3, ["harmful"] * 3, [None] * 3, positive="harmful", clusters=["a"] * 3, rng=rng)
-    assert (got.f1, got.f1_low, got.f1_high) == (1.0, None, None)
+    got = score(["harmful"] * 9, ["harmful"] * 9, [None] * 9, positive="harmful", clusters=["a"] * 9, rng=rng)
+    assert got.f1 == 1.0
+    assert got.f1_low == pytest.approx(scored(1, 0, 0, 0).f1_low)
+
+
+def test_all_right_rows_of_both_labels_have_a_macro_f1_interval() -> None:
+    got = scored(4, 0, 0, 40)
+    assert got.macro_f1 == 1.0
+    assert got.macro_f1_high == 1.0
+    # Wilson's lower ends: 4 of 4 and 40 of 40.
+    ends = [2 * low / (1 + low) for k in (4, 40) for low in wilson(k, k)[:1] if low is not None]
+    assert got.macro_f1_low == pytest.approx(sum(ends) / 2)
 
 
 def test_the_same_seed_gives_the_same_interval_and_2000_rows_take_no_time() -> None:
