@@ -1,8 +1,10 @@
-"""Find texts that are the same, or nearly: word shingles, Jaccard, MinHash LSH, overlaps of two sets. Knows no samples.
+"""Find texts that are the same, or nearly, or contained: word shingles, Jaccard, MinHash, overlaps of two sets.
 
-Words are runs of word characters, so text in a script without spaces (Chinese, Thai) is compared by whole phrases.
+Knows no samples. Words are runs of word characters, so text in a script without spaces (Chinese, Thai) is compared by
+whole phrases.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +22,20 @@ SEED = 1
 # A missed pair costs more than a needless check: favor few false negatives.
 LSH_WEIGHTS = (0.1, 0.9)
 TOGETHER = 5000
-"""Measuring texts compared at a time; their shingles and signatures take about 100 MB."""
+"""Measuring texts compared at a time; their shingles take about 100 MB."""
+CONTAINED, CONTAINED_LEAST = 0.75, 8
+"""Share of a measuring text's shingles from which a longer text contains it, and the shingles that such a text needs.
+
+One word of fifteen may change: 10 of 13 shingles stay.
+"""
+WHOLE_LEAST = 5
+"""Shingles that a measuring text needs to count as contained if all of them are: seven words."""
+
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0000-\U000e0fff]"
+)
+"""Characters without a glyph that hide inside words: Unicode's default-ignorable ones, tags and variation selectors."""
 
 Text = tuple[int, str]
 """An id and its text."""
@@ -107,37 +122,53 @@ class Overlap:
     exact: bool
     """True if the normalized texts are equal."""
     similarity: float
-    """Jaccard of word 3-shingles, 0..1; 1 for an exact match."""
+    """Jaccard of word 3-shingles, or the share of the measuring text's shingles in the other, 0..1; 1 if exact only."""
 
 
 class _MeasuringTexts:
-    """An index of measuring texts that finds the one that a text to train on repeats, exactly or nearly."""
+    """An index of measuring texts by shingle, which counts what each shares with a text to train on."""
 
     def __init__(self, texts: Iterable[Text], threshold: float) -> None:
         self._threshold = threshold
-        self._near = NearDuplicates(threshold)
         self._ids: dict[str, int] = {}
-        self._shingles: set[str] = set()
+        holders: dict[str, list[int]] = {}
+        sizes = []
         for measure_id, text in texts:
-            key = _key(text)
-            if key not in self._ids:
+            if (key := _key(text)) not in self._ids:
+                shingled = _shingles(key)
+                for one in shingled:
+                    holders.setdefault(one, []).append(len(self._ids))
                 self._ids[key] = measure_id
-                shingled = shingles(text)
-                self._shingles |= shingled
-                self._near.add(self._near.fingerprint(shingled))
+                sizes.append(len(shingled))
         self._in_order = list(self._ids.values())
+        self._holders = {one: np.array(numbers, dtype=np.int32) for one, numbers in holders.items()}
+        self._sizes = np.array(sizes, dtype=np.int64)
 
     def overlap(self, train_id: int, text: str) -> Overlap | None:
-        """Return an exact match, or else the nearest text at or above the threshold, or None."""
+        """Return an exact match, or else the nearest text that is near or contained, or None."""
         key = _key(text)
         if key in self._ids:
             return Overlap(train_id, self._ids[key], True, 1.0)
         shingled = _shingles(key)
-        # Jaccard is at most the share of the text's shingles that occur in the set: most texts need no signature.
-        if not shingled or len(shingled & self._shingles) < self._threshold * len(shingled) - 1e-9:
+        held = [self._holders[one] for one in shingled if one in self._holders]
+        # Most texts share too little for either measure.
+        if not held or len(held) < min(WHOLE_LEAST, self._threshold * len(shingled)):
             return None
-        match = self._near.find(self._near.fingerprint(shingled))
-        return None if match is None else Overlap(train_id, self._in_order[match[0]], False, match[1])
+        similarity = self._similarities(np.concatenate(held), len(shingled))
+        nearest = int(similarity.argmax())
+        found = float(similarity[nearest])
+        return Overlap(train_id, self._in_order[nearest], False, min(found, 0.9999)) if found else None
+
+    def _similarities(self, held: NDArray[np.int32], size: int) -> NDArray[np.float64]:
+        """Return the similarity to each measuring text, 0 where it is below both bounds."""
+        shared = np.bincount(held, minlength=len(self._sizes))
+        jaccard = shared / np.maximum(size + self._sizes - shared, 1)
+        within = shared / np.maximum(self._sizes, 1)
+        contained = (within >= CONTAINED) & (self._sizes >= CONTAINED_LEAST)
+        contained |= (within == 1) & (self._sizes >= WHOLE_LEAST)
+        near = jaccard >= self._threshold - 1e-9
+        best: NDArray[np.float64] = np.where(near, jaccard, np.where(contained, within, 0.0))
+        return best
 
 
 def all_overlaps(
@@ -145,9 +176,12 @@ def all_overlaps(
 ) -> dict[int, Overlap]:
     """Return at most one overlap per text of `train`, by its id: an exact match of the normalized text, or the nearest.
 
-    Near means a Jaccard of `threshold` or more; MinHash LSH proposes the pairs and finds all but a few of those just at
-    the threshold. Works for sets of any size: `measure` is indexed in parts, and `train` is read again for each part.
+    Near means a Jaccard of `threshold` or more. A measuring text inside a longer text is contained (CONTAINED), also
+    with a word changed. Works for sets of any size: `measure` is indexed in parts, and `train` is read again for each.
+    Raises ValueError for a threshold outside (0, 1].
     """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"the near-duplicate threshold must be above 0 and at most 1, not {threshold}")
     found: dict[int, Overlap] = {}
     rest = iter(measure)
     while part := list(islice(rest, TOGETHER)):
@@ -164,5 +198,6 @@ def _rank(overlap: Overlap) -> tuple[bool, float]:
 
 
 def _key(text: str) -> str:
-    """Return the normalized text, or the stripped text if it has no word at all (emoji, punctuation)."""
-    return normalize(text) or text.strip()
+    """Return the normalized text without invisible characters, or the stripped text if it has no word at all."""
+    seen = text if text.isascii() else _INVISIBLE.sub("", text)
+    return normalize(seen) or text.strip()
