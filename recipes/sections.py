@@ -147,8 +147,8 @@ class Data(Section):
     never share a prompt."""
     sample: Positive | None = None
     """N random rows after the filters, by the run's seed; None takes all."""
-    benchmark: str | None = None
-    """Name of a test set in reports; None measures all unnamed test rows together."""
+    benchmark: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Name of a test set in reports, not that of another split; None measures all unnamed test rows together."""
     hide_labels: bool = False
     """Hide the labels from the loop; only the recorded teacher reads them from the file."""
     skip_bad: bool = False
@@ -162,6 +162,14 @@ class Data(Section):
             raise ValueError("part must rise, for example [0.0, 0.8]")
         if self.limit and self.sample:
             raise ValueError("limit takes the first rows and sample takes any: give one")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmark_is_no_split(self) -> "Data":
+        if self.benchmark is not None and self.benchmark.strip().casefold() in ("dev", "seed", "pool"):
+            raise ValueError(
+                f"benchmark = {self.benchmark!r} is the name of a split: its figures would pass for others"
+            )
         return self
 
 

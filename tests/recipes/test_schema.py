@@ -153,6 +153,9 @@ def test_a_fault_names_the_file_and_the_key(tmp_path: Path, text: str, says: str
         ('half = "dev"\npart = [0.0, 0.5]', "give one"),
         ("part = [0.5, 0.5]", "part must rise"),
         ("limit = 3\nsample = 3", "give one"),
+        ('benchmark = "dev"', "is the name of a split"),
+        ('benchmark = " Pool "', "is the name of a split"),
+        ('benchmark = ""', "benchmark = .*at least 1 character"),
     ],
 )
 def test_filters_that_disagree_are_refused(tmp_path: Path, filters: str, says: str) -> None:

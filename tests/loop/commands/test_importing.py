@@ -351,6 +351,7 @@ def test_a_mapping_is_understood_both_ways(tmp_path: Path, mapped: tuple[str, st
         (["--split", "train"], "'train' is not one of 'pool', 'seed', 'dev', 'test'"),
         (["--part", "0.5", "0.2"], "part must rise, for example [0.0, 0.8]"),
         (["--part", "0", "2"], "--part.1: Input should be less than or equal to 1"),
+        (["--benchmark", "seed"], "benchmark = 'seed' is the name of a split"),
         (["--format", "nope"], "there is no format 'nope'; choose one of "),
         (["--format", "toxichat"], "there is no format 'toxichat'; did you mean 'toxicchat'? If not, choose one of "),
     ],
