@@ -128,6 +128,14 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
     assert (free["requests"], free["at_most"]["usd"]) == ([], 0.0)
 
 
+def test_a_dry_run_on_ones_own_server_bounds_no_dollars(here: Path) -> None:
+    server = '[teacher.openai]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "local"\n'
+    (here / "own.toml").write_text(f'name = "own"\nsource = "demo"\n[teacher]\nnames = ["openai"]\n{server}')
+    (found,) = json.loads(run("teach", "rows.csv", "--recipe", "own.toml", "--dry-run", "--json").stdout)
+    assert len(found["requests"]) == 3
+    assert (found["at_most"]["usd"], found["expected"]["usd"]) == (0.0, 0.0)
+
+
 def test_a_dry_run_of_a_run_shows_what_it_would_ask_next(after_a_night: Path) -> None:
     said = run("teach", "--dry-run", "--teacher", "gemini", "-w", str(after_a_night), "--json").stdout
     assert "\x1b" not in said

@@ -54,6 +54,14 @@ def test_an_export_is_asked_in_both_libraries(
     assert compared(backend, tmp_path)["max_difference"] > 0.01
 
 
+def test_torch_writes_a_format_of_mlx_from_what_it_has_merged(tiny_base: Path, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    Torch("cpu").export("mlx-4bit", str(tiny_base), None, tmp_path / "small")
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["quantization"]["bits"] == 4
+    Mlx().load(str(tmp_path / "small"), None, quantise=False)
+    assert [each.name for each in tmp_path.iterdir()] == ["small"]
+
+
 def test_an_export_that_only_one_library_can_run_says_so(compared: Compare, tiny_base: Path, tmp_path: Path) -> None:
     mlx_export.export_safetensors(str(tiny_base), None, tmp_path)
     # transformers reads it by this type's names, which are not there.
