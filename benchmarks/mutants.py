@@ -56,7 +56,7 @@ def _try(root: Path, state: Path, groups: list[Group], results: Results, given: 
     copies = [trees.copy(root, state / f"tree-{number}") for number in range(given.jobs)]
     covers = Covers.load(state / "covers.json")
     covers.measure(copies[0], results.digests, given.measured, given.jobs)
-    return try_all(mutants, copies, covers, results, until)
+    return try_all(mutants, copies, covers, results, until, given.patience)
 
 
 def _groups(root: Path, given: argparse.Namespace) -> list[Group]:
@@ -93,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     ask.add_argument("--results", type=Path, help="Markdown file to write the section into")
     ask.add_argument("--minutes", type=float, default=90)
     ask.add_argument("--jobs", type=int, default=2, help="concurrent mutants")
+    ask.add_argument("--patience", type=float, default=1.0, help="factor of the time limits, for a busy machine")
     ask.add_argument("--each", type=int, default=150, help="mutants per folder")
     ask.add_argument("--seed", type=int, default=16)
     ask.add_argument("--bar", type=float, default=BAR, help="minimum share killed in each folder")

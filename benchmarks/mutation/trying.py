@@ -82,8 +82,18 @@ class Results:
         return overall(self.digests) if killer is None else self.digests.get(killer.partition("::")[0], "")
 
 
-def try_all(mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, results: Results, until: float) -> int:
-    """Try every mutant whose outcome does not stand, a tree each at once; how many are left when the time is over."""
+def try_all(
+    mutants: Sequence[Mutant],
+    trees: Sequence[Tree],
+    covers: Covers,
+    results: Results,
+    until: float,
+    patience: float = 1.0,
+) -> int:
+    """Try every mutant whose outcome does not stand, a tree each at once; how many are left when the time is over.
+
+    `patience` multiplies the seconds after which tests count as hanging.
+    """
     waiting = [mutant for mutant in mutants if not results.stands(mutant)]
     free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
     for tree in trees:
@@ -94,7 +104,7 @@ def try_all(mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, re
             return None
         tree = free.get()
         try:
-            return attempt(mutant, tree, covers, results.killer(mutant))
+            return attempt(mutant, tree, covers, results.killer(mutant), patience)
         finally:
             free.put(tree)
 
@@ -116,7 +126,7 @@ def try_all(mutants: Sequence[Mutant], trees: Sequence[Tree], covers: Covers, re
     return left
 
 
-def attempt(mutant: Mutant, tree: Tree, covers: Covers, killer: str | None) -> Outcome:
+def attempt(mutant: Mutant, tree: Tree, covers: Covers, killer: str | None, patience: float = 1.0) -> Outcome:
     """Write the mutant into the tree, run its tests, and put the file back."""
     began, covered = time.perf_counter(), covers.covered(mutant)
     tests = covers.tests(mutant)
@@ -128,7 +138,7 @@ def attempt(mutant: Mutant, tree: Tree, covers: Covers, killer: str | None) -> O
     try:
         for group in groups:
             target.write_text(mutant.code, encoding="utf-8")
-            status, by = _run(tree, group, covers, lambda: target.write_bytes(original))
+            status, by = _run(tree, group, covers, patience, lambda: target.write_bytes(original))
             if status != "survived":
                 break
     finally:
@@ -136,12 +146,14 @@ def attempt(mutant: Mutant, tree: Tree, covers: Covers, killer: str | None) -> O
     return Outcome(status, by, round(time.perf_counter() - began, 1), tried, len(tests) - tried, covered)
 
 
-def _run(tree: Tree, tests: Sequence[str], covers: Covers, restore: Callable[[], object]) -> tuple[str, str | None]:
+def _run(
+    tree: Tree, tests: Sequence[str], covers: Covers, patience: float, restore: Callable[[], object]
+) -> tuple[str, str | None]:
     """Run tests until one fails; the status, and the test. Raises BrokenSelection."""
     killer = tree.folder / "build" / "killer.json"
     killer.unlink(missing_ok=True)
-    each_s = 10 + 5 * covers.slowest(tests)
-    most_s = 60 + 5 * sum(map(covers.seconds, tests)) + 2 * each_s
+    each_s = patience * (10 + 5 * covers.slowest(tests))
+    most_s = patience * (60 + 5 * sum(map(covers.seconds, tests))) + 2 * each_s
     code = _pytest(tree, ["-x", f"--timeout={each_s:.0f}", *tests], most_s, MUTANTS_KILLER=str(killer))
     if code is None:
         return "timeout", None
@@ -151,7 +163,7 @@ def _run(tree: Tree, tests: Sequence[str], covers: Covers, restore: Callable[[],
         failed = json.loads(killer.read_text(encoding="utf-8"))
         return ("timeout" if failed["timeout"] else "killed"), failed["test"]
     restore()
-    if _pytest(tree, ["--collect-only", *tests], 300) != 0:
+    if _pytest(tree, ["--collect-only", *tests], 300 * patience) != 0:
         raise BrokenSelection(f"these tests are not found in {tree.folder}: {' '.join(tests)}")
     return "killed", None
 
