@@ -126,7 +126,8 @@ def train(
     how, longest = recipe.train, recipe.guard.max_prompt_tokens + recipe.guard.max_trace_tokens
     settings = TrainSettings(
         epochs=how.epochs, batch=how.batch, lr=how.lr, seed=seed, checkpoint_every=10**6, max_tokens=longest,
-        verdict_weight=how.verdict_weight, prompt_weight=how.prompt_weight, word_dropout=how.word_dropout, warmup=how.warmup,
+        verdict_weight=how.verdict_weight, prompt_weight=how.prompt_weight, word_dropout=how.word_dropout,
+        warmup=how.warmup,
     )  # fmt: skip
     to.mkdir()
     begun, shape = time.perf_counter(), LoraShape(how.rank, how.scale, how.dropout, how.layers)

@@ -3,8 +3,8 @@
     python benchmarks/tuning.py cell [NAME] [--results FILE]   # the next training without a result
     python benchmarks/tuning.py table [--results FILE]         # all results as a table
 
-Each cell changes keys of [train] of one setting; its figures are appended to benchmarks/tuning_results.jsonl. It trains
-on 100 prompts of WildGuardTest of at most 200 characters, each as a trace and as a direct answer, and measures P(request
+Each cell changes one key of [train]; its figures are appended to benchmarks/tuning_results.jsonl. It trains on 64
+prompts of WildGuardTest of at most 200 characters, each as a trace and as a direct answer, and measures P(request
 harmful) of a direct answer on 200 other ones. Run it in the repository root, beside ../shared/data.
 """
 
@@ -24,7 +24,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("tuning_results.jsonl")
 DATA = ROOT.parent / "shared" / "data" / "wildguardtest" / "wildguardtest.parquet"
-LESSONS, MEASURED = 100, 200
+LESSONS, MEASURED = 64, 200
 START: dict[str, Any] = {"lr": 2e-4, "epochs": 3, "rank": 16, "batch": 8, "layers": 10, "warmup": 0.05}
 CHANGES: tuple[dict[str, Any], ...] = (
     {},
@@ -35,7 +35,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"warmup": 0.0},
     {"layers": -1},
 )
-SEEDS = (1, 2)
+SEEDS = (1, 2, 3)
 CELLS = {
     f"{'-'.join(f'{key}={value}' for key, value in change.items()) or 'start'}-seed={seed}": (change, seed)
     for seed in SEEDS
