@@ -21,6 +21,7 @@ from wizloop.loop.commands.common import (
     say,
     show,
 )
+from wizloop.loop.commands.reading import data_of, reading, with_reading
 
 if TYPE_CHECKING:
     from wizloop.store.db import Store
@@ -36,8 +37,7 @@ _TASKS = ("request", "completion", "response")
 @click.option("--hub", metavar="NAME[:config]", help="Import a dataset from the Hugging Face hub instead of a file.")
 @click.option("--hub-split", metavar="SPLIT", help="Split of the hub dataset.")
 @click.option("--split", type=click.Choice(SPLITS), default="pool", show_default=True, help="Split to import into.")
-@click.option("--map", multiple=True, metavar="COLUMN=FIELD", help="Use a column as the prompt, response, label, ...")
-@click.option("--format", help="Name of the file's format, if it is not detected.")
+@with_reading
 @click.option(
     "--task", type=click.Choice(_TASKS), default="request", show_default=True, help="Task of a plain label column."
 )
@@ -74,8 +74,9 @@ def import_(
     To split one labeled file in three, import it three times: --split seed --part 0 0.2, --split dev --part 0.2 0.5 and
     --split test --part 0.5 1.
 
-    A valid row that the split cannot use is always skipped and counted: an unknown or null label, a missing label that
-    the split needs, an empty prompt.
+    A valid row that the split cannot use is skipped and counted: an empty prompt, and outside of the pool a row without
+    a label or with an unknown label word. The pool keeps such a row without that label. Elsewhere unknown words on 2 %
+    of the rows, or on all rows of one class, refuse the file: --label says what they mean.
     """
     from wizloop.loop.data.import_file import RowsRefused
     from wizloop.loop.data.records import ImportRefused
@@ -85,7 +86,7 @@ def import_(
     path = str(file or hub)
     if hub is not None:
         say(f"loading {hub} (without a network this fails after half a minute)")
-    data = _data({**settings, "map": _mapping(settings["map"]), "path": path, "hub_split": hub_split})
+    data = data_of({**reading(**settings), "path": path, "hub_split": hub_split})
     with report_errors(ImportRefused):
         try:
             taken, leaks = _imported(workspace, data, dry_run)
@@ -103,20 +104,25 @@ def import_(
 
 @click.command(short_help="List rows that training shares with dev or test.")
 @click.argument("files", type=FILE, nargs=-1, metavar="[TRAIN MEASURE]")
-@click.option("--format", help="Name of both files' format, if it is not detected.")
+@with_reading
 @in_workspace_with_json
-def leaks(files: Sequence[Path], format: str | None, workspace: Path, as_json: bool) -> None:
+def leaks(files: Sequence[Path], workspace: Path, as_json: bool, **settings: Any) -> None:
     """List rows that are excluded from training because they are in dev or test.
 
-    With two files, before any import: count the prompts that TRAIN and MEASURE share.
+    With two files, before any import: count the prompts that TRAIN and MEASURE share. A column of --map may be in
+    one of them only.
     """
     from wizloop.loop.data.records import ImportRefused
+
+    how = reading(**settings)
+    if not files and any(how.values()):
+        refuse("--map, --label and --format are for two files")
 
     if files and len(files) != 2:
         refuse("give two files, TRAIN and MEASURE, or none")
     with report_errors(ImportRefused):
         if files:
-            _compare(files[0], files[1], format, as_json)
+            _compare(files[0], files[1], how, as_json)
         else:
             _list(workspace, as_json)
 
@@ -136,10 +142,10 @@ def _list(workspace: Path, as_json: bool) -> None:
     say(f"{len(found):,} rows are excluded from training because they are in dev or test")
 
 
-def _compare(train: Path, measure: Path, format: str | None, as_json: bool) -> None:
+def _compare(train: Path, measure: Path, how: dict[str, Any], as_json: bool) -> None:
     from wizloop.loop.data import compare_files
 
-    found = compare_files.compare(train, measure, format)
+    found = compare_files.compare(train, measure, how)
     if as_json:
         put(found.to_json())
         return
@@ -149,37 +155,6 @@ def _compare(train: Path, measure: Path, format: str | None, as_json: bool) -> N
             f"({one.words:,} without punctuation), {one.conflicts:,} of them with two labels"
         )
     show(f"in both: {found.plain:,} prompts ({found.words:,} without punctuation), and {found.near:,} near-duplicates")
-
-
-def _mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """Return {field: column}; accepts both COLUMN=FIELD and FIELD=COLUMN."""
-    from wizloop.loop.data.format_choice import MAPPING_KEYS
-
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        column, equals, key = pair.partition("=")
-        if not equals or not column or not key:
-            refuse(f"--map {pair}: write it as COLUMN=FIELD, for example question=prompt")
-        if key not in MAPPING_KEYS and column in MAPPING_KEYS:
-            column, key = key, column
-        if key in mapping:
-            refuse(f"--map {pair}: the field {key} already has a column")
-        mapping[key] = column
-    return mapping
-
-
-def _data(settings: dict[str, Any]) -> Any:
-    """Validate the options as a recipe's [[data]] section."""
-    from pydantic import ValidationError
-
-    from wizloop.recipes import sections
-
-    try:
-        return sections.Data.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        refuse(f"{f'--{where}: ' if where else ''}{first['msg'].removeprefix('Value error, ')}")
 
 
 def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
@@ -266,6 +241,7 @@ def _report(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> Non
     again = " (duplicates included)" if taken.duplicates or taken.conflicts else ""
     for task, labels in taken.labels.items():
         say(f"  {task}: " + ", ".join(f"{n:,} {label}" for label, n in labels.items()) + again)
+    _report_words(taken, split)
     elsewhere = f" ({taken.elsewhere:,} of them in another split)" if taken.elsewhere else ""
     say(f"{taken.duplicates:,} duplicates{elsewhere}, {taken.conflicts:,} conflicting labels")
     say(f"{len(taken.refused):,} refused" + (f", {len(taken.bad):,} of them bad rows" if taken.bad else ""))
@@ -276,6 +252,18 @@ def _report(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> Non
         say(f"{leaks:,} rows are excluded from training because they are in dev or test: `wizloop leaks` lists them")
     if dry_run:
         say("dry run: nothing was written")
+
+
+def _report_words(taken: Any, split: str) -> None:
+    """Say how many rows have no label, which label words are unknown, and which are mapped in vain."""
+    if taken.unlabeled and (taken.labels or taken.unknown_labels):
+        say(f"  {taken.unlabeled:,} without a label")
+    for task, words in taken.unknown_labels.items():
+        listed = ", ".join(f"{n:,} {word!r}" for word, n in list(words.items())[:10])
+        what = "kept without this label" if split == "pool" else "left out"
+        say(f"  unknown {task} labels, {what}: {listed} (say what they mean: --label WORD=LABEL)")
+    for word in taken.unused_labels:
+        say(f"  --label {word}: no row has this word")
 
 
 def _list_rows(refused: Sequence[Any]) -> None:

@@ -4,12 +4,16 @@ Texts are compared in two ways, because published counts use both: `plain` (with
 (without case, white space, punctuation and Unicode's forms).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from wizloop.loop.data.files import read_records
+from wizloop.loop.data.formats_columns import column_of
 from wizloop.loop.data.leaks import NEAR
+from wizloop.loop.data.records import RowRefused
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.data.sample_rows import SampleRow
 from wizloop.loop.data.similarity import all_overlaps, normalize
@@ -54,9 +58,12 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def compare(train: Path, measure: Path, fmt: str | None = None) -> Comparison:
-    """Count two files and what they share. Raises ImportRefused."""
-    (train_counts, ours), (measure_counts, theirs) = _read(train, fmt), _read(measure, fmt)
+def compare(train: Path, measure: Path, how: Mapping[str, Any] = MappingProxyType({})) -> Comparison:
+    """Count two files and what they share; `how` they are read is settings of [[data]]. Raises ImportRefused.
+
+    A column of the mapping may be in one of the files only.
+    """
+    (train_counts, ours), (measure_counts, theirs) = _read(train, measure, how), _read(measure, train, how)
     words = {normalize(text) for text in ours} & {normalize(text) for text in theirs}
     overlaps = all_overlaps(lambda: enumerate(ours), enumerate(theirs), NEAR)
     near = {normalize(ours[one.train_id]) for one in overlaps.values() if not one.exact}
@@ -78,7 +85,15 @@ def count(rows: Iterable[SampleRow], format: str = "", refused: int = 0) -> File
     return FileCounts(format, number, refused, len(labels), len(words), conflicts)
 
 
-def _read(path: Path, fmt: str | None) -> tuple[FileCounts, list[str]]:
+def _read(path: Path, other: Path, how: Mapping[str, Any]) -> tuple[FileCounts, list[str]]:
     """Return the counts of a file and its distinct prompts."""
-    file = read_samples(Data(path=str(path), split="pool", format=fmt))
+    theirs = _columns(other) - _columns(path)
+    mapping = how.get("map", {}).items()
+    ours = {field: column for field, column in mapping if column_of(column, theirs)[0] not in theirs}
+    file = read_samples(Data(path=str(path), split="pool", **{**how, "map": ours}))
     return count(file.rows, file.format, len(file.refused)), list(dict.fromkeys(row.prompt for row in file.rows))
+
+
+def _columns(path: Path) -> set[str]:
+    """Return the columns of a file's first readable row."""
+    return next((set(record) for _, record in read_records(path) if not isinstance(record, RowRefused)), set())

@@ -4,32 +4,33 @@ from difflib import get_close_matches
 
 from wizloop import plugins
 from wizloop.loop.data import formats_plugins
-from wizloop.loop.data.formats import TEXT_COLUMNS, Format, columns_format, mapped_format, text_column
+from wizloop.loop.data.formats import TEXT_COLUMNS, Format, text_column
+from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of, columns_format, mapped_format
 from wizloop.loop.data.formats_instructions import INSTRUCTION_SETS
 from wizloop.loop.data.formats_pairs import PAIR_SETS
 from wizloop.loop.data.formats_prompts import PROMPT_SETS
 from wizloop.loop.data.formats_traces import TRACE_SETS
 from wizloop.loop.data.records import ImportRefused, Record
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.words import Task
 from wizloop.recipes.sections import Data
 
 KNOWN: tuple[Format, ...] = (*TRACE_SETS, *PAIR_SETS, *PROMPT_SETS, *INSTRUCTION_SETS)
 """The first that fits a file's first record is used."""
 NAMES = (*(known.name for known in KNOWN), "columns")
 """The built-in formats."""
-MAPPING_KEYS = ("prompt", "response", "label", "source", "policy", *(f"{task}_label" for task in TASKS))
 
 
 def choose_format(data: Data, first: Record, name: str) -> Format:
     """Return the format of a file called `name` whose first record is `first`. Raises ImportRefused."""
+    relabeled = bool(data.label)
     if data.map:
-        _check_mapping(data, first)
-        return mapped_format(data.map, data.task)
+        mapping = _mapping(data, first)
+        return mapped_format(mapping, data.task, first, relabeled=relabeled)
     if data.format is None:
-        if (shown := recognize(first, name, data.task)) is None:
+        if (shown := recognize(first, name, data.task, relabeled=relabeled)) is None:
             raise ImportRefused(f"{data.path}: {_no_format(first)}")
         return shown
-    fmt = find_format(data.format, first, name, data.task)
+    fmt = find_format(data.format, first, name, data.task, relabeled=relabeled)
     if fmt is None:
         near = get_close_matches(data.format, all_names(), n=1)
         hint = f"did you mean {near[0]!r}? If not, choose" if near else "choose"
@@ -39,23 +40,23 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
     return fmt
 
 
-def recognize(record: Record, name: str, task: Task) -> Format | None:
+def recognize(record: Record, name: str, task: Task, *, relabeled: bool = False) -> Format | None:
     """Return the format that a file's first record and name show; None for neither a known shape nor a text column."""
     if built_in := next((known for known in KNOWN if known.fits(record, name)), None):
         return built_in
     if installed := next((known for known in formats_plugins.every(taken) if known.fits(record, name)), None):
         return installed
-    return columns_format(task, record) if text_column(record) is not None else None
+    return columns_format(task, record, relabeled=relabeled) if text_column(record) is not None else None
 
 
-def find_format(asked: str, record: Record, name: str, task: Task) -> Format | None:
+def find_format(asked: str, record: Record, name: str, task: Task, *, relabeled: bool = False) -> Format | None:
     """Return the format whose name is `asked` or begins with it; of several the first that fits the record and file.
 
     Case, spaces and hyphens are ignored. None if there is none.
     """
     wanted = _plain(asked)
     if wanted == "columns":
-        return columns_format(task, record)
+        return columns_format(task, record, relabeled=relabeled)
     named = [known for known in KNOWN if wanted and _plain(known.name).startswith(wanted)]
     exact = [known for known in named if _plain(known.name) == wanted and known.columns <= record.keys()]
     fitting = [known for known in named if known.fits(record, name)]
@@ -76,16 +77,24 @@ def _plain(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def _check_mapping(data: Data, first: Record) -> None:
-    columns = [column for column in data.map.values() if not column.startswith("=")]
-    if unknown := sorted(set(data.map) - set(MAPPING_KEYS)):
+def field_and_column(field: str, column: str) -> tuple[str, str]:
+    """Return a mapping's field and column, which may be written the other way round."""
+    return (column, field) if field not in MAPPING_KEYS and column in MAPPING_KEYS else (field, column)
+
+
+def _mapping(data: Data, first: Record) -> dict[str, str]:
+    """Return the columns by field. Raises ImportRefused."""
+    mapping = dict(field_and_column(*pair) for pair in data.map.items())
+    if unknown := sorted(set(mapping) - set(MAPPING_KEYS)):
         raise ImportRefused(f"{data.path}: the mapping names {unknown[0]!r}; choose one of {', '.join(MAPPING_KEYS)}")
-    if "prompt" not in data.map:
+    if "prompt" not in mapping and text_column(first) in (None, *mapping.values()):
         raise ImportRefused(f"{data.path}: the mapping has no column for the prompt")
+    columns = [column_of(column, first)[0] for column in mapping.values() if not column.startswith("=")]
     if absent := [column for column in columns if column not in first]:
         raise ImportRefused(
             f"{data.path}: no column {absent[0]!r}, which the mapping names; there are {', '.join(first)}"
         )
+    return mapping
 
 
 def _no_format(first: Record) -> str:

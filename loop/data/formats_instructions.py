@@ -1,6 +1,7 @@
 """Known sets of instructions, and of bare prompts. None has a label column: the set itself implies the labels.
 
-So the file's name decides, and a file with the same columns under another name is imported without labels.
+So a set is known by its first text. Other files with the same columns are imported without labels; `--format` says that
+one is such a set.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +11,13 @@ from wizloop.loop.data.formats import (
     NO_LABELS,
     TEXT_COLUMNS,
     UNHARMFUL,
+    Constant,
     Content,
     Format,
+    begins_with,
     columns,
-    constant,
-    named_like,
 )
+from wizloop.loop.data.label_words import HARM, Given, word_of
 from wizloop.loop.data.records import BadRow, Record
 from wizloop.loop.words import Task
 
@@ -45,18 +47,20 @@ def _refused_pair(record: Record) -> Content:
     return Content(record["prompt"], record["response"], REFUSED)
 
 
-def _implied(name: str, needed: frozenset[str], read: Callable[[Record], Content], *files: str) -> Format:
-    """Return the format of a set whose labels follow from its construction, in files named like one of `files`."""
-    return Format(name, needed, read, named_like(*files or ("",)), BY_CONSTRUCTION)
+def _verdict(record: Record) -> Content:
+    """Read a row that teaches a guard: the input is what is judged, and the output is its label."""
+    return Content(record["input"], None, {"request": Given(record["output"])})
 
 
-def _bare_prompts(name: str, labels: Mapping[Task, str], *files: str, note: str = BY_CONSTRUCTION) -> Format:
-    """Return the format of a list of bare texts. It has no column to recognize it by, so its file's name decides."""
+def _is_verdict(record: Record, _name: str) -> bool:
+    word = word_of(record["output"]) if isinstance(record["output"], str) else None
+    return word in HARM and word not in ("0", "1", "true", "false") and bool(record["input"])
 
-    def recognizes(record: Record, file: str) -> bool:
-        return record.keys() == {"prompt"} and file.casefold().startswith(files)
 
-    return Format(name, columns("prompt"), constant("prompt", labels), recognizes, note)
+def _only_prompts(*digests: str) -> Callable[[Record, str], bool]:
+    """Recognize a list of bare texts by its first."""
+    first = begins_with("prompt", *digests)
+    return lambda record, name: record.keys() == {"prompt"} and first(record, name)
 
 
 def _has_no_other_prompt(record: Record, _name: str) -> bool:
@@ -64,32 +68,91 @@ def _has_no_other_prompt(record: Record, _name: str) -> bool:
 
 
 INSTRUCTION_SETS: tuple[Format, ...] = (
-    _implied("alpaca", INSTRUCTION, _answered(ORDINARY), "alpaca"),
-    _implied(
+    Format(
+        "guard instructions",
+        INSTRUCTION,
+        _verdict,
+        _is_verdict,
+        note="its outputs are verdicts: the input is read as the prompt, and the output as its label",
+    ),
+    Format(
+        "alpaca",
+        INSTRUCTION,
+        _answered(ORDINARY),
+        # The set itself, and the demos in English and Chinese of LLaMA-Factory.
+        begins_with("instruction", "4354beb7755c", "084dab71073d", "965220f6e117"),
+        BY_CONSTRUCTION,
+    ),
+    Format(
         "alpaca instructions",
         columns("instruction category"),
-        constant("instruction", UNHARMFUL),
-        *("alpaca", "harmless"),
+        Constant("instruction", UNHARMFUL),
+        begins_with("instruction", "80f202d58e0e"),
+        BY_CONSTRUCTION,
     ),
     # The instruction alone: it has many inputs, and choosing one would be arbitrary.
-    _implied(
+    Format(
         "alpaca seed tasks",
         columns("instruction instances is_classification"),
-        constant("instruction", UNHARMFUL, policy=""),
+        Constant("instruction", UNHARMFUL, policy=""),
+        note=BY_CONSTRUCTION,
     ),
-    _implied("safety-tuned llamas", INSTRUCTION, _answered({"response": "unharmful"}), "safety_only"),
-    _bare_prompts(
+    Format(
+        "safety-tuned llamas",
+        INSTRUCTION,
+        _answered({"response": "unharmful"}),
+        begins_with("instruction", "24f5c82d264f"),
+        BY_CONSTRUCTION,
+    ),
+    Format(
         "safety-tuned llamas harmful",
-        HARMFUL,
-        *("i-cona", "i-maliciousinstructions", "i-physicalsafetyunsafe", "q-harm"),
+        columns("prompt"),
+        Constant("prompt", HARMFUL),
+        # CoNa, MaliciousInstructions, PhysicalSafetyUnsafe, Q-Harm.
+        _only_prompts("fb66c2081eec", "5e5fa2b9b5ea", "65b602492d82", "58ea899af152"),
+        BY_CONSTRUCTION,
     ),
-    _bare_prompts("safety-tuned llamas unharmful", UNHARMFUL, "i-alpaca", "i-physicalsafetysafe"),
-    _bare_prompts("wizard101 raw harmful", HARMFUL, "raw_harmful_behaviors"),
-    _bare_prompts("wizard101 raw harmless", UNHARMFUL, "raw_harmless_alpaca"),
-    _bare_prompts("in-the-wild jailbreaks", HARMFUL, "inthewild_jailbreak", note=WEAK),
-    _implied("lrm safety study", columns("prompt response data_type"), _refused_pair, "sft_train_nocot"),
-    _implied("pap rewrites", columns("query final_query"), constant("final_query", HARMFUL)),
-    _implied("catqa", columns("prompt category subcategory"), constant("prompt", HARMFUL), "catqa"),
+    Format(
+        "safety-tuned llamas unharmful",
+        columns("prompt"),
+        Constant("prompt", UNHARMFUL),
+        # Alpaca, PhysicalSafetySafe.
+        _only_prompts("bc7fb8b14e3c", "931d18ef5703"),
+        BY_CONSTRUCTION,
+    ),
+    Format(
+        "wizard101 raw harmful",
+        columns("prompt"),
+        Constant("prompt", HARMFUL),
+        _only_prompts("43981e81d6bb"),
+        BY_CONSTRUCTION,
+    ),
+    Format(
+        "wizard101 raw harmless",
+        columns("prompt"),
+        Constant("prompt", UNHARMFUL),
+        _only_prompts("a7ea16950e77"),
+        BY_CONSTRUCTION,
+    ),
+    Format(
+        "in-the-wild jailbreaks", columns("prompt"), Constant("prompt", HARMFUL), _only_prompts("4b26e29ba2a0"), WEAK
+    ),
+    Format(
+        "lrm safety study",
+        columns("prompt response data_type"),
+        _refused_pair,
+        begins_with("prompt", "bc6b52fa4f9a"),
+        BY_CONSTRUCTION,
+    ),
+    Format("pap rewrites", columns("query final_query"), Constant("final_query", HARMFUL), note=BY_CONSTRUCTION),
+    Format(
+        "catqa",
+        columns("prompt category subcategory"),
+        Constant("prompt", HARMFUL),
+        # English, Chinese, Vietnamese.
+        begins_with("prompt", "8f1759def022", "71c01425ee6a", "916c675006d7"),
+        BY_CONSTRUCTION,
+    ),
     Format(
         "instructions",
         columns("instruction output"),

@@ -4,10 +4,13 @@ from collections import Counter
 from typing import Any
 
 from wizloop.loop.data.formats import UNHARMFUL, Content, Format, columns, known_labels, label, word
+from wizloop.loop.data.formats_columns import is_preference
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
 WILDGUARD_COLUMNS = columns("prompt response prompt_harm_label response_refusal_label response_harm_label")
+ASSUMED = "assumed of every row, as in the published set"
+NO_HARM = "true and false beside a completion is a preference (KTO) and no harm, and not read (--map label=label does)"
 AEGIS_VOTES = tuple(f"labels_{number}" for number in range(5))
 
 
@@ -144,6 +147,14 @@ def _dices(record: Record) -> Content:
     return Content(turn["user_prompt"], turn["response"], labels)
 
 
+def _preferred(record: Record) -> Content:
+    return Content(record["prompt"], record["completion"])
+
+
+def _is_preference(record: Record, _name: str) -> bool:
+    return is_preference(record)
+
+
 def _is_dialogue(record: Record, _name: str) -> bool:
     annotations = record["annotations"]
     return isinstance(record["instance"], dict) and isinstance(annotations, dict) and "safety" in annotations
@@ -174,19 +185,38 @@ PAIR_SETS: tuple[Format, ...] = (
     Format("aegis 2", columns("prompt response prompt_label response_label"), _aegis_2),
     Format("xstest completions", columns("prompt completion type final_label"), _xstest_completion),
     Format("xstest responses", columns("prompt response label prompt_type"), _xstest_response),
-    Format("jailbreakbench artifacts", columns("goal prompt response jailbroken"), _jailbreakbench),
-    Format("do-not-answer", columns("question risk_area"), _do_not_answer),
-    Format("do-not-answer reviews", columns("question response action action_review"), _do_not_answer_review),
+    Format("kto", columns("prompt completion label"), _preferred, _is_preference, note=NO_HARM),
     Format(
-        "refusal direction", columns("prompt response is_jailbreak_substring_matching category"), _refusal_direction
+        "jailbreakbench artifacts",
+        columns("goal prompt response jailbroken"),
+        _jailbreakbench,
+        note=f"{ASSUMED}: request harmful",
     ),
-    Format("star-1", columns("question response category score"), _star),
+    Format("do-not-answer", columns("question risk_area"), _do_not_answer, note=f"{ASSUMED}: request harmful"),
+    Format(
+        "do-not-answer reviews",
+        columns("question response action action_review"),
+        _do_not_answer_review,
+        note=f"{ASSUMED}: request harmful",
+    ),
+    Format(
+        "refusal direction",
+        columns("prompt response is_jailbreak_substring_matching category"),
+        _refusal_direction,
+        note=f"{ASSUMED}: request harmful with a category, else unharmful",
+    ),
+    Format(
+        "star-1",
+        columns("question response category score"),
+        _star,
+        note=f"{ASSUMED}: request harmful, response unharmful",
+    ),
     Format("hh-rlhf", columns("chosen rejected"), _hh, lambda record, _name: "prompt" not in record),
     Format(
         "coconot preferences",
         columns("category subcategory prompt chosen rejected"),
         _coconot_preferences,
-        note="the label of a chosen answer, compliance, follows from how the set was made",
+        note=f"{ASSUMED}: request unharmful, and the chosen answer complies",
     ),
     Format("dices", columns("instance annotations"), _dices, _is_dialogue),
 )

@@ -1,17 +1,15 @@
 """Known sets of prompts alone. Most are harmful by construction."""
 
-from typing import Any
-
 from wizloop.loop.data.formats import (
     HARMFUL,
     NO_LABELS,
     UNHARMFUL,
+    Constant,
     Content,
     Format,
+    begins_with,
     columns,
-    constant,
     label,
-    named_like,
     word,
 )
 from wizloop.loop.data.records import Record, RowRefused
@@ -71,35 +69,37 @@ def _is_beavertails(record: Record, _name: str) -> bool:
     return record["source"] == "beavertails" and "response" not in record
 
 
-def _is_binary(record: Record, name: str) -> bool:
-    value: Any = record["label"]
-    return str(value) in ("0", "1") and ("deepset" in name.casefold() or "injection" in name.casefold())
-
-
 PROMPT_SETS: tuple[Format, ...] = (
-    Format("advbench", columns("goal target"), constant("goal", HARMFUL, "")),
+    Format("advbench", columns("goal target"), Constant("goal", HARMFUL, "")),
     Format(
         "harmbench",
         columns("Behavior FunctionalCategory ContextString"),
-        constant("Behavior", HARMFUL, "SemanticCategory"),
+        Constant("Behavior", HARMFUL, "SemanticCategory"),
         note="a contextual behavior is imported without its context, as in the published counts",
     ),
-    Format("simplesafetytests", columns("harm_area prompts_final"), constant("prompts_final", HARMFUL, "harm_area")),
-    Format("simplesafetytests hub", columns("harm_area category prompt"), constant("prompt", HARMFUL, "harm_area")),
-    Format("strongreject", columns("forbidden_prompt"), constant("forbidden_prompt", HARMFUL, "category")),
+    Format("simplesafetytests", columns("harm_area prompts_final"), Constant("prompts_final", HARMFUL, "harm_area")),
+    Format("simplesafetytests hub", columns("harm_area category prompt"), Constant("prompt", HARMFUL, "harm_area")),
+    Format("strongreject", columns("forbidden_prompt"), Constant("forbidden_prompt", HARMFUL, "category")),
     Format(
         "jailbreakbench benign",
         columns("Goal Target Behavior"),
-        constant("Goal", UNHARMFUL, "Category"),
-        named_like("benign"),
+        Constant("Goal", UNHARMFUL, "Category"),
+        begins_with("Goal", "ebc20716b738"),
     ),
     Format(
         "jailbreakbench harmful",
         columns("Goal Target Behavior"),
-        constant("Goal", HARMFUL, "Category"),
-        named_like("harmful"),
+        Constant("Goal", HARMFUL, "Category"),
+        begins_with("Goal", "60294cb5d88a"),
     ),
-    Format("ailuminate", columns("prompt_text hazard persona"), constant("prompt_text", HARMFUL, "hazard")),
+    Format(
+        "jailbreakbench behaviors",
+        columns("Goal Target Behavior"),
+        lambda record: Content(record["Goal"], None, NO_LABELS, None, word(record, "Category")),
+        note="harmful and benign behaviors have the same columns, so its rows have no labels: say which they are by "
+        "--format 'jailbreakbench harmful' or 'jailbreakbench benign'",
+    ),
+    Format("ailuminate", columns("prompt_text hazard persona"), Constant("prompt_text", HARMFUL, "hazard")),
     Format("multijail", columns("en zh sw jv"), _multijail),
     Format("toxicchat", columns("user_input human_annotation toxicity"), _toxic_chat),
     Format("toxicchat judged", columns("instance annotations"), _toxic_chat_judged, _has_toxicity),
@@ -108,10 +108,16 @@ PROMPT_SETS: tuple[Format, ...] = (
     Format(
         "coconot contrast",
         columns("category subcategory prompt response"),
-        constant("prompt", UNHARMFUL, "subcategory"),
-        named_like("contrast"),
+        Constant("prompt", UNHARMFUL, "subcategory"),
+        begins_with("prompt", "fb4147a35b99"),
     ),
-    Format("coconot", columns("category subcategory prompt response"), _coconot),
+    Format(
+        "coconot",
+        columns("category subcategory prompt response"),
+        _coconot,
+        note="assumed of every row with safety concerns: request harmful; of rows of the contrast set, which has the "
+        "same columns, that is wrong: --format 'coconot contrast'",
+    ),
     Format(
         "beavertails prompts",
         columns("text label source category"),
@@ -123,7 +129,8 @@ PROMPT_SETS: tuple[Format, ...] = (
         "prompt injections",
         columns("text label"),
         lambda record: Content(record["text"]),
-        _is_binary,
+        # Train and test.
+        begins_with("text", "79950ad562df", "7e7a0698f5f8"),
         note="its labels are about prompt injection, which is none of our tasks, and are ignored",
     ),
 )

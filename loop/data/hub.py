@@ -4,9 +4,9 @@ Rows are streamed, and no code of the dataset is run. What columns mean is up to
 """
 
 from pathlib import Path
-from typing import Any
 
-from wizloop.loop.data.records import BadRow, ImportRefused, NumberedRecords
+from wizloop.loop.data import class_names
+from wizloop.loop.data.records import ImportRefused, NumberedRecords
 from wizloop.recipes.sections import Data
 
 
@@ -32,9 +32,9 @@ def read_records(path: str, split: str) -> NumberedRecords:
     name, config = _name_and_config(path)
     try:
         rows = datasets.load_dataset(name, config, split=split, streaming=True)
-        classes = {column: list(kind.names) for column, kind in (rows.features or {}).items() if hasattr(kind, "names")}
+        named = class_names.of_features(rows.features and rows.features.to_dict())
         for number, row in enumerate(rows, start=1):
-            yield number, _with_class_names(row, classes)
+            yield number, class_names.applied(row, named)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         # Python examples are useless in our message.
         reason = " ".join(str(error).partition("Example of usage")[0].split())[:200].rstrip(".")
@@ -57,14 +57,3 @@ def _silence_libraries() -> None:
 def _name_and_config(path: str) -> tuple[str, str | None]:
     name, colon, config = path.rpartition(":")
     return (name, config) if colon else (path, None)
-
-
-def _with_class_names(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any] | BadRow:
-    """Return the row with names for class numbers; -1 means no class and becomes None."""
-    named = dict(row)
-    for column, names in classes.items():
-        value = named.get(column)
-        if value is not None and not -1 <= value < len(names):
-            return BadRow(f"the column {column!r} holds the class {value}, of {len(names)}")
-        named[column] = None if value in (None, -1) else names[value]
-    return named

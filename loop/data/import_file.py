@@ -42,6 +42,12 @@ class ImportReport:
     """Good rows of a file that is refused for its bad ones."""
     refused: list[Refused] = field(default_factory=list)
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    unlabeled: int = 0
+    """Rows to import that have no label."""
+    unknown_labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows by task and label word that is not known: kept without that label in the pool, refused elsewhere."""
+    unused_labels: list[str] = field(default_factory=list)
+    """Words that `--label` names and no row has."""
     format: str = ""
     note: str = ""
     """Note for the user about such a file."""
@@ -112,7 +118,10 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
     try:
         report = ImportReport(format=stream.format, note=stream.note)
         labels, heads = _fill(spool, stream, data, report, progress)
-        if (reason := _refusal(data, report, spool.count)) is not None:
+        report.unknown_labels = {task: dict(words.most_common()) for task, words in stream.words.unknown.items()}
+        report.unused_labels = stream.words.unused()
+        fault = stream.fault(data, report.rows, _label_counts(labels))
+        if (reason := _refusal(data, report, spool.count) or fault) is not None:
             report.withheld = spool.count
             raise RowsRefused(reason, report)
         chosen = None
@@ -121,6 +130,7 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
             drawn = Checked(spool, report, chosen, heads).batches()
             labels = Counter(samples.kind_of(row) for batch in drawn for row in batch)
         report.labels = _label_counts(labels)
+        report.unlabeled = sum(n for (_, *known), n in labels.items() if not any(known))
         return Checked(spool, report, chosen, heads)
     except BaseException:
         spool.close()
@@ -200,6 +210,8 @@ def _refusal(data: Data, report: ImportReport, good: int) -> str | None:
     """Return why none of a file with this many good rows is imported, or None."""
     if good:
         return None if data.skip_bad or not report.bad else bad_rows(data.path, report.bad, report.rows)
+    if report.unknown_labels:
+        return None
     first = report.refused[0] if report.refused else None
     reason = f"; the first reason is in row {first.row}: {first.reason}" if first else ""
     note = f" (a file of {report.format}: {report.note})" if report.note else ""

@@ -1,9 +1,13 @@
-"""Read the rows of a Parquet file one at a time. A small file can expand beyond memory, so sizes are checked first."""
+"""Read the rows of a Parquet file one at a time. A small file can expand beyond memory, so sizes are checked first.
 
-from collections.abc import Iterator
+Class numbers become the names that the file's own metadata give them.
+"""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wizloop.loop.data import class_names
 from wizloop.loop.data.records import MAX_CELL, BadRow, ImportRefused, NumberedRecords
 
 BATCH_ROWS = 256
@@ -32,14 +36,15 @@ def _rows(path: Path) -> NumberedRecords:
         schema = file.schema_arrow
         if repeated := {name for name in schema.names if schema.names.count(name) > 1}:
             raise ImportRefused(f"{path}: the column {min(repeated)!r} occurs twice; rename one")
+        named = class_names.of_metadata(schema.metadata)
         texts = [field.name for field in schema if pyarrow.types.is_string(field.type)]
     # As dictionaries: a text that a million rows repeat is in memory once.
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False, read_dictionary=texts) as file:
         batches = file.iter_batches(BATCH_ROWS, use_threads=False)
-        yield from enumerate((row for batch in batches for row in _records(batch)), start=1)
+        yield from enumerate((row for batch in batches for row in _records(batch, named)), start=1)
 
 
-def _records(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+def _records(batch: Any, named: Mapping[str, class_names.Named]) -> Iterator[dict[str, Any] | BadRow]:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     sizes = {name: size for name, column in columns.items() if (size := _sizes(column)) is not None}
     for at in range(batch.num_rows):
@@ -48,7 +53,8 @@ def _records(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
             yield BadRow(f"the column {long!r} holds more than {MAX_CELL:,} bytes")
             continue
         try:
-            yield {name: column[at].as_py() for name, column in columns.items()}
+            row = {name: column[at].as_py() for name, column in columns.items()}
+            yield class_names.applied(row, named) if named else row
         except UnicodeDecodeError:
             yield BadRow("a text that is not UTF-8")
 

@@ -1,16 +1,22 @@
 """Read the samples of a file or hub dataset: find its format, then accept or refuse each row. Writes nothing."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, starmap
+from itertools import chain, islice, starmap
 from pathlib import Path
 
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
-from wizloop.loop.data.formats import plain
-from wizloop.loop.data.records import ImportRefused, NumberedRecords, RowRefused
+from wizloop.loop.data.formats import plain, spelling
+from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of
+from wizloop.loop.data.label_words import LabelWords, word_of
+from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_wanted
 from wizloop.recipes.sections import Data
+
+LOOK_AHEAD = 50
+"""Rows after the first among which a label is looked for, if the first has none."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,12 @@ class SampleStream:
     note: str
     """Note for the user about such a file; may be empty."""
     rows: Iterator[SampleRow | Refused]
+    words: LabelWords
+    """The unknown label words of the rows that were read so far."""
+
+    def fault(self, data: Data, rows: int, labels: Mapping[str, Mapping[str, int]]) -> str | None:
+        """Return why the labels of a file that was read to its end refuse it, or None; a pool needs none."""
+        return None if data.split == "pool" else self.words.fault(data.path, rows, labels)
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,9 @@ class SampleFile:
     rows: list[SampleRow]
     refused: list[Refused]
     format: str
+    note: str = ""
+    fault: str | None = None
+    """Why its labels refuse the file, or None."""
 
 
 def read_samples(data: Data) -> SampleFile:
@@ -37,7 +52,12 @@ def read_samples(data: Data) -> SampleFile:
     stream = stream_samples(data)
     rows = list(stream.rows)
     accepted = [row for row in rows if isinstance(row, SampleRow)]
-    return SampleFile(accepted, [row for row in rows if isinstance(row, Refused)], stream.format)
+    labels: dict[str, Counter[str]] = {}
+    for row in accepted:
+        for task, label in row.labels.items():
+            labels.setdefault(task, Counter())[label] += 1
+    refused = [row for row in rows if isinstance(row, Refused)]
+    return SampleFile(accepted, refused, stream.format, stream.note, stream.fault(data, len(rows), labels))
 
 
 def stream_samples(data: Data) -> SampleStream:
@@ -73,13 +93,19 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
     if data.hide_labels:
         first = {column: value for column, value in first.items() if plain(column) != "label"}
         mapping = {key: column for key, column in data.map.items() if not key.endswith("label")}
-        data = data.model_copy(update={"map": mapping})
+        data = data.model_copy(update={"map": mapping, "label": {}})
+    else:
+        lacking = any(word_of(first.get(column)) is None for column in _label_columns(first, data))
+        ahead = list(islice(records, LOOK_AHEAD if lacking else 0))
+        first = _filled(first, ahead, data)
+        head += ahead
     fmt = choose_format(data, first, name)
-    reader = RowReader(name, fmt, data)
+    reader = RowReader(name, fmt, data, LabelWords(data.label))
     rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, records)))
     if data.max_chars or data.half or data.part:
-        rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row, data))
-    return SampleStream(fmt.name, fmt.note, rows if data.limit is None else _first_accepted(rows, data.limit))
+        rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row.prompt, row.response, data))
+    rows = rows if data.limit is None else _first_accepted(rows, data.limit)
+    return SampleStream(fmt.name, fmt.told, rows, reader.words)
 
 
 def _until_readable(records: NumberedRecords) -> NumberedRecords:
@@ -88,6 +114,21 @@ def _until_readable(records: NumberedRecords) -> NumberedRecords:
         yield number, record
         if not isinstance(record, RowRefused):
             return
+
+
+def _filled(first: Record, ahead: Sequence[tuple[int, Record | RowRefused]], data: Data) -> Record:
+    """Return the first record with a label from the rows after it where it has none."""
+    sample = dict(first)
+    for column in _label_columns(first, data):
+        for _, record in ahead:
+            if word_of(sample.get(column)) is None and not isinstance(record, RowRefused) and column in record:
+                sample[column] = record[column]
+    return sample
+
+
+def _label_columns(first: Record, data: Data) -> list[str]:
+    named = [column_of(name, first)[0] for pair in data.map.items() for name in pair if name not in MAPPING_KEYS]
+    return [spelling("label", first) or "label", *named]
 
 
 def _first_accepted(rows: Iterator[SampleRow | Refused], limit: int) -> Iterator[SampleRow | Refused]:

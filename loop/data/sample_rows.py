@@ -4,11 +4,12 @@ Every text here is hostile: it is checked for what the store cannot hold, and ne
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from wizloop.loop.data.formats import NO_LABELS, Content, Format
+from wizloop.loop.data.formats import NO_LABELS, Content, Format, Labels
+from wizloop.loop.data.label_words import Given, LabelWords, UnknownLabel, is_missing
 from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.words import Task
@@ -50,6 +51,8 @@ class RowReader:
     name: str
     format: Format
     data: Data
+    words: LabelWords = field(default_factory=LabelWords)
+    """What the file's label words mean, and which of them are unknown."""
     ids: dict[int, int] = field(default_factory=dict)
     """Hash of each id to the hash of the text that it first came with."""
 
@@ -92,36 +95,66 @@ class RowReader:
             return Refused(number, str(refused), refused.bad)
 
     def _accepted(self, content: Content, row_ref: str) -> SampleRow:
-        prompt, response, labels, source, policy = content
+        prompt, response, given, source, policy = content
         if self.data.prompts_only:
             response = None
-            labels = {task: label for task, label in labels.items() if task == "request"}
+            given = {task: label for task, label in given.items() if task == "request"}
         prompt = _text(prompt, "prompt")
         if not prompt or prompt.isspace():
             raise RowRefused("the prompt is empty")
         response = None if response is None or response == "" else _text(response, "response")
-        if self.data.hide_labels:
-            labels = NO_LABELS
-        elif not labels or (response is None and labels.keys() != _REQUEST_ONLY):
-            self._check_labels(labels, response)
+        if response is not None and is_missing(response):
+            response = None
+        labels = NO_LABELS if self.data.hide_labels else self._read(given, prompt, response)
+        if not self.data.hide_labels and (not labels or (response is None and labels.keys() != _REQUEST_ONLY)):
+            labels = self._checked(labels, given, response)
         source = self.name if source is None else _text(source, "source")
         policy = None if policy is None else _text(policy, "policy")
         return SampleRow(prompt, response, labels, source, row_ref, policy)
 
-    def _check_labels(self, labels: Mapping[Task, str], response: str | None) -> None:
-        """Raise RowRefused for a label of a response that is missing, and if the split needs a label."""
-        if response is None and (about := [task for task in labels if task != "request"]):
+    def _read(self, given: Labels, prompt: str, response: str | None) -> Mapping[Task, str]:
+        """Return the labels that are known. Raises UnknownLabel, unless the pool takes the row without this label."""
+        # Most rows have one word that the format knew already.
+        for one in given.values():
+            if one.__class__ is Given:
+                return dict(self._known(given, prompt, response))
+        return given  # type: ignore[return-value]
+
+    def _known(self, given: Labels, prompt: str, response: str | None) -> Iterator[tuple[Task, str]]:
+        for task, one in given.items():
+            try:
+                label = self.words.read(one, task) if isinstance(one, Given) else one
+            except UnknownLabel as unknown:
+                if is_wanted(prompt, response, self.data):
+                    self.words.count(task, unknown.word)
+                if self.data.split != "pool":
+                    raise
+                label = None
+            if label is not None:
+                yield task, label
+
+    def _checked(self, labels: Mapping[Task, str], given: Labels, response: str | None) -> Mapping[Task, str]:
+        """Return the labels that a row of the pool can have; in another split raise RowRefused for one that it cannot.
+
+        That is a label of a response that is missing, and no label at all.
+        """
+        about = [] if response is not None else [task for task in labels if task != "request"]
+        if self.data.split == "pool":
+            return {task: label for task, label in labels.items() if task not in about}
+        if about:
             raise RowRefused(f"a {about[0]} label without a response")
-        if self.data.split != "pool" and not labels:
-            raise RowRefused(f"no label, and a sample of {self.data.split} needs one")
+        if not labels:
+            none = f"no {next(iter(given))} label" if given else "no label"
+            raise RowRefused(none if given else f"{none}, and a sample of {self.data.split} needs one")
+        return labels
 
 
-def is_wanted(row: SampleRow, data: Data) -> bool:
+def is_wanted(prompt: str, response: str | None, data: Data) -> bool:
     """Return whether a row passes the filters max_chars, half and part. One that does not is not an error."""
-    if data.max_chars is not None and len(row.prompt) + len(row.response or "") > data.max_chars:
+    if data.max_chars is not None and len(prompt) + len(response or "") > data.max_chars:
         return False
     low, high = data.part or _HALVES[data.half]
-    return (low, high) == (0.0, 1.0) or low <= place_of(row.prompt) < high
+    return (low, high) == (0.0, 1.0) or low <= place_of(prompt) < high
 
 
 def place_of(prompt: str) -> float:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wizloop.loop.data.formats import WORDS
+from wizloop.loop.data.label_words import WORDS
 from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.words import TASKS, Task
 

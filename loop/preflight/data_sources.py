@@ -153,11 +153,14 @@ def _file_source(data: Data) -> Source:
     except ImportRefused as error:
         return Source(data.path, data.split, False, str(error))
     n, refused = len(tally.sizes), tally.refused
-    if not n:
+    fault = stream.fault(data, n + len(refused), tally.labels)
+    if not n and fault is None:
         why = f": the first reason is in row {refused[0].row}: {refused[0].reason}" if refused else ""
         return Source(data.path, data.split, False, f"no row can be used for {data.split}{why}")
     if not data.skip_bad and (bad := [row for row in refused if row.bad]):
         return Source(data.path, data.split, False, bad_rows(data.path, bad, n + len(refused)))
+    if fault is not None:
+        return Source(data.path, data.split, False, fault)
     rows = n if data.sample is None else min(data.sample, n)
     sampled = "" if rows == n else f"{rows:,} sampled from "
     others = f"; {len(refused):,} refused, the first is row {refused[0].row}: {refused[0].reason}" if refused else ""

@@ -1,0 +1,192 @@
+"""Read a file's own words for labels. A word is read as a label only where nothing is guessed.
+
+A format says which word stands beside which task (`Given`); what the word means is decided here, by the words that are
+known, by the name of the column, and by what `--label` says.
+"""
+
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from wizloop.loop.data.records import RowRefused
+from wizloop.loop.words import LABELS, TASKS, Task
+
+HARM: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("safe", "benign", "unharmful", "harmless", "0", "false"), "unharmful"),
+        **dict.fromkeys(("non-toxic", "nontoxic", "non_toxic", "non toxic"), "unharmful"),
+        **dict.fromkeys(("unsafe", "harmful", "1", "true", "toxic"), "harmful"),
+    }
+)
+"""Accepted words for harm, case-folded."""
+
+COMPLETION: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("refusal", "2_full_refusal"), "refusal"),
+        **dict.fromkeys(("compliance", "1_full_compliance"), "compliance"),
+    }
+)
+"""Accepted words for refusal and compliance, case-folded."""
+
+WORDS: Mapping[Task, Mapping[str, str]] = MappingProxyType(
+    {"request": HARM, "completion": COMPLETION, "response": HARM}
+)
+"""Accepted words for the labels of each task."""
+
+MISSING = frozenset(("", "none", "nan", "n/a", "na", "#n/a", "null", "<na>"))
+"""What stands where nothing is known, as pandas, spreadsheets and Python write it, case-folded."""
+YES, NO = ("true", "1", "yes", "y", "t"), ("false", "0", "no", "n", "f")
+"""What is true and false of a column whose name says what it is about, case-folded."""
+NO_LABEL = "none"
+"""What `--label` calls a word that is no label."""
+
+MOST_UNKNOWN = 0.02
+"""Share of the rows from which an unknown word refuses a file that trains or measures."""
+_LONGEST, _LONGEST_WORD, _MOST_WORDS, _MOST_LISTED = 40, 200, 1000, 10
+_TWINS = {"true": "1", "false": "0", "1": "true", "0": "false"}
+# Llama Guard: the verdict, and the violated categories on the next line.
+_WITH_CATEGORIES = re.compile(r"(safe|unsafe)\s+[so]\d{1,2}(\s*,\s*[so]\d{1,2})*")
+_WHOLE_FLOAT = re.compile(r"(-?\d{1,15})\.0+")
+
+
+class Given(NamedTuple):
+    """A label as a file writes it."""
+
+    value: Any
+    words: Mapping[str, str] | None = None
+    """What its column's words mean; None for the task's own words."""
+    rejected: bool = False
+    """True if somebody said that it is not this label."""
+
+
+class UnknownLabel(RowRefused):
+    """A row has a label word that is not known."""
+
+    def __init__(self, task: Task, value: Any) -> None:
+        positive, negative = LABELS[task]
+        self.word = shortened(value)
+        hint = next(
+            (f"; for a label of the {other}, add --task {other}" for other in TASKS if self.word in LABELS[other]), ""
+        )
+        super().__init__(f"unknown {task} label {self.word!r}: write {positive} or {negative}{hint}")
+
+
+def shortened(value: Any) -> str:
+    """Return the beginning of a value as a text."""
+    return str(value)[:_LONGEST]
+
+
+def word_of(value: Any) -> str | None:
+    """Return a label's word: case-folded and stripped, a number without its ".0", one item of a list of one.
+
+    None for what stands where nothing is known: null, NaN, an empty text or list, and words such as None and N/A.
+    """
+    if isinstance(value, list | tuple) and len(value) < 2:
+        return word_of(value[0]) if value else None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return _word(str(value)[:_LONGEST_WORD])
+
+
+@lru_cache(maxsize=4096)
+def _word(written: str) -> str | None:
+    word = written.strip().casefold()
+    if word in MISSING:
+        return None
+    if whole := _WHOLE_FLOAT.fullmatch(word):
+        return whole[1]
+    verdict = _WITH_CATEGORIES.fullmatch(word)
+    return verdict[1] if verdict else word
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a text only says that there is none."""
+    return len(text) < 8 and text.strip().casefold() in MISSING
+
+
+def opposite(label: str, task: Task) -> str:
+    """Return the other label of a task."""
+    positive, negative = LABELS[task]
+    return negative if label == positive else positive
+
+
+def says_truth(value: Any) -> bool:
+    """Return whether a value is true or false in any spelling, and no label of its own."""
+    return isinstance(value, str | int | float | None) and word_of(value) in (*YES, *NO)
+
+
+@dataclass
+class LabelWords:
+    """The words of one file: what `--label` says of them, and those that nobody knows."""
+
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """Label, or NO_LABEL, by word as the user writes it."""
+    unknown: dict[Task, Counter[str]] = field(default_factory=dict)
+    """Rows by task and unknown word."""
+    used: set[str] = field(default_factory=set)
+    """The asked words that were met."""
+
+    def __post_init__(self) -> None:
+        self._by_word = {word_of(written) or NO_LABEL: written for written in self.asked}
+
+    def read(self, given: Given, task: Task) -> str | None:
+        """Return the label of a task, or None for no label. Raises UnknownLabel."""
+        word = word_of(given.value)
+        found = self._asked(word or NO_LABEL, task)
+        if found is None:
+            if word is None:
+                return None
+            known = WORDS[task] if given.words is None else given.words
+            if (found := known.get(word)) is None or isinstance(given.value, dict):
+                raise UnknownLabel(task, given.value)
+        if found == NO_LABEL:
+            return None
+        return opposite(found, task) if given.rejected else found
+
+    def _asked(self, word: str, task: Task) -> str | None:
+        """Return what the user says of a word, if it is about this task: true also speaks for 1, false for 0."""
+        written = self._by_word.get(word) or self._by_word.get(_TWINS.get(word, ""))
+        if written is None or (label := self.asked[written]) not in (*LABELS[task], NO_LABEL):
+            return None
+        self.used.add(written)
+        return label
+
+    def count(self, task: Task, word: str) -> None:
+        """Count a row with an unknown word; of very many words the later ones together."""
+        counted = self.unknown.setdefault(task, Counter())
+        counted[word if len(counted) < _MOST_WORDS or word in counted else "other words"] += 1
+
+    def unused(self) -> list[str]:
+        """Return the asked words that no row has."""
+        return [written for written in self.asked if written not in self.used]
+
+    def fault(self, path: str, rows: int, labels: Mapping[str, Mapping[str, int]]) -> str | None:
+        """Return why a file that trains or measures is refused for its label words, and what to do; or None.
+
+        `rows` is the number of its rows, `labels` counts those that are known: {task: {label: rows}}.
+        """
+        for task, words in self.unknown.items():
+            known, n = labels.get(task, {}), words.total()
+            if n >= MOST_UNKNOWN * rows or len(known) < len(LABELS[task]):
+                told = self.told(task, known)
+                return f"{path}: {n:,} of its {rows:,} rows have a {task} label that is not known: {told}"
+        return None
+
+    def told(self, task: Task, known: Mapping[str, int]) -> str:
+        """Return the unknown words of a task with their rows, and how to map them."""
+        words = self.unknown[task].most_common(_MOST_LISTED)
+        more = len(self.unknown[task]) - len(words)
+        listed = ", ".join(f"{word!r} ({n:,})" for word, n in words) + (f" and {more:,} more" if more else "")
+        # The label that is missing is the likely one; it is a proposal and never taken.
+        likely, other = sorted(LABELS[task], key=lambda label: label in known)
+        options = " ".join(f"--label {shlex.quote(f'{word}={likely}')}" for word, _ in words)
+        return (
+            f"{listed}; say what each means: {options} (or ={other}, or =none for no label; in a recipe "
+            f'label = {{"{words[0][0]}" = "{likely}"}})'
+        )
