@@ -22,9 +22,11 @@ from wizloop.loop.commands.common import (
     show,
 )
 from wizloop.loop.commands.completion import recipe_names
+from wizloop.loop.commands.reading import reading, with_reading
 
 if TYPE_CHECKING:
-    from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow
+    from wizloop.loop.data.sample_reader import SampleFile
+    from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow, Tell
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
@@ -43,8 +45,12 @@ Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
     help="Test set or file; with --predictions, the name of the recorded outputs.",
 )
 @click.option(
-    "--task", type=click.Choice(["request", "completion", "response"]), help="Task of the recorded outputs' labels."
+    "--task",
+    type=click.Choice(["request", "completion", "response"]),
+    help="Task of the recorded outputs' labels, or of a file's plain label column.",
 )
+@with_reading
+@click.option("--skip-bad", is_flag=True, help="Skip bad rows of a file instead of refusing it.")
 @click.option(
     "--reader",
     type=click.Choice(["published", "block"]),
@@ -90,8 +96,12 @@ def evaluate(
     report: Path | None,
     workspace: Path,
     as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Evaluate recorded outputs or a run's guard: F1, counted in three ways, with 95 % intervals."""
+    """Evaluate recorded outputs or a run's guard: F1, counted in three ways, with 95 % intervals.
+
+    A file is read like `wizloop import --split test` reads it, and refused where that refuses it.
+    """
     from wizloop.loop.data.records import ImportRefused
 
     if guard == "":
@@ -103,8 +113,9 @@ def evaluate(
         refuse("--guard evaluates a published guard without a run: give its folder with --model, and no --round")
     if recipe is not None and round is not None:
         refuse("--recipe evaluates without a run, and only a run has rounds: leave out --round")
-    if not predictions and (task or group):
-        refuse("--task and --group are for --predictions: leave them out, a test set has its own labels and policies")
+    how = _how(settings, task, benchmark, recorded=bool(predictions))
+    if not predictions and group:
+        refuse("--group is for --predictions: leave it out, a test set has its own policies")
     new_folder(report)
     notes: dict[str, Any] = {}
     of_run = not predictions and recipe is None
@@ -112,13 +123,13 @@ def evaluate(
         if predictions:
             scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
         elif guard is not None:
-            scored = _published(guard, recipe or "imported", benchmark, model, notes)
+            scored = _published(guard, recipe or "imported", benchmark, model, how, notes)
         elif recipe is not None:
-            scored = _without_a_run(recipe, benchmark, model, notes)
+            scored = _without_a_run(recipe, benchmark, model, how, notes)
         elif model is not None and _is_export(model) and _all_files(benchmark):
-            scored, of_run = _of_export(model, benchmark, notes), False
+            scored, of_run = _of_export(model, benchmark, how, notes), False
         else:
-            scored = _of_a_run(workspace, benchmark, round, model, notes)
+            scored = _of_a_run(workspace, benchmark, round, model, how, notes)
     measured = [one for one, _ in scored]
     if as_json:
         from wizloop.loop.evaluation.report import to_json
@@ -132,6 +143,34 @@ def evaluate(
         _write(report, scored)
         if of_run and guard is None:
             _log(workspace, report, measured, round, model)
+
+
+def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, recorded: bool) -> dict[str, Any]:
+    """Return how files of rows are read, as settings of [[data]]."""
+    how = {name: value for name, value in reading(**settings).items() if value}
+    if recorded and how:
+        refuse("--predictions has its own columns: leave out --map, --label, --format and --skip-bad")
+    if not recorded and task is not None:
+        how["task"] = task
+    if how and not recorded and not any(Path(name).is_file() for name in names):
+        refuse("--map, --label, --format, --task and --skip-bad are for a file of rows: give one with --benchmark")
+    return how
+
+
+def _teller(notes: dict[str, Any]) -> "Tell":
+    """Return what says which rows of a file were left out, and adds their number to the notes."""
+
+    def tell(name: str, file: "SampleFile") -> None:
+        from wizloop.loop.data.import_file import list_refused
+
+        notes.setdefault("left_out", {})[name] = len(file.refused)
+        say(f"{name}: format {file.format}" + (f"; {file.note}" if file.note else ""))
+        if file.refused:
+            say(f"{len(file.refused):,} of its {len(file.rows) + len(file.refused):,} rows are left out")
+        for line in list_refused(file.refused):
+            say(f"  {line}")
+
+    return tell
 
 
 def _recorded(
@@ -164,7 +203,12 @@ def _recorded(
 
 
 def _of_a_run(
-    workspace: Path, names: Sequence[str], round: int | None, folder: Path | None, notes: dict[str, Any]
+    workspace: Path,
+    names: Sequence[str],
+    round: int | None,
+    folder: Path | None,
+    how: dict[str, Any],
+    notes: dict[str, Any],
 ) -> list[Scored]:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
@@ -172,7 +216,7 @@ def _of_a_run(
     with run_models(workspace, "evaluate", ValueError) as ctx:
         if folder is not None and not folder.exists():
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
-        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names)
+        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, how, _teller(notes))
         if folder is not None and _is_export(folder):
             judge, seed = _exported(folder)
             return _scored(judge, rows, seed, notes)
@@ -198,12 +242,12 @@ def _all_files(names: Sequence[str]) -> bool:
     return bool(names) and all(Path(name).is_file() for name in names)
 
 
-def _of_export(folder: Path, files: Sequence[str], notes: dict[str, Any]) -> list[Scored]:
+def _of_export(folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any]) -> list[Scored]:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
 
     with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        rows = benchmark_guard.file_rows(files)
+        rows = benchmark_guard.file_rows(files, how, _teller(notes))
         judge, seed = _exported(folder)
         return _scored(judge, rows, seed, notes)
 
@@ -218,7 +262,9 @@ def _exported(folder: Path) -> "tuple[Judge, int]":
     return found.judge, found.recipe.seed
 
 
-def _without_a_run(named: str, files: Sequence[str], folder: Path | None, notes: dict[str, Any]) -> list[Scored]:
+def _without_a_run(
+    named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
+) -> list[Scored]:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
@@ -227,13 +273,15 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None, notes:
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files)
+        rows = benchmark_guard.file_rows(files, how, _teller(notes))
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)
         return _scored(judge, rows, recipe.seed, notes)
 
 
-def _published(name: str, named: str, files: Sequence[str], folder: Path | None, notes: dict[str, Any]) -> list[Scored]:
+def _published(
+    name: str, named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
+) -> list[Scored]:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.guard.published import registry
@@ -246,7 +294,7 @@ def _published(name: str, named: str, files: Sequence[str], folder: Path | None,
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files)
+        rows = benchmark_guard.file_rows(files, how, _teller(notes))
         judge = registry.load(name, recipe.guard, folder)
         say(f"{folder or recipe.guard.base}: evaluated as {name}, by {judge.form.source}")
         labeled = {task for found in rows.values() for row in found for task in row.labels}

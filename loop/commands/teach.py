@@ -24,6 +24,7 @@ from wizloop.loop.commands.common import (
     say,
     with_json,
 )
+from wizloop.loop.commands.reading import reading, with_reading
 
 if TYPE_CHECKING:
     from wizloop.recipes.schema import Recipe
@@ -38,6 +39,7 @@ SHOWN = 2000
 @click.option("--out", type=FILE, metavar="TRACES.json", help="File to write the traces to.")
 @click.option("--recipe", metavar="RECIPE", help="Recipe whose [teacher] section to use: models, prices.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Ask about the first N rows.")
+@with_reading
 @click.option("--budget", type=DOLLARS, metavar="USD", help="Spend at most this much.")
 @click.option("--dry-run", is_flag=True, help="Show the requests for FILE or the run, and send nothing.")
 @click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls to a file, for replay.")
@@ -58,6 +60,7 @@ def teach(
     ask_again: bool,
     workspace: Path,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Ask a teacher about every row of FILE and write the traces to --out, outside of any run.
 
@@ -66,9 +69,12 @@ def teach(
     """
     if (file is not None or dry_run) + unanswered + ask_again + (keep is not None) != 1:
         refuse("give one of FILE, --dry-run, --unanswered, --ask-again, --keep")
+    how = {name: value for name, value in reading(**settings).items() if value}
+    if how and file is None:
+        refuse("--map, --label and --format are for a FILE")
     if dry_run:
         named = file is not None or teacher is not None or recipe is not None
-        _dry_run(file, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)
+        _dry_run(file, how, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)
     elif unanswered:
         _unanswered(workspace, as_json)
     elif keep is not None:
@@ -79,7 +85,7 @@ def teach(
         if out is None:
             refuse("give a file for the traces: --out traces.json")
         _check_files(file, out)
-        _write(file, out, _recipe(recipe, teacher), samples, budget, as_json)
+        _write(file, out, _recipe(recipe, teacher), how, samples, budget, as_json)
 
 
 def _recipe(named: str | None, teacher: str | None) -> "Recipe":
@@ -111,7 +117,15 @@ def _check_files(file: Path, out: Path) -> None:
         refuse(f"{out} exists, and no earlier `wizloop teach` wrote it: choose a new file")
 
 
-def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: float | None, as_json: bool) -> None:
+def _write(
+    file: Path,
+    out: Path,
+    recipe: "Recipe",
+    how: dict[str, Any],
+    limit: int | None,
+    budget: float | None,
+    as_json: bool,
+) -> None:
     from wizloop.backends.teachers.replay import BadRecording
     from wizloop.loop.commands import teach_file
     from wizloop.loop.data.records import ImportRefused
@@ -126,6 +140,7 @@ def _write(file: Path, out: Path, recipe: "Recipe", limit: int | None, budget: f
                 file,
                 out,
                 recipe,
+                how,
                 limit=limit,
                 cap_micro=None if budget is None else round(budget * 1_000_000),
                 clock=now,
@@ -150,7 +165,13 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 def _dry_run(
-    file: Path | None, recipe: "Recipe | None", limit: int, out: Path | None, workspace: Path, as_json: bool
+    file: Path | None,
+    how: dict[str, Any],
+    recipe: "Recipe | None",
+    limit: int,
+    out: Path | None,
+    workspace: Path,
+    as_json: bool,
 ) -> None:
     """Show the requests for the first rows of a file, or of a run, with their likely and their highest cost."""
     from wizloop.loop.context import recipe_of
@@ -161,7 +182,7 @@ def _dry_run(
 
     with report_errors(ImportRefused, PriceError, PolicyError):
         if file is not None and recipe is not None:
-            questions = request_preview.of_file(file, limit)
+            questions = request_preview.of_file(file, limit, how)
             with _earlier_calls(out, workspace) as db:
                 found = request_preview.previews(recipe, questions, now(), db)
         else:

@@ -5,13 +5,14 @@ that every reservation is checked against, and the recipe; `costs`, `teach --kee
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from wizloop.backends.teachers.base import TeacherTrace
 from wizloop.loop.context import Context
+from wizloop.loop.data.sample_reader import AS_IT_IS
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
@@ -53,6 +54,7 @@ def write_traces(
     file: Path,
     out: Path,
     recipe: Recipe,
+    how: Mapping[str, Any] = AS_IT_IS,
     *,
     limit: int | None,
     cap_micro: int | None,
@@ -61,14 +63,15 @@ def write_traces(
 ) -> dict[str, Any]:
     """Ask the recipe's teachers about the rows of a file, write `out` and return its metadata.
 
+    `how` the file is read is settings of [[data]].
     Raises ImportRefused, OtherQuestions, clients.NotReady, PriceError, Interrupted (answers are kept).
     """
     asked = clients.clients_of(recipe, clock(), capped=cap_micro is not None)
     with Store.create(ledger_of(out)) as store:
         ctx = Context(store, ledger_of(out), recipe, 0, PHASE, clock, stop_asked)
-        _begin(ctx, file, cap_micro)
+        _begin(ctx, file, how, cap_micro)
         # The output shows what was left out: it has no trace of it.
-        import_samples.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True))
+        import_samples.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True, **how))
         _pick_all(ctx)
         try:
             teach(ctx, asked)
@@ -81,7 +84,7 @@ def write_traces(
     return dict(document["metadata"])
 
 
-def _begin(ctx: Context, file: Path, cap_micro: int | None) -> None:
+def _begin(ctx: Context, file: Path, how: Mapping[str, Any], cap_micro: int | None) -> None:
     recipe, digest = ctx.recipe, recipe_hash(ctx.recipe)
     made: dict[str, Any] = {"recipe_json": canonical_json(recipe), "recipe_hash": digest, "seed": recipe.seed}
     with ctx.store.write() as db:
@@ -96,7 +99,11 @@ def _begin(ctx: Context, file: Path, cap_micro: int | None) -> None:
         begun = steps.get_round(db, 0)
         if begun is not None and begun.record.get("file", file.name) != file.name:
             raise OtherQuestions(f"{ctx.workspace} holds calls about {begun.record['file']}: choose another --out")
-        steps.merge_record(db, 0, {"file": file.name})
+        if begun is not None and begun.record.get("read", {}) != dict(how) and "file" in begun.record:
+            raise OtherQuestions(
+                f"{ctx.workspace} holds calls about rows read in another way: choose another --out"
+            )
+        steps.merge_record(db, 0, {"file": file.name} | ({"read": dict(how)} if how else {}))
         steps.begin_step(db, 0, PHASE, ctx.now())
 
 

@@ -7,14 +7,13 @@ Texts are compared in two ways, because published counts use both: `plain` (with
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.formats_columns import column_of
 from wizloop.loop.data.leaks import NEAR
 from wizloop.loop.data.records import RowRefused
-from wizloop.loop.data.sample_reader import read_samples
+from wizloop.loop.data.sample_reader import AS_IT_IS, read_samples
 from wizloop.loop.data.sample_rows import SampleRow
 from wizloop.loop.data.similarity import all_overlaps, normalize
 from wizloop.recipes.sections import Data
@@ -58,7 +57,7 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def compare(train: Path, measure: Path, how: Mapping[str, Any] = MappingProxyType({})) -> Comparison:
+def compare(train: Path, measure: Path, how: Mapping[str, Any] = AS_IT_IS) -> Comparison:
     """Count two files and what they share; `how` they are read is settings of [[data]]. Raises ImportRefused.
 
     A column of the mapping may be in one of the files only.

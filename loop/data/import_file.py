@@ -161,12 +161,12 @@ def add(db: Connection, batches: Iterable[Sequence[samples.Kept]], now: datetime
     return samples.add_kept(db, batches, now, lambda rows: leaks.settle(db, rows, now))
 
 
-def bad_rows(path: str, bad: Sequence[Refused], rows: int) -> str:
-    """Return why a file of `rows` rows is refused for its bad ones, and what to do."""
+def bad_rows(path: str, bad: Sequence[Refused], rows: int, used: str = "imported") -> str:
+    """Return why a file of `rows` rows is refused for its bad ones and none is `used`, and what to do."""
     first = bad[0]
     more = f", and bad rows after it: {len(bad) - 1:,}" if len(bad) > 1 else ""
     return (
-        f"{path}: row {first.row}: {first.reason}{more}; none of its {rows:,} rows was imported: "
+        f"{path}: row {first.row}: {first.reason}{more}; none of its {rows:,} rows was {used}: "
         "fix the file, or skip its bad rows (--skip-bad, in a recipe skip_bad = true)"
     )
 

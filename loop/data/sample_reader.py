@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, starmap
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
@@ -15,6 +17,8 @@ from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, Ro
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_wanted
 from wizloop.recipes.sections import Data
 
+AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
+"""No settings of [[data]] beyond the file and its split."""
 LOOK_AHEAD = 50
 """Rows after the first among which a label is looked for, if the first has none."""
 

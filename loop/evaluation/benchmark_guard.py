@@ -1,14 +1,16 @@
 """Evaluate a guard on benchmarks, test sets of the workspace or files, outside a night. Stores nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wizloop.loop.context import Context, seed_of
+from wizloop.loop.data.import_file import bad_rows
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.data.sample_reader import read_samples
+from wizloop.loop.data.sample_reader import AS_IT_IS, SampleFile, read_samples
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
@@ -22,6 +24,9 @@ from wizloop.recipes.sections import Data
 from wizloop.store import models
 from wizloop.store.db import Store
 
+Tell = Callable[[str, SampleFile], None]
+"""Takes a file's name and how it was read: its format, and the rows that were left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
@@ -34,10 +39,16 @@ class BenchmarkRow:
     """Policy or attack of the row."""
 
 
-def workspace_rows(store: Store, recipe: Recipe, names: Sequence[str]) -> dict[str, list[BenchmarkRow]]:
+def workspace_rows(
+    store: Store,
+    recipe: Recipe,
+    names: Sequence[str],
+    how: Mapping[str, Any] = AS_IT_IS,
+    tell: Tell = lambda _name, _file: None,
+) -> dict[str, list[BenchmarkRow]]:
     """Return rows by benchmark: dev and test sets of the workspace by name, or files by path; by default all test sets.
 
-    Raises ImportRefused for a name that is neither, and for a file without labels.
+    Raises ImportRefused for a name that is neither, and for a file that `file_rows` refuses.
     """
     test = by_benchmark(recipe, list(usable(store, "test")))
     known = {
@@ -48,27 +59,38 @@ def workspace_rows(store: Store, recipe: Recipe, names: Sequence[str]) -> dict[s
     wanted = names or [name for name in known if name != "dev"]
     if not wanted:
         raise ImportRefused("the workspace has no test set: import one, or give a file with --benchmark")
-    return {name: known[name] if name in known else _of_file(name, list(known)) for name in wanted}
+    return {name: known[name] if name in known else _of_file(name, list(known), how, tell) for name in wanted}
 
 
-def file_rows(names: Sequence[str]) -> dict[str, list[BenchmarkRow]]:
-    """Return rows by file. Raises ImportRefused for a missing file, and for a file without labels."""
+def file_rows(
+    names: Sequence[str], how: Mapping[str, Any] = AS_IT_IS, tell: Tell = lambda _name, _file: None
+) -> dict[str, list[BenchmarkRow]]:
+    """Return rows by file; `how` it is read is settings of [[data]].
+
+    Raises ImportRefused for a file that is missing, and for one that an import into test refuses.
+    """
     missing = [name for name in names if not Path(name).is_file()]
     if missing or not names:
         named = missing[0] if missing else "no file"
         raise ImportRefused(f"{named}: without a run only labeled files can be evaluated: give one with --benchmark")
-    return {name: _of_file(name, []) for name in names}
+    return {name: _of_file(name, [], how, tell) for name in names}
 
 
-def _of_file(name: str, known: Sequence[str]) -> list[BenchmarkRow]:
+def _of_file(name: str, known: Sequence[str], how: Mapping[str, Any], tell: Tell) -> list[BenchmarkRow]:
     if not Path(name).exists():
         raise ImportRefused(
             f"{name}: neither a file nor a test set of the workspace (it has {', '.join(known) or 'none'})"
         )
-    read = read_samples(Data(path=name, split="test"))
+    data = Data(path=name, split="test", **how)
+    read = read_samples(data)
+    if read.rows and not data.skip_bad and (bad := [row for row in read.refused if row.bad]):
+        raise ImportRefused(bad_rows(name, bad, len(read.rows) + len(read.refused), "measured"))
+    if read.fault is not None:
+        raise ImportRefused(read.fault)
     if not read.rows:
         first = read.refused[0]
         raise ImportRefused(f"{name}: no row can be used; the first reason is in row {first.row}: {first.reason}")
+    tell(name, read)
     return [BenchmarkRow(row.prompt, row.response, row.labels, row.policy) for row in read.rows]
 
 

@@ -1,5 +1,6 @@
 """A preview of requests to teachers, with their likely and their highest cost. Nothing is sent, written or reserved."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from wizloop.backends.teachers.base import Question
 from wizloop.backends.teachers.remote import RemoteTeacher
-from wizloop.loop.data.sample_reader import read_samples
+from wizloop.loop.data.sample_reader import AS_IT_IS, read_samples
 from wizloop.loop.teaching import clients, plugin_teachers, teachers
 from wizloop.loop.teaching.calls import TeacherClient, shown_labels
 from wizloop.loop.teaching.estimates import Expected, expected, load_of, nothing
@@ -17,9 +18,9 @@ from wizloop.store import costs, samples, selections, steps
 from wizloop.store.db import Connection
 
 
-def of_file(path: Path, limit: int) -> list[Question]:
-    """Return questions on the first rows of a file. Raises ImportRefused."""
-    rows = read_samples(Data(path=str(path), split="pool", limit=limit)).rows
+def of_file(path: Path, limit: int, how: Mapping[str, Any] = AS_IT_IS) -> list[Question]:
+    """Return questions on the first rows of a file; `how` it is read is settings of [[data]]. Raises ImportRefused."""
+    rows = read_samples(Data(path=str(path), split="pool", limit=limit, **how)).rows
     return [Question(_key(at), row.prompt, row.response) for at, row in enumerate(rows)]
 
 

@@ -44,7 +44,7 @@ def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
     read = read_samples(Data(path=where.path, split="pool", format=where.format, map=where.map, task=where.task))
     known: dict[str, Mapping[str, str | None]] = {}
     conflicting: set[str] = set()
-    for row in read.rows:
+    for row in (one for one in read.rows if one.labels):
         given: dict[str, str | None] = {str(task): label for task, label in row.labels.items()}
         forms = [(row.response, given)]
         if row.response is not None and "request" in given:

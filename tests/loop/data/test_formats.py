@@ -7,7 +7,7 @@ import pytest
 from tests.loop.data.whole_files import label_counts, read_file
 from tests.where import SHARED_DATA
 from wizloop.loop.data.format_choice import KNOWN, find_format, recognize
-from wizloop.loop.data.formats import Format
+from wizloop.loop.data.formats import Format, begins_with, digest
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow
 from wizloop.recipes.sections import Data
 
@@ -209,56 +209,47 @@ def test_no_value_in_a_known_column_is_more_than_a_refusal(known: Format, odd: A
     assert {type(row) for row in rows} <= {Refused, SampleRow}
 
 
-@pytest.mark.parametrize(
-    ("file", "name", "label"),
-    [("harmful-behaviors.csv", "jailbreakbench harmful", H), ("Benign_behaviors.csv", "jailbreakbench benign", U)],
-)
-def test_the_files_name_says_which_behaviours_they_are(file: str, name: str, label: str) -> None:
-    assert read(JBB, file) == (name, [("g", None, {"request": label})])
-    assert recognize(JBB, "behaviors.csv", "request") is None
-
-
 ANSWERED = {"instruction": "i", "input": "", "output": "o"}
-REFUSED = {"prompt": "p", "response": "r", "data_type": "safety"}
+CONTRAST = {"category": "Requests with safety concerns", "subcategory": "s", "prompt": "p", "response": ""}
+NAMES = (
+    "harmful-behaviors.csv",
+    "Benign_behaviors.csv",
+    "Alpaca_demo.json",
+    "safety_only_data.json",
+    "Q-Harm.json",
+    "I-Alpaca.json",
+    "sft_train_nocot.json",
+    "coconot_contrast.jsonl",
+    "deepset_train.csv",
+    "prompt-injection.parquet",
+    "catqa.json",
+    "x",
+)
 
 
 @pytest.mark.parametrize(
-    ("record", "file", "name", "rows"),
+    ("record", "name", "rows"),
     [
-        (
-            ANSWERED,
-            "Alpaca_demo.json",
-            "alpaca",
-            [("i", "o", {"request": U, "completion": "compliance", "response": U})],
-        ),
-        (ANSWERED, "safety_only_data.json", "safety-tuned llamas", [("i", "o", {"response": U})]),
-        (
-            {"instruction": "i", "category": None},
-            "harmless_val.json",
-            "alpaca instructions",
-            [("i", None, {"request": U})],
-        ),
-        ({"prompt": "p"}, "Q-Harm.json", "safety-tuned llamas harmful", [("p", None, {"request": H})]),
-        ({"prompt": "p"}, "I-Controversial.json", "columns", [("p", None, {})]),
-        ({"prompt": "p"}, "Aqua-Harm.json", "columns", [("p", None, {})]),
-        (
-            REFUSED,
-            "sft_train_nocot.json",
-            "lrm safety study",
-            [("p", "r", {"request": H, "completion": "refusal", "response": U})],
-        ),
+        (JBB, "jailbreakbench behaviors", [("g", None, {})]),
+        (ANSWERED, "instructions", [("i", "o", {})]),
+        ({"prompt": "p"}, "columns", [("p", None, {})]),
+        ({"prompt": "p", "response": "r", "data_type": "safety"}, "columns", [("p", "r", {})]),
+        ({"prompt": "p", "category": "c", "subcategory": "s"}, "columns", [("p", None, {})]),
+        (CONTRAST, "coconot", [("p", None, {"request": H})]),
+        ({"text": "t", "label": "1"}, "columns", [("t", None, {"request": H})]),
+        ({"text": "t", "label": 0}, "columns", [("t", None, {"request": U})]),
     ],
 )
-def test_a_set_without_a_label_column_is_known_by_its_files_name(
-    record: dict[str, Any], file: str, name: str, rows: list[Any]
-) -> None:
-    assert read(record, file) == (name, rows)
+def test_a_files_name_says_nothing(record: dict[str, Any], name: str, rows: list[Any]) -> None:
+    assert [read(record, file) for file in NAMES] == [(name, rows)] * len(NAMES)
 
 
-def test_prompt_injection_is_no_harm() -> None:
-    record = {"text": "t", "label": "1"}
-    assert read(record, "deepset_train.csv") == ("prompt injections", [("t", None, {})])
-    assert read(record, "mine.csv") == ("columns", [("t", None, {"request": H})])
+def test_a_published_set_is_known_by_its_first_text_and_by_nothing_else() -> None:
+    own = "An invented instruction that no set begins with."
+    known = begins_with("instruction", digest(f"  {own}\n"))
+    assert known({"instruction": own}, "x")
+    assert not known({"instruction": own + "!"}, "x")
+    assert not known({"instruction": None}, "x")
 
 
 def test_a_format_that_is_named_need_not_be_recognise() -> None:

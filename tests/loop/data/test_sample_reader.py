@@ -71,15 +71,6 @@ def test_known_labels(tmp_path: Path, value: Any, label: str) -> None:
     assert read_file(path, split="seed").rows[0].labels == {"request": label}
 
 
-@pytest.mark.parametrize("value", [None, "", "maybe", 2, 1.0, ["safe"], {"safe": 1}, "not safe", "un-safe"])
-def test_a_label_that_is_not_known_is_refused_and_never_guessed(tmp_path: Path, value: Any) -> None:
-    path = written(tmp_path / "a.jsonl", [{"text": "t", "label": "safe"}, {"text": "u", "label": value}])
-    got = read_file(path, split="pool")
-    assert [row.prompt for row in got.rows] == ["t"]
-    assert got.refused[0].row == 2
-    assert "request label" in only_reason(got)
-
-
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -226,7 +217,7 @@ def test_a_mapping_names_foreign_columns(tmp_path: Path) -> None:
         ("a", "b", {"request": "harmful", "response": "harmful"}),
         ("c", None, {"request": "harmful"}),
     ]
-    strict = read_file(tmp_path / "a.jsonl", split="pool", map={"prompt": "goal", "label": "bad"})
+    strict = read_file(tmp_path / "a.jsonl", split="seed", map={"prompt": "goal", "label": "bad"})
     assert strict.refused == [Refused(2, "no request label")]
 
 
@@ -337,7 +328,7 @@ def test_prompts_only_drops_the_response_and_its_labels(tmp_path: Path) -> None:
     assert [(row.prompt, row.response, dict(row.labels)) for row in got.rows] == [
         ("one", None, {"request": "unharmful"})
     ]
-    assert got.refused == [Refused(2, "no label, and a sample of dev needs one")]
+    assert got.refused == [Refused(2, "no request label")]
 
 
 def test_filters_and_limit(tmp_path: Path) -> None:
