@@ -100,9 +100,7 @@ def _begin(ctx: Context, file: Path, how: Mapping[str, Any], cap_micro: int | No
         if begun is not None and begun.record.get("file", file.name) != file.name:
             raise OtherQuestions(f"{ctx.workspace} holds calls about {begun.record['file']}: choose another --out")
         if begun is not None and begun.record.get("read", {}) != dict(how) and "file" in begun.record:
-            raise OtherQuestions(
-                f"{ctx.workspace} holds calls about rows read in another way: choose another --out"
-            )
+            raise OtherQuestions(f"{ctx.workspace} holds calls about rows read in another way: choose another --out")
         steps.merge_record(db, 0, {"file": file.name} | ({"read": dict(how)} if how else {}))
         steps.begin_step(db, 0, PHASE, ctx.now())
 

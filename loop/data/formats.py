@@ -24,6 +24,8 @@ TEXT_COLUMNS = ("prompt", "text", "content")
 NO_LABELS: Mapping[Task, str] = MappingProxyType({})
 HARMFUL: Mapping[Task, str] = MappingProxyType({"request": "harmful"})
 UNHARMFUL: Mapping[Task, str] = MappingProxyType({"request": "unharmful"})
+ASSUMED = "assumed of every row, as in the published set"
+"""Begins a note of labels that no word of the file says."""
 
 
 class Content(NamedTuple):
@@ -79,7 +81,7 @@ class Constant:
     def assumption(self) -> str:
         """What is assumed of every row."""
         labels = ", ".join(f"{task} {label}" for task, label in self.labels.items())
-        return f"assumed of every row, as in the published set: {labels} (--map {self.prompt}=prompt reads it without)"
+        return f"{ASSUMED}: {labels} (--map {self.prompt}=prompt reads it without)"
 
 
 def columns(names: str) -> frozenset[str]:

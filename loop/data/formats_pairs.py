@@ -3,13 +3,12 @@
 from collections import Counter
 from typing import Any
 
-from wizloop.loop.data.formats import UNHARMFUL, Content, Format, columns, known_labels, label, word
+from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, columns, known_labels, label, word
 from wizloop.loop.data.formats_columns import is_preference
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
 WILDGUARD_COLUMNS = columns("prompt response prompt_harm_label response_refusal_label response_harm_label")
-ASSUMED = "assumed of every row, as in the published set"
 NO_HARM = "true and false beside a completion is a preference (KTO) and no harm, and not read (--map label=label does)"
 AEGIS_VOTES = tuple(f"labels_{number}" for number in range(5))
 
@@ -183,7 +182,12 @@ PAIR_SETS: tuple[Format, ...] = (
     Format("saferlhf", columns("prompt response_0 response_1 is_response_0_safe is_response_1_safe"), _safe_rlhf),
     Format("aegis", columns("text text_type labels_0"), _aegis),
     Format("aegis 2", columns("prompt response prompt_label response_label"), _aegis_2),
-    Format("xstest completions", columns("prompt completion type final_label"), _xstest_completion),
+    Format(
+        "xstest completions",
+        columns("prompt completion type final_label"),
+        _xstest_completion,
+        note=f"{ASSUMED}: request harmful in a contrast, else unharmful",
+    ),
     Format("xstest responses", columns("prompt response label prompt_type"), _xstest_response),
     Format("kto", columns("prompt completion label"), _preferred, _is_preference, note=NO_HARM),
     Format(

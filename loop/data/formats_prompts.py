@@ -1,6 +1,7 @@
 """Known sets of prompts alone. Most are harmful by construction."""
 
 from wizloop.loop.data.formats import (
+    ASSUMED,
     HARMFUL,
     NO_LABELS,
     UNHARMFUL,
@@ -100,7 +101,7 @@ PROMPT_SETS: tuple[Format, ...] = (
         "--format 'jailbreakbench harmful' or 'jailbreakbench benign'",
     ),
     Format("ailuminate", columns("prompt_text hazard persona"), Constant("prompt_text", HARMFUL, "hazard")),
-    Format("multijail", columns("en zh sw jv"), _multijail),
+    Format("multijail", columns("en zh sw jv"), _multijail, note=f"{ASSUMED}: request harmful"),
     Format("toxicchat", columns("user_input human_annotation toxicity"), _toxic_chat),
     Format("toxicchat judged", columns("instance annotations"), _toxic_chat_judged, _has_toxicity),
     Format("openai moderation", columns("prompt"), _openai_moderation, _has_only_flags),
@@ -115,8 +116,8 @@ PROMPT_SETS: tuple[Format, ...] = (
         "coconot",
         columns("category subcategory prompt response"),
         _coconot,
-        note="assumed of every row with safety concerns: request harmful; of rows of the contrast set, which has the "
-        "same columns, that is wrong: --format 'coconot contrast'",
+        note=f"{ASSUMED} with safety concerns: request harmful; the contrast set has the same columns, and there it is "
+        "wrong: --format 'coconot contrast'",
     ),
     Format(
         "beavertails prompts",
