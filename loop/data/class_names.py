@@ -58,6 +58,9 @@ def _namer(kind: Any, column: str, depth: int) -> Named | None:
 
 def _of_class(names: list[Any], column: str) -> Named:
     def named(value: Any) -> Any:
+        if isinstance(value, list):
+            # A list of structs may be stored as a struct of lists.
+            return [named(one) for one in value]
         if value is None or value == -1:
             return None
         if not isinstance(value, int) or not 0 <= value < len(names):
@@ -70,8 +73,7 @@ def _of_class(names: list[Any], column: str) -> Named:
 def _of_list(inner: Named | None) -> Named | None:
     if inner is None:
         return None
-    # A list of structs may be stored as a struct of lists.
-    return lambda value: [inner(one) for one in value] if isinstance(value, list) else inner(value) if value else value
+    return lambda value: [inner(one) for one in value] if isinstance(value, list) else inner(value)
 
 
 def _of_struct(inner: Mapping[str, Named]) -> Named | None:
