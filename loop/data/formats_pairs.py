@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, columns, known_labels, label, word
+from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, label, word
 from wizloop.loop.data.formats_columns import is_preference
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
@@ -66,7 +66,7 @@ def _xstest_response(record: Record) -> Content:
     kind = record["prompt_type"]
     if kind not in ("prompt_harmful", "prompt_safe"):
         raise RowRefused(f"unknown prompt_type {str(kind)[:40]!r}: prompt_harmful and prompt_safe are known")
-    labels: dict[Task, str] = {"request": _harm(kind == "prompt_harmful"), task: label(record["label"], task)}
+    labels: Labels = {"request": _harm(kind == "prompt_harmful"), task: label(record["label"], task)}
     return Content(record["prompt"], record["response"], labels)
 
 
@@ -92,7 +92,7 @@ def _do_not_answer(record: Record) -> list[Content]:
     ]
 
 
-def _do_not_answer_labels(record: Record, model: str) -> dict[Task, str]:
+def _do_not_answer_labels(record: Record, model: str) -> Labels:
     # Of the six actions 0 refuses and 5 follows the instruction; 1 to 4 are neither.
     action = {"0": "refusal", "5": "compliance"}.get(str(record.get(f"{model}_action")))
     harm = record.get(f"{model}_harmful")

@@ -55,6 +55,10 @@ _WITH_CATEGORIES = re.compile(r"(safe|unsafe)\s+[so]\d{1,2}(\s*,\s*[so]\d{1,2})*
 _WHOLE_FLOAT = re.compile(r"(-?\d{1,15})\.0+")
 
 
+LabelCounts = Mapping[Any, Mapping[str, int]]
+"""Rows by task and label."""
+
+
 class Given(NamedTuple):
     """A label as a file writes it."""
 
@@ -166,7 +170,7 @@ class LabelWords:
         """Return the asked words that no row has."""
         return [written for written in self.asked if written not in self.used]
 
-    def fault(self, path: str, rows: int, labels: Mapping[str, Mapping[str, int]]) -> str | None:
+    def fault(self, path: str, rows: int, labels: LabelCounts) -> str | None:
         """Return why a file that trains or measures is refused for its label words, and what to do; or None.
 
         `rows` is the number of its rows, `labels` counts those that are known: {task: {label: rows}}.

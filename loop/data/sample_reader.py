@@ -12,9 +12,10 @@ from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
 from wizloop.loop.data.formats import plain, spelling
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of
-from wizloop.loop.data.label_words import LabelWords, word_of
+from wizloop.loop.data.label_words import LabelCounts, LabelWords, word_of
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_wanted
+from wizloop.loop.words import Task
 from wizloop.recipes.sections import Data
 
 AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
@@ -34,7 +35,7 @@ class SampleStream:
     words: LabelWords
     """The unknown label words of the rows that were read so far."""
 
-    def fault(self, data: Data, rows: int, labels: Mapping[str, Mapping[str, int]]) -> str | None:
+    def fault(self, data: Data, rows: int, labels: LabelCounts) -> str | None:
         """Return why the labels of a file that was read to its end refuse it, or None; a pool needs none."""
         return None if data.split == "pool" else self.words.fault(data.path, rows, labels)
 
@@ -56,7 +57,7 @@ def read_samples(data: Data) -> SampleFile:
     stream = stream_samples(data)
     rows = list(stream.rows)
     accepted = [row for row in rows if isinstance(row, SampleRow)]
-    labels: dict[str, Counter[str]] = {}
+    labels: dict[Task, Counter[str]] = {}
     for row in accepted:
         for task, label in row.labels.items():
             labels.setdefault(task, Counter())[label] += 1

@@ -1,6 +1,7 @@
 """--map, --label and --format: the same words read the same rows in import, evaluate, teach, leaks and a recipe."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def file(tmp_path: Path) -> Path:
     return written(tmp_path, *({"question": q, "says": s} for q, s in zip(QUESTIONS, LABELS, strict=True)))
 
 
-def written(folder: Path, *rows: dict[str, object], name: str = "rows.jsonl") -> Path:
+def written(folder: Path, *rows: Mapping[str, object], name: str = "rows.jsonl") -> Path:
     path = folder / name
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
