@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Task = Literal["request", "completion", "response"]
 Split = Literal["pool", "seed", "dev", "test"]
 LabelWord = Literal["harmful", "unharmful", "refusal", "compliance", "none"]
+# Left out of a stored recipe where it is empty, so that the hashes of older recipes stay.
+LabelWords = Annotated[dict[str, LabelWord], Field(exclude_if=lambda words: not words)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 DemoSize = Annotated[int, Field(ge=1, le=100_000)]
@@ -134,8 +136,7 @@ class Data(Section):
     map: dict[str, str] = {}
     """For any other schema: our key (prompt, response, label, request_label, ...) to the file's column. A key that it
     does not name keeps its plain column; "not is_safe" is the opposite of a column, "=harmful" a word for every row."""
-    # Left out of a stored recipe where it is empty, so that the hashes of older recipes stay.
-    label: Annotated[dict[str, LabelWord], Field(exclude_if=lambda words: not words)] = {}
+    label: LabelWords = {}
     """What the file's own label words mean: {malicious = "harmful", controversial = "none"}; none is no label."""
     task: Task = "request"
     """Task of a bare `label` column; files that name the task of each label do not need it."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from wizloop.recipes.sections import Positive, Section, Task
+from wizloop.recipes.sections import LabelWords, Positive, Section, Task
 
 Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
 BUILT_IN: tuple[str, ...] = get_args(Name)
@@ -25,6 +25,8 @@ class Recorded(Section):
     """The file's format by name; None detects it."""
     map: dict[str, str] = Field(default_factory=dict)
     """Maps our keys to the file's columns."""
+    label: LabelWords = Field(default_factory=dict)
+    """Maps the file's label words to labels, as in [[data]]."""
     task: Task = "request"
     """The task of a plain `label` column."""
 

@@ -4,6 +4,7 @@ A format says which word stands beside which task (`Given`); what the word means
 known, by the name of the column, and by what `--label` says.
 """
 
+import json
 import math
 import re
 import shlex
@@ -48,7 +49,7 @@ NO_LABEL = "none"
 
 MOST_UNKNOWN = 0.02
 """Share of the rows from which an unknown word refuses a file that trains or measures."""
-_LONGEST, _LONGEST_WORD, _MOST_WORDS, _MOST_LISTED = 40, 200, 1000, 10
+_SHOWN, _LONGEST_WORD, _MOST_WORDS, _MOST_LISTED = 40, 200, 1000, 10
 _TWINS = {"true": "1", "false": "0", "1": "true", "0": "false"}
 # Llama Guard: the verdict, and the violated categories on the next line.
 _WITH_CATEGORIES = re.compile(r"(safe|unsafe)\s+[so]\d{1,2}(\s*,\s*[so]\d{1,2})*")
@@ -74,16 +75,11 @@ class UnknownLabel(RowRefused):
 
     def __init__(self, task: Task, value: Any) -> None:
         positive, negative = LABELS[task]
-        self.word = shortened(value)
+        self.word = str(value).strip()[:_LONGEST_WORD]
         hint = next(
             (f"; for a label of the {other}, add --task {other}" for other in TASKS if self.word in LABELS[other]), ""
         )
-        super().__init__(f"unknown {task} label {self.word!r}: write {positive} or {negative}{hint}")
-
-
-def shortened(value: Any) -> str:
-    """Return the beginning of a value as a text."""
-    return str(value)[:_LONGEST]
+        super().__init__(f"unknown {task} label {self.word[:_SHOWN]!r}: write {positive} or {negative}{hint}")
 
 
 def word_of(value: Any) -> str | None:
@@ -186,11 +182,11 @@ class LabelWords:
         """Return the unknown words of a task with their rows, and how to map them."""
         words = self.unknown[task].most_common(_MOST_LISTED)
         more = len(self.unknown[task]) - len(words)
-        listed = ", ".join(f"{word!r} ({n:,})" for word, n in words) + (f" and {more:,} more" if more else "")
+        listed = ", ".join(f"{word[:_SHOWN]!r} ({n:,})" for word, n in words) + (f" and {more:,} more" if more else "")
         # The label that is missing is the likely one; it is a proposal and never taken.
         likely, other = sorted(LABELS[task], key=lambda label: label in known)
         options = " ".join(f"--label {shlex.quote(f'{word}={likely}')}" for word, _ in words)
         return (
             f"{listed}; say what each means: {options} (or ={other}, or =none for no label; in a recipe "
-            f'label = {{"{words[0][0]}" = "{likely}"}})'
+            f'label = {{{json.dumps(words[0][0])} = "{likely}"}})'
         )

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from wizloop.backends.teachers.base import Question, Teacher
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
@@ -41,7 +42,8 @@ def here(recipe: Recipe, name: str) -> Teacher:
 
 def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
     """Read verdicts by text; a text that occurs twice with different ones is left out: neither can be trusted."""
-    read = read_samples(Data(path=where.path, split="pool", format=where.format, map=where.map, task=where.task))
+    how: dict[str, Any] = {"format": where.format, "map": where.map, "label": where.label, "task": where.task}
+    read = read_samples(Data(path=where.path, split="pool", **how))
     known: dict[str, Mapping[str, str | None]] = {}
     conflicting: set[str] = set()
     for row in (one for one in read.rows if one.labels):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,7 +11,9 @@ from click.testing import CliRunner, Result
 from tests.loop.guard.published.author import FORMS, Author
 from wizloop.loop.cli import app
 from wizloop.loop.guard.published import registry
+from wizloop.loop.teaching.teachers import recorded_labels
 from wizloop.recipes import schema
+from wizloop.recipes.teaching import Recorded
 from wizloop.store import samples
 from wizloop.store.db import Store
 
@@ -134,6 +137,12 @@ label = {{malicious = "harmful", fine = "unharmful"}}
     recipe.write_text(recipe.read_text().replace('fine = "unharmful"', 'fine = "good"'))
     with pytest.raises(schema.RecipeError, match=r"data\[1\].label.fine = \"good\""):
         schema.load(recipe)
+
+
+def test_recorded_labels_are_read_as_the_recipe_says(file: Path) -> None:
+    how: dict[str, Any] = {"map": {"prompt": "question", "label": "says"}, "label": {"malicious": "harmful"}}
+    known = recorded_labels(Recorded(path=str(file), **how))
+    assert list(known.values()) == [{"request": "harmful"}] * 3
 
 
 def test_a_recipe_without_label_words_has_the_hash_that_it_had() -> None:

@@ -155,6 +155,15 @@ def test_all_words_are_listed_with_how_often_they_occur(tmp_path: Path) -> None:
     assert "and 991 more" in many
 
 
+def test_a_long_word_is_mapped_by_all_of_it(tmp_path: Path) -> None:
+    long = "it breaks the policy, by the word of the second of three annotators"
+    path = labeled(tmp_path, long, "safe")
+    said = refusal(path)
+    assert f"'{long[:40]}' (1)" in said
+    assert f"--label '{long}=harmful'" in said
+    assert labels_of(path, label={long: "harmful"}) == [H, U]
+
+
 def test_a_word_of_another_task_says_so(tmp_path: Path) -> None:
     (first,) = read_file(labeled(tmp_path, "refusal"), split="seed").refused
     assert first.reason.endswith("; for a label of the completion, add --task completion")
