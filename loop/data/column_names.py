@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Literal
 
 from wizloop.loop.data.label_words import NO, WORDS, YES, opposite
@@ -36,6 +37,7 @@ _NOT = frozenset(("not", "non", "no", "isnt", "never", "un", "in"))
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
+@lru_cache(maxsize=256)
 def words_of(column: str, task: Task) -> Mapping[str, str]:
     """Return what the words of a column mean for a task: the known ones, and true and false as its name says."""
     means = truth(column, task)

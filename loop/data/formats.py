@@ -99,11 +99,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def label(value: Any, task: Task) -> Given:
-    """Return a file's own word for a label of the task; what it means is decided when the row is read."""
-    return Given(value)
-
-
 def known_labels(**values: Any) -> dict[Task, str | Given]:
     """Return the labels by task as the file writes them, without those that are missing."""
     return {task: Given(values[task]) for task in TASKS if word_of(values.get(task)) is not None}

@@ -1,10 +1,11 @@
 """Known sets of prompts with responses. The readers know whether a label is about the prompt or the response."""
 
 from collections import Counter
-from typing import Any
 
-from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, label, word
+from wizloop.loop.data.column_names import words_of
+from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, word
 from wizloop.loop.data.formats_columns import is_preference
+from wizloop.loop.data.label_words import Given, word_of
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
@@ -25,12 +26,12 @@ def _wildguard(record: Record) -> Content:
 def _beavertails(record: Record) -> Content:
     kinds = record.get("category")
     policy = next((name for name, true in kinds.items() if true is True), None) if isinstance(kinds, dict) else None
-    return Content(record["prompt"], record["response"], {"response": _unsafe(record, "is_safe")}, policy=policy)
+    return Content(record["prompt"], record["response"], {"response": _said(record, "is_safe")}, policy=policy)
 
 
 def _safe_rlhf(record: Record) -> list[Content]:
     return [
-        Content(record["prompt"], record[f"response_{at}"], {"response": _unsafe(record, f"is_response_{at}_safe")})
+        Content(record["prompt"], record[f"response_{at}"], {"response": _said(record, f"is_response_{at}_safe")})
         for at in (0, 1)
     ]
 
@@ -66,7 +67,7 @@ def _xstest_response(record: Record) -> Content:
     kind = record["prompt_type"]
     if kind not in ("prompt_harmful", "prompt_safe"):
         raise RowRefused(f"unknown prompt_type {str(kind)[:40]!r}: prompt_harmful and prompt_safe are known")
-    labels: Labels = {"request": _harm(kind == "prompt_harmful"), task: label(record["label"], task)}
+    labels: Labels = {"request": _harm(kind == "prompt_harmful"), task: Given(record["label"])}
     return Content(record["prompt"], record["response"], labels)
 
 
@@ -74,10 +75,10 @@ def _jailbreakbench(record: Record) -> Content:
     if not record["prompt"]:
         raise RowRefused("the attack found no prompt")
     response = record["response"] or None
-    harm = None if response is None else _harm(_truth(record["jailbroken"], "jailbroken"))
-    return Content(
-        record["prompt"], response, known_labels(request="harmful", response=harm), policy=word(record, "category")
-    )
+    labels: Labels = {"request": "harmful"}
+    if response is not None:
+        labels = {**labels, "response": _said(record, "jailbroken")}
+    return Content(record["prompt"], response, labels, policy=word(record, "category"))
 
 
 def _do_not_answer(record: Record) -> list[Content]:
@@ -94,20 +95,20 @@ def _do_not_answer(record: Record) -> list[Content]:
 
 def _do_not_answer_labels(record: Record, model: str) -> Labels:
     # Of the six actions 0 refuses and 5 follows the instruction; 1 to 4 are neither.
-    action = {"0": "refusal", "5": "compliance"}.get(str(record.get(f"{model}_action")))
+    action = {"0": "refusal", "5": "compliance"}.get(word_of(record.get(f"{model}_action")) or "")
     harm = record.get(f"{model}_harmful")
     return known_labels(request="harmful", completion=action, response=harm)
 
 
 def _do_not_answer_review(record: Record) -> Content:
     # The reviews number the classes differently: 6 follows the instruction.
-    action = {"0": "refusal", "6": "compliance"}.get(str(record["action"]))
+    action = {"0": "refusal", "6": "compliance"}.get(word_of(record["action"]) or "")
     return Content(record["question"], record["response"], known_labels(request="harmful", completion=action))
 
 
 def _refusal_direction(record: Record) -> Content:
     # A substring match for refusals: 1 is a response without one.
-    refused = {"0": "refusal", "1": "compliance"}.get(str(record["is_jailbreak_substring_matching"]))
+    refused = {"0": "refusal", "1": "compliance"}.get(word_of(record["is_jailbreak_substring_matching"]) or "")
     category = word(record, "category")
     request = "harmful" if category else "unharmful"
     labels = known_labels(request=request, completion=refused, response=record.get("is_jailbreak_llamaguard2"))
@@ -163,17 +164,9 @@ def _harm(true: bool) -> str:
     return "harmful" if true else "unharmful"
 
 
-def _unsafe(record: Record, column: str) -> str:
-    return _harm(not _truth(record[column], column))
-
-
-def _truth(value: Any, column: str) -> bool:
-    """Parse true or false in any spelling. Raises RowRefused."""
-    known = {"true": True, "1": True, "false": False, "0": False}
-    written = str(value).casefold()
-    if not isinstance(value, bool | int | str) or written not in known:
-        raise RowRefused(f"the column {column} is {str(value)[:40]!r}, neither true nor false")
-    return known[written]
+def _said(record: Record, column: str) -> Given:
+    """Return what a column of true and false, whose name says what it is about, says of the response."""
+    return Given(record[column], words_of(column, "response"))
 
 
 PAIR_SETS: tuple[Format, ...] = (

@@ -10,9 +10,9 @@ from wizloop.loop.data.formats import (
     Format,
     begins_with,
     columns,
-    label,
     word,
 )
+from wizloop.loop.data.label_words import Given
 from wizloop.loop.data.records import Record, RowRefused
 
 MODERATION_FLAGS = columns("S H V HR SH S3 H2 V2")
@@ -36,14 +36,14 @@ def _has_only_flags(record: Record, _name: str) -> bool:
 
 
 def _xstest(record: Record) -> Content:
-    return Content(record["prompt"], None, {"request": label(record["label"], "request")}, None, word(record, "type"))
+    return Content(record["prompt"], None, {"request": Given(record["label"])}, None, word(record, "type"))
 
 
 def _toxic_chat(record: Record) -> Content:
     """Read the dataset's own table; the label is about the user's input, so the output is ignored."""
     if str(record["human_annotation"]).casefold() != "true":
         raise RowRefused("no human annotation of toxicity")
-    return Content(record["user_input"], None, {"request": label(record["toxicity"], "request")})
+    return Content(record["user_input"], None, {"request": Given(record["toxicity"])})
 
 
 def _toxic_chat_judged(record: Record) -> Content:
@@ -53,7 +53,7 @@ def _toxic_chat_judged(record: Record) -> Content:
         human = None
     if human is None:
         raise RowRefused("no human annotation of toxicity")
-    return Content(record["instance"], None, {"request": label(human, "request")})
+    return Content(record["instance"], None, {"request": Given(human)})
 
 
 def _has_toxicity(record: Record, _name: str) -> bool:

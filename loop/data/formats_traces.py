@@ -1,6 +1,7 @@
 """Known sets with reasoning or outputs of a guard: their samples are read, their traces are not."""
 
-from wizloop.loop.data.formats import NO_LABELS, Content, Format, columns, known_labels, label, word
+from wizloop.loop.data.formats import NO_LABELS, Content, Format, columns, known_labels, word
+from wizloop.loop.data.label_words import Given
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import FIELD, LABELS, NONE, TASKS, Task
 
@@ -37,7 +38,7 @@ def _labeled(prompt: str, response: str | None, given: object, column: str) -> C
         return Content(prompt, response, {"completion": word_given})
     # The task is implicit: a harm label of a pair is about the response, of a bare prompt about the request.
     task: Task = "request" if response is None else "response"
-    return Content(prompt, response, {task: label(word_given, task)})
+    return Content(prompt, response, {task: Given(word_given)})
 
 
 def framed(text: object) -> tuple[str, str | None]:

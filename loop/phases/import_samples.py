@@ -70,12 +70,20 @@ def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
     if taken.refused:
         first, name = taken.refused[0], Path(data.path).name
         ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
+    _tell_words(ctx, data, taken)
+    return taken
+
+
+def _tell_words(ctx: Context, data: Data, taken: ImportReport) -> None:
+    """Log how a file was read: its note, unknown label words of a pool, and mapped words that no row has."""
+    name = Path(data.path).name
+    if taken.note:
+        ctx.say(f"{name}: format {taken.format}; {taken.note}")
     for task, words in taken.unknown_labels.items() if data.split == "pool" else ():
         listed = ", ".join(repr(word) for word in list(words)[:5])
-        ctx.say(f"{data.path}: {sum(words.values())} rows without their {task} label, unknown: {listed}", "warn")
+        ctx.say(f"{name}: {sum(words.values()):,} rows without their {task} label, unknown: {listed}", "warn")
     if taken.unused_labels:
-        ctx.say(f"{data.path}: no row has the label words {', '.join(map(repr, taken.unused_labels))}", "warn")
-    return taken
+        ctx.say(f"{name}: no row has the label words {', '.join(map(repr, taken.unused_labels))}", "warn")
 
 
 def _add(

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tests.loop.guard.published.author import FORMS, Author
 from wizloop.loop.cli import app
 from wizloop.loop.guard.published import registry
+from wizloop.loop.preflight.data_sources import sources_of
 from wizloop.loop.teaching.teachers import recorded_labels
 from wizloop.recipes import schema
 from wizloop.recipes.teaching import Recorded
@@ -137,6 +138,23 @@ label = {{malicious = "harmful", fine = "unharmful"}}
     recipe.write_text(recipe.read_text().replace('fine = "unharmful"', 'fine = "good"'))
     with pytest.raises(schema.RecipeError, match=r"data\[1\].label.fine = \"good\""):
         schema.load(recipe)
+
+
+def test_a_run_is_checked_for_words_before_it_starts(file: Path, tmp_path: Path) -> None:
+    parts = [
+        f"""[[data]]
+path = "{file}"
+split = "{split}"
+map = {{prompt = "question", label = "says"}}
+"""
+        for split in ("pool", "seed", "dev")
+    ]
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\n' + "".join(parts))
+    pool, seed, dev = sources_of(schema.load(recipe), None)
+    assert (pool.ok, pool.rows, seed.ok, dev.ok) == (True, 6, False, False)
+    assert REFUSED in seed.found
+    assert REFUSED in dev.found
 
 
 def test_recorded_labels_are_read_as_the_recipe_says(file: Path) -> None:

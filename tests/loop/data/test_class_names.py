@@ -1,7 +1,7 @@
 """Class numbers and the names that a Parquet file's own metadata give them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ ALPHABET = {"names": ["harmful", "unharmful"], "_type": "ClassLabel"}
 TEXT = {"dtype": "string", "_type": "Value"}
 
 
-def parquet(folder: Path, columns: Mapping[str, Sequence[Any]], features: Any) -> Path:
+def parquet(folder: Path, columns: Mapping[str, Any], features: Any) -> Path:
     path = folder / "train-00000-of-00001.parquet"
     about = {b"huggingface": features if isinstance(features, bytes) else json.dumps(told(features)).encode()}
     pyarrow.parquet.write_table(pyarrow.table(columns).replace_schema_metadata(about), path)

@@ -115,8 +115,8 @@ CHAT = {"user_input": "u", "model_output": "m", "human_annotation": "True", "tox
         pytest.param(
             {**ATTACK, "jailbroken": None},
             "jailbreakbench artifacts",
-            ["the column jailbroken is 'None', neither true nor false"],
-            id="null is no truth",
+            [("p", "r", {"request": H})],
+            id="null is no label",
         ),
         pytest.param(
             {**DNA, "B_response": "b", "B_harmful": "1", "B_action": "5"},

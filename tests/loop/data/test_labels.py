@@ -229,6 +229,14 @@ def test_a_columns_truth_is_told_and_an_unclear_one_is_asked_about(tmp_path: Pat
     assert "--label False=harmful" in refusal(unclear, map={"label": "safety"})
 
 
+@pytest.mark.parametrize(
+    ("value", "label"), [(True, U), ("False", H), ("1.0", U), (0.0, H), ("yes", U), (None, None), ("nan", None)]
+)
+def test_columns_of_known_sets_take_any_spelling(tmp_path: Path, value: Any, label: str | None) -> None:
+    got = read_file(written(tmp_path, {"prompt": "p", "response": "r", "is_safe": value}), split="pool")
+    assert (got.format, [row.labels.get("response") for row in got.rows]) == ("beavertails", [label])
+
+
 def test_a_completions_truth_is_only_known_by_name(tmp_path: Path) -> None:
     path = written(tmp_path, *({"prompt": f"p{at}", "response": "r", "refused": at, "label": at} for at in (1, 0)))
     got = read_file(path, split="seed", map={"completion_label": "refused", "label": "=none"})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ NOW = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 SUBJECTS = ("bread", "locks", "rivers", "poems", "chess", "glass", "bees", "maps")
 
 
-def rows(words: str, labels: str = "01") -> list[tuple[str, str]]:
+def rows(words: str, labels: Sequence[str] = "01") -> list[tuple[str, str]]:
     return [(f"{words} {subject} and nothing else?", labels[at % len(labels)]) for at, subject in enumerate(SUBJECTS)]
 
 
@@ -144,3 +145,18 @@ def test_the_demo_hides_its_pools_labels(tmp_path: Path) -> None:
     with ctx.store.read() as db:
         assert "pool" not in samples.label_counts(db)
         assert {one.policy for one in samples.page(db, "pool", 0, 99)} == {None}
+
+
+def test_how_labels_were_read_is_in_the_log(tmp_path: Path) -> None:
+    ctx = context(tmp_path, pool=rows("What about", ["spam", "safe"]), dev=rows("Explain to me", ["bad", "0"]))
+    pool, seed, dev = ctx.recipe.data
+    shown = pool.model_copy(update={"hide_labels": False})
+    mapped = dev.model_copy(update={"label": {"bad": "harmful", "worse": "harmful"}})
+    for data in (shown, seed, mapped):
+        import_samples.import_file(ctx, data)
+    with ctx.store.read() as db:
+        told = [event.message for event in events.page(db, 0, 9)]
+        assert samples.label_counts(db)["pool"] == {"request": {"unharmful": 4}}
+    assert "pool.csv: 4 rows without their request label, unknown: 'spam'" in told
+    assert "dev.csv: no row has the label words 'worse'" in told
+    assert any(one.startswith("seed.csv: format columns; 1 in label is read as harmful") for one in told)
