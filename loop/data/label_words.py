@@ -87,8 +87,8 @@ def word_of(value: Any) -> str | None:
 
     None for what stands where nothing is known: null, NaN, an empty text or list, and words such as None and N/A.
     """
-    if isinstance(value, list | tuple) and len(value) < 2:
-        return word_of(value[0]) if value else None
+    while isinstance(value, list | tuple) and len(value) < 2:
+        value = value[0] if value else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return _word(str(value)[:_LONGEST_WORD])
@@ -143,7 +143,7 @@ class LabelWords:
             if word is None:
                 return None
             known = WORDS[task] if given.words is None else given.words
-            if (found := known.get(word)) is None or isinstance(given.value, dict):
+            if (found := known.get(word)) is None:
                 raise UnknownLabel(task, given.value)
         if found == NO_LABEL:
             return None

@@ -62,7 +62,7 @@ def refusal(path: Path, split: Any = "seed", **settings: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "value", ["maybe", 2, 0.5, ["safe", "unsafe"], {"safe": 1}, "not safe", "un-safe", "yes", "no"]
+    "value", ["maybe", 2, 0.5, ["safe", "unsafe"], {"safe": 1}, [{}], "not safe", "un-safe", "yes", "no"]
 )
 def test_a_word_that_is_not_known_is_never_guessed(tmp_path: Path, value: Any) -> None:
     path = labeled(tmp_path, "safe", value, "unsafe")
@@ -73,7 +73,7 @@ def test_a_word_that_is_not_known_is_never_guessed(tmp_path: Path, value: Any) -
     assert str(got.fault).startswith(f"{path}: 1 of its 3 rows have a request label that is not known: ")
 
 
-@pytest.mark.parametrize("value", [None, "", "None", "nan", "NaN", "N/A", " n/a ", "null", "<NA>", [], [None]])
+@pytest.mark.parametrize("value", [None, "", "None", "nan", "NaN", "N/A", " n/a ", "null", "<NA>", [], [None], [[[]]]])
 def test_what_stands_where_nothing_is_known_is_no_label(tmp_path: Path, value: Any) -> None:
     path = labeled(tmp_path, "safe", value, "unsafe")
     assert labels_of(path, "pool") == [U, None, H]
