@@ -14,7 +14,7 @@ from wizloop.loop.measures.resampling import Counts, cluster_sums, percentile_in
 
 Z95 = 1.959963984540054
 FEW = 30
-"""Prompts below which a bootstrap of F1 covers too rarely: 86 % at 7 and 92 % at 13, where Wilson's covers 95 and 97."""
+"""Prompts below which a bootstrap of F1 covers too rarely: 86 % at 7, 92 % at 13; Wilson's covers 95 and 97."""
 
 
 @dataclass(frozen=True)
