@@ -283,6 +283,16 @@ def counts(db: Connection) -> dict[str, int]:
     return {**dict.fromkeys(SPLITS, 0), **rows.counted(db, select(table.c.split, table.c.usable))}
 
 
+def name_benchmark(db: Connection, name: str) -> None:
+    """Keep a name under which test samples are reported: it is their source."""
+    rows.add_missing(db, tables.benchmarks, [{"name": name}])
+
+
+def benchmarks(db: Connection) -> set[str]:
+    """Return the names under which imported test samples are reported."""
+    return set(db.execute(select(tables.benchmarks.c.name)).scalars())
+
+
 def any_since(db: Connection, moment: datetime) -> bool:
     """Return whether a sample was added at or after a time."""
     return db.execute(select(exists().where(tables.samples.c.added_at >= moment))).scalar_one()

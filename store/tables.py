@@ -132,6 +132,9 @@ sample_counts = sa.Table(
     *_required(sa.Integer, "usable", "excluded"),
 )
 
+benchmarks = sa.Table("benchmarks", metadata, sa.Column("name", sa.String(64), primary_key=True))
+"""Names under which `wizloop import` reports test samples, whose source they are."""
+
 label_counts = sa.Table(
     "label_counts",
     metadata,

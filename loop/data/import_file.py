@@ -87,6 +87,8 @@ class Checked:
     """Positions of the rows to import; None imports all."""
     heads: bulk_import.Heads
     """Heads of all rows in the spool."""
+    benchmark: str | None
+    """Name under which its test rows are reported."""
 
     @property
     def count(self) -> int:
@@ -127,11 +129,11 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
         chosen = None
         if data.sample is not None:
             chosen = _draw(heads, data.sample, rng)
-            drawn = Checked(spool, report, chosen, heads).batches()
+            drawn = Checked(spool, report, chosen, heads, None).batches()
             labels = Counter(samples.kind_of(row) for batch in drawn for row in batch)
         report.labels = _label_counts(labels)
         report.unlabeled = sum(n for (_, *known), n in labels.items() if not any(known))
-        return Checked(spool, report, chosen, heads)
+        return Checked(spool, report, chosen, heads, _benchmark(data))
     except BaseException:
         spool.close()
         raise
@@ -152,6 +154,8 @@ def write(
     heads = checked.heads_to_write()
     with store.write() as db:
         checked.report.count(bulk_import.add_kept(db, batches(), heads, now, lambda rows: leaks.settle(db, rows, now)))
+        if checked.benchmark is not None:
+            samples.name_benchmark(db, checked.benchmark)
         if not keep:
             db.rollback()
 
@@ -187,7 +191,7 @@ def _fill(
     labels: Counter[tuple[str | None, ...]] = Counter()
     heads = bytearray()
     reasons: dict[str, str] = {}
-    benchmark = data.benchmark if data.split == "test" else None
+    benchmark = _benchmark(data)
     while read := list(islice(stream.rows, BATCH_ROWS)):
         kept: list[samples.Kept] = []
         for row in read:
@@ -204,6 +208,10 @@ def _fill(
         report.rows += len(read)
         progress(report.rows)
     return labels, bulk_import.as_heads(heads)
+
+
+def _benchmark(data: Data) -> str | None:
+    return data.benchmark if data.split == "test" else None
 
 
 def _refusal(data: Data, report: ImportReport, good: int) -> str | None:

@@ -50,7 +50,7 @@ def workspace_rows(
 
     Raises ImportRefused for a name that is neither, and for a file that `file_rows` refuses.
     """
-    test = by_benchmark(recipe, list(usable(store, "test")))
+    test = by_benchmark(store, recipe, list(usable(store, "test")))
     known = {
         name: [BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy) for one in found]
         for name, found in {"dev": list(usable(store, "dev")), **test}.items()

@@ -24,7 +24,7 @@ def run(ctx: Context) -> str:
     known = evaluate.calibrate_on_dev(ctx, base, (), dev, only, total)
     base = replace(base, calibration_json=known.to_json())
     predict.predict_missing(ctx, base, test, alone=True, done=len(dev), total=total)
-    sets = {"dev": dev, **evaluate.by_benchmark(ctx.recipe, test)}
+    sets = {"dev": dev, **evaluate.by_benchmark(ctx.store, ctx.recipe, test)}
     scored = evaluations_of(ctx, base, sets)
     record = evaluate.record_of(ctx, base, known, dev) | baselines.beside(ctx, base, None, sets, ())
     with ctx.store.write() as db:

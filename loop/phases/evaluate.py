@@ -17,7 +17,8 @@ from wizloop.loop.phases import baselines, model_roles, predict
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.recipes.schema import Recipe
-from wizloop.store import evaluations, models, predictions, steps
+from wizloop.store import evaluations, models, predictions, samples, steps
+from wizloop.store.db import Store
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import Sample
 
@@ -39,7 +40,7 @@ def run(ctx: Context) -> str:
     predict.predict_missing(ctx, standing, dev, alone=True)
     predict.predict_missing(ctx, base, [*dev, *test], alone=True)
     predict.predict_missing(ctx, replace(challenger, calibration_json=known.to_json()), test, alone=True)
-    sets = {"dev": dev, **by_benchmark(ctx.recipe, test)}
+    sets = {"dev": dev, **by_benchmark(ctx.store, ctx.recipe, test)}
     scored, record = evaluations_of(ctx, challenger, sets), record_of(ctx, challenger, known, dev)
     lessons = baselines.lessons_of(ctx, model_roles.sft_name(ctx.round))
     beside = baselines.beside(ctx, challenger, base, sets, lessons)
@@ -97,9 +98,10 @@ def calibrate_on_dev(
     return known
 
 
-def by_benchmark(recipe: Recipe, test: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Group the test samples by the benchmark that the recipe names; all others are `test`."""
-    names = {data.benchmark for data in recipe.data if data.benchmark is not None}
+def by_benchmark(store: Store, recipe: Recipe, test: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Group the test samples by the benchmarks that the recipe or an import names; all others are `test`."""
+    with store.read() as db:
+        names = samples.benchmarks(db) | {data.benchmark for data in recipe.data if data.benchmark is not None}
     found: dict[str, list[Sample]] = {}
     for sample in test:
         found.setdefault(sample.source if sample.source in names else "test", []).append(sample)

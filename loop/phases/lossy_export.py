@@ -70,7 +70,7 @@ def measure(ctx: Context, model: models.Model, exported: Judge, report: Report) 
     found = _signals(ctx, model, exported, dev, report) | _signals(ctx, model, exported, test, report)
     known = _learned(ctx, exported, dev, found)
     ours = {sample.id: _answer(known, sample, found[sample.id]) for sample in (*dev, *test)}
-    sets = {"dev": dev, **by_benchmark(ctx.recipe, test)}
+    sets = {"dev": dev, **by_benchmark(ctx.store, ctx.recipe, test)}
     decision = _decide(ctx, dev, theirs, ours)
     return Measured(
         known,

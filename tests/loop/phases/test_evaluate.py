@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests import stored
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
+from wizloop.loop.commands.import_data import import_
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, value_of
 from wizloop.loop.stored_samples import labels_of
@@ -202,6 +204,22 @@ def test_test_sets_that_the_recipe_names_are_measured_apart(trained: Night, tmp_
     told = figures(night)
     assert {benchmark for benchmark, _ in told} == {"dev", "test", "toxic"}
     assert (told["toxic", "request"]["rows"], told["test", "request"]["rows"]) == (15, 25)
+
+
+@pytest.mark.parametrize(("words", "rows"), [(("--benchmark", "alpha"), {"alpha": 4}), ((), {})])
+def test_a_test_set_that_an_import_names_is_measured_apart(
+    trained: Night, tmp_path: Path, words: tuple[str, ...], rows: dict[str, int]
+) -> None:
+    night, file = Branch(trained, tmp_path / "a"), tmp_path / "alpha.jsonl"
+    labels = ("harmful", "unharmful") * 2
+    lines = [json.dumps({"prompt": f"word {number} of alpha", "label": one}) for number, one in enumerate(labels)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    done = CliRunner().invoke(import_, [str(file), "--split", "test", *words, "-w", str(night.folder)])
+    assert done.exit_code == 0, done.output
+    night.phase(0, "evaluate")
+    told = {benchmark: one["rows"] for (benchmark, task), one in figures(night).items() if task == "request"}
+    assert {name: told[name] for name in told if name not in ("dev", "test")} == rows
+    assert told["test"] + sum(rows.values()) == 44
 
 
 def test_the_record_tells_how_often_each_cell_is_right(measured: Night) -> None:
