@@ -1,10 +1,12 @@
 """`evaluate`: recorded outputs, or a guard, against labels."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -12,6 +14,7 @@ from wizloop.loop.commands.common import (
     FILE,
     ROUND,
     in_workspace_with_json,
+    new_file,
     new_folder,
     now,
     put,
@@ -26,12 +29,20 @@ from wizloop.loop.commands.reading import reading, with_reading
 
 if TYPE_CHECKING:
     from wizloop.loop.data.sample_reader import SampleFile
+    from wizloop.loop.evaluation.answered_rows import AnsweredRow, ErrorCount
     from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow, Tell
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
 
 Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
+
+
+class Found(NamedTuple):
+    """What an evaluation found: the results with their rows, and every row that was answered."""
+
+    scored: list[Scored]
+    answered: "list[AnsweredRow]"
 
 
 @click.command(short_help="Evaluate recorded outputs or a guard, with 95 % intervals.")
@@ -82,6 +93,10 @@ Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
     help="Evaluate the model as this published guard, in its own prompt and form; without NAME list them.",
 )
 @click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with plots into this new folder.")
+@click.option(
+    "--rows", type=FILE, metavar="FILE", help="Write each row with its answer to this new file, as JSON Lines."
+)
+@click.option("--texts", is_flag=True, help="With --rows, write the prompt and the response of each row, too.")
 @in_workspace_with_json
 def evaluate(
     predictions: tuple[Path, ...],
@@ -94,6 +109,8 @@ def evaluate(
     recipe: str | None,
     guard: str | None,
     report: Path | None,
+    rows: Path | None,
+    texts: bool,
     workspace: Path,
     as_json: bool,
     **settings: Any,
@@ -103,6 +120,7 @@ def evaluate(
     A file is read like `wizloop import --split test` reads it, and refused where that refuses it.
     """
     from wizloop.loop.data.records import ImportRefused
+    from wizloop.loop.evaluation import answered_rows
 
     if guard == "":
         _list_guards(as_json)
@@ -116,33 +134,39 @@ def evaluate(
     how = _how(settings, task, benchmark, recorded=bool(predictions))
     if not predictions and group:
         refuse("--group is for --predictions: leave it out, a test set has its own policies")
+    if texts and rows is None:
+        refuse("--texts is for --rows: name the file of rows")
     new_folder(report)
+    new_file(rows)
     notes: dict[str, Any] = {}
     of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
         if predictions:
-            scored = list(_recorded(predictions, benchmark, task, reader, group, notes))
+            found = _recorded(predictions, benchmark, task, reader, group, notes)
         elif guard is not None:
-            scored = _published(guard, recipe or "imported", benchmark, model, how, notes)
+            found = _published(guard, recipe or "imported", benchmark, model, how, notes)
         elif recipe is not None:
-            scored = _without_a_run(recipe, benchmark, model, how, notes)
+            found = _without_a_run(recipe, benchmark, model, how, notes)
         elif model is not None and _is_export(model) and _all_files(benchmark):
-            scored, of_run = _of_export(model, benchmark, how, notes), False
+            found, of_run = _of_export(model, benchmark, how, notes), False
         else:
-            scored = _of_a_run(workspace, benchmark, round, model, how, notes)
-    measured = [one for one, _ in scored]
+            found = _of_a_run(workspace, benchmark, round, model, how, notes)
+    measured = [one for one, _ in found.scored]
+    errors = answered_rows.count_errors(found.answered)
     if as_json:
         from wizloop.loop.evaluation.report import to_json
 
-        put(to_json(measured, notes))
+        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors]}))
     else:
         from wizloop.loop.commands import evaluate_table
 
-        evaluate_table.show(measured, notes)
+        evaluate_table.show(measured, notes, errors)
     if report is not None:
-        _write(report, scored)
+        _write(report, found.scored, errors)
         if of_run and guard is None:
             _log(workspace, report, measured, round, model)
+    if rows is not None:
+        _write_rows(rows, found.answered, texts=texts)
 
 
 def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, recorded: bool) -> dict[str, Any]:
@@ -175,7 +199,7 @@ def _teller(notes: dict[str, Any]) -> "Tell":
 
 def _recorded(
     files: Sequence[Path], names: Sequence[str], task: Any, reader: Any, group: str | None, notes: dict[str, Any]
-) -> list[Scored]:
+) -> Found:
     import numpy as np
 
     from wizloop.loop.evaluation import published, recorded_predictions
@@ -186,20 +210,21 @@ def _recorded(
     for path in files:
         if not path.is_file():
             refuse(f"{path}: " + ("a folder; give a file in it" if path.is_dir() else "no such file; check the name"))
-    scored: list[Scored] = []
+    found = Found([], [])
     differing: dict[str, int] = {}
     for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):
         known = published.benchmark(name, task)
         if task is None and known is None:
             refuse(f"{name} is not a published benchmark with one task: give the task of its labels with --task")
         about = task or known.task if known is not None else task
-        found = recorded_predictions.read(path, about, reader, group)
-        rng = np.random.default_rng(0)
         shown = known.name if known is not None else name
-        scored.append((measure(shown, about, found.rows, rng=rng, skipped=found.skipped), found.rows))
-        differing[str(path)] = found.differing
+        read = recorded_predictions.read(path, about, reader, group, benchmark=shown)
+        rng = np.random.default_rng(0)
+        found.scored.append((measure(shown, about, read.rows, rng=rng, skipped=read.skipped), read.rows))
+        found.answered.extend(read.answered)
+        differing[str(path)] = read.differing
     notes |= {"reader": reader, "read_otherwise": differing}
-    return scored
+    return found
 
 
 def _of_a_run(
@@ -209,7 +234,7 @@ def _of_a_run(
     folder: Path | None,
     how: dict[str, Any],
     notes: dict[str, Any],
-) -> list[Scored]:
+) -> Found:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
 
@@ -242,7 +267,7 @@ def _all_files(names: Sequence[str]) -> bool:
     return bool(names) and all(Path(name).is_file() for name in names)
 
 
-def _of_export(folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any]) -> list[Scored]:
+def _of_export(folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any]) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
 
@@ -264,7 +289,7 @@ def _exported(folder: Path) -> "tuple[Judge, int]":
 
 def _without_a_run(
     named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
-) -> list[Scored]:
+) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
@@ -281,7 +306,7 @@ def _without_a_run(
 
 def _published(
     name: str, named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
-) -> list[Scored]:
+) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.guard.published import registry
@@ -321,36 +346,45 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 
 def _scored(
     judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, notes: dict[str, Any]
-) -> list[Scored]:
+) -> Found:
     """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
     from wizloop.loop.evaluation import benchmark_guard
 
     notes["reader"] = judge.reads
-    found = [one for name, each in rows.items() for one in benchmark_guard.evaluate(judge, name, each, seed=seed)]
+    found = Found([], [])
+    for name, each in rows.items():
+        answered = benchmark_guard.answer(judge, name, each, seed=seed)
+        found.scored.extend(benchmark_guard.measure_answers(name, answered, seed=seed))
+        found.answered.extend(answered)
     known = getattr(judge, "calibration", None)
     if known is not None:
-        tasks = dict.fromkeys(one.task for one, _ in found)
+        tasks = dict.fromkeys(one.task for one, _ in found.scored)
         notes["reading"] = {task: known.reading(task)._asdict() for task in tasks}
     return found
 
 
-def _write(folder: Path, scored: Sequence[Scored]) -> None:
+def _write(folder: Path, scored: Sequence[Scored], errors: "Sequence[ErrorCount]") -> None:
     from wizloop.loop.evaluation import plots, report
 
     folder.mkdir(parents=True)
     pictures: dict[str, Path] = {}
     for number, (one, rows) in enumerate(scored, start=1):
         pictures |= plots.draw(folder, number, one, rows)
-    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation")
+    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation", errors)
     say(f"wrote the report to {path}")
+
+
+def _write_rows(path: Path, answered: "Sequence[AnsweredRow]", *, texts: bool) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        for row in answered:
+            file.write(json.dumps(row.to_json(texts=texts)) + "\n")
+    say(f"wrote {len(answered):,} rows to {path}")
 
 
 def _log(
     workspace: Path, folder: Path, scored: Sequence["BenchmarkResult"], round: int | None, model: Path | None
 ) -> None:
     """Add the report's folder to the run's log, so that the rounds screen can open it."""
-    import json
-
     from wizloop.loop.phases import model_roles
     from wizloop.store import errors, events
     from wizloop.store.db import Store

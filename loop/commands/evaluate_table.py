@@ -9,12 +9,15 @@ from typing import Any
 from rich.table import Table
 
 from wizloop.console.tables import console_for_tables, plain
+from wizloop.loop.evaluation.answered_rows import ErrorCount
 from wizloop.loop.evaluation.report import (
     CONFIDENCE_HEADS,
     DASH,
+    ERROR_HEADS,
     GROUP_HEADS,
     averages,
     confidence_lines,
+    error_lines,
     f1,
     group_lines,
     interval,
@@ -25,17 +28,20 @@ from wizloop.loop.words import TASKS
 
 MOST_GROUPS = 12
 """Groups of one benchmark to print; a report and --json have all."""
-_WORDS = ("benchmark", "task", "group", "average F1")
+_WORDS = ("benchmark", "task", "group", "average F1", "error", "mostly")
 NAME_WIDTH = 24
 """Columns of a benchmark's name; a longer one wraps."""
 
 
-def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> None:
-    """Print F1 counted in three ways, error rates, groups and confidence if any, and averages."""
+def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Sequence[ErrorCount] = ()) -> None:
+    """Print F1 counted in three ways, error rates, groups, confidence and kinds of errors if any, and averages."""
     console = console_for_tables()
     groups = [_groups(one) for one in found if one.by_group]
     for table in (_f1(found), _rates(found), *groups, *_confidence(found), _averages(found)):
         console.print(table)
+        console.print()
+    if errors:
+        console.print(_errors(errors))
         console.print()
     if reader := notes.get("reader"):
         console.print(plain(f"Verdicts are read by the reader {reader}."))
@@ -86,6 +92,12 @@ def _confidence(found: Sequence[BenchmarkResult]) -> list[Table]:
     # Three figures with intervals fit into 80 columns only this close together.
     table.collapse_padding = True
     return [table]
+
+
+def _errors(errors: Sequence[ErrorCount]) -> Table:
+    table = _headed(ERROR_HEADS, error_lines(errors))
+    table.columns[0].overflow = table.columns[-1].overflow = "fold"
+    return table
 
 
 def _averages(found: Sequence[BenchmarkResult]) -> Table:

@@ -11,11 +11,13 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.data.import_file import bad_rows
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import AS_IT_IS, SampleFile, read_samples
+from wizloop.loop.evaluation.answered_rows import AnsweredRow, scored
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.published.judge import PublishedJudge
+from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import TASKS, Task
@@ -23,6 +25,7 @@ from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.store import models
 from wizloop.store.db import Store
+from wizloop.store.samples import Sample
 
 Tell = Callable[[str, SampleFile], None]
 """Takes a file's name and how it was read: its format, and the rows that were left out."""
@@ -37,6 +40,10 @@ class BenchmarkRow:
     labels: Mapping[Task, str]
     group: str | None
     """Policy or attack of the row."""
+    row: str = ""
+    """File name and row number of the source."""
+    sample: int | None = None
+    """Id in the workspace."""
 
 
 def workspace_rows(
@@ -52,7 +59,7 @@ def workspace_rows(
     """
     test = by_benchmark(store, recipe, list(usable(store, "test")))
     known = {
-        name: [BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy) for one in found]
+        name: [_of_sample(one) for one in found]
         for name, found in {"dev": list(usable(store, "dev")), **test}.items()
         if found
     }
@@ -91,7 +98,11 @@ def _of_file(name: str, known: Sequence[str], how: Mapping[str, Any], tell: Tell
         first = read.refused[0]
         raise ImportRefused(f"{name}: no row can be used; the first reason is in row {first.row}: {first.reason}")
     tell(name, read)
-    return [BenchmarkRow(row.prompt, row.response, row.labels, row.policy) for row in read.rows]
+    return [BenchmarkRow(row.prompt, row.response, row.labels, row.policy, row.row_ref) for row in read.rows]
+
+
+def _of_sample(one: Sample) -> BenchmarkRow:
+    return BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy, one.row_ref, one.id)
 
 
 def judge_of_run(ctx: Context, model: models.Model) -> Judge:
@@ -125,26 +136,49 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 
 
+def answer(judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int) -> list[AnsweredRow]:
+    """Ask a guard about a benchmark; labels of tasks that it does not judge are left out."""
+    answers = [
+        one.judgement
+        for start in range(0, len(rows), BATCH)
+        for one in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
+    ]
+    return [
+        AnsweredRow(
+            benchmark=name,
+            row=row.row,
+            sample=row.sample,
+            prompt=row.prompt,
+            response=row.response,
+            main=main_task(row),
+            labels={task: label for task, label in row.labels.items() if task in judge.tasks},
+            verdict=found.verdict,
+            probability=found.probability,
+            confidence=found.confidence,
+            cell=found.cell,
+            policy=row.group,
+        )
+        for row, found in zip(rows, answers, strict=True)
+    ]
+
+
+def measure_answers(
+    name: str, answered: Sequence[AnsweredRow], *, seed: int
+) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
+    """Return the result and the rows of each task with labels."""
+    found: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
+    for task in TASKS:
+        if judged := scored(answered, task):
+            rng = np.random.default_rng(_seed(seed, name, task))
+            found.append((measure(name, task, judged, rng=rng, skipped=len(answered) - len(judged)), judged))
+    return found
+
+
 def evaluate(
     judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
 ) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
     """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
-    answers = [
-        answer.judgement
-        for start in range(0, len(rows), BATCH)
-        for answer in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
-    ]
-    found: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
-    for task in TASKS:
-        judged = [
-            ScoredRow(row.prompt, row.labels[task], answer.verdict.get(task), answer.probability.get(task), row.group)
-            for row, answer in zip(rows, answers, strict=True)
-            if task in row.labels and task in judge.tasks
-        ]
-        if judged:
-            rng = np.random.default_rng(_seed(seed, name, task))
-            found.append((measure(name, task, judged, rng=rng, skipped=len(rows) - len(judged)), judged))
-    return found
+    return measure_answers(name, answer(judge, name, rows, seed=seed), seed=seed)
 
 
 def _seed(seed: int, *parts: str | int) -> int:

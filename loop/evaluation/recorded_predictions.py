@@ -11,6 +11,7 @@ from typing import Literal
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.records import ImportRefused, Record, RowRefused
 from wizloop.loop.evaluation import published
+from wizloop.loop.evaluation.answered_rows import AnsweredRow, scored
 from wizloop.loop.evaluation.scoring import ScoredRow
 from wizloop.loop.evaluation.verdict_parser import parse_verdicts
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -23,19 +24,27 @@ Reader = Literal["published", "block"]
 class Recorded:
     """The labeled rows of a file, and its counts."""
 
-    rows: list[ScoredRow] = field(default_factory=list)
+    task: Task
+    answered: list[AnsweredRow] = field(default_factory=list)
     skipped: int = 0
     """Rows without a label for the task."""
     differing: int = 0
     """Labeled rows on which the other reader gives another verdict."""
 
+    @property
+    def rows(self) -> list[ScoredRow]:
+        """The rows as `scoring` takes them."""
+        return scored(self.answered, self.task)
 
-def read(path: Path, task: Task, reader: Reader = "published", group: str | None = None) -> Recorded:
+
+def read(
+    path: Path, task: Task, reader: Reader = "published", group: str | None = None, *, benchmark: str = ""
+) -> Recorded:
     """Read the rows of a file for one task; `group` is the column by which they are reported.
 
     Raises ImportRefused, which names the file and the row, if the file cannot be read or is something else.
     """
-    found, grouped = Recorded(), group is None
+    found, grouped = Recorded(task), group is None
     for number, record in _records(path):
         grouped = grouped or group in record
         label, predict = _text(path, number, record, "label", null=True), _text(path, number, record, "predict")
@@ -52,7 +61,11 @@ def read(path: Path, task: Task, reader: Reader = "published", group: str | None
         found.differing += theirs != ours
         prompt = _text(path, number, record, "prompt") or ""
         named = None if group is None else str(record.get(group))
-        found.rows.append(ScoredRow(prompt, known, theirs if reader == "published" else ours, group=named))
+        verdict = {task: theirs if reader == "published" else ours}
+        row = f"{path.name}:{number}"
+        found.answered.append(
+            AnsweredRow(benchmark, row, None, prompt, None, task, {task: known}, verdict, {}, None, None, named)
+        )
     if not grouped:
         raise ImportRefused(f"{path}: no row has the column {group!r} to report by; there are {', '.join(record)}")
     return found

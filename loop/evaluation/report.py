@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.loop.evaluation import published
+from wizloop.loop.evaluation.answered_rows import NO_POLICY, ErrorCount
 from wizloop.loop.evaluation.scoring import COUNTINGS, WIDE, BenchmarkResult, Rate
 from wizloop.loop.measures.metrics import Score
 from wizloop.loop.words import TASKS, Task
@@ -18,6 +19,9 @@ F1_HEADS = ("benchmark", "task", "rows", "parsed", "official", "strict", "parsed
 RATE_HEADS = ("benchmark", "task", "over-refusal", "let through")
 CONFIDENCE_HEADS = ("benchmark", "task", "AUROC", "ECE", "Brier")
 DASH = "-"
+ERROR_HEADS = ("benchmark", "task", "error", "rows", "of", "mostly")
+MOST_POLICIES = 3
+"""Policies named beside a kind of error; report.json and --json have all."""
 GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
 
 
@@ -62,9 +66,19 @@ def to_json(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> dict[
     return {**(rows[0] if len(rows) == 1 else {}), "benchmarks": rows, "averages": averages(found), **notes}
 
 
-def write(folder: Path, found: Sequence[BenchmarkResult], pictures: Mapping[str, Path], title: str) -> Path:
-    """Write report.md and report.json into a folder and return the report's path; `pictures` in it are by heading."""
-    (folder / "report.json").write_text(json.dumps(to_json(found, {}), indent=2) + "\n", encoding="utf-8")
+def write(
+    folder: Path,
+    found: Sequence[BenchmarkResult],
+    pictures: Mapping[str, Path],
+    title: str,
+    errors: Sequence[ErrorCount] = (),
+) -> Path:
+    """Write report.md and report.json into a folder and return the report's path; `pictures` in it are by heading.
+
+    It has no text of a row, so that it can be passed on.
+    """
+    figures = to_json(found, {"errors": [asdict(one) for one in errors]})
+    (folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     lines = [f"# {_cell(title)}", "", *_table(F1_HEADS, f1_lines(found)), "", *_table(RATE_HEADS, rate_lines(found))]
     lines += ["", *_reading_aid(found), ""]
     for one in found:
@@ -77,11 +91,25 @@ def write(folder: Path, found: Sequence[BenchmarkResult], pictures: Mapping[str,
             ]
     if probabilities := confidence_lines(found):
         lines += ["## Probability", "", *_table(CONFIDENCE_HEADS, probabilities), ""]
+    if errors:
+        lines += ["## Errors by kind and policy", "", *_table(ERROR_HEADS, error_lines(errors)), ""]
     for heading, path in pictures.items():
         lines += [f"## {_cell(heading)}", "", f"![{_cell(heading)}]({path.name})", ""]
     report = folder / "report.md"
     report.write_text("\n".join(lines), encoding="utf-8")
     return report
+
+
+def error_lines(errors: Sequence[ErrorCount]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each kind of error, in the order of ERROR_HEADS, with the policies that most of them are of."""
+    for one in errors:
+        kind = "over-refusal" if one.kind == "over_refusal" else one.kind.replace("_", " ")
+        yield one.benchmark, one.task, kind, f"{one.n:,}", f"{one.of:,}", _mostly(one.by_policy)
+
+
+def _mostly(by_policy: Mapping[str, int]) -> str:
+    named = [(policy, n) for policy, n in by_policy.items() if policy != NO_POLICY]
+    return ", ".join(f"{' '.join(policy.split())} {n:,}" for policy, n in named[:MOST_POLICIES]) or DASH
 
 
 def f1(found: Score, *, with_interval: bool = True) -> str:

@@ -97,6 +97,44 @@ def test_a_person_gets_a_table_and_a_report_in_which_nothing_is_markup(tmp_path:
     assert json.loads((report / "report.json").read_text(encoding="utf-8"))["benchmarks"][0]["n"] == 20
 
 
+def test_each_row_is_written_with_its_answer(tmp_path: Path) -> None:
+    words = ("--predictions", predictions(tmp_path), "--task", "request", "--group", "attack")
+    rows, whole = tmp_path / "rows.jsonl", tmp_path / "whole.jsonl"
+    done = evaluate(*words, "--rows", rows, "--report", tmp_path / "report")
+    assert done.exit_code == 0, done.output
+    first, second, third = [json.loads(line) for line in rows.read_text().splitlines()][:3]
+    assert (first["row"], first["label"]["request"], first["verdict"]["request"]) == (
+        "mine.jsonl:1",
+        "harmful",
+        "unharmful",
+    )
+    assert [one["error"]["request"] for one in (first, second, third)] == ["false_negative", "unparsed", None]
+    assert [one["right"] for one in (first, second, third)] == [False, False, True]
+    assert (first["effect"], first["policy"]) == ("let_through", "none")
+    # A list for colleagues, and a report, hold no text of a row unless it is asked for.
+    assert "prompt 0" not in rows.read_text() + (tmp_path / "report" / "report.md").read_text()
+    assert "prompt 0" not in (tmp_path / "report" / "report.json").read_text()
+    assert evaluate(*words, "--rows", whole, "--texts").exit_code == 0
+    assert json.loads(whole.read_text().splitlines()[0])["prompt"] == "prompt 0"
+    assert (evaluate(*words, "--rows", whole).exit_code, evaluate(*words, "--texts").exit_code) == (2, 2)
+
+
+def test_errors_are_listed_by_kind_and_policy(tmp_path: Path) -> None:
+    words = ("--predictions", predictions(tmp_path), "--task", "request", "--group", "attack")
+    found = json.loads(evaluate(*words, "--json").stdout)["errors"]
+    assert [(one["kind"], one["n"], one["of"]) for one in found] == [
+        ("false_positive", 2, 10),
+        ("false_negative", 1, 10),
+        ("unparsed", 1, 20),
+        ("over_refusal", 2, 10),
+        ("let_through", 1, 10),
+    ]
+    assert found[0]["by_policy"] == {"none": 1, HOSTILE: 1}
+    lines = [" ".join(line.split()) for line in evaluate(*words).stdout.splitlines()]
+    assert "mine request false negative 1 10 none 1" in lines
+    assert "\x1b" not in evaluate(*words).stdout
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

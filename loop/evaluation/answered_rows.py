@@ -1,0 +1,129 @@
+"""Rows that a guard answered, beside their labels: what `--rows` writes, and the errors among them.
+
+An error is of a task: a false positive, a false negative, or an answer that cannot be read. Its effect is on the row: a
+benign one is refused, or a harmful one is let through.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wizloop.loop.evaluation.scoring import ScoredRow
+from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
+
+Error = Literal["false_positive", "false_negative", "unparsed"]
+Effect = Literal["over_refusal", "let_through"]
+KINDS = ("false_positive", "false_negative", "unparsed", "over_refusal", "let_through")
+"""The order in which errors are listed."""
+NO_POLICY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRow:
+    """One row of a benchmark with the guard's answer."""
+
+    benchmark: str
+    row: str
+    """File name and row number of the source."""
+    sample: int | None
+    """Id in the workspace; None for a row of a file."""
+    prompt: str
+    response: str | None
+    main: Task
+    """The task that decides whether the row is allowed."""
+    labels: Mapping[Task, str]
+    """Known labels of the tasks that the guard judges."""
+    verdict: Mapping[str, str | None]
+    probability: Mapping[str, float]
+    confidence: float | None
+    cell: str | None
+    policy: str | None
+
+    def error(self, task: Task) -> Error | None:
+        """Return what is wrong about the verdict on a task; None if it is right, or without a label."""
+        label, verdict = self.labels.get(task), self.verdict.get(task)
+        if label is None or verdict == label:
+            return None
+        if verdict is None:
+            return "unparsed"
+        return "false_positive" if verdict == LABELS[task][0] else "false_negative"
+
+    @property
+    def effect(self) -> Effect | None:
+        """What the error on the main task does; None without one, or if no verdict can be read."""
+        if self.error(self.main) in (None, "unparsed"):
+            return None
+        return "over_refusal" if self.labels[self.main] == LETS_THROUGH[self.main] else "let_through"
+
+    @property
+    def right(self) -> bool | None:
+        """Whether every labeled task is right; None without a label."""
+        return all(self.error(task) is None for task in self.labels) if self.labels else None
+
+    def to_json(self, *, texts: bool = False) -> dict[str, Any]:
+        """Return the row as `--rows` writes it; every row has the same keys, with prompt and response if asked."""
+        row = {
+            "benchmark": self.benchmark,
+            "row": self.row,
+            "sample": self.sample,
+            "policy": self.policy,
+            "label": by_task(self.labels),
+            "verdict": by_task(self.verdict),
+            "probability": by_task(self.probability),
+            "confidence": self.confidence,
+            "cell": self.cell,
+            "right": self.right,
+            "error": {task: self.error(task) for task in TASKS},
+            "effect": self.effect,
+        }
+        return row | {"prompt": self.prompt, "response": self.response} if texts else row
+
+
+def by_task(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the value of each task, None where there is none: files of rows have the same keys in every row."""
+    return {task: values.get(task) for task in TASKS}
+
+
+def scored(rows: Sequence[AnsweredRow], task: Task) -> list[ScoredRow]:
+    """Return the rows with a label for a task, as `scoring` takes them."""
+    return [
+        ScoredRow(row.prompt, row.labels[task], row.verdict.get(task), row.probability.get(task), row.policy)
+        for row in rows
+        if task in row.labels
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """The errors of one kind on one task of a benchmark."""
+
+    benchmark: str
+    task: Task
+    kind: str
+    n: int
+    of: int
+    """Rows on which this error was possible."""
+    by_policy: Mapping[str, int]
+    """Errors by policy, most first; those of rows without a policy under the empty name."""
+
+
+def count_errors(rows: Iterable[AnsweredRow]) -> list[ErrorCount]:
+    """Count errors by benchmark, task and kind; a kind that did not occur is left out."""
+    found: dict[tuple[str, Task, str], Counter[str]] = {}
+    possible: Counter[tuple[str, Task, str]] = Counter()
+    for row in rows:
+        for task, label in row.labels.items():
+            possible.update((row.benchmark, task, kind) for kind in _possible(row, task, label))
+            for kind in (row.error(task), row.effect if task == row.main else None):
+                if kind is not None:
+                    found.setdefault((row.benchmark, task, kind), Counter())[row.policy or NO_POLICY] += 1
+    order = sorted(found, key=lambda key: (key[0], TASKS.index(key[1]), KINDS.index(key[2])))
+    return [ErrorCount(*key, found[key].total(), possible[key], dict(found[key].most_common())) for key in order]
+
+
+def _possible(row: AnsweredRow, task: Task, label: str) -> Iterable[str]:
+    yield "unparsed"
+    yield "false_negative" if label == LABELS[task][0] else "false_positive"
+    if task == row.main:
+        yield "over_refusal" if label == LETS_THROUGH[task] else "let_through"
