@@ -15,7 +15,7 @@ from wizloop.loop.commands.common import FAILED, INTERRUPTED, error_text, refuse
 
 _GROUPS = {
     "Run a night": ("start", "watch", "status", "rounds", "pause", "resume", "stop"),
-    "Review and data": ("review", "import", "leaks", "audit"),
+    "Review and data": ("review", "import", "data", "leaks", "audit"),
     "Measure and use": ("evaluate", "classify", "export"),
     "Teachers and money": ("teach", "traces", "costs", "keys"),
     "Set up": ("doctor", "recipes", "upgrade"),
@@ -27,6 +27,7 @@ _MODULES = {
     **dict.fromkeys(("pause", "resume", "stop"), "control"),
     **dict.fromkeys(("import", "leaks"), "import_data"),
     **dict.fromkeys(("costs", "keys"), "money"),
+    "data": "data_export",
 }
 """Modules of loop/commands that hold several commands; any other command's module has its name."""
 

@@ -31,6 +31,13 @@ def add_pairs(db: Connection, round: int, new: Sequence[Pair]) -> None:
     rows.add_missing(db, tables.pairs, [rows.values(pair) for pair in new])
 
 
+def pairs(db: Connection, round: int) -> list[Pair]:
+    """Return a round's pairs, by sample."""
+    table = tables.pairs
+    query = select(*rows.columns(table, Pair)).where(table.c.round == round)
+    return rows.every(db, Pair, query.order_by(table.c.sample_id))
+
+
 def use(db: Connection, model_id: int, used: Sequence[tuple[int, int | None, str]]) -> None:
     """Record (sample_id, trace_id, kind) of a model's training examples; recording one again changes nothing.
 

@@ -7,7 +7,6 @@ from sqlalchemy import func, select
 from wizloop.store import rows, tables
 from wizloop.store.db import Connection
 from wizloop.store.evaluations import Evaluation
-from wizloop.store.training import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,6 @@ class Loss:
 def excluded(db: Connection) -> dict[str, int]:
     """Count the excluded samples by split, as the counters have them."""
     return rows.counted(db, select(tables.sample_counts.c.split, tables.sample_counts.c.excluded))
-
-
-def pairs(db: Connection, round: int) -> list[Pair]:
-    """Return a round's pairs, by sample."""
-    table = tables.pairs
-    query = select(*rows.columns(table, Pair)).where(table.c.round == round)
-    return rows.every(db, Pair, query.order_by(table.c.sample_id))
 
 
 def uses(db: Connection, model_id: int) -> list[Use]:

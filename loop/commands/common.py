@@ -173,6 +173,15 @@ def new_folder(path: Path | None) -> None:
         _refuse_place(path, next(each for each in path.absolute().parents if each.exists()))
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[TextIO]:
+    """Open a new text file that gets its name once it is whole."""
+    aside = path.with_name(f"{path.name}.part")
+    with aside.open("w", encoding="utf-8") as file:
+        yield file
+    aside.replace(path)
+
+
 def _refuse_place(path: Path, parent: Path) -> None:
     if path.exists():
         refuse(f"{path} already exists: choose a new name")

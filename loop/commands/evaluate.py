@@ -1,6 +1,5 @@
 """`evaluate`: recorded outputs, or a guard, against labels."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -23,6 +22,7 @@ from wizloop.loop.commands.common import (
     run_models,
     say,
     show,
+    written_whole,
 )
 from wizloop.loop.commands.completion import recipe_names
 from wizloop.loop.commands.reading import reading, with_reading
@@ -166,7 +166,9 @@ def evaluate(
         if of_run and guard is None:
             _log(workspace, report, measured, round, model)
     if rows is not None:
-        _write_rows(rows, found.answered, texts=texts)
+        with written_whole(rows) as file:
+            answered_rows.write(file, found.answered, texts=texts)
+        say(f"wrote {len(found.answered):,} rows to {rows}")
 
 
 def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, recorded: bool) -> dict[str, Any]:
@@ -374,17 +376,12 @@ def _write(folder: Path, scored: Sequence[Scored], errors: "Sequence[ErrorCount]
     say(f"wrote the report to {path}")
 
 
-def _write_rows(path: Path, answered: "Sequence[AnsweredRow]", *, texts: bool) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        for row in answered:
-            file.write(json.dumps(row.to_json(texts=texts)) + "\n")
-    say(f"wrote {len(answered):,} rows to {path}")
-
-
 def _log(
     workspace: Path, folder: Path, scored: Sequence["BenchmarkResult"], round: int | None, model: Path | None
 ) -> None:
     """Add the report's folder to the run's log, so that the rounds screen can open it."""
+    import json
+
     from wizloop.loop.phases import model_roles
     from wizloop.store import errors, events
     from wizloop.store.db import Store

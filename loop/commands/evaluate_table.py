@@ -41,7 +41,7 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
         console.print(table)
         console.print()
     if errors:
-        console.print(_errors(errors))
+        console.print(errors_table(errors))
         console.print()
     if reader := notes.get("reader"):
         console.print(plain(f"Verdicts are read by the reader {reader}."))
@@ -94,7 +94,8 @@ def _confidence(found: Sequence[BenchmarkResult]) -> list[Table]:
     return [table]
 
 
-def _errors(errors: Sequence[ErrorCount]) -> Table:
+def errors_table(errors: Sequence[ErrorCount]) -> Table:
+    """Build a table of the errors by kind."""
     table = _headed(ERROR_HEADS, error_lines(errors))
     table.columns[0].overflow = table.columns[-1].overflow = "fold"
     return table

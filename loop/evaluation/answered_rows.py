@@ -4,10 +4,11 @@ An error is of a task: a false positive, a false negative, or an answer that can
 benign one is refused, or a harmful one is let through.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from wizloop.loop.evaluation.scoring import ScoredRow
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
@@ -78,6 +79,12 @@ class AnsweredRow:
             "effect": self.effect,
         }
         return row | {"prompt": self.prompt, "response": self.response} if texts else row
+
+
+def write(file: TextIO, rows: Iterable[AnsweredRow], *, texts: bool) -> None:
+    """Write rows as JSON Lines."""
+    for row in rows:
+        file.write(json.dumps(row.to_json(texts=texts)) + "\n")
 
 
 def by_task(values: Mapping[Any, Any]) -> dict[str, Any]:

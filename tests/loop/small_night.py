@@ -22,6 +22,7 @@ from wizloop.store import (
     selections,
     steps,
     teacher_calls,
+    training,
 )
 from wizloop.store.db import Connection, Store
 
@@ -117,7 +118,7 @@ class Night:
                 "selections": [selections.of_round(db, round) for round in kept],
                 "teacher": [(c.key, c.state) for round in kept for c in teacher_calls.calls(db, round)],
                 "reviews": [(t.sample_id, t.explanation) for t in reviews.approved(db, ROUNDS)],
-                "pairs": [stored.pairs(db, round) for round in kept],
+                "pairs": [training.pairs(db, round) for round in kept],
                 "uses": [stored.uses(db, m.id) for m in made],
                 "losses": [stored.losses(db, m.id, kind) for m in made for kind in ("sft", "dpo")],
                 "evaluations": [stored.evaluations(db, round) for round in kept],

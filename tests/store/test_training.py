@@ -16,8 +16,8 @@ def test_a_sample_has_one_pair_a_round(db: Connection, pool: list[int]) -> None:
     training.add_pairs(db, 1, [_pair(pool[0], chosen="another")])
     training.add_pairs(db, 2, [_pair(pool[0], 2)])
     training.add_pairs(db, 2, [])
-    assert stored.pairs(db, 1) == [_pair(pool[0]), _pair(pool[1])]
-    assert stored.pairs(db, 2) == [_pair(pool[0], 2)]
+    assert training.pairs(db, 1) == [_pair(pool[0]), _pair(pool[1])]
+    assert training.pairs(db, 2) == [_pair(pool[0], 2)]
     with pytest.raises(ValueError, match="round 1"):
         training.add_pairs(db, 1, [_pair(pool[2], 2)])
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import stored
 from tests.backends.lessons import examples
 from tests.backends.lessons import pairs as lessons
 from tests.loop.branching import Branch, model, run
@@ -19,7 +18,7 @@ from tests.loop.keys.training import Learned, School
 from tests.loop.small_night import Night, recipe
 from wizloop.backends.guard_types import DpoPair
 from wizloop.backends.tokens import Tokens
-from wizloop.store import predictions
+from wizloop.store import predictions, training
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def trained(taught: Night, folder: Path, **changed: Any) -> Night:
 def test_pairs_are_mined_and_trained_on_or_not(taught: Night, tmp_path: Path, enabled: bool) -> None:
     night = trained(taught, tmp_path / "a", enabled=enabled)
     with night.store.read() as db:
-        mined = stored.pairs(db, 0)
+        mined = training.pairs(db, 0)
         drawn = predictions.traces_of(db, model(night, "r00-sft").id, list(range(1, 300)))
     assert (bool(mined), bool(drawn), "dpo" in [one.kind for one in night.backend.jobs]) == (enabled,) * 3
     assert model(night, "r00").path == ("models/r00" if enabled else model(night, "r00-sft").path)
@@ -65,7 +64,7 @@ def test_so_many_traces_of_each_labelled_sample_are_sampled(taught: Night, tmp_p
     night = trained(taught, tmp_path / "a", k=k)
     with night.store.read() as db:
         drawn = predictions.traces_of(db, model(night, "r00-sft").id, list(range(1, 300)))
-        mined = stored.pairs(db, 0)
+        mined = training.pairs(db, 0)
     assert len(drawn) == 30 * k
     assert {one.n_right + one.n_wrong for one in mined} == {k}
 
@@ -75,7 +74,7 @@ def test_so_many_traces_of_each_labelled_sample_are_sampled(taught: Night, tmp_p
 def test_the_weights_lie_between_one_less_and_one_more_gamma(taught: Night, tmp_path: Path, gamma: float) -> None:
     night = trained(taught, tmp_path / "a", gamma=gamma)
     with night.store.read() as db:
-        mined = [one.weight for one in stored.pairs(db, 0)]
+        mined = [one.weight for one in training.pairs(db, 0)]
     assert [one.weight for one in night.backend.jobs[-1].lessons] == mined
     assert (min(mined), max(mined)) == pytest.approx((1 - gamma, 1 + gamma))
 

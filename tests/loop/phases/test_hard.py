@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import stored
 from tests.loop.branching import Branch, model
 from tests.loop.small_night import NOW, Night
 from wizloop.loop.measures.mining import ORDER
-from wizloop.store import predictions, reviews
+from wizloop.store import predictions, reviews, training
 from wizloop.store.predictions import GuardTrace
 from wizloop.store.training import Pair
 
@@ -20,7 +19,7 @@ Verdicts = Mapping[int, Mapping[str, str | None]]
 
 def mined(night: Night) -> list[Pair]:
     with night.store.read() as db:
-        return stored.pairs(db, 0)
+        return training.pairs(db, 0)
 
 
 def approved(night: Night) -> Verdicts:

@@ -18,6 +18,7 @@ from wizloop.store import (
     predictions,
     selections,
     steps,
+    training,
 )
 from wizloop.store.db import Connection, Store
 
@@ -61,7 +62,7 @@ def test_a_night_leaves_every_row_behind(night: Night) -> None:
 def test_a_member_is_asked_about_what_no_miner_before_it_found_hard(night: Night) -> None:
     for round in range(ROUNDS + 1):
         with night.store.read() as db:
-            found = {one.sample_id: one.miner for one in stored.pairs(db, round)}
+            found = {one.sample_id: one.miner for one in training.pairs(db, round)}
             asked = []
             for name in ("sft", "m1", "m2"):
                 miner = models.by_name(db, f"r{round:02}-{name}")

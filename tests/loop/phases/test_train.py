@@ -12,7 +12,7 @@ from wizloop.backends.guard_types import LoraShape
 from wizloop.loop.guard import grammar
 from wizloop.loop.phases.training_examples import LEAKED, kept_by_member
 from wizloop.loop.words import TASKS
-from wizloop.store import events, reviews, samples, selections, steps
+from wizloop.store import events, reviews, samples, selections, steps, training
 from wizloop.store.events import Event
 from wizloop.store.samples import Sample
 
@@ -137,7 +137,7 @@ def test_hs_dpo_goes_on_from_the_r_sft_model_and_makes_the_challenger(trained: N
     assert (challenger.role, challenger.parent_id, challenger.path) == ("challenger", sft.id, "models/r00")
     assert challenger.sha256 != sft.sha256
     with trained.store.read() as db:
-        pairs = stored.pairs(db, 0)
+        pairs = training.pairs(db, 0)
         used = stored.uses(db, challenger.id)
         losses = [one.step for kind in ("sft", "dpo") for one in stored.losses(db, challenger.id, kind)]
         record = steps.get_round(db, 0)

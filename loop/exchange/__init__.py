@@ -1,0 +1,1 @@
+"""Files that go to other programs and come back: training data and reviews."""
