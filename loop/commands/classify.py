@@ -1,27 +1,31 @@
-"""`classify`: a run's guard on new texts."""
+"""`classify`: a run's guard on new texts, or on the rows of a file with their labels beside."""
 
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from wizloop.loop.commands.common import FILE, ROUND, in_workspace, put, refuse, report_errors, say
+from wizloop.loop.commands.common import (
+    FILE,
+    ROUND,
+    in_workspace,
+    new_file,
+    put,
+    refuse,
+    report_errors,
+    say,
+    written_whole,
+)
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Guard
-    from wizloop.loop.guard.rendering import InputText
+    from wizloop.loop.commands.classify_files import Asked
 
-_TABLES = (".csv", ".gz", ".parquet")
-"""Suffixes of files that do not hold one text per line."""
-_KEYS = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens", "threshold", "scale")
-
-
-class BadLine(ValueError):
-    """A line of the input holds no text to classify."""
+_MOST_REASONS = 5
+"""Rows that were left out and are named; the others are counted."""
 
 
 @click.command(short_help="Classify texts with a run's guard, or an exported one.")
@@ -33,27 +37,66 @@ class BadLine(ValueError):
 @click.option(
     "--guard", metavar="NAME", help="Ask --model as this published guard; `wizloop evaluate --guard` lists them."
 )
+@click.option("--out", type=FILE, metavar="FILE", help="Write to this new file, JSON Lines (.jsonl) or a table (.csv).")
+@click.option("--texts", is_flag=True, help="Write the prompt and the response of each row, too.")
 @in_workspace
-def classify(file: Path, round: int | None, model: Path | None, guard: str | None, workspace: Path) -> None:
-    """Classify texts with a run's guard, or an exported one; print one JSON object per line.
+def classify(
+    file: Path, round: int | None, model: Path | None, guard: str | None, out: Path | None, texts: bool, workspace: Path
+) -> None:
+    """Classify texts with a run's guard, or an exported one; print one JSON object per row.
 
     FILE has one text per line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped; `line` gives the
-    number of the line in the file. A line that is not a whole JSON object is taken as plain text.
+    number of the line in the file. A line that is not a whole JSON object is taken as plain text. A table (.csv,
+    .parquet, .json, or JSON Lines with other columns) is read as `wizloop import` reads it, and its labels are kept.
     """
-    if file.suffix in _TABLES:
-        refuse(f"{file}: a table, not one text per line: run `wizloop evaluate --benchmark` on it")
     from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.commands.classify_files import BadLine
+    from wizloop.loop.data.records import ImportRefused
 
+    new_file(out)
+    if out is not None and out.suffix not in (".jsonl", ".csv"):
+        refuse(f"{out}: name it .jsonl (JSON Lines) or .csv (a table)")
     # Model libraries print to stdout, where only verdicts go.
     stdout = sys.stdout
-    with report_errors(failures=(BackendError,)), redirect_stdout(sys.stderr):
+    with report_errors(ImportRefused, failures=(BackendError,)), redirect_stdout(sys.stderr):
         loaded = _guard(workspace, round, model, guard)
-        with _opened(file) as lines:
+        with nullcontext(stdout) if out is None else written_whole(out) as to:
             try:
-                for verdict in loaded.judge(read_lines(lines)):
-                    put({key: getattr(verdict, key) for key in _KEYS}, stdout)
+                left_out = _judge(loaded, file, to, table=out is not None and out.suffix == ".csv", texts=texts)
             except BadLine as error:
-                refuse(f"{'stdin' if str(file) == '-' else file}: {error}")
+                refuse(f"{_name(file)}: {error}")
+    for reason in left_out[:_MOST_REASONS]:
+        say(f"left out {reason}")
+    if len(left_out) > _MOST_REASONS:
+        say(f"left out {len(left_out) - _MOST_REASONS:,} more rows")
+
+
+def _judge(guard: "Guard", file: Path, to: TextIO, *, table: bool, texts: bool) -> list[str]:
+    """Judge what a file holds and write it; return the rows that were left out, with the reasons."""
+    from wizloop.loop.commands import classify_files
+
+    left_out: list[str] = []
+    write = classify_files.csv_writer(to, texts=texts) if table else lambda row: put(row, to)
+    with _asked(file, left_out) as asked:
+        for row in classify_files.judged(guard, asked, texts=texts):
+            write(row)
+    return left_out
+
+
+@contextmanager
+def _asked(file: Path, left_out: list[str]) -> "Iterator[Iterator[Asked]]":
+    """Open a file as rows of a table, or as lines of text."""
+    from wizloop.loop.commands import classify_files
+
+    if classify_files.is_table(file):
+        yield classify_files.rows_of(file, left_out)
+        return
+    with _opened(file) as lines:
+        yield classify_files.lines_of(lines, Path(_name(file)).name)
+
+
+def _name(file: Path) -> str:
+    return "stdin" if str(file) == "-" else str(file)
 
 
 def _guard(workspace: Path, round: int | None, folder: Path | None, published: str | None) -> "Guard":
@@ -84,39 +127,6 @@ def _exported(folder: Path) -> "Guard":
     if not guard.calibrated:
         say(f"{folder}: its guard.json has no calibration: probabilities are raw, every threshold is 0.5")
     return guard
-
-
-def read_lines(lines: Iterable[str]) -> "Iterator[InputText]":
-    """Read one text per line, plain or as an object with `prompt` and an optional `response`; skip empty lines.
-
-    Raises BadLine.
-    """
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _text(number, line.rstrip("\r\n"))
-
-
-def _text(number: int, line: str) -> "InputText":
-    from wizloop.loop.guard.rendering import InputText
-
-    prompt, response = _object(number, line) if line.lstrip().startswith("{") else (line, None)
-    try:
-        f"{prompt}{response}".encode()
-    except UnicodeEncodeError:
-        raise BadLine(f"line {number}: a lone surrogate or invalid UTF-8: write whole characters") from None
-    return InputText(prompt, response, number)
-
-
-def _object(number: int, line: str) -> tuple[str, str | None]:
-    """Return the prompt and response of a JSON object; a line that is not valid JSON is a prompt itself."""
-    try:
-        given = json.loads(line)
-    except (ValueError, RecursionError):
-        return line, None
-    prompt, response = given.get("prompt"), given.get("response")
-    if not isinstance(prompt, str) or not (response is None or isinstance(response, str)):
-        raise BadLine(f"line {number}: `prompt` must be a string, and so must `response`, if given")
-    return prompt, response
 
 
 @contextmanager

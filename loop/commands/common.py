@@ -177,9 +177,12 @@ def new_folder(path: Path | None) -> None:
 def written_whole(path: Path) -> Iterator[TextIO]:
     """Open a new text file that gets its name once it is whole."""
     aside = path.with_name(f"{path.name}.part")
-    with aside.open("w", encoding="utf-8") as file:
-        yield file
-    aside.replace(path)
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            yield file
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _refuse_place(path: Path, parent: Path) -> None:

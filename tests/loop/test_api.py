@@ -20,7 +20,8 @@ from wizloop.backends import artifacts
 from wizloop.backends.tiny import build as tiny_guard
 from wizloop.loop.api import Guard, Workspace, load_guard, load_recipe
 from wizloop.loop.cli import app
-from wizloop.loop.commands.classify import BadLine, classify, read_lines
+from wizloop.loop.commands.classify import classify
+from wizloop.loop.commands.classify_files import BadLine, read_lines
 from wizloop.loop.commands.evaluate import evaluate
 from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.data.records import ImportRefused

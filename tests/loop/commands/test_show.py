@@ -110,13 +110,6 @@ def test_a_workspace_of_an_older_version_is_bad_input_and_says_what_to_do(after_
     assert "`wizloop upgrade` upgrades it" in run("status", "-w", str(after_a_night), status=2).stderr
 
 
-def test_a_table_is_not_classified_line_by_line(after_a_night: Path, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.csv"
-    rows.write_text("text,label\nhow to bake,unharmful\n")
-    said = run("classify", str(rows), "-w", str(after_a_night), status=2)
-    assert (said.stdout, "run `wizloop evaluate --benchmark` on it" in said.stderr) == ("", True)
-
-
 @pytest.mark.parametrize(("command", "status"), [("pause", 2), ("resume", 2), ("stop", 0)])
 def test_nothing_is_wanted_of_a_run_that_nobody_works_on(after_a_night: Path, command: str, status: int) -> None:
     assert "no run is active in" in run(command, "-w", str(after_a_night), status=status).stderr

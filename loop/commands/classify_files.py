@@ -1,0 +1,147 @@
+"""What `classify` reads and writes: lines of text, or the rows of a table with their labels; JSON objects, or a table.
+
+Every text is data: in a table no cell can be taken for a formula by a spreadsheet.
+"""
+
+import csv
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from wizloop.loop.words import TASKS
+
+if TYPE_CHECKING:
+    from wizloop.loop.api import Guard, Verdict
+    from wizloop.loop.guard.rendering import InputText
+
+TABLES = (".csv", ".tsv", ".json", ".parquet", ".gz")
+"""Suffixes of files that do not hold one text per line."""
+_KEYS = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens", "threshold", "scale")
+_BY_TASK = ("verdict", "probability", "label")
+_ONCE = ("confidence", "cell", "right", "cut_tokens", "trace")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters that make a spreadsheet read a cell as a formula."""
+
+
+class BadLine(ValueError):
+    """A line of the input holds no text to classify."""
+
+
+class Asked(NamedTuple):
+    """A text to judge, where it stands, and its known labels."""
+
+    text: "InputText"
+    row: str
+    """File name and row number."""
+    labels: Mapping[Any, str]
+
+
+def is_table(file: Path) -> bool:
+    """Return whether a file is read as `import` reads it: by its name, or JSON Lines of more than the texts."""
+    suffix = file.suffix.casefold()
+    return suffix in TABLES or (suffix in (".jsonl", ".ndjson") and file.is_file() and _has_columns(file))
+
+
+def _has_columns(file: Path) -> bool:
+    """Return whether the first line is an object with other columns than prompt and response, or without a prompt."""
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace") as lines:
+            first = json.loads(next((line for line in lines if line.strip()), ""))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and ("prompt" not in first or not first.keys() <= {"prompt", "response"})
+
+
+def rows_of(file: Path, left_out: list[str]) -> Iterator[Asked]:
+    """Read the rows of a table; name those that cannot be used in `left_out`. Raises ImportRefused."""
+    from wizloop.loop.data.sample_reader import stream_samples
+    from wizloop.loop.data.sample_rows import SampleRow
+    from wizloop.loop.guard.rendering import InputText
+    from wizloop.recipes.sections import Data
+
+    for row in stream_samples(Data(path=str(file), split="pool")).rows:
+        if isinstance(row, SampleRow):
+            number = row.row_ref.rpartition(":")[2].partition(".")[0]
+            yield Asked(InputText(row.prompt, row.response, int(number)), row.row_ref, row.labels)
+        else:
+            left_out.append(f"row {row.row}: {row.reason}")
+
+
+def lines_of(lines: Iterable[str], name: str) -> Iterator[Asked]:
+    """Read the lines of a file, or of stdin, by its name. Raises BadLine."""
+    return (Asked(text, f"{name}:{text.line}", {}) for text in read_lines(lines))
+
+
+def read_lines(lines: Iterable[str]) -> "Iterator[InputText]":
+    """Read one text per line, plain or as an object with `prompt` and an optional `response`; skip empty lines.
+
+    Raises BadLine.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _text(number, line.rstrip("\r\n"))
+
+
+def _text(number: int, line: str) -> "InputText":
+    from wizloop.loop.guard.rendering import InputText
+
+    prompt, response = _object(number, line) if line.lstrip().startswith("{") else (line, None)
+    try:
+        f"{prompt}{response}".encode()
+    except UnicodeEncodeError:
+        raise BadLine(f"line {number}: a lone surrogate or invalid UTF-8: write whole characters") from None
+    return InputText(prompt, response, number)
+
+
+def _object(number: int, line: str) -> tuple[str, str | None]:
+    """Return the prompt and response of a JSON object; a line that is not valid JSON is a prompt itself."""
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError):
+        return line, None
+    prompt, response = given.get("prompt"), given.get("response")
+    if not isinstance(prompt, str) or not (response is None or isinstance(response, str)):
+        raise BadLine(f"line {number}: `prompt` must be a string, and so must `response`, if given")
+    return prompt, response
+
+
+def judged(guard: "Guard", asked: Iterable[Asked], *, texts: bool) -> Iterator[dict[str, Any]]:
+    """Judge texts and yield a row for each, in order, with its label and whether the verdict is right."""
+    waiting: deque[Asked] = deque()
+
+    def fed() -> "Iterator[InputText]":
+        for one in asked:
+            waiting.append(one)
+            yield one.text
+
+    for verdict in guard.judge(fed()):
+        yield _row(waiting.popleft(), verdict, texts=texts)
+
+
+def _row(one: Asked, found: "Verdict", *, texts: bool) -> dict[str, Any]:
+    known = {task: label for task, label in one.labels.items() if task in found.verdict}
+    row = {key: getattr(found, key) for key in _KEYS}
+    row |= {"row": one.row, "label": {task: one.labels.get(task) for task in TASKS}}
+    row["right"] = all(found.verdict[task] == label for task, label in known.items()) if known else None
+    return row | {"prompt": one.text.prompt, "response": one.text.response} if texts else row
+
+
+def csv_writer(to: TextIO, *, texts: bool) -> Callable[[dict[str, Any]], None]:
+    """Write the header of a table and return the writer of its rows, with a column for each task."""
+    names = [f"{task}_{key}" for key in _BY_TASK for task in TASKS]
+    columns = ["row", *names, *_ONCE, *(("prompt", "response") if texts else ())]
+    table = csv.DictWriter(to, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+
+    def write(row: dict[str, Any]) -> None:
+        flat = {f"{task}_{key}": row[key].get(task) for key in _BY_TASK for task in TASKS}
+        table.writerow({name: cell(value) for name, value in (row | flat).items()})
+
+    return write
+
+
+def cell(value: object) -> object:
+    """Return a value as a spreadsheet shows it: a text that begins like a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
