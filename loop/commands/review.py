@@ -5,10 +5,11 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from wizloop.loop.commands import review_exchange
 from wizloop.loop.commands.common import (
     FILE,
     ID,
@@ -22,6 +23,9 @@ from wizloop.loop.commands.common import (
     show,
 )
 
+if TYPE_CHECKING:
+    from wizloop.loop.exchange.review_cases import Tool
+
 _PAGE = 200
 _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edited"}
 
@@ -34,6 +38,18 @@ _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edite
 @click.option(
     "--edit", type=(ID, FILE), metavar="ID FILE", help="Train on an edited trace: a JSON object with the new fields."
 )
+@click.option(
+    "--export", "to", type=FILE, metavar="DIR", help="Write the waiting traces into this new folder, for --for's tool."
+)
+@click.option(
+    "--for",
+    "tool",
+    type=click.Choice(["label-studio", "argilla"]),
+    help="Tool in which colleagues judge what --export writes.",
+)
+@click.option(
+    "--import", "answers", type=FILE, metavar="FILE", help="Record what people answered, from the tool's own export."
+)
 @in_workspace_with_json
 def review(
     listed: bool,
@@ -41,18 +57,32 @@ def review(
     reject: tuple[int, ...],
     why: str | None,
     edit: tuple[int, Path] | None,
+    to: Path | None,
+    tool: "Tool | None",
+    answers: Path | None,
     workspace: Path,
     as_json: bool,
 ) -> None:
     """List the traces that wait for review, or approve, reject or edit some.
 
-    Either all decisions are recorded or none.
+    Either all decisions of --approve or --reject are recorded or none. --export and --import exchange them with Label
+    Studio or Argilla; of answers, those on which people disagree, or that another person decided, change nothing.
     """
-    if [listed, bool(approve), bool(reject), edit is not None].count(True) != 1:
-        refuse("give one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE")
+    asked = [listed, bool(approve), bool(reject), edit is not None, to is not None, answers is not None]
+    if asked.count(True) != 1:
+        refuse(
+            "give one of --list, --approve ID, --reject ID --why TEXT, --edit ID FILE, --export DIR --for TOOL, "
+            "--import FILE"
+        )
+    if (to is None) != (tool is None):
+        refuse("--export DIR and --for TOOL go together: name the folder, and label-studio or argilla")
     why = (why or "").strip() or None
     with report_errors():
-        if listed:
+        if to is not None and tool is not None:
+            review_exchange.write(workspace, to, tool)
+        elif answers is not None:
+            review_exchange.read(workspace, answers, as_json=as_json)
+        elif listed:
             _list(workspace, as_json)
         elif edit is not None:
             _decide(workspace, edit[:1], "edit", why, _edited(workspace, *edit), as_json)
