@@ -6,14 +6,15 @@ Texts are cut to what a screen can use, because a row may hold megabytes.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, exists, func, or_, select
 
 from wizloop.store import paging, reviews, rows, selections, tables, teacher_calls
 from wizloop.store.paging import Page
-from wizloop.store.samples import Sample
+from wizloop.store.samples import LABELS, Sample
 
+Wrong = Literal["any", "request", "completion", "response"]
 LINE = 400
 TEXT = 20_000
 """Bytes of a prompt or response for a table row (LINE) and for the view of one sample (TEXT)."""
@@ -21,7 +22,7 @@ TEXT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class SampleFilter:
-    """Filter of samples; None and "" match everything. Verdict, cell and disagreement are one model's."""
+    """Filter of samples; None and "" match everything. Verdict, cell, disagreement and wrong are one model's."""
 
     text: str = ""
     split: str | None = None
@@ -31,6 +32,8 @@ class SampleFilter:
     cell: str | None = None
     disagreement: float | None = None
     """Minimum of the members' disagreement on any task."""
+    wrong: Wrong | None = None
+    """A task whose verdict is not the known label, or `any`; an answer that could not be read is wrong, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,18 @@ def _conditions(wanted: SampleFilter) -> list[ColumnElement[bool]]:
         signal = func.json_each(made.c.signals).table_valued("key", "value", name="signal")
         disagree = signal.c.key.like("members_disagreement_%") & (signal.c.value >= wanted.disagreement)
         conditions.append(select(signal.c.value).where(disagree).exists())
+    if wanted.wrong is not None:
+        tasks = LABELS if wanted.wrong == "any" else {wanted.wrong: LABELS[wanted.wrong]}
+        conditions.append(or_(*(_is_wrong(task, sample.c[column]) for task, column in tasks.items())))
     return conditions
+
+
+def _is_wrong(task: str, label: ColumnElement[str]) -> ColumnElement[bool]:
+    """Require a prediction whose verdict on a task is not the sample's known label."""
+    sample, made = tables.samples, tables.predictions
+    verdict = func.json_extract(made.c.verdict, f"$.{task}")
+    applies = [] if task == "request" else [sample.c.response.is_not(None)]
+    return and_(made.c.sample_id.is_not(None), label.is_not(None), verdict.is_distinct_from(label), *applies)
 
 
 def sample_head(db: Connection, sample_id: int) -> Sample | None:

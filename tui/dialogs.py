@@ -3,7 +3,7 @@
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from rich.text import Text
 from textual import events
@@ -183,7 +183,10 @@ def parse_filter(line: str, kind: Callable[..., T]) -> T:
 
 
 def _value(name: str, kind: Any, text: str) -> Any:
-    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    kinds = get_args(kind) if get_origin(kind) in (types.UnionType, Union) else (kind,)
+    words = [word for one in kinds if get_origin(one) is Literal for word in get_args(one)]
+    if words and text not in words:
+        raise BadFilter(f"{name}:{text} needs one of {', '.join(words)} after the colon")
     number = next((one for one in (int, float) if one in kinds), None)
     try:
         return text if number is None else number(text)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from wizloop.store import events
+from tests.conftest import BEGAN
+from wizloop.store import events, models, predictions, samples
 from wizloop.store.db import Store
 from wizloop.tui.samples import SamplesScreen
 
@@ -25,6 +26,34 @@ def test_samples_are_searched_by_words_and_fields(after_a_night: Path, play: Cal
         await on.press("slash")
         await on.type("split:dev")
         assert "no sample matches the filter" in on.text
+
+    play(after_a_night, story)
+
+
+def test_samples_that_the_guard_was_wrong_about_are_found(after_a_night: Path, play: Callable[..., Any]) -> None:
+    with Store.open(after_a_night) as store, store.write() as db:
+        labels = ("harmful", "unharmful", None, "harmful")
+        new = [samples.NewSample("dev", f"dev {n}", None, "made", "row", one) for n, one in enumerate(labels)]
+        samples.add(db, new, BEGAN)
+        guard = models.in_round(db, 1)[0].id
+        # Right, wrong, without a label, unparsed; sample 6 has no prediction of this model.
+        said = {1: "harmful", 3: "harmful", 4: "harmful", 5: "harmful", 6: None}
+        rows = [
+            predictions.Prediction(guard, n, 1, {}, {"request": one}, 0.5, None, {}, 0, one is None, 0)
+            for n, one in said.items()
+        ]
+        predictions.add(db, rows)
+
+    async def story(on: Any) -> None:
+        await on.press("3", "slash")
+        await on.type("wrong:any")
+        assert [line.replace(">", "").split()[0] for line in lines(on)] == ["4", "6"]
+        await on.press("slash")
+        await on.type("wrong:response")
+        assert "no sample matches the filter" in on.text
+        await on.press("slash")
+        await on.type("wrong:yes")
+        assert on.notes == ["wrong:yes needs one of any, request, completion, response after the colon"]
 
     play(after_a_night, story)
 
