@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.label_audit import Opinion
 
 _TEXT = 200
-"""Bytes of a text that are printed; --out has the whole text."""
+"""Bytes of a text that are printed; --out has the whole text with --texts."""
 
 
 @click.command(short_help="List labels that are likely wrong, most likely first.")
@@ -26,6 +26,7 @@ _TEXT = 200
 @click.option("--untaught", is_flag=True, help="Also list labels that only the guards contradict; most are right.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Rows to print.")
 @click.option("--out", type=FILE, help="Write all rows to this new file, as JSON Lines.")
+@click.option("--texts", is_flag=True, help="In --out and --json, write the prompt and the response of each row, too.")
 @in_workspace_with_json
 def audit(
     split: tuple[str, ...],
@@ -34,6 +35,7 @@ def audit(
     untaught: bool,
     limit: int,
     out: Path | None,
+    texts: bool,
     workspace: Path,
     as_json: bool,
 ) -> None:
@@ -48,11 +50,11 @@ def audit(
     opinions = _opinions(workspace, split or SPLITS, round, traces)
     suspects = label_audit.suspects(opinions, untaught=untaught)
     if as_json:
-        put({"labels": len(opinions), "suspects": [_row(each) for each in suspects]})
+        put({"labels": len(opinions), "suspects": [_row(each, texts=texts) for each in suspects]})
     else:
         _show(suspects, limit, len(opinions))
     if out is not None:
-        text = "".join(json.dumps(_row(each), ensure_ascii=False) + "\n" for each in suspects)
+        text = "".join(json.dumps(_row(each, texts=texts)) + "\n" for each in suspects)
         out.write_text(text, encoding="utf-8")
         say(f"wrote {len(suspects)} rows to {out}")
 
@@ -69,8 +71,9 @@ def _opinions(workspace: Path, splits: Sequence[str], round: int | None, traces:
         return label_audit.opinions(ctx, model, splits, written)
 
 
-def _row(one: "Opinion") -> dict[str, Any]:
-    return {**asdict(one), "self_confidence": round(one.p, 6)}
+def _row(one: "Opinion", *, texts: bool) -> dict[str, Any]:
+    row = {**asdict(one), "self_confidence": round(one.p, 6)}
+    return row if texts else {name: value for name, value in row.items() if name not in ("prompt", "response")}
 
 
 def _show(suspects: "Sequence[Opinion]", limit: int, labels: int) -> None:

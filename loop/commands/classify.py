@@ -58,11 +58,16 @@ def classify(
         refuse(f"{out}: name it .jsonl (JSON Lines) or .csv (a table)")
     # Model libraries print to stdout, where only verdicts go.
     stdout = sys.stdout
-    with report_errors(ImportRefused, failures=(BackendError,)), redirect_stdout(sys.stderr):
+    left_out: list[str] = []
+    with (
+        report_errors(ImportRefused, failures=(BackendError,)),
+        redirect_stdout(sys.stderr),
+        _asked(file, left_out) as asked,
+    ):
         loaded = _guard(workspace, round, model, guard)
         with nullcontext(stdout) if out is None else written_whole(out) as to:
             try:
-                left_out = _judge(loaded, file, to, table=out is not None and out.suffix == ".csv", texts=texts)
+                _judge(loaded, asked, to, table=out is not None and out.suffix == ".csv", texts=texts)
             except BadLine as error:
                 refuse(f"{_name(file)}: {error}")
     for reason in left_out[:_MOST_REASONS]:
@@ -71,16 +76,13 @@ def classify(
         say(f"left out {len(left_out) - _MOST_REASONS:,} more rows")
 
 
-def _judge(guard: "Guard", file: Path, to: TextIO, *, table: bool, texts: bool) -> list[str]:
-    """Judge what a file holds and write it; return the rows that were left out, with the reasons."""
+def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, table: bool, texts: bool) -> None:
+    """Judge texts and write a row for each."""
     from wizloop.loop.commands import classify_files
 
-    left_out: list[str] = []
     write = classify_files.csv_writer(to, texts=texts) if table else lambda row: put(row, to)
-    with _asked(file, left_out) as asked:
-        for row in classify_files.judged(guard, asked, texts=texts):
-            write(row)
-    return left_out
+    for row in classify_files.judged(guard, asked, texts=texts):
+        write(row)
 
 
 @contextmanager

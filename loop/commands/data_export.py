@@ -87,6 +87,7 @@ def errors(
     as_json: bool,
 ) -> None:
     """List the errors of a round's model on dev and test, by kind and policy, from the answers of that night."""
+    from wizloop.loop.commands import evaluate_files
     from wizloop.loop.evaluation import answered_rows, stored_answers
     from wizloop.store.db import Store
 
@@ -97,9 +98,7 @@ def errors(
     counts = answered_rows.count_errors(found)
     wrong = [one for one in found if one.right is False]
     if rows is not None:
-        with written_whole(rows) as file:
-            answered_rows.write(file, found, texts=texts)
-        say(f"wrote {len(found):,} rows to {rows}")
+        evaluate_files.write_rows(rows, found, texts=texts)
     if as_json:
         put(
             {

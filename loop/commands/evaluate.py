@@ -9,27 +9,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from wizloop.loop.commands import evaluate_files
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
     in_workspace_with_json,
     new_file,
     new_folder,
-    now,
     put,
     refuse,
     report_errors,
     run_models,
     say,
     show,
-    written_whole,
 )
 from wizloop.loop.commands.completion import recipe_names
 from wizloop.loop.commands.reading import reading, with_reading
 
 if TYPE_CHECKING:
     from wizloop.loop.data.sample_reader import SampleFile
-    from wizloop.loop.evaluation.answered_rows import AnsweredRow, ErrorCount
+    from wizloop.loop.evaluation.answered_rows import AnsweredRow
     from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow, Tell
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
@@ -162,13 +161,11 @@ def evaluate(
 
         evaluate_table.show(measured, notes, errors)
     if report is not None:
-        _write(report, found.scored, errors)
+        evaluate_files.write_report(report, found.scored, errors)
         if of_run and guard is None:
-            _log(workspace, report, measured, round, model)
+            evaluate_files.log_report(workspace, report, measured, round, model)
     if rows is not None:
-        with written_whole(rows) as file:
-            answered_rows.write(file, found.answered, texts=texts)
-        say(f"wrote {len(found.answered):,} rows to {rows}")
+        evaluate_files.write_rows(rows, found.answered, texts=texts)
 
 
 def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, recorded: bool) -> dict[str, Any]:
@@ -363,43 +360,3 @@ def _scored(
         tasks = dict.fromkeys(one.task for one, _ in found.scored)
         notes["reading"] = {task: known.reading(task)._asdict() for task in tasks}
     return found
-
-
-def _write(folder: Path, scored: Sequence[Scored], errors: "Sequence[ErrorCount]") -> None:
-    from wizloop.loop.evaluation import plots, report
-
-    folder.mkdir(parents=True)
-    pictures: dict[str, Path] = {}
-    for number, (one, rows) in enumerate(scored, start=1):
-        pictures |= plots.draw(folder, number, one, rows)
-    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation", errors)
-    say(f"wrote the report to {path}")
-
-
-def _log(
-    workspace: Path, folder: Path, scored: Sequence["BenchmarkResult"], round: int | None, model: Path | None
-) -> None:
-    """Add the report's folder to the run's log, so that the rounds screen can open it."""
-    import json
-
-    from wizloop.loop.phases import model_roles
-    from wizloop.store import errors, events
-    from wizloop.store.db import Store
-
-    benchmarks = ", ".join(dict.fromkeys(one.benchmark for one in scored))
-    try:
-        with Store.open(workspace) as store, store.write() as db:
-            if model is None and round is None:
-                round = model_roles.champion_after(db, None).round
-            who = str(model) if model is not None else f"the champion after round {round}"
-            events.add(
-                db,
-                level="info",
-                message=f"{who} was evaluated on {benchmarks}: the report is in {folder.absolute()}",
-                now=now(),
-                phase="evaluate",
-                round=None if model is not None else round,
-                data_json=json.dumps({"report": str(folder.absolute())}),
-            )
-    except errors.StoreError as error:
-        say(f"cannot add the report to the run's log: {error}")

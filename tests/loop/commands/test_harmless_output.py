@@ -136,12 +136,15 @@ def test_no_command_hands_imported_text_to_the_terminal(folder: Path, monkeypatc
         ["audit", "--untaught"],
         ["traces", "compare", "safe.json", "unsafe.json"],
         ["review", "--list"],
+        ["review", "--import", rows],
+        ["data", "errors", "--texts"],
         ["classify", "texts.txt"],
+        ["classify", rows, "--texts"],
     )
     # The terminal's own driver writes each end of a line as two characters.
     left = STYLE.sub(b"", found).replace(b"\r\n", b"\n").decode()
     assert "Traceback" not in left, left
     assert sorted({left[max(one.start() - 20, 0) : one.start() + 20] for one in FORBIDDEN.finditer(left)}) == []
-    assert left.count("##### ended with") == 12
+    assert left.count("##### ended with") == 15
     for shown in ("[bold red]no[/nope]", "␛]52;c;aGk=␇", "⟨U+202E⟩back"):
         assert left.count(shown) > 5

@@ -15,7 +15,7 @@ from wizloop.loop.guard.guard_file import GuardCalibration
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import export as exporting
 from wizloop.loop.words import TASKS
-from wizloop.store import control, events, exports, models
+from wizloop.store import control, events, exports, models, samples
 from wizloop.store.exports import Export
 
 
@@ -32,6 +32,15 @@ def exported(passed: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
     night = Branch(passed, tmp_path_factory.mktemp("exported") / "a")
     night.phase(0, "export")
     return night
+
+
+def test_no_file_of_an_export_holds_the_text_of_a_row(exported: Night) -> None:
+    with exported.store.read() as db:
+        texts = [one.prompt for split in samples.SPLITS for one in samples.page(db, split, 0, 1000)]
+    files = [path for path in (exported.folder / "exports").rglob("*") if path.is_file()]
+    held = b"".join(path.read_bytes() for path in files).decode(errors="replace")
+    assert files
+    assert [text for text in texts if text in held or json.dumps(text)[1:-1] in held] == []
 
 
 def written(night: Night, round: int = 0) -> list[Export]:
