@@ -352,8 +352,8 @@ def _scored(
     notes["reader"] = judge.reads
     found = Found([], [])
     for name, each in rows.items():
-        answered = benchmark_guard.answer(judge, name, each, seed=seed)
-        found.scored.extend(benchmark_guard.measure_answers(name, answered, seed=seed))
+        scored, answered = benchmark_guard.evaluate(judge, name, each, seed=seed)
+        found.scored.extend(scored)
         found.answered.extend(answered)
     known = getattr(judge, "calibration", None)
     if known is not None:

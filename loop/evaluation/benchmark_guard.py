@@ -18,6 +18,7 @@ from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.guard.rendering import main_task
+from wizloop.loop.measures.calibration import Judgement
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import TASKS, Task
@@ -136,49 +137,42 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 
 
-def answer(judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int) -> list[AnsweredRow]:
-    """Ask a guard about a benchmark; labels of tasks that it does not judge are left out."""
+def evaluate(
+    judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
+) -> tuple[list[tuple[BenchmarkResult, Sequence[ScoredRow]]], list[AnsweredRow]]:
+    """Ask a guard about a benchmark; return the result and the rows of each task with labels, and every answered row.
+
+    Labels of tasks that the guard does not judge are left out.
+    """
     answers = [
         one.judgement
         for start in range(0, len(rows), BATCH)
         for one in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
-    return [
-        AnsweredRow(
-            benchmark=name,
-            row=row.row,
-            sample=row.sample,
-            prompt=row.prompt,
-            response=row.response,
-            main=main_task(row),
-            labels={task: label for task, label in row.labels.items() if task in judge.tasks},
-            verdict=found.verdict,
-            probability=found.probability,
-            confidence=found.confidence,
-            cell=found.cell,
-            policy=row.group,
-        )
-        for row, found in zip(rows, answers, strict=True)
-    ]
-
-
-def measure_answers(
-    name: str, answered: Sequence[AnsweredRow], *, seed: int
-) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
-    """Return the result and the rows of each task with labels."""
-    found: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
+    answered = [_answered(judge, name, row, found) for row, found in zip(rows, answers, strict=True)]
+    measured: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
     for task in TASKS:
         if judged := scored(answered, task):
             rng = np.random.default_rng(_seed(seed, name, task))
-            found.append((measure(name, task, judged, rng=rng, skipped=len(answered) - len(judged)), judged))
-    return found
+            measured.append((measure(name, task, judged, rng=rng, skipped=len(answered) - len(judged)), judged))
+    return measured, answered
 
 
-def evaluate(
-    judge: Judge | PublishedJudge, name: str, rows: Sequence[BenchmarkRow], *, seed: int
-) -> list[tuple[BenchmarkResult, Sequence[ScoredRow]]]:
-    """Ask a guard about a benchmark; return the result and the rows of each task with labels."""
-    return measure_answers(name, answer(judge, name, rows, seed=seed), seed=seed)
+def _answered(judge: Judge | PublishedJudge, name: str, row: BenchmarkRow, found: Judgement) -> AnsweredRow:
+    return AnsweredRow(
+        benchmark=name,
+        row=row.row,
+        sample=row.sample,
+        prompt=row.prompt,
+        response=row.response,
+        main=main_task(row),
+        labels={task: label for task, label in row.labels.items() if task in judge.tasks},
+        verdict=found.verdict,
+        probability=found.probability,
+        confidence=found.confidence,
+        cell=found.cell,
+        policy=row.group,
+    )
 
 
 def _seed(seed: int, *parts: str | int) -> int:

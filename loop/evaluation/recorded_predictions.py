@@ -61,7 +61,7 @@ def read(
         found.differing += theirs != ours
         prompt = _text(path, number, record, "prompt") or ""
         named = None if group is None else str(record.get(group))
-        verdict = {task: theirs if reader == "published" else ours}
+        verdict: dict[str, str | None] = {task: theirs if reader == "published" else ours}
         row = f"{path.name}:{number}"
         found.answered.append(
             AnsweredRow(benchmark, row, None, prompt, None, task, {task: known}, verdict, {}, None, None, named)

@@ -206,10 +206,10 @@ def _lessons(db: Connection, rounds: Sequence[int]) -> list[_Source]:
 def _reviews(db: Connection, rounds: Sequence[int]) -> list[_Source]:
     found = []
     for trace in (one for number in rounds for one in teacher_calls.traces(db, number)):
-        stands, log = reviews.standing(db, trace.id), reviews.log(db, trace.id)
-        for review in log:
-            same = stands is not None and (stands.by, stands.decided_at) == (review.by, review.decided_at)
-            found.append((trace, (trace, review, same and stands.decision == review.decision)))
+        stands = reviews.standing(db, trace.id)
+        in_effect = None if stands is None else (stands.by, stands.decision, stands.decided_at)
+        for one in reviews.log(db, trace.id):
+            found.append((trace, (trace, one, in_effect == (one.by, one.decision, one.decided_at))))
     return _of_traces(db, found)
 
 

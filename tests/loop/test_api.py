@@ -88,14 +88,17 @@ def test_a_guard_is_scored_on_a_test_set_and_on_a_file_for_the_tasks_that_are_la
     with ctx.store.read() as db:
         model = model_roles.champion_after(db, None)
     judge = benchmark_guard.judge_of_run(ctx, model)
-    ((requests, judged),) = benchmark_guard.evaluate(judge, "test", found["test"], seed=1)
+    ((requests, judged),), of_run = benchmark_guard.evaluate(judge, "test", found["test"], seed=1)
     assert (requests.task, requests.n, requests.parsed.k, list(requests.by_group)) == ("request", 3, 3, ["crime"])
     assert (requests.blocked_benign.n, requests.passed_harmful.n) == (1, 2)
     assert [row.prompt for row in judged] == [prompt for prompt, _, _ in rows]
-    ((pairs, _),) = benchmark_guard.evaluate(judge, str(file), found[str(file)], seed=1)
+    ((pairs, _),), of_file = benchmark_guard.evaluate(judge, str(file), found[str(file)], seed=1)
     assert (pairs.benchmark, pairs.task, pairs.n, pairs.passed_harmful.n) == (str(file), "request", 1, 1)
+    assert [(one.row, one.sample, one.main) for one in of_file] == [("more.jsonl:1", None, "response")]
+    assert [(one.row, one.sample) for one in of_run] == [("1", 1), ("1", 2), ("1", 3)]
+    assert {one.error("request") for one in of_run if one.verdict["request"] == one.labels["request"]} <= {None}
     same = benchmark_guard.judge_of_folder(ctx, Path(ctx.base()))
-    ((again, _),) = benchmark_guard.evaluate(same, "test", found["test"], seed=1)
+    ((again, _),), _ = benchmark_guard.evaluate(same, "test", found["test"], seed=1)
     assert again.auroc == requests.auroc
 
 
