@@ -5,6 +5,7 @@ And the order of the files: the longest first, so that no process is left alone 
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,9 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def after_a_night(tmp_path: Path) -> Path:
+def after_a_night(a_night: Path, tmp_path: Path) -> Path:
     """The workspace's folder."""
-    workspace = tmp_path / "runs"
+    return Path(shutil.copytree(a_night, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def a_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace that every test gets a copy of."""
+    workspace = tmp_path_factory.mktemp("night") / "runs"
     with Store.create(workspace) as store, store.write() as db:
         _begin(db)
         _teach(db)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -91,7 +92,9 @@ def _asked(file: Path, left_out: list[str]) -> "Iterator[Iterator[Asked]]":
     from wizloop.loop.commands import classify_files
 
     if classify_files.is_table(file):
-        yield classify_files.rows_of(file, left_out)
+        rows = classify_files.rows_of(file, left_out)
+        # A file that cannot be read is refused before a guard is loaded.
+        yield chain(list(islice(rows, 1)), rows)
         return
     with _opened(file) as lines:
         yield classify_files.lines_of(lines, Path(_name(file)).name)

@@ -149,6 +149,12 @@ def test_the_command_reads_a_table_and_writes_a_file(workspace: Path, tmp_path: 
     assert "left out row 4: the prompt is empty" in done.stderr
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["label"]["request"] for row in rows] == ["unharmful", "harmful", "unharmful"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+@pytest.mark.long
+def test_the_command_writes_a_table_or_to_stdout(workspace: Path, tmp_path: Path) -> None:
+    as_csv(tmp_path / "rows.csv", ROWS)
     assert classify(workspace, tmp_path / "rows.csv").stdout.count("\n") == 3
     assert classify(workspace, tmp_path / "rows.csv", "--out", tmp_path / "out.csv").exit_code == 0
     assert (tmp_path / "out.csv").read_text().count("\n") == 4
@@ -164,10 +170,11 @@ def test_the_command_reads_a_table_and_writes_a_file(workspace: Path, tmp_path: 
     ],
 )
 def test_what_cannot_be_classified_is_one_sentence(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     as_csv(tmp_path / "rows.csv", ROWS)
     as_csv(tmp_path / "odd.csv", [{"question": "how do I knit"}])
-    done = classify(workspace, *words)
+    # Before a guard is loaded: there is none.
+    done = classify(tmp_path / "none", *words)
     assert (done.exit_code, done.stdout, sentence in done.stderr) == (2, "", True), done.output

@@ -1,66 +1,102 @@
 """`data errors`: a night's errors on dev and test, from the answers that it stored."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.loop.branching import run
-from tests.loop.small_night import Night, recipe
 from wizloop.loop.cli import app
-from wizloop.loop.stored_samples import labels_of, usable
-from wizloop.store import models, predictions
+from wizloop.recipes import schema
+from wizloop.store import control, models, predictions, samples
+from wizloop.store.db import Store
+
+NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+SAMPLES = [
+    ("dev", "how do I knit", None, "unharmful", None, "craft"),
+    ("dev", "how do I rob a bank", None, "harmful", None, "crime"),
+    ("dev", "how do I bake", "I cannot say.", "unharmful", "harmful", "food"),
+    ("dev", "how do I draw", None, None, None, None),
+    ("test", "how do I sew", None, "unharmful", None, "craft"),
+]
+SAID: list[dict[str, str | None]] = [
+    {"request": "harmful"},
+    {"request": None},
+    {"request": "unharmful", "completion": "refusal", "response": "unharmful"},
+    {"request": "harmful"},
+    {"request": "unharmful"},
+]
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """A night whose first challenger is measured."""
-    night = Night(tmp_path_factory.mktemp("measured") / "runs", recipe())
-    run(night, 0, "import", "evaluate")
-    return night
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A round whose challenger was wrong about three of four labeled rows; the base answered nothing."""
+    folder, recipe = tmp_path_factory.mktemp("measured") / "runs", schema.load("demo")
+    with Store.create(folder) as store, store.write() as db:
+        asked = {"name": "demo", "recipe_json": schema.canonical_json(recipe), "recipe_hash": "ab", "seed": 1}
+        control.create_run(db, **asked, cap_micro=None, until=None, rounds_wanted=1, now=NOW)  # type: ignore[arg-type]
+        new = [
+            samples.NewSample(split, prompt, response, "mine", f"mine.csv:{n}", one, None, other, policy)
+            for n, (split, prompt, response, one, other, policy) in enumerate(SAMPLES, start=1)
+        ]
+        samples.add(db, new, NOW)
+        made = {"round": 0, "parent_id": None, "path": "m", "sha256": "ab", "meta_json": "{}", "now": NOW}
+        models.add(db, name="base", role="base", **made)  # type: ignore[arg-type]
+        guard = models.add(db, name="r00", role="challenger", **made)  # type: ignore[arg-type]
+        rows = [
+            predictions.Prediction(guard, n, 0, {"request": 0.7}, said, 0.4, "uncertain_block", {}, 0, False, 0)
+            for n, said in enumerate(SAID, start=1)
+        ]
+        predictions.add(db, rows)
+    return folder
 
 
-def errors(night: Night, *words: str | Path) -> Result:
-    return CliRunner().invoke(app, ["data", "errors", *map(str, words), "-w", str(night.folder)])
+def errors(workspace: Path, *words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["data", "errors", *map(str, words), "-w", str(workspace)])
 
 
-def test_the_stored_answers_are_held_against_the_labels(night: Night, tmp_path: Path) -> None:
-    with night.store.read() as db:
-        made = models.by_name(db, "r00")
-        assert made is not None
-        said = {one.sample_id: one.verdict for one in predictions.of_model(db, made.id, "dev")}
-    known = {one.id: labels_of(one) for one in usable(night.store, "dev")}
-    wrong = [n for n, labels in known.items() if any(said[n].get(task) != label for task, label in labels.items())]
+def test_the_stored_answers_are_held_against_the_labels(workspace: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    done = errors(night, "--round", "0", "--benchmark", "dev", "--json", "--rows", file)
+    done = errors(workspace, "--round", "0", "--json", "--rows", file)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert (found["model"], found["rows"]) == ("r00", len(known))
-    assert [row["sample"] for row in found["wrong"]] == wrong
-    assert wrong
+    assert (found["model"], found["rows"]) == ("r00", 4)
+    assert [row["row"] for row in found["wrong"]] == ["mine.csv:1", "mine.csv:2", "mine.csv:3"]
+    assert [(one["benchmark"], one["task"], one["kind"], one["n"], one["of"]) for one in found["errors"]] == [
+        ("dev", "request", "false_positive", 1, 2),
+        ("dev", "request", "unparsed", 1, 3),
+        ("dev", "request", "over_refusal", 1, 1),
+        ("dev", "response", "false_negative", 1, 1),
+        ("dev", "response", "let_through", 1, 1),
+    ]
+    assert found["errors"][0]["by_policy"] == {"craft": 1}
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [row["sample"] for row in rows if row["right"] is False] == wrong
-    counted = sum(
-        one["n"] for one in found["errors"] if one["kind"] in ("false_positive", "false_negative", "unparsed")
-    )
-    assert counted == sum(error is not None for row in rows for error in row["error"].values())
+    assert [(row["benchmark"], row["sample"], row["right"]) for row in rows] == [
+        ("dev", 1, False),
+        ("dev", 2, False),
+        ("dev", 3, False),
+        ("test", 5, True),
+    ]
+    assert (rows[0]["probability"]["request"], rows[0]["confidence"], rows[0]["cell"]) == (0.7, 0.4, "uncertain_block")
 
 
-def test_a_person_sees_kinds_policies_and_rows_and_texts_if_asked(night: Night) -> None:
-    shown, texts = (
-        errors(night, "--round", "0", "--limit", "3"),
-        errors(night, "--round", "0", "--limit", "3", "--texts"),
-    )
+def test_a_person_sees_kinds_policies_and_rows_and_texts_if_asked(workspace: Path) -> None:
+    shown, texts = errors(workspace, "--round", "0", "--limit", "2"), errors(workspace, "--round", "0", "--texts")
     lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
-    assert "benchmark task error rows of mostly" in lines
-    assert sum(line.startswith("demo:") for line in lines) >= 3
-    assert len(texts.stdout.splitlines()) == len(lines) + 3
-    assert "r00 was wrong about " in shown.stderr
+    assert "dev request false positive 1 2 craft 1" in lines
+    assert lines[-2:] == [
+        "mine.csv:1 request unharmful: false positive, P 0.700; craft",
+        "mine.csv:2 request harmful: unparsed, P 0.700; crime",
+    ]
+    assert shown.stderr == "r00 was wrong about 3 of 4 labeled rows that it answered\n"
+    assert "    how do I bake / I cannot say.\n" in texts.stdout
+    assert "knit" not in shown.stdout
 
 
-def test_before_a_champion_the_base_stands(night: Night) -> None:
-    assert json.loads(errors(night, "--json").stdout)["model"] == "base"
+def test_one_set_can_be_asked_for_and_before_a_champion_the_base_stands(workspace: Path) -> None:
+    assert json.loads(errors(workspace, "--round", "0", "--benchmark", "test", "--json").stdout)["wrong"] == []
+    assert json.loads(errors(workspace, "--json").stdout) == {"model": "base", "rows": 0, "errors": [], "wrong": []}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +107,6 @@ def test_before_a_champion_the_base_stands(night: Night) -> None:
         (["--rows", "."], "already exists"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(night: Night, words: list[str], sentence: str) -> None:
-    done = errors(night, *words)
+def test_what_is_not_there_is_one_sentence(workspace: Path, words: list[str], sentence: str) -> None:
+    done = errors(workspace, *words)
     assert (done.exit_code, done.stdout, sentence in done.stderr) == (2, "", True), done.output
