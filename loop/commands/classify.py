@@ -68,22 +68,27 @@ def classify(
         loaded = _guard(workspace, round, model, guard)
         with nullcontext(stdout) if out is None else written_whole(out) as to:
             try:
-                _judge(loaded, asked, to, table=out is not None and out.suffix == ".csv", texts=texts)
+                n = _judge(loaded, asked, to, table=out is not None and out.suffix == ".csv", texts=texts)
             except BadLine as error:
                 refuse(f"{_name(file)}: {error}")
     for reason in left_out[:_MOST_REASONS]:
         say(f"left out {reason}")
     if len(left_out) > _MOST_REASONS:
         say(f"left out {len(left_out) - _MOST_REASONS:,} more rows")
+    if out is not None:
+        say(f"wrote {n:,} rows to {out}")
 
 
-def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, table: bool, texts: bool) -> None:
-    """Judge texts and write a row for each."""
+def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, table: bool, texts: bool) -> int:
+    """Judge texts and write a row for each; return how many."""
     from wizloop.loop.commands import classify_files
 
     write = classify_files.csv_writer(to, texts=texts) if table else lambda row: put(row, to)
+    n = 0
     for row in classify_files.judged(guard, asked, texts=texts):
         write(row)
+        n += 1
+    return n
 
 
 @contextmanager

@@ -52,12 +52,16 @@ def export(kind: "Kind", out: Path, form: "Form", round: int | None, workspace: 
     What is in dev or test, or nearly repeats it, is left out. Texts are written as they are: a trainer that reads
     special tokens in them reads those of a hostile text, too.
     """
+    from wizloop.backends.guard_types import BackendError
     from wizloop.loop.context import recipe_of, standalone
     from wizloop.loop.exchange import exported_rows
     from wizloop.store.db import Store
 
     new_file(out)
-    with report_errors(exported_rows.NoSuchForm), Store.open(workspace, readonly=True) as store:
+    with (
+        report_errors(exported_rows.NoSuchForm, failures=(BackendError,)),
+        Store.open(workspace, readonly=True) as store,
+    ):
         with store.read() as db:
             recipe = recipe_of(db)
         made = exported_rows.export(standalone(store, workspace, recipe, "export", now()), kind, form, round)

@@ -147,6 +147,7 @@ def test_the_command_reads_a_table_and_writes_a_file(workspace: Path, tmp_path: 
     done = classify(workspace, tmp_path / "rows.csv", "--out", tmp_path / "out.jsonl")
     assert (done.exit_code, done.stdout) == (0, ""), done.output
     assert "left out row 4: the prompt is empty" in done.stderr
+    assert done.stderr.endswith(f"wrote 3 rows to {tmp_path / 'out.jsonl'}\n")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["label"]["request"] for row in rows] == ["unharmful", "harmful", "unharmful"]
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
