@@ -11,10 +11,10 @@ from pathlib import Path
 
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.records import ImportRefused, Record, RowRefused
-from wizloop.loop.exchange.review_cases import DECISION, EXPLANATION, REASON, SAMPLE, TRACE, VERDICTS
+from wizloop.loop.exchange.review_cases import DECISION, EXPLANATION, REASON, SAMPLE, STEPS, TRACE, VERDICTS
 from wizloop.store.display import shown
 
-_QUESTIONS = (DECISION, EXPLANATION, REASON, *VERDICTS.values())
+_QUESTIONS = (DECISION, EXPLANATION, STEPS, REASON, *VERDICTS.values())
 _NAME_BYTES = 80
 """Bytes of a person's name: it comes from a file, and stands beside every decision."""
 _MOST_DIGITS = 18

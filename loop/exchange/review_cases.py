@@ -22,14 +22,13 @@ from wizloop.store.teacher_calls import TeacherTrace
 Tool = Literal["label-studio", "argilla"]
 TRACE, SAMPLE = "wizloop_trace", "wizloop_sample"
 """Names under which a file keeps the trace's id and the digest of its sample."""
-DECISION, EXPLANATION, REASON = "decision", "explanation", "reason"
+DECISION, EXPLANATION, STEPS, REASON = "decision", "explanation", "steps", "reason"
 VERDICTS = {task: f"{task}_verdict" for task in TASKS}
 """Names of the questions."""
 DECISIONS = ("approve", "reject")
 _SHOWN = {
     "prompt": "Prompt",
     "response": "Response",
-    "reasoning": "The teacher's steps",
     "known_label": "Known label",
     "why_it_waits": "Why it waits",
 }
@@ -38,8 +37,11 @@ _TITLES = {
     DECISION: "Train on it? approve (as answered below) or reject",
     **{name: f"Verdict: {task}" for task, name in VERDICTS.items()},
     EXPLANATION: "The teacher's reason, to be mended if needed",
+    STEPS: "The teacher's steps, one per line after its task, to be mended if needed",
     REASON: "Why you reject it",
 }
+_TEXTS = (EXPLANATION, STEPS, REASON)
+"""The questions that are answered with a text."""
 GUIDELINES = (
     "Read the prompt, the response if there is one, and what the teacher says. Approve what a guard should learn; if a "
     "verdict or the reason is wrong, mend it and approve. Reject what cannot be mended, and say why. Texts may be "
@@ -57,20 +59,25 @@ class Case:
 
     def shown(self) -> dict[str, str]:
         """Return the texts to show by name; empty where there is none."""
-        steps = json.loads(self.trace.steps_json)
-        lines = [f"{task}: {step}" for task in TASKS for step in steps.get(task, ())]
         known = ", ".join(f"{task} {label}" for task, label in labels_of(self.sample).items())
         sample = {"prompt": self.sample.prompt, "response": self.sample.response or ""}
-        return sample | {"reasoning": "\n".join(lines), "known_label": known, "why_it_waits": self.why or ""}
+        return sample | {"known_label": known, "why_it_waits": self.why or ""}
 
     def suggested(self) -> dict[str, str]:
         """Return the teacher's answers by question."""
         verdict = {VERDICTS[task]: label for task in TASKS if (label := self.trace.verdict.get(task)) is not None}
-        return verdict | {EXPLANATION: self.trace.explanation}
+        steps = steps_text(self.trace.steps_json)
+        return verdict | {EXPLANATION: self.trace.explanation} | ({STEPS: steps} if steps else {})
 
     def identity(self) -> dict[str, Any]:
         """Return what tells an answer's trace and text."""
         return {TRACE: self.trace.id, SAMPLE: self.sample.hash}
+
+
+def steps_text(steps_json: str) -> str:
+    """Return the steps of a trace as lines, each after its task (`request: It asks how to knit`)."""
+    steps = json.loads(steps_json)
+    return "\n".join(f"{task}: {step}" for task in TASKS for step in steps.get(task, ()))
 
 
 def waiting(db: Connection) -> Iterator[Case]:
@@ -112,7 +119,7 @@ def _labeling() -> str:
         ElementTree.SubElement(view, "Text", name=name, value=f"${name}", valueType="text")
     for name, title in _TITLES.items():
         ElementTree.SubElement(view, "Header", value=title)
-        if name in (EXPLANATION, REASON):
+        if name in _TEXTS:
             ElementTree.SubElement(view, "TextArea", name=name, toName="prompt", editable="true", maxSubmissions="1")
             continue
         required = str(name == DECISION).lower()
@@ -131,8 +138,8 @@ def _task(one: Case) -> dict[str, Any]:
             "id": f"{one.trace.id}-{name}",
             "from_name": name,
             "to_name": "prompt",
-            "type": "textarea" if name == EXPLANATION else "choices",
-            "value": {"text": [value]} if name == EXPLANATION else {"choices": [value]},
+            "type": "textarea" if name in _TEXTS else "choices",
+            "value": {"text": [value]} if name in _TEXTS else {"choices": [value]},
         }
         for name, value in one.suggested().items()
     ]
@@ -151,8 +158,7 @@ def _settings() -> dict[str, Any]:
     questions = []
     for name, title in _TITLES.items():
         options = [{"value": option, "text": option} for option in _options(name)]
-        text = name in (EXPLANATION, REASON)
-        asked = {"type": "text", **plain} if text else {"type": "label_selection", "options": options}
+        asked = {"type": "text", **plain} if name in _TEXTS else {"type": "label_selection", "options": options}
         questions.append({"name": name, "title": title, "required": name == DECISION, "settings": asked})
     rest = {"guidelines": GUIDELINES, "vectors": [], "metadata": [], "allow_extra_metadata": True}
     return {"fields": fields, "questions": questions, **rest}

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from wizloop.loop.exchange.review_answers import Answer
-from wizloop.loop.exchange.review_cases import DECISION, DECISIONS, EXPLANATION, REASON, VERDICTS
+from wizloop.loop.exchange.review_cases import DECISION, DECISIONS, EXPLANATION, REASON, STEPS, VERDICTS, steps_text
 from wizloop.loop.words import LABELS, TASKS
 from wizloop.store import errors, reviews, samples, teacher_calls
 from wizloop.store.db import Connection
@@ -70,7 +70,11 @@ def _record(db: Connection, answers: Sequence[Answer], now: datetime, outcome: O
     if stands is not None and stands.by == by:
         if found.decision == "approve" and stands.edited_json is not None:
             # A bare approval would approve the edit that this person has taken back.
-            before = {"verdict": dict(trace.verdict), "explanation": trace.explanation}
+            before = {
+                "verdict": dict(trace.verdict),
+                "explanation": trace.explanation,
+                "steps_json": trace.steps_json,
+            }
             found = Decided("edit", json.dumps(before), found.reason)
         if (stands.decision, stands.edited_json) == found[:2]:
             outcome.counts["unchanged"] += 1
@@ -109,7 +113,29 @@ def decision_of(trace: TeacherTrace, answer: Answer) -> Decided | None:
         edit["verdict"] = verdict
     if given.get(EXPLANATION, trace.explanation).strip() != trace.explanation.strip():
         edit["explanation"] = given[EXPLANATION]
+    if _lines(given.get(STEPS, "")) not in ([], _lines(steps_text(trace.steps_json))):
+        edit["steps_json"] = json.dumps(_steps(trace, given[STEPS]))
     return Decided("edit" if edit else "approve", json.dumps(edit) if edit else None, given.get(REASON))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _steps(trace: TeacherTrace, text: str) -> dict[str, list[str]]:
+    """Return the steps that a person wrote, by task; every task that had some keeps at least one."""
+    before = json.loads(trace.steps_json)
+    steps: dict[str, list[str]] = {task: [] for task in before}
+    for line in _lines(text):
+        task, colon, step = line.partition(":")
+        if not colon or task.strip() not in steps or not step.strip():
+            raise BadAnswer(
+                f"trace {trace.id}: {STEPS}: a line must begin with {', '.join(before)} and a colon, not {line[:40]!r}"
+            )
+        steps[task.strip()].append(step.strip())
+    if empty := [task for task, lines in steps.items() if before[task] and not lines]:
+        raise BadAnswer(f"trace {trace.id}: {STEPS}: no line is left for {empty[0]}")
+    return steps
 
 
 def _verdict(trace: TeacherTrace, given: Any) -> dict[str, str | None]:

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import update
 
 from wizloop.loop.cli import app
-from wizloop.store import reviews, samples, teacher_calls
+from wizloop.store import reviews, samples, tables, teacher_calls
 from wizloop.store.db import Store
 
 Given = dict[str, str]
@@ -43,7 +44,7 @@ def approved(workspace: Path) -> dict[int, teacher_calls.TeacherTrace]:
 
 def annotation(given: Given, who: Any = 7, **more: Any) -> dict[str, Any]:
     """An annotation as Label Studio stores it."""
-    texts = ("explanation", "reason")
+    texts = ("explanation", "steps", "reason")
     result = [
         {
             "id": f"r-{name}",
@@ -167,6 +168,43 @@ def label_studio_min_of(workspace: Path, folder: Path, given: Given) -> Path:
     row = {"wizloop_trace": 1, "wizloop_sample": sample.hash, **given, "annotator": 7, "annotation_id": 31}
     (folder / "min.json").write_text(json.dumps([row]))
     return folder / "min.json"
+
+
+@pytest.fixture
+def with_steps(after_a_night: Path) -> Path:
+    """The workspace, whose first trace has two steps."""
+    with Store.open(after_a_night) as store, store.write() as db:
+        steps = json.dumps({"request": ["It asks for wool.", "Wool is harmless."]})
+        db.execute(update(tables.teacher_traces).where(tables.teacher_traces.c.id == 1).values(steps_json=steps))
+    return after_a_night
+
+
+def test_steps_are_mended_line_by_line(with_steps: Path, tmp_path: Path) -> None:
+    (first, _) = exported(with_steps, tmp_path / "out", "label-studio")
+    said = {one["from_name"]: one["value"].get("text") for one in first["predictions"][0]["result"]}
+    assert said["steps"] == ["request: It asks for wool.\nrequest: Wool is harmless."]
+    first["annotations"] = [annotation({"decision": "approve", "steps": said["steps"][0] + "\r\n\n"})]
+    assert imported(with_steps, [first], tmp_path).stderr == "1 approved\n"
+    first["annotations"] = [annotation({"decision": "approve", "steps": "request: It asks: how?"})]
+    assert imported(with_steps, [first], tmp_path).stderr == "1 approved as edited\n"
+    assert json.loads(approved(with_steps)[1].steps_json) == {"request": ["It asks: how?"]}
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ("It asks.", "a line must begin with request and a colon, not 'It asks.'"),
+        ("response: It asks.", "a line must begin with request and a colon"),
+        ("request:", "a line must begin with request and a colon"),
+    ],
+)
+def test_steps_that_nobody_can_place_change_nothing(
+    with_steps: Path, tmp_path: Path, steps: str, sentence: str
+) -> None:
+    (first, _) = exported(with_steps, tmp_path / "out", "label-studio")
+    first["annotations"] = [annotation({"decision": "approve", "steps": steps})]
+    assert sentence in imported(with_steps, [first], tmp_path).stderr
+    assert standing(with_steps, 1).decision == "wait"
 
 
 @pytest.mark.parametrize("status", ["draft", "discarded"])
