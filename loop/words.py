@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Task = Literal["request", "completion", "response"]
 
@@ -29,3 +29,8 @@ LETS_THROUGH: Final[Mapping[Task, str]] = MappingProxyType(
 
 NONE: Final = "None"
 """The word for a task with nothing to judge; valid for `completion` and `response`."""
+
+
+def by_task(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the value of each task, None where there is none: a file of rows has the same keys in every row."""
+    return {task: values.get(task) for task in TASKS}

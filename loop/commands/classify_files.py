@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import TASKS, by_task
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Guard, Verdict
@@ -123,7 +123,7 @@ def judged(guard: "Guard", asked: Iterable[Asked], *, texts: bool) -> Iterator[d
 def _row(one: Asked, found: "Verdict", *, texts: bool) -> dict[str, Any]:
     known = {task: label for task, label in one.labels.items() if task in found.verdict}
     row = {key: getattr(found, key) for key in _KEYS}
-    row |= {"row": one.row, "label": {task: one.labels.get(task) for task in TASKS}}
+    row |= {"row": one.row, "label": by_task(one.labels)}
     row["right"] = all(found.verdict[task] == label for task, label in known.items()) if known else None
     return row | {"prompt": one.text.prompt, "response": one.text.response} if texts else row
 

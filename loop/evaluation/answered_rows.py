@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
 from wizloop.loop.evaluation.scoring import ScoredRow
-from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
+from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task, by_task
 
 Error = Literal["false_positive", "false_negative", "unparsed"]
 Effect = Literal["over_refusal", "let_through"]
@@ -85,11 +85,6 @@ def write(file: TextIO, rows: Iterable[AnsweredRow], *, texts: bool) -> None:
     """Write rows as JSON Lines."""
     for row in rows:
         file.write(json.dumps(row.to_json(texts=texts)) + "\n")
-
-
-def by_task(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the value of each task, None where there is none: files of rows have the same keys in every row."""
-    return {task: values.get(task) for task in TASKS}
 
 
 def scored(rows: Sequence[AnsweredRow], task: Task) -> list[ScoredRow]:

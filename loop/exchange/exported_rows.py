@@ -14,7 +14,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.rendering import Renderer, direct_opening
 from wizloop.loop.stored_samples import labels_of
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import by_task
 from wizloop.store import reviews, samples, selections, steps, teacher_calls, training
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
@@ -123,7 +123,7 @@ def _lesson(renderer: Renderer, one: _Source, form: Form, direct_weight: float) 
     for name, opening, text, weight in examples:
         prompt, completion = turns(renderer, one.sample, opening, text)
         said = {"messages": [*_message("user", prompt), *_message("assistant", completion)]}
-        about = {"kind": name, "weight": weight, "verdict": _by_task(one.of.verdict)}
+        about = {"kind": name, "weight": weight, "verdict": by_task(one.of.verdict)}
         rows.append((said if form == "messages" else {"prompt": prompt, "completion": completion}) | about)
     return rows
 
@@ -166,7 +166,7 @@ def _hard_sample(one: _Source) -> list[Row]:
 def _review(one: _Source) -> list[Row]:
     trace, review, stands = one.of
     edit = json.loads(review.edited_json or "{}")
-    said = {"verdict": _by_task(edit.get("verdict", trace.verdict)), "confidence": trace.confidence_word}
+    said = {"verdict": by_task(edit.get("verdict", trace.verdict)), "confidence": trace.confidence_word}
     decided = {"decision": review.decision, "by": review.by, "reason": review.reason, "in_effect": stands}
     when = {"decided_at": review.decided_at.isoformat(), "edited": bool(edit)}
     return [_sample(one.sample) | said | {"explanation": edit.get("explanation", trace.explanation)} | decided | when]
@@ -184,17 +184,13 @@ def _sample(sample: Sample) -> Row:
     return {
         "prompt": sample.prompt,
         "response": sample.response,
-        "label": _by_task(labels_of(sample)),
+        "label": by_task(labels_of(sample)),
         "policy": sample.policy,
     }
 
 
 def _message(role: str, text: str) -> list[Row]:
     return [{"role": role, "content": text}]
-
-
-def _by_task(values: Mapping[Any, Any]) -> Row:
-    return {task: values.get(task) for task in TASKS}
 
 
 def _lessons(db: Connection, rounds: Sequence[int]) -> list[_Source]:
