@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -20,13 +20,11 @@ from wizloop.loop.commands.common import (
     say,
     written_whole,
 )
+from wizloop.loop.commands.reading import reading, with_reading
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Guard
-    from wizloop.loop.commands.classify_files import Asked
-
-_MOST_REASONS = 5
-"""Rows that were left out and are named; the others are counted."""
+    from wizloop.loop.commands.classify_files import Asked, Table
 
 
 @click.command(short_help="Classify texts with a run's guard, or an exported one.")
@@ -40,9 +38,21 @@ _MOST_REASONS = 5
 )
 @click.option("--out", type=FILE, metavar="FILE", help="Write to this new file, JSON Lines (.jsonl) or a table (.csv).")
 @click.option("--texts", is_flag=True, help="Write the prompt and the response of each row, too.")
+@with_reading
+@click.option(
+    "--task", type=click.Choice(["request", "completion", "response"]), help="Task of a table's plain label column."
+)
 @in_workspace
 def classify(
-    file: Path, round: int | None, model: Path | None, guard: str | None, out: Path | None, texts: bool, workspace: Path
+    file: Path,
+    round: int | None,
+    model: Path | None,
+    guard: str | None,
+    out: Path | None,
+    texts: bool,
+    task: str | None,
+    workspace: Path,
+    **settings: Any,
 ) -> None:
     """Classify texts with a run's guard, or an exported one; print one JSON object per row.
 
@@ -51,39 +61,40 @@ def classify(
     .parquet, .json, or JSON Lines with other columns) is read as `wizloop import` reads it, and its labels are kept.
     """
     from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.commands.classify_files import BadLine
+    from wizloop.loop.commands.classify_files import BadLine, Table, is_table
     from wizloop.loop.data.records import ImportRefused
 
     new_file(out)
     if out is not None and out.suffix not in (".jsonl", ".csv"):
         refuse(f"{out}: name it .jsonl (JSON Lines) or .csv (a table)")
+    how = {name: value for name, value in (*reading(**settings).items(), ("task", task)) if value}
+    if how and str(file) == "-":
+        refuse("--map, --label, --format and --task are for the rows of a file, not for stdin")
+    table = Table(file, how) if how or is_table(file) else None
     # Model libraries print to stdout, where only verdicts go.
     stdout = sys.stdout
-    left_out: list[str] = []
     with (
         report_errors(ImportRefused, failures=(BackendError,)),
         redirect_stdout(sys.stderr),
-        _asked(file, left_out) as asked,
+        _asked(file, table) as asked,
     ):
         loaded = _guard(workspace, round, model, guard)
         with nullcontext(stdout) if out is None else written_whole(out) as to:
             try:
-                n = _judge(loaded, asked, to, table=out is not None and out.suffix == ".csv", texts=texts)
+                n = _judge(loaded, asked, to, as_csv=out is not None and out.suffix == ".csv", texts=texts)
             except BadLine as error:
                 refuse(f"{_name(file)}: {error}")
-    for reason in left_out[:_MOST_REASONS]:
-        say(f"left out {reason}")
-    if len(left_out) > _MOST_REASONS:
-        say(f"left out {len(left_out) - _MOST_REASONS:,} more rows")
+    for line in [] if table is None else table.told():
+        say(line)
     if out is not None:
         say(f"wrote {n:,} rows to {out}")
 
 
-def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, table: bool, texts: bool) -> int:
+def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, as_csv: bool, texts: bool) -> int:
     """Judge texts and write a row for each; return how many."""
     from wizloop.loop.commands import classify_files
 
-    write = classify_files.csv_writer(to, texts=texts) if table else lambda row: put(row, to)
+    write = classify_files.csv_writer(to, texts=texts) if as_csv else lambda row: put(row, to)
     n = 0
     for row in classify_files.judged(guard, asked, texts=texts):
         write(row)
@@ -92,12 +103,12 @@ def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, table: bool,
 
 
 @contextmanager
-def _asked(file: Path, left_out: list[str]) -> "Iterator[Iterator[Asked]]":
+def _asked(file: Path, table: "Table | None") -> "Iterator[Iterator[Asked]]":
     """Open a file as rows of a table, or as lines of text."""
     from wizloop.loop.commands import classify_files
 
-    if classify_files.is_table(file):
-        rows = classify_files.rows_of(file, left_out)
+    if table is not None:
+        rows = table.rows()
         # A file that cannot be read is refused before a guard is loaded.
         yield chain(list(islice(rows, 1)), rows)
         return

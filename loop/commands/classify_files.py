@@ -7,6 +7,7 @@ import csv
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -14,6 +15,8 @@ from wizloop.loop.words import TASKS, by_task
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Guard, Verdict
+    from wizloop.loop.data.sample_reader import SampleStream
+    from wizloop.loop.data.sample_rows import Refused
     from wizloop.loop.guard.rendering import InputText
 
 TABLES = (".csv", ".tsv", ".json", ".parquet", ".gz")
@@ -21,6 +24,7 @@ TABLES = (".csv", ".tsv", ".json", ".parquet", ".gz")
 _KEYS = ("line", "verdict", "probability", "confidence", "cell", "trace", "cut_tokens", "threshold", "scale")
 _BY_TASK = ("verdict", "probability", "label")
 _ONCE = ("confidence", "cell", "right", "cut_tokens", "trace")
+_MOST_WORDS = 5
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet read a cell as a formula."""
 
@@ -54,19 +58,43 @@ def _has_columns(file: Path) -> bool:
     return isinstance(first, dict) and ("prompt" not in first or not first.keys() <= {"prompt", "response"})
 
 
-def rows_of(file: Path, left_out: list[str]) -> Iterator[Asked]:
-    """Read the rows of a table; name those that cannot be used in `left_out`. Raises ImportRefused."""
-    from wizloop.loop.data.sample_reader import stream_samples
-    from wizloop.loop.data.sample_rows import SampleRow
-    from wizloop.loop.guard.rendering import InputText
-    from wizloop.recipes.sections import Data
+@dataclass
+class Table:
+    """A file that is read as `import` reads it into the pool, by settings of [[data]]."""
 
-    for row in stream_samples(Data(path=str(file), split="pool")).rows:
-        if isinstance(row, SampleRow):
-            number = row.row_ref.rpartition(":")[2].partition(".")[0]
-            yield Asked(InputText(row.prompt, row.response, int(number)), row.row_ref, row.labels)
-        else:
-            left_out.append(f"row {row.row}: {row.reason}")
+    file: Path
+    how: Mapping[str, Any]
+    refused: "list[Refused]" = field(default_factory=list)
+    stream: "SampleStream | None" = None
+
+    def rows(self) -> Iterator[Asked]:
+        """Read the rows that can be judged; those without a known label have none. Raises ImportRefused."""
+        from wizloop.loop.data.sample_reader import stream_samples
+        from wizloop.loop.data.sample_rows import SampleRow
+        from wizloop.loop.guard.rendering import InputText
+        from wizloop.recipes.sections import Data
+
+        self.stream = stream_samples(Data(path=str(self.file), split="pool", **self.how))
+        for row in self.stream.rows:
+            if isinstance(row, SampleRow):
+                number = row.row_ref.rpartition(":")[2].partition(".")[0]
+                yield Asked(InputText(row.prompt, row.response, int(number)), row.row_ref, row.labels)
+            else:
+                self.refused.append(row)
+
+    def told(self) -> list[str]:
+        """Return what to say of the file once it is read: its format, the rows and the labels that were left out."""
+        from wizloop.loop.data.import_file import list_refused
+
+        if self.stream is None:
+            return []
+        lines = [f"{self.file}: format {self.stream.format}" + (f"; {self.stream.note}" if self.stream.note else "")]
+        if self.refused:
+            lines += [f"{len(self.refused):,} of its rows are left out", *list_refused(self.refused)]
+        for task, words in self.stream.words.unknown.items():
+            listed = ", ".join(f"{n:,} {word!r}" for word, n in words.most_common(_MOST_WORDS))
+            lines.append(f"{words.total():,} rows have an unknown {task} label and are judged without it: {listed}")
+        return lines
 
 
 def lines_of(lines: Iterable[str], name: str) -> Iterator[Asked]:

@@ -81,28 +81,43 @@ WRITERS = {"rows.csv": as_csv, "rows.parquet": as_parquet, "rows.jsonl": as_line
 def test_labels_stay_beside_the_verdicts(guard: Guard, tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name, ROWS)
     assert classify_files.is_table(tmp_path / name)
-    left_out: list[str] = []
-    asked = classify_files.rows_of(tmp_path / name, left_out)
-    found = list(classify_files.judged(guard, asked, texts=False))
+    table = classify_files.Table(tmp_path / name, {})
+    found = list(classify_files.judged(guard, table.rows(), texts=False))
     assert [row["label"]["request"] for row in found] == ["unharmful", "harmful", "unharmful"]
     assert [(row["row"], row["line"]) for row in found] == [(f"{name}:{n}", n) for n in (1, 2, 3)]
     right = [row["verdict"]["request"] == row["label"]["request"] for row in found]
     assert [row["right"] for row in found] == right
-    assert (left_out, "knit" in json.dumps(found)) == ([], False)
+    assert (table.told(), "knit" in json.dumps(found)) == ([f"{tmp_path / name}: format columns"], False)
 
 
 def test_a_row_without_a_usable_label_is_judged_and_one_without_a_text_is_named(guard: Guard, tmp_path: Path) -> None:
-    as_csv(tmp_path / "rows.csv", [{"text": "how do I knit"}, {"text": ""}, {"text": "how do I bake"}])
-    left_out: list[str] = []
-    found = list(classify_files.judged(guard, classify_files.rows_of(tmp_path / "rows.csv", left_out), texts=True))
+    rows = [
+        {"text": "how do I knit", "label": ""},
+        {"text": "", "label": ""},
+        {"text": "how do I bake", "label": "odd"},
+    ]
+    as_csv(tmp_path / "rows.csv", rows)
+    table = classify_files.Table(tmp_path / "rows.csv", {})
+    found = list(classify_files.judged(guard, table.rows(), texts=True))
     assert [(row["prompt"], row["right"]) for row in found] == [("how do I knit", None), ("how do I bake", None)]
-    assert left_out == ["row 2: the prompt is empty"]
+    assert table.told()[1:] == [
+        "1 of its rows are left out",
+        "row 2: the prompt is empty",
+        "1 rows have an unknown request label and are judged without it: 1 'odd'",
+    ]
+
+
+def test_a_file_s_own_columns_and_words_are_mapped(guard: Guard, tmp_path: Path) -> None:
+    as_csv(tmp_path / "rows.csv", [{"question": "how do I knit", "word": "fine"}])
+    how = {"map": {"prompt": "question", "label": "word"}, "label": {"fine": "unharmful"}}
+    (row,) = classify_files.judged(guard, classify_files.Table(tmp_path / "rows.csv", how).rows(), texts=False)
+    assert row["label"]["request"] == "unharmful"
 
 
 def test_many_rows_keep_their_labels_across_batches(guard: Guard, tmp_path: Path) -> None:
     rows = [{"text": f"{n} is a number", "label": ("harmful", "unharmful")[n % 2]} for n in range(75)]
     as_csv(tmp_path / "rows.csv", rows)
-    found = list(classify_files.judged(guard, classify_files.rows_of(tmp_path / "rows.csv", []), texts=True))
+    found = list(classify_files.judged(guard, classify_files.Table(tmp_path / "rows.csv", {}).rows(), texts=True))
     assert [(row["prompt"], row["label"]["request"]) for row in found] == [(row["text"], row["label"]) for row in rows]
 
 
@@ -146,7 +161,7 @@ def test_the_command_reads_a_table_and_writes_a_file(workspace: Path, tmp_path: 
     as_csv(tmp_path / "rows.csv", [*ROWS, {"text": "", "label": "harmful", "policy": "none"}])
     done = classify(workspace, tmp_path / "rows.csv", "--out", tmp_path / "out.jsonl")
     assert (done.exit_code, done.stdout) == (0, ""), done.output
-    assert "left out row 4: the prompt is empty" in done.stderr
+    assert "row 4: the prompt is empty" in done.stderr
     assert done.stderr.endswith(f"wrote 3 rows to {tmp_path / 'out.jsonl'}\n")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["label"]["request"] for row in rows] == ["unharmful", "harmful", "unharmful"]
@@ -168,6 +183,8 @@ def test_the_command_writes_a_table_or_to_stdout(workspace: Path, tmp_path: Path
         (["rows.csv", "--out", "rows.csv"], "already exists"),
         (["gone.parquet"], "no such file"),
         (["odd.csv"], "unknown columns (question)"),
+        (["odd.csv", "--map", "prompt=word"], "no column 'word'"),
+        (["-", "--map", "prompt=word"], "are for the rows of a file, not for stdin"),
     ],
 )
 def test_what_cannot_be_classified_is_one_sentence(
