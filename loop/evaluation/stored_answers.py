@@ -33,7 +33,7 @@ def answered(store: Store, model: models.Model, names: Sequence[str]) -> list[An
     """
     with store.read() as db:
         recipe = recipe_of(db)
-    sets = {"dev": list(usable(store, "dev")), **by_benchmark(recipe, list(usable(store, "test")))}
+    sets = {"dev": list(usable(store, "dev")), **by_benchmark(store, recipe, list(usable(store, "test")))}
     if unknown := [name for name in names if name not in sets]:
         raise errors.NotFound(f"{unknown[0]}: no such set; there are {', '.join(sets)}")
     rows: list[AnsweredRow] = []
