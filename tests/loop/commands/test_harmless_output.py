@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests import single_calls
 from wizloop.backends import artifacts
@@ -148,3 +149,13 @@ def test_no_command_hands_imported_text_to_the_terminal(folder: Path, monkeypatc
     assert left.count("##### ended with") == 15
     for shown in ("[bold red]no[/nope]", "␛]52;c;aGk=␇", "⟨U+202E⟩back"):
         assert left.count(shown) > 5
+
+
+def test_a_list_of_suspect_labels_holds_texts_only_if_asked(folder: Path, tmp_path: Path) -> None:
+    asked = ["audit", "--untaught", "-w", str(folder / "runs")]
+    found = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["suspects"]
+    assert [one for one in found if {"prompt", "response"} & one.keys()] == []
+    assert found[0]["row_ref"] == FORGED
+    assert CliRunner().invoke(app, [*asked, "--texts", "--out", str(tmp_path / "whole.jsonl")]).exit_code == 0
+    rows = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert {one["response"] for one in rows} == {EVIL}
