@@ -15,6 +15,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from wizloop.loop.data import guard_outputs
 from wizloop.loop.data.records import RowRefused
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -110,6 +111,11 @@ def is_missing(text: str) -> bool:
     return len(text) < 8 and text.strip().casefold() in MISSING
 
 
+def _is_plain(value: Any) -> bool:
+    """Return whether a label is a word, and nothing that a guard or a moderation API writes."""
+    return not isinstance(value, dict | list) and not (isinstance(value, str) and re.search("[\n:{]", value))
+
+
 def opposite(label: str, task: Task) -> str:
     """Return the other label of a task."""
     positive, negative = LABELS[task]
@@ -137,14 +143,15 @@ class LabelWords:
 
     def read(self, given: Given, task: Task) -> str | None:
         """Return the label of a task, or None for no label. Raises UnknownLabel."""
-        word = word_of(given.value)
+        said = None if _is_plain(given.value) else guard_outputs.word(given.value, task)
+        word = said or word_of(given.value)
         found = self._asked(word or NO_LABEL, task)
         if found is None:
             if word is None:
                 return None
             known = WORDS[task] if given.words is None else given.words
             if (found := known.get(word)) is None:
-                raise UnknownLabel(task, given.value)
+                raise UnknownLabel(task, said or given.value)
         if found == NO_LABEL:
             return None
         return opposite(found, task) if given.rejected else found
