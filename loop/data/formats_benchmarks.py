@@ -22,11 +22,12 @@ from wizloop.loop.data.formats import (
     Constant,
     Content,
     Format,
+    Labels,
     columns,
     known_labels,
     word,
 )
-from wizloop.loop.data.label_words import word_of
+from wizloop.loop.data.label_words import THIRD, Given, word_of
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import Task
 
@@ -51,7 +52,6 @@ YES_OR_NO: Mapping[Task, Mapping[str, str]] = {
     "completion": {"yes": "refusal", "no": "compliance"},
     "response": {"yes": "harmful", "no": "unharmful"},
 }
-CONTROVERSIAL = "controversial"
 _LONGEST_LIST = 100_000
 """Characters of a list in a CSV cell."""
 _TEXTS = re.compile(r"""\[(?:\s*+(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")\s*+,?)++\s*+\]""", re.DOTALL)
@@ -133,8 +133,7 @@ def _polyguard_mix(record: Record) -> Content:
 
 def _qwen3guard_test(record: Record) -> Content:
     turns = {turn["role"]: turn["content"] for turn in reversed(record["message"])}
-    given = record["label"]
-    labels = {} if word_of(given) == CONTROVERSIAL else known_labels(response=given)
+    labels: Labels = {"response": Given(record.get("label"), THIRD)}
     return Content(turns.get("user"), turns.get("assistant"), labels, policy=word(record, "unsafe_type"))
 
 
@@ -159,13 +158,14 @@ BENCHMARK_SETS: tuple[Format, ...] = (
         _is_wildjailbreak,
         f"{ASSUMED} with an answer: harmful requests are refused, the others complied with, and no answer is harmful",
     ),
-    Format("wildjailbreak eval", columns("adversarial label data_type"), _wildjailbreak, _is_wildjailbreak),
+    Format("wildjailbreak eval", columns("adversarial data_type"), _wildjailbreak, _is_wildjailbreak),
     Format(
         "qwen3guard test",
-        columns("unique_id message label"),
+        columns("unique_id message"),
         _qwen3guard_test,
         _has_turns,
-        "its labels are about the answers with their thinking; Controversial is neither class and leaves no label",
+        "its labels are about the answers with their thinking; Controversial is neither class and leaves no label "
+        "(or say what it is: --label controversial=harmful)",
     ),
     Format("xstest v2 prompts", columns("type prompt"), _xstest_v2, _is_xstest_v2),
     Format(

@@ -11,6 +11,7 @@ from functools import partial
 from wizloop.loop.data import guard_outputs
 from wizloop.loop.data.formats import Content, Format, columns, text_column
 from wizloop.loop.data.guard_outputs import Output
+from wizloop.loop.data.label_words import THIRD, Given
 from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.words import Task
 
@@ -96,12 +97,12 @@ def _guarded(record: Record, trusted: frozenset[str] = frozenset()) -> Content |
     if isinstance(inputs, list) and isinstance(results, list):
         return _each(inputs, results)
     response = _response(record)
-    labels: dict[Task, str] = {}
+    labels: dict[Task, str | Given] = {}
     policy = None
     for name, output in _outputs(record, trusted):
         policy = policy or output.policy
         task = _about(name, response)
-        harm: Mapping[Task, str] = {task: output.harm} if task and output.harm and not output.labels else {}
+        harm = {task: _harm(output)} if task and not output.labels else {}
         for about, known in {**output.labels, **harm}.items():
             if labels.setdefault(about, known) != known:
                 raise RowRefused(f"two outputs about the {about} disagree")
@@ -116,9 +117,13 @@ def _each(inputs: list[object], results: list[object]) -> list[Content]:
         raise BadRow(f"{len(inputs)} inputs and {len(results)} results")
     outputs = [guard_outputs.read(result) or Output() for result in results]
     return [
-        Content(text, None, {"request": said.harm} if said.harm else {}, policy=said.policy)
+        Content(text, None, {"request": _harm(said)}, policy=said.policy)
         for text, said in zip(inputs, outputs, strict=True)
     ]
+
+
+def _harm(said: Output) -> str | Given:
+    return said.harm or Given(said.word, THIRD)
 
 
 def _prompt(record: Record) -> object:

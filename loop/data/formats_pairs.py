@@ -5,7 +5,7 @@ from collections import Counter
 from wizloop.loop.data.column_names import words_of
 from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, word
 from wizloop.loop.data.formats_columns import is_preference
-from wizloop.loop.data.label_words import Given, word_of
+from wizloop.loop.data.label_words import THIRD, Given, word_of
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
@@ -48,8 +48,11 @@ def _aegis(record: Record) -> Content:
     votes = [record[name] for name in AEGIS_VOTES if isinstance(record.get(name), str) and record[name]]
     if not votes:
         raise RowRefused("no request label: nobody annotated it")
-    majority = Counter(votes).most_common(1)[0][0].casefold()
-    return Content(record["text"], None, {} if majority == NEEDS_CAUTION else {"request": _harm(majority != "safe")})
+    majority = Counter(votes).most_common(1)[0][0]
+    third = majority.casefold() == NEEDS_CAUTION
+    return Content(
+        record["text"], None, {"request": Given(majority, THIRD) if third else _harm(majority.casefold() != "safe")}
+    )
 
 
 def _aegis_2(record: Record) -> Content:
@@ -188,7 +191,8 @@ PAIR_SETS: tuple[Format, ...] = (
         "aegis",
         columns("text text_type labels_0"),
         _aegis,
-        note="a majority of Needs Caution is neither safe nor unsafe and leaves no label",
+        note="a majority of Needs Caution is neither safe nor unsafe and leaves no label (or say what it is: "
+        "--label 'needs caution=harmful')",
     ),
     Format("aegis 2", columns("prompt response prompt_label response_label"), _aegis_2),
     Format(

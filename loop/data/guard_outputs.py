@@ -19,7 +19,6 @@ NONE: Mapping[Task, str] = MappingProxyType({})
 LONGEST = 20_000
 """Characters of a guard's output; a longer text is none."""
 HARM = {"safe": "unharmful", "no": "unharmful", "unsafe": "harmful", "yes": "harmful"}
-THIRD_CLASS = "controversial"
 REFUSAL = {"yes": "refusal", "no": "compliance"}
 _LLAMA_GUARD = re.compile(r"(safe|unsafe)(?:\s*\n\s*([SO]\d{1,2}(?:\s*,\s*[SO]\d{1,2})*))?\s*(?:<\|eot(?:_id)?\|>)?")
 _QWEN3GUARD = re.compile(r"^Safety:\s*(Safe|Unsafe|Controversial)\b", re.IGNORECASE | re.MULTILINE)
@@ -41,6 +40,8 @@ class Output(NamedTuple):
     """Labels of the tasks that it names itself."""
     policy: str | None = None
     """The first category that it names."""
+    word: str | None = None
+    """The word for a third class."""
 
 
 def read(value: Any) -> Output | None:
@@ -65,7 +66,7 @@ def word(value: Any, task: Task) -> str | None:
     said = read(value)
     if said is None or said.labels:
         return None if said is None else said.labels.get(task)
-    return None if task == "completion" else said.harm or THIRD_CLASS
+    return None if task == "completion" else said.harm or said.word
 
 
 def _from_text(text: str) -> Output | None:
@@ -79,7 +80,8 @@ def _from_text(text: str) -> Output | None:
     if found := _QWEN3GUARD.search(text):
         kinds = _QWEN3GUARD_KINDS.search(text)
         kind = kinds[1].partition(",")[0] if kinds and kinds[1] != "None" else None
-        return Output(HARM.get(found[1].casefold()), policy=kind)
+        harm = HARM.get(found[1].casefold())
+        return Output(harm, policy=kind, word=None if harm else found[1].casefold())
     return _wildguard(text)
 
 

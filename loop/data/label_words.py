@@ -48,6 +48,9 @@ YES, NO = ("true", "1", "yes", "y", "t"), ("false", "0", "no", "n", "f")
 NO_LABEL = "none"
 """What `--label` calls a word that is no label."""
 
+THIRD: Mapping[str, str] = MappingProxyType({**HARM, "controversial": NO_LABEL, "needs caution": NO_LABEL})
+"""Words for harm of sets with a third class, which is no label unless `--label` says what it is."""
+
 MOST_UNKNOWN = 0.02
 """Share of the rows from which an unknown word refuses a file that trains or measures."""
 _SHOWN, _LONGEST_WORD, _MOST_WORDS, _MOST_LISTED = 40, 200, 1000, 10

@@ -186,6 +186,34 @@ def test_no_reconstruction_id_is_no_redaction(nothing: object) -> None:
     assert read({**AEGIS, "reconstruction_id_if_redacted": nothing})[1][0][0] == "p"
 
 
+@pytest.mark.parametrize(
+    ("record", "word", "task"),
+    [
+        ({"unique_id": "u", "message": TURNS, "label": "Controversial"}, "controversial", "response"),
+        ({"text": "t", "text_type": "user_message", "labels_0": "Needs Caution"}, "Needs Caution", "request"),
+        ({"prompt": "p", "guard": "Safety: Controversial\nCategories: PII"}, "controversial", "request"),
+    ],
+)
+def test_a_third_class_is_a_label_where_the_user_says_which(
+    tmp_path: Path, record: dict[str, Any], word: str, task: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record))
+    assert label_counts(read_file(path, split="pool")) == {}
+    assert label_counts(read_file(path, split="seed", label={word: H})) == {task: {H: 1}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "prompt"),
+    [({"data_type": "adversarial_benign", "adversarial": "a"}, "a"), ({"unique_id": "u", "message": TURNS}, "u")],
+)
+def test_hidden_labels_hide_no_prompt(tmp_path: Path, columns: dict[str, Any], prompt: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({**columns, "label": "Safe"}))
+    got = read_file(path, split="pool", hide_labels=True)
+    assert [(row.prompt, dict(row.labels)) for row in got.rows] == [(prompt, {})]
+
+
 def test_a_majority_that_needs_caution_leaves_no_label() -> None:
     votes = {"labels_0": "Safe", "labels_1": "Needs Caution", "labels_2": "Needs Caution"}
     assert read({"text": "t", "text_type": "user_message", **votes}) == ("aegis", [("t", None, {}, None)])

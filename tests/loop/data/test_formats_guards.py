@@ -34,7 +34,10 @@ WILDGUARD = "Harmful request: yes\nResponse refusal: no\nHarmful response: yes"
         ("unsafe\nO3<|eot_id|>", Output(H, policy="O3")),
         ("Safety: Unsafe\nCategories: Violent, PII", Output(H, policy="Violent")),
         ("Safety: Safe\nCategories: None\nRefusal: Yes", Output(U)),
-        ("Safety: Controversial\nCategories: Unethical Acts", Output(None, policy="Unethical Acts")),
+        (
+            "Safety: Controversial\nCategories: Unethical Acts",
+            Output(policy="Unethical Acts", word="controversial"),
+        ),
         (WILDGUARD, Output(labels={"request": H, "completion": "compliance", "response": H})),
         (
             '{"User Safety": "unsafe", "Response Safety": "safe", "Safety Categories": "Violence, Threat"}',
