@@ -1,9 +1,14 @@
 """Comments that raters scored: the cut is the published one, and it is told."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
+from tests.loop.data.whole_files import read_file
 from wizloop.loop.data.format_choice import recognize
 from wizloop.loop.data.sample_rows import RowReader
 from wizloop.recipes.sections import Data
@@ -46,6 +51,18 @@ def read(record: dict[str, Any]) -> tuple[str, Any]:
 )
 def test_a_score_from_the_cut_on_is_harmful(record: dict[str, Any], name: str, row: Any) -> None:
     assert read(record) == (name, row)
+
+
+def test_the_hubs_names_of_classes_are_scores(tmp_path: Path) -> None:
+    names = {"toxic": {"names": ["false", "true"], "_type": "ClassLabel"}}
+    table = pyarrow.Table.from_pylist([{"comment_text": "a", "toxic": 1}, {"comment_text": "b", "toxic": 0}])
+    told = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": names}})})
+    pyarrow.parquet.write_table(told, tmp_path / "a.parquet")
+    got = read_file(tmp_path / "a.parquet", split="seed")
+    assert (got.format, [dict(row.labels) for row in got.rows]) == (
+        "jigsaw",
+        [{"request": "harmful"}, {"request": "unharmful"}],
+    )
 
 
 @pytest.mark.parametrize("odd", [7, "much", [1], {"a": 1}])
