@@ -5,16 +5,29 @@ from difflib import get_close_matches
 from wizloop import plugins
 from wizloop.loop.data import formats_plugins
 from wizloop.loop.data.formats import TEXT_COLUMNS, Format, text_column
+from wizloop.loop.data.formats_benchmarks import BENCHMARK_SETS
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of, columns_format, mapped_format
+from wizloop.loop.data.formats_guards import GUARD_SETS
+from wizloop.loop.data.formats_injections import INJECTION_SETS
 from wizloop.loop.data.formats_instructions import INSTRUCTION_SETS
 from wizloop.loop.data.formats_pairs import PAIR_SETS
 from wizloop.loop.data.formats_prompts import PROMPT_SETS
+from wizloop.loop.data.formats_scores import SCORE_SETS
 from wizloop.loop.data.formats_traces import TRACE_SETS
 from wizloop.loop.data.records import ImportRefused, Record
 from wizloop.loop.words import Task
 from wizloop.recipes.sections import Data
 
-KNOWN: tuple[Format, ...] = (*TRACE_SETS, *PAIR_SETS, *PROMPT_SETS, *INSTRUCTION_SETS)
+KNOWN: tuple[Format, ...] = (
+    *TRACE_SETS,
+    *BENCHMARK_SETS,
+    *PAIR_SETS,
+    *PROMPT_SETS,
+    *SCORE_SETS,
+    *INJECTION_SETS,
+    *GUARD_SETS,
+    *INSTRUCTION_SETS,
+)
 """The first that fits a file's first record is used."""
 NAMES = (*(known.name for known in KNOWN), "columns")
 """The built-in formats."""

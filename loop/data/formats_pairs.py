@@ -5,13 +5,14 @@ from collections import Counter
 from wizloop.loop.data.column_names import words_of
 from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, word
 from wizloop.loop.data.formats_columns import is_preference
-from wizloop.loop.data.label_words import Given, word_of
+from wizloop.loop.data.label_words import THIRD, Given, word_of
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
 WILDGUARD_COLUMNS = columns("prompt response prompt_harm_label response_refusal_label response_harm_label")
 NO_HARM = "true and false beside a completion is a preference (KTO) and no harm, and not read (--map label=label does)"
 AEGIS_VOTES = tuple(f"labels_{number}" for number in range(5))
+NEEDS_CAUTION = "needs caution"
 
 
 def _wildguard(record: Record) -> Content:
@@ -37,17 +38,30 @@ def _safe_rlhf(record: Record) -> list[Content]:
 
 
 def _aegis(record: Record) -> Content:
-    """Read Aegis 1.0: the annotators' majority; "Safe" is unharmful, all else harmful, ties go to the first vote."""
+    """Read Aegis 1.0: the annotators' majority, ties go to the first vote.
+
+    "Safe" is unharmful, "Needs Caution" is neither and leaves no label, all else is harmful.
+    """
     kind = record["text_type"]
     if kind != "user_message":
         raise RowRefused(f"a {str(kind)[:40]!r} without its prompt")
     votes = [record[name] for name in AEGIS_VOTES if isinstance(record.get(name), str) and record[name]]
     if not votes:
         raise RowRefused("no request label: nobody annotated it")
-    return Content(record["text"], None, {"request": _harm(Counter(votes).most_common(1)[0][0].casefold() != "safe")})
+    majority = Counter(votes).most_common(1)[0][0]
+    third = majority.casefold() == NEEDS_CAUTION
+    return Content(
+        record["text"], None, {"request": Given(majority, THIRD) if third else _harm(majority.casefold() != "safe")}
+    )
 
 
 def _aegis_2(record: Record) -> Content:
+    """Read Aegis 2.0, alias Nemotron Content Safety V2, and the sets of NVIDIA that have its columns.
+
+    The text of a redacted prompt is in another dataset, under the id that stands here instead.
+    """
+    if record["prompt"] == "REDACTED" or word_of(record.get("reconstruction_id_if_redacted")) is not None:
+        raise RowRefused("redacted: the set was published without the text of this prompt")
     response = record["response"] or None
     labels = known_labels(request=record["prompt_label"], response=record["response_label"] if response else None)
     return Content(record["prompt"], response, labels, policy=word(record, "violated_categories"))
@@ -173,7 +187,13 @@ PAIR_SETS: tuple[Format, ...] = (
     Format("wildguardmix", WILDGUARD_COLUMNS, _wildguard),
     Format("beavertails", columns("prompt response is_safe"), _beavertails),
     Format("saferlhf", columns("prompt response_0 response_1 is_response_0_safe is_response_1_safe"), _safe_rlhf),
-    Format("aegis", columns("text text_type labels_0"), _aegis),
+    Format(
+        "aegis",
+        columns("text text_type labels_0"),
+        _aegis,
+        note="a majority of Needs Caution is neither safe nor unsafe and leaves no label (or say what it is: "
+        "--label 'needs caution=harmful')",
+    ),
     Format("aegis 2", columns("prompt response prompt_label response_label"), _aegis_2),
     Format(
         "xstest completions",

@@ -126,12 +126,4 @@ PROMPT_SETS: tuple[Format, ...] = (
         _is_beavertails,
         note="its labels are about responses that it does not have, and are ignored",
     ),
-    Format(
-        "prompt injections",
-        columns("text label"),
-        lambda record: Content(record["text"]),
-        # Train and test.
-        begins_with("text", "79950ad562df", "7e7a0698f5f8"),
-        note="its labels are about prompt injection, which is none of our tasks, and are ignored",
-    ),
 )

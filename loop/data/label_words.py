@@ -15,6 +15,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from wizloop.loop.data import guard_outputs
 from wizloop.loop.data.records import RowRefused
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -46,6 +47,9 @@ YES, NO = ("true", "1", "yes", "y", "t"), ("false", "0", "no", "n", "f")
 """What is true and false of a column whose name says what it is about, case-folded."""
 NO_LABEL = "none"
 """What `--label` calls a word that is no label."""
+
+THIRD: Mapping[str, str] = MappingProxyType({**HARM, "controversial": NO_LABEL, "needs caution": NO_LABEL})
+"""Words for harm of sets with a third class, which is no label unless `--label` says what it is."""
 
 MOST_UNKNOWN = 0.02
 """Share of the rows from which an unknown word refuses a file that trains or measures."""
@@ -110,6 +114,11 @@ def is_missing(text: str) -> bool:
     return len(text) < 8 and text.strip().casefold() in MISSING
 
 
+def _is_plain(value: Any) -> bool:
+    """Return whether a label is a word, and nothing that a guard or a moderation API writes."""
+    return not isinstance(value, dict | list) and not (isinstance(value, str) and re.search("[\n:{]", value))
+
+
 def opposite(label: str, task: Task) -> str:
     """Return the other label of a task."""
     positive, negative = LABELS[task]
@@ -137,14 +146,15 @@ class LabelWords:
 
     def read(self, given: Given, task: Task) -> str | None:
         """Return the label of a task, or None for no label. Raises UnknownLabel."""
-        word = word_of(given.value)
+        said = None if _is_plain(given.value) else guard_outputs.word(given.value, task)
+        word = said or word_of(given.value)
         found = self._asked(word or NO_LABEL, task)
         if found is None:
             if word is None:
                 return None
             known = WORDS[task] if given.words is None else given.words
             if (found := known.get(word)) is None:
-                raise UnknownLabel(task, given.value)
+                raise UnknownLabel(task, said or given.value)
         if found == NO_LABEL:
             return None
         return opposite(found, task) if given.rejected else found

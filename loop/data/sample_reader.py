@@ -8,9 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from wizloop.loop.data import formats_guards, formats_injections
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
-from wizloop.loop.data.formats import plain, spelling
+from wizloop.loop.data.formats import Format, plain, spelling
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of
 from wizloop.loop.data.label_words import LabelCounts, LabelWords, word_of
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
@@ -18,6 +19,8 @@ from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_want
 from wizloop.loop.words import Task
 from wizloop.recipes.sections import Data
 
+HEAD = 2000
+"""Rows that are looked at where the first leaves a file's format open."""
 AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
 """No settings of [[data]] beyond the file and its split."""
 LOOK_AHEAD = 50
@@ -105,12 +108,28 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
         first = _filled(first, ahead, data)
         head += ahead
     fmt = choose_format(data, first, name)
+    if fmt.name == "columns" and data.format is None and not data.label:
+        fmt = _settled(fmt, first, head, records)
     reader = RowReader(name, fmt, data, LabelWords(data.label))
     rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, records)))
     if data.max_chars or data.half or data.part:
         rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row.prompt, row.response, data))
     rows = rows if data.limit is None else _first_accepted(rows, data.limit)
     return SampleStream(fmt.name, fmt.told, rows, reader.words)
+
+
+def _settled(
+    fmt: Format, first: Record, head: list[tuple[int, Record | RowRefused]], records: NumberedRecords
+) -> Format:
+    """Return the format that more rows show where the first leaves it open; they are moved to the head."""
+    open_to = [known for known in (formats_injections, formats_guards) if known.is_open(first)]
+    if open_to:
+        head += islice(records, HEAD)
+        rows = [row for _, row in head if not isinstance(row, RowRefused)]
+        rows[0] = first
+        for known in open_to:
+            fmt = known.settle(fmt, rows)
+    return fmt
 
 
 def _until_readable(records: NumberedRecords) -> NumberedRecords:

@@ -1,0 +1,146 @@
+"""Files whose labels are the outputs of a guard or a moderation API: `guard_outputs` reads them.
+
+A file is recognized by what stands in its columns. What an output speaks of is never guessed: its column is called
+after the request or the response, or the row has no response.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from wizloop.loop.data import guard_outputs
+from wizloop.loop.data.formats import Content, Format, columns, text_column
+from wizloop.loop.data.guard_outputs import Output
+from wizloop.loop.data.label_words import THIRD, Given
+from wizloop.loop.data.records import BadRow, Record, RowRefused
+from wizloop.loop.words import Task
+
+ABOUT: Mapping[Task, frozenset[str]] = {
+    "request": columns("prompt request user input"),
+    "response": columns("response completion assistant agent answer"),
+}
+"""Words in a column's name that say what its output speaks of."""
+RESPONSES = ("response", "completion")
+NOT_OUTPUTS = frozenset((*RESPONSES, "prompt", "text", "content", "input", "instruction", "id", "model"))
+OWN_LABELS = columns("label labels")
+"""A file with such a column has labels of its own, and outputs beside them are left alone."""
+UNCHECKED = "its labels are the outputs of a guard or a moderation API: nobody checked them"
+
+
+def _outputs(record: Record, trusted: frozenset[str]) -> Iterator[tuple[str, Output]]:
+    """Yield the columns that hold a guard's output.
+
+    A bare word is one only in a trusted column, or in one that is called after a guard. A record that is a moderation
+    result itself, with its text, is the output of the column "".
+    """
+    if (flat := guard_outputs.read(record)) is not None:
+        yield "", flat
+        return
+    for name, value in record.items():
+        says_it = name in trusted or "guard" in name.casefold() or "moderation" in name.casefold()
+        if name in NOT_OUTPUTS or (_is_bare(value) and not says_it):
+            continue
+        if (output := guard_outputs.read(value)) is not None:
+            yield name, output
+
+
+def _is_bare(value: object) -> bool:
+    return isinstance(value, str) and value.strip() in ("safe", "unsafe")
+
+
+def is_open(record: Record) -> bool:
+    """Return whether a file may hold outputs of a guard, by its first record: it has a bare word and no label."""
+    return record.keys().isdisjoint(OWN_LABELS) and any(map(_is_bare, record.values()))
+
+
+def settle(fmt: Format, records: Sequence[Record]) -> Format:
+    """Return the format of guards' outputs if a file of plain columns shows in its first rows that it has some."""
+    trusted = frozenset(
+        name
+        for name, value in records[0].items()
+        if _is_bare(value) and name not in NOT_OUTPUTS | OWN_LABELS and _is_output(name, records)
+    )
+    if not trusted or not _is_guarded(records[0], "", trusted):
+        return fmt
+    return Format("guard outputs", frozenset(), partial(_guarded, trusted=trusted), note=UNCHECKED)
+
+
+def _is_output(name: str, records: Sequence[Record]) -> bool:
+    """Return whether a column holds nothing but a guard's outputs, and one of them names a category."""
+    values = [record[name] for record in records if record.get(name) not in (None, "")]
+    return all(map(guard_outputs.read, values)) and not all(map(_is_bare, values))
+
+
+def _about(name: str, response: object) -> Task | None:
+    """Return the task of an output in the column `name`, or None if that would be a guess."""
+    words = frozenset(re.split(r"[^a-z]+", name.casefold()))
+    named: list[Task] = [task for task, known in ABOUT.items() if words & known]
+    if len(named) == 1:
+        return named[0]
+    return None if response else "request"
+
+
+def _is_guarded(record: Record, _name: str, trusted: frozenset[str] = frozenset()) -> bool:
+    response = _response(record)
+    if _prompt(record) is None or not record.keys().isdisjoint(OWN_LABELS):
+        return False
+    found = [
+        (*output.labels, *([] if output.labels else [_about(name, response)]))
+        for name, output in _outputs(record, trusted)
+    ]
+    tasks = [task for of_one in found for task in of_one]
+    return bool(tasks) and None not in tasks and len(set(tasks)) == len(tasks)
+
+
+def _guarded(record: Record, trusted: frozenset[str] = frozenset()) -> Content | list[Content]:
+    inputs, results = record.get("input"), record.get("results")
+    if isinstance(inputs, list) and isinstance(results, list):
+        return _each(inputs, results)
+    response = _response(record)
+    labels: dict[Task, str | Given] = {}
+    policy = None
+    for name, output in _outputs(record, trusted):
+        policy = policy or output.policy
+        task = _about(name, response)
+        harm = {task: _harm(output)} if task and not output.labels else {}
+        for about, known in {**output.labels, **harm}.items():
+            if labels.setdefault(about, known) != known:
+                raise RowRefused(f"two outputs about the {about} disagree")
+    if not response:
+        labels = {task: known for task, known in labels.items() if task == "request"}
+    return Content(_prompt(record), response, labels, policy=policy)
+
+
+def _each(inputs: list[object], results: list[object]) -> list[Content]:
+    """Read an answer about several texts: one sample each."""
+    if len(inputs) != len(results) or not inputs:
+        raise BadRow(f"{len(inputs)} inputs and {len(results)} results")
+    outputs = [guard_outputs.read(result) or Output() for result in results]
+    return [
+        Content(text, None, {"request": _harm(said)}, policy=said.policy)
+        for text, said in zip(inputs, outputs, strict=True)
+    ]
+
+
+def _harm(said: Output) -> str | Given:
+    return said.harm or Given(said.word, THIRD)
+
+
+def _prompt(record: Record) -> object:
+    return record[text_column(record) or "input"] if text_column(record) or "input" in record else None
+
+
+def _response(record: Record) -> object:
+    given = next((record[name] for name in RESPONSES if name in record), None)
+    return given or None
+
+
+def _is_moderated(record: Record, _name: str) -> bool:
+    inputs, results = record["input"], record["results"]
+    return isinstance(inputs, list) and isinstance(results, list) and any(map(guard_outputs.read, results))
+
+
+GUARD_SETS: tuple[Format, ...] = (
+    Format("moderation answers", columns("input results"), _guarded, _is_moderated, UNCHECKED),
+    Format("guard outputs", frozenset(), _guarded, _is_guarded, UNCHECKED),
+)
