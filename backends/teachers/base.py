@@ -221,6 +221,8 @@ def _wait_s(seconds: float | None) -> float | None:
 
 def read_trace(raw: str, question: Question) -> TeacherTrace:
     """Parse the trace in a JSON answer. Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label."""
+    if not raw.strip():
+        raise InvalidTrace("the answer is empty")
     try:
         found = object_in(raw, TeacherTrace.model_fields, _WORDS)
         trace = TeacherTrace.model_validate_json(raw if found is None else json.dumps(found))

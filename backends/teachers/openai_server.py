@@ -29,7 +29,7 @@ _ABOUT_FORMAT = (
 )
 _SPENT = ("insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "billing_not_active")
 _STOPS: dict[str, Outcome] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "end_of_text", "end_turn", "stop_sequence"), "ok"),
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_of_text", "end_turn", "stop_sequence", "tool_calls"), "ok"),
     "length": "truncated",
     "content_filter": "blocked",
     "refusal": "refused",
@@ -162,8 +162,8 @@ class OpenAIServer(RemoteTeacher):
 def _text(message: object) -> str:
     """Return a message's text: its parts joined, without the thinking.
 
-    Where nothing else was said, a text of reasoning that is one JSON object and nothing more is the answer: servers
-    that take thinking apart put it there when a model did not think.
+    Where nothing else was said, it is what one tool was called with, as servers force a schema, or a reasoning that is
+    one JSON object and nothing more: servers that take thinking apart put it there when a model did not think.
     """
     content = dig(message, "content")
     if isinstance(content, list):
@@ -171,5 +171,8 @@ def _text(message: object) -> str:
         content = "".join(text for text in texts if text)
     if isinstance(content, str) and content.strip():
         return content
+    called = list_at(message, "tool_calls")
+    if len(called) == 1:
+        return text_at(called, 0, "function", "arguments") or ""
     aside = (text_at(message, "reasoning_content") or text_at(message, "reasoning") or "").strip()
     return aside if aside.startswith("{") and aside.endswith("}") else ""

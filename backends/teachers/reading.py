@@ -33,13 +33,20 @@ def object_in(text: str, known: Collection[str], words: Mapping[str, Collection[
     Unreadable.
     """
     found: list[dict[str, Any]] = []
-    for each in _objects(_after_thinking(text[:MOST])):
+    for whole in _objects(_after_thinking(text[:MOST])):
+        each = _unwrapped(whole)
         kept = {name: _as_word(value, words.get(name, ())) for name, value in each.items() if name in known}
         if kept and kept not in found:
             found.append(kept)
     if len(found) > 1:
         raise Unreadable("it holds more than one answer")
     return found[0] if found else None
+
+
+def _unwrapped(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the object that is the only thing in an object, or the object itself."""
+    (only, *more) = found.values() or (None,)
+    return only if isinstance(only, dict) and not more else found
 
 
 def _after_thinking(text: str) -> str:

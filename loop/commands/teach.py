@@ -151,10 +151,12 @@ def _write(
             refuse("interrupted: answers are kept. Run the same command to resume.", INTERRUPTED)
     if as_json:
         put({**metadata, "out": str(out), "ledger": str(teach_file.ledger_of(out))})
+    say(f"{out}: {metadata['answered']:,} of {metadata['total_samples']:,} rows answered, ${metadata['usd']:.4f}")
+    if metadata["answered"] == metadata["total_samples"]:
+        return
     for one in metadata["failures"]:
         say(f"{one['n']:,} x {_result(one['teacher'], one['outcome'], one['category'])}")
-    say(f"{out}: {metadata['answered']:,} of {metadata['total_samples']:,} rows answered, ${metadata['usd']:.4f}")
-    if metadata["given_up"] and metadata["answered"] < metadata["total_samples"]:
+    if metadata["given_up"]:
         why = "; ".join(f"{name}: {reason}" for name, reason in metadata["given_up"].items())
         refuse(f"not every row could be asked about. {why}. Run the same command then: it asks only these", FAILED)
 
