@@ -19,7 +19,7 @@ from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import TeacherClient
-from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
+from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash, stored
 from wizloop.recipes.sections import Data
 from wizloop.store import control, costs, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Store
@@ -93,7 +93,8 @@ def _begin(ctx: Context, file: Path, how: Mapping[str, Any], cap_micro: int | No
         if run is None:
             limits: dict[str, Any] = {"cap_micro": cap_micro, "until": None, "rounds_wanted": 0}
             control.create_run(db, name=recipe.name, now=ctx.now(), **made, **limits)
-        elif run.recipe_hash != digest:
+        elif recipe_hash(stored(run.recipe_json)) != digest:
+            # Read again before it is compared: an older version wrote fewer keys.
             raise OtherQuestions(f"{ctx.workspace} holds calls of another recipe or teacher: choose another --out")
         control.set_limits(db, cap_micro=cap_micro)
         steps.begin_round(db, 0, None, ctx.now())
