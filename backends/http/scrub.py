@@ -28,12 +28,12 @@ def of_secret(secret: SecretStr | None) -> Scrub:
         return plain
     # A JSON text within a JSON text escapes its backslashes again.
     parts = (rf"(?:\\{{1,8}}u(?i:{ord(one):04x})|%(?i:{ord(one):02x})|\\{{0,8}}{re.escape(one)})" for one in key)
-    found = re.compile("".join(parts))
+    found = re.compile(rf"(?:Bearer\s+)?{''.join(parts)}")
 
     def scrub(text: str) -> str:
         # A text of megabytes without an escape is searched at once.
         hidden = "\\" in text or "%" in text
-        return found.sub(MARK, text) if hidden else text.replace(key, MARK)
+        return found.sub(MARK, text) if hidden or key in text else text
 
     return scrub
 

@@ -30,6 +30,8 @@ Outcome = Literal[
     "account",
     "parameter",
 ]
+OWN_FAULTS: tuple[Outcome, ...] = ("spend_limit", "unauthorised", "account_disabled", "account", "parameter")
+"""Outcomes that are the teacher's fault and no sample's."""
 Billed = Literal["yes", "no", "unknown"]
 TASKS: tuple[Task, ...] = get_args(Task)
 _WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}

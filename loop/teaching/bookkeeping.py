@@ -103,7 +103,9 @@ def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> str | None:
     Returns why their teacher must not be asked again, if the fault is its own.
     """
     states = {call.id: call for call, _, _ in kept}
-    received = [(call.id, answer, retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"]
+    received = [
+        (call.id, _storable(answer), retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"
+    ]
     call_writes.finish(db, states, [_ended(call_id, answer) for call_id, answer, _ in received])
     traces = [trace for call_id, answer, _ in received if (trace := _trace(call_id, answer)) is not None]
     call_writes.add_traces(db, states, traces, ctx.now())
@@ -197,6 +199,16 @@ def _ended(call_id: int, answer: Answer) -> Ended:
         return Ended(call_id, "parsed", answer.outcome)
     state = "refused" if answer.outcome in ("refused", "blocked") else "failed"
     return Ended(call_id, state, answer.outcome, answer.category)
+
+
+def _storable(answer: Answer) -> Answer:
+    """Return an answer without a trace that cannot be stored, as one of a plugin may be: no other row goes with it."""
+    try:
+        if answer.trace is not None:
+            answer.trace.model_dump_json()
+    except ValueError as error:
+        return replace(answer, outcome="invalid", trace=None, category=f"its trace cannot be stored: {error}")
+    return answer
 
 
 def _trace(call_id: int, answer: Answer) -> NewTrace | None:

@@ -11,7 +11,7 @@ import pytest
 from tests.loop.scripted import COST, NOW, Scripted, ScriptedBatches, client, context, fault, ok
 from tests.servers.pairs import KINDS, pair
 from tests.servers.provider import Books
-from wizloop.backends.teachers.base import Answer, Question
+from wizloop.backends.teachers.base import OWN_FAULTS, Answer, Question
 from wizloop.backends.teachers.rejections import REJECTED, TOO_LONG
 from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Mend
@@ -22,7 +22,7 @@ from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.teaching import Batching, Remote
 from wizloop.store import control, costs, given_up, samples, selections, spending, steps, teacher_calls
 
-OWN = sorted(calls.STOPS)
+OWN = sorted(OWN_FAULTS)
 UNKNOWN = fault("blocked", f"{REJECTED}: status 400: Request 17 contains an invalid argument.")
 
 
@@ -41,6 +41,10 @@ def under(ctx: Context) -> Context:
 def named(teacher: Scripted, name: str) -> Scripted:
     teacher.name = name
     return teacher
+
+
+def test_each_fault_of_a_teachers_own_has_its_sentence() -> None:
+    assert sorted(calls.STOPS) == OWN
 
 
 @pytest.mark.parametrize("outcome", OWN)
