@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import dig, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
+from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import ModelInfo, RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import Body, Fault, count, error_message, plain_status
+from wizloop.backends.teachers.replies import Body, Fault, count, plain_status
 
 _SPENT = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached")
 _NO_EFFORT, _NO_FORMAT, _CONFIG = "no effort", "no output format", "output_config"

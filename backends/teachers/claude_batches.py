@@ -15,7 +15,8 @@ from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers.base import Answer, Question
 from wizloop.backends.teachers.batch_teacher import BatchFault, RemoteBatches, Undecided
 from wizloop.backends.teachers.claude import Claude
-from wizloop.backends.teachers.replies import count, error_message
+from wizloop.backends.teachers.rejections import error_message
+from wizloop.backends.teachers.replies import count
 
 CLOCK_SKEW = timedelta(hours=1)
 PAGE = 100

@@ -14,8 +14,9 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
+from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import Body, Fault, count, duration_s, error_message, plain_status
+from wizloop.backends.teachers.replies import Body, Fault, count, duration_s, plain_status
 
 _NO_THINKING, _NO_SCHEMA = "no thinking level", "no response schema"
 _ABOUT_SCHEMA = ("schema", "json mode", "mime")

@@ -14,7 +14,7 @@ from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers.base import Answer, Billed, Question
 from wizloop.backends.teachers.batch_teacher import BatchFault, RemoteBatches
 from wizloop.backends.teachers.gemini import Clients, Gemini
-from wizloop.backends.teachers.replies import error_message
+from wizloop.backends.teachers.rejections import error_message
 
 PAGE, MAX_PAGES = 100, 200
 _OPEN = ("", "UNSPECIFIED", "PENDING", "QUEUED", "RUNNING", "UPDATING", "PAUSED", "CANCELLING")
@@ -83,9 +83,9 @@ class GeminiBatches(RemoteBatches, Gemini):
             return
         message = error_message(job)[:300]
         category = f"{_state(job).lower()}{f': {message}' if message else ''}"
-        failed = {"error": dig(job, "error")} if isinstance(dig(job, "error"), dict) else {}
+        why = {"error": dig(job, "error")} if isinstance(dig(job, "error"), dict) else {}
         for key in sorted(missing):
-            yield key, replace(self.failed_row({}, failed, category), raw="")
+            yield key, replace(self.failed_row({}, why, category), raw="")
 
     def _get(self, batch_id: str) -> dict[str, Any]:
         name = self._id(batch_id)

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Billed, Outcome, Question, Usage
+from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import MAX_RAW, Body, Fault, count, error_message, of_error, plain_status
+from wizloop.backends.teachers.replies import MAX_RAW, Body, Fault, count, of_error, plain_status
 
 _ROOM, _JSON, _NO_FORMAT = "max_completion_tokens", "json_object", "no response_format"
 """Changes of a request that a model does not take as it is."""

@@ -57,7 +57,15 @@ ON_THE_WAY: tuple[str, ...] = (
 )
 ON_THE_WAY += ("gzip bomb", "endless")
 """The work is done and billed, and the reply does not arrive whole."""
-IN_THE_ANSWER = ("refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", "fenced")
+IN_THE_ANSWER: tuple[str, ...] = (
+    "refusal",
+    "blocked",
+    "max tokens",
+    "wrong schema",
+    "wrong frame",
+    "not json",
+    "fenced",
+)
 READABLE = ("fenced", "thinking", "comma", "capitals", "more", "surrogate")
 """The trace is all there, and not alone or not quite as it should be."""
 IN_THE_ANSWER += (*READABLE[1:], "no count")
