@@ -51,7 +51,8 @@ CONCURRENCY = 16
 DEADLINE_S = 1.0
 LIVE_FAULTS = (
     *("429", "429 retry-after", "529", "500", "html 503", "reset before the reply", "reset in mid-body"),
-    *("truncated json", "timeout", "slow drip", "refusal", "wrong schema", "max tokens"),
+    *("truncated json", "timeout", "slow drip", "refusal", "wrong schema", "max tokens", "thinking"),
+    *("comma", "surrogate"),
 )
 BATCH_FAULTS = {
     "submit": ("429", "500", "reset before the reply"),
@@ -59,7 +60,7 @@ BATCH_FAULTS = {
     "poll": ("500", "reset before the reply"),
     "collect": ("500", "reset in mid-body"),
     "upload": ("500", "reset before the reply"),
-    "row": ("errored", "refusal", "wrong schema"),
+    "row": ("errored", "refusal", "wrong schema", "surrogate"),
 }
 LOST, UNPAID = "in flight at a kill", "waits for budget"
 BEGUN, MOST_STARTS = "begun", 200

@@ -110,7 +110,7 @@ def _ended(now: Overview) -> str:
     run = now.run
     if run.state == "created":
         return "not started yet. Run `wizloop start`."
-    if run.state in _LIVE:
+    if run.state in _LIVE and run.ended_at is None:
         return "stopped: the process died without a message (killed?). Run `wizloop start` to resume."
     return f"{run.state}: {run.reason}" if run.reason else run.state
 

@@ -1,4 +1,4 @@
-"""The exception that ends a phase early, raised between two batches and handled by the code that runs phases."""
+"""The exceptions that end a phase early, handled by the code that runs phases; started again, it resumes there."""
 
 from typing import Literal
 
@@ -9,3 +9,7 @@ class Interrupted(Exception):
     def __init__(self, reason: Literal["pause", "stop", "signal"]) -> None:
         super().__init__(reason)
         self.reason: Literal["pause", "stop", "signal"] = reason
+
+
+class Mend(Exception):
+    """A person must mend something outside, which the message names: the run pauses, and its process ends."""

@@ -30,6 +30,7 @@ def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
         "doing": (seen.doing or None) if alive else None,
         "waiting": seen.waiting if alive else None,
         "reason": reason,
+        "teachers_out": {name: why for name, (_, why) in json.loads(seen.out).items()},
         "budget": {
             "cap": usd(seen.cap_micro),
             "settled": usd(seen.settled_micro),
@@ -128,7 +129,7 @@ def usd(micro: int | None) -> float | None:
 
 def _state(seen: RunStatus, alive: bool) -> tuple[str, str]:
     """Return the run's state and its reason; without a live controller, a run is stopped."""
-    if alive or seen.state not in _LIVE:
+    if alive or seen.ended or seen.state not in _LIVE:
         return seen.state, seen.reason
     if seen.state == "created":
         return "created", "not started yet. Run `wizloop start` to start."

@@ -317,14 +317,15 @@ class Export(Section):
         return self.every_round
 
 
-Occasion = Literal["finished", "stopped", "budget", "waiting"]
+Occasion = Literal["finished", "stopped", "budget", "teacher", "waiting"]
 
 
 class Notify(Section):
     """Notifications. Addresses contain secrets and are not part of a recipe."""
 
     on: tuple[Occasion, ...] = ()
-    """Events: finished; stopped, with the reason; budget, at 80 % of it; waiting, for traces to review."""
+    """Events: finished; stopped, with the reason; budget, at 80 % of it; teacher, that is out; waiting, for traces to
+    review."""
     addresses: Annotated[str, Field(pattern=r"^WIZLOOP_NOTIFY[A-Z0-9_]*$")] = "WIZLOOP_NOTIFY"
     """Environment variable with the addresses, as apprise URLs separated by spaces."""
     waiting: Positive = 20

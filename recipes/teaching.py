@@ -124,6 +124,10 @@ class Teachers(Section):
     """Seconds before the second try; doubled for each further one, up to a minute, with random jitter."""
     patience_s: Annotated[float, Field(ge=0)] = 900.0
     """If a provider asks to wait longer, it is not asked for the rest of the round; the next teacher is."""
+    # Left out of a recipe's hash where it has its default: runs from before it stay the same runs.
+    least_answers: Annotated[int, Field(ge=0, exclude_if=lambda given: given == 1)] = 1
+    """Samples that a round must have answers for to go on where a teacher's account or settings failed; with fewer the
+    run pauses and says why. 0 never pauses."""
     prices: str | None = None
     """Your own price file, in the format of the shipped one; its models replace those of the same name."""
     replay: str | None = None

@@ -6,12 +6,13 @@ planned -> reserved -> sent -> received -> parsed | refused | failed
 Each step changes a group of calls with one statement, however many there are.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, or_, select, update
+from sqlalchemy import Connection, Update, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import errors, rows, spending, tables
@@ -212,6 +213,18 @@ def finish(db: Connection, before: Mapping[int, CallState], ended: Sequence[Ende
         changes.append({"at": call.id, **money, "outcome": end.outcome, "category": end.category})
     _execute(db, _END, changes)
     spending.add(db, reserved=-sum(before[end.call_id].reserved_micro for end in ended))
+
+
+def note_adapted(db: Connection, call_ids: Sequence[int], adapted: Sequence[str]) -> None:
+    """Note with calls what was changed in their requests because the model does not take it. Their keys stay."""
+    noted = func.json_set(_CALLS.c.request_json, "$.adapted", func.json(json.dumps(list(adapted))))
+    db.execute(update(_CALLS).where(_CALLS.c.id.in_(call_ids)).values(request_json=noted))
+
+
+def blame_teacher(db: Connection, call_ids: Sequence[int]) -> None:
+    """Let calls that ended as refused be failures of the request: they were not billed, and may be asked again."""
+    blamed = update(_CALLS).where(_CALLS.c.id.in_(call_ids), _CALLS.c.state == "refused")
+    db.execute(blamed.values(state="failed", outcome="parameter"))
 
 
 def mark_ambiguous(

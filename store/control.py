@@ -74,14 +74,17 @@ def get_run(db: Connection) -> Run | None:
     return rows.first(db, Run, select(*rows.columns(tables.run, Run)))
 
 
-def set_state(db: Connection, state: str, reason: str, now: datetime) -> None:
-    """Set the run's state, and the times at which it first ran and ended. Raises errors.NoRun."""
+def set_state(db: Connection, state: str, reason: str, now: datetime, *, ended: bool = False) -> None:
+    """Set the run's state, and the times at which it first ran and ended. Raises errors.NoRun.
+
+    With `ended` no process waits for the end of a pause.
+    """
     run = get_run(db)
     if run is None:
         raise errors.NoRun
     started = run.started_at or (now if state == "running" else None)
-    ended = now if state in _ENDED else None
-    _change_run(db, state=state, reason=reason, started_at=started, ended_at=ended)
+    over = now if ended or state in _ENDED else None
+    _change_run(db, state=state, reason=reason, started_at=started, ended_at=over)
 
 
 def want(db: Connection, wanted: str) -> None:

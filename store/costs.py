@@ -58,6 +58,16 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Calls of one teacher that failed for one reason."""
+
+    teacher: str
+    outcome: str
+    category: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """A selected sample that no teacher has answered, with its calls."""
 
@@ -103,6 +113,16 @@ def refused(db: Connection) -> list[Refused]:
     query = select(call.c.teacher, call.c.outcome, call.c.category, sample.c.prompt, sample.c.response)
     query = query.join(sample, sample.c.id == call.c.sample_id).where(call.c.state == "refused")
     return [Refused(*row) for row in db.execute(query.order_by(call.c.id))]
+
+
+def failures(db: Connection, round: int | None = None) -> list[Failure]:
+    """Count the calls that failed, of one round or of all, by teacher and reason, the most first."""
+    call, n = tables.teacher_calls, func.count()
+    category = func.coalesce(call.c.category, "")
+    query = select(call.c.teacher, func.coalesce(call.c.outcome, ""), category, n).where(call.c.state == "failed")
+    query = query if round is None else query.where(call.c.round == round)
+    query = query.group_by(call.c.teacher, call.c.outcome, category).order_by(n.desc(), call.c.teacher, category)
+    return [Failure(*row) for row in db.execute(query)]
 
 
 def unanswered(db: Connection) -> list[Unanswered]:

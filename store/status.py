@@ -5,7 +5,7 @@ it. `overview` gives screens the same through SQLAlchemy.
 """
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +41,10 @@ class RunStatus:
     doing: str | None
     waiting: str | None
     heartbeat_at: datetime | None
+    ended: bool = field(default=False, compare=False)
+    """Whether the last controller ended by itself: a run that is paused then waits for a start."""
+    out: str = field(default="{}", compare=False)
+    """The teachers that the round gave up, as JSON: a name with its controller and the reason."""
 
 
 # Columns in the order of RunStatus's fields.
@@ -53,9 +57,11 @@ SELECT run.name, run.state, run.reason, run.rounds_wanted, run.until,
        latest.number, last_phase.phase, last_phase.state, last_phase.done, last_phase.total,
        run.cap_micro, coalesce(budget.settled_micro, 0), coalesce(budget.reserved_micro, 0),
        (SELECT count(*) FROM standings WHERE decision = 'wait'),
-       controller.pid, controller.host, controller.doing, controller.waiting, controller.heartbeat_at
+       controller.pid, controller.host, controller.doing, controller.waiting, controller.heartbeat_at,
+       run.ended_at IS NOT NULL, coalesce(json_extract(newest.record, '$.out'), '{}')
 FROM run
 CROSS JOIN latest
+LEFT JOIN rounds AS newest ON newest.number = latest.number
 LEFT JOIN last_phase ON last_phase.round = latest.number
 LEFT JOIN budget ON budget.id = run.id
 LEFT JOIN controller ON controller.id = run.id
@@ -75,7 +81,7 @@ def run_status(folder: Path, driver: ModuleType | None = None) -> RunStatus:
     if row is None:
         raise errors.NoRun
     found = RunStatus(*row)
-    return replace(found, until=_time(row[4]), heartbeat_at=_time(row[-1]))
+    return replace(found, until=_time(row[4]), heartbeat_at=_time(row[18]), ended=bool(row[19]))
 
 
 def _revision(raw: Any) -> str | None:

@@ -93,6 +93,14 @@ def parsed(db: Connection, teacher: str, model: str, limit: int) -> list[Call]:
     return rows.every(db, Call, query.order_by(None).order_by(_CALLS.c.id.desc()).limit(limit))
 
 
+def newest_ended(db: Connection, teacher: str, limit: int) -> list[Call]:
+    """Return a teacher's calls that were received and have ended, the last received first."""
+    query = _CALL.where(_CALLS.c.teacher == teacher, _CALLS.c.state.in_(("parsed", "refused", "failed")))
+    return rows.every(
+        db, Call, query.order_by(None).order_by(_CALLS.c.received_at.desc(), _CALLS.c.id.desc()).limit(limit)
+    )
+
+
 def call_counts(db: Connection, round: int) -> dict[str, int]:
     """Count the calls of a round by state."""
     query = select(_CALLS.c.state, func.count()).where(_CALLS.c.round == round).group_by(_CALLS.c.state)

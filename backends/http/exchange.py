@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wizloop.backends.http.scrub import Scrub, cleaned, plain, storable
+
 
 @dataclass
 class Exchange:
@@ -24,21 +26,38 @@ class Exchange:
     body: bytes = b""
     fault: str | None = None
     """Why the exchange broke off; None if the reply is complete."""
+    scrub: Scrub = plain
+    """Removes the key from a text of the reply."""
 
     @property
     def text(self) -> str:
-        """Body decoded as UTF-8; invalid bytes are replaced."""
-        return self.body.decode("utf-8", "replace")
+        """Body decoded as UTF-8, without the key; invalid bytes are replaced."""
+        return self.scrub(self._decoded)
 
     def json(self) -> dict[str, Any] | None:
-        """Return the body as a JSON object, or None if it is not one."""
-        return json_object(self.body)
+        """Return the body as a JSON object whose texts can be stored and hold no key, or None if it is not one."""
+        return self._object(self._decoded)
+
+    def lines(self) -> list[dict[str, Any] | None]:
+        """Return the body's lines that are not blank, each like `json`."""
+        return [self._object(line) for line in self._decoded.split("\n") if line.strip()]
+
+    @property
+    def _decoded(self) -> str:
+        return self.body.decode("utf-8-sig", "replace")
+
+    def _object(self, text: str) -> dict[str, Any] | None:
+        # Scrubbed after parsing: a key that is replaced in the text could break the JSON.
+        return json_object(text, plain if self.scrub(text) == text else self.scrub)
 
 
-def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; return None for anything else."""
+def json_object(text: str, scrub: Scrub = plain) -> dict[str, Any] | None:
+    """Parse a JSON object whose texts can be stored, and are scrubbed; return None for anything else."""
     try:
         found = json.loads(text)
+        # Only an escape can make a lone surrogate of decoded text.
+        if scrub is not plain or "\\u" in text:
+            found = cleaned(found, lambda one: scrub(storable(one)))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from wizloop.backends.http.exchange import Exchange
 from wizloop.backends.http.network import Backend
+from wizloop.backends.http.scrub import of_secret
 
 KEEPALIVE_S = 15.0
 MAX_BYTES = 8_000_000
@@ -28,7 +29,7 @@ class Session:
     """Connections to one origin, for any number of threads."""
 
     def __init__(self, base_url: str, secret: SecretStr | None) -> None:
-        self._secret = b"" if secret is None else secret.get_secret_value().encode()
+        self._scrub = of_secret(secret)
         self._local = threading.local()
         self._transport = _Transport(httpx2.URL(base_url), self._local)
         self.client = httpx2.Client(transport=self._transport, follow_redirects=False, trust_env=False)
@@ -44,6 +45,8 @@ class Session:
     ) -> Exchange:
         """Let an SDK make its request and return the exchange. `faults` are what it raises when a request breaks."""
         exchange = self._local.exchange = Exchange(time.monotonic() + deadline_s, max_bytes, pass_reply)
+        # A reply that echoes its request must not carry the key into the ledger.
+        exchange.scrub = self._scrub
         breaks: tuple[type[Exception], ...] = (*faults, httpx2.HTTPError)
         try:
             do()
@@ -52,9 +55,7 @@ class Session:
                 raise
         finally:
             self._local.exchange = None
-        # A page that echoes its request must not carry the key into the ledger.
-        if self._secret:
-            exchange.body = exchange.body.replace(b"Bearer " + self._secret, b"[key]").replace(self._secret, b"[key]")
+        exchange.headers = {name: self._scrub(value) for name, value in exchange.headers.items()}
         return exchange
 
 

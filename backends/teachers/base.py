@@ -3,11 +3,15 @@
 No queue, budget or retry: a teacher answers one question once, and the loop decides what happens next.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wizloop.backends.http.scrub import storable
+from wizloop.backends.teachers.reading import Unreadable, object_in
 
 Harm = Literal["harmful", "unharmful"]
 Refusal = Literal["refusal", "compliance"]
@@ -23,11 +27,25 @@ Outcome = Literal[
     "spend_limit",
     "unauthorised",
     "account_disabled",
+    "account",
+    "parameter",
 ]
+OWN_FAULTS: tuple[Outcome, ...] = ("spend_limit", "unauthorised", "account_disabled", "account", "parameter")
+"""Outcomes that are the teacher's fault and no sample's."""
 Billed = Literal["yes", "no", "unknown"]
 TASKS: tuple[Task, ...] = get_args(Task)
+_WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
+_WORDS["confidence"] = ("low", "medium", "high")
+"""The values of the keys that are words: read in capitals too."""
 OUTCOMES: Mapping[str | None, Outcome] = {name: name for name in get_args(Outcome)}
 """Outcomes by the text that a ledger or a file has."""
+
+MAX_NAME = 600
+"""Characters kept of a model's name, an id, a reason."""
+MAX_TOKENS = 100_000_000
+"""A count above it is no count: the call is charged at its worst."""
+MAX_WAIT_S = 7 * 86_400.0
+"""The longest wait that is believed, in seconds."""
 
 Line = Annotated[str, Field(min_length=1, max_length=600)]
 Lines = tuple[Line, ...]
@@ -117,9 +135,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Answer:
-    """A teacher's reply. `raw` is the answer as received; `trace` is set exactly when the outcome is ok.
+    """A teacher's reply, whose texts and numbers can be stored, whatever came.
 
-    `category` is the kind of refusal, block or fault.
+    `raw` is the answer as received; `trace` is set exactly when the outcome is ok. `category` is the kind of refusal,
+    block or fault.
     """
 
     outcome: Outcome
@@ -134,6 +153,16 @@ class Answer:
     """unknown: it broke off after it was sent and may have been charged."""
     retry_after_s: float | None = None
     limits: Limits | None = None
+    adapted: tuple[str, ...] = ()
+    """What was changed in the request because the model does not take it."""
+
+    def __post_init__(self) -> None:
+        """Replace what no database takes: lone surrogates, long names, counts and waits that cannot be true."""
+        short = {name: _short(getattr(self, name)) for name in ("model", "request_id", "stop_reason", "category")}
+        counts = (getattr(self.usage, each.name) for each in fields(Usage))
+        made = {**short, "raw": storable(self.raw), "usage": Usage(*map(_count, counts)), "model": short["model"] or ""}
+        for name, value in (made | {"retry_after_s": _wait_s(self.retry_after_s)}).items():
+            object.__setattr__(self, name, value)
 
 
 class Teacher(Protocol):
@@ -180,15 +209,35 @@ class LocalTeacher:
         return answer_from_raw(raw, question, model=self.model, stop_reason=stop_reason)
 
 
+def _short(text: str | None) -> str | None:
+    return None if text is None else storable(str(text)[:MAX_NAME])
+
+
+def _count(value: int) -> int:
+    return value if isinstance(value, int) and 0 <= value <= MAX_TOKENS else 0
+
+
+def _wait_s(seconds: float | None) -> float | None:
+    return None if seconds is None or seconds != seconds else min(max(seconds, 0.0), MAX_WAIT_S)
+
+
 def read_trace(raw: str, question: Question) -> TeacherTrace:
     """Parse the trace in a JSON answer. Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label."""
+    if not raw.strip():
+        raise InvalidTrace("the answer is empty")
     try:
-        trace = TeacherTrace.model_validate_json(raw)
+        found = object_in(raw, TeacherTrace.model_fields, _WORDS)
+        trace = TeacherTrace.model_validate_json(raw if found is None else json.dumps(found))
+    except Unreadable as error:
+        raise InvalidTrace(str(error)) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
         raise InvalidTrace(f"{place}: {first['msg']}") from None
     check_trace(trace, question)
+    sample = f"{question.prompt}\0{question.response or ''}"
+    if '"surface_analysis"' in sample and trace.explanation in sample:
+        raise InvalidTrace("it repeats an answer that stands in the sample")
     return trace
 
 

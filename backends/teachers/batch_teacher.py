@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
-from wizloop.backends.http.exchange import Exchange, dig, json_object
+from wizloop.backends.http.exchange import Exchange, dig
 from wizloop.backends.teachers.base import Answer, Billed, Question, Teacher
 from wizloop.backends.teachers.remote import RemoteTeacher
+from wizloop.backends.teachers.replies import Body, of_error
 
 MAX_RESULT_BYTES = 400_000_000
 """Limit of a batch's results."""
@@ -62,16 +63,32 @@ class RemoteBatches(RemoteTeacher):
     def collect(self, batch_id: str, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
         """Yield every row that arrived, then raise BatchFault if the results broke off, or yield the missing rows."""
         rows, fault = self.results(batch_id)
-        missing = set(questions)
+        missing, used = set(questions), self.adapted
         for row in rows:
             question = questions.get(str(dig(row, self.row_key)))
-            if question is not None:
+            if question is not None and question.key in missing:
                 missing.discard(question.key)
-                yield question.key, self.row_answer(row, question)
+                yield question.key, self._asked_otherwise(self.row_answer(row, question), used)
         if fault is not None:
             raise BatchFault(fault)
         if missing:
             yield from self.missing_rows(batch_id, missing, rows)
+
+    def _asked_otherwise(self, answer: Answer, used: frozenset[str]) -> Answer:
+        """Return a row's answer; one whose parameter is changed now is asked again, like any row that failed."""
+        if not self.adapts(answer, used):
+            return replace(answer, adapted=tuple(sorted(used)))
+        return replace(answer, outcome="overloaded", category=f"asked again in another way: {answer.category}")
+
+    def adapting(self, submit: Callable[[], str]) -> str:
+        """Submit a batch, again where the model does not take a parameter. Raises BatchFault."""
+        while True:
+            used = self.adapted
+            try:
+                return submit()
+            except BatchFault as fault:
+                if not self.adapts(fault.answer, used):
+                    raise
 
     def batch_request(self, do: Callable[[Any], object], **how: Any) -> Exchange:
         """Make a request about batches, which takes longer than one answer."""
@@ -89,8 +106,8 @@ class RemoteBatches(RemoteTeacher):
         """Return the complete rows of a batch's results, and the fault if they broke off."""
         exchange = self.batch_request(do, max_bytes=MAX_RESULT_BYTES)
         fault = self._batch_fault(exchange, lines=True)
-        lines = [line for line in exchange.text.split("\n") if line.strip()] if exchange.status == 200 else []
-        rows = [row for row in map(json_object, lines) if row is not None]
+        lines = exchange.lines() if exchange.status == 200 else []
+        rows = [row for row in lines if row is not None]
         if fault is None and len(rows) < len(lines):
             fault = Answer("overloaded", "", self.model, category="results that break off", billed="no")
         return rows, fault
@@ -99,13 +116,14 @@ class RemoteBatches(RemoteTeacher):
         """Build a fault of an unusable reply about batches."""
         return BatchFault(Answer("overloaded", "", self.model, category=category, billed=billed))
 
-    def failed_row(self, row: dict[str, Any], category: str, *, rejected: str | None) -> Answer:
-        """Build the answer of a row that failed and is not billed; `rejected` is why the request was not accepted."""
+    def failed_row(self, row: dict[str, Any], error: Body, category: str) -> Answer:
+        """Build the answer of a row that failed and is not billed; `error` is what a live call would have got."""
+        outcome, why = of_error(error, self.error) if error.get("error") else ("overloaded", category)
         raw = json.dumps(row, ensure_ascii=False)[:2000]
-        if rejected is not None:
-            why = f"the request was not accepted: {rejected}"
-            return Answer("blocked", raw, self.model, category=why, billed="no")
-        return Answer("overloaded", raw, self.model, category=category, billed="no")
+        # A row has no status, and waits for no limit of its own.
+        why = why.replace("status 400: ", "", 1)
+        outcome = "overloaded" if outcome == "rate_limited" else outcome
+        return Answer(outcome, raw, self.model, category=category if outcome == "overloaded" else why, billed="no")
 
     def lost_rows(
         self, missing: Iterable[str], *, rows: int, failed: int, failed_rows: int

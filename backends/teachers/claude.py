@@ -11,10 +11,13 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import dig, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
+from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import ModelInfo, RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import Body, Fault, count, error_message, plain_status
+from wizloop.backends.teachers.replies import Body, Fault, count, plain_status
 
 _SPENT = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached")
+_NO_EFFORT, _NO_FORMAT, _CONFIG = "no effort", "no output format", "output_config"
+_ABOUT_FORMAT = (_CONFIG, "output_format", "json_schema", "schema", "structured output")
 _STOPS: dict[str, Outcome] = {
     "end_turn": "ok",
     "stop_sequence": "ok",
@@ -35,16 +38,26 @@ class Claude(RemoteTeacher):
 
     def request(self, question: Question) -> dict[str, Any]:
         """Return the body of the request for a question, as it can be shown."""
-        output: dict[str, Any] = {"format": {"type": "json_schema", "schema": teacher_prompt.schema()}}
-        if self.access.effort is not None:
+        instruction, output = self.access.instruction, dict[str, Any]()
+        if _NO_FORMAT in self.adapted:
+            instruction = teacher_prompt.with_schema(instruction)
+        else:
+            output["format"] = {"type": "json_schema", "schema": teacher_prompt.schema()}
+        if self.access.effort is not None and _NO_EFFORT not in self.adapted:
             output["effort"] = "low" if self.access.effort == "minimal" else self.access.effort
-        return {
+        whole = {
             "model": self.model,
             "max_tokens": self.max_tokens(question),
-            "system": [{"type": "text", "text": self.access.instruction, "cache_control": self.cache}],
+            "system": [{"type": "text", "text": instruction, "cache_control": self.cache}],
             "messages": [{"role": "user", "content": teacher_prompt.message(question)}],
-            "output_config": output,
         }
+        return whole | ({"output_config": output} if output else {})
+
+    def adaptation(self, error: str, used: frozenset[str]) -> str | None:
+        """Return the next change: without an effort, without a schema."""
+        if self.access.effort is not None and _NO_EFFORT not in used and ("effort" in error or _CONFIG in error):
+            return _NO_EFFORT
+        return _NO_FORMAT if _NO_FORMAT not in used and any(word in error for word in _ABOUT_FORMAT) else None
 
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
         """Build the SDK over this HTTP client, without retries."""
@@ -77,8 +90,18 @@ class Claude(RemoteTeacher):
             text_at(body, "stop_reason"),
             dig(body, "stop_details", "category"),
             model=model,
-            usage=_usage(dig(body, "usage")),
+            usage=self.usage(body),
             request_id=text_at(body, "id"),
+        )
+
+    def usage(self, body: Body) -> Usage:
+        """Return the tokens that a message counts."""
+        usage = dig(body, "usage")
+        return Usage(
+            input_tokens=count(dig(usage, "input_tokens")),
+            output_tokens=count(dig(usage, "output_tokens")),
+            cached_tokens=count(dig(usage, "cache_read_input_tokens")),
+            cache_write_tokens=count(dig(usage, "cache_creation_input_tokens")),
         )
 
     def error(self, status: int, body: Body) -> Fault:
@@ -86,9 +109,9 @@ class Claude(RemoteTeacher):
         code = str(dig(body, "error", "details", "error_code") or "")
         message = error_message(body)
         if code in _SPENT or status == 402:
-            return "spend_limit", f"{code or f'status {status}'}: {message[:200]}"
+            return "spend_limit", f"{code or f'status {status}'}: {message[:300]}"
         if code == "organization_on_hold" or "organization has been disabled" in message:
-            return "account_disabled", f"{code or f'status {status}'}: {message[:200]}"
+            return "account_disabled", f"{code or f'status {status}'}: {message[:300]}"
         return plain_status(status, body)
 
     def stop(self, reason: str | None, detail: object = None) -> Stop:
@@ -107,12 +130,3 @@ class Claude(RemoteTeacher):
         ends, lifecycle = text_at(body, "retires_at"), text_at(body, "lifecycle") or "unknown"
         name = text_at(body, "id") or self.model
         return ModelInfo(name, lifecycle, f"it ends on {ends[:10]}" if ends else "")
-
-
-def _usage(usage: object) -> Usage:
-    return Usage(
-        input_tokens=count(dig(usage, "input_tokens")),
-        output_tokens=count(dig(usage, "output_tokens")),
-        cached_tokens=count(dig(usage, "cache_read_input_tokens")),
-        cache_write_tokens=count(dig(usage, "cache_creation_input_tokens")),
-    )

@@ -15,7 +15,8 @@ from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers.base import Answer, Question
 from wizloop.backends.teachers.batch_teacher import BatchFault, RemoteBatches, Undecided
 from wizloop.backends.teachers.claude import Claude
-from wizloop.backends.teachers.replies import count, error_message
+from wizloop.backends.teachers.rejections import error_message
+from wizloop.backends.teachers.replies import count
 
 CLOCK_SKEW = timedelta(hours=1)
 PAGE = 100
@@ -32,6 +33,9 @@ class ClaudeBatches(RemoteBatches, Claude):
 
     def submit(self, questions: Sequence[Question], tag: str) -> str:
         """Submit questions, the key of each as its custom id. The provider keeps no tag."""
+        return self.adapting(lambda: self._submit(questions))
+
+    def _submit(self, questions: Sequence[Question]) -> str:
         rows = [{"custom_id": one.key, "params": self.request(one)} for one in questions]
         batch_id = text_at(self.batch_json(lambda sdk: _api(sdk).create(requests=rows)), "id")
         if not batch_id:
@@ -70,13 +74,14 @@ class ClaudeBatches(RemoteBatches, Claude):
         """Return the answer in a row."""
         kind = dig(row, "result", "type")
         if kind == "succeeded":
-            answer = self.answer(dig(row, "result", "message"), question)
-            return answer or Answer("invalid", json.dumps(row), self.model, category="the row has no message in it")
-        error = dig(row, "result", "error") or {}
-        message = error_message(error)[:200]
-        rejected = kind == "errored" and dig(error, "error", "type") == "invalid_request_error"
-        category = f"{kind}: {message}" if message else str(kind)
-        return self.failed_row(row, category, rejected=message if rejected else None)
+            message = dig(row, "result", "message")
+            if isinstance(message, dict) and (answer := self.answer(message, question)) is not None:
+                return answer
+            return Answer("invalid", json.dumps(row), self.model, category="the row has no message in it")
+        found = dig(row, "result", "error")
+        error = found if kind == "errored" and isinstance(found, dict) else {}
+        said = error_message(error)[:300]
+        return self.failed_row(row, error, f"{kind}: {said}" if said else str(kind))
 
     def missing_rows(
         self, batch_id: str, missing: Collection[str], rows: Sequence[dict[str, Any]]

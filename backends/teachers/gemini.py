@@ -14,9 +14,12 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
+from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import Body, Fault, count, duration_s, error_message, plain_status
+from wizloop.backends.teachers.replies import Body, Fault, count, duration_s, plain_status
 
+_NO_THINKING, _NO_SCHEMA = "no thinking level", "no response schema"
+_ABOUT_SCHEMA = ("schema", "json mode", "mime")
 _STOPS: dict[str, Outcome] = {
     "STOP": "ok",
     "MAX_TOKENS": "truncated",
@@ -32,13 +35,20 @@ _DAY_QUOTA_S = 3600.0
 
 
 class Clients:
-    """The SDK's clients over one HTTP client, one for each limit of the answer's tokens.
+    """The SDK's clients over one HTTP client, one for each limit of the answer's tokens and each change.
 
     A client adds to its requests the part that all of them share. If every request carried it, the SDK would check,
     copy and convert it each time, which took half of a call's processor time.
     """
 
-    def __init__(self, http: Any, access: Access, address: str, shared: Callable[[int], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        http: Any,
+        access: Access,
+        address: str,
+        shared: Callable[[int], dict[str, Any]],
+        adapted: Callable[[], frozenset[str]],
+    ) -> None:
         from google.genai import errors, types
 
         class Text(types.Part):
@@ -52,7 +62,8 @@ class Clients:
 
         self._http, self._access, self._address, self._shared = http, access, address, shared
         self._types, self._text = types, Text
-        self._made, self._making = dict[int | None, Any](), threading.Lock()
+        self._adapted = adapted
+        self._made, self._making = dict[tuple[int | None, frozenset[str]], Any](), threading.Lock()
         self.faults: tuple[type[Exception], ...] = (errors.APIError,)
         """What the SDK raises when a request breaks."""
         # Built now, and not during the first request.
@@ -67,9 +78,10 @@ class Clients:
 
     def _client(self, max_tokens: int | None) -> Any:
         with self._making:
-            if max_tokens not in self._made:
-                self._made[max_tokens] = self._make(max_tokens)
-            return self._made[max_tokens]
+            key = (max_tokens, self._adapted())
+            if key not in self._made:
+                self._made[key] = self._make(max_tokens)
+            return self._made[key]
 
     def _make(self, max_tokens: int | None) -> Any:
         from google import genai
@@ -104,23 +116,30 @@ class Gemini(RemoteTeacher):
 
     def _shared(self, max_tokens: int) -> dict[str, Any]:
         """Return the part of the body that all questions with this limit of the answer's tokens share."""
-        generation: dict[str, Any] = {
-            "maxOutputTokens": max_tokens,
-            "responseMimeType": "application/json",
-            "responseJsonSchema": teacher_prompt.schema(),
-        }
-        if self.access.effort is not None:
+        instruction, generation = self.access.instruction, dict[str, Any](maxOutputTokens=max_tokens)
+        if _NO_SCHEMA in self.adapted:
+            instruction = teacher_prompt.with_schema(instruction)
+        else:
+            generation |= {"responseMimeType": "application/json", "responseJsonSchema": teacher_prompt.schema()}
+        if self.access.effort is not None and _NO_THINKING not in self.adapted:
             generation["thinkingConfig"] = {"thinking_level": self.access.effort.upper()}
         return {
-            "systemInstruction": {"parts": [{"text": self.access.instruction}], "role": "user"},
+            "systemInstruction": {"parts": [{"text": instruction}], "role": "user"},
             "safetySettings": [{"category": f"HARM_CATEGORY_{name}", "threshold": "OFF"} for name in _CATEGORIES],
             "generationConfig": generation,
             **({"serviceTier": "flex"} if self.access.flex else {}),
         }
 
+    def adaptation(self, error: str, used: frozenset[str]) -> str | None:
+        """Return the next change: without a level of thinking, without a schema."""
+        if self.access.effort is not None and _NO_THINKING not in used and "thinking" in error:
+            return _NO_THINKING
+        return _NO_SCHEMA if _NO_SCHEMA not in used and any(word in error for word in _ABOUT_SCHEMA) else None
+
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
         """Build the SDK over this HTTP client, without retries."""
-        clients = Clients(client, self.access, self.access.base_url or self.base_url, self._shared)
+        address = self.access.base_url or self.base_url
+        clients = Clients(client, self.access, address, self._shared, lambda: self.adapted)
         return clients, clients.faults
 
     def send(self, sdk: Clients, question: Question) -> object:
@@ -132,7 +151,7 @@ class Gemini(RemoteTeacher):
         """Return the answer in a reply's JSON; None if it is not a reply of this provider."""
         known = {
             "model": text_at(body, "modelVersion") or self.model,
-            "usage": _usage(dig(body, "usageMetadata")),
+            "usage": self.usage(body),
             "request_id": text_at(body, "responseId"),
         }
         candidate, feedback = dig(body, "candidates", 0), dig(body, "promptFeedback")
@@ -144,11 +163,21 @@ class Gemini(RemoteTeacher):
             return None
         return self.finish("", question, text_at(feedback, "blockReason") or "OTHER", **known)
 
+    def usage(self, body: Body) -> Usage:
+        """Return the tokens that a reply counts: the prompt's include the cached ones, thinking is billed and apart."""
+        usage = dig(body, "usageMetadata")
+        cached = count(dig(usage, "cachedContentTokenCount"))
+        return Usage(
+            input_tokens=max(count(dig(usage, "promptTokenCount")) - cached, 0),
+            output_tokens=count(dig(usage, "candidatesTokenCount")) + count(dig(usage, "thoughtsTokenCount")),
+            cached_tokens=cached,
+        )
+
     def error(self, status: int, body: Body) -> Fault:
         """Return the meaning of an error: a wrong key arrives as a bad request, a spent budget as a rate limit."""
         message = error_message(body)
         reasons = {str(dig(one, "reason")) for one in list_at(body, "error", "details") if dig(one, "reason")}
-        named = f"{', '.join(sorted(reasons)) or dig(body, 'error', 'status') or f'status {status}'}: {message[:200]}"
+        named = f"{', '.join(sorted(reasons)) or dig(body, 'error', 'status') or f'status {status}'}: {message[:300]}"
         if "API_KEY_INVALID" in reasons:
             return "unauthorised", named
         if reasons & {"CONSUMER_SUSPENDED", "ACCOUNT_STATE_INVALID"}:
@@ -185,13 +214,3 @@ class Gemini(RemoteTeacher):
         too_many = bool(limit) and limit < self.access.max_tokens
         note = f"it writes {limit} tokens at most: lower teacher.gemini.max_tokens" if too_many else ""
         return ModelInfo(str(dig(body, "name") or self.model).removeprefix("models/"), "unknown", note)
-
-
-def _usage(usage: object) -> Usage:
-    """Read a usage: prompt tokens include the cached ones, thinking is billed and counted apart from the answer."""
-    cached = count(dig(usage, "cachedContentTokenCount"))
-    return Usage(
-        input_tokens=max(count(dig(usage, "promptTokenCount")) - cached, 0),
-        output_tokens=count(dig(usage, "candidatesTokenCount")) + count(dig(usage, "thoughtsTokenCount")),
-        cached_tokens=cached,
-    )

@@ -14,11 +14,10 @@ from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers.base import Answer, Billed, Question
 from wizloop.backends.teachers.batch_teacher import BatchFault, RemoteBatches
 from wizloop.backends.teachers.gemini import Clients, Gemini
-from wizloop.backends.teachers.replies import error_message
+from wizloop.backends.teachers.rejections import error_message
 
 PAGE, MAX_PAGES = 100, 200
 _OPEN = ("", "UNSPECIFIED", "PENDING", "QUEUED", "RUNNING", "UPDATING", "PAUSED", "CANCELLING")
-_BAD_REQUEST = (3, 400)
 
 
 class GeminiBatches(RemoteBatches, Gemini):
@@ -28,6 +27,9 @@ class GeminiBatches(RemoteBatches, Gemini):
 
     def submit(self, questions: Sequence[Question], tag: str) -> str:
         """Submit a file of rows, each with its key, as a job with the display name `tag`."""
+        return self.adapting(lambda: self._submit(questions, tag))
+
+    def _submit(self, questions: Sequence[Question], tag: str) -> str:
         file = self._upload(questions, tag)
         config = {"display_name": tag}
         job = self.batch_json(lambda sdk: sdk.plain.batches.create(model=self.model, src=file, config=config))
@@ -63,9 +65,8 @@ class GeminiBatches(RemoteBatches, Gemini):
             answer = self.answer(reply, question)
             raw = json.dumps(row, ensure_ascii=False)[:2000]
             return answer or Answer("invalid", raw, self.model, category="the row has no answer in it")
-        message = error_message({"error": error})[:200]
-        rejected = dig(error, "code") in _BAD_REQUEST
-        return self.failed_row(row, f"errored: {message}", rejected=message if rejected else None)
+        failed = {"error": error} if isinstance(error, dict) else {}
+        return self.failed_row(row, failed, f"errored: {error_message(failed)[:300]}")
 
     def missing_rows(
         self, batch_id: str, missing: Collection[str], rows: Sequence[dict[str, Any]]
@@ -80,10 +81,11 @@ class GeminiBatches(RemoteBatches, Gemini):
             failed_rows = sum(not isinstance(dig(row, "response"), dict) for row in rows)
             yield from self.lost_rows(missing, rows=len(rows), failed=failed, failed_rows=failed_rows)
             return
-        message = error_message(job)[:200]
+        message = error_message(job)[:300]
         category = f"{_state(job).lower()}{f': {message}' if message else ''}"
+        why = {"error": dig(job, "error")} if isinstance(dig(job, "error"), dict) else {}
         for key in sorted(missing):
-            yield key, Answer("overloaded", "", self.model, category=category, billed="no")
+            yield key, replace(self.failed_row({}, why, category), raw="")
 
     def _get(self, batch_id: str) -> dict[str, Any]:
         name = self._id(batch_id)

@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's chat completions as a teacher: Ollama, vLLM, mlx_lm.server, or a paid one.
 
-Some servers enforce a schema and some ignore it: the instruction repeats the schema, and JSON is searched inside the
-text. A text that was cut off is never repaired.
+Some servers enforce a schema, some ignore it and some refuse it: the instruction repeats the schema. A text that was
+cut off is never repaired.
 """
 
 import json
@@ -11,12 +11,26 @@ from pydantic import SecretStr
 
 from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
-from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
+from wizloop.backends.teachers.base import Answer, Billed, Outcome, Question, Usage
+from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
-from wizloop.backends.teachers.replies import Body, Fault, count, error_message, plain_status
+from wizloop.backends.teachers.replies import MAX_RAW, Body, Fault, count, of_error, plain_status
 
+_ROOM, _JSON, _NO_FORMAT = "max_completion_tokens", "json_object", "no response_format"
+"""Changes of a request that a model does not take as it is."""
+_OTHER_ROOM = ("max_completion_tokens", "unsupported", "not supported", "unrecognized", "not permitted", "unknown")
+_ABOUT_FORMAT = (
+    "response_format",
+    "json_schema",
+    "json schema",
+    "json_object",
+    "structured output",
+    "json mode",
+    "schema",
+)
+_SPENT = ("insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "billing_not_active")
 _STOPS: dict[str, Outcome] = {
-    "stop": "ok",
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_of_text", "end_turn", "stop_sequence", "tool_calls"), "ok"),
     "length": "truncated",
     "content_filter": "blocked",
     "refusal": "refused",
@@ -32,9 +46,7 @@ class OpenAIServer(RemoteTeacher):
     def __init__(self, access: Access, *, paid: bool) -> None:
         super().__init__(access)
         self.free = not paid
-        self._instruction = (
-            f"{access.instruction}\n\nThe schema of the JSON object:\n{json.dumps(teacher_prompt.schema())}"
-        )
+        self._instruction = teacher_prompt.with_schema(access.instruction)
 
     def worst_usage(self, question: Question) -> Usage:
         """Return a token for each byte of the sample, and an answer of full length."""
@@ -43,16 +55,33 @@ class OpenAIServer(RemoteTeacher):
 
     def request(self, question: Question) -> dict[str, Any]:
         """Return the body of the request for a question, as it can be shown."""
-        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema()}
-        return {
+        room = "max_completion_tokens" if _ROOM in self.adapted else "max_tokens"
+        whole = {
             "model": self.model,
-            "max_tokens": self.max_tokens(question),
+            room: self.max_tokens(question),
             "messages": [
                 {"role": "system", "content": self._instruction},
                 {"role": "user", "content": teacher_prompt.message(question)},
             ],
-            "response_format": {"type": "json_schema", "json_schema": schema},
         }
+        return whole | self._format()
+
+    def _format(self) -> dict[str, Any]:
+        """Return the parameter that asks for JSON, as far as the server takes it; the instruction has the schema."""
+        if _NO_FORMAT in self.adapted:
+            return {}
+        if _JSON in self.adapted:
+            return {"response_format": {"type": "json_object"}}
+        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema()}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+    def adaptation(self, error: str, used: frozenset[str]) -> str | None:
+        """Return the next change: another name for the room, JSON without a schema, then no format at all."""
+        if _ROOM not in used and "max_tokens" in error and any(word in error for word in _OTHER_ROOM):
+            return _ROOM
+        if any(word in error for word in _ABOUT_FORMAT):
+            return next((change for change in (_JSON, _NO_FORMAT) if change not in used), None)
+        return None
 
     def open(self, client: Any) -> tuple[Any, tuple[type[Exception], ...]]:
         """Build the SDK over this HTTP client, without retries."""
@@ -71,30 +100,47 @@ class OpenAIServer(RemoteTeacher):
 
     def answer(self, body: Body, question: Question) -> Answer | None:
         """Return the answer in a completion's JSON; None if it is not a completion."""
-        message = dig(body, "choices", 0, "message")
+        choice = dig(body, "choices", 0)
+        message = dig(choice, "message")
+        if isinstance(dig(choice, "error"), dict):
+            return self._broken_off({"error": dig(choice, "error")}, body)
         if not isinstance(message, dict):
             return None
-        refusal = text_at(message, "refusal")
+        refusal = text_at(message, "refusal") or None
         return self.finish(
-            text_at(message, "content") or refusal or "",
+            _text(message) or refusal or "",
             question,
-            text_at(body, "choices", 0, "finish_reason") if refusal is None else "refusal",
+            text_at(choice, "finish_reason") if refusal is None else "refusal",
             model=text_at(body, "model") or self.model,
-            usage=_usage(dig(body, "usage")),
+            usage=self.usage(body),
             request_id=text_at(body, "id"),
         )
 
-    def json_in(self, raw: str) -> str:
-        """Return the text from the first brace to the last: some servers put a fence or a sentence around it."""
-        begin, end = raw.find("{"), raw.rfind("}")
-        return raw[begin : end + 1] if 0 <= begin < end else raw
+    def _broken_off(self, error: Body, body: Body) -> Answer:
+        """Return the answer for an error in the middle of an answer, which is charged as far as it is counted."""
+        outcome, category = of_error(error, self.error)
+        raw, usage = json.dumps(error, ensure_ascii=False)[:MAX_RAW], self.usage(body)
+        billed: Billed = "no" if self.free else "unknown" if usage == Usage() else "yes"
+        return Answer(outcome, raw, self.model, category=category, usage=usage, billed=billed)
+
+    def usage(self, body: Body) -> Usage:
+        """Return the tokens that a completion counts; the prompt's include the cached ones."""
+        counted = dig(body, "usage")
+        cached = count(dig(counted, "prompt_tokens_details", "cached_tokens"))
+        return Usage(
+            input_tokens=max(count(dig(counted, "prompt_tokens")) - cached, 0),
+            output_tokens=count(dig(counted, "completion_tokens")),
+            cached_tokens=cached,
+        )
 
     def error(self, status: int, body: Body) -> Fault:
         """Return the meaning of an error: a spent quota arrives with the status of a rate limit."""
-        if dig(body, "error", "code") == "insufficient_quota" or dig(body, "error", "type") == "insufficient_quota":
-            return "spend_limit", f"insufficient_quota: {error_message(body)[:200]}"
-        if dig(body, "error", "code") == "account_deactivated":
-            return "account_disabled", f"account_deactivated: {error_message(body)[:200]}"
+        codes = (dig(body, "error", "code"), dig(body, "error", "type"))
+        spent = next((code for code in codes if code in _SPENT), None)
+        if spent is not None:
+            return "spend_limit", f"{spent}: {error_message(body)[:300]}"
+        if "account_deactivated" in codes:
+            return "account_disabled", f"account_deactivated: {error_message(body)[:300]}"
         return plain_status(status, body)
 
     def stop(self, reason: str | None, detail: object = None) -> Stop:
@@ -114,11 +160,20 @@ class OpenAIServer(RemoteTeacher):
         return ModelInfo(self.model, "retired", f"the server has {', '.join(listed[:5]) or 'no model'}")
 
 
-def _usage(usage: object) -> Usage:
-    """Read a usage, whose prompt tokens include the cached ones."""
-    cached = count(dig(usage, "prompt_tokens_details", "cached_tokens"))
-    return Usage(
-        input_tokens=max(count(dig(usage, "prompt_tokens")) - cached, 0),
-        output_tokens=count(dig(usage, "completion_tokens")),
-        cached_tokens=cached,
-    )
+def _text(message: object) -> str:
+    """Return a message's text: its parts joined, without the thinking.
+
+    Where nothing else was said, it is what one tool was called with, as servers force a schema, or a reasoning that is
+    one JSON object and nothing more: servers that take thinking apart put it there when a model did not think.
+    """
+    content = dig(message, "content")
+    if isinstance(content, list):
+        texts = (text_at(part, "text") for part in content if dig(part, "type") in ("text", "output_text", None))
+        content = "".join(text for text in texts if text)
+    if isinstance(content, str) and content.strip():
+        return content
+    called = list_at(message, "tool_calls")
+    if len(called) == 1:
+        return text_at(called, 0, "function", "arguments") or ""
+    aside = (text_at(message, "reasoning_content") or text_at(message, "reasoning") or "").strip()
+    return aside if aside.startswith("{") and aside.endswith("}") else ""

@@ -41,6 +41,11 @@ def _schema_text() -> str:
     return json.dumps(schema())
 
 
+def with_schema(instruction: str) -> str:
+    """Return an instruction that repeats the schema, for a model that is sent none."""
+    return f"{instruction}\n\nThe schema of the JSON object:\n{_schema_text()}"
+
+
 def version(instruction: str, *settings: object) -> str:
     """Return a short name of everything but the sample that decides a teacher's answers."""
     decides = json.dumps([instruction, schema(), message(Question("", "", "")), [str(one) for one in settings]])

@@ -4,6 +4,7 @@ Knows no provider: `claude`, `gemini` and `openai_server` build the requests and
 """
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,16 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import Exchange
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage, answer_from_raw
-from wizloop.backends.teachers.replies import MAX_RAW, Body, Fault, fault_of, limits, request_id, retry_after_s
+from wizloop.backends.teachers.replies import (
+    MAX_RAW,
+    Body,
+    Fault,
+    error_inside,
+    fault_of,
+    limits,
+    request_id,
+    retry_after_s,
+)
 
 if TYPE_CHECKING:
     from wizloop.backends.http.transport import Session
@@ -72,6 +82,8 @@ class RemoteTeacher(ABC):
         self.access = access
         self.model = access.model
         self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort)
+        self.adapted: frozenset[str] = frozenset()
+        """What is changed in the requests because the model does not take it. No part of a call's key."""
         self._seen: int | None = None
         self._opening = threading.Lock()
         self._opened: tuple[Session, Any, tuple[type[Exception], ...]] | None = None
@@ -93,14 +105,56 @@ class RemoteTeacher(ABC):
         return question.max_tokens or self.access.max_tokens
 
     def ask(self, question: Question) -> Answer:
-        """Ask one question once, within the deadline."""
-        exchange = self.call(lambda sdk: self.send(sdk, question), self.access.deadline_s)
-        answer = self.fault(exchange) or self.answer(exchange.json() or {}, question)
+        """Ask one question, within the deadline: once, or again where the model does not take a parameter.
+
+        Such a request is not billed. What was changed stays changed for every later question.
+        """
+        until = time.monotonic() + self.access.deadline_s
+        while True:
+            used = self.adapted
+            answer = self._ask_once(question, until - time.monotonic())
+            if not (self.adapts(answer, used) and until - time.monotonic() > 0):
+                return replace(answer, adapted=tuple(sorted(used)))
+
+    def _ask_once(self, question: Question, deadline_s: float) -> Answer:
+        exchange = self.call(lambda sdk: self.send(sdk, question), deadline_s)
+        answer = self.fault(exchange)
         if answer is None:
+            body = exchange.json() or {}
             # JSON of another shape: billed, for an unknown number of tokens.
-            answer = Answer("invalid", exchange.text[:MAX_RAW], self.model, category="the reply has no answer in it")
+            raw, category = exchange.text[:MAX_RAW], "the reply has no answer in it"
+            answer = self._error_inside(exchange, body) or self.answer(body, question)
+            answer = answer or Answer("invalid", raw, self.model, category=category, usage=self.usage(body))
         left = limits(exchange.headers, *self.limit_headers)
         return replace(answer, limits=left, request_id=answer.request_id or request_id(exchange.headers))
+
+    def adapts(self, answer: Answer, used: frozenset[str]) -> bool:
+        """Change the requests as an answer asks for; return whether they differ now from one sent as `used`."""
+        if answer.outcome == "parameter" and answer.billed == "no":
+            change = self.adaptation((answer.category or "").casefold(), used)
+            self.adapted |= {change} if change is not None else set()
+        return answer.outcome == "parameter" and not self.adapted <= used
+
+    def adaptation(self, error: str, used: frozenset[str]) -> str | None:
+        """Return the change of the requests that an error, in small letters, asks for; None if there is none.
+
+        `used` are the changes that the rejected request had.
+        """
+        return None
+
+    def _error_inside(self, exchange: Exchange, body: Body) -> Answer | None:
+        """Return the error in a reply of status 200; it is billed only if it counts tokens."""
+        found, usage = error_inside(body, self.error), self.usage(body)
+        if found is None:
+            return None
+        wait_s = retry_after_s(exchange.headers)
+        return Answer(
+            *(found[0], exchange.text[:MAX_RAW], self.model),
+            category=found[1],
+            usage=usage,
+            billed="no" if self.free or usage == Usage() else "yes",
+            retry_after_s=self.retry_delay_s(body) if wait_s is None else wait_s,
+        )
 
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
         """Parse a stored answer."""
@@ -134,14 +188,10 @@ class RemoteTeacher(ABC):
         outcome, category = self.stop(reason, detail)
         if outcome != "ok":
             return Answer(outcome, raw, category=category, stop_reason=reason, **known)
-        answer = answer_from_raw(self.json_in(raw), question, stop_reason=reason, **known)
+        answer = answer_from_raw(raw, question, stop_reason=reason, **known)
         if answer.outcome == "ok":
             self.learn(answer.usage)
-        return replace(answer, raw=raw)
-
-    def json_in(self, raw: str) -> str:
-        """Return the part of a text that is the answer's JSON: all of it, if the provider keeps to a schema."""
-        return raw
+        return answer
 
     def retry_delay_s(self, body: Body) -> float | None:
         """Return the seconds that an error's body asks to wait, or None."""
@@ -180,6 +230,10 @@ class RemoteTeacher(ABC):
     @abstractmethod
     def answer(self, body: Body, question: Question) -> Answer | None:
         """Return the answer in a reply's JSON; None if it is not a reply of this provider."""
+
+    @abstractmethod
+    def usage(self, body: Body) -> Usage:
+        """Return the tokens that a reply's JSON counts; none for anything else."""
 
     @abstractmethod
     def error(self, status: int, body: Body) -> Fault:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from wizloop.backends.teachers.base import Answer, LocalTeacher, Outcome, Question
+from wizloop.backends.teachers.base import OWN_FAULTS, Answer, LocalTeacher, Outcome, Question
 
 NOT_KEPT = "not among the kept calls"
 
@@ -74,4 +74,6 @@ class ReplayTeacher(LocalTeacher):
             return Answer("blocked", "", self.model, category=NOT_KEPT)
         if call.outcome == "ok":
             return self.read(call.raw, call.stop_reason, question)
-        return Answer(call.outcome, call.raw, self.model, stop_reason=call.stop_reason, category=call.category)
+        # The run that was kept asked again after the mend, and a replay has nothing to mend.
+        outcome = "overloaded" if call.outcome in OWN_FAULTS else call.outcome
+        return Answer(outcome, call.raw, self.model, stop_reason=call.stop_reason, category=call.category)

@@ -6,12 +6,25 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from wizloop.backends.http.exchange import Exchange
-from wizloop.backends.teachers.base import Billed, Limits, Outcome
+from wizloop.backends.http.exchange import Exchange, dig
+from wizloop.backends.teachers.base import MAX_TOKENS, MAX_WAIT_S, Billed, Limits, Outcome
+from wizloop.backends.teachers.rejections import REJECTED, error_message, forbidden, rejection
 
 MAX_RAW = 20_000
 """Characters kept of a reply that is not an answer."""
-MAX_WAIT_S = 7 * 86_400.0
+_ANSWERS = ("choices", "content", "candidates")
+"""What the providers' replies hold an answer in."""
+_KINDS = {
+    **{"invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403},
+    **{"not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500},
+    **{"timeout_error": 504, "overloaded_error": 529, "rate_limit_exceeded": 429, "insufficient_quota": 429},
+    **{"invalid_argument": 400, "failed_precondition": 400, "unauthenticated": 401, "permission_denied": 403},
+    **{"not_found": 404, "resource_exhausted": 429, "internal": 500, "unavailable": 503, "deadline_exceeded": 504},
+    **{"model_not_found": 404, "invalid_api_key": 401, "server_error": 500},
+}
+"""Statuses by the names that providers give to kinds of errors."""
+_GRPC = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 13: 500, 14: 503, 16: 401}
+"""Statuses by the codes of gRPC, which a batch's rows have."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -29,10 +42,11 @@ def fault_of(exchange: Exchange, of_status: OfStatus, *, lines: bool = False) ->
     With `lines` the body is many lines, which the caller parses, and not one JSON object. "unknown" as billed: a
     request that broke off after it was sent, or whose reply is not JSON, may have been charged.
     """
-    status, body = exchange.status, exchange.json()
+    status = exchange.status
     if exchange.fault is not None:
         unbilled = not exchange.sent or status not in (None, 200)
         return ("overloaded", exchange.fault), "no" if unbilled else "unknown"
+    body = None if lines and status == 200 else exchange.json()
     if status == 200:
         return None if lines or body is not None else (_bad_body(exchange), "unknown")
     if status is not None and 300 <= status < 400:
@@ -40,12 +54,41 @@ def fault_of(exchange: Exchange, of_status: OfStatus, *, lines: bool = False) ->
     return of_status(status or 0, body or {}), "no"
 
 
+def error_inside(body: Body, of_status: OfStatus) -> Fault | None:
+    """Return what an error means that arrived with the status 200; None for a body without one, or with an answer."""
+    if not body.get("error") or any(body.get(name) for name in _ANSWERS):
+        return None
+    return of_error(body, of_status)
+
+
+def of_error(body: Body, of_status: OfStatus) -> Fault:
+    """Return what an error means by its code, or the name of its kind: it came without an HTTP status of its own."""
+    status = _status_of(body)
+    if status is not None:
+        return of_status(status, body)
+    outcome, category = rejection(400, body)
+    unknown = outcome == "blocked" and category.startswith(REJECTED)
+    return ("overloaded", f"an error without a code: {error_message(body)[:300]}") if unknown else (outcome, category)
+
+
+def _status_of(body: Body) -> int | None:
+    for name in ("code", "status", "type"):
+        found = dig(body, "error", name)
+        if isinstance(found, int | str) and re.fullmatch(r"\d{1,3}", str(found)):
+            return _GRPC.get(int(found), int(found))
+        if isinstance(found, str) and found.casefold() in _KINDS:
+            return _KINDS[found.casefold()]
+    return None
+
+
 def plain_status(status: int, body: Body) -> Fault:
     """Return the meaning of a status that the provider has not redefined."""
-    message = error_message(body)[:200]
+    message = error_message(body)[:300]
     named = f"status {status}{f': {message}' if message else ''}"
-    if status in (401, 403):
+    if status == 401:
         return "unauthorised", named
+    if status == 403:
+        return forbidden(body), named
     if status == 402:
         return "spend_limit", named
     if status == 404:
@@ -54,14 +97,7 @@ def plain_status(status: int, body: Body) -> Fault:
         return "rate_limited", named
     if status in (408, 409, 425) or status >= 500:
         return "overloaded", named
-    return "blocked", f"the request was not accepted: {named}"
-
-
-def error_message(body: Body) -> str:
-    """Return the message of a provider's error, or an empty string."""
-    error = body.get("error")
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else ""
+    return rejection(status, body)
 
 
 def request_id(headers: Body) -> str | None:
@@ -91,12 +127,12 @@ def limits(headers: Body, requests: str, tokens: str) -> Limits | None:
 def duration_s(value: object) -> float | None:
     """Return the seconds of a duration such as "1.5s", "6m0s" or "250ms"; None for anything else."""
     parts = _DURATION.findall(value) if isinstance(value, str) else []
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else None
+    return _bounded(sum(float(number) * _SECONDS[unit] for number, unit in parts)) if parts else None
 
 
 def count(value: object) -> int:
-    """Return a token count in parsed JSON; 0 for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a token count in parsed JSON; 0 for anything else, and for a count that cannot be true."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TOKENS else 0
 
 
 def _bad_body(exchange: Exchange) -> Fault:

@@ -88,10 +88,12 @@ def delete(name: str) -> None:
 
 
 def costs_of(db: "Connection") -> tuple[dict[str, Any], str | None]:
-    """Return what `costs --json` prints: rows, total, budget, and refusals by teacher and policy.
+    """Return what `costs --json` prints: rows, total, budget, refusals by teacher and policy, failures by reason.
 
     The second value is why the policies are left out, or None. Raises errors.NoRun.
     """
+    from dataclasses import asdict
+
     from wizloop.loop.summaries import usd
     from wizloop.store import costs as sums
     from wizloop.store import spending
@@ -103,6 +105,7 @@ def costs_of(db: "Connection") -> tuple[dict[str, Any], str | None]:
         "rows": [_row(cost) for cost in found],
         "total": _total(found),
         "refusals": refused,
+        "failures": [asdict(one) for one in sums.failures(db)],
         "unanswered": len(sums.unanswered(db)),
     }, left_out
 
@@ -173,6 +176,9 @@ def _print(found: dict[str, Any]) -> None:
     for one in found["refusals"]:
         kind = f" ({one['category']})" if one["category"] else ""
         print(shown(f"{one['teacher']}: {one['n']} {one['outcome']}{kind}, policy {one['policy']}"))
+    for one in found["failures"]:
+        why = f" ({one['category']})" if one["category"] else ""
+        print(shown(f"{one['teacher']}: {one['n']} failed, {one['outcome']}{why}", 1000))
     budget = found["budget"]
     cap = "no cap" if budget["cap"] is None else f"of ${budget['cap']:.2f}"
     say(f"${budget['settled']:.4f} settled and ${budget['reserved']:.4f} reserved, {cap}")

@@ -94,6 +94,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
         f"money    ${budget['settled']:.2f} spent, ${budget['reserved']:.2f} reserved, {cap}",
         f"review   {state['to_review']:,} waiting" + (f": {_REVIEW}" if state["to_review"] else ""),
     ]
+    lines += [f"teacher  {name} is out: {why}" for name, why in state["teachers_out"].items()]
     if state["alive"]:
         doing = f"waiting: {state['waiting']}" if state["waiting"] else state["doing"] or "starting"
         lines.append(f"now      {doing} (process {state['pid']} on {state['host']})")

@@ -120,7 +120,7 @@ def run_night(
         return INTERRUPTED
     if ended.state == "failed":
         return BAD_INPUT if ended.bad_input else FAILED
-    return 0
+    return FAILED if ended.state == "paused" else 0
 
 
 @contextmanager

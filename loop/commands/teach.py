@@ -12,6 +12,7 @@ import click
 
 from wizloop.loop.commands.common import (
     DOLLARS,
+    FAILED,
     FILE,
     INTERRUPTED,
     in_workspace,
@@ -151,6 +152,13 @@ def _write(
     if as_json:
         put({**metadata, "out": str(out), "ledger": str(teach_file.ledger_of(out))})
     say(f"{out}: {metadata['answered']:,} of {metadata['total_samples']:,} rows answered, ${metadata['usd']:.4f}")
+    if metadata["answered"] == metadata["total_samples"]:
+        return
+    for one in metadata["failures"]:
+        say(f"{one['n']:,} x {_result(one['teacher'], one['outcome'], one['category'])}")
+    if metadata["given_up"]:
+        why = "; ".join(f"{name}: {reason}" for name, reason in metadata["given_up"].items())
+        refuse(f"not every row could be asked about. {why}. Run the same command then: it asks only these", FAILED)
 
 
 @contextmanager

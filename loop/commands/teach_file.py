@@ -6,6 +6,7 @@ that every reservation is checked against, and the recipe; `costs`, `teach --kee
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import TeacherClient
-from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
+from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash, stored
 from wizloop.recipes.sections import Data
-from wizloop.store import control, samples, selections, spending, steps, teacher_calls
+from wizloop.store import control, costs, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
 
@@ -92,7 +93,8 @@ def _begin(ctx: Context, file: Path, how: Mapping[str, Any], cap_micro: int | No
         if run is None:
             limits: dict[str, Any] = {"cap_micro": cap_micro, "until": None, "rounds_wanted": 0}
             control.create_run(db, name=recipe.name, now=ctx.now(), **made, **limits)
-        elif run.recipe_hash != digest:
+        elif recipe_hash(stored(run.recipe_json)) != digest:
+            # Read again before it is compared: an older version wrote fewer keys.
             raise OtherQuestions(f"{ctx.workspace} holds calls of another recipe or teacher: choose another --out")
         control.set_limits(db, cap_micro=cap_micro)
         steps.begin_round(db, 0, None, ctx.now())
@@ -118,7 +120,7 @@ def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
         ids = samples.ids(db, "pool")
         known = {one.id: one for one in samples.get(db, ids)}
         found = {one.sample_id: one for one in teacher_calls.traces(db, 0)}
-        money = spending.budget(db)
+        money, begun, failed = spending.budget(db), steps.get_round(db, 0), costs.failures(db)
     rows = [_row(known[one], found[one]) for one in ids if one in found]
     judged = [row["correct"] for row in rows if row["correct"] is not None]
     metadata = {
@@ -130,6 +132,8 @@ def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
         "accuracy": sum(judged) / len(judged) if judged else None,
         "usd": money.settled_micro / 1e6,
         "usd_reserved": money.reserved_micro / 1e6,
+        "given_up": {} if begun is None else begun.record["teach"]["given_up"],
+        "failures": [asdict(one) for one in failed],
     }
     return {"metadata": metadata, "traces": rows}
 

@@ -9,12 +9,15 @@ import threading
 from collections.abc import Callable, Mapping
 
 from wizloop.recipes.sections import Notify, Occasion
-from wizloop.store import reviews, spending
+from wizloop.store import given_up, reviews, spending
 from wizloop.store.db import Store
 
 _SEND_SECONDS = 15.0
 _BUDGET_SHARE = 0.8
-_STATES: Mapping[str, Occasion] = {"done": "finished", "stopped": "stopped", "failed": "stopped"}
+_STATES: Mapping[str, Occasion] = {
+    **{"done": "finished", "stopped": "stopped"},
+    **{"failed": "stopped", "paused": "stopped"},
+}
 
 
 class Notifier:
@@ -29,15 +32,16 @@ class Notifier:
             warn(f"no notifications are sent: the recipe asks for them, but {wanted.addresses} is not set")
 
     def look(self, store: Store) -> None:
-        """Notify of a low budget and of waiting traces, once each until the condition ends."""
+        """Notify of a low budget, waiting traces and a teacher that is out, once each until the condition ends."""
         if not self.addresses or not self.wanted.on:
             return
         with store.read() as db:
-            money, waiting = spending.budget(db), reviews.waiting_count(db)
+            money, waiting, out = spending.budget(db), reviews.waiting_count(db), given_up.newest(db)
         used = money.settled_micro + money.reserved_micro
         low = bool(money.cap_micro) and used >= _BUDGET_SHARE * (money.cap_micro or 0)
         spent = f"${used / 1e6:.2f} of ${(money.cap_micro or 0) / 1e6:.2f} is spent or reserved"
         self._send_if(low, "budget", spent)
+        self._send_if(bool(out), "teacher", "; ".join(f"{name} is out: {why}" for name, why in out.items()))
         self._send_if(waiting >= self.wanted.waiting, "waiting", f"{waiting} traces wait for review")
 
     def ended(self, state: str, reason: str) -> None:

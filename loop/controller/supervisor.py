@@ -19,7 +19,7 @@ from wizloop.loop.controller import lock, starting
 from wizloop.loop.controller.night import Ending, night
 from wizloop.loop.controller.notify import Notifier
 from wizloop.loop.controller.worker_process import Died, WorkerProcess
-from wizloop.loop.interrupted import Interrupted
+from wizloop.loop.interrupted import Interrupted, Mend
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors, events, steps
@@ -33,6 +33,10 @@ _BAD_INPUT = (
     "PluginError",
 )
 """Phase errors caused by files, models or settings that the recipe names."""
+
+
+EndState = Literal["done", "stopped", "paused", "failed"]
+"""paused: a person must mend something, and start again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Ended:
     failures.
     """
 
-    state: Literal["done", "stopped", "failed"]
+    state: EndState
     reason: str
     by_signal: bool = False
     bad_input: bool = False
@@ -146,6 +150,8 @@ class Supervisor:
                     return self._ended(ending.state, ending.reason)
                 self._record_state("paused", ending.reason)
                 self._wait(ending.reason, still_paused)
+        except Mend as mend:
+            return self._ended("paused", str(mend))
         except (PhaseFailed, errors.StoreError) as error:
             return self._ended("failed", str(error), bad_input=getattr(error, "kind", "") in _BAD_INPUT)
         finally:
@@ -221,9 +227,11 @@ class Supervisor:
         return step and (step.done, step.total, step.note), int(cpu_s)
 
     def _note_of(self, answer: dict[str, Any], round: int, phase: str) -> str | None:
-        """Return the phase's note. Raises Interrupted, errors.DiskFull, or PhaseFailed for any other error."""
+        """Return the phase's note. Raises Interrupted, Mend, errors.DiskFull, or PhaseFailed for any other error."""
         if "interrupted" in answer:
             raise Interrupted(answer["interrupted"])
+        if "mend" in answer:
+            raise Mend(answer["mend"])
         if "error" not in answer:
             note: str | None = answer["ok"]
             return note
@@ -284,17 +292,17 @@ class Supervisor:
             self._hung_up = False
             self.warn("the terminal closed; the run continues: `wizloop watch` shows it, `wizloop stop` stops it")
 
-    def _ended(self, state: Literal["done", "stopped", "failed"], reason: str, bad_input: bool = False) -> Ended:
+    def _ended(self, state: EndState, reason: str, bad_input: bool = False) -> Ended:
         self._report_hangup()
-        self._record_state(state, reason)
+        self._record_state(state, reason, ended=True)
         self.notifier.ended(state, reason)
         return Ended(state, reason, by_signal=self._signals > 0, bad_input=bad_input)
 
-    def _record_state(self, state: str, reason: str) -> None:
+    def _record_state(self, state: str, reason: str, *, ended: bool = False) -> None:
         """Write the state and an event; a full disk accepts neither, and must not end the night."""
         level = {"failed": "error", "paused": "warn"}.get(state, "info")
         with suppress(errors.DiskFull), self.store.write() as db:
-            control.set_state(db, state, reason, self.clock())
+            control.set_state(db, state, reason, self.clock(), ended=ended)
             events.add(db, level=level, message=f"the run is {state}: {reason}", now=self.clock())
 
     def _say(self, message: str, round: int, phase: str, level: str = "info") -> None:

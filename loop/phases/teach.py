@@ -1,7 +1,8 @@
 """Phase teach: ask the teachers about every selected sample, through the ledger. The teachers are in backends.
 
 What one teacher refuses, blocks or cannot answer goes to the recipe's next; what is left after the last is listed by
-`wizloop teach --unanswered`. Live calls and batches are in `live` and `batching`.
+`wizloop teach --unanswered`. A teacher whose account or settings are at fault is out for this run. Live calls and
+batches are in `live` and `batching`.
 """
 
 import json
@@ -15,12 +16,13 @@ from functools import partial
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.context import Context
+from wizloop.loop.interrupted import Mend
 from wizloop.loop.teaching import bookkeeping, calls, clients, teachers
 from wizloop.loop.teaching.batching import InBatches
 from wizloop.loop.teaching.calls import Job, TeacherClient
 from wizloop.loop.teaching.live import Live
 from wizloop.recipes.teaching import Batching
-from wizloop.store import batches, call_writes, samples, selections, spending, steps, teacher_calls
+from wizloop.store import batches, call_writes, costs, given_up, samples, selections, spending, steps, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.rows import pieces
 
@@ -31,34 +33,50 @@ RECALLED = 64
 
 
 def run(ctx: Context) -> str:
-    """Ask the recipe's teachers. Raises clients.NotReady, PriceError, PolicyError, ImportRefused, BadRecording."""
+    """Ask the recipe's teachers.
+
+    Raises Mend if too few were asked, clients.NotReady, PriceError, PolicyError, ImportRefused, BadRecording.
+    """
     with ctx.store.read() as db:
         capped = spending.budget(db).cap_micro is not None
     asked = clients.clients_of(ctx.recipe, ctx.now(), capped=capped)
     try:
-        return teach(ctx, asked)
+        summary = teach(ctx, asked)
     finally:
         clients.close(asked)
+    with ctx.store.read() as db:
+        failed = costs.failures(db, ctx.round)
+        picked, left = len(selections.of_round(db, ctx.round)), len(selections.untaught(db, ctx.round))
+        out = given_up.in_round(db, ctx.round)
+    if out and left and picked - left < ctx.recipe.teacher.least_answers:
+        why = "; ".join(f"{name}: {reason}" for name, reason in out.items())
+        raise Mend(f"{left} of {picked} samples have no teacher ({why}). Run `wizloop start` then: it asks only these")
+    return "; ".join([summary, *(f"{one.teacher}: {one.n} {one.outcome} ({one.category})" for one in failed)])
 
 
 def teach(ctx: Context, asked: Sequence[TeacherClient]) -> str:
     """Ask the teachers, in this order, about the samples without a trace; return a summary."""
+    with ctx.store.write() as db:
+        given_up.forget(db, ctx.round)
     _settle_in_flight(ctx, asked)
     for client in asked:
         _finish_received(ctx, client)
     policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
-    given_up: dict[str, str] = {}
+    stopped: dict[str, str] = {}
     for client in asked:
         why = _ask(ctx, client, policies)
         if why:
-            given_up[client.name] = why
+            stopped[client.name] = why
             ctx.say(f"stopped asking {client.name}: {why}", "warn")
+            if calls.is_out(why):
+                with ctx.store.write() as db:
+                    given_up.note(db, ctx.round, client.name, why)
     with ctx.store.read() as db:
         picked, untaught = selections.of_round(db, ctx.round), selections.untaught(db, ctx.round)
         made = teacher_calls.calls(db, ctx.round)
     names = sorted({call.teacher for call in made})
     outcomes = {name: Counter(call.result for call in made if call.teacher == name) for name in names}
-    record = {"outcomes": outcomes, "untaught": len(untaught), "given_up": given_up}
+    record = {"outcomes": outcomes, "untaught": len(untaught), "given_up": stopped}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"teach": record})
     left = f"; {len(untaught)} without an answer" if untaught else ""
@@ -81,7 +99,9 @@ def _settle_in_flight(ctx: Context, asked: Sequence[TeacherClient]) -> None:
 
 def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
     """Ask one teacher; return why it was given up before everything was asked, or None."""
-    if why := _asked_to_wait(ctx, client):
+    with ctx.store.read() as db:
+        why = given_up.before(db, client.name)
+    if why := why or _asked_to_wait(ctx, client):
         return why
     _recall(ctx, client)
     jobs = partial(_jobs, ctx, client, policies)
@@ -90,8 +110,7 @@ def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
         return InBatches(ctx, client, client.batches, client.settings, jobs, partial(_questions, ctx)).ask()
     if client.settings is not None:
         return Live(ctx, client, client.settings, partial(_next_job, ctx, client, policies)).ask(jobs())
-    _ask_here(ctx, client, jobs())
-    return None
+    return _ask_here(ctx, client, jobs())
 
 
 def _asked_to_wait(ctx: Context, client: TeacherClient) -> str | None:
@@ -104,28 +123,34 @@ def _asked_to_wait(ctx: Context, client: TeacherClient) -> str | None:
 
 
 def _recall(ctx: Context, client: TeacherClient) -> None:
-    """Let a teacher learn its prompts' token counts from answers before a restart, so that less money is reserved."""
+    """Let a teacher learn from answers before a restart: its prompts' tokens, and what its model does not take."""
     teacher = client.teacher
     if not isinstance(teacher, RemoteTeacher):
         return
     with ctx.store.read() as db:
         past = teacher_calls.parsed(db, client.name, teacher.model, RECALLED)
     for call in past:
-        if call.usage_json is not None and json.loads(call.request_json).get("version") == teacher.version:
+        request = json.loads(call.request_json)
+        if call.usage_json is not None and request.get("version") == teacher.version:
             teacher.learn(Usage(**json.loads(call.usage_json)))
+    if past:
+        teacher.adapted |= set(json.loads(past[0].request_json).get("adapted", ()))
 
 
-def _ask_here(ctx: Context, client: TeacherClient, jobs: Sequence[Job]) -> None:
-    """Ask a local teacher, in groups of one transaction each."""
+def _ask_here(ctx: Context, client: TeacherClient, jobs: Sequence[Job]) -> str | None:
+    """Ask a local teacher, in groups of one transaction each; return why it was given up, or None."""
     done = 0
     for group in ctx.batches(jobs, GROUP):
         ctx.progress(done, len(jobs))
         with ctx.store.write() as db:
             sent = bookkeeping.send(ctx, db, client, group)
         asked = [(sent[job.question.key].id, job.question) for job in group if job.question.key in sent]
-        bookkeeping.record(ctx, client, [(call_id, client.teacher.ask(question)) for call_id, question in asked])
+        answers = [(call_id, client.teacher.ask(question)) for call_id, question in asked]
+        if why := bookkeeping.record(ctx, client, answers):
+            return why
         done += len(group)
     ctx.progress(done, len(jobs))
+    return None
 
 
 def _finish_received(ctx: Context, client: TeacherClient) -> None:
@@ -165,9 +190,13 @@ def _questions(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Qu
 
 
 def _jobs(ctx: Context, client: TeacherClient, policies: str) -> list[Job]:
-    """Return what to ask a teacher now: selected samples without a trace, by rank, and what the user wants again."""
+    """Return what to ask a teacher now: selected samples without a trace, by rank, and what the user wants again.
+
+    Samples of earlier rounds, whose teachers were out, follow.
+    """
     with ctx.store.read() as db:
-        picked = [one.sample_id for one in selections.untaught(db, ctx.round)]
+        rounds = [ctx.round, *(number for number in given_up.rounds(db) if number < ctx.round)]
+        picked = [one.sample_id for number in rounds for one in selections.untaught(db, number)]
         planned = [call.sample_id for call in teacher_calls.calls(db, ctx.round, ("planned",))]
         return _jobs_about(ctx, db, client, policies, list(dict.fromkeys([*picked, *planned])))
 

@@ -27,7 +27,7 @@ from wizloop.loop.preflight.data_sources import Source
 from wizloop.loop.preflight.memory import whole_weights
 from wizloop.recipes import schema
 from wizloop.recipes.schema import BUILT_IN, Recipe
-from wizloop.store import control, errors, sqlite
+from wizloop.store import control, errors, given_up, sqlite
 from wizloop.store.db import Store
 
 _LEAST_DISK, _LEAST_MEMORY = 2e9, 1.5e9
@@ -72,7 +72,8 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
         ]
         checks += _other_members(recipe)
         checks += _server(recipe, thorough)
-        checks += teacher_checks.checks(recipe, now, capped=limits.budget_usd is not None, network=thorough)
+        capped = limits.budget_usd is not None
+        checks += teacher_checks.checks(recipe, now, capped=capped, network=thorough, out=_out(store))
         checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
 
@@ -97,6 +98,14 @@ def opened(workspace: Path) -> Iterator[tuple[Store | None, Check]]:
             with store.read() as db:
                 run = control.get_run(db)
             yield store, Check("store", True, "no run yet" if run is None else f"run {run.name}: {run.state}")
+
+
+def _out(store: Store | None) -> dict[str, str]:
+    """Return the teachers that the run's newest round gave up, with the reasons."""
+    if store is None:
+        return {}
+    with store.read() as db:
+        return given_up.newest(db)
 
 
 def _python() -> Check:

@@ -1,9 +1,10 @@
 """Checks of a recipe's teachers: files, key, price and, over the network, the model. None of them costs money."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from wizloop.backends.teachers import replay
 from wizloop.backends.teachers.base import Answer
@@ -19,13 +20,24 @@ _ADVICE = {
     "unauthorised": "set another key with `wizloop keys set`, or choose a model that this key may use",
     "account_disabled": "the provider has disabled this account: contact its support",
     "spend_limit": "raise the spend limit with the provider",
+    "account": "mend the account with the provider: credit, billing, region",
+    "parameter": "choose another model or other settings in the recipe's [teacher]",
     "rate_limited": "the provider limits the rate: try again in a few minutes",
 }
 _UNREACHED = "check the network and the address; a run asks the next teacher when this one cannot be reached"
 
 
-def checks(recipe: Recipe, now: datetime, *, capped: bool, network: bool) -> Iterator[Check]:
-    """Check every teacher in the recipe's order; `capped` runs need a known price."""
+def checks(
+    recipe: Recipe, now: datetime, *, capped: bool, network: bool, out: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Check]:
+    """Check every teacher in the recipe's order; `capped` runs need a known price.
+
+    `out` are the teachers that the run gave up, with the reasons: a provider may show a model to an account that cannot
+    ask it.
+    """
+    for name, why in out.items():
+        if name in recipe.teacher.names:
+            yield Check(f"teacher {name}", False, f"it was given up: {why}", "mend that; the next start asks it again")
     for name in recipe.teacher.names:
         if plugin_teachers.is_installed(name):
             yield _plugin(recipe, name, now, capped=capped)

@@ -8,11 +8,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
+from itertools import takewhile
 
 from wizloop.backends.teachers.base import Answer
+from wizloop.backends.teachers.rejections import REJECTED, TOO_LONG, alike
 from wizloop.loop.context import Context
-from wizloop.loop.teaching.calls import RETRIED, Job, TeacherClient
-from wizloop.store import batches, call_writes, events, spending
+from wizloop.loop.teaching.calls import RETRIED, STOPS, Job, TeacherClient, stop_reason
+from wizloop.store import batches, call_writes, events, spending, teacher_calls
 from wizloop.store.call_writes import CallState, Ended, NewCall, NewTrace, Received
 from wizloop.store.db import Connection
 
@@ -20,6 +22,10 @@ Answered = tuple[CallState, Answer]
 """A call and its answer."""
 Kept = tuple[CallState, Answer, float | None]
 """A call whose answer is stored, the answer, and the seconds until the question may be asked again."""
+ALIKE = 3
+"""Samples in a row that fail alike before they are looked at together."""
+_LOOKED_AT = 300
+"""The newest calls among which such samples are looked for."""
 WARN_AT = 0.8
 """Share of the cap at which the user is warned."""
 
@@ -51,13 +57,13 @@ def send(ctx: Context, db: Connection, client: TeacherClient, jobs: Sequence[Job
 
 
 def record(ctx: Context, client: TeacherClient, answers: Sequence[tuple[int, Answer]]) -> str | None:
-    """Store answers, by the ids of their calls, and end the calls; return what `keep` returns."""
+    """Store answers, by the ids of their calls, and end the calls; return why the teacher must not be asked again."""
     with ctx.store.write() as db:
         before = call_writes.states(db, [call_id for call_id, _ in answers])
         after, why = keep(ctx, db, client, [(before[call_id], answer) for call_id, answer in answers])
     with ctx.store.write() as db:
-        end(ctx, db, [(after[call_id], answer, None) for call_id, answer in answers])
-    return why
+        faulty = end(ctx, db, [(after[call_id], answer, None) for call_id, answer in answers])
+    return why or faulty
 
 
 def keep(
@@ -74,6 +80,8 @@ def keep(
     for call, answer in new:
         if answer.model not in ("", client.teacher.model):
             batches.note_model(db, call.id, answer.model)
+        if answer.adapted:
+            call_writes.note_adapted(db, [call.id], answer.adapted)
         if answer.billed == "unknown":
             kept = {"outcome": answer.outcome, "category": answer.category, "raw": answer.raw or None}
             call_writes.mark_ambiguous(db, [call.id], **kept)
@@ -89,16 +97,50 @@ def keep(
     return states, next((_over_bound(call, cost) for call, cost in over), None)
 
 
-def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> None:
-    """End calls whose answers are stored: with a trace, refused (or blocked), or failed."""
+def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> str | None:
+    """End calls whose answers are stored: with a trace, refused (or blocked), or failed.
+
+    Returns why their teacher must not be asked again, if the fault is its own.
+    """
     states = {call.id: call for call, _, _ in kept}
-    received = [(call.id, answer, retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"]
+    received = [
+        (call.id, _storable(answer), retry_in_s) for call, answer, retry_in_s in kept if call.state == "received"
+    ]
     call_writes.finish(db, states, [_ended(call_id, answer) for call_id, answer, _ in received])
     traces = [trace for call_id, answer, _ in received if (trace := _trace(call_id, answer)) is not None]
     call_writes.add_traces(db, states, traces, ctx.now())
     for call_id, answer, retry_in_s in received:
         if answer.trace is None and retry_in_s is not None:
             batches.note_retry(db, call_id, ctx.now() + timedelta(seconds=retry_in_s))
+    own = next((stop_reason(answer) for _, answer, _ in received if answer.outcome in STOPS), None)
+    return own or _failed_alike(db, [(states[call_id].teacher, answer) for call_id, answer, _ in received])
+
+
+def _failed_alike(db: Connection, ended: Sequence[tuple[str, Answer]]) -> str | None:
+    """Look at samples together that were rejected one after the other, for one reason that no rule knows.
+
+    Three such are the teacher's fault, and none of theirs. That samples are too long is believed of a teacher that has
+    ever answered one.
+    """
+    rejected = [(teacher, answer) for teacher, answer in ended if _is_rejected(answer.outcome, answer.category)]
+    if not rejected:
+        return None
+    teacher, answer = rejected[-1]
+    past = teacher_calls.newest_ended(db, teacher, _LOOKED_AT)
+    same = alike(past[0].category or "") if past else ""
+    row = list(
+        takewhile(lambda call: _is_rejected(call.outcome, call.category) and alike(call.category or "") == same, past)
+    )
+    too_long = (past[0].category or "").startswith(TOO_LONG) if past else False
+    if len(row) < ALIKE or (too_long and teacher_calls.parsed(db, teacher, past[0].model, 1)):
+        return None
+    call_writes.blame_teacher(db, [call.id for call in row])
+    return stop_reason(replace(answer, outcome="parameter", category=f"{len(row)} samples in a row: {row[0].category}"))
+
+
+def _is_rejected(outcome: str | None, category: str | None) -> bool:
+    """Return whether a request was not accepted, for a reason that may be the sample's or the teacher's."""
+    return outcome in ("blocked", "parameter") and (category or "").startswith(REJECTED)
 
 
 def _reserve(
@@ -127,10 +169,14 @@ def _received(call: CallState, answer: Answer, cost_micro: int) -> Received:
 
 
 def _cost(client: TeacherClient, answer: Answer, call: CallState) -> int:
-    """Return an answer's cost in micro-dollars; a bill without token counts is charged at the bound."""
+    """Return an answer's cost in micro-dollars; one without its tokens' counts is charged at the bound.
+
+    A text is written in tokens: if none are counted, the bill is not whole.
+    """
     if client.tariff is None or answer.billed == "no":
         return 0
-    if not answer.usage.prompt_tokens + answer.usage.output_tokens:
+    unseen = answer.usage.output_tokens == 0 and (answer.raw.strip() or answer.usage.prompt_tokens == 0)
+    if unseen:
         return call.reserved_micro
     return client.tariff.cost_micro(answer.usage, batch=client.discounted)
 
@@ -153,6 +199,16 @@ def _ended(call_id: int, answer: Answer) -> Ended:
         return Ended(call_id, "parsed", answer.outcome)
     state = "refused" if answer.outcome in ("refused", "blocked") else "failed"
     return Ended(call_id, state, answer.outcome, answer.category)
+
+
+def _storable(answer: Answer) -> Answer:
+    """Return an answer without a trace that cannot be stored, as one of a plugin may be: no other row goes with it."""
+    try:
+        if answer.trace is not None:
+            answer.trace.model_dump_json()
+    except ValueError as error:
+        return replace(answer, outcome="invalid", trace=None, category=f"its trace cannot be stored: {error}")
+    return answer
 
 
 def _trace(call_id: int, answer: Answer) -> NewTrace | None:

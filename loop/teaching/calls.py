@@ -29,7 +29,10 @@ STOPS = {
     "spend_limit": "its spend limit is reached: raise it with the provider, then start again",
     "unauthorised": "it rejects the key, or has no such model: see `wizloop doctor`",
     "account_disabled": "it has disabled the account: nothing is sent to it until you start again",
+    "account": "its account cannot be used: mend it with the provider, then start again",
+    "parameter": "it does not take the request: see its model and settings in the recipe, then start again",
 }
+"""Outcomes that are the teacher's fault and no sample's: it is out for this run, and its samples stay unasked."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,11 @@ def stop_reason(answer: Answer) -> str:
     """Return why a teacher is no longer asked, from an outcome in STOPS."""
     detail = f" ({answer.category})" if answer.category else ""
     return f"{STOPS[answer.outcome]}{detail}"
+
+
+def is_out(why: str) -> bool:
+    """Return whether a teacher was given up for a fault of its own, and not for money or a long wait."""
+    return why.startswith(tuple(STOPS.values()))
 
 
 def wait_s(answer: Answer, tries: int, settings: Teachers, jitter: float) -> float:

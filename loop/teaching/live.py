@@ -159,7 +159,7 @@ class Live:
         if not (self._returned or self._kept or ready):
             return {}
         with self.ctx.store.write() as db:
-            bookkeeping.end(self.ctx, db, [(one.call, one.answer, one.retry_in_s) for one in self._kept])
+            self._stop(bookkeeping.end(self.ctx, db, [(one.call, one.answer, one.retry_in_s) for one in self._kept]))
             answers = [(one.call, one.answer) for one in self._returned]
             states, why = bookkeeping.keep(self.ctx, db, self.client, answers)
             self._stop(why)

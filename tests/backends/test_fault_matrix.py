@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers import certificate
 from tests.servers.pairs import DEADLINE_S, KEY, KINDS, pair, server, teacher
-from tests.servers.provider import bomb, each, never
+from tests.servers.provider import READABLE, bomb, each, never
 from wizloop.backends.teachers.base import Answer, Question
 from wizloop.backends.teachers.remote import ModelInfo
 
@@ -31,6 +31,8 @@ ALIKE = [
     ("404", "unauthorised", "no", "is the model or the address right"),
     ("400", "blocked", "no", "not accepted"),
     ("413", "blocked", "no", "not accepted"),
+    ("credit", "account", "no", ""),
+    ("parameter", "parameter", "no", "status 400"),
     ("account disabled", "account_disabled", "no", ""),
     ("redirect", "overloaded", "no", "not followed"),
     ("timeout", "overloaded", "unknown", "timeout"),
@@ -249,9 +251,11 @@ def test_a_reply_without_end_takes_no_more_memory_than_a_reply_may_have(both: tu
     assert len(answer.raw) <= 20_000
 
 
-def test_json_in_a_fence_is_found_where_a_server_keeps_to_no_schema() -> None:
-    with pair("openai") as made:
-        answer = asked_once(made, "fenced")
-        kept = made[1].read(answer.raw, answer.stop_reason, Question("key", "x"))
-    assert answer.outcome == kept.outcome == "ok"
-    assert answer.raw.startswith("Here it is:")
+@pytest.mark.parametrize("fault", READABLE)
+def test_a_trace_that_is_all_there_is_read_whatever_stands_around_it(both: tuple[Any, Any], fault: str) -> None:
+    answer = asked_once(both, fault)
+    kept = both[1].read(answer.raw, answer.stop_reason, Question("key", "x"))
+    assert (answer.outcome, answer.billed, kept.trace) == ("ok", "yes", answer.trace)
+    assert answer.trace is not None
+    assert answer.trace.confidence == "high"
+    assert answer.trace.model_dump_json().encode()

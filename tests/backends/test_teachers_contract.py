@@ -9,7 +9,7 @@ import pytest
 from tests.servers.pairs import KINDS, pair, server
 from tests.servers.pairs import teacher as teacher_of
 from wizloop.backends.teachers import prompt as teacher_prompt
-from wizloop.backends.teachers.base import Answer, Question, Teacher, Usage
+from wizloop.backends.teachers.base import OWN_FAULTS, Answer, Question, Teacher, Usage
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy
 from wizloop.backends.teachers.recorded import RecordedTeacher, text_sha
@@ -144,3 +144,9 @@ def test_a_replay_invents_nothing_and_keeps_a_refusal() -> None:
     made = ReplayTeacher("claude", "m", "1", {"k": kept})
     assert (made.ask(Question("k", "x")).outcome, made.ask(Question("k", "x")).category) == ("refused", "cyber")
     assert (made.ask(ALONE).outcome, made.ask(ALONE).category) == ("blocked", "not among the kept calls")
+
+
+@pytest.mark.parametrize("outcome", OWN_FAULTS)
+def test_a_replay_goes_on_where_the_run_was_mended(outcome: Any) -> None:
+    made = ReplayTeacher("claude", "m", "1", {"k": Kept("k", "claude", "m", "1", outcome, "", "no credit")})
+    assert (made.ask(Question("k", "x")).outcome, made.ask(Question("k", "x")).category) == ("overloaded", "no credit")

@@ -12,6 +12,7 @@ from typing import Any
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.records import ImportRefused
+from wizloop.loop.interrupted import Mend
 from wizloop.store import samples
 from wizloop.store.errors import DiskFull
 
@@ -49,6 +50,7 @@ def _go_wrong(ctx: Context) -> None:
         "full_store": _full_store,
         "wrong": _wrong,
         "unreadable": _unreadable,
+        "mend": _mend,
         "silent": lambda: time.sleep(60),
     }
     for name, fault in faults.items():
@@ -82,3 +84,7 @@ def _wrong() -> None:
 
 def _unreadable() -> None:
     raise ImportRefused("rows.csv: no such file; check the name")
+
+
+def _mend() -> None:
+    raise Mend("12 samples have no teacher (claude: no credit)")

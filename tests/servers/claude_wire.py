@@ -14,6 +14,8 @@ _ERRORS = {
     "404": (404, "not_found_error", "model: claude-none-1"),
     "400": (400, "invalid_request_error", "messages: text content blocks must be non-empty"),
     "413": (413, "request_too_large", "Request exceeds the maximum size"),
+    "credit": (400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+    "parameter": (400, "invalid_request_error", "max_tokens: 3000 > 2048, which is the maximum allowed number"),
     "account disabled": (400, "invalid_request_error", "This organization has been disabled."),
     "500": (500, "api_error", "Internal server error"),
     "529": (529, "overloaded_error", "Overloaded"),
@@ -62,6 +64,8 @@ class ClaudeServer(Provider):
                 "cache_creation_input_tokens": 0 if cached else shared,
             },
         }
+        if how == "no count":
+            del reply["usage"]["output_tokens"]
         written = "written 1h" if batch else "written"
         usage = {"input": tokens(said), "output": output, "cached" if cached else written: shared}
         return ({"foo": 1} if how == "wrong frame" else reply), usage

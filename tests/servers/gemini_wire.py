@@ -15,6 +15,8 @@ _ERRORS = {
     "404": (404, "NOT_FOUND", "models/gemini-none is not found", ""),
     "400": (400, "INVALID_ARGUMENT", "Request contains an invalid argument.", ""),
     "413": (413, "INVALID_ARGUMENT", "Request payload size exceeds the limit", ""),
+    "credit": (400, "FAILED_PRECONDITION", "User location is not supported for the API use.", ""),
+    "parameter": (400, "INVALID_ARGUMENT", "it has a maxOutputTokens value of 3000, which is out of range", ""),
     "account disabled": (403, "PERMISSION_DENIED", "Consumer has been suspended.", "CONSUMER_SUSPENDED"),
     "500": (500, "INTERNAL", "An internal error has occurred.", ""),
     "529": (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", ""),
@@ -53,7 +55,7 @@ class GeminiServer(Provider):
         told = asked["systemInstruction"]["parts"][0]["text"]
         shared, cached = tokens(told), self.cached(told)
         output = 0 if how in ("refusal", "blocked") else OUTPUT_TOKENS
-        usage = {
+        usage: dict[str, int] = {
             "promptTokenCount": tokens(said) + shared,
             "candidatesTokenCount": output,
             "thoughtsTokenCount": THOUGHTS,
@@ -64,6 +66,8 @@ class GeminiServer(Provider):
             "modelVersion": "gemini-3.8-flash",
             "responseId": f"resp_{self.books.requests}",
         }
+        if how == "no count":
+            del reply["usageMetadata"]["candidatesTokenCount"], reply["usageMetadata"]["thoughtsTokenCount"]
         if how == "blocked":
             reply["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
         else:

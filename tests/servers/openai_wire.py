@@ -10,6 +10,8 @@ _ERRORS = {
     "404": (404, "model_not_found", "The model does not exist"),
     "400": (400, "invalid_request", "This is not a request"),
     "413": (413, "too_large", "The request is too large"),
+    "credit": (403, "unsupported_country_region_territory", "Country, region, or territory not supported"),
+    "parameter": (400, "invalid_value", "max_tokens is too large: 3000. This model supports at most 2048 tokens"),
     "account disabled": (403, "account_deactivated", "This account is deactivated"),
     "500": (500, "server_error", "The server had an error"),
     "529": (503, "overloaded", "The engine is overloaded"),
@@ -47,6 +49,8 @@ class OpenAIWire(Provider):
             "choices": [{"index": 0, "message": message, "finish_reason": stop}],
             "usage": {"prompt_tokens": usage["input"], "completion_tokens": usage["output"]},
         }
+        if how == "no count":
+            del reply["usage"]["completion_tokens"]
         return ({"foo": 1} if how == "wrong frame" else reply), usage
 
     def error(self, fault: str) -> Reply:

@@ -32,7 +32,20 @@ OUTPUT_TOKENS = 400
 FLOOD = 64_000_000
 """Bytes of a reply that is too long."""
 BEFORE_WORK: tuple[str, ...] = ("429", "429 retry-after", "429 for an hour", "spend limit", "529", "500", "html 503")
-BEFORE_WORK += ("401", "400", "403", "404", "413", "account disabled", "html 200", "redirect", "echo", "sse")
+BEFORE_WORK += (
+    "credit",
+    "parameter",
+    "401",
+    "400",
+    "403",
+    "404",
+    "413",
+    "account disabled",
+    "html 200",
+    "redirect",
+    "echo",
+    "sse",
+)
 """Faults that come instead of the work: nothing is billed."""
 ON_THE_WAY: tuple[str, ...] = (
     "timeout",
@@ -44,7 +57,18 @@ ON_THE_WAY: tuple[str, ...] = (
 )
 ON_THE_WAY += ("gzip bomb", "endless")
 """The work is done and billed, and the reply does not arrive whole."""
-IN_THE_ANSWER = ("refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", "fenced")
+IN_THE_ANSWER: tuple[str, ...] = (
+    "refusal",
+    "blocked",
+    "max tokens",
+    "wrong schema",
+    "wrong frame",
+    "not json",
+    "fenced",
+)
+READABLE = ("fenced", "thinking", "comma", "capitals", "more", "surrogate")
+"""The trace is all there, and not alone or not quite as it should be."""
+IN_THE_ANSWER += (*READABLE[1:], "no count")
 """The reply arrives, and is not a trace."""
 
 
@@ -319,10 +343,19 @@ def trace(message: str, how: str | None, verdict: str) -> str:
         "completion": None if alone else given.get("completion", "compliance"),
         "response": None if alone else given.get("response", "unharmful"),
     }
+    if how == "surrogate":
+        written |= {"surface_analysis": "The text has half a \ud83d sign."}
+    if how == "more":
+        written |= {"note": "One key too many."}
     whole = json.dumps(written)
-    if how == "fenced":
-        return f"Here it is:\n```json\n{whole}\n```"
-    return whole[: len(whole) // 2] if how == "max tokens" else whole
+    changed = {
+        "fenced": f"Here it is:\n```json\n{whole}\n```",
+        "thinking": f"<think>\nIt may be {{a}} or {{b}}.\n</think>\n{whole}",
+        "comma": f"{whole[:-1]},}}",
+        "capitals": whole.replace('"high"', '"High"'),
+        "max tokens": whole[: len(whole) // 2],
+    }
+    return changed.get(how or "", whole)
 
 
 @functools.cache

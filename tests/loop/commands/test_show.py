@@ -16,7 +16,7 @@ from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
 from wizloop.recipes import schema
 from wizloop.recipes.shipped import shipped
-from wizloop.store import control, samples, steps
+from wizloop.store import control, given_up, samples, steps
 from wizloop.store.db import Store
 
 DRIVES_A_TERMINAL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -70,6 +70,18 @@ def test_status_and_rounds_are_readable(after_a_night: Path) -> None:
     rounds = " ".join(run("rounds", "-w", str(after_a_night)).stdout.split())
     assert "75.0 (70-80)" in rounds
     assert "The champion, of round 1: on test request its F1 of 75.0 cannot be told apart from the 76.0" in rounds
+
+
+def test_a_teacher_that_is_out_stands_in_status_and_fails_the_doctor(after_a_night: Path) -> None:
+    with Store.open(after_a_night) as store, store.write() as db:
+        given_up.note(db, 1, "policy", "its account cannot be used (no credit)")
+    assert json.loads(run("status", "--json", "-w", str(after_a_night)).stdout)["teachers_out"] == {
+        "policy": "its account cannot be used (no credit)"
+    }
+    told = run("status", "-w", str(after_a_night)).stdout
+    assert "teacher  policy is out: its account cannot be used (no credit)" in told
+    doctor = run("doctor", "-w", str(after_a_night), status=1).stdout
+    assert "it was given up: its account cannot be used (no credit)" in doctor
 
 
 def test_a_run_whose_controller_was_killed_is_not_called_running(after_a_night: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from wizloop.loop.controller.notify import Notifier
 from wizloop.recipes.sections import Notify
+from wizloop.store import given_up
 from wizloop.store.db import Store
 
 
@@ -55,6 +56,24 @@ def test_each_occasion_that_is_wanted_is_told_once(
     ours.ended("done", "all rounds are done")
     assert sorted(got) == ["wizloop: demo: 2 traces wait for review", "wizloop: demo: done: all rounds are done"]
     assert warned == []
+
+
+def test_a_teacher_that_is_out_is_told_once_with_the_providers_sentence(
+    after_a_night: Path, phone: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, got = phone
+    ours = notifier(monkeypatch, address, pytest.fail, on=("teacher", "stopped"))
+    with Store.open(after_a_night) as store:
+        ours.look(store)
+        with store.write() as db:
+            given_up.note(db, 1, "claude", "its account cannot be used (Your credit balance is too low)")
+        for _ in range(3):
+            ours.look(store)
+    ours.ended("paused", "2 of 2 samples have no teacher")
+    assert sorted(got) == [
+        "wizloop: demo: claude is out: its account cannot be used (Your credit balance is too low)",
+        "wizloop: demo: paused: 2 of 2 samples have no teacher",
+    ]
 
 
 def test_it_is_off_by_default(

@@ -15,10 +15,14 @@ import psutil
 import pytest
 
 from tests.where import ROOT
+from wizloop.console.progress import headline
 from wizloop.loop.controller import lock, supervisor
+from wizloop.loop.summaries import status_of
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors, events, samples, steps
 from wizloop.store.db import Connection, Store
+from wizloop.store.overview import overview
+from wizloop.store.status import run_status
 
 ALL = sorted(f"{round} {phase} {piece}" for round in range(2) for phase in ("first", "second") for piece in range(12))
 """The samples that the pretended phases write in round 0 and 1."""
@@ -266,6 +270,21 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(workspace: Workspace, fa
 def test_a_file_that_cannot_be_used_is_bad_input(workspace: Workspace) -> None:
     workspace.tell("first.unreadable", 1)
     assert workspace.run() == "failed False first of round 0: rows.csv: no such file; check the name"
+
+
+def test_what_a_person_must_mend_pauses_the_run_until_the_next_start(workspace: Workspace) -> None:
+    workspace.tell("second.mend", 1)
+    why = "12 samples have no teacher (claude: no credit)"
+    assert workspace.run() == f"paused False {why}"
+    state = status_of(run_status(workspace.path), workspace.path)
+    assert (state["state"], state["reason"], state["phase"], state["alive"]) == ("paused", why, "second", False)
+    assert f"the run is paused: {why}" in workspace.sentences()
+    with Store.open(workspace.path, readonly=True) as store, store.read() as db:
+        seen = overview(db)
+    assert seen is not None
+    assert headline(seen, alive=False) == f"demo: paused: {why}"
+    assert workspace.run() == "done False the one round is done"
+    assert workspace.prompts() == ALL
 
 
 @pytest.mark.parametrize(

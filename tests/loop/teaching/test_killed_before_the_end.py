@@ -27,7 +27,19 @@ from wizloop.store import batches, call_writes, costs, spending, steps, teacher_
 from wizloop.store.call_writes import CallState, Received
 
 ERRORS = ["529", "html 503", "500", "429", "429 retry-after", "401", "403", "spend limit", "account disabled", "400"]
-JUDGED: list[str | None] = ["refusal", "blocked", "max tokens", "wrong schema", "wrong frame", "not json", None]
+ERRORS += ["credit", "parameter"]
+JUDGED: list[str | None] = [
+    "refusal",
+    "blocked",
+    "max tokens",
+    "wrong schema",
+    "wrong frame",
+    "not json",
+    "thinking",
+    "surrogate",
+    "no count",
+]
+JUDGED += [None]
 TIMES = ("created_at", "sent_at", "received_at")
 FIRST = text_sha("question 1", None)
 

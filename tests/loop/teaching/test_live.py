@@ -122,14 +122,23 @@ def test_a_refusal_is_billed_and_goes_to_the_next(tmp_path: Path, outcome: str) 
     assert money(ctx) == (3, 0)
 
 
-@pytest.mark.parametrize("usage", [Usage(), Usage(output_tokens=3)])
-def test_a_bill_without_tokens_is_charged_at_its_worst(tmp_path: Path, usage: Usage) -> None:
-    ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: fault("refused", billed="yes", usage=usage))
+@pytest.mark.parametrize(
+    ("usage", "raw", "cost"),
+    [
+        (Usage(), "", WORST),
+        (Usage(output_tokens=3), "I", 3),
+        (Usage(input_tokens=900), "It was written in tokens.", WORST),
+        (Usage(input_tokens=900, output_tokens=10**30), "It was written in tokens.", WORST),
+        (Usage(input_tokens=900), "", 0),
+    ],
+)
+def test_a_bill_without_its_tokens_is_charged_at_its_worst(tmp_path: Path, usage: Usage, raw: str, cost: int) -> None:
+    ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: fault("refused", billed="yes", usage=usage, raw=raw))
     teach(ctx, [client(teacher)])
-    assert money(ctx) == (usage.output_tokens or WORST, 0)
+    assert money(ctx) == (cost, 0)
 
 
-@pytest.mark.parametrize("outcome", ["spend_limit", "unauthorised", "account_disabled"])
+@pytest.mark.parametrize("outcome", ["spend_limit", "unauthorised", "account_disabled", "account", "parameter"])
 def test_what_concerns_the_account_stops_its_teacher_and_no_other(tmp_path: Path, outcome: str) -> None:
     ctx, teacher = context(tmp_path, 6), Scripted(lambda *_: fault(outcome))
     texts = {text_sha(f"question {n}", None): {"request": "unharmful"} for n in range(1, 7)}
@@ -267,6 +276,20 @@ def test_a_question_is_asked_again_while_another_is_under_way(tmp_path: Path) ->
 
     assert teach(context(tmp_path, 2), [client(Scripted(say), concurrency=2)]) == "2 of 2 taught"
     assert times["question 1", 2] - times["question 1", 1] < 1.0
+
+
+def test_a_trace_that_cannot_be_stored_takes_no_other_with_it(tmp_path: Path) -> None:
+    def say(asked: Question, number: int) -> Answer:
+        answer = ok(asked)
+        assert answer.trace is not None
+        half = answer.trace.model_copy(update={"explanation": "half a sign: \ud83d"})
+        return replace(answer, trace=half) if asked.prompt == "question 3" else answer
+
+    ctx = context(tmp_path, 8, second_ask=False)
+    assert teach(ctx, [client(Scripted(say), concurrency=8)]) == "7 of 8 taught; 1 without an answer"
+    assert rows(ctx).count(("parsed", "ok", 1)) == 7
+    assert ("failed", "invalid", 1) in rows(ctx)
+    assert money(ctx) == (8 * COST, 0)
 
 
 def test_what_came_is_charged_also_where_what_leaves_next_cannot_be_written_down(
