@@ -3,9 +3,10 @@
 schema.py loads and checks a recipe as a whole. There is no second list of these fields anywhere.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
 Task = Literal["request", "completion", "response"]
 Split = Literal["pool", "seed", "dev", "test"]
@@ -121,10 +122,15 @@ class Guard(Section):
         return self
 
 
+def _any_name(name: Any, check: Callable[[Any], str]) -> str:
+    """Return a file's name as it is: pydantic refuses one that is not UTF-8, which Python writes with surrogates."""
+    return name if isinstance(name, str) and name else check(name)
+
+
 class Data(Section):
     """One file of samples."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1), WrapValidator(_any_name)]
     """The file, relative to the folder in which wizloop is started: JSON, JSON Lines or CSV, gzipped or not, or
     Parquet; with hub_split, a dataset's NAME[:config]."""
     hub_split: str | None = None
@@ -140,6 +146,11 @@ class Data(Section):
     """What the file's own label words mean: {malicious = "harmful", controversial = "none"}; none is no label."""
     task: Task = "request"
     """Task of a bare `label` column; files that name the task of each label do not need it."""
+    turns: Annotated[Literal["first", "last", "all", "each"], Field(exclude_if=lambda turns: turns == "first")] = (
+        "first"
+    )
+    """Turns of a conversation that become samples: the first request with its answer, the last one, all as one sample
+    with the roles written out, or each request with its answer as a sample of its own."""
     prompts_only: bool = False
     """Drop responses and their labels, so that every row is only a prompt."""
     limit: Positive | None = None

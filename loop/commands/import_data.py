@@ -48,6 +48,13 @@ _TASKS = ("request", "completion", "response")
     metavar="FROM TO",
     help="Take rows whose prompt's hash is in [FROM, TO), of 0 to 1; disjoint parts never share a prompt.",
 )
+@click.option(
+    "--turns",
+    type=click.Choice(["first", "last", "all", "each"]),
+    default="first",
+    show_default=True,
+    help="Turns of a conversation that become samples; all is one sample with the roles written out.",
+)
 @click.option("--prompts-only", is_flag=True, help="Leave out the responses.")
 @click.option("--hide-labels", is_flag=True, help="Ignore the labels of pool or seed.")
 @click.option("--benchmark", help="Name under which test rows are reported.")
@@ -65,11 +72,11 @@ def import_(
 ) -> None:
     """Import samples from FILE into a split of the workspace, in one transaction.
 
-    FILE is JSON, JSON Lines or CSV (each also gzipped) or Parquet. Importing the same file twice adds nothing.
+    FILE is JSON, JSON Lines, CSV or TSV (each also gzipped) or Parquet. Importing the same file twice adds nothing.
 
     A file with a bad row is refused as a whole: nothing is written, and the exit status is 2. A row is bad if it has
-    invalid UTF-8 or JSON, a NUL character, a text over 1,000,000 bytes, a missing column or one that is not text, or
-    one id for two texts. With --skip-bad such rows are skipped, and the status is 0.
+    invalid UTF-8 or JSON, a NUL character, a text over 1,000,000 bytes, or a missing column or one that is not text.
+    With --skip-bad such rows are skipped, and the status is 0.
 
     To split one labeled file in three, import it three times: --split seed --part 0 0.2, --split dev --part 0.2 0.5 and
     --split test --part 0.5 1.

@@ -1,10 +1,9 @@
-"""Read the records of a file: JSON Lines, JSON, CSV (each also gzipped) and Parquet.
+"""Read the records of a file: JSON Lines, JSON, CSV and TSV (each also gzipped) and Parquet.
 
 Bytes that are not UTF-8 become lone surrogates, so that only the row that holds them is refused. At most one block of
 a file is in memory; only a JSON object around the rows is read whole. What columns mean is up to `formats`.
 """
 
-import csv
 import gzip
 import stat
 import zlib
@@ -14,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from wizloop.loop.data import parquet
+from wizloop.loop.data import parquet, spreadsheets
 from wizloop.loop.data.records import MAX_CELL, BadRow, ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.strict_json import Malformed, NotAList, Parser, elements
 
@@ -41,13 +40,16 @@ def read_records(path: Path) -> NumberedRecords:
     A row that is not an object of columns is yielded as a RowRefused. Raises ImportRefused if the file cannot be read.
     """
     before = _size_and_time(path)
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if path.suffix == ".parquet":
+    ending = path.suffix.lower()
+    kind = path.with_suffix("").suffix.lower() if ending == ".gz" else ending
+    if ending == ".parquet":
         yield from parquet.read_records(path)
     elif kind in _READERS:
         yield from _text_records(path, _READERS[kind])
     else:
-        raise ImportRefused(f"{path}: unknown file type; name it .jsonl, .json or .csv (.gz if gzipped), or .parquet")
+        raise ImportRefused(
+            f"{path}: unknown file type; name it .jsonl, .json, .csv or .tsv (.gz if gzipped), or .parquet"
+        )
     if _size_and_time(path) != before:
         raise ImportRefused(f"{path}: the file changed while it was read; import it once it is complete")
 
@@ -85,8 +87,8 @@ def _text_records(path: Path, reader: Callable[[Path, TextIO], NumberedRecords])
 @contextmanager
 def _open_text(path: Path) -> Iterator[TextIO]:
     # csv needs line ends unchanged; JSON does not care.
-    newline = "" if ".csv" in path.suffixes[-2:] else None
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as binary:
+    newline = "" if {".csv", ".tsv"} & {ending.lower() for ending in path.suffixes[-2:]} else None
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as binary:
         begins = binary.peek(4)
         for signature, advice in SIGNATURES.items():
             if begins.startswith(signature):
@@ -96,7 +98,7 @@ def _open_text(path: Path) -> Iterator[TextIO]:
 
 
 def _json_lines(path: Path, stream: TextIO) -> NumberedRecords:
-    parser = Parser()
+    parser = Parser(with_nan=True)
     number = 0
     while line := stream.readline(MAX_CELL):
         number += 1
@@ -134,7 +136,7 @@ def _json_object(path: Path, stream: TextIO) -> list[Any]:
     if len(text) > MAX_JSON:
         raise ImportRefused(f"{path}: more than {MAX_JSON:,} characters in one object; make it JSON Lines (.jsonl)")
     try:
-        document = Parser().whole(text.strip(" \t\r\n"))
+        document = Parser(with_nan=True).whole(text.strip(" \t\r\n"))
     except Malformed as error:
         raise _not_json(path, error) from None
     if not isinstance(document, dict):
@@ -171,23 +173,6 @@ def _by_category(document: Record) -> list[Any] | None:
     ]
 
 
-def _csv(path: Path, stream: TextIO) -> NumberedRecords:
-    # A setting of the csv module, not of the reader; every reader here needs the same.
-    csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(stream, strict=True)
-    try:
-        header = next(reader, [])
-        if repeated := {name for name in header if header.count(name) > 1}:
-            raise ImportRefused(f"{path}: the column {min(repeated)!r} occurs twice; rename one")
-        for number, cells in enumerate((cells for cells in reader if cells), start=1):
-            if len(cells) == len(header):
-                yield number, dict(zip(header, cells, strict=True))
-            else:
-                yield number, BadRow(f"{len(cells)} cell{'s' if len(cells) > 1 else ''} under {len(header)} columns")
-    except csv.Error as error:
-        raise ImportRefused(f"{path}: not CSV near line {reader.line_num}: {error}; check the quotes there") from None
-
-
 def _record(value: Any) -> Record | RowRefused:
     """Return an object as it is, and a bare text as a prompt."""
     if isinstance(value, dict):
@@ -199,4 +184,10 @@ def _record(value: Any) -> Record | RowRefused:
     return BadRow(f"a {type(value).__name__} instead of an object with columns")
 
 
-_READERS = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json, ".csv": _csv}
+_READERS = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": spreadsheets.read_csv,
+    ".tsv": spreadsheets.read_tsv,
+}

@@ -7,6 +7,7 @@ from wizloop.loop.data import formats_plugins
 from wizloop.loop.data.formats import TEXT_COLUMNS, Format, text_column
 from wizloop.loop.data.formats_benchmarks import BENCHMARK_SETS
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of, columns_format, mapped_format
+from wizloop.loop.data.formats_conversations import conversation_columns, conversations_format, with_conversations
 from wizloop.loop.data.formats_guards import GUARD_SETS
 from wizloop.loop.data.formats_injections import INJECTION_SETS
 from wizloop.loop.data.formats_instructions import INSTRUCTION_SETS
@@ -29,7 +30,7 @@ KNOWN: tuple[Format, ...] = (
     *INSTRUCTION_SETS,
 )
 """The first that fits a file's first record is used."""
-NAMES = (*(known.name for known in KNOWN), "columns")
+NAMES = (*(known.name for known in KNOWN), "conversations", "columns")
 """The built-in formats."""
 
 
@@ -38,7 +39,8 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
     relabeled = bool(data.label)
     if data.map:
         mapping = _mapping(data, first)
-        return mapped_format(mapping, data.task, first, relabeled=relabeled)
+        fmt = mapped_format(mapping, data.task, first, relabeled=relabeled)
+        return with_conversations(fmt, mapping, data.task)
     if data.format is None:
         if (shown := recognize(first, name, data.task, relabeled=relabeled)) is None:
             raise ImportRefused(f"{data.path}: {_no_format(first)}")
@@ -59,6 +61,8 @@ def recognize(record: Record, name: str, task: Task, *, relabeled: bool = False)
         return built_in
     if installed := next((known for known in formats_plugins.every(taken) if known.fits(record, name)), None):
         return installed
+    if (talking := conversations_format(task, record, relabeled=relabeled)) is not None:
+        return talking
     return columns_format(task, record, relabeled=relabeled) if text_column(record) is not None else None
 
 
@@ -70,6 +74,8 @@ def find_format(asked: str, record: Record, name: str, task: Task, *, relabeled:
     wanted = _plain(asked)
     if wanted == "columns":
         return columns_format(task, record, relabeled=relabeled)
+    if wanted == "conversations":
+        return conversations_format(task, record, relabeled=relabeled)
     named = [known for known in KNOWN if wanted and _plain(known.name).startswith(wanted)]
     exact = [known for known in named if _plain(known.name) == wanted and known.columns <= record.keys()]
     fitting = [known for known in named if known.fits(record, name)]
@@ -98,6 +104,8 @@ def field_and_column(field: str, column: str) -> tuple[str, str]:
 def _mapping(data: Data, first: Record) -> dict[str, str]:
     """Return the columns by field. Raises ImportRefused."""
     mapping = dict(field_and_column(*pair) for pair in data.map.items())
+    if "prompt" not in mapping:
+        mapping = {**conversation_columns(first), **mapping}
     if unknown := sorted(set(mapping) - set(MAPPING_KEYS)):
         raise ImportRefused(f"{data.path}: the mapping names {unknown[0]!r}; choose one of {', '.join(MAPPING_KEYS)}")
     if "prompt" not in mapping and text_column(first) in (None, *mapping.values()):
@@ -112,8 +120,6 @@ def _mapping(data: Data, first: Record) -> dict[str, str]:
 
 def _no_format(first: Record) -> str:
     """Return why no format fits, and what to do."""
-    if len(first) == 1 and (mark := next((mark for mark in ("\t", ";") if mark in next(iter(first))), None)):
-        return f"its columns are separated by {'tabs' if mark == chr(9) else 'semicolons'}: separate them by commas"
     listed = ", ".join(" ".join(column.split()) for column in list(first)[:20])
     return (
         f"unknown columns ({listed}), none of them {', '.join(TEXT_COLUMNS)}; map the one with the prompt: "

@@ -51,8 +51,6 @@ class Format:
     """Returns whether a file fits, by its first record, which has these columns, and by its name."""
     note: str = ""
     """Note for the user about such a file."""
-    ids: bool = False
-    """True if one `id` belongs to one text, so that two texts under it are an error."""
 
     def fits(self, record: Record, name: str) -> bool:
         """Return whether a file's first record shows this format; a plugin may look at the file's name as well."""

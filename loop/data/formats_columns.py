@@ -141,9 +141,9 @@ def _judged(
     told = "; ".join(filter(None, notes))
     answer = _answer_of(sample)
     if answer is None or not any(column in sample for column in labels):
-        return Format(name, needed, read, note=told, ids=True)
+        return Format(name, needed, read, note=told)
     said = f"{answer} says whether a label holds: accept is the label, reject the other one, ignore none"
-    return Format(f"{name} with answers", needed, partial(_answered, read, answer), note=f"{said}; {told}", ids=True)
+    return Format(f"{name} with answers", needed, partial(_answered, read, answer), note=f"{said}; {told}")
 
 
 def _answer_of(sample: Record) -> str | None:

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from wizloop.loop.data.column_names import words_of
+from wizloop.loop.data.conversations import opened
 from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, word
 from wizloop.loop.data.formats_columns import is_preference
 from wizloop.loop.data.label_words import THIRD, Given, word_of
@@ -137,12 +138,11 @@ def _star(record: Record) -> Content:
 
 
 def _hh(record: Record) -> Content:
-    """Read the first turn and its answer. The preference between the dialogues is not one of our labels."""
-    dialogue = record["chosen"]
-    if not isinstance(dialogue, str) or not dialogue.startswith("\n\nHuman: ") or "\n\nAssistant:" not in dialogue:
+    """Read the better dialogue. The preference between the dialogues is not one of our labels."""
+    dialogue = opened(record["chosen"])
+    if not isinstance(dialogue, list):
         raise RowRefused("the column chosen is not a dialogue of Human and Assistant")
-    prompt, _, rest = dialogue.removeprefix("\n\nHuman: ").partition("\n\nAssistant:")
-    return Content(prompt, rest.partition("\n\nHuman:")[0].strip() or None)
+    return Content(dialogue)
 
 
 def _coconot_preferences(record: Record) -> list[Content]:

@@ -3,6 +3,7 @@
 Class numbers become the names that the file's own metadata give them.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def _rows(path: Path) -> NumberedRecords:
     import pyarrow
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+    # As bytes: pyarrow reads no name that is not UTF-8.
+    name = os.fsencode(path)
+    with pyarrow.OSFile(name) as binary, pyarrow.parquet.ParquetFile(binary, pre_buffer=False) as file:
         _refuse_bombs(path, file.metadata)
         schema = file.schema_arrow
         if repeated := {name for name in schema.names if schema.names.count(name) > 1}:
@@ -39,7 +42,10 @@ def _rows(path: Path) -> NumberedRecords:
         named = class_names.of_metadata(schema.metadata)
         texts = [field.name for field in schema if pyarrow.types.is_string(field.type)]
     # As dictionaries: a text that a million rows repeat is in memory once.
-    with pyarrow.parquet.ParquetFile(path, pre_buffer=False, read_dictionary=texts) as file:
+    with (
+        pyarrow.OSFile(name) as binary,
+        pyarrow.parquet.ParquetFile(binary, pre_buffer=False, read_dictionary=texts) as file,
+    ):
         batches = file.iter_batches(BATCH_ROWS, use_threads=False)
         yield from enumerate((row for batch in batches for row in _records(batch, named)), start=1)
 

@@ -24,6 +24,6 @@ class RowRefused(ValueError):
 
 
 class BadRow(RowRefused):
-    """One row is malformed: bytes, syntax, columns, size, or an id that two texts share."""
+    """One row is malformed: bytes, syntax, columns or size."""
 
     bad = True

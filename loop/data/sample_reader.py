@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wizloop.loop.data import formats_guards, formats_injections
+from wizloop.loop.data.annotation_exports import export_of
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
 from wizloop.loop.data.formats import Format, plain, spelling
@@ -76,10 +77,15 @@ def stream_samples(data: Data) -> SampleStream:
     """
     refuse_hidden(data)
     if data.hub_split is None:
-        return _stream(data, read_records(Path(data.path)), Path(data.path).name)
+        return _stream(data, read_records(Path(data.path)), _storable(Path(data.path).name))
     from wizloop.loop.data import hub
 
     return _stream(data, hub.read_records(data.path, data.hub_split), hub.dataset_name(data.path))
+
+
+def _storable(name: str) -> str:
+    """Return a file's name with each byte that is not UTF-8 written in hex."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def refuse_hidden(data: Data) -> None:
@@ -98,6 +104,11 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
     number, first = head[-1]
     if isinstance(first, RowRefused):
         raise ImportRefused(f"{data.path}: no row can be read; the last is row {number}: {first}")
+    note = ""
+    if data.format is None and (export := export_of(first)) is not None:
+        head, records = list(export.records(iter(head))), export.records(records)
+        first, note = export.flat(first), export.note(data.map)
+        data = data.model_copy(update={"map": data.map or export.mapping(first)})
     if data.hide_labels:
         first = {column: value for column, value in first.items() if plain(column) != "label"}
         mapping = {key: column for key, column in data.map.items() if not key.endswith("label")}
@@ -115,7 +126,7 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
     if data.max_chars or data.half or data.part:
         rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row.prompt, row.response, data))
     rows = rows if data.limit is None else _first_accepted(rows, data.limit)
-    return SampleStream(fmt.name, fmt.told, rows, reader.words)
+    return SampleStream(fmt.name, "; ".join(filter(None, (note, fmt.told))), rows, reader.words)
 
 
 def _settled(

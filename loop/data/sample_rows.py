@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wizloop.loop.data.formats import NO_LABELS, Content, Format, Labels
+from wizloop.loop.data.formats_conversations import chosen_turns
 from wizloop.loop.data.label_words import Given, LabelWords, UnknownLabel, is_missing
 from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.data.similarity import normalize
@@ -53,8 +54,6 @@ class RowReader:
     data: Data
     words: LabelWords = field(default_factory=LabelWords)
     """What the file's label words mean, and which of them are unknown."""
-    ids: dict[int, int] = field(default_factory=dict)
-    """Hash of each id to the hash of the text that it first came with."""
 
     def rows(self, number: int, record: Record | RowRefused) -> Sequence[SampleRow | Refused]:
         """Return the rows of a record, or the reason to refuse it."""
@@ -78,15 +77,14 @@ class RowReader:
             content = fmt.read(record)
         except (KeyError, TypeError, AttributeError) as error:
             raise BadRow(f"not in the shape of the format {fmt.name!r} ({error})") from None
-        if fmt.ids and "id" in record and not isinstance(content, list):
-            self._check_id(record["id"], content)
-        return content
+        if isinstance(content, list):
+            return content if all(type(one.prompt) is str for one in content) else self._turns_of(content)
+        return content if type(content.prompt) is str else chosen_turns(content, self.data)
 
-    def _check_id(self, given: Any, content: Content) -> None:
-        """Raise BadRow if another text had this id."""
-        text = hash((str(content.prompt), str(content.response))) & 0x3FFFFFFF
-        if self.ids.setdefault(hash(str(given)), text) != text:
-            raise BadRow(f"the id {str(given)[:40]!r} was used before for another text")
+    def _turns_of(self, contents: Sequence[Content]) -> list[Content]:
+        """Return the samples of several conversations in one record."""
+        chosen = (chosen_turns(content, self.data) for content in contents)
+        return [sample for each in chosen for sample in (each if isinstance(each, list) else [each])]
 
     def _row(self, content: Content, number: int, place: str) -> SampleRow | Refused:
         try:
@@ -99,10 +97,11 @@ class RowReader:
         if self.data.prompts_only:
             response = None
             given = {task: label for task, label in given.items() if task == "request"}
-        prompt = _text(prompt, "prompt")
+        prompt = "" if prompt is None else _text(prompt, "prompt")
         if not prompt or prompt.isspace():
             raise RowRefused("the prompt is empty")
-        response = None if response is None or response == "" else _text(response, "response")
+        # NaN, which is not equal to itself, is how pandas writes that there is none.
+        response = None if response is None or response == "" or response != response else _text(response, "response")
         if response is not None and is_missing(response):
             response = None
         labels = NO_LABELS if self.data.hide_labels else self._read(given, prompt, response)

@@ -1,4 +1,4 @@
-"""Parse JSON strictly: no NaN, no duplicate keys, no deep nesting. Lists are streamed item by item."""
+"""Parse JSON strictly: no duplicate keys, no deep nesting. Lists are streamed item by item."""
 
 import json
 import re
@@ -22,12 +22,13 @@ class Malformed(ValueError):
 
 
 class Parser:
-    """Parse one value after another."""
+    """Parse one value after another; `with_nan` reads NaN as null and Infinity as a float, as Python writes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_nan: bool = False) -> None:
         self._fault: str | None = None
+        constant = _missing if with_nan else self._constant
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._object, parse_constant=self._constant, parse_int=self._integer
+            object_pairs_hook=self._object, parse_constant=constant, parse_int=self._integer
         )
 
     def whole(self, text: str) -> Any:
@@ -70,8 +71,13 @@ class Parser:
         return int(digits)
 
 
+def _missing(name: str) -> float | None:
+    """Return None for NaN, which is how pandas writes a missing value, and the float for an infinity."""
+    return None if name == "NaN" else float(name)
+
+
 def elements(stream: TextIO, longest: int) -> Iterator[Any]:
-    """Yield the items of a list one at a time; an item that is valid but ambiguous is yielded as a Malformed.
+    """Yield the items of a list, with NaN, one at a time; one that is valid but ambiguous is yielded as a Malformed.
 
     Raises NotAList, before anything else, if the text is not a list, and Malformed where the list breaks off or an item
     has more than `longest` characters.
@@ -79,7 +85,7 @@ def elements(stream: TextIO, longest: int) -> Iterator[Any]:
     text, at = _skip_space(stream, stream.read(BLOCK), 0)
     if not text.startswith("[", at):
         raise NotAList
-    parser, number = Parser(), 0
+    parser, number = Parser(with_nan=True), 0
     text, at = _next_sign(stream, text, at + 1)
     while text[at] != "]":
         if number:

@@ -96,7 +96,6 @@ BAD_ROWS = [
     pytest.param(b'{"prompt": "a", "label": "safe"\n', "not JSON", id="a line that breaks off"),
     pytest.param(b'{"prompt": "a", "prompt": "b", "label": "safe"}\n', "occurs twice", id="a key twice"),
     pytest.param(b'{"prompt": "\\ud800", "label": "safe"}\n', "lone surrogate", id="a lone surrogate"),
-    pytest.param(b'{"prompt": "a", "label": "safe", "n": NaN}\n', "NaN is not a number", id="NaN"),
 ]
 
 
@@ -142,15 +141,12 @@ def test_bad_rows_are_named_up_to_ten_and_a_workspace_that_is_there_stays_as_it_
     assert "13 refused, 12 of them bad rows\n  row 2: the prompt is empty" in said.stderr
 
 
-def test_an_id_that_stands_for_two_texts_is_bad_and_one_that_is_repeated_is_not(tmp_path: Path) -> None:
-    file = lines(tmp_path / "a.jsonl", *({"id": 7, "prompt": text} for text in ("one", "two", "one")))
-    reason = "the id '7' was used before for another text"
-    said = run(file, workspace=tmp_path / "runs")
-    assert said.exit_code == 2
-    assert f"{file}: row 2: {reason}" in said.stderr
-    found = json.loads(run(file, "--skip-bad", "--json", workspace=tmp_path / "runs").stdout)
-    assert (found["accepted"], found["duplicates"]) == (1, 1)
-    assert found["refused"] == [{"row": 2, "reason": reason, "bad": True}]
+@pytest.mark.parametrize("ids", [(7, 7, 8), (None, None, None), ("", "", ""), (None, 3, None)])
+def test_an_id_that_is_shared_or_missing_refuses_nothing(tmp_path: Path, ids: tuple[object, ...]) -> None:
+    rows = [{"id": one, "prompt": text} for one, text in zip(ids, ("one", "eins", "one"), strict=True)]
+    file = lines(tmp_path / "a.jsonl", *rows)
+    found = json.loads(run(file, "--json", workspace=tmp_path / "runs").stdout)
+    assert (found["accepted"], found["duplicates"], found["refused"]) == (2, 1, [])
 
 
 def zipped(path: Path) -> Path:
