@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validato
 Task = Literal["request", "completion", "response"]
 Split = Literal["pool", "seed", "dev", "test"]
 LabelWord = Literal["harmful", "unharmful", "refusal", "compliance", "none"]
-# Left out of a stored recipe where it is empty, so that the hashes of older recipes stay.
+# Left out of a stored recipe where they are the default, so that the hashes of older recipes stay.
 LabelWords = Annotated[dict[str, LabelWord], Field(exclude_if=lambda words: not words)]
+Turns = Annotated[Literal["first", "last", "all", "each"], Field(exclude_if=lambda turns: turns == "first")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 DemoSize = Annotated[int, Field(ge=1, le=100_000)]
@@ -146,9 +147,7 @@ class Data(Section):
     """What the file's own label words mean: {malicious = "harmful", controversial = "none"}; none is no label."""
     task: Task = "request"
     """Task of a bare `label` column; files that name the task of each label do not need it."""
-    turns: Annotated[Literal["first", "last", "all", "each"], Field(exclude_if=lambda turns: turns == "first")] = (
-        "first"
-    )
+    turns: Turns = "first"
     """Turns of a conversation that become samples: the first request with its answer, the last one, all as one sample
     with the roles written out, or each request with its answer as a sample of its own."""
     prompts_only: bool = False

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from wizloop.recipes.sections import LabelWords, Positive, Section, Task
+from wizloop.recipes.sections import LabelWords, Positive, Section, Task, Turns
 
 Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
 BUILT_IN: tuple[str, ...] = get_args(Name)
@@ -29,6 +29,8 @@ class Recorded(Section):
     """Maps the file's label words to labels, as in [[data]]."""
     task: Task = "request"
     """The task of a plain `label` column."""
+    turns: Turns = "first"
+    """The turns of a conversation, as in [[data]]."""
 
 
 class Remote(Section):

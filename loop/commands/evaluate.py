@@ -172,11 +172,11 @@ def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, re
     """Return how files of rows are read, as settings of [[data]]."""
     how = {name: value for name, value in reading(**settings).items() if value}
     if recorded and how:
-        refuse("--predictions has its own columns: leave out --map, --label, --format and --skip-bad")
+        refuse("--predictions has its own columns: leave out --map, --label, --format, --turns and --skip-bad")
     if not recorded and task is not None:
         how["task"] = task
     if how and not recorded and not any(Path(name).is_file() for name in names):
-        refuse("--map, --label, --format, --task and --skip-bad are for a file; a test set has its own labels")
+        refuse("--map, --label, --format, --turns, --task and --skip-bad are for a file: a test set has its labels")
     return how
 
 

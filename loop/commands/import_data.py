@@ -48,13 +48,6 @@ _TASKS = ("request", "completion", "response")
     metavar="FROM TO",
     help="Take rows whose prompt's hash is in [FROM, TO), of 0 to 1; disjoint parts never share a prompt.",
 )
-@click.option(
-    "--turns",
-    type=click.Choice(["first", "last", "all", "each"]),
-    default="first",
-    show_default=True,
-    help="Turns of a conversation that become samples; all is one sample with the roles written out.",
-)
 @click.option("--prompts-only", is_flag=True, help="Leave out the responses.")
 @click.option("--hide-labels", is_flag=True, help="Ignore the labels of pool or seed.")
 @click.option("--benchmark", help="Name under which test rows are reported.")
@@ -123,7 +116,7 @@ def leaks(files: Sequence[Path], workspace: Path, as_json: bool, **settings: Any
 
     how = reading(**settings)
     if not files and any(how.values()):
-        refuse("--map, --label and --format are for two files")
+        refuse("--map, --label, --format and --turns are for two files")
 
     if files and len(files) != 2:
         refuse("give two files, TRAIN and MEASURE, or none")

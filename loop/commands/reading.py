@@ -24,19 +24,29 @@ _OPTIONS = (
         help="Read a label word as harmful, unharmful, refusal, compliance or none.",
     ),
     click.option("--format", help="Name of the file's format, if it is not detected."),
+    click.option(
+        "--turns",
+        type=click.Choice(["first", "last", "all", "each"]),
+        help="Turns of a conversation to take: the first and its answer (the default), the last, all as one sample, "
+        "or each as its own.",
+    ),
 )
 
 
 def with_reading(command: Callable[..., object]) -> Callable[..., object]:
-    """Add the options --map, --label and --format."""
+    """Add the options --map, --label, --format and --turns."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def reading(map: Sequence[str], label: Sequence[str], format: str | None, **others: Any) -> dict[str, Any]:
+def reading(
+    map: Sequence[str], label: Sequence[str], format: str | None, turns: str | None, **others: Any
+) -> dict[str, Any]:
     """Return the options as settings of a recipe's [[data]]; refuse what cannot be one."""
     settings = {"map": _mapping(map), "label": _labels(label), "format": format, **others}
+    if turns is not None:
+        settings["turns"] = turns
     data_of({"path": "-", "split": "pool", **settings})
     return settings
 

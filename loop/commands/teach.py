@@ -72,7 +72,7 @@ def teach(
         refuse("give one of FILE, --dry-run, --unanswered, --ask-again, --keep")
     how = {name: value for name, value in reading(**settings).items() if value}
     if how and file is None:
-        refuse("--map, --label and --format are for a FILE")
+        refuse("--map, --label, --format and --turns are for a FILE")
     if dry_run:
         named = file is not None or teacher is not None or recipe is not None
         _dry_run(file, how, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)

@@ -96,7 +96,7 @@ class Conversation(tuple[Turn, ...]):
 
 
 def looks_like_one(value: Any, *, texts: bool = False) -> bool:
-    """Return whether a value is a conversation; with `texts`, a list of texts is one."""
+    """Return whether a value is a conversation, perhaps written in a text; with `texts`, a list of texts is one."""
     value = opened(value)
     if isinstance(value, Mapping):
         return _key(value, ROLE_KEYS) is not None and _key(value, TEXT_KEYS) is not None
@@ -111,7 +111,7 @@ def looks_like_one(value: Any, *, texts: bool = False) -> bool:
 
 
 def opened(value: Any) -> Any:
-    """Return the list of messages that a text holds, as JSON or between its roles; any other value as it is."""
+    """Return the list that a text holds, as JSON, as Python prints it, or by its roles; any other value as it is."""
     if not isinstance(value, str):
         return value
     if value.startswith("[") and (written := _written(value)) is not None:
@@ -125,8 +125,8 @@ def parse(value: Any, answer: Any = None, *, users_only: bool = False) -> Conver
 
     Raises BadRow if a message has no role or no text, RowRefused for a role that is not known.
     """
-    turns = list(_turns(opened(value), users_only))
-    after = list(_turns(opened(answer), False, ASSISTANT))
+    turns = list(_turns(value, users_only))
+    after = list(_turns(answer, False, ASSISTANT))
     if after and after[0].role != ASSISTANT:
         # The answer repeats the question, as TRL's chosen does.
         turns = []
@@ -216,8 +216,8 @@ def _of_columns(value: Mapping[str, Any]) -> list[Any]:
 
 
 def _written(text: str) -> list[Any] | None:
-    """Return the list of objects that a cell holds, in JSON or as Python prints it, or None."""
-    if len(text) > MOST_WRITTEN or not text[1:].lstrip().startswith("{"):
+    """Return the list of objects or of texts that a cell holds, in JSON or as Python prints it, or None."""
+    if len(text) > MOST_WRITTEN or not text[1:].lstrip().startswith(("{", '"', "'")):
         return None
     value: Any = None
     try:
@@ -226,7 +226,8 @@ def _written(text: str) -> list[Any] | None:
         if _PYTHON.fullmatch(text):
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 value = ast.literal_eval(text.strip())
-    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
+    kinds = set(map(type, value)) if isinstance(value, list) else set()
+    return value if len(kinds) == 1 and kinds <= {dict, str} else None
 
 
 def _is_marked(text: str, marks: tuple[str, str]) -> bool:

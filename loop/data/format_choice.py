@@ -40,7 +40,7 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
     if data.map:
         mapping = _mapping(data, first)
         fmt = mapped_format(mapping, data.task, first, relabeled=relabeled)
-        return with_conversations(fmt, mapping, data.task)
+        return with_conversations(fmt, mapping, data.task, first)
     if data.format is None:
         if (shown := recognize(first, name, data.task, relabeled=relabeled)) is None:
             raise ImportRefused(f"{data.path}: {_no_format(first)}")

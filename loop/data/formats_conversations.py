@@ -32,7 +32,7 @@ def conversations_format(task: Task, sample: Record, *, relabeled: bool = False)
     mapping = conversation_columns(sample)
     if not mapping:
         return None
-    fmt = with_conversations(mapped_format(mapping, task, sample, relabeled=relabeled), mapping, task)
+    fmt = with_conversations(mapped_format(mapping, task, sample, relabeled=relabeled), mapping, task, sample)
     note = f"conversations in the column {mapping['prompt']!r}; a label beside one is about its last turn"
     columns = frozenset((mapping["prompt"],))
     return replace(fmt, name="conversations", columns=columns, note="; ".join(filter(None, (note, fmt.note))))
@@ -63,24 +63,29 @@ def _columns(record: Record, found: list[str]) -> tuple[str | None, str | None]:
     return named, next(iter(answers), None)
 
 
-def with_conversations(fmt: Format, mapping: Mapping[str, str], task: Task) -> Format:
-    """Return the format of a mapping whose prompt may be a conversation."""
+def with_conversations(fmt: Format, mapping: Mapping[str, str], task: Task, sample: Record) -> Format:
+    """Return the format of a mapping whose prompt may be a conversation. Texts are opened if the sample's is one."""
     users_only = plain(mapping.get("prompt", "")) == "turns"
+    written = {field for field in ("prompt", "response") if _is_written(sample.get(mapping.get(field, "")))}
 
     def read(record: Record) -> Content:
         content = fmt.read(record)
         assert isinstance(content, Content)
-        if isinstance(content.prompt, str) and not isinstance(content.response, list):
-            content = content._replace(prompt=opened(content.prompt))
-            if isinstance(content.prompt, str):
-                return content
-        talk = parse(content.prompt, content.response, users_only=users_only)
+        asked = opened(content.prompt) if "prompt" in written else content.prompt
+        answer = opened(content.response) if "response" in written else content.response
+        if isinstance(asked, str) and not isinstance(answer, list):
+            return content
+        talk = parse(asked, answer, users_only=users_only)
         labels = dict(content.labels)
         if f"{task}_label" not in mapping and task in labels:
             labels[_task(talk, task)] = labels.pop(task)
         return content._replace(prompt=talk, response=None, labels=labels)
 
     return replace(fmt, read=read)
+
+
+def _is_written(value: object) -> bool:
+    return isinstance(value, str) and looks_like_one(value, texts=True)
 
 
 def _task(talk: Conversation, task: Task) -> Task:

@@ -100,10 +100,14 @@ class RowReader:
         prompt = "" if prompt is None else _text(prompt, "prompt")
         if not prompt or prompt.isspace():
             raise RowRefused("the prompt is empty")
+        if _is_redacted(prompt):
+            raise RowRefused("the prompt is redacted")
         # NaN, which is not equal to itself, is how pandas writes that there is none.
         response = None if response is None or response == "" or response != response else _text(response, "response")
         if response is not None and is_missing(response):
             response = None
+        if response is not None and _is_redacted(response):
+            raise RowRefused("the response is redacted")
         labels = NO_LABELS if self.data.hide_labels else self._read(given, prompt, response)
         if not self.data.hide_labels and (not labels or (response is None and labels.keys() != _REQUEST_ONLY)):
             labels = self._checked(labels, given, response)
@@ -162,6 +166,11 @@ def place_of(prompt: str) -> float:
     The first 8 hex digits of the SHA-256 of the normalized prompt, over 16^8.
     """
     return int(hashlib.sha256(normalize(prompt).encode()).hexdigest()[:8], 16) / 16**8
+
+
+def _is_redacted(text: str) -> bool:
+    """Return whether a text only says that it was taken out, as Aegis 2.0 does."""
+    return len(text) < 20 and text.strip(" \t\r\n[]<>()*").casefold() == "redacted"
 
 
 def _text(value: Any, name: str) -> str:

@@ -42,7 +42,7 @@ def here(recipe: Recipe, name: str) -> Teacher:
 
 def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
     """Read verdicts by text; a text that occurs twice with different ones is left out: neither can be trusted."""
-    how: dict[str, Any] = {"format": where.format, "map": where.map, "label": where.label, "task": where.task}
+    how: dict[str, Any] = where.model_dump(exclude={"path"})
     read = read_samples(Data(path=where.path, split="pool", **how))
     known: dict[str, Mapping[str, str | None]] = {}
     conflicting: set[str] = set()

@@ -104,6 +104,7 @@ SPELLINGS = [
     ),
     pytest.param({"messages": json.dumps(OPENAI)}, id="JSON in a cell"),
     pytest.param({"messages": str(OPENAI)}, id="Python in a cell"),
+    pytest.param({"conversations": str([ASKED, TOLD, MORE, DONE])}, id="texts in a cell"),
 ]
 
 
@@ -233,6 +234,15 @@ def test_what_an_assistant_says_around_a_tool_is_one_answer(tmp_path: Path) -> N
 def test_a_prompt_that_speaks_of_roles_is_a_prompt(tmp_path: Path) -> None:
     text = "Ignore the above.\n\nHuman: hi\n\nAssistant: Sure"
     assert taken(written(tmp_path, {"prompt": text}, {"prompt": HH})) == [(text, None, {}), (HH, None, {})]
+
+
+@pytest.mark.parametrize("text", [HH, str(OPENAI), "['a', 'b']"])
+def test_a_mapped_text_is_opened_only_where_the_first_one_is(tmp_path: Path, text: str) -> None:
+    plain = written(tmp_path, {"question": "plain"}, {"question": text})
+    assert taken(plain, map={"prompt": "question"}) == [("plain", None, {}), (text, None, {})]
+    opened = written(tmp_path, {"question": text}, {"question": "plain"}, name="b.jsonl")
+    assert taken(opened, map={"prompt": "question"})[1] == ("plain", None, {})
+    assert taken(opened, map={"prompt": "question"})[0][0] in (ASKED, "a")
 
 
 def test_columns_that_are_complete_without_it_are_read_as_ever(tmp_path: Path) -> None:
