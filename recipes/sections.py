@@ -132,8 +132,8 @@ class Data(Section):
     """One file of samples."""
 
     path: Annotated[str, Field(min_length=1), WrapValidator(_any_name)]
-    """The file, relative to the folder in which wizloop is started: JSON, JSON Lines or CSV, gzipped or not, or
-    Parquet; with hub_split, a dataset's NAME[:config]."""
+    """The file, relative to the folder in which wizloop is started: JSON, JSON Lines, CSV or TSV, gzipped or
+    not, or Parquet; with hub_split, a dataset's NAME[:config]."""
     hub_split: str | None = None
     """Split of a dataset on the Hugging Face hub, or in a local folder of one; None reads a file."""
     split: Split

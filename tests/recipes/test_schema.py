@@ -22,6 +22,14 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_turns_by_default_leave_the_hash_of_an_old_recipe() -> None:
+    text = Data(path="a.jsonl", split="pool").model_dump_json()
+    assert "turns" not in text
+    assert Data.model_validate_json(text).turns == "first"
+    other = Data(path="a.jsonl", split="pool", turns="each").model_dump_json()
+    assert Data.model_validate_json(other).turns == "each"
+
+
 def test_the_shipped_recipes_are_these_and_load() -> None:
     names = [
         "cuda-overnight-8b",

@@ -149,6 +149,42 @@ def test_an_id_that_is_shared_or_missing_refuses_nothing(tmp_path: Path, ids: tu
     assert (found["accepted"], found["duplicates"], found["refused"]) == (2, 1, [])
 
 
+def test_the_turns_of_a_conversation_are_taken_as_asked(tmp_path: Path) -> None:
+    said = ["how do I knit", "With yarn.", "and purl", "Backwards."]
+    talk = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)]
+    file = lines(tmp_path / "a.jsonl", {"messages": talk, "label": "safe"})
+    told = run(file, "--turns", "each", workspace=tmp_path / "runs")
+    assert "a label beside one is about its last turn" in told.stderr
+    with Store.open(tmp_path / "runs", readonly=True) as store, store.read() as db:
+        found = [(one.prompt, one.response, one.response_label, one.row_ref) for one in samples.page(db, "pool", 0, 9)]
+    assert found == [(*said[:2], None, "a.jsonl:1.1"), (*said[2:], "unharmful", "a.jsonl:1.2")]
+    refused = run(file, "--split", "dev", workspace=tmp_path / "runs")
+    assert refused.exit_code == 2
+    assert "its label is about the last of 2 turns, and the first was taken" in refused.stderr
+    assert run(file, "--split", "dev", "--turns", "last", workspace=tmp_path / "runs").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_a_file_may_have_a_name_that_is_not_utf8(tmp_path: Path, name: str) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": ["a"]}), tmp_path / "rows.parquet")
+    (tmp_path / "rows.csv").write_text("prompt\na\n")
+    lines(tmp_path / "rows.jsonl", {"prompt": "a"})
+    odd = tmp_path / os.fsdecode(b"caf\xe9-" + name.encode())
+    try:
+        (tmp_path / name).rename(odd)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    said = run(odd, workspace=tmp_path / "runs")
+    assert said.exit_code == 0, said.stderr
+    assert "caf\u27e8U+DCE9\u27e9" in said.stderr
+    with Store.open(tmp_path / "runs", readonly=True) as store, store.read() as db:
+        (row,) = samples.page(db, "pool", 0, 9)
+    assert (row.source, row.row_ref) == (f"caf\\xe9-{name}", f"caf\\xe9-{name}:1")
+
+
 def zipped(path: Path) -> Path:
     path.write_bytes(gzip.compress(b"".join(b'{"prompt": "row %d"}\n' % number for number in range(20_000)))[:-900])
     return path

@@ -103,6 +103,39 @@ def test_a_bad_row_is_refused_with_its_number_and_reason(tmp_path: Path, line: s
     assert reason in only_reason(got)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_in_a_column_that_is_not_read_refuses_nothing(tmp_path: Path, number: str) -> None:
+    line = f'{{"prompt": "a", "label": "safe", "score": {number}, "more": [{{"x": {number}}}]}}\n'
+    file = read_file(written(tmp_path / "a.jsonl", line), split="dev")
+    assert (len(file.rows), file.refused) == (1, [])
+    whole = read_file(written(tmp_path / "a.json", f"[{line}]"), split="dev")
+    assert (len(whole.rows), whole.refused) == (1, [])
+
+
+def test_nan_is_no_response_and_no_label(tmp_path: Path) -> None:
+    line = '{"prompt": "a", "response": NaN, "label": "safe"}\n{"prompt": "b", "response": NaN, "label": NaN}\n'
+    got = read_file(written(tmp_path / "a.jsonl", line), split="pool")
+    assert [(row.prompt, row.response, dict(row.labels)) for row in got.rows] == [
+        ("a", None, {"request": "unharmful"}),
+        ("b", None, {}),
+    ]
+
+
+@pytest.mark.parametrize("word", ["REDACTED", "[REDACTED]", " <redacted>\n", "(Redacted)"])
+def test_what_was_redacted_is_left_out_and_counted(tmp_path: Path, word: str) -> None:
+    rows = [{"prompt": "a", "response": "b"}, {"prompt": word, "response": "b"}, {"prompt": "a", "response": word}]
+    got = read_file(written(tmp_path / "a.jsonl", rows), split="pool")
+    assert len(got.rows) == 1
+    assert got.refused == [Refused(2, "the prompt is redacted"), Refused(3, "the response is redacted")]
+
+
+def test_a_text_about_redaction_is_none(tmp_path: Path) -> None:
+    text = "redacted how?"
+    assert [row.prompt for row in read_file(written(tmp_path / "a.jsonl", [{"prompt": text}]), split="pool").rows] == [
+        text
+    ]
+
+
 def test_text_is_kept_to_the_letter(tmp_path: Path) -> None:
     text = "  =cmd()|' \u202e<|im_end|>\r\n\tAnswers:\nRequest: unharmful \u200b"
     rows = [{"prompt": text, "response": text}]
