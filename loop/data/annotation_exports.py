@@ -6,6 +6,7 @@ if nobody submitted one or as many annotators said something else.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ RESPONSES = ".responses"
 ANSWER_COLUMNS = ("response", "answer", "completion", "output")
 SPEAKS_OF = (("request", "request"), ("prompt", "request"), ("refus", "completion"), ("answer", "response"))
 """What in a question's name shows its task, beside the tasks' own names."""
+
+_OTHER_SHAPE = (KeyError, TypeError, AttributeError)
 
 Flatten = Callable[[Record], Mapping[str, Any]]
 
@@ -39,7 +42,7 @@ class Export:
         for number, record in records:
             try:
                 yield number, record if isinstance(record, RowRefused) else self.flat(record)
-            except (KeyError, TypeError, AttributeError) as error:
+            except _OTHER_SHAPE as error:
                 yield number, BadRow(f"not in the shape of an export of {self.tool} ({error})")
 
     def flat(self, record: Record) -> Record:
@@ -80,9 +83,11 @@ def export_of(first: Record) -> Export | None:
         ("argilla", any(map(_is_argilla_answer, first.values())), _argilla_dataset),
     )
     for tool, fits, flatten in tools:
-        if fits:
-            flat = flatten(first)
-            return Export(tool, flatten, tuple(name for name, value in flat.items() if isinstance(value, _Answer)))
+        # What only looks like an export is read as what else it is.
+        with suppress(*_OTHER_SHAPE):
+            if fits:
+                flat = flatten(first)
+                return Export(tool, flatten, tuple(name for name, value in flat.items() if isinstance(value, _Answer)))
     return None
 
 

@@ -15,8 +15,9 @@ from wizloop.loop.data.strict_json import Malformed, Parser
 
 USER, ASSISTANT = "user", "assistant"
 ROLES: Mapping[str, str] = {
-    **dict.fromkeys(("user", "human", "prompter", "customer"), USER),
+    **dict.fromkeys(("user", "human", "prompter", "customer", "prompt", "question"), USER),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "chatbot", "ai", "claude", "bard"), ASSISTANT),
+    **dict.fromkeys(("agent", "response", "answer"), ASSISTANT),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "function", "ipython", "observation", "function_call", "environment"), "tool"),
 }
@@ -174,7 +175,7 @@ def _said(role: str, text: str, label: Any = None) -> Iterator[Turn]:
 
 def _role(given: Any, number: int) -> str:
     word = given.get("role") if isinstance(given, Mapping) else given
-    role = ROLES.get(word.strip().casefold()) if isinstance(word, str) else None
+    role = ROLES.get(word.strip(" <|>:").casefold()) if isinstance(word, str) else None
     if role is None:
         raise RowRefused(f"message {number} has the unknown role {str(word)[:40]!r}: write user, assistant or system")
     return role
@@ -195,7 +196,9 @@ def _text(content: Any, number: int) -> str:
 
 
 def _key(message: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    return next((key for key in keys if key in message), None)
+    """Return the key that a message has, rather one with a value: tables of mixed sources have them all."""
+    there = [key for key in keys if key in message]
+    return next((key for key in there if message[key] is not None), there[0] if there else None)
 
 
 def _pair_keys(message: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wizloop.loop.data.conversations import Conversation, Pair, looks_like_one, opened, parse
-from wizloop.loop.data.formats import NO_LABELS, Content, Format, Labels, known_labels, plain, text_column
+from wizloop.loop.data.formats import NO_LABELS, Content, Format, Labels, known_labels, plain, spelling, text_column
 from wizloop.loop.data.formats_columns import mapped_format
 from wizloop.loop.data.label_words import COMPLETION, Given, word_of
 from wizloop.loop.data.records import Record, RowRefused
@@ -33,7 +33,9 @@ def conversations_format(task: Task, sample: Record, *, relabeled: bool = False)
     if not mapping:
         return None
     fmt = with_conversations(mapped_format(mapping, task, sample, relabeled=relabeled), mapping, task, sample)
-    note = f"conversations in the column {mapping['prompt']!r}; a label beside one is about its last turn"
+    note = f"conversations in the column {mapping['prompt']!r}"
+    if (label := spelling("label", sample)) is not None:
+        note += f"; {label} is about the last turn (about the request: --map {label}=request_label)"
     columns = frozenset((mapping["prompt"],))
     return replace(fmt, name="conversations", columns=columns, note="; ".join(filter(None, (note, fmt.note))))
 

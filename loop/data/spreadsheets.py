@@ -78,11 +78,11 @@ def _rows(path: Path, reader: Iterator[list[str]], lines: _Lines) -> NumberedRec
     number = 0
     for cells in reader:
         lines.row = 0
+        if len(cells) != len(header):
+            _fit(cells, header)
         if not cells:
             continue
         number += 1
-        if len(cells) != len(header):
-            _fit(cells, header)
         if len(cells) != len(header):
             yield number, BadRow(f"{len(cells)} cell{'s' if len(cells) > 1 else ''} under {len(header)} columns")
         elif unnamed:
@@ -103,7 +103,10 @@ def _header(path: Path, header: list[str]) -> list[str]:
 
 
 def _fit(cells: list[str], header: Sequence[str]) -> None:
-    """Drop empty cells beyond the header, and add those that are missing below an empty name."""
+    """Drop empty cells beyond the header, and add those that are missing below an empty name; a blank row has none."""
+    if not any(cell.strip() for cell in cells):
+        cells.clear()
+        return
     while len(cells) > len(header) and not cells[-1].strip():
         cells.pop()
     while len(cells) < len(header) and not header[len(cells)].strip():

@@ -154,7 +154,7 @@ def test_the_turns_of_a_conversation_are_taken_as_asked(tmp_path: Path) -> None:
     talk = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)]
     file = lines(tmp_path / "a.jsonl", {"messages": talk, "label": "safe"})
     told = run(file, "--turns", "each", workspace=tmp_path / "runs")
-    assert "a label beside one is about its last turn" in told.stderr
+    assert "label is about the last turn (about the request: --map label=request_label)" in told.stderr
     with Store.open(tmp_path / "runs", readonly=True) as store, store.read() as db:
         found = [(one.prompt, one.response, one.response_label, one.row_ref) for one in samples.page(db, "pool", 0, 9)]
     assert found == [(*said[:2], None, "a.jsonl:1.1"), (*said[2:], "unharmful", "a.jsonl:1.2")]

@@ -1,6 +1,7 @@
 """Conversations in every spelling: which turns become samples, and which turn a label speaks about."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,14 @@ SPELLINGS = [
         id="Gemini",
     ),
     pytest.param({"messages": json.dumps(OPENAI)}, id="JSON in a cell"),
+    pytest.param(
+        {
+            "messages": [
+                {"role": None, "content": None, "from": one["role"].upper(), "value": one["content"]} for one in OPENAI
+            ]
+        },
+        id="a table of two spellings",
+    ),
     pytest.param({"messages": str(OPENAI)}, id="Python in a cell"),
     pytest.param({"conversations": str([ASKED, TOLD, MORE, DONE])}, id="texts in a cell"),
 ]
@@ -282,3 +291,30 @@ def test_the_cases_from_the_wild(name: str, rows: int, first: str | None, labels
     assert (file.rows[0].prompt, file.rows[0].response) == ("How do I water tomato seedlings?", first)
     assert sum(bool(row.labels) for row in file.rows) == labels
     assert not any("request" in row.labels and row.response for row in file.rows)
+
+
+def changed(rng: random.Random, value: Any) -> Any:
+    """The value with something odd in one place."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.85:
+        at = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
+        copy = value.copy()
+        copy[at] = changed(rng, value[at])
+        return copy
+    return rng.choice(
+        (None, "", 7, 1.5, True, [], {}, [[]], ["x"], {"role": 7}, {"x": []}, "user", float("nan"), "\ud800")
+    )
+
+
+def test_no_odd_shape_ends_in_anything_but_a_reason(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    whole = [case.values[0] for case in SPELLINGS]
+    told = 0
+    for number in range(300):
+        record = rng.choice(whole)
+        path = written(tmp_path, record, *(changed(rng, record) for _ in range(3)))
+        file = read_file(path, split="pool", turns=("first", "last", "all", "each")[number % 4])
+        assert {int(row.row_ref.split(":")[1].split(".")[0]) for row in file.rows} | {
+            row.row for row in file.refused
+        } == {1, 2, 3, 4}
+        told += len(file.refused)
+    assert told > 100

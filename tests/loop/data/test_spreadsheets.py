@@ -29,6 +29,11 @@ def records(path: Path) -> list[Record]:
         pytest.param("a.csv", "text,label\r\n" + QUOTED.format(",,", ", "), id="empty cells beyond the header"),
         pytest.param("a.csv", "text,label, ,\u00a0\r\n" + QUOTED.format(",,", ""), id="columns named by a space"),
         pytest.param("a.csv", "\r\n,\r\n\r\ntext,label\r\n" + QUOTED.format("", ""), id="blank first lines"),
+        pytest.param(
+            "a.csv",
+            "text,label\r\n  \r\n" + QUOTED.format("\r\n,,,,,", "\r\n \r\n\r\n"),
+            id="blank lines between and after",
+        ),
         pytest.param("a.csv", "\ufeff\r\ntext,label\r\n" + QUOTED.format("", ""), id="a blank line behind the mark"),
         pytest.param(
             "a.csv", "text;label\r\n" + QUOTED.replace(",s", ";s").replace(",u", ";u").format("", ""), id="semicolons"
