@@ -176,7 +176,7 @@ def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, re
     if not recorded and task is not None:
         how["task"] = task
     if how and not recorded and not any(Path(name).is_file() for name in names):
-        refuse("--map, --label, --format, --turns, --task and --skip-bad are for a file: a test set has its labels")
+        refuse("--map, --label, --format, --turns, --task and --skip-bad are for a file; a test set has its own labels")
     return how
 
 
