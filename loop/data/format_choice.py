@@ -39,8 +39,8 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
     relabeled = bool(data.label)
     if data.map:
         mapping = _mapping(data, first)
-        fmt = mapped_format(mapping, data.task, first, relabeled=relabeled)
-        return with_conversations(fmt, mapping, data.task, first)
+        mapped = mapped_format(mapping, data.task, first, relabeled=relabeled)
+        return with_conversations(mapped, mapping, data.task, first)
     if data.format is None:
         if (shown := recognize(first, name, data.task, relabeled=relabeled)) is None:
             raise ImportRefused(f"{data.path}: {_no_format(first)}")

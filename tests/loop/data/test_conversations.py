@@ -33,7 +33,7 @@ def written(folder: Path, *records: Any, name: str = "a.jsonl") -> Path:
 
 def taken(path: Path, **settings: Any) -> list[tuple[str, str | None, dict[str, str]]]:
     file = read_file(path, **{"split": "pool", **settings})
-    return [(row.prompt, row.response, dict(row.labels)) for row in file.rows]
+    return [(row.prompt, row.response, {str(task): label for task, label in row.labels.items()}) for row in file.rows]
 
 
 SPELLINGS = [

@@ -10,14 +10,14 @@ from tests.loop.data.whole_files import read_file
 from tests.where import SHARED_CASES
 from wizloop.loop.data import spreadsheets
 from wizloop.loop.data.files import read_records
-from wizloop.loop.data.records import BadRow, ImportRefused, Record
+from wizloop.loop.data.records import BadRow, ImportRefused, Record, RowRefused
 
 ROWS = [{"text": "oak, or ash", "label": "safe"}, {"text": "poison\nivy", "label": "unsafe"}]
 QUOTED = '"oak, or ash",safe{}\r\n"poison\nivy",unsafe{}\r\n'
 
 
 def records(path: Path) -> list[Record]:
-    return [record for _, record in read_records(path) if not isinstance(record, BadRow)]
+    return [record for _, record in read_records(path) if not isinstance(record, RowRefused)]
 
 
 @pytest.mark.parametrize(
