@@ -103,8 +103,8 @@ def _header(path: Path, header: list[str]) -> list[str]:
 
 
 def _fit(cells: list[str], header: Sequence[str]) -> None:
-    """Drop empty cells beyond the header, and add those that are missing below an empty name; a blank row has none."""
-    if not any(cell.strip() for cell in cells):
+    """Drop empty cells beyond the header, and add those that are missing below an empty name; a blank line has none."""
+    if len(cells) == 1 and not cells[0].strip():
         cells.clear()
         return
     while len(cells) > len(header) and not cells[-1].strip():

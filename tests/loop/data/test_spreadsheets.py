@@ -31,7 +31,7 @@ def records(path: Path) -> list[Record]:
         pytest.param("a.csv", "\r\n,\r\n\r\ntext,label\r\n" + QUOTED.format("", ""), id="blank first lines"),
         pytest.param(
             "a.csv",
-            "text,label\r\n  \r\n" + QUOTED.format("\r\n,,,,,", "\r\n \r\n\r\n"),
+            "text,label\r\n  \r\n" + QUOTED.format("\r\n\t", "\r\n \r\n\r\n"),
             id="blank lines between and after",
         ),
         pytest.param("a.csv", "\ufeff\r\ntext,label\r\n" + QUOTED.format("", ""), id="a blank line behind the mark"),
