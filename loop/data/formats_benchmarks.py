@@ -10,11 +10,9 @@ The columns are those of the dataset cards, and of loaders in public repositorie
 - Qwen3GuardTest: Qwen/Qwen3GuardTest; its label is about the answer, with the thinking before it.
 """
 
-import ast
-import re
 from collections.abc import Mapping
-from contextlib import suppress
 
+from wizloop.loop.data.conversations import opened
 from wizloop.loop.data.formats import (
     ASSUMED,
     HARMFUL,
@@ -52,24 +50,13 @@ YES_OR_NO: Mapping[Task, Mapping[str, str]] = {
     "completion": {"yes": "refusal", "no": "compliance"},
     "response": {"yes": "harmful", "no": "unharmful"},
 }
-_LONGEST_LIST = 100_000
-"""Characters of a list in a CSV cell."""
-_TEXTS = re.compile(r"""\[(?:\s*+(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")\s*+,?)++\s*+\]""", re.DOTALL)
-"""A list of nothing but texts, as Python and JSON write it: no sign that a parser could recurse on."""
-
-
-def _first_turn(value: object) -> object:
-    """Return the first of a list of turns, which a CSV holds as Python writes it; any other value as it is."""
-    if isinstance(value, str) and len(value) <= _LONGEST_LIST and _TEXTS.fullmatch(value):
-        with suppress(ValueError, SyntaxError, MemoryError):
-            value = ast.literal_eval(value)
-    return value[0] if isinstance(value, list) and value else value
 
 
 def _sorry_bench(record: Record) -> Content:
     category = record["category"]
     policy = str(category) if isinstance(category, int | str) and category != "" else None
-    return Content(_first_turn(record["turns"]), None, HARMFUL, None, policy)
+    turns = opened(record["turns"])
+    return Content(turns[0] if isinstance(turns, list) and turns else turns, None, HARMFUL, None, policy)
 
 
 def _is_or_bench(record: Record, _name: str) -> bool:
@@ -132,9 +119,8 @@ def _polyguard_mix(record: Record) -> Content:
 
 
 def _qwen3guard_test(record: Record) -> Content:
-    turns = {turn["role"]: turn["content"] for turn in reversed(record["message"])}
     labels: Labels = {"response": Given(record.get("label"), THIRD)}
-    return Content(turns.get("user"), turns.get("assistant"), labels, policy=word(record, "unsafe_type"))
+    return Content(record["message"], None, labels, policy=word(record, "unsafe_type"))
 
 
 def _has_turns(record: Record, _name: str) -> bool:

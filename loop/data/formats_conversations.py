@@ -98,6 +98,8 @@ def _task(talk: Conversation, task: Task) -> Task:
 def chosen_turns(content: Content, data: Data) -> Content | list[Content]:
     """Return the samples of a conversation that `data.turns` asks for. Raises RowRefused, BadRow."""
     talk = content.prompt
+    if talk is None:
+        return content
     if not isinstance(talk, Conversation):
         talk = parse(talk, content.response)
     pairs = talk.pairs()

@@ -82,7 +82,7 @@ SALAD = {"1-category": "O1", "2-category": "O2", "3-category": "O3"}
             "wildjailbreak",
             [("v", None, {"request": H}, "vanilla_harmful")],
         ),
-        ({**WILDJAILBREAK, "adversarial": None}, "wildjailbreak", ["the prompt is a NoneType, not a text"]),
+        ({**WILDJAILBREAK, "adversarial": None}, "wildjailbreak", ["the prompt is empty"]),
         (
             {"adversarial": "a", "label": 0, "data_type": "adversarial_benign"},
             "wildjailbreak eval",
@@ -142,7 +142,7 @@ SALAD = {"1-category": "O1", "2-category": "O2", "3-category": "O3"}
         ({**SORRY, "turns": '["it\'s", "b"]'}, "sorry-bench", [("it's", None, {"request": H}, "7")]),
         ({**SORRY, "turns": f"[{'-' * 90_000}1]"}, "sorry-bench", [(f"[{'-' * 90_000}1]", None, {"request": H}, "7")]),
         ({**SORRY, "turns": "[not a list"}, "sorry-bench", [("[not a list", None, {"request": H}, "7")]),
-        ({**SORRY, "turns": []}, "sorry-bench", ["the prompt is a list, not a text"]),
+        ({**SORRY, "turns": []}, "sorry-bench", ["the prompt is empty"]),
         ({"qid": 1, "question": "q", "source": "x", **SALAD}, "salad-bench", [("q", None, {"request": H}, "O2")]),
         (
             {"aid": 1, "qid": 2, "method": "tap", "augq": "a", "baseq": "b", **SALAD},
