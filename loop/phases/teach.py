@@ -28,6 +28,8 @@ from wizloop.store.rows import pieces
 
 GROUP = 16
 """Questions to a local teacher, or stored answers, per transaction."""
+REASONS = 5
+"""Most frequent reasons of failures in a phase's summary; `wizloop costs` has them all."""
 RECALLED = 64
 """Earlier answers from which a teacher learns how many tokens a prompt takes."""
 
@@ -51,7 +53,7 @@ def run(ctx: Context) -> str:
     if out and left and picked - left < ctx.recipe.teacher.least_answers:
         why = "; ".join(f"{name}: {reason}" for name, reason in out.items())
         raise Mend(f"{left} of {picked} samples have no teacher ({why}). Run `wizloop start` then: it asks only these")
-    return "; ".join([summary, *(f"{one.teacher}: {one.n} {one.outcome} ({one.category})" for one in failed)])
+    return "; ".join([summary, *(f"{one.teacher}: {one.n} {one.outcome} ({one.category})" for one in failed[:REASONS])])
 
 
 def teach(ctx: Context, asked: Sequence[TeacherClient]) -> str:
