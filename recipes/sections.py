@@ -3,7 +3,7 @@
 schema.py loads and checks a recipe as a whole. There is no second list of these fields anywhere.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,6 +24,11 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+def added(default: Any) -> Any:
+    """Return the field of a key that older recipes lack: at its default it is not stored, so that their hashes stay."""
+    return Field(default=default, exclude_if=lambda given: bool(given == default))
 
 
 class TinyGuard(Section):
@@ -257,13 +262,24 @@ class Select(Section):
     """Jaccard similarity of word 3-shingles from which only one of two samples is selected in a round."""
 
 
+Screen = Literal["steps", "length", "label", "contradiction", "risky"]
+
+
 class Review(Section):
     """Traces that wait for a person before they are trained on."""
 
     rule: Literal["nothing", "everything", "doubtful"] = "doubtful"
-    """Nothing or everything waits, or what is doubtful: contradicts a label, a confident guard, or itself."""
+    """Nothing or everything waits, or what is doubtful: contradicts a label, a confident guard, or itself. What fails a
+    screen waits under every rule."""
     confident_at: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """Guard's probability from which a teacher's opposite verdict is doubtful."""
+    screens: tuple[Screen, ...] = added(get_args(Screen))
+    """Screens of what a model wrote: steps and length, copying the label, a verdict against the reasoning's conclusion,
+    and six flags of risky reasoning. Templates of the teachers policy and recorded are not screened."""
+    most_steps: Annotated[int, Field(ge=1, le=10)] = added(10)
+    """Maximum steps on a task."""
+    longest: Annotated[int, Field(ge=100)] = added(4000)
+    """Maximum characters of a reasoning, all steps together; recorded traces of GuardReasoner have 1,400."""
 
 
 class Gate(Section):

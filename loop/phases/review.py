@@ -1,4 +1,4 @@
-"""Phase review: the rule approves a teacher's trace in its own name, or leaves it for a person. It never rejects.
+"""Phase review: screens and the rule approve a teacher's trace, or leave it for a person. Nothing is rejected.
 
 A waiting trace does not hold the run up: it is trained on in the round after its approval.
 """
@@ -8,7 +8,9 @@ from typing import Literal
 
 from wizloop.loop.context import Context
 from wizloop.loop.phases import model_roles
+from wizloop.loop.teaching import clients, screens
 from wizloop.loop.words import LABELS, TASKS
+from wizloop.recipes.sections import Review
 from wizloop.store import predictions, reviews, samples
 from wizloop.store.teacher_calls import TeacherTrace
 
@@ -27,18 +29,27 @@ def run(ctx: Context) -> str:
         ctx.progress(done, len(pending))
         ids = [trace.sample_id for trace in piece]
         with ctx.store.read() as db:
-            labels = {one.id: _labels(one) for one in samples.get(db, ids)}
+            known = {one.id: one for one in samples.get(db, ids)}
             seen = predictions.for_samples(db, champion.id, ids) if champion else []
         guard = {one.sample_id: one.probability for one in seen}
-        against = {
-            one.id: doubt(review.rule, one, labels[one.sample_id], guard.get(one.sample_id, {}), review.confident_at)
-            for one in piece
-        }
+        against = {one.id: _against(review, one, known[one.sample_id], guard.get(one.sample_id, {})) for one in piece}
         with ctx.store.write() as db:
             reviews.rule_all(db, review.rule, against, ctx.now())
         waiting += sum(reason is not None for reason in against.values())
         done += len(piece)
     return f"{done - waiting} approved, {waiting} wait for a person"
+
+
+def _against(review: Review, trace: TeacherTrace, sample: samples.Sample, guard: Mapping[str, float]) -> str | None:
+    """Return why a trace must wait: a failed screen, or the rule's doubt. Local teachers fill in templates."""
+    failed = [] if trace.teacher in clients.HERE else screened(review, trace, sample)
+    return screens.reason(failed) or doubt(review.rule, trace, _labels(sample), guard, review.confident_at)
+
+
+def screened(review: Review, trace: TeacherTrace, sample: samples.Sample) -> list[screens.Failed]:
+    """Return the screens of the recipe that a trace fails."""
+    limits = {"most_steps": review.most_steps, "longest": review.longest}
+    return screens.screen(screens.of_trace(sample, trace), review.screens, **limits)
 
 
 def doubt(
