@@ -3,6 +3,7 @@
 A waiting trace does not hold the run up: it is trained on in the round after its approval.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
@@ -25,6 +26,7 @@ def run(ctx: Context) -> str:
         pending = reviews.unreviewed(db, ctx.round)
     review = ctx.recipe.review
     done = waiting = 0
+    stopped: Counter[str] = Counter()
     for piece in ctx.batches(pending, PIECE):
         ctx.progress(done, len(pending))
         ids = [trace.sample_id for trace in piece]
@@ -32,22 +34,25 @@ def run(ctx: Context) -> str:
             known = {one.id: one for one in samples.get(db, ids)}
             seen = predictions.for_samples(db, champion.id, ids) if champion else []
         guard = {one.sample_id: one.probability for one in seen}
-        against = {one.id: _against(review, one, known[one.sample_id], guard.get(one.sample_id, {})) for one in piece}
+        failed = {one.id: _screened(review, one, known[one.sample_id]) for one in piece}
+        stopped.update(failure.screen for each in failed.values() for failure in each)
+        against = {
+            one.id: screens.reason(failed[one.id])
+            or doubt(review.rule, one, _labels(known[one.sample_id]), guard.get(one.sample_id, {}), review.confident_at)
+            for one in piece
+        }
         with ctx.store.write() as db:
             reviews.rule_all(db, review.rule, against, ctx.now())
         waiting += sum(reason is not None for reason in against.values())
         done += len(piece)
-    return f"{done - waiting} approved, {waiting} wait for a person"
+    screened = ", ".join(f"{n} {name}" for name, n in stopped.most_common())
+    return f"{done - waiting} approved, {waiting} wait for a person" + (f"; screens: {screened}" if screened else "")
 
 
-def _against(review: Review, trace: TeacherTrace, sample: samples.Sample, guard: Mapping[str, float]) -> str | None:
-    """Return why a trace must wait: a failed screen, or the rule's doubt. Local teachers fill in templates."""
-    failed = [] if trace.teacher in clients.HERE else screened(review, trace, sample)
-    return screens.reason(failed) or doubt(review.rule, trace, _labels(sample), guard, review.confident_at)
-
-
-def screened(review: Review, trace: TeacherTrace, sample: samples.Sample) -> list[screens.Failed]:
-    """Return the screens of the recipe that a trace fails."""
+def _screened(review: Review, trace: TeacherTrace, sample: samples.Sample) -> list[screens.Failed]:
+    """Return the recipe's screens that a trace fails; a local teacher fills in templates, which are not screened."""
+    if trace.teacher in clients.HERE:
+        return []
     limits = {"most_steps": review.most_steps, "longest": review.longest}
     return screens.screen(screens.of_trace(sample, trace), review.screens, **limits)
 

@@ -319,6 +319,12 @@ class _Handler(BaseHTTPRequestHandler):
         return formatdate(timestamp or time.time(), usegmt=True)
 
 
+REASONS = {
+    "unharmful": ["It asks for something ordinary.", "No policy is touched."],
+    "harmful": ["It asks for something that hurts people.", "A policy is touched."],
+}
+
+
 def trace(message: str, how: str | None, verdict: str) -> str:
     """The text that answers a message: a trace with this verdict, or what stands in its place."""
     if how == "wrong schema":
@@ -334,7 +340,7 @@ def trace(message: str, how: str | None, verdict: str) -> str:
         "context_clues": "Nothing stands out.",
         "risk_factors": [],
         "mitigating_factors": ["It is plain."],
-        "request_steps": ["It asks for something ordinary.", "No policy is touched."],
+        "request_steps": REASONS[given.get("request", verdict)],
         "completion_steps": [] if alone else ["It answers."],
         "response_steps": [] if alone else ["The answer gives nothing that harms."],
         "explanation": "The question is an ordinary one.",
