@@ -22,7 +22,12 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are errors, and a loaded recipe is immutable."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,
     )
 
 
@@ -162,6 +167,9 @@ class Data(Section):
     """Name of a test set in reports, not that of another split; None measures all unnamed test rows together."""
     hide_labels: bool = False
     """Hide the labels from the loop; only the recorded teacher reads them from the file."""
+    send: Annotated[str, Field(pattern=r"^[^=]*[^=\s][^=]*(=.*)?$")] | None = added(None)
+    """Column that says which rows may be sent to a teacher, NAME (yes, true or 1) or NAME=VALUE; None uses
+    teacher.send."""
     skip_bad: bool = False
     """Skip malformed rows (not UTF-8, not JSON, a column missing, ...), which otherwise refuse the whole file."""
 

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
-from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused
+from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused, mark_kept_back
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
+from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data, Split
 from wizloop.store import leaks as leak_rows
 from wizloop.store import samples, steps
@@ -56,17 +57,28 @@ def import_file(ctx: Context, data: Data) -> ImportReport:
 
 def _checked(ctx: Context, data: Data) -> Checked:
     try:
-        return check(data, ctx.rng("sample", data.path, data.split))
+        return check(with_send(ctx.recipe, data), ctx.rng("sample", data.path, data.split))
     except RowsRefused as refused:
         rows = refused.report.bad or refused.report.refused
         ctx.say(f"{Path(data.path).name}: {'; '.join(list_refused(rows))}", "error")
         raise
 
 
+def with_send(recipe: Recipe, data: Data) -> Data:
+    """Return a file's section with the column of teacher.send, if it has none of its own."""
+    if data.send is not None or recipe.teacher.send == "all":
+        return data
+    return data.model_copy(update={"send": recipe.teacher.send.removeprefix("column:")})
+
+
 def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
     taken = checked.report
     with checked.spool:
         _add(ctx, taken, checked.batches(), checked.count, lambda db, batch: add(db, [batch], ctx.now()))
+    if checked.kept_back:
+        with ctx.store.write() as db:
+            mark_kept_back(db, checked)
+        ctx.say(f"{Path(data.path).name}: {taken.kept_back} texts are kept back from the teachers")
     if taken.refused:
         first, name = taken.refused[0], Path(data.path).name
         ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
@@ -127,6 +139,7 @@ def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Ma
 
 
 def _demo(ctx: Context) -> list[dict[str, Any]]:
+    _refuse_column(ctx.recipe)
     sizes = ctx.recipe.data_demo
     generated = demo_samples(
         random.Random(ctx.seed("demo")), pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test
@@ -159,8 +172,19 @@ def _files(ctx: Context) -> list[dict[str, Any]]:
 
 
 def _imported(ctx: Context) -> list[dict[str, Any]]:
-    """Import nothing: the run uses the samples already in the workspace."""
+    """Import nothing: the run uses the samples already in the workspace. Raises ImportRefused."""
+    _refuse_column(ctx.recipe)
     return []
+
+
+def _refuse_column(recipe: Recipe) -> None:
+    """Raise ImportRefused if rows should be kept back by a column that nothing is left of."""
+    column = recipe.teacher.send.removeprefix("column:")
+    if column != recipe.teacher.send:
+        raise ImportRefused(
+            f'teacher.send = "{recipe.teacher.send}" has no file to read the column from: import the files with '
+            f"`wizloop import --send {column}`, which keeps rows back for good, and leave teacher.send out"
+        )
 
 
 _SOURCES = {"demo": _demo, "files": _files, "imported": _imported}

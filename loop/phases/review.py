@@ -12,11 +12,12 @@ from wizloop.loop.phases import model_roles
 from wizloop.loop.teaching import clients, screens
 from wizloop.loop.words import LABELS, TASKS
 from wizloop.recipes.sections import Review
-from wizloop.store import predictions, reviews, samples
+from wizloop.store import predictions, reviews, samples, sending
 from wizloop.store.teacher_calls import TeacherTrace
 
 Rule = Literal["nothing", "everything", "doubtful"]
 PIECE = 200
+_KEPT_BACK = "The text is kept back from the teachers: the verdict is the policy reasoner's, and only a person decides."
 
 
 def run(ctx: Context) -> str:
@@ -32,12 +33,14 @@ def run(ctx: Context) -> str:
         ids = [trace.sample_id for trace in piece]
         with ctx.store.read() as db:
             known = {one.id: one for one in samples.get(db, ids)}
+            held = set() if "policy" in ctx.recipe.teacher.names else sending.kept_back(db, ids)
             seen = predictions.for_samples(db, champion.id, ids) if champion else []
         guard = {one.sample_id: one.probability for one in seen}
         failed = {one.id: _screened(review, one, known[one.sample_id]) for one in piece}
         stopped.update(failure.screen for each in failed.values() for failure in each)
         against = {
             one.id: screens.reason(failed[one.id])
+            or (_KEPT_BACK if one.sample_id in held and one.teacher == "policy" else None)
             or doubt(review.rule, one, _labels(known[one.sample_id]), guard.get(one.sample_id, {}), review.confident_at)
             for one in piece
         }

@@ -47,6 +47,16 @@ def clients_of(recipe: Recipe, now: datetime, *, capped: bool) -> list[TeacherCl
     return [build(name) for name in section.names]
 
 
+def for_kept_back(recipe: Recipe) -> list[TeacherClient]:
+    """Return the teacher that proposes verdicts on samples that no other may see: the policy reasoner, if it is none.
+
+    Raises PolicyError.
+    """
+    if "policy" in recipe.teacher.names:
+        return []
+    return [TeacherClient(teachers.here(recipe, "policy"), for_kept_back=True)]
+
+
 def runs_here(name: str) -> bool:
     """Return whether a teacher runs in this process, as far as wizloop knows: policy, recorded, or an installed one."""
     return name in HERE or plugin_teachers.is_installed(name)

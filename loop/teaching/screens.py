@@ -109,11 +109,13 @@ def _text(reasoning: Reasoning) -> str:
 
 
 def _steps(reasoning: Reasoning, most: int) -> Iterator[Failed]:
-    for task in _judged(reasoning):
-        steps = reasoning.steps.get(task, ())
-        if not 1 <= len(steps) <= most:
-            yield Failed("steps", f"{len(steps)} steps on the {task}, not 1 to {most}")
-        elif len({_plain(step) for step in steps}) < len(steps):
+    counts = {task: len(reasoning.steps.get(task, ())) for task in _judged(reasoning)}
+    if not any(counts.values()):
+        yield Failed("steps", "it has no steps")
+    for task, count in counts.items():
+        if count > most:
+            yield Failed("steps", f"{count} steps on the {task}, more than {most}")
+        elif len({_plain(step) for step in reasoning.steps.get(task, ())}) < count:
             yield Failed("steps", f"a step on the {task} is there twice")
 
 
