@@ -31,7 +31,13 @@ class Sent:
     outcome: str | None
     category: str | None
     request_json: str
-    sent_at: datetime
+    sent_at: datetime | None
+    created_at: datetime
+
+    @property
+    def at(self) -> datetime:
+        """When it was sent; a call that is planned again has lost that time."""
+        return self.sent_at or self.created_at
 
 
 def keep_back(db: Connection, digests: Collection[bytes], reason: str) -> int:
@@ -54,16 +60,9 @@ def kept_back(db: Connection, sample_ids: Sequence[int]) -> set[int]:
     return found
 
 
-def any_kept_back(db: Connection) -> bool:
-    """Return whether a sample is kept back."""
-    table = tables.dropped
-    query = select(table.c.sample_id).where(table.c.round == _ROUND, table.c.kind == _KIND)
-    return db.execute(query.limit(1)).first() is not None
-
-
 def sent(db: Connection) -> Iterator[Sent]:
-    """Yield every call that was sent, in the order of sending."""
+    """Yield every call that was sent, in the order of planning; one that is planned again has a cost already."""
     table = tables.teacher_calls
-    query = select(*rows.columns(table, Sent)).where(table.c.sent_at.is_not(None))
-    for row in db.execute(query.order_by(table.c.sent_at, table.c.id).execution_options(yield_per=_PIECE)):
+    query = select(*rows.columns(table, Sent)).where(table.c.sent_at.is_not(None) | table.c.cost_micro.is_not(None))
+    for row in db.execute(query.order_by(table.c.id).execution_options(yield_per=_PIECE)):
         yield Sent(*row)

@@ -5,6 +5,8 @@ from typing import Final
 
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import SampleRow
+from wizloop.recipes.schema import Recipe
+from wizloop.recipes.sections import Data
 
 _YES: Final = frozenset(("yes", "y", "true", "t", "1", "1.0"))
 
@@ -45,6 +47,13 @@ class KeptBack:
     def holds(self, row: SampleRow) -> bool:
         """Return whether a row that was read is kept back."""
         return int(row.row_ref.rpartition(":")[2].partition(".")[0]) in self.numbers
+
+
+def with_send(recipe: Recipe, data: Data) -> Data:
+    """Return a file's section with the column of teacher.send, if it has none of its own."""
+    if data.send is not None or recipe.teacher.send == "all":
+        return data
+    return data.model_copy(update={"send": recipe.teacher.send.removeprefix("column:")})
 
 
 def _column(record: Record, column: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused, mark_kept_back
+from wizloop.loop.data.kept_back import with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
@@ -62,13 +63,6 @@ def _checked(ctx: Context, data: Data) -> Checked:
         rows = refused.report.bad or refused.report.refused
         ctx.say(f"{Path(data.path).name}: {'; '.join(list_refused(rows))}", "error")
         raise
-
-
-def with_send(recipe: Recipe, data: Data) -> Data:
-    """Return a file's section with the column of teacher.send, if it has none of its own."""
-    if data.send is not None or recipe.teacher.send == "all":
-        return data
-    return data.model_copy(update={"send": recipe.teacher.send.removeprefix("column:")})
 
 
 def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:

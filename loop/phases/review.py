@@ -11,7 +11,6 @@ from wizloop.loop.context import Context
 from wizloop.loop.phases import model_roles
 from wizloop.loop.teaching import clients, screens
 from wizloop.loop.words import LABELS, TASKS
-from wizloop.recipes.sections import Review
 from wizloop.store import predictions, reviews, samples, sending
 from wizloop.store.teacher_calls import TeacherTrace
 
@@ -36,7 +35,11 @@ def run(ctx: Context) -> str:
             held = set() if "policy" in ctx.recipe.teacher.names else sending.kept_back(db, ids)
             seen = predictions.for_samples(db, champion.id, ids) if champion else []
         guard = {one.sample_id: one.probability for one in seen}
-        failed = {one.id: _screened(review, one, known[one.sample_id]) for one in piece}
+        # A template is no reasoning that could be judged.
+        failed = {
+            one.id: [] if one.teacher in clients.TEMPLATES else screens.screened(review, known[one.sample_id], one)
+            for one in piece
+        }
         stopped.update(failure.screen for each in failed.values() for failure in each)
         against = {
             one.id: screens.reason(failed[one.id])
@@ -50,14 +53,6 @@ def run(ctx: Context) -> str:
         done += len(piece)
     screened = ", ".join(f"{n} {name}" for name, n in stopped.most_common())
     return f"{done - waiting} approved, {waiting} wait for a person" + (f"; screens: {screened}" if screened else "")
-
-
-def _screened(review: Review, trace: TeacherTrace, sample: samples.Sample) -> list[screens.Failed]:
-    """Return the recipe's screens that a trace fails; a local teacher fills in templates, which are not screened."""
-    if trace.teacher in clients.HERE:
-        return []
-    limits = {"most_steps": review.most_steps, "longest": review.longest}
-    return screens.screen(screens.of_trace(sample, trace), review.screens, **limits)
 
 
 def doubt(

@@ -20,6 +20,8 @@ from wizloop.recipes.teaching import Batching, Remote, Teachers
 
 HERE = ("policy", "recorded")
 """The teachers that run in this process and take no key."""
+TEMPLATES = ("policy", "recorded")
+"""The teachers that fill in sentences of ours: what they write is no reasoning that a screen could judge."""
 _LIVE: dict[str, Callable[[Access], RemoteTeacher]] = {"claude": Claude, "gemini": Gemini}
 _BATCHES: dict[str, Callable[[Access], RemoteTeacher]] = {"claude": ClaudeBatches, "gemini": GeminiBatches}
 

@@ -13,7 +13,7 @@ from wizloop.loop.guard.grammar import MOST_STEPS
 from wizloop.loop.guard.rendering import Text
 from wizloop.loop.teaching import conclusions, risk_flags
 from wizloop.loop.words import TASKS, Task, Verdict
-from wizloop.recipes.sections import Screen
+from wizloop.recipes.sections import Review, Screen
 from wizloop.store.teacher_calls import TeacherTrace
 
 SCREENS: Final[tuple[Screen, ...]] = get_args(Screen)
@@ -81,6 +81,11 @@ def screen(
         *_risky(reasoning),
     ]
     return [failed for failed in found if failed.screen in screens]
+
+
+def screened(review: Review, sample: Text, trace: TeacherTrace) -> list[Failed]:
+    """Return which of a recipe's screens a stored trace fails."""
+    return screen(of_trace(sample, trace), review.screens, most_steps=review.most_steps, longest=review.longest)
 
 
 def reason(failed: Sequence[Failed]) -> str | None:
