@@ -54,6 +54,10 @@ class Access:
     """How much the model thinks before it answers; None leaves it to the provider."""
     flex: bool = False
     """Whether to use the provider's cheaper tier that waits for spare capacity, if it has one."""
+    length: teacher_prompt.Length = "medium"
+    """How much the instruction asks for; only for an estimate."""
+    small: bool = False
+    """Whether an answer is the verdicts and one short rationale."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class RemoteTeacher(ABC):
     def __init__(self, access: Access) -> None:
         self.access = access
         self.model = access.model
-        self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort)
+        self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort, small=access.small)
         self.adapted: frozenset[str] = frozenset()
         """What is changed in the requests because the model does not take it. No part of a call's key."""
         self._seen: int | None = None

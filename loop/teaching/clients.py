@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
-from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers import replay
 from wizloop.backends.teachers.claude import Claude
 from wizloop.backends.teachers.claude_batches import ClaudeBatches
@@ -90,13 +89,15 @@ def teacher_of(recipe: Recipe, name: str, key: keys.Key | None) -> RemoteTeacher
     mode = settings.mode if isinstance(settings, Batching) else "live"
     access = Access(
         model=settings.model,
-        instruction=teacher_prompt.instruction(teachers.policies_of(recipe)),
+        instruction=teachers.instruction_of(recipe, small=recipe.teacher.answer == "small"),
         secret=None if key is None else key.secret,
         base_url=server.base_url if server is not None and name == "openai" else keys.address(name),
         max_tokens=settings.max_tokens,
         deadline_s=settings.deadline_s,
         effort=settings.effort if isinstance(settings, Batching) else None,
         flex=mode == "flex",
+        length=recipe.teacher.reasoning,
+        small=recipe.teacher.answer == "small",
     )
     if name == "openai":
         return OpenAIServer(access, paid=is_paid(recipe.teacher, name))
