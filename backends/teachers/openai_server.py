@@ -46,12 +46,14 @@ class OpenAIServer(RemoteTeacher):
     def __init__(self, access: Access, *, paid: bool) -> None:
         super().__init__(access)
         self.free = not paid
-        self._instruction = teacher_prompt.with_schema(access.instruction)
+        self._instruction = teacher_prompt.with_schema(access.instruction, access.small)
 
     def worst_usage(self, question: Question) -> Usage:
         """Return a token for each byte of the sample, and an answer of full length."""
         # A private server's own counts are not trusted.
-        return teacher_prompt.worst_usage(self._instruction, question, self.max_tokens(question))
+        return teacher_prompt.worst_usage(
+            self._instruction, question, self.max_tokens(question), small=self.access.small
+        )
 
     def request(self, question: Question) -> dict[str, Any]:
         """Return the body of the request for a question, as it can be shown."""
@@ -72,7 +74,7 @@ class OpenAIServer(RemoteTeacher):
             return {}
         if _JSON in self.adapted:
             return {"response_format": {"type": "json_object"}}
-        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema()}
+        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema(self.access.small)}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def adaptation(self, error: str, used: frozenset[str]) -> str | None:

@@ -25,6 +25,7 @@ from wizloop.backends.teachers.replies import (
     request_id,
     retry_after_s,
 )
+from wizloop.backends.teachers.small import answer_from_small
 
 if TYPE_CHECKING:
     from wizloop.backends.http.transport import Session
@@ -97,7 +98,8 @@ class RemoteTeacher(ABC):
 
         The bound falls once an answer shows how many tokens the instruction takes.
         """
-        return teacher_prompt.worst_usage(self.access.instruction, question, self.max_tokens(question), self._seen)
+        access, room = self.access, self.max_tokens(question)
+        return teacher_prompt.worst_usage(access.instruction, question, room, self._seen, small=access.small)
 
     def learn(self, usage: Usage) -> None:
         """Note the billed usage of an answer by this version, now or before a restart."""
@@ -192,7 +194,8 @@ class RemoteTeacher(ABC):
         outcome, category = self.stop(reason, detail)
         if outcome != "ok":
             return Answer(outcome, raw, category=category, stop_reason=reason, **known)
-        answer = answer_from_raw(raw, question, stop_reason=reason, **known)
+        build = answer_from_small if self.access.small else answer_from_raw
+        answer = build(raw, question, stop_reason=reason, **known)
         if answer.outcome == "ok":
             self.learn(answer.usage)
         return answer

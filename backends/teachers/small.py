@@ -1,12 +1,18 @@
 """The small answer, for a model that manages no more: verdicts and one short rationale. It becomes a TeacherTrace."""
 
+import json
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wizloop.backends.teachers.base import Answer, Harm, InvalidTrace, Question, Refusal, TeacherTrace, check_trace
+from wizloop.backends.teachers.reading import Unreadable, object_in
 
+_REASON = ("rationale", "explanation", "reason", "reasoning")
+"""Names that small models give the rationale; the first is asked for."""
+_WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
+_KEYS = (*_REASON, *_WORDS)
 MOST_STEPS, MOST_EXPLAINED = 10, 240
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -21,7 +27,7 @@ class SmallTrace(BaseModel):
         Field(
             min_length=1,
             max_length=4000,
-            validation_alias=AliasChoices("rationale", "explanation", "reason", "reasoning"),
+            validation_alias=AliasChoices(*_REASON),
         ),
     ]
     request: Harm
@@ -59,15 +65,27 @@ class SmallTrace(BaseModel):
 def answer_from_small(raw: str, question: Question, **known: Any) -> Answer:
     """Build the Answer of a complete small reply, as `base.answer_from_raw` does of a full one."""
     try:
-        trace = SmallTrace.model_validate_json(raw).whole(question)
-        check_trace(trace, question)
+        return Answer("ok", raw, trace=_read(raw, question), **known)
+    except InvalidTrace as error:
+        return Answer("invalid", raw, category=str(error), **known)
+
+
+def _read(raw: str, question: Question) -> TeacherTrace:
+    """Parse the trace in a small answer. Raises InvalidTrace."""
+    try:
+        found = object_in(raw, _KEYS, _WORDS)
+        trace = SmallTrace.model_validate_json(raw if found is None else json.dumps(found)).whole(question)
+    except Unreadable as error:
+        raise InvalidTrace(str(error)) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
-        return Answer("invalid", raw, category=f"{place}: {first['msg']}", **known)
-    except InvalidTrace as error:
-        return Answer("invalid", raw, category=str(error), **known)
-    return Answer("ok", raw, trace=trace, **known)
+        raise InvalidTrace(f"{place}: {first['msg']}") from None
+    check_trace(trace, question)
+    sample = f"{question.prompt}\0{question.response or ''}"
+    if '"request"' in sample and trace.explanation in sample:
+        raise InvalidTrace("it repeats an answer that stands in the sample")
+    return trace
 
 
 def sentences(text: str) -> list[str]:

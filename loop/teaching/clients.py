@@ -173,4 +173,4 @@ def _replay(recipe: Recipe, name: str, calls: dict[str, replay.Kept]) -> replay.
     model = remote_of(recipe.teacher, name).model
     versions = {call.version for call in calls.values() if (call.teacher, call.model) == (name, model)}
     version = versions.pop() if len(versions) == 1 else teacher_of(recipe, name, None).version
-    return replay.ReplayTeacher(name, model, version, calls)
+    return replay.ReplayTeacher(name, model, version, calls, small=recipe.teacher.answer == "small")
