@@ -45,9 +45,12 @@ def test_a_slow_answer_that_still_grows_is_waited_for() -> None:
 
 
 def test_a_question_that_waits_for_others_is_not_timed_out() -> None:
-    with Slow(SAYS, every_s=0.05, pieces=6) as server, ThreadPoolExecutor(4) as threads:
-        with closing(teacher(server)) as one:
-            answers = list(threads.map(one.ask, [ASKED] * 4))
+    with (
+        Slow(SAYS, every_s=0.05, pieces=6) as server,
+        ThreadPoolExecutor(4) as threads,
+        closing(teacher(server)) as one,
+    ):
+        answers = list(threads.map(one.ask, [ASKED] * 4))
     assert [answer.outcome for answer in answers] == ["ok"] * 4
     assert server.most_working == 4
 
