@@ -199,8 +199,8 @@ def _questions(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Qu
     settings, asked = ctx.recipe.teacher, dict[str, Question]()
     for call in sent:
         about = known[call.sample_id]
-        texts = json.loads(call.request_json).get("sent") or (about.prompt, about.response)
-        asked[call.key] = Question(call.key, *texts, calls.shown_labels(settings, about))
+        prompt, response = json.loads(call.request_json).get("sent") or (about.prompt, about.response)
+        asked[call.key] = Question(call.key, prompt, response, calls.shown_labels(settings, about))
     return asked
 
 

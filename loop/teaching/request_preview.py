@@ -12,13 +12,17 @@ from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.data.kept_back import with_send
 from wizloop.loop.data.sample_reader import AS_IT_IS, read_samples
 from wizloop.loop.teaching import clients, plugin_teachers, teachers
-from wizloop.loop.teaching.calls import Labels, TeacherClient, shown_labels
+from wizloop.loop.teaching.calls import TeacherClient, shown_labels
 from wizloop.loop.teaching.estimates import Expected, expected, load_of, nothing
 from wizloop.loop.teaching.masking import TooSlow, mask_of, masked
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.store import costs, samples, selections, sending, steps
 from wizloop.store.db import Connection
+
+
+_About = tuple[str, str | None, Mapping[str, str | None] | None]
+"""A prompt, its response, and the labels that a teacher is shown."""
 
 
 def of_file(recipe: Recipe, path: Path, limit: int, how: Mapping[str, Any] = AS_IT_IS) -> list[Question]:
@@ -30,7 +34,8 @@ def of_file(recipe: Recipe, path: Path, limit: int, how: Mapping[str, Any] = AS_
     read = read_samples(data)
     rows = [row for row in read.rows if read.kept_back is None or not read.kept_back.holds(row)]
     shown = recipe.teacher.sees_label == "all"
-    about = [(row.prompt, row.response, dict(row.labels) if shown and row.labels else None) for row in rows]
+    labels = [{str(task): label for task, label in row.labels.items()} if shown else {} for row in rows]
+    about = [(row.prompt, row.response, known or None) for row, known in zip(rows, labels, strict=True)]
     return _questions(recipe, about)
 
 
@@ -50,7 +55,9 @@ def of_run(db: Connection, recipe: Recipe, limit: int) -> list[Question]:
     )
 
 
-def _questions(recipe: Recipe, about: Sequence[tuple[str, str | None, Labels | None]]) -> list[Question]:
+def _questions(
+    recipe: Recipe, about: Sequence[tuple[str, str | None, Mapping[str, str | None] | None]]
+) -> list[Question]:
     """Return questions on texts, masked as they would be sent; a text that cannot be masked in time is left out."""
     mask, asked = mask_of(recipe.teacher), list[Question]()
     for prompt, response, labels in about:

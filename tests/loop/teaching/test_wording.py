@@ -51,7 +51,12 @@ def test_a_recipe_of_before_words_and_names_its_questions_as_before() -> None:
     assert [key for key in new if f'"{key}"' in stored.partition('"teacher"')[2]] == []
     assert '"screens"' not in stored
     assert recipe_hash(recipe(reasoning="medium", send="all", mask=[])) == recipe_hash(recipe())
-    changed = [{"reasoning": "short"}, {"schema": "small"}, {"mask": ["card"]}, {"send": "column:a"}]
+    changed: list[dict[str, Any]] = [
+        {"reasoning": "short"},
+        {"schema": "small"},
+        {"mask": ["card"]},
+        {"send": "column:a"},
+    ]
     assert len({recipe_hash(recipe(**one)) for one in [{}, *changed]}) == 5
 
 
