@@ -20,7 +20,6 @@ from wizloop.recipes.sections import Data
 from wizloop.store import costs, samples, selections, sending, steps
 from wizloop.store.db import Connection
 
-
 _About = tuple[str, str | None, Mapping[str, str | None] | None]
 """A prompt, its response, and the labels that a teacher is shown."""
 
