@@ -100,6 +100,9 @@ class OpenAI(Remote):
 
     base_url: Annotated[str, Field(pattern=r"^https?://")]
     """The server's address, for example http://127.0.0.1:11434/v1."""
+    deadline_s: Seconds = 120.0
+    """Seconds after which a call is abandoned; a free server streams, and each token of any of its answers begins them
+    again, up to thirty times as many: it may be slow, and work on other questions first."""
     paid: bool = False
     """Whether its answers cost money: teacher.prices must then hold its price, under the provider "openai"."""
 
@@ -127,9 +130,9 @@ class Teachers(Section):
     """Whether known labels are shown, so that the trace supports them: the seed's (true), every known one ("all", in
     `wizloop teach FILE` too), or none (false)."""
     send: Annotated[str, Field(pattern=r"^(all|column:[^=]*[^=\s][^=]*(=.*)?)$")] = added("all")
-    """Rows that may be sent to a teacher outside of this process: all, or those that say so in a column of the data:
-    "column:NAME" (yes, true or 1), or "column:NAME=VALUE". Rows that are kept back are judged by the guard, and wait
-    for a person with a verdict of the policy reasoner."""
+    """Rows of pool and seed that may be sent to a teacher outside of this process: all, or those that say so in a
+    column of the data: "column:NAME" (yes, true or 1), or "column:NAME=VALUE". Rows that are kept back are judged by
+    the guard, and wait for a person with a verdict of the policy reasoner."""
     mask: tuple[Literal["email", "phone", "card"], ...] = added(())
     """What is masked in a text before it is sent: e-mail addresses, phone numbers, payment cards with a valid check
     digit. Here the text stays as it is."""

@@ -8,6 +8,7 @@ from wizloop.loop.data.sample_rows import SampleRow
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 
+_COLUMN: Final = "column:"
 _YES: Final = frozenset(("yes", "y", "true", "t", "1", "1.0"))
 
 
@@ -50,10 +51,24 @@ class KeptBack:
 
 
 def with_send(recipe: Recipe, data: Data) -> Data:
-    """Return a file's section with the column of teacher.send, if it has none of its own."""
-    if data.send is not None or recipe.teacher.send == "all":
+    """Return a file's section with the column of teacher.send, if it has none of its own.
+
+    Rows of dev and test need none: no teacher is asked about them.
+    """
+    setting = recipe.teacher.send.removeprefix(_COLUMN)
+    if data.send is not None or setting == recipe.teacher.send or data.split not in ("pool", "seed"):
         return data
-    return data.model_copy(update={"send": recipe.teacher.send.removeprefix("column:")})
+    return data.model_copy(update={"send": setting})
+
+
+def refuse_column(recipe: Recipe) -> None:
+    """Raise ImportRefused if teacher.send names a column, for samples that do not come from a recipe's files."""
+    setting = recipe.teacher.send.removeprefix(_COLUMN)
+    if setting != recipe.teacher.send:
+        raise ImportRefused(
+            f'teacher.send = "{recipe.teacher.send}" has no file to read the column from: import the files with '
+            f"`wizloop import --send {setting}`, which keeps rows back for good, and leave teacher.send out"
+        )
 
 
 def _column(record: Record, column: str) -> str | None:

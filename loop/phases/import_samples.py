@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused, mark_kept_back
-from wizloop.loop.data.kept_back import with_send
+from wizloop.loop.data.kept_back import refuse_column, with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
 from wizloop.recipes.demo_text import demo_samples
-from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data, Split
 from wizloop.store import leaks as leak_rows
 from wizloop.store import samples, steps
@@ -133,7 +132,7 @@ def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Ma
 
 
 def _demo(ctx: Context) -> list[dict[str, Any]]:
-    _refuse_column(ctx.recipe)
+    refuse_column(ctx.recipe)
     sizes = ctx.recipe.data_demo
     generated = demo_samples(
         random.Random(ctx.seed("demo")), pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test
@@ -167,18 +166,8 @@ def _files(ctx: Context) -> list[dict[str, Any]]:
 
 def _imported(ctx: Context) -> list[dict[str, Any]]:
     """Import nothing: the run uses the samples already in the workspace. Raises ImportRefused."""
-    _refuse_column(ctx.recipe)
+    refuse_column(ctx.recipe)
     return []
-
-
-def _refuse_column(recipe: Recipe) -> None:
-    """Raise ImportRefused if rows should be kept back by a column that nothing is left of."""
-    column = recipe.teacher.send.removeprefix("column:")
-    if column != recipe.teacher.send:
-        raise ImportRefused(
-            f'teacher.send = "{recipe.teacher.send}" has no file to read the column from: import the files with '
-            f"`wizloop import --send {column}`, which keeps rows back for good, and leave teacher.send out"
-        )
 
 
 _SOURCES = {"demo": _demo, "files": _files, "imported": _imported}

@@ -13,7 +13,9 @@ from wizloop.loop.cli import app
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.phases import import_samples, review
 from wizloop.loop.phases.teach import teach
-from wizloop.loop.teaching import clients
+from wizloop.loop.preflight.data_sources import sources_of
+from wizloop.loop.teaching import clients, request_preview
+from wizloop.recipes.schema import Recipe
 from wizloop.store import events, reviews, samples, selections, sending, teacher_calls
 from wizloop.store.db import Store
 
@@ -77,6 +79,8 @@ def test_a_sample_that_is_kept_back_gets_a_verdict_here_and_waits_for_a_person(
     with ctx.store.write() as db:
         held = samples.page(db, "seed", 0, 9)[1]
         assert sending.keep_back(db, [bytes.fromhex(held.hash)], "kept back by a test") == 1
+        previewed = request_preview.of_run(db, ctx.recipe, 9)
+    assert [one.prompt for one in previewed] == ["question 1", "question 3"]
     asked = ScriptedBatches(lambda one, _: ok(one), {}) if in_batches else Scripted(lambda one, _: ok(one))
     teach(ctx, [client(asked), *clients.for_kept_back(ctx.recipe)])
     with ctx.store.read() as db:
@@ -133,3 +137,14 @@ def test_a_column_without_a_file_is_refused(tmp_path: Path) -> None:
     ctx = context(tmp_path, 1, send="column:share")
     with pytest.raises(ImportRefused, match="wizloop import --send share"):
         import_samples.run(ctx)
+    (source,) = sources_of(ctx.recipe, None)
+    assert (source.ok, "wizloop import --send share" in source.found) == (False, True)
+
+
+def test_a_night_s_files_are_told_apart_before_it_starts(rows: Path, tmp_path: Path) -> None:
+    dev = tmp_path / "dev.jsonl"
+    dev.write_text('{"prompt": "How do I sew?", "label": "unharmful"}\n')
+    files = [{"path": str(dev if split == "dev" else rows), "split": split} for split in ("pool", "seed", "dev")]
+    given = {"name": "a", "source": "files", "data": files, "teacher": {"send": "column:share"}}
+    found = [one.found for one in sources_of(Recipe.model_validate_json(json.dumps(given)), None)]
+    assert ["1 kept back from the teachers" in one for one in found] == [True, True, False]
