@@ -14,7 +14,7 @@ from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.phases import import_samples, review
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.preflight.data_sources import sources_of
-from wizloop.loop.teaching import clients, request_preview
+from wizloop.loop.teaching import clients, request_preview, sent_texts
 from wizloop.recipes.schema import Recipe
 from wizloop.store import events, reviews, samples, selections, sending, teacher_calls
 from wizloop.store.db import Store
@@ -85,6 +85,7 @@ def test_a_sample_that_is_kept_back_gets_a_verdict_here_and_waits_for_a_person(
     teach(ctx, [client(asked), *clients.for_kept_back(ctx.recipe)])
     with ctx.store.read() as db:
         made = {one.sample_id: one.teacher for one in teacher_calls.traces(db, 0)}
+        assert [one["text"] for one in sent_texts.rows(db)] == ["question 1", "question 3"]
     assert set(asked.asked) == {"question 1", "question 3"}
     assert made == {1: "scripted", held.id: "policy", 3: "scripted"}
     assert review.run(ctx).startswith("2 approved, 1 wait for a person")
