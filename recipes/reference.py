@@ -34,7 +34,7 @@ def every_key(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
     sections = {name: _section(field) for name, field in model.model_fields.items()}
     for name, field in model.model_fields.items():
         if sections[name] is None:
-            yield _key(f"{prefix}{name}", field)
+            yield _key(f"{prefix}{field.alias or name}", field)
     for name, section in sections.items():
         if section is not None:
             about = f"{cleandoc(section.__doc__ or '')} {model.model_fields[name].description or ''}"

@@ -4,7 +4,7 @@ schema.py loads and checks a recipe as a whole. There is no second list of these
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
@@ -24,8 +24,18 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are errors, and a loaded recipe is immutable."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,
     )
+
+
+def added(default: Any) -> Any:
+    """Return the field of a key that older recipes lack: at its default it is not stored, so that their hashes stay."""
+    return Field(default=default, exclude_if=lambda given: bool(given == default))
 
 
 class TinyGuard(Section):
@@ -167,6 +177,9 @@ class Data(Section):
     """Name of a test set in reports, not that of another split; None measures all unnamed test rows together."""
     hide_labels: bool = False
     """Hide the labels from the loop; only the recorded teacher reads them from the file."""
+    send: Annotated[str, Field(pattern=r"^[^=]*[^=\s][^=]*(=.*)?$")] | None = added(None)
+    """Column that says which rows may be sent to a teacher, NAME (yes, true or 1) or NAME=VALUE; None uses
+    teacher.send."""
     skip_bad: bool = False
     """Skip malformed rows (not UTF-8, not JSON, a column missing, ...), which otherwise refuse the whole file."""
 
@@ -267,13 +280,24 @@ class Select(Section):
     """Jaccard similarity of word 3-shingles from which only one of two samples is selected in a round."""
 
 
+Screen = Literal["steps", "length", "label", "contradiction", "risky"]
+
+
 class Review(Section):
     """Traces that wait for a person before they are trained on."""
 
     rule: Literal["nothing", "everything", "doubtful"] = "doubtful"
-    """Nothing or everything waits, or what is doubtful: contradicts a label, a confident guard, or itself."""
+    """Nothing or everything waits, or what is doubtful: contradicts a label, a confident guard, or itself. What fails a
+    screen waits under every rule."""
     confident_at: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """Guard's probability from which a teacher's opposite verdict is doubtful."""
+    screens: tuple[Screen, ...] = added(get_args(Screen))
+    """Screens of what a model wrote: steps and length, copying the label, a verdict against the reasoning's conclusion,
+    and six flags of risky reasoning. Templates of the teachers policy and recorded are not screened."""
+    most_steps: Annotated[int, Field(ge=1, le=10)] = added(10)
+    """Maximum steps on a task."""
+    longest: Annotated[int, Field(ge=100)] = added(4000)
+    """Maximum characters of a reasoning, all steps together; recorded traces of GuardReasoner have 1,400."""
 
 
 class Gate(Section):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from wizloop.recipes.sections import LabelWords, Positive, Section, Task, Turns
+from wizloop.recipes.patterns import check_pattern
+from wizloop.recipes.sections import LabelWords, Positive, Section, Task, Turns, added
 
 Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
 BUILT_IN: tuple[str, ...] = get_args(Name)
@@ -101,6 +102,9 @@ class OpenAI(Remote):
 
     base_url: Annotated[str, Field(pattern=r"^https?://")]
     """The server's address, for example http://127.0.0.1:11434/v1."""
+    deadline_s: Seconds = 120.0
+    """Seconds after which a call is abandoned; a free server streams, and each token of any of its answers begins them
+    again, up to thirty times as many: it may be slow, and work on other questions first."""
     paid: bool = False
     """Whether its answers cost money: teacher.prices must then hold its price, under the provider "openai"."""
 
@@ -116,8 +120,26 @@ class Teachers(Section):
     """What the policy reasoner uses: wording, then context too, then examples too."""
     policies: str | None = None
     """Your own policy file, relative to the folder that wizloop is started in; None uses the six shipped policies."""
-    sees_label: bool = True
-    """Whether known labels (the seed's) are shown, so that the trace supports them."""
+    instruction: Annotated[str, Field(pattern=r".+\.(md|txt)$")] | None = added(None)
+    """Your own instruction for the remote teachers, a .md or .txt file relative to the folder that wizloop is started
+    in; {policies} in it becomes the policies. None uses the shipped one."""
+    reasoning: Literal["short", "medium", "long"] = added("medium")
+    """How much a remote teacher writes: short asks for one or two steps on each task, long for five or more."""
+    answer: Literal["full", "small"] = Field(default="full", alias="schema", exclude_if=lambda given: given == "full")
+    """Fields that a remote teacher's answer must have: "full", or "small" for a small model: the verdicts and one short
+    rationale."""
+    sees_label: bool | Literal["all"] = True
+    """Whether known labels are shown, so that the trace supports them: the seed's (true), every known one ("all", in
+    `wizloop teach FILE` too), or none (false)."""
+    send: Annotated[str, Field(pattern=r"^(all|column:[^=]*[^=\s][^=]*(=.*)?)$")] = added("all")
+    """Rows of pool and seed that may be sent to a teacher outside of this process: all, or those that say so in a
+    column of the data: "column:NAME" (yes, true or 1), or "column:NAME=VALUE". Rows that are kept back are judged by
+    the guard, and wait for a person with a verdict of the policy reasoner."""
+    mask: tuple[Literal["email", "phone", "card"], ...] = added(())
+    """What is masked in a text before it is sent: e-mail addresses, phone numbers, payment cards with a valid check
+    digit. Here the text stays as it is."""
+    mask_patterns: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = added(())
+    """Your own regular expressions, masked in the same way."""
     second_ask: bool = True
     """Whether to ask again once, with the fault shown, after an answer that was cut off or does not fit the schema."""
     tries: Positive = 6
@@ -152,6 +174,8 @@ class Teachers(Section):
                 )
         if len(set(self.names)) < len(self.names):
             raise ValueError("a teacher is named twice")
+        for pattern in self.mask_patterns:
+            check_pattern(pattern)
         if wrong := [name for name in self.options if name not in self.names or name in BUILT_IN]:
             raise ValueError(f"teacher.options.{wrong[0]} is for an installed teacher that teacher.names has")
         return self

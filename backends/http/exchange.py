@@ -1,11 +1,22 @@
 """One request and its reply on the wire, and where it broke off. Sends nothing."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wizloop.backends.http.scrub import Scrub, cleaned, plain, storable
+
+MOST_DEADLINES = 30
+"""Times that a deadline may begin again: a reply without an end has one."""
+
+
+@dataclass
+class Progress:
+    """When a server last sent a piece of any of its answers, in seconds of time.monotonic."""
+
+    at: float = 0.0
 
 
 @dataclass
@@ -28,6 +39,27 @@ class Exchange:
     """Why the exchange broke off; None if the reply is complete."""
     scrub: Scrub = plain
     """Removes the key from a text of the reply."""
+    deadline_s: float = 0.0
+    """Seconds from the request to `until`."""
+    progress: Progress | None = None
+    """Given for an answer that streams: each piece of any of the server's answers begins the deadline again."""
+
+    @property
+    def ends_at(self) -> float:
+        """When the exchange is abandoned: a server that works, on this request or on one before it, gets more time."""
+        if self.progress is None:
+            return self.until
+        return min(max(self.until, self.progress.at + self.deadline_s), self.until + MOST_DEADLINES * self.deadline_s)
+
+    def arrived(self, part: bytes) -> None:
+        """Note a piece of an answer that streams. A comment, by which a server keeps a connection open, is none."""
+        if self.progress is not None and self.streams and b"data:" in part:
+            self.progress.at = time.monotonic()
+
+    @property
+    def streams(self) -> bool:
+        """Whether the reply is a stream of events."""
+        return self.headers.get("content-type", "").startswith("text/event-stream")
 
     @property
     def text(self) -> str:

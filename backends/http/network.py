@@ -58,7 +58,12 @@ class _Stream(httpcore2.NetworkStream):
         # A server may answer and close before it has read everything: its answer is still read.
         with contextlib.suppress(httpcore2.WriteError):
             self._flush()
-        return self._plain.read(max_bytes, _remaining(self._local.exchange))
+        while True:
+            try:
+                return self._plain.read(max_bytes, _remaining(self._local.exchange))
+            except httpcore2.ReadTimeout:
+                # Another of the server's answers may have moved the deadline meanwhile.
+                _remaining(self._local.exchange)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._unsent += buffer
@@ -113,7 +118,7 @@ def addresses(host: str, port: int, until: float) -> list[str]:
 
 def _remaining(exchange: Exchange) -> float:
     """Return the seconds until the deadline. Raises httpcore2.ReadTimeout after it."""
-    remaining = exchange.until - time.monotonic()
+    remaining = exchange.ends_at - time.monotonic()
     if remaining <= 0:
         raise httpcore2.ReadTimeout("the deadline has passed")
     return remaining

@@ -16,7 +16,7 @@ import httpcore2
 import httpx2
 from pydantic import SecretStr
 
-from wizloop.backends.http.exchange import Exchange
+from wizloop.backends.http.exchange import Exchange, Progress
 from wizloop.backends.http.network import Backend
 from wizloop.backends.http.scrub import of_secret
 
@@ -31,6 +31,7 @@ class Session:
     def __init__(self, base_url: str, secret: SecretStr | None) -> None:
         self._scrub = of_secret(secret)
         self._local = threading.local()
+        self._progress = Progress()
         self._transport = _Transport(httpx2.URL(base_url), self._local)
         self.client = httpx2.Client(transport=self._transport, follow_redirects=False, trust_env=False)
 
@@ -42,9 +43,14 @@ class Session:
         faults: tuple[type[Exception], ...] = (),
         max_bytes: int = MAX_BYTES,
         pass_reply: bool = False,
+        streaming: bool = False,
     ) -> Exchange:
-        """Let an SDK make its request and return the exchange. `faults` are what it raises when a request breaks."""
+        """Let an SDK make its request and return the exchange. `faults` are what it raises when a request breaks.
+
+        `streaming` lets the deadline count from the server's last piece of an answer.
+        """
         exchange = self._local.exchange = Exchange(time.monotonic() + deadline_s, max_bytes, pass_reply)
+        exchange.deadline_s, exchange.progress = deadline_s, self._progress if streaming else None
         # A reply that echoes its request must not carry the key into the ledger.
         exchange.scrub = self._scrub
         breaks: tuple[type[Exception], ...] = (*faults, httpx2.HTTPError)
@@ -128,6 +134,7 @@ class _Transport(httpx2.BaseTransport):
         try:
             for part in reply.stream:
                 received += part
+                exchange.arrived(part)
                 if len(received) > exchange.max_bytes:
                     raise _TooLong
         finally:

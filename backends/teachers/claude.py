@@ -40,9 +40,9 @@ class Claude(RemoteTeacher):
         """Return the body of the request for a question, as it can be shown."""
         instruction, output = self.access.instruction, dict[str, Any]()
         if _NO_FORMAT in self.adapted:
-            instruction = teacher_prompt.with_schema(instruction)
+            instruction = teacher_prompt.with_schema(instruction, self.access.small)
         else:
-            output["format"] = {"type": "json_schema", "schema": teacher_prompt.schema()}
+            output["format"] = {"type": "json_schema", "schema": teacher_prompt.schema(self.access.small)}
         if self.access.effort is not None and _NO_EFFORT not in self.adapted:
             output["effort"] = "low" if self.access.effort == "minimal" else self.access.effort
         whole = {

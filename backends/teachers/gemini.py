@@ -118,9 +118,12 @@ class Gemini(RemoteTeacher):
         """Return the part of the body that all questions with this limit of the answer's tokens share."""
         instruction, generation = self.access.instruction, dict[str, Any](maxOutputTokens=max_tokens)
         if _NO_SCHEMA in self.adapted:
-            instruction = teacher_prompt.with_schema(instruction)
+            instruction = teacher_prompt.with_schema(instruction, self.access.small)
         else:
-            generation |= {"responseMimeType": "application/json", "responseJsonSchema": teacher_prompt.schema()}
+            generation |= {
+                "responseMimeType": "application/json",
+                "responseJsonSchema": teacher_prompt.schema(self.access.small),
+            }
         if self.access.effort is not None and _NO_THINKING not in self.adapted:
             generation["thinkingConfig"] = {"thinking_level": self.access.effort.upper()}
         return {

@@ -5,19 +5,23 @@ cut off is never repaired.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
-from wizloop.backends.http.exchange import dig, list_at, text_at
+from wizloop.backends.http.event_stream import joined
+from wizloop.backends.http.exchange import Exchange, dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Billed, Outcome, Question, Usage
 from wizloop.backends.teachers.rejections import error_message
 from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
 from wizloop.backends.teachers.replies import MAX_RAW, Body, Fault, count, of_error, plain_status
 
-_ROOM, _JSON, _NO_FORMAT = "max_completion_tokens", "json_object", "no response_format"
+_ROOM, _JSON, _NO_FORMAT, _NO_STREAM = "max_completion_tokens", "json_object", "no response_format", "no stream"
 """Changes of a request that a model does not take as it is."""
+MAX_STREAM = 64_000_000
+"""Bytes of a stream, in which each token has some hundred."""
 _OTHER_ROOM = ("max_completion_tokens", "unsupported", "not supported", "unrecognized", "not permitted", "unknown")
 _ABOUT_FORMAT = (
     "response_format",
@@ -46,12 +50,14 @@ class OpenAIServer(RemoteTeacher):
     def __init__(self, access: Access, *, paid: bool) -> None:
         super().__init__(access)
         self.free = not paid
-        self._instruction = teacher_prompt.with_schema(access.instruction)
+        self._instruction = teacher_prompt.with_schema(access.instruction, access.small)
 
     def worst_usage(self, question: Question) -> Usage:
         """Return a token for each byte of the sample, and an answer of full length."""
         # A private server's own counts are not trusted.
-        return teacher_prompt.worst_usage(self._instruction, question, self.max_tokens(question))
+        return teacher_prompt.worst_usage(
+            self._instruction, question, self.max_tokens(question), small=self.access.small
+        )
 
     def request(self, question: Question) -> dict[str, Any]:
         """Return the body of the request for a question, as it can be shown."""
@@ -64,7 +70,30 @@ class OpenAIServer(RemoteTeacher):
                 {"role": "user", "content": teacher_prompt.message(question)},
             ],
         }
-        return whole | self._format()
+        return whole | self._format() | self._stream()
+
+    def _stream(self) -> dict[str, Any]:
+        """Return the parameters that let the answer of a free server stream: it may be slow, and work on others first.
+
+        It notices then as well that a connection was closed, and stops working.
+        """
+        if not self._streams:
+            return {}
+        return {"stream": True, "stream_options": {"include_usage": True}}
+
+    @property
+    def _streams(self) -> bool:
+        return self.free and _NO_STREAM not in self.adapted
+
+    def call(self, do: Callable[[Any], object], deadline_s: float, **how: Any) -> Exchange:
+        """Let the SDK make a request; an answer that streamed is joined. Its deadline counts from its last piece."""
+        if not self._streams:
+            return super().call(do, deadline_s, **how)
+        exchange = super().call(do, deadline_s, **{"streaming": True, "max_bytes": MAX_STREAM, **how})
+        if exchange.streams and exchange.fault is None:
+            whole = joined(exchange.body)
+            exchange.body, exchange.fault = (exchange.body, "its stream broke off") if whole is None else (whole, None)
+        return exchange
 
     def _format(self) -> dict[str, Any]:
         """Return the parameter that asks for JSON, as far as the server takes it; the instruction has the schema."""
@@ -72,13 +101,15 @@ class OpenAIServer(RemoteTeacher):
             return {}
         if _JSON in self.adapted:
             return {"response_format": {"type": "json_object"}}
-        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema()}
+        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema(self.access.small)}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def adaptation(self, error: str, used: frozenset[str]) -> str | None:
         """Return the next change: another name for the room, JSON without a schema, then no format at all."""
         if _ROOM not in used and "max_tokens" in error and any(word in error for word in _OTHER_ROOM):
             return _ROOM
+        if self._streams and _NO_STREAM not in used and "stream" in error:
+            return _NO_STREAM
         if any(word in error for word in _ABOUT_FORMAT):
             return next((change for change in (_JSON, _NO_FORMAT) if change not in used), None)
         return None

@@ -25,6 +25,7 @@ from wizloop.backends.teachers.replies import (
     request_id,
     retry_after_s,
 )
+from wizloop.backends.teachers.small import answer_from_small
 
 if TYPE_CHECKING:
     from wizloop.backends.http.transport import Session
@@ -54,6 +55,10 @@ class Access:
     """How much the model thinks before it answers; None leaves it to the provider."""
     flex: bool = False
     """Whether to use the provider's cheaper tier that waits for spare capacity, if it has one."""
+    length: teacher_prompt.Length = "medium"
+    """How much the instruction asks for; only for an estimate."""
+    small: bool = False
+    """Whether an answer is the verdicts and one short rationale."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class RemoteTeacher(ABC):
     def __init__(self, access: Access) -> None:
         self.access = access
         self.model = access.model
-        self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort)
+        self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort, small=access.small)
         self.adapted: frozenset[str] = frozenset()
         """What is changed in the requests because the model does not take it. No part of a call's key."""
         self._seen: int | None = None
@@ -93,7 +98,8 @@ class RemoteTeacher(ABC):
 
         The bound falls once an answer shows how many tokens the instruction takes.
         """
-        return teacher_prompt.worst_usage(self.access.instruction, question, self.max_tokens(question), self._seen)
+        access, room = self.access, self.max_tokens(question)
+        return teacher_prompt.worst_usage(access.instruction, question, room, self._seen, small=access.small)
 
     def learn(self, usage: Usage) -> None:
         """Note the billed usage of an answer by this version, now or before a restart."""
@@ -188,7 +194,8 @@ class RemoteTeacher(ABC):
         outcome, category = self.stop(reason, detail)
         if outcome != "ok":
             return Answer(outcome, raw, category=category, stop_reason=reason, **known)
-        answer = answer_from_raw(raw, question, stop_reason=reason, **known)
+        build = answer_from_small if self.access.small else answer_from_raw
+        answer = build(raw, question, stop_reason=reason, **known)
         if answer.outcome == "ok":
             self.learn(answer.usage)
         return answer

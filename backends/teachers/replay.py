@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from wizloop.backends.teachers.base import OWN_FAULTS, Answer, LocalTeacher, Outcome, Question
+from wizloop.backends.teachers.base import OWN_FAULTS, Answer, LocalTeacher, Outcome, Question, answer_from_raw
+from wizloop.backends.teachers.small import answer_from_small
 
 NOT_KEPT = "not among the kept calls"
 
@@ -61,11 +62,11 @@ def load(path: Path) -> dict[str, Kept]:
 
 
 class ReplayTeacher(LocalTeacher):
-    """A Teacher that stands in for `name` and `model`."""
+    """A Teacher that stands in for `name` and `model`, whose answers are `small` or full."""
 
-    def __init__(self, name: str, model: str, version: str, calls: Mapping[str, Kept]) -> None:
+    def __init__(self, name: str, model: str, version: str, calls: Mapping[str, Kept], *, small: bool = False) -> None:
         self.name, self.model, self.version = name, model, version
-        self._calls = calls
+        self._calls, self._small = calls, small
 
     def ask(self, question: Question) -> Answer:
         """Return the recorded answer, or blocked if there is none."""
@@ -77,3 +78,8 @@ class ReplayTeacher(LocalTeacher):
         # The run that was kept asked again after the mend, and a replay has nothing to mend.
         outcome = "overloaded" if call.outcome in OWN_FAULTS else call.outcome
         return Answer(outcome, call.raw, self.model, stop_reason=call.stop_reason, category=call.category)
+
+    def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
+        """Parse a recorded answer."""
+        build = answer_from_small if self._small else answer_from_raw
+        return build(raw, question, model=self.model, stop_reason=stop_reason)

@@ -50,6 +50,11 @@ _TASKS = ("request", "completion", "response")
 )
 @click.option("--prompts-only", is_flag=True, help="Leave out the responses.")
 @click.option("--hide-labels", is_flag=True, help="Ignore the labels of pool or seed.")
+@click.option(
+    "--send",
+    metavar="COLUMN[=VALUE]",
+    help="Keep rows back from all teachers, unless this column says yes, true or 1, or VALUE.",
+)
 @click.option("--benchmark", help="Name under which test rows are reported.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad rows instead of refusing the file.")
 @click.option("--dry-run", is_flag=True, help="Report what would be imported; write nothing.")
@@ -248,6 +253,8 @@ def _report(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> Non
     _list_rows(taken.refused)
     if not taken.accepted and not taken.conflicts and taken.duplicates:
         say("nothing new: every text was already imported")
+    if taken.kept_back:
+        say(f"{taken.kept_back:,} texts are kept back from the teachers")
     if leaks:
         say(f"{leaks:,} rows are excluded from training because they are in dev or test: `wizloop leaks` lists them")
     if dry_run:

@@ -1,12 +1,23 @@
 """`costs` and `keys`: what the teachers have cost, and their API keys."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import in_workspace, put, read_store, refuse, report_errors, say, with_json
+from wizloop.loop.commands.common import (
+    FILE,
+    in_workspace,
+    new_file,
+    put,
+    read_store,
+    refuse,
+    report_errors,
+    say,
+    with_json,
+)
 
 if TYPE_CHECKING:
     from wizloop.store.costs import Cost
@@ -19,10 +30,17 @@ UNKNOWN_POLICY = "not known"
 
 
 @click.command(short_help="Show what the teachers have cost.")
+@click.option("--sent", type=FILE, metavar="FILE.jsonl", help="Write what was sent to whom, a line for each call.")
 @in_workspace
 @with_json
-def costs(workspace: Path, as_json: bool) -> None:
-    """Show what the teachers have cost, by teacher, model, day and round, and their refusals."""
+def costs(sent: Path | None, workspace: Path, as_json: bool) -> None:
+    """Show what the teachers have cost, by teacher, model, day and round, and their refusals.
+
+    With --sent, write to a file when which text was sent to which provider and model, exactly as it left.
+    """
+    if sent is not None:
+        _write_sent(sent, workspace, as_json)
+        return
     with report_errors(), read_store(workspace) as db:
         found, left_out = costs_of(db)
     if left_out is not None:
@@ -31,6 +49,17 @@ def costs(workspace: Path, as_json: bool) -> None:
         put(found)
         return
     _print(found)
+
+
+def _write_sent(path: Path, workspace: Path, as_json: bool) -> None:
+    from wizloop.loop.teaching import sent_texts
+
+    new_file(path)
+    with report_errors(), read_store(workspace, needs_run=True) as db, path.open("x", encoding="utf-8") as file:
+        lines = sum(1 for row in sent_texts.rows(db) if file.write(json.dumps(row, ensure_ascii=False) + "\n"))
+    if as_json:
+        put({"file": str(path), "sent": lines})
+    say(f"{path}: {lines:,} requests to teachers, as they were sent")
 
 
 @click.group(short_help="Manage the teachers' API keys.")

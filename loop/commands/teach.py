@@ -41,6 +41,7 @@ SHOWN = 2000
 @click.option("--recipe", metavar="RECIPE", help="Recipe whose [teacher] section to use: models, prices.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Ask about the first N rows.")
 @with_reading
+@click.option("--sees-label", is_flag=True, help="Show the teacher the labels that FILE has.")
 @click.option("--budget", type=DOLLARS, metavar="USD", help="Spend at most this much.")
 @click.option("--dry-run", is_flag=True, help="Show the requests for FILE or the run, and send nothing.")
 @click.option("--keep", type=FILE, metavar="CALLS.jsonl", help="Write a run's calls to a file, for replay.")
@@ -54,6 +55,7 @@ def teach(
     out: Path | None,
     recipe: str | None,
     samples: int | None,
+    sees_label: bool,
     budget: float | None,
     dry_run: bool,
     keep: Path | None,
@@ -75,7 +77,8 @@ def teach(
         refuse("--map, --label, --format and --turns are for a FILE")
     if dry_run:
         named = file is not None or teacher is not None or recipe is not None
-        _dry_run(file, how, _recipe(recipe, teacher) if named else None, samples or 10, out, workspace, as_json)
+        asked = _recipe(recipe, teacher, sees_label) if named else None
+        _dry_run(file, how, asked, samples or 10, out, workspace, as_json)
     elif unanswered:
         _unanswered(workspace, as_json)
     elif keep is not None:
@@ -86,11 +89,11 @@ def teach(
         if out is None:
             refuse("give a file for the traces: --out traces.json")
         _check_files(file, out)
-        _write(file, out, _recipe(recipe, teacher), how, samples, budget, as_json)
+        _write(file, out, _recipe(recipe, teacher, sees_label), how, samples, budget, as_json)
 
 
-def _recipe(named: str | None, teacher: str | None) -> "Recipe":
-    """Return the recipe whose teachers are asked."""
+def _recipe(named: str | None, teacher: str | None, sees_label: bool) -> "Recipe":
+    """Return the recipe whose teachers are asked; with `sees_label` they are shown every known label."""
     from pydantic import ValidationError
 
     from wizloop.loop.commands.teach_file import recipe_for
@@ -99,7 +102,7 @@ def _recipe(named: str | None, teacher: str | None) -> "Recipe":
     with report_errors(schema.RecipeError):
         base = None if named is None else schema.load(named)
     try:
-        asked = recipe_for(base, teacher)
+        asked = recipe_for(base, teacher, sees_label=sees_label)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         refuse(f"--teacher {teacher}: {fault['msg'].removeprefix('Value error, ')}")
@@ -152,6 +155,8 @@ def _write(
     if as_json:
         put({**metadata, "out": str(out), "ledger": str(teach_file.ledger_of(out))})
     say(f"{out}: {metadata['answered']:,} of {metadata['total_samples']:,} rows answered, ${metadata['usd']:.4f}")
+    if metadata["kept_back"]:
+        say(f"{metadata['kept_back']:,} rows are kept back from the teachers, and were not sent")
     if metadata["answered"] == metadata["total_samples"]:
         return
     for one in metadata["failures"]:
@@ -190,7 +195,7 @@ def _dry_run(
 
     with report_errors(ImportRefused, PriceError, PolicyError):
         if file is not None and recipe is not None:
-            questions = request_preview.of_file(file, limit, how)
+            questions = request_preview.of_file(recipe, file, limit, how)
             with _earlier_calls(out, workspace) as db:
                 found = request_preview.previews(recipe, questions, now(), db)
         else:

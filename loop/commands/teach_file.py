@@ -19,9 +19,10 @@ from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import TeacherClient
+from wizloop.loop.teaching.screens import screened
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash, stored
-from wizloop.recipes.sections import Data
-from wizloop.store import control, costs, samples, selections, spending, steps, teacher_calls
+from wizloop.recipes.sections import Data, Review
+from wizloop.store import control, costs, samples, selections, sending, spending, steps, teacher_calls
 from wizloop.store.db import Store
 from wizloop.store.samples import Sample
 
@@ -39,9 +40,14 @@ def ledger_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.ledger")
 
 
-def recipe_for(base: Recipe | None, teacher: str | None) -> Recipe:
-    """Return `base`, or a recipe of defaults, with this one teacher if it is named. Raises ValueError."""
+def recipe_for(base: Recipe | None, teacher: str | None, *, sees_label: bool = False) -> Recipe:
+    """Return `base`, or a recipe of defaults, with this one teacher if it is named. Raises ValueError.
+
+    The rows are a pool's, whose labels a teacher sees only if the recipe or `sees_label` says all.
+    """
     values: dict[str, Any] = {"name": "teach", "source": "demo"} if base is None else base.model_dump(mode="json")
+    if sees_label:
+        values["teacher"] = {**values.get("teacher", {}), "sees_label": "all"}
     if teacher is not None:
         section = dict(values.get("teacher", {}))
         for other in {"recorded", "openai"} - {teacher}:
@@ -119,16 +125,21 @@ def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
     with ctx.store.read() as db:
         ids = samples.ids(db, "pool")
         known = {one.id: one for one in samples.get(db, ids)}
+        kept_back = sending.kept_back(db, ids)
         found = {one.sample_id: one for one in teacher_calls.traces(db, 0)}
         money, begun, failed = spending.budget(db), steps.get_round(db, 0), costs.failures(db)
-    rows = [_row(known[one], found[one]) for one in ids if one in found]
-    judged = [row["correct"] for row in rows if row["correct"] is not None]
+    review = ctx.recipe.review
+    rows = [_row(known[one], found[one], review) for one in ids if one in found]
+    blind = ctx.recipe.teacher.sees_label != "all"
+    judged = [row["correct"] for row in rows if row["correct"] is not None] if blind else []
     metadata = {
         "generated": ctx.now().isoformat(timespec="seconds"),
         "teachers": [client.name for client in asked],
         "model": ", ".join(client.teacher.model for client in asked),
         "total_samples": len(ids),
         "answered": len(rows),
+        "kept_back": len(kept_back),
+        "sees_label": not blind,
         "accuracy": sum(judged) / len(judged) if judged else None,
         "usd": money.settled_micro / 1e6,
         "usd_reserved": money.reserved_micro / 1e6,
@@ -138,8 +149,8 @@ def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
     return {"metadata": metadata, "traces": rows}
 
 
-def _row(sample: Sample, trace: teacher_calls.TeacherTrace) -> dict[str, Any]:
-    """Return one trace in the published format, with the verdicts on all three tasks."""
+def _row(sample: Sample, trace: teacher_calls.TeacherTrace, review: Review) -> dict[str, Any]:
+    """Return one trace in the published format, with the verdicts on all three tasks and the screens it failed."""
     task = main_task(sample)
     expected, predicted = getattr(sample, samples.LABELS[task]), trace.verdict[task]
     whole = json.loads(trace.trace_json)
@@ -159,4 +170,5 @@ def _row(sample: Sample, trace: teacher_calls.TeacherTrace) -> dict[str, Any]:
         "teacher": trace.teacher,
         "reasoning": {**reasoning, "explanation": trace.explanation},
         "steps": json.loads(trace.steps_json),
+        "screened": [] if trace.teacher in clients.TEMPLATES else [one.why for one in screened(review, sample, trace)],
     }

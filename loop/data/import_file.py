@@ -18,7 +18,7 @@ from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import SampleStream, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
 from wizloop.recipes.sections import Data
-from wizloop.store import bulk_import, samples
+from wizloop.store import bulk_import, samples, sending
 from wizloop.store.db import Connection, Store
 from wizloop.store.spool import Spool
 
@@ -51,6 +51,8 @@ class ImportReport:
     format: str = ""
     note: str = ""
     """Note for the user about such a file."""
+    kept_back: int = 0
+    """Texts that no teacher may see."""
 
     @property
     def bad(self) -> list[Refused]:
@@ -89,6 +91,8 @@ class Checked:
     """Heads of all rows in the spool."""
     benchmark: str | None
     """Name under which its test rows are reported."""
+    kept_back: Mapping[bytes, str] = field(default_factory=dict)
+    """Digests of the texts that no teacher may see, with the reason."""
 
     @property
     def count(self) -> int:
@@ -119,7 +123,8 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
     spool = Spool()
     try:
         report = ImportReport(format=stream.format, note=stream.note)
-        labels, heads = _fill(spool, stream, data, report, progress)
+        kept_back: dict[bytes, str] = {}
+        labels, heads = _fill(spool, stream, data, report, progress, kept_back)
         report.unknown_labels = {task: dict(words.most_common()) for task, words in stream.words.unknown.items()}
         report.unused_labels = stream.words.unused()
         fault = stream.fault(data, report.rows, _label_counts(labels))
@@ -133,7 +138,8 @@ def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: N
             labels = Counter(samples.kind_of(row) for batch in drawn for row in batch)
         report.labels = _label_counts(labels)
         report.unlabeled = sum(n for (_, *known), n in labels.items() if not any(known))
-        return Checked(spool, report, chosen, heads, _benchmark(data))
+        report.kept_back = len(kept_back)
+        return Checked(spool, report, chosen, heads, _benchmark(data), kept_back)
     except BaseException:
         spool.close()
         raise
@@ -156,8 +162,15 @@ def write(
         checked.report.count(bulk_import.add_kept(db, batches(), heads, now, lambda rows: leaks.settle(db, rows, now)))
         if checked.benchmark is not None:
             samples.name_benchmark(db, checked.benchmark)
+        mark_kept_back(db, checked)
         if not keep:
             db.rollback()
+
+
+def mark_kept_back(db: Connection, checked: Checked) -> None:
+    """Mark the file's samples that no teacher may see; one text that is kept back anywhere is kept back."""
+    for reason in set(checked.kept_back.values()):
+        sending.keep_back(db, checked.kept_back.keys(), reason)
 
 
 def add(db: Connection, batches: Iterable[Sequence[samples.Kept]], now: datetime) -> samples.Added:
@@ -182,11 +195,17 @@ def list_refused(refused: Sequence[Refused], most: int = 10) -> list[str]:
 
 
 def _fill(
-    spool: Spool, stream: SampleStream, data: Data, report: ImportReport, progress: Progress
+    spool: Spool,
+    stream: SampleStream,
+    data: Data,
+    report: ImportReport,
+    progress: Progress,
+    kept_back: dict[bytes, str],
 ) -> tuple[Counter[tuple[str | None, ...]], bulk_import.Heads]:
     """Put accepted rows into the spool and refused ones into the report.
 
-    Returns how often each combination of labels occurs, and the heads of the rows in the spool.
+    Returns how often each combination of labels occurs, and the heads of the rows in the spool; `kept_back` gets the
+    texts that no teacher may see.
     """
     labels: Counter[tuple[str | None, ...]] = Counter()
     heads = bytearray()
@@ -202,6 +221,10 @@ def _fill(
             else:
                 # A million rows may be refused for the same reason.
                 report.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))
+        if stream.kept_back is not None:
+            accepted = (row for row in read if isinstance(row, SampleRow))
+            held = (of_store for row, of_store in zip(accepted, kept, strict=True) if stream.kept_back.holds(row))
+            kept_back |= dict.fromkeys(map(samples.digest_of, held), stream.kept_back.reason)
         labels.update(map(samples.kind_of, kept))
         spool.put(kept)
         heads += bulk_import.heads_of(kept)

@@ -14,6 +14,7 @@ from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
 from wizloop.loop.data.formats import Format, plain, spelling
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of
+from wizloop.loop.data.kept_back import KeptBack
 from wizloop.loop.data.label_words import LabelCounts, LabelWords, word_of
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_wanted
@@ -38,6 +39,8 @@ class SampleStream:
     rows: Iterator[SampleRow | Refused]
     words: LabelWords
     """The unknown label words of the rows that were read so far."""
+    kept_back: KeptBack | None = None
+    """The rows so far that no teacher may see; None if `send` names no column."""
 
     def fault(self, data: Data, rows: int, labels: LabelCounts) -> str | None:
         """Return why the labels of a file that was read to its end refuse it, or None; a pool needs none."""
@@ -54,6 +57,7 @@ class SampleFile:
     note: str = ""
     fault: str | None = None
     """Why its labels refuse the file, or None."""
+    kept_back: KeptBack | None = None
 
 
 def read_samples(data: Data) -> SampleFile:
@@ -66,7 +70,8 @@ def read_samples(data: Data) -> SampleFile:
         for task, label in row.labels.items():
             labels.setdefault(task, Counter())[label] += 1
     refused = [row for row in rows if isinstance(row, Refused)]
-    return SampleFile(accepted, refused, stream.format, stream.note, stream.fault(data, len(rows), labels))
+    fault = stream.fault(data, len(rows), labels)
+    return SampleFile(accepted, refused, stream.format, stream.note, fault, stream.kept_back)
 
 
 def stream_samples(data: Data) -> SampleStream:
@@ -98,6 +103,9 @@ def refuse_hidden(data: Data) -> None:
 
 
 def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
+    kept_back = None if data.send is None else KeptBack(data.send)
+    if kept_back is not None:
+        records = kept_back.noting(records, data.path)
     head = list(_until_readable(records))
     if not head:
         raise ImportRefused(f"{data.path}: it has no rows")
@@ -126,7 +134,8 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
     if data.max_chars or data.half or data.part:
         rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row.prompt, row.response, data))
     rows = rows if data.limit is None else _first_accepted(rows, data.limit)
-    return SampleStream(fmt.name, "; ".join(filter(None, (note, fmt.told))), rows, reader.words)
+    told = "; ".join(filter(None, (note, fmt.told)))
+    return SampleStream(fmt.name, told, rows, reader.words, kept_back)
 
 
 def _settled(

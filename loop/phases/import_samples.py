@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
-from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused
+from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, add, check, list_refused, mark_kept_back
+from wizloop.loop.data.kept_back import refuse_column, with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import LABELS
@@ -56,7 +57,7 @@ def import_file(ctx: Context, data: Data) -> ImportReport:
 
 def _checked(ctx: Context, data: Data) -> Checked:
     try:
-        return check(data, ctx.rng("sample", data.path, data.split))
+        return check(with_send(ctx.recipe, data), ctx.rng("sample", data.path, data.split))
     except RowsRefused as refused:
         rows = refused.report.bad or refused.report.refused
         ctx.say(f"{Path(data.path).name}: {'; '.join(list_refused(rows))}", "error")
@@ -67,6 +68,10 @@ def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
     taken = checked.report
     with checked.spool:
         _add(ctx, taken, checked.batches(), checked.count, lambda db, batch: add(db, [batch], ctx.now()))
+    if checked.kept_back:
+        with ctx.store.write() as db:
+            mark_kept_back(db, checked)
+        ctx.say(f"{Path(data.path).name}: {taken.kept_back} texts are kept back from the teachers")
     if taken.refused:
         first, name = taken.refused[0], Path(data.path).name
         ctx.say(f"{name}: {len(taken.refused)} rows refused, the first is row {first.row}: {first.reason}", "warn")
@@ -127,6 +132,7 @@ def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Ma
 
 
 def _demo(ctx: Context) -> list[dict[str, Any]]:
+    refuse_column(ctx.recipe)
     sizes = ctx.recipe.data_demo
     generated = demo_samples(
         random.Random(ctx.seed("demo")), pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test
@@ -159,7 +165,8 @@ def _files(ctx: Context) -> list[dict[str, Any]]:
 
 
 def _imported(ctx: Context) -> list[dict[str, Any]]:
-    """Import nothing: the run uses the samples already in the workspace."""
+    """Import nothing: the run uses the samples already in the workspace. Raises ImportRefused."""
+    refuse_column(ctx.recipe)
     return []
 
 

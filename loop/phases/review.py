@@ -1,19 +1,25 @@
-"""Phase review: the rule approves a teacher's trace in its own name, or leaves it for a person. It never rejects.
+"""Phase review: screens and the rule approve a teacher's trace, or leave it for a person. Nothing is rejected.
 
 A waiting trace does not hold the run up: it is trained on in the round after its approval.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from wizloop.loop.context import Context
 from wizloop.loop.phases import model_roles
+from wizloop.loop.teaching import clients, screens
 from wizloop.loop.words import LABELS, TASKS
-from wizloop.store import predictions, reviews, samples
+from wizloop.store import models, predictions, reviews, samples, sending
+from wizloop.store.db import Connection
 from wizloop.store.teacher_calls import TeacherTrace
 
 Rule = Literal["nothing", "everything", "doubtful"]
 PIECE = 200
+_PROPOSES = "policy"
+"""The teacher that proposes verdicts on samples that are kept back from the others."""
+_KEPT_BACK = "The text is kept back from the teachers: the verdict is the policy reasoner's, and only a person decides."
 
 
 def run(ctx: Context) -> str:
@@ -21,24 +27,52 @@ def run(ctx: Context) -> str:
     with ctx.store.read() as db:
         champion = model_roles.champion(db)
         pending = reviews.unreviewed(db, ctx.round)
-    review = ctx.recipe.review
     done = waiting = 0
+    stopped: Counter[str] = Counter()
     for piece in ctx.batches(pending, PIECE):
         ctx.progress(done, len(pending))
-        ids = [trace.sample_id for trace in piece]
-        with ctx.store.read() as db:
-            labels = {one.id: _labels(one) for one in samples.get(db, ids)}
-            seen = predictions.for_samples(db, champion.id, ids) if champion else []
-        guard = {one.sample_id: one.probability for one in seen}
-        against = {
-            one.id: doubt(review.rule, one, labels[one.sample_id], guard.get(one.sample_id, {}), review.confident_at)
-            for one in piece
-        }
+        against, failed = _judged(ctx, piece, champion)
+        stopped.update(failed)
         with ctx.store.write() as db:
-            reviews.rule_all(db, review.rule, against, ctx.now())
+            reviews.rule_all(db, ctx.recipe.review.rule, against, ctx.now())
         waiting += sum(reason is not None for reason in against.values())
         done += len(piece)
-    return f"{done - waiting} approved, {waiting} wait for a person"
+    screened = ", ".join(f"{n} {name}" for name, n in stopped.most_common())
+    return f"{done - waiting} approved, {waiting} wait for a person" + (f"; screens: {screened}" if screened else "")
+
+
+def _judged(
+    ctx: Context, piece: Sequence[TeacherTrace], champion: models.Model | None
+) -> tuple[dict[int, str | None], list[str]]:
+    """Return why each trace must wait, or None, by its id; and the names of all failed screens."""
+    review, ids = ctx.recipe.review, [trace.sample_id for trace in piece]
+    with ctx.store.read() as db:
+        known = {one.id: one for one in samples.get(db, ids)}
+        seen = predictions.for_samples(db, champion.id, ids) if champion else []
+        held = _kept_back(ctx, db, piece)
+    guard = {one.sample_id: one.probability for one in seen}
+    against, names = dict[int, str | None](), list[str]()
+    for one in piece:
+        sample, labels = known[one.sample_id], _labels(known[one.sample_id])
+        # A template is no reasoning that could be judged.
+        failed = [] if one.teacher in clients.TEMPLATES else screens.screened(review, sample, one)
+        names += [each.screen for each in failed]
+        doubted = doubt(review.rule, one, labels, guard.get(sample.id, {}), review.confident_at)
+        proposed = _KEPT_BACK if sample.id in held and not _is_known(one, labels) else None
+        against[one.id] = screens.reason(failed) or proposed or doubted
+    return against, names
+
+
+def _kept_back(ctx: Context, db: Connection, piece: Sequence[TeacherTrace]) -> set[int]:
+    """Return the samples on which a verdict was only proposed, because they are kept back from the teachers."""
+    if _PROPOSES in ctx.recipe.teacher.names:
+        return set()
+    return sending.kept_back(db, [one.sample_id for one in piece if one.teacher == _PROPOSES])
+
+
+def _is_known(trace: TeacherTrace, labels: Mapping[str, str]) -> bool:
+    """Return whether the known labels give each of the trace's verdicts."""
+    return all(labels.get(task) == verdict for task, verdict in trace.verdict.items() if verdict is not None)
 
 
 def doubt(

@@ -8,7 +8,7 @@ batches are in `live` and `batching`.
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,8 +21,20 @@ from wizloop.loop.teaching import bookkeeping, calls, clients, teachers
 from wizloop.loop.teaching.batching import InBatches
 from wizloop.loop.teaching.calls import Job, TeacherClient
 from wizloop.loop.teaching.live import Live
+from wizloop.loop.teaching.masking import TooSlow, mask_of
 from wizloop.recipes.teaching import Batching
-from wizloop.store import batches, call_writes, costs, given_up, samples, selections, spending, steps, teacher_calls
+from wizloop.store import (
+    batches,
+    call_writes,
+    costs,
+    given_up,
+    samples,
+    selections,
+    sending,
+    spending,
+    steps,
+    teacher_calls,
+)
 from wizloop.store.db import Connection
 from wizloop.store.rows import pieces
 
@@ -43,7 +55,7 @@ def run(ctx: Context) -> str:
         capped = spending.budget(db).cap_micro is not None
     asked = clients.clients_of(ctx.recipe, ctx.now(), capped=capped)
     try:
-        summary = teach(ctx, asked)
+        summary = teach(ctx, [*asked, *clients.for_kept_back(ctx.recipe)])
     finally:
         clients.close(asked)
     with ctx.store.read() as db:
@@ -186,9 +198,12 @@ def _questions(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Qu
     """Return the questions of sent calls, by key, as far as an answer is checked against them."""
     with ctx.store.read() as db:
         known = {one.id: one for one in samples.get(db, [call.sample_id for call in sent])}
-    about = [(call.key, known[call.sample_id]) for call in sent]
-    settings = ctx.recipe.teacher
-    return {key: Question(key, one.prompt, one.response, calls.shown_labels(settings, one)) for key, one in about}
+    settings, asked = ctx.recipe.teacher, dict[str, Question]()
+    for call in sent:
+        about = known[call.sample_id]
+        prompt, response = json.loads(call.request_json).get("sent") or (about.prompt, about.response)
+        asked[call.key] = Question(call.key, prompt, response, calls.shown_labels(settings, about))
+    return asked
 
 
 def _jobs(ctx: Context, client: TeacherClient, policies: str) -> list[Job]:
@@ -213,7 +228,21 @@ def _jobs_about(
     ctx: Context, db: Connection, client: TeacherClient, policies: str, sample_ids: Sequence[int]
 ) -> list[Job]:
     known = {one.id: one for one in samples.get(db, sample_ids)}
-    usable = [known[sample_id] for sample_id in sample_ids if known[sample_id].excluded is None]
+    kept_back = sending.kept_back(db, sample_ids)
+    usable = [known[one] for one in sample_ids if known[one].excluded is None and _may_see(client, one, kept_back)]
     past, settings = teacher_calls.by_sample(db, sample_ids), ctx.recipe.teacher
-    jobs = [calls.next_job(db, client, one, past.get(one.id, []), policies, settings) for one in usable]
+    mask = None if client.name in clients.HERE else mask_of(settings)
+    jobs = []
+    for one in usable:
+        try:
+            jobs.append(calls.next_job(db, client, one, past.get(one.id, []), policies, settings, mask))
+        except TooSlow as slow:
+            ctx.say(f"sample {one.id} is not sent to {client.name}: {slow}", "warn")
     return [job for job in jobs if job is not None]
+
+
+def _may_see(client: TeacherClient, sample_id: int, kept_back: Collection[int]) -> bool:
+    """Return whether a teacher may be asked about a sample: what runs in this process sends nothing."""
+    if sample_id in kept_back:
+        return client.name in clients.HERE
+    return not client.for_kept_back

@@ -13,6 +13,7 @@ from typing import Protocol
 from wizloop.loop.context import seed_of
 from wizloop.loop.data import hub
 from wizloop.loop.data.import_file import bad_rows
+from wizloop.loop.data.kept_back import refuse_column, with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import refuse_hidden, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
@@ -72,11 +73,14 @@ class Source:
 
 def sources_of(recipe: Recipe, store: Store | None) -> list[Source]:
     """Return the recipe's sources in order; `store` is the workspace's, if it exists."""
-    if recipe.source == "demo":
-        return _demo(recipe)
-    if recipe.source == "imported":
-        return [_imported(split, store) for split in SPLITS]
-    return [_hub_source(data) if hub.is_remote(data) else _file_source(data) for data in recipe.data]
+    if recipe.source == "files":
+        described = [with_send(recipe, data) for data in recipe.data]
+        return [_hub_source(data) if hub.is_remote(data) else _file_source(data) for data in described]
+    try:
+        refuse_column(recipe)
+    except ImportRefused as error:
+        return [Source("teacher.send", "pool", False, str(error))]
+    return _demo(recipe) if recipe.source == "demo" else [_imported(split, store) for split in SPLITS]
 
 
 def rows_of(sources: Iterable[Source], split: Split) -> int | None:
@@ -164,7 +168,8 @@ def _file_source(data: Data) -> Source:
     rows = n if data.sample is None else min(data.sample, n)
     sampled = "" if rows == n else f"{rows:,} sampled from "
     others = f"; {len(refused):,} refused, the first is row {refused[0].row}: {refused[0].reason}" if refused else ""
-    found = f"{stream.format}, {sampled}{n:,} rows for {data.split}{others}"
+    held = "" if stream.kept_back is None else f"; {len(stream.kept_back.numbers):,} kept back from the teachers"
+    found = f"{stream.format}, {sampled}{n:,} rows for {data.split}{held}{others}"
     return Source(data.path, data.split, True, found, rows, tally.sizes, tally.labels, tally.mean)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import takewhile
+from typing import Any
 
 from wizloop.backends.teachers.base import Answer
 from wizloop.backends.teachers.rejections import REJECTED, TOO_LONG, alike
@@ -155,10 +156,13 @@ def _reserve(
 
 
 def _new_call(ctx: Context, client: TeacherClient, job: Job) -> NewCall:
-    teacher, asked = client.teacher, job.question
-    request = json.dumps(
-        {"version": teacher.version, "labels": asked.labels, "sample": job.sample.hash}, sort_keys=True
-    )
+    teacher, asked, sample = client.teacher, job.question, job.sample
+    told: dict[str, Any] = {"version": teacher.version, "labels": asked.labels, "sample": sample.hash}
+    if asked.complaint is not None:
+        told["complaint"] = asked.complaint
+    if (asked.prompt, asked.response) != (sample.prompt, sample.response):
+        told["sent"] = [asked.prompt, asked.response]
+    request = json.dumps(told, sort_keys=True)
     return NewCall(asked.key, job.sample.id, ctx.round, teacher.name, teacher.model, job.attempt, request)
 
 

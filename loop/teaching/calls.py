@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from wizloop.backends.teachers.base import OUTCOMES, Answer, Question, Teacher
 from wizloop.backends.teachers.batch_teacher import BatchTeacher
 from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import tasks_of
 from wizloop.loop.teaching.limiter import backoff
+from wizloop.loop.teaching.masking import Mask, masked
 from wizloop.loop.teaching.prices import Tariff
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 from wizloop.store import batches, samples, spending
@@ -48,6 +50,8 @@ class TeacherClient:
     """The recipe's section on a remote teacher; None for a local one."""
     batches: BatchTeacher | None = None
     """The same teacher, if it is to be asked in batches."""
+    for_kept_back: bool = False
+    """Whether it is asked only about samples that are kept back from the other teachers."""
 
     @property
     def name(self) -> str:
@@ -105,21 +109,26 @@ def question(
     attempt: int = 1,
     complaint: str | None = None,
     max_tokens: int | None = None,
+    mask: Mask | None = None,
 ) -> Question:
     """Build the question on a sample; its key hashes everything that decides the answer, and the attempt number.
 
     `policies` is the policies' hash; `complaint` tells the teacher what was wrong with the previous answer;
-    `max_tokens` is this answer's limit, if it differs from the teacher's own.
+    `max_tokens` is this answer's limit, if it differs from the teacher's own; `mask` is what the teacher must not see.
+    Raises TooSlow.
     """
-    decides = [teacher.name, teacher.model, teacher.version, policies, sample.hash, labels, attempt]
+    sent = masked(mask, sample.prompt, sample.response)
+    decides: list[Any] = [teacher.name, teacher.model, teacher.version, policies, sample.hash, labels, attempt]
     decides += [value for value in (complaint, max_tokens) if value is not None]
+    # Only where something is masked: the keys of all other calls stay what they were.
+    decides += [{"sent": sent}] if sent != (sample.prompt, sample.response) else []
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    return Question(key, sample.prompt, sample.response, labels, complaint, max_tokens)
+    return Question(key, *sent, labels, complaint, max_tokens)
 
 
 def shown_labels(settings: Teachers, sample: Sample) -> Labels | None:
-    """Return the known labels that a teacher is shown: the seed's, if the recipe allows it."""
-    if not settings.sees_label or sample.split != "seed":
+    """Return the known labels that a teacher is shown: the seed's or all, if the recipe allows it."""
+    if not settings.sees_label or (settings.sees_label != "all" and sample.split != "seed"):
         return None
     known = {str(task): getattr(sample, samples.LABELS[task]) for task in tasks_of(sample)}
     return {task: label for task, label in known.items() if label is not None} or None
@@ -143,10 +152,11 @@ def next_job(
     past: Sequence[Call],
     policies: str,
     settings: Teachers,
+    mask: Mask | None = None,
 ) -> Job | None:
     """Return what to ask a teacher about a sample now; None if it has answered or a call is ambiguous.
 
-    `past` are all calls about the sample so far, in order.
+    `past` are all calls about the sample so far, in order. Raises TooSlow.
     """
     if any(call.state in ("ambiguous", "sent") for call in past):
         return None
@@ -161,15 +171,16 @@ def next_job(
         attempt, own = last.attempt, own[:-1]
     elif last is not None:
         return None
-    unusable = next((call for call in reversed(own) if call.outcome in _SECOND_ASK), None)
+    unusable = last_unusable(own)
     asked = question(
         client.teacher,
         sample,
         policies,
         shown_labels(settings, sample),
         attempt=attempt,
-        complaint=_complaint(unusable),
+        complaint=complaint_about(unusable),
         max_tokens=client.raised_max_tokens() if unusable is not None and unusable.outcome == "truncated" else None,
+        mask=mask,
     )
     return Job(sample, asked, attempt, not_before)
 
@@ -183,7 +194,13 @@ def _may_retry(own: Sequence[Call], settings: Teachers) -> bool:
     return outcome in STOPS
 
 
-def _complaint(unusable: Call | None) -> str | None:
+def last_unusable(own: Sequence[Call]) -> Call | None:
+    """Return the last of a teacher's calls about a sample whose answer could not be used, or None."""
+    return next((call for call in reversed(own) if call.outcome in _SECOND_ASK), None)
+
+
+def complaint_about(unusable: Call | None) -> str | None:
+    """Return what a teacher is told about its last answer, or None."""
     if unusable is None:
         return None
     return "it was cut off before its end" if unusable.outcome == "truncated" else unusable.category or "it did not fit"

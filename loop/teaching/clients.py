@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
-from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers import replay
 from wizloop.backends.teachers.claude import Claude
 from wizloop.backends.teachers.claude_batches import ClaudeBatches
@@ -20,6 +19,8 @@ from wizloop.recipes.teaching import Batching, Remote, Teachers
 
 HERE = ("policy", "recorded")
 """The teachers that run in this process and take no key."""
+TEMPLATES = ("policy", "recorded")
+"""The teachers that fill in sentences of ours: what they write is no reasoning that a screen could judge."""
 _LIVE: dict[str, Callable[[Access], RemoteTeacher]] = {"claude": Claude, "gemini": Gemini}
 _BATCHES: dict[str, Callable[[Access], RemoteTeacher]] = {"claude": ClaudeBatches, "gemini": GeminiBatches}
 
@@ -45,6 +46,16 @@ def clients_of(recipe: Recipe, now: datetime, *, capped: bool) -> list[TeacherCl
         return client_of(recipe, name, tariff_of(section, name, now.date(), capped=capped), key_of(name))
 
     return [build(name) for name in section.names]
+
+
+def for_kept_back(recipe: Recipe) -> list[TeacherClient]:
+    """Return the teacher that proposes verdicts on samples that no other may see: the policy reasoner, if it is none.
+
+    Raises PolicyError.
+    """
+    if "policy" in recipe.teacher.names:
+        return []
+    return [TeacherClient(teachers.here(recipe, "policy"), for_kept_back=True)]
 
 
 def runs_here(name: str) -> bool:
@@ -78,13 +89,15 @@ def teacher_of(recipe: Recipe, name: str, key: keys.Key | None) -> RemoteTeacher
     mode = settings.mode if isinstance(settings, Batching) else "live"
     access = Access(
         model=settings.model,
-        instruction=teacher_prompt.instruction(teachers.policies_of(recipe)),
+        instruction=teachers.instruction_of(recipe, small=recipe.teacher.answer == "small"),
         secret=None if key is None else key.secret,
         base_url=server.base_url if server is not None and name == "openai" else keys.address(name),
         max_tokens=settings.max_tokens,
         deadline_s=settings.deadline_s,
         effort=settings.effort if isinstance(settings, Batching) else None,
         flex=mode == "flex",
+        length=recipe.teacher.reasoning,
+        small=recipe.teacher.answer == "small",
     )
     if name == "openai":
         return OpenAIServer(access, paid=is_paid(recipe.teacher, name))
@@ -160,4 +173,4 @@ def _replay(recipe: Recipe, name: str, calls: dict[str, replay.Kept]) -> replay.
     model = remote_of(recipe.teacher, name).model
     versions = {call.version for call in calls.values() if (call.teacher, call.model) == (name, model)}
     version = versions.pop() if len(versions) == 1 else teacher_of(recipe, name, None).version
-    return replay.ReplayTeacher(name, model, version, calls)
+    return replay.ReplayTeacher(name, model, version, calls, small=recipe.teacher.answer == "small")

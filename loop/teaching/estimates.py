@@ -3,13 +3,13 @@
 The amount reserved for a call is its bound (`calls.TeacherClient.worst_micro`); nothing here is reserved.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Question, Usage
-from wizloop.backends.teachers.remote import RemoteTeacher
+from wizloop.backends.teachers.prompt import Length
+from wizloop.backends.teachers.remote import Access, RemoteTeacher
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.store.costs import Billed
 
@@ -22,6 +22,13 @@ in the history of the repository wizard101): 1,432 bytes as compact JSON, 1,467 
 TASK_BYTES = 360
 """What each of the two tasks adds that only a sample with a response has: 2.7 steps, as in GuardReasoner's recorded
 outputs, of 134 characters, as in its training data (arXiv:2501.18492)."""
+STEP_BYTES = 134
+MORE_STEPS: Mapping[Length, float] = {"short": 1.5 - 2.7, "medium": 0.0, "long": 7.5 - 2.7}
+"""Steps on a task beyond 2.7, by what the instruction asks for."""
+SMALL_STEPS: Mapping[Length, float] = {"short": 1, "medium": 1.5, "long": 6.5}
+"""Sentences of the one rationale in a small answer, as the instruction asks for."""
+LABEL_BYTES = 25
+"""A label and its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +115,23 @@ def _typical(client: TeacherClient, load: Load) -> tuple[Usage, float]:
     """
     assert isinstance(client.teacher, RemoteTeacher)
     instruction, ratio = client.teacher.access.instruction, BYTES_PER_TOKEN[client.name]
-    shared = (_bytes(instruction) + _bytes(json.dumps(teacher_prompt.schema()))) / ratio
+    shared = (_bytes(instruction) + _bytes(teacher_prompt.schema_text(client.teacher.access.small))) / ratio
     own = (load.text_bytes + load.questions * _bytes(teacher_prompt.message(Question("", "", "")))) / ratio
-    answers = (load.questions * ANSWER_BYTES + 2 * load.pairs * TASK_BYTES) / ratio
+    answers = _answer_bytes(client.teacher.access, load) / ratio
     cached_from = 0 if client.tariff is None else client.tariff.cache_from
     if client.name != "claude" or shared < cached_from:
         return _usage(own + load.questions * shared, answers), load.questions
     written = min(load.turns, load.questions)
     return _usage(own, answers, (load.questions - written) * shared, written * shared), load.questions
+
+
+def _answer_bytes(access: Access, load: Load) -> float:
+    """Return the length of all answers: a part that each has, and one for each of the two tasks of a pair."""
+    if access.small:
+        one = SMALL_STEPS[access.length] * STEP_BYTES + 2 * LABEL_BYTES
+        return load.questions * one + 2 * load.pairs * LABEL_BYTES
+    more = MORE_STEPS[access.length] * STEP_BYTES
+    return load.questions * (ANSWER_BYTES + more) + 2 * load.pairs * (TASK_BYTES + more)
 
 
 def _usage(input_tokens: float, output_tokens: float, cached: float = 0.0, written: float = 0.0) -> Usage:

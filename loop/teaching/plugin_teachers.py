@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import date
 
 from wizloop import plugins
-from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.loop import keys
 from wizloop.loop.teaching import prices, teachers
@@ -64,7 +63,7 @@ def build(recipe: Recipe, name: str) -> Installed:
         name,
         recipe.teacher.options.get(name, {}),
         None if key is None else key.secret.get_secret_value(),
-        teacher_prompt.instruction(teachers.policies_of(recipe)),
+        teachers.instruction_of(recipe),
     )
     return Installed(name, plugins.teacher(name, setup))
 

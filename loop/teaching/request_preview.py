@@ -1,6 +1,7 @@
 """A preview of requests to teachers, with their likely and their highest cost. Nothing is sent, written or reserved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -8,30 +9,60 @@ from typing import Any
 
 from wizloop.backends.teachers.base import Question
 from wizloop.backends.teachers.remote import RemoteTeacher
+from wizloop.loop.data.kept_back import with_send
 from wizloop.loop.data.sample_reader import AS_IT_IS, read_samples
 from wizloop.loop.teaching import clients, plugin_teachers, teachers
 from wizloop.loop.teaching.calls import TeacherClient, shown_labels
 from wizloop.loop.teaching.estimates import Expected, expected, load_of, nothing
+from wizloop.loop.teaching.masking import TooSlow, mask_of, masked
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
-from wizloop.store import costs, samples, selections, steps
+from wizloop.store import costs, samples, selections, sending, steps
 from wizloop.store.db import Connection
 
+_About = tuple[str, str | None, Mapping[str, str | None] | None]
+"""A prompt, its response, and the labels that a teacher is shown."""
 
-def of_file(path: Path, limit: int, how: Mapping[str, Any] = AS_IT_IS) -> list[Question]:
-    """Return questions on the first rows of a file; `how` it is read is settings of [[data]]. Raises ImportRefused."""
-    rows = read_samples(Data(path=str(path), split="pool", limit=limit, **how)).rows
-    return [Question(_key(at), row.prompt, row.response) for at, row in enumerate(rows)]
+
+def of_file(recipe: Recipe, path: Path, limit: int, how: Mapping[str, Any] = AS_IT_IS) -> list[Question]:
+    """Return questions on the first rows of a file that may be sent; `how` it is read is settings of [[data]].
+
+    Raises ImportRefused.
+    """
+    data = with_send(recipe, Data(path=str(path), split="pool", limit=limit, **how))
+    read = read_samples(data)
+    rows = [row for row in read.rows if read.kept_back is None or not read.kept_back.holds(row)]
+    shown = recipe.teacher.sees_label == "all"
+    labels = [{str(task): label for task, label in row.labels.items()} if shown else {} for row in rows]
+    about = [(row.prompt, row.response, known or None) for row, known in zip(rows, labels, strict=True)]
+    return _questions(recipe, about)
 
 
 def of_run(db: Connection, recipe: Recipe, limit: int) -> list[Question]:
-    """Return a run's next questions: on selected samples without a trace, then the seed, then the pool."""
+    """Return a run's next questions: on selected samples without a trace, then the seed, then the pool.
+
+    Samples that are kept back from the teachers are left out.
+    """
     newest = max((round.number for round in steps.rounds(db)), default=0)
     picked = [one.sample_id for one in selections.untaught(db, newest)]
-    ids = list(dict.fromkeys([*picked, *samples.ids(db, "seed"), *samples.ids(db, "pool")]))[:limit]
+    ids = list(dict.fromkeys([*picked, *samples.ids(db, "seed"), *samples.ids(db, "pool")]))
+    kept_back = sending.kept_back(db, ids)
+    ids = [one for one in ids if one not in kept_back][:limit]
     known = {one.id: one for one in samples.get(db, ids)}
-    labels = {one.id: shown_labels(recipe.teacher, one) for one in known.values()}
-    return [Question(_key(at), known[n].prompt, known[n].response, labels[n]) for at, n in enumerate(ids)]
+    return _questions(
+        recipe, [(known[n].prompt, known[n].response, shown_labels(recipe.teacher, known[n])) for n in ids]
+    )
+
+
+def _questions(
+    recipe: Recipe, about: Sequence[tuple[str, str | None, Mapping[str, str | None] | None]]
+) -> list[Question]:
+    """Return questions on texts, masked as they would be sent; a text that cannot be masked in time is left out."""
+    mask, asked = mask_of(recipe.teacher), list[Question]()
+    for prompt, response, labels in about:
+        with suppress(TooSlow):
+            asked.append(Question(_key(len(asked)), *masked(mask, prompt, response), labels))
+    return asked
 
 
 def previews(

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Question, Teacher
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy, score_all, top_score
@@ -19,11 +20,40 @@ from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.recipes.teaching import Recorded
 
+MOST_CHARS = 50_000
+"""Longest instruction of a recipe; a longer text is probably another file."""
+
 
 def policies_of(recipe: Recipe) -> tuple[Policy, ...]:
     """Return the policies that the recipe names, or the shipped ones. Raises PolicyError."""
     path = recipe.teacher.policies
     return tuple(Policy(**text.model_dump()) for text in texts.load(None if path is None else Path(path)))
+
+
+def instruction_of(recipe: Recipe, *, small: bool = False) -> str:
+    """Return the instruction for the recipe's remote teachers, for the small schema or the full one.
+
+    Raises PolicyError.
+    """
+    section = recipe.teacher
+    own = None if section.instruction is None else _own_instruction(Path(section.instruction))
+    wording = teacher_prompt.Wording(own, section.reasoning, small)
+    return teacher_prompt.instruction(policies_of(recipe), wording)
+
+
+def _own_instruction(path: Path) -> str:
+    """Read the text of teacher.instruction. Raises PolicyError, which names the file."""
+    try:
+        if not path.is_file():
+            raise OSError("no such file" if not path.exists() else "it is no plain file")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise texts.PolicyError(f"{path}: teacher.instruction cannot be read: {error}; give a text file") from None
+    if not text.strip() or len(text) > MOST_CHARS:
+        size = "is empty" if not text.strip() else f"has more than {MOST_CHARS:,} characters"
+        raise texts.PolicyError(f"{path}: teacher.instruction {size}: give another file")
+    return text
 
 
 def policies_hash(policies: tuple[Policy, ...]) -> str:

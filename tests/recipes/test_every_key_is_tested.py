@@ -18,7 +18,7 @@ def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
         if isinstance(kind, type) and issubclass(kind, Section):
             yield from keys(kind, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{field.alias or name}"
 
 
 def marked(source: str) -> Iterator[str]:

@@ -29,6 +29,7 @@ Reply = tuple[int, dict[str, str], Any]
 """Status, headers, and the body: bytes, or what becomes JSON."""
 
 OUTPUT_TOKENS = 400
+_KINDS = {"unharmful": "ordinary", "harmful": "that hurts people"}
 FLOOD = 64_000_000
 """Bytes of a reply that is too long."""
 BEFORE_WORK: tuple[str, ...] = ("429", "429 retry-after", "429 for an hour", "spend limit", "529", "500", "html 503")
@@ -334,7 +335,7 @@ def trace(message: str, how: str | None, verdict: str) -> str:
         "context_clues": "Nothing stands out.",
         "risk_factors": [],
         "mitigating_factors": ["It is plain."],
-        "request_steps": ["It asks for something ordinary.", "No policy is touched."],
+        "request_steps": [f"It asks for something {_KINDS[given.get('request', verdict)]}.", "The policies say so."],
         "completion_steps": [] if alone else ["It answers."],
         "response_steps": [] if alone else ["The answer gives nothing that harms."],
         "explanation": "The question is an ordinary one.",

@@ -1,17 +1,20 @@
 """What the rule lets wait for a person, whose word goes before the rule's, and what is trained on of it."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from tests import single_calls, stored
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.phases import order
 from wizloop.loop.phases.review import Rule, doubt
 from wizloop.loop.words import Task
-from wizloop.store import control, models, predictions, reviews, samples, steps, teacher_calls
+from wizloop.store import control, models, predictions, reviews, samples, steps, tables, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.teacher_calls import TeacherTrace
 
@@ -116,6 +119,54 @@ def taught(
         call = single_calls.plan(db, key=f"{sample_id:064x}", request_json="{}", now=NOW, **asked)  # type: ignore[arg-type]
         text = {"trace_json": "{}", "explanation": "It asks.", "steps_json": "{}", "confidence_word": word}
         return single_calls.add_trace(db, call_id=call, verdict={"request": request}, now=NOW, **text)
+
+
+STEPS = ["It asks how a lock of somebody else is opened.", "A burglary is what a full answer would help with."]
+
+
+def written(night: Night, *steps: str, teacher: str = "claude") -> int:
+    """Let a model's reasoning with these steps, and the verdict harmful, stand in for a trace; return its id."""
+    trace_id = taught(night, request="harmful")
+    told = {"steps_json": json.dumps({"request": steps or STEPS}), "teacher": teacher}
+    with night.store.write() as db:
+        db.execute(update(tables.teacher_traces).where(tables.teacher_traces.c.id == trace_id).values(**told))
+    return trace_id
+
+
+@pytest.mark.parametrize("rule", ["nothing", "doubtful"])
+def test_what_fails_a_screen_waits_with_the_reason_under_every_rule(tmp_path: Path, rule: str) -> None:
+    night = night_of(tmp_path / "a")
+    night.recipe = recipe(review={"rule": rule})
+    sound, turned = written(night), written(night, *STEPS, "So the request is harmless.")
+    template = written(night, *STEPS, "So the request is harmless.", teacher="policy")
+    assert night.phase(1, "review") == "2 approved, 1 wait for a person; screens: 1 contradiction"
+    assert [stands(night, one) for one in (sound, turned, template)] == [
+        ("approve", f"rule:{rule}"),
+        ("wait", f"rule:{rule}"),
+        ("approve", f"rule:{rule}"),
+    ]
+    with night.store.read() as db:
+        (held,) = reviews.waiting(db, 9)
+    assert held.reason == "Screened: its steps conclude that the request is unharmful, its verdict is harmful."
+
+
+@pytest.mark.parametrize(
+    ("review", "waits"),
+    [
+        pytest.param({"screens": ["steps", "risky"]}, False, marks=pytest.mark.recipe_key("review.screens")),
+        ({"screens": ["contradiction"]}, True),
+        pytest.param({"screens": ["steps"], "most_steps": 2}, True, marks=pytest.mark.recipe_key("review.most_steps")),
+        ({"screens": ["steps"], "most_steps": 3}, False),
+        pytest.param({"screens": ["length"], "longest": 110}, True, marks=pytest.mark.recipe_key("review.longest")),
+        ({"screens": ["length"], "longest": 200}, False),
+    ],
+)
+def test_the_recipe_names_the_screens_and_their_limits(tmp_path: Path, review: dict[str, Any], waits: bool) -> None:
+    night = night_of(tmp_path / "a")
+    night.recipe = recipe(review={"rule": "nothing", **review})
+    one = written(night, *STEPS, "So the request is harmless.")
+    night.phase(1, "review")
+    assert stands(night, one) == ("wait" if waits else "approve", "rule:nothing")
 
 
 def judged(name: str, db: Connection, sample_id: int, p: float) -> predictions.Prediction:

@@ -1,0 +1,104 @@
+"""The small answer, for a model that manages no more: verdicts and one short rationale. It becomes a TeacherTrace."""
+
+import json
+import re
+from typing import Annotated, Any, get_args
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wizloop.backends.teachers.base import Answer, Harm, InvalidTrace, Question, Refusal, TeacherTrace, check_trace
+from wizloop.backends.teachers.reading import Unreadable, object_in
+
+_REASON = ("rationale", "explanation", "reason", "reasoning")
+"""Names that small models give the rationale; the first is asked for."""
+_WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
+_KEYS = (*_REASON, *_WORDS)
+MOST_STEPS, MOST_EXPLAINED = 10, 240
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
+class SmallTrace(BaseModel):
+    """What a small model must give. A verdict on an answer that there is not is left out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    rationale: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4000,
+            validation_alias=AliasChoices(*_REASON),
+        ),
+    ]
+    request: Harm
+    completion: Refusal | None = None
+    response: Harm | None = None
+
+    @field_validator("rationale", mode="before")
+    @classmethod
+    def _of_lines(cls, value: Any) -> Any:
+        """Join a list of sentences, which small models write as often."""
+        return " ".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
+
+    def whole(self, question: Question) -> TeacherTrace:
+        """Return the trace of this answer: its sentences are the steps of each task, and its confidence is medium."""
+        steps = tuple(sentence[:600] for sentence in sentences(self.rationale)[:MOST_STEPS])
+        judged = question.response is not None
+        return TeacherTrace.model_construct(
+            surface_analysis="",
+            legitimate_uses=(),
+            harmful_uses=(),
+            context_clues="",
+            risk_factors=(),
+            mitigating_factors=(),
+            request_steps=steps,
+            completion_steps=steps if judged and self.completion is not None else (),
+            response_steps=steps if judged and self.response is not None else (),
+            explanation=shortened(self.rationale),
+            confidence="medium",
+            request=self.request,
+            completion=self.completion if judged else None,
+            response=self.response if judged else None,
+        )
+
+
+def answer_from_small(raw: str, question: Question, **known: Any) -> Answer:
+    """Build the Answer of a complete small reply, as `base.answer_from_raw` does of a full one."""
+    try:
+        return Answer("ok", raw, trace=_read(raw, question), **known)
+    except InvalidTrace as error:
+        return Answer("invalid", raw, category=str(error), **known)
+
+
+def _read(raw: str, question: Question) -> TeacherTrace:
+    """Parse the trace in a small answer. Raises InvalidTrace."""
+    try:
+        found = object_in(raw, _KEYS, _WORDS)
+        trace = SmallTrace.model_validate_json(raw if found is None else json.dumps(found)).whole(question)
+    except Unreadable as error:
+        raise InvalidTrace(str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the answer"
+        raise InvalidTrace(f"{place}: {first['msg']}") from None
+    check_trace(trace, question)
+    sample = f"{question.prompt}\0{question.response or ''}"
+    if '"request"' in sample and trace.explanation in sample:
+        raise InvalidTrace("it repeats an answer that stands in the sample")
+    return trace
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text."""
+    return [part for part in (piece.strip() for piece in _SENTENCE.split(text.strip())) if part]
+
+
+def shortened(text: str) -> str:
+    """Return as many whole sentences of a text as an explanation may have, or the beginning of the first."""
+    kept = ""
+    for sentence in sentences(text):
+        longer = f"{kept} {sentence}".strip()
+        if len(longer) > MOST_EXPLAINED:
+            break
+        kept = longer
+    return kept or f"{' '.join(text.split())[: MOST_EXPLAINED - 1]}\u2026"
