@@ -42,8 +42,8 @@ class Recipe(sections.Section):
     """Name of the run: lower-case letters, digits, dots, - and _."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
     """Seed of all randomness."""
-    rounds: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Rounds of selection and teaching after round 0, which trains on the seed split."""
+    rounds: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Rounds of selection and teaching after round 0, which trains on the seed split; 0 needs no pool."""
     until: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
     """Local time, "07:00", after which no phase starts; None sets no end."""
     budget_usd: Annotated[float, Field(ge=0, le=10**9)] | None = None
@@ -70,12 +70,20 @@ class Recipe(sections.Section):
     @model_validator(mode="after")
     def _has_what_a_run_needs(self) -> "Recipe":
         given = {each.split for each in self.data}
-        missing = [split for split in ("pool", "seed", "dev") if split not in given]
+        missing = [split for split in self.needed() if split not in given and not self.may_be_traces(split)]
         if self.source != "files" and self.data:
             raise ValueError(f'source is "{self.source}": leave out [[data]], or set source = "files"')
         if self.source == "files" and missing:
             raise ValueError(f"no [[data]] has the split {missing[0]!r}: a run needs pool, seed and dev")
         return self
+
+    def needed(self) -> tuple[sections.Split, ...]:
+        """Return the splits that a run cannot do without."""
+        return ("pool", "seed", "dev") if self.rounds else ("seed", "dev")
+
+    def may_be_traces(self, split: sections.Split) -> bool:
+        """Return whether all samples of a split may come from `wizloop import --traces`."""
+        return split == "seed" and "traces" in self.teacher.names
 
     @model_validator(mode="after")
     def _server_reads_the_adapters(self) -> "Recipe":

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from wizloop.recipes.patterns import check_pattern
 from wizloop.recipes.sections import LabelWords, Positive, Section, Task, Turns, added
 
-Name = Literal["policy", "recorded", "claude", "gemini", "openai"]
+Name = Literal["policy", "recorded", "traces", "claude", "gemini", "openai"]
 BUILT_IN: tuple[str, ...] = get_args(Name)
 Seconds = Annotated[float, Field(gt=0)]
 FLEX_S = 900.0
@@ -32,6 +32,17 @@ class Recorded(Section):
     """The task of a plain `label` column."""
     turns: Turns = "first"
     """The turns of a conversation, as in [[data]]."""
+
+
+class Traces(Section):
+    """A file of reasoning that exists already, for the teacher "traces"."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """The file, relative to the folder that wizloop is started in; with hub_split, a dataset's NAME[:config]."""
+    hub_split: str | None = None
+    """As in [[data]]; None reads a file."""
+    map: dict[str, str] = Field(default_factory=dict)
+    """For an unknown form: prompt, response, reasoning and verdict, each with the file's column."""
 
 
 class Remote(Section):
@@ -158,6 +169,9 @@ class Teachers(Section):
     """A file by `wizloop teach --keep`: its answers, by key, replace those of the remote teachers."""
     recorded: Recorded | None = None
     """Required for, and only for, the teacher "recorded"."""
+    traces: Annotated[tuple[Traces, ...], Field(exclude_if=lambda given: not given)] = ()
+    """Files of the teacher "traces", which gives their reasoning back as it stands and asks nobody. Without any it
+    answers only what `wizloop import --traces` brought in."""
     claude: Claude = Claude()
     gemini: Gemini = Gemini()
     openai: OpenAI | None = None
@@ -172,6 +186,8 @@ class Teachers(Section):
                 raise ValueError(
                     f'the teacher "{name}" and the section teacher.{name} go together: give both or neither'
                 )
+        if self.traces and "traces" not in self.names:
+            raise ValueError('[[teacher.traces]] is for the teacher "traces": add it to teacher.names')
         if len(set(self.names)) < len(self.names):
             raise ValueError("a teacher is named twice")
         for pattern in self.mask_patterns:

@@ -253,6 +253,14 @@ def get(db: Connection, ids: Sequence[int]) -> list[Sample]:
     return rows.by_ids(db, Sample, select(*_SAMPLE).order_by(table.c.id), table.c.id, ids)
 
 
+def with_texts(db: Connection, kept_rows: Sequence[Kept]) -> list[Sample | None]:
+    """Return the stored sample of each checked row's text, whatever its split, or None."""
+    table, digests = tables.samples, [digest_of(row).hex() for row in kept_rows]
+    query = select(*_SAMPLE).where(table.c.hash.in_(digests))
+    there = {one.hash: one for one in rows.every(db, Sample, query)}
+    return [there.get(digest) for digest in digests]
+
+
 def _in_split(query: Select[Any], split: str, after_id: int, *, include_excluded: bool = False) -> Select[Any]:
     """Restrict a query to the samples of a split after an id, by id."""
     table = tables.samples

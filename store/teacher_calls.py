@@ -122,6 +122,23 @@ def traces_for(db: Connection, sample_id: int) -> list[TeacherTrace]:
     return rows.every(db, TeacherTrace, _TRACE.where(_TRACES.c.sample_id == sample_id))
 
 
+def taught(db: Connection, split: str) -> int:
+    """Count the usable samples of a split that have a teacher's trace."""
+    sample = tables.samples
+    about = select(func.count(_TRACES.c.sample_id.distinct())).join(sample, sample.c.id == _TRACES.c.sample_id)
+    return int(db.scalar(about.where(sample.c.split == split, sample.c.excluded.is_(None))) or 0)
+
+
+def trace_ids(db: Connection, call_ids: Sequence[int]) -> dict[int, int]:
+    """Return the ids of the traces in the answers of these calls, by call. Calls without a trace are left out."""
+    query = select(_TRACES.c.call_id, _TRACES.c.id)
+    return {
+        row.call_id: row.id
+        for piece in rows.pieces(call_ids, 500)
+        for row in db.execute(query.where(_TRACES.c.call_id.in_(piece)))
+    }
+
+
 def trace(db: Connection, trace_id: int) -> TeacherTrace:
     """Return one trace. Raises errors.NotFound."""
     found = rows.first(db, TeacherTrace, _TRACE.where(_TRACES.c.id == trace_id))

@@ -251,6 +251,11 @@ def check_trace(trace: TeacherTrace, question: Question) -> None:
             if has_response
             else "completion and response must be empty: there is no response"
         )
+    check_labels(trace, question)
+
+
+def check_labels(trace: TeacherTrace, question: Question) -> None:
+    """Raise InvalidTrace if the trace contradicts a shown label."""
     for task in TASKS:
         label = (question.labels or {}).get(task)
         if label is not None and label != getattr(trace, task):

@@ -85,7 +85,7 @@ def effective_limits(recipe: Recipe, run: control.Run | None, limits: RunLimits)
 
 def check_teachers(store: Store, recipe: Recipe, now: datetime) -> None:
     """Check the teachers' keys and prices before the first phase. Raises TeacherMissing."""
-    if set(recipe.teacher.names) <= {"policy", "recorded"}:
+    if set(recipe.teacher.names) <= {"policy", "recorded", "traces"}:
         return
     # Late import: a controller without such teachers loads no adapters.
     from wizloop.loop.teaching import clients, prices

@@ -76,7 +76,7 @@ class PhaseFailed(Exception):
 @contextmanager
 def controlling(
     workspace: Path,
-    named: str | None,
+    named: str | Recipe | None,
     limits: starting.RunLimits,
     *,
     clock: Callable[[], datetime],
@@ -85,10 +85,10 @@ def controlling(
 ) -> Iterator["Supervisor"]:
     """Become the controller of a workspace, created if needed, with its run ready to start. Catches signals.
 
-    `named` is a recipe; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
+    `named` is a recipe or its name; None takes the run's own, or the default. Raises lock.Held, starting.OtherRecipe,
     starting.TeacherMissing, schema.RecipeError, errors.StoreError, and BackendError for another base than the run's.
     """
-    recipe = None if named is None else schema.load(named)
+    recipe = schema.load(named) if isinstance(named, str) else named
     make_folder(workspace)
     with lock.held(workspace, clock()) as holder:
         with Store.create(workspace) as store:

@@ -1,4 +1,4 @@
-"""Known sets with reasoning or outputs of a guard: their samples are read, their traces are not."""
+"""Known sets with reasoning or outputs of a guard: their samples are read here, their traces by `given_forms`."""
 
 from wizloop.loop.data.formats import NO_LABELS, Content, Format, columns, known_labels, word
 from wizloop.loop.data.label_words import Given
@@ -15,7 +15,7 @@ def _benchmark(record: Record) -> Content:
     return _labeled(prompt, response, record["output"], "output")
 
 
-def _predictions(record: Record) -> Content:
+def predicted(record: Record) -> Content:
     """Read a guard's recorded outputs: the instruction precedes the sample; the prediction is not a label."""
     asked = record["prompt"]
     at = asked.find(OPENING) if isinstance(asked, str) else -1
@@ -72,7 +72,10 @@ def _asks_a_guard(record: Record, _name: str) -> bool:
 
 
 def _trace(record: Record) -> Content:
-    return Content(record["text"], None, known_labels(request=record["expected_label"]), source=word(record, "source"))
+    """Read the traces schema; what `wizloop teach` writes also has the response, and the task of the label."""
+    response = record.get("response")
+    task = record.get("task") or ("response" if response else "request")
+    return Content(record["text"], response, known_labels(**{task: record["expected_label"]}), word(record, "source"))
 
 
 def _edge_case(record: Record) -> Content:
@@ -97,7 +100,7 @@ def _quarantined(record: Record) -> Content:
 TRACE_SETS: tuple[Format, ...] = (
     Format("guardreasoner train", columns("instruction input output"), _benchmark, _has_reasoning),
     Format("guardreasoner benchmark", columns("instruction input output"), _benchmark, _has_blocks),
-    Format("guardreasoner predictions", columns("prompt label predict"), _predictions, _asks_a_guard),
+    Format("guardreasoner predictions", columns("prompt label predict"), predicted, _asks_a_guard),
     Format("traces", columns("text expected_label"), _trace),
     Format("wizard101 edge cases", columns("text expected results"), _edge_case),
     Format("wizard101 results", columns("prompt ground_truth"), _ground_truth),

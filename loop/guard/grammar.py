@@ -94,12 +94,12 @@ def render_sentence(sentence: str, verdict: Verdict) -> str:
 def render_steps(steps_by_task: Mapping[Task, Sequence[str]], verdict: Verdict) -> str:
     """Return the long trace (GuardReasoner, arXiv:2501.18492): numbered steps by task, a rule, the answer block.
 
-    Every task with a label needs 1 to 10 steps; a task without one may be omitted. A line of a step that looks like a
-    heading gets a prefix `> `. Raises ValueError naming the task.
+    A task has 1 to 10 steps or, if another one has some, is omitted: reasoning that exists may be about one task only.
+    A line of a step that looks like a heading gets a prefix `> `. Raises ValueError naming the task.
     """
     lines: list[str] = []
     for number, task in enumerate(TASKS, start=1):
-        if task in steps_by_task or verdict.get(task) is not None:
+        if task in steps_by_task or (not steps_by_task and verdict.get(task) is not None):
             lines += [f"# Task {number}", *_step_lines(task, steps_by_task.get(task, ()))]
     return render("\n".join([*lines, "---"]), verdict)
 

@@ -183,7 +183,7 @@ def _verdict(verdict: Mapping[str, str | None]) -> dict[Task, str | None]:
 
 def _steps(steps_json: str, verdict: Verdict) -> dict[Task, Sequence[str]]:
     given = json.loads(steps_json)
-    return {task: given.get(task, ()) for task in TASKS if verdict.get(task) is not None}
+    return {task: given[task] for task in TASKS if verdict.get(task) is not None and given.get(task)}
 
 
 def _strong(text: str, verdict: Verdict, *, cut: int) -> tuple[tuple[int, int], ...]:

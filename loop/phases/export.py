@@ -249,8 +249,7 @@ def facts(
     known, record = known or Calibration(), {} if own is None else own.record
     record = record.get("base_measured", {}) if model.role == "base" else record
     outcomes = {
-        name: dict(Counter(one.result for one in calls if one.teacher == name))
-        for name in {one.teacher for one in calls}
+        name: dict(Counter(one.result for one in calls if _named(one) == name)) for name in set(map(_named, calls))
     }
     return model_card.Facts(
         model=model.name,
@@ -280,6 +279,11 @@ def facts(
         longest=ctx.recipe.guard.max_prompt_tokens,
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
     )
+
+
+def _named(call: teacher_calls.Call) -> str:
+    """Return the teacher's name for the card; reasoning that existed has the file that it came from."""
+    return f"{call.teacher}: {call.model}" if call.teacher == "traces" else call.teacher
 
 
 def _gate(model: models.Model, own: steps.Round | None) -> str:

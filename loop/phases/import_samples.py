@@ -42,7 +42,7 @@ def run(ctx: Context) -> str:
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
         kept_out = leak_rows.number(db)
-    check_usable(counts, labels)
+    check_usable(counts, labels, ctx.recipe.needed())
     record = {"samples": counts, "leaks_excluded": kept_out, "files": taken}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, record)
@@ -108,12 +108,14 @@ def _add(
             ctx.progress(done, total)
 
 
-def check_usable(counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
-    """Raise ImportRefused for an empty split, a dev without labels, or only one class in seed or dev.
+def check_usable(
+    counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]], needed: Sequence[Split]
+) -> None:
+    """Raise ImportRefused for an empty split that is needed, a dev without labels, or only one class in seed or dev.
 
     A seed needs no labels: a teacher gives its verdicts.
     """
-    for split in ("pool", "seed", "dev"):
+    for split in needed:
         if not counts.get(split):
             raise ImportRefused(f"the split {split} has no usable sample: import some, or loosen its filters")
     if not labels.get("dev"):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
@@ -21,7 +21,8 @@ from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.teaching.teachers import sentences
 from wizloop.loop.words import LABELS, NONE, TASKS, Verdict
-from wizloop.store import models, steps
+from wizloop.store import models, samples, steps, teacher_calls
+from wizloop.store.samples import Sample
 
 SENTENCES = 400
 """Explanations in the pretraining text of the tiny guard."""
@@ -82,7 +83,7 @@ def _refuse_unreadable(ctx: Context) -> None:
 
 def _ask_once(ctx: Context, guard: Guard) -> None:
     """Ask the base about one sample, whole instruction included, before a teacher is paid. Raises BadArtifact."""
-    sample = next(iter(usable(ctx.store, "pool")), None)
+    sample = next(iter(_texts(ctx)), None)
     if sample is None:
         return
     [direct] = ask_direct(guard, ctx.renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
@@ -108,10 +109,10 @@ def keep_rendering(ctx: Context) -> None:
 
 def build(ctx: Context) -> None:
     """Build the tiny guard from the pool's prompts and the answer format. Raises ValueError for too small a pool."""
-    pool = list(usable(ctx.store, "pool"))
+    pool = list(_texts(ctx))
     wanted = ctx.recipe.guard.tiny
     shape = Shape(wanted.vocab, wanted.layers, wanted.width, wanted.mlp)
-    reasons = list(sentences(ctx.recipe, list(islice(pool, SENTENCES))))
+    reasons = [*sentences(ctx.recipe, list(islice(pool, SENTENCES))), *_imported_reasons(ctx)]
     final = Path(ctx.base())
     artifacts.sweep(final.parent)
     with artifacts.writing(final, {"made_by": "wizloop", "seed": ctx.seed("tiny")}) as folder:
@@ -124,6 +125,19 @@ def build(ctx: Context) -> None:
             progress=lambda _, done, total: ctx.progress(done, total),
             fixed_texts=fixed_texts(reasons, ctx.renderer.instruction),
         )
+
+
+def _texts(ctx: Context) -> Iterator[Sample]:
+    """Yield the samples whose wording the guard meets: the pool's or, in a run without a pool, the seed's."""
+    with ctx.store.read() as db:
+        split = "pool" if samples.counts(db)["pool"] else "seed"
+    return usable(ctx.store, split)
+
+
+def _imported_reasons(ctx: Context) -> list[str]:
+    """Return the sentences of traces that were imported before the run, as far as the pretraining text has room."""
+    with ctx.store.read() as db:
+        return [trace.explanation for trace in teacher_calls.traces(db, ctx.round)[:SENTENCES]]
 
 
 def fixed_texts(reasons: Sequence[str], instruction: str) -> list[str]:

@@ -74,7 +74,7 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
         checks += _server(recipe, thorough)
         capped = limits.budget_usd is not None
         checks += teacher_checks.checks(recipe, now, capped=capped, network=thorough, out=_out(store))
-        checks += [*_data(sources), *(plugin_checks() if thorough else ()), _time(limits, now)]
+        checks += [*_data(sources, recipe), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
 
 
@@ -291,9 +291,9 @@ def _server(recipe: Recipe, network: bool) -> list[Check]:
         return [Check("server", False, str(error))]
 
 
-def _data(sources: Sequence[Source]) -> list[Check]:
+def _data(sources: Sequence[Source], recipe: Recipe) -> list[Check]:
     checks = [Check("data", each.ok, f"{each.name}: {each.found}") for each in sources]
-    together = data_sources.fault(sources)
+    together = data_sources.fault(sources, recipe)
     return [*checks, Check("data", False, together)] if together else checks
 
 

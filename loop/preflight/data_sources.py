@@ -113,7 +113,7 @@ def mean_text(texts: Iterable[_Text]) -> MeanText | None:
     return _Tally(texts).mean
 
 
-def fault(sources: Sequence[Source]) -> str | None:
+def fault(sources: Sequence[Source], recipe: Recipe) -> str | None:
     """Return why no run can be made of usable sources together, or None. Unknown counts and labels pass."""
     if not all(each.ok for each in sources):
         return None
@@ -122,6 +122,7 @@ def fault(sources: Sequence[Source]) -> str | None:
         check_usable(
             {split: 1 if n is None else n for split, n in rows.items()},
             {split: _labels([each for each in sources if each.split == split]) for split in SPLITS},
+            [split for split in recipe.needed() if rows[split] or not recipe.may_be_traces(split)],
         )
     except ImportRefused as refused:
         return str(refused)

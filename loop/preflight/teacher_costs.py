@@ -13,7 +13,7 @@ from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.loop.teaching.estimates import Expected, Load, expected, nothing
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Split
-from wizloop.store import costs, samples, selections, steps
+from wizloop.store import costs, samples, selections, steps, teacher_calls
 from wizloop.store.db import Connection
 
 _MEASURED_SAMPLES = 1000
@@ -86,6 +86,9 @@ def remaining_load(recipe: Recipe, sources: Sequence[Source], rounds: int, db: C
     seed, pool = 0 if 0 in selected else _rows(sources, "seed", db), _rows(sources, "pool", db)
     if seed is None:
         return None
+    if db is not None and seed and (recipe.source == "imported" or is_done(db, 0, "import")):
+        # The workspace's own seed: what came with its reasoning is not asked about.
+        seed -= teacher_calls.taught(db, "seed")
     drawn = rounds_left * recipe.select.budget
     drawn = drawn if pool is None else min(drawn, max(pool - used, 0))
     parts = [
@@ -163,7 +166,8 @@ def _plugin_cost(recipe: Recipe, name: str, remaining: _Remaining, now: datetime
 def _free_model(recipe: Recipe, name: str) -> str:
     if name not in clients.HERE:
         return clients.remote_of(recipe.teacher, name).model
-    return "the recorded labels" if name == "recorded" else teachers.here(recipe, name).model
+    given = {"recorded": "the recorded labels", "traces": "reasoning that exists"}
+    return given[name] if name in given else teachers.here(recipe, name).model
 
 
 def _own_load(recipe: Recipe, name: str, load: Load | None, db: Connection | None) -> Load | None:

@@ -17,7 +17,7 @@ from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 
-HERE = ("policy", "recorded")
+HERE = ("policy", "recorded", "traces")
 """The teachers that run in this process and take no key."""
 TEMPLATES = ("policy", "recorded")
 """The teachers that fill in sentences of ours: what they write is no reasoning that a screen could judge."""
@@ -59,7 +59,7 @@ def for_kept_back(recipe: Recipe) -> list[TeacherClient]:
 
 
 def runs_here(name: str) -> bool:
-    """Return whether a teacher runs in this process, as far as wizloop knows: policy, recorded, or an installed one."""
+    """Return whether a teacher runs in this process, as far as wizloop knows: those of HERE, or an installed one."""
     return name in HERE or plugin_teachers.is_installed(name)
 
 

@@ -14,6 +14,7 @@ from wizloop.backends.teachers.policy.scoring import Policy, score_all, top_scor
 from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.guard.rendering import Text
+from wizloop.loop.teaching import given_traces
 from wizloop.loop.words import LABELS
 from wizloop.recipes import policies as texts
 from wizloop.recipes.schema import Recipe
@@ -63,9 +64,11 @@ def policies_hash(policies: tuple[Policy, ...]) -> str:
 
 
 def here(recipe: Recipe, name: str) -> Teacher:
-    """Build a local teacher: policy or recorded. Raises PolicyError, ImportRefused."""
+    """Build a local teacher: policy, recorded or traces. Raises PolicyError, ImportRefused."""
     if name == "policy":
         return PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
+    if name == "traces":
+        return given_traces.teacher_of(recipe.teacher.traces)
     assert recipe.teacher.recorded is not None
     return RecordedTeacher(recorded_labels(recipe.teacher.recorded))
 
@@ -105,3 +108,5 @@ def sentences(recipe: Recipe, samples: list[Text]) -> Iterator[str]:
     if "recorded" in recipe.teacher.names:
         yield from (explain(request, None, None) for request in LABELS["request"])
         yield from (explain(*labels) for labels in product(*LABELS.values()))
+    if "traces" in recipe.teacher.names:
+        yield from given_traces.reasons(recipe.teacher.traces, len(samples))

@@ -285,7 +285,7 @@ def test_json_goes_with_dry_run_alone(tmp_path: Path) -> None:
 def test_the_demo_is_counted_as_the_import_makes_it() -> None:
     found = sources_of(schema.load("demo"), None)
     assert [(one.split, one.rows) for one in found] == [("pool", 1000), ("seed", 80), ("dev", 260), ("test", 300)]
-    assert fault(found) is None
+    assert fault(found, schema.load("demo")) is None
 
 
 @NEEDS_SHARED_DATA
