@@ -14,7 +14,7 @@ import click
 from wizloop.loop.commands.common import FAILED, INTERRUPTED, error_text, refuse
 
 _GROUPS = {
-    "Run a night": ("start", "watch", "status", "rounds", "pause", "resume", "stop"),
+    "Run a night": ("start", "train", "watch", "status", "rounds", "pause", "resume", "stop"),
     "Review and data": ("review", "import", "data", "leaks", "audit"),
     "Measure and use": ("evaluate", "classify", "export"),
     "Teachers and money": ("teach", "traces", "costs", "keys"),

@@ -26,7 +26,7 @@ from wizloop.loop.commands.reading import data_of, reading, with_reading
 if TYPE_CHECKING:
     from wizloop.store.db import Store
 
-_MOST_DURING_A_RUN = 1000
+MOST_DURING_A_RUN = 1000
 """Most rows written while a run is active; they block its writes for about 20 ms."""
 _PROGRESS_ROWS = 100_000
 _TASKS = ("request", "completion", "response")
@@ -36,7 +36,10 @@ _TASKS = ("request", "completion", "response")
 @click.argument("file", type=FILE, required=False)
 @click.option("--hub", metavar="NAME[:config]", help="Import a dataset from the Hugging Face hub instead of a file.")
 @click.option("--hub-split", metavar="SPLIT", help="Split of the hub dataset.")
-@click.option("--split", type=click.Choice(SPLITS), default="pool", show_default=True, help="Split to import into.")
+@click.option(
+    "--traces", is_flag=True, help="Import the rows' reasoning too, into seed: it is learned from as it stands."
+)
+@click.option("--split", type=click.Choice(SPLITS), help="Split to import into; default: pool.")
 @with_reading
 @click.option(
     "--task", type=click.Choice(_TASKS), default="request", show_default=True, help="Task of a plain label column."
@@ -63,6 +66,8 @@ def import_(
     file: Path | None,
     hub: str | None,
     hub_split: str | None,
+    traces: bool,
+    split: str | None,
     dry_run: bool,
     workspace: Path,
     as_json: bool,
@@ -79,6 +84,9 @@ def import_(
     To split one labeled file in three, import it three times: --split seed --part 0 0.2, --split dev --part 0.2 0.5 and
     --split test --part 0.5 1.
 
+    With --traces, FILE holds reasoning and verdicts as GuardReasoner, the traces schema, STAR-1, TRL or `wizloop teach`
+    write them. The samples go into seed, and the reasoning is reviewed and learned from; nothing is asked or paid.
+
     A valid row that the split cannot use is skipped and counted: an empty prompt, and outside of the pool a row without
     a label or with an unknown label word. The pool keeps such a row without that label. Elsewhere unknown words on 2 %
     of the rows, or on all rows of one class, refuse the file: --label says what they mean.
@@ -91,7 +99,13 @@ def import_(
     path = str(file or hub)
     if hub is not None:
         say(f"loading {hub} (without a network this fails after half a minute)")
-    data = data_of({**reading(**settings), "path": path, "hub_split": hub_split})
+    place = {"path": path, "hub_split": hub_split, "split": split or ("seed" if traces else "pool")}
+    if traces:
+        from wizloop.loop.commands.import_traces import import_traces, traces_data
+
+        import_traces(workspace, traces_data({**settings, **place}), dry_run=dry_run, as_json=as_json)
+        return
+    data = data_of({**reading(**settings), **place})
     with report_errors(ImportRefused):
         try:
             taken, leaks = _imported(workspace, data, dry_run)
@@ -99,7 +113,7 @@ def import_(
             if as_json:
                 put({**refused.report.to_json(), "leaks": 0, "dry_run": dry_run})
             else:
-                _list_rows(refused.report.bad or refused.report.refused)
+                list_rows(refused.report.bad or refused.report.refused)
             raise
     if as_json:
         put({**taken.to_json(), "leaks": leaks, "dry_run": dry_run})
@@ -171,21 +185,21 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
     from wizloop.loop.data import leaks as leaking
     from wizloop.loop.data.records import ImportRefused
 
-    with _progress("read") as read:
+    with progress("read") as read:
         checked = import_file.check(data, np.random.default_rng(0), read)
     with checked.spool:
-        if checked.count > _MOST_DURING_A_RUN and lock.is_held(workspace):
+        if checked.count > MOST_DURING_A_RUN and lock.is_held(workspace):
             raise ImportRefused(
                 f"{data.path}: a run is active in {workspace}, and {checked.count:,} rows would block its writes: "
-                f"run `wizloop stop` first, or import at most {_MOST_DURING_A_RUN:,} rows (--limit)"
+                f"run `wizloop stop` first, or import at most {MOST_DURING_A_RUN:,} rows (--limit)"
             )
         with _store(workspace, dry_run) as store:
             known = _leaks(store)
             then = "" if dry_run else ", now indexed and committed"
-            with _progress("written", checked.count, then) as written:
+            with progress("written", checked.count, then) as written:
                 import_file.write(store, checked, now(), keep=not dry_run, progress=written)
             if not dry_run:
-                with _progress("compared with dev and test") as compared:
+                with progress("compared with dev and test") as compared:
                     leaking.sweep(store, now(), compared)
             return checked.report, _leaks(store) - known
 
@@ -207,11 +221,11 @@ def _store(workspace: Path, dry_run: bool) -> Iterator[Any]:
         with TemporaryDirectory() as temporary, Store.create(Path(temporary)) as store:
             yield store
     else:
-        with Store.open(workspace) if dry_run else _opened(workspace) as store:
+        with Store.open(workspace) if dry_run else opened(workspace) as store:
             yield store
 
 
-def _opened(workspace: Path) -> "Store":
+def opened(workspace: Path) -> "Store":
     """Open or create the workspace's store. An older one stays as it is: only `upgrade` and `start` migrate."""
     from wizloop.store.db import Store
     from wizloop.store.errors import NoWorkspace
@@ -223,7 +237,7 @@ def _opened(workspace: Path) -> "Store":
 
 
 @contextmanager
-def _progress(what: str, last: int = 0, then: str = "") -> Iterator[Callable[[int], None]]:
+def progress(what: str, last: int = 0, then: str = "") -> Iterator[Callable[[int], None]]:
     """Print the row count every 100,000 rows and `then` after the last; on a terminal, on one line."""
     on_terminal, printed = sys.stderr.isatty(), 0
 
@@ -250,7 +264,7 @@ def _report(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> Non
     elsewhere = f" ({taken.elsewhere:,} of them in another split)" if taken.elsewhere else ""
     say(f"{taken.duplicates:,} duplicates{elsewhere}, {taken.conflicts:,} conflicting labels")
     say(f"{len(taken.refused):,} refused" + (f", {len(taken.bad):,} of them bad rows" if taken.bad else ""))
-    _list_rows(taken.refused)
+    list_rows(taken.refused)
     if not taken.accepted and not taken.conflicts and taken.duplicates:
         say("nothing new: every text was already imported")
     if taken.kept_back:
@@ -273,7 +287,8 @@ def _report_words(taken: Any, split: str) -> None:
         say(f"  --label {word}: no row has this word")
 
 
-def _list_rows(refused: Sequence[Any]) -> None:
+def list_rows(refused: Sequence[Any]) -> None:
+    """Print the first refused rows with their reasons."""
     from wizloop.loop.data.import_file import list_refused
 
     for line in list_refused(refused):

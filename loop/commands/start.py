@@ -27,6 +27,7 @@ from wizloop.loop.commands.completion import recipe_names
 if TYPE_CHECKING:
     from wizloop.loop.controller.starting import RunLimits
     from wizloop.loop.controller.supervisor import Supervisor
+    from wizloop.recipes.schema import Recipe
 
 
 @click.command
@@ -92,7 +93,7 @@ def _with_app(workspace: Path, recipe: str | None, limits: Mapping[str, object])
 
 def run_night(
     workspace: Path,
-    recipe: str | None,
+    recipe: "str | Recipe | None",
     limits: "RunLimits",
     *,
     live: bool,

@@ -50,7 +50,7 @@ def recipe_for(base: Recipe | None, teacher: str | None, *, sees_label: bool = F
         values["teacher"] = {**values.get("teacher", {}), "sees_label": "all"}
     if teacher is not None:
         section = dict(values.get("teacher", {}))
-        for other in {"recorded", "openai"} - {teacher}:
+        for other in {"recorded", "openai", "traces"} - {teacher}:
             section.pop(other, None)
         options = {name: given for name, given in section.pop("options", {}).items() if name == teacher}
         values["teacher"] = {**section, "options": options, "names": [teacher]}
