@@ -43,6 +43,8 @@ class Traces(Section):
     """As in [[data]]; None reads a file."""
     map: dict[str, str] = Field(default_factory=dict)
     """For an unknown form: prompt, response, reasoning and verdict, each with the file's column."""
+    label: LabelWords = Field(default_factory=dict)
+    """What the file's own words for labels and verdicts mean, as in [[data]]."""
 
 
 class Remote(Section):

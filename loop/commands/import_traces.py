@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wizloop.loop.commands.common import now, put, refuse, report_errors, say
 from wizloop.loop.commands.import_data import MOST_DURING_A_RUN, list_rows, opened, progress
 
-_OPTIONS = ("path", "hub_split", "split", "map", "limit", "skip_bad")
+_OPTIONS = ("path", "hub_split", "split", "map", "limit", "skip_bad", "label")
 _UNSET = (None, False, (), "request")
 """Values of options that were not given."""
 
@@ -38,6 +38,7 @@ def import_traces(workspace: Path, data: "Data", *, dry_run: bool, as_json: bool
 
 def traces_data(settings: Mapping[str, Any]) -> "Data":
     """Return the options as a file of traces; refuse those of plain rows, which --traces has no use for."""
+    from wizloop.loop.commands.reading import labels_of
     from wizloop.recipes.sections import Data
 
     if settings["split"] != "seed":
@@ -45,7 +46,9 @@ def traces_data(settings: Mapping[str, Any]) -> "Data":
     used = {name: settings.get(name) for name in _OPTIONS}
     if ignored := [name for name, given in settings.items() if name not in used and given not in _UNSET]:
         refuse(f"--traces takes a row as it is: leave out --{ignored[0].replace('_', '-')}")
-    return Data.model_validate({**used, "skip_bad": bool(used["skip_bad"]), "map": _mapping(settings.get("map", ()))})
+    words = labels_of(settings.get("label", ()))
+    more = {"skip_bad": bool(used["skip_bad"]), "map": _mapping(settings.get("map", ())), "label": words}
+    return Data.model_validate({**used, **more})
 
 
 def _mapping(pairs: Sequence[str]) -> dict[str, str]:

@@ -44,7 +44,7 @@ def reading(
     map: Sequence[str], label: Sequence[str], format: str | None, turns: str | None, **others: Any
 ) -> dict[str, Any]:
     """Return the options as settings of a recipe's [[data]]; refuse what cannot be one."""
-    settings = {"map": _mapping(map), "label": _labels(label), "format": format, **others}
+    settings = {"map": _mapping(map), "label": labels_of(label), "format": format, **others}
     if turns is not None:
         settings["turns"] = turns
     data_of({"path": "-", "split": "pool", **settings})
@@ -81,7 +81,7 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _labels(pairs: Sequence[str]) -> dict[str, str]:
+def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     """Return {word: label}; accepts both WORD=LABEL and LABEL=WORD."""
     from typing import get_args
 

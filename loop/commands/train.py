@@ -33,6 +33,9 @@ _OF_OTHER_TEACHERS = ("recorded", "openai", "traces", "options", "replay")
 @click.option(
     "--map", multiple=True, metavar="COLUMN=FIELD", help="Use a column as prompt, response, reasoning, verdict."
 )
+@click.option(
+    "--label", multiple=True, metavar="WORD=LABEL", help="Read a word as a verdict or label: malicious=harmful."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Train on the first N traces.", metavar="N")
 @click.option("--skip-bad", is_flag=True, help="Skip bad rows instead of refusing the file.")
 @in_workspace
@@ -42,6 +45,7 @@ def train(
     dev: tuple[Path, ...],
     benchmark: tuple[Path, ...],
     map: tuple[str, ...],
+    label: tuple[str, ...],
     limit: int | None,
     skip_bad: bool,
     workspace: Path,
@@ -56,7 +60,7 @@ def train(
     from wizloop.loop.commands.start import run_night
     from wizloop.loop.controller.starting import RunLimits
 
-    named = {"path": str(file), "split": "seed", "map": map, "limit": limit, "skip_bad": skip_bad}
+    named = {"path": str(file), "split": "seed", "map": map, "label": label, "limit": limit, "skip_bad": skip_bad}
     asked = recipe_on_traces(recipe)
     fill(workspace, asked, traces_data(named), dev, benchmark)
     status = run_night(workspace, asked, RunLimits(), live=on_terminal())

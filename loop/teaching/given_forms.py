@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wizloop.loop.data.formats import Content, columns, known_labels, label, word
+from wizloop.loop.data.formats import Content, Labels, columns, known_labels, word
 from wizloop.loop.data.formats_traces import OPENING, framed, predicted
+from wizloop.loop.data.label_words import Given, LabelWords
 from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.teaching import written_traces
 from wizloop.loop.words import TASKS, Task
@@ -34,7 +35,7 @@ _MEDIUM: Final[Mapping[str, Any]] = {"confidence": "medium"}
 
 
 @dataclass(frozen=True)
-class Given:
+class Reasoned:
     """What a row says: its sample with the known labels, its verdicts, its steps, and whatever else its trace has."""
 
     content: Content
@@ -50,8 +51,8 @@ class Form:
     name: str
     columns: frozenset[str]
     """Columns that every row must have."""
-    read: Callable[[Record], Given]
-    """Raises RowRefused."""
+    read: Callable[[Record, LabelWords], Reasoned]
+    """Takes what the file's words mean. Raises RowRefused."""
     note: str = ""
     """What its rows do not say and is assumed."""
     shows: Callable[[Record], bool] = lambda _first: True
@@ -76,20 +77,20 @@ def form_of(first: Record, mapping: Mapping[str, str]) -> Form | None:
 def _in_columns(prompt: str, response: str | None, reasoning: str, verdict: str | None) -> Form:
     """Return the form of a reasoning in one column, and its verdict in it or in another one."""
 
-    def read(record: Record) -> Given:
+    def read(record: Record, words: LabelWords) -> Reasoned:
         answer = (record.get(response) if response else None) or None
         given = record.get(verdict) if verdict else None
         if given is None or given == "":
             return _written(record[prompt], answer, record[reasoning])
         if answer is not None:
             raise RowRefused("one verdict on a prompt and its response: it does not say on which task")
-        known = _word_of(given, "request")
+        known = _word_of(given, "request", words)
         text = _text(record[reasoning])
         steps = written_traces.steps_of(text, TASKS[:1])
         ended = written_traces.ending(text, TASKS[:1], [record[prompt]])
         if ended is not None and ended["request"] != known:
             raise RowRefused(f"its reasoning ends in {ended['request']}, its verdict is {known}")
-        return Given(Content(record[prompt], None, {"request": known}), {"request": known}, steps, _MEDIUM)
+        return Reasoned(Content(record[prompt], None, {"request": known}), {"request": known}, steps, _MEDIUM)
 
     return Form("columns with reasoning", frozenset({prompt, reasoning}), read)
 
@@ -98,11 +99,11 @@ def _tasks(response: object) -> tuple[Task, ...]:
     return TASKS[:1] if response is None or response == "" else TASKS
 
 
-def _written(prompt: Any, response: Any, text: Any, labels: Mapping[Task, str] | None = None) -> Given:
+def _written(prompt: Any, response: Any, text: Any, labels: Labels | None = None) -> Reasoned:
     """Read a reasoning that is one text with its answer."""
     tasks = _tasks(response)
     found = written_traces.read(_text(text), tasks, [each for each in (prompt, response) if isinstance(each, str)])
-    return Given(Content(prompt, response, labels or {}), found.verdict, found.steps, _MEDIUM)
+    return Reasoned(Content(prompt, response, labels or {}), found.verdict, found.steps, _MEDIUM)
 
 
 def _text(value: Any) -> str:
@@ -111,26 +112,29 @@ def _text(value: Any) -> str:
     return value
 
 
-def _word_of(value: Any, task: Task) -> str:
+def _word_of(value: Any, task: Task, words: LabelWords) -> str:
     """Return a verdict in our words. Raises RowRefused for an unknown one."""
-    return label(value, task)
+    found = words.read(Given(value), task)
+    if found is None:
+        raise RowRefused(f"no verdict on the {task}")
+    return found
 
 
-def _guardreasoner(record: Record) -> Given:
+def _guardreasoner(record: Record, _words: LabelWords) -> Reasoned:
     """Read GuardReasoner's training rows; their answers are the labels that the reasoning was written for."""
     prompt, response = framed(record["input"])
     given = _written(prompt, response, record["output"])
     labels = {task: known for task, known in given.verdict.items() if known is not None}
-    return Given(Content(prompt, response, labels), given.verdict, given.steps, given.rest)
+    return Reasoned(Content(prompt, response, labels), given.verdict, given.steps, given.rest)
 
 
-def _predicted(record: Record) -> Given:
+def _predicted(record: Record, _words: LabelWords) -> Reasoned:
     """Read what a guard wrote; the label beside it is the sample's."""
     content = predicted(record)
     return _written(content.prompt, content.response, record["predict"], content.labels)
 
 
-def _traces(record: Record) -> Given:
+def _traces(record: Record, words: LabelWords) -> Reasoned:
     """Read the traces schema, and what `wizloop teach --out` writes, which adds verdicts and steps of all tasks."""
     if record.get("error"):
         raise RowRefused(f"it has no reasoning: {' '.join(str(record['error']).split())[:80]}")
@@ -138,27 +142,27 @@ def _traces(record: Record) -> Given:
     if not isinstance(whole, dict):
         raise RowRefused("it has no reasoning")
     task: Task = record.get("task") or ("request" if response is None else "response")
-    verdict = _verdicts(record, whole, task)
+    verdict = _verdicts(record, whole, task, words)
     steps = _given_steps(record, whole, task)
     labels = known_labels(**{task: record.get("expected_label")})
     content = Content(record["text"], response, labels, word(record, "source"), word(record, "policy"))
-    return Given(content, verdict, steps, _rest(record, whole))
+    return Reasoned(content, verdict, steps, _rest(record, whole))
 
 
-def _verdicts(record: Record, whole: Mapping[str, Any], task: Task) -> dict[Task, str | None]:
+def _verdicts(record: Record, whole: Mapping[str, Any], task: Task, words: LabelWords) -> dict[Task, str | None]:
     """Return the verdicts of a trace; its reasoning's own final label must be the same. Raises RowRefused."""
     predicted = record.get("predicted_label") or whole.get("final_label")
     if not predicted:
         raise RowRefused("it has no verdict")
-    verdict: dict[Task, str | None] = {task: _word_of(predicted, task)}
+    verdict: dict[Task, str | None] = {task: _word_of(predicted, task, words)}
     ended = whole.get("final_label")
-    if ended and _word_of(ended, task) != verdict[task]:
+    if ended and _word_of(ended, task, words) != verdict[task]:
         raise RowRefused(f"its reasoning ends in {str(ended)[:40]}, its verdict is {str(predicted)[:40]}")
     given = record.get("verdicts")
     others: Mapping[str, Any] = given if isinstance(given, dict) else {}
     for other in TASKS:
         if others.get(other) is not None:
-            verdict.setdefault(other, _word_of(others[other], other))
+            verdict.setdefault(other, _word_of(others[other], other, words))
     return verdict
 
 
@@ -194,17 +198,17 @@ def _lines(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else tuple(value or ())
 
 
-def _star(record: Record) -> Given:
+def _star(record: Record, _words: LabelWords) -> Reasoned:
     """Read STAR-1: a deliberation about a question, before it is answered. It decides about the request alone."""
     thought = re.search(r"<think>(.*?)</think>", record["response"], re.DOTALL)
     if thought is None or not thought[1].strip():
         raise RowRefused("it has no reasoning: its response has no <think> block")
     labels: dict[Task, str] = {"request": "harmful"}
     steps: written_traces.Steps = {"request": _steps(thought[1])}
-    return Given(Content(record["question"], None, labels, word(record, "source")), labels, steps, _MEDIUM)
+    return Reasoned(Content(record["question"], None, labels, word(record, "source")), labels, steps, _MEDIUM)
 
 
-def _review(record: Record) -> Given:
+def _review(record: Record, _words: LabelWords) -> Reasoned:
     """Read GPT-4's reviews of do-not-answer: why a response refuses or follows the instruction."""
     text, action = record["action_review"], str(record["action"])
     stated = _REVIEW.findall(text)
@@ -216,16 +220,16 @@ def _review(record: Record) -> Given:
     verdict: dict[Task, str | None] = dict(zip(TASKS, ("harmful", *known), strict=True))
     steps: written_traces.Steps = {"completion": _steps(_REVIEW.sub("", text).strip())}
     labels: dict[Task, str] = {"request": "harmful", "completion": known[0]}
-    return Given(Content(record["question"], record["response"], labels), verdict, steps, _MEDIUM)
+    return Reasoned(Content(record["question"], record["response"], labels), verdict, steps, _MEDIUM)
 
 
-def _completed(record: Record) -> Given:
+def _completed(record: Record, _words: LabelWords) -> Reasoned:
     """Read TRL's prompt and completion, each a text or a list of messages."""
     prompt, response = _asked(_said(record["prompt"], "user"))
     return _written(prompt, response, _said(record["completion"], "assistant"))
 
 
-def _conversation(record: Record) -> Given:
+def _conversation(record: Record, _words: LabelWords) -> Reasoned:
     """Read TRL's messages, or ShareGPT's: the user asks for a verdict, the assistant reasons and answers."""
     turns = record.get("messages") or record["conversations"]
     prompt, response = _asked(_said(turns, "user"))

@@ -13,10 +13,11 @@ from wizloop.backends.teachers.base import InvalidTrace, Question
 from wizloop.backends.teachers.given import GivenTrace, check_given, first_fault
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.formats import Format
+from wizloop.loop.data.label_words import LabelWords
 from wizloop.loop.data.records import BadRow, ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow
 from wizloop.loop.guard.rendering import main_task, tasks_of
-from wizloop.loop.teaching.given_forms import FORMS, LONGEST_REASON, MAP_KEYS, Form, Given, form_of
+from wizloop.loop.teaching.given_forms import FORMS, LONGEST_REASON, MAP_KEYS, Form, Reasoned, form_of
 from wizloop.loop.teaching.written_traces import Steps
 from wizloop.loop.words import TASKS
 from wizloop.recipes.sections import Data
@@ -60,12 +61,13 @@ def open_rows(data: Data) -> GivenFile:
     form = _form(data, first)
     # Labels are known or not, whatever a split needs: a trace has its verdicts.
     plain = data.model_copy(update={"split": "pool", "map": {}})
-    reader = RowReader(name, Format(form.name, frozenset(), lambda record: record["content"]), plain)
+    as_it_is = Format(form.name, frozenset(), lambda record: record["content"])
+    reader = RowReader(name, as_it_is, plain, LabelWords(data.label))
     rows = (_row(form, reader, number, record) for number, record in chain(head, records))
     return GivenFile(form, rows if data.limit is None else _first_accepted(rows, data.limit))
 
 
-def trace_of(given: Given, origin: str, sample: SampleRow) -> GivenTrace:
+def trace_of(given: Reasoned, origin: str, sample: SampleRow) -> GivenTrace:
     """Return a row's trace, checked as a teacher's answer is. Raises RowRefused."""
     if missing := [task for task in tasks_of(sample) if given.verdict.get(task) is None]:
         raise RowRefused(f"no verdict on the {missing[0]}")
@@ -135,7 +137,7 @@ def _check_mapping(data: Data, first: Record) -> None:
 
 def _row(form: Form, reader: RowReader, number: int, record: Record | RowRefused) -> GivenRow | Refused:
     try:
-        given = _given(form, record)
+        given = _read(form, record, reader.words)
         [sample] = reader.rows(number, {"content": given.content})
         if isinstance(sample, Refused):
             return sample
@@ -144,13 +146,13 @@ def _row(form: Form, reader: RowReader, number: int, record: Record | RowRefused
         return Refused(number, str(refused), refused.bad)
 
 
-def _given(form: Form, record: Record | RowRefused) -> Given:
+def _read(form: Form, record: Record | RowRefused, words: LabelWords) -> Reasoned:
     if isinstance(record, RowRefused):
         raise record
     if missing := form.columns - record.keys():
         raise BadRow(f"no column {min(missing)!r}, which {form.name} needs")
     try:
-        return form.read(record)
+        return form.read(record, words)
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRow(f"not in the shape of {form.name} ({error})") from None
 

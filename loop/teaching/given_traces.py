@@ -41,7 +41,7 @@ def reasons(files: Iterable[Traces], most: int) -> Iterator[str]:
 
 def data_of(file: Traces) -> Data:
     """Return a file of traces as the reader of rows takes it."""
-    return Data(path=file.path, hub_split=file.hub_split, map=file.map, split="seed")
+    return Data(path=file.path, hub_split=file.hub_split, map=file.map, label=file.label, split="seed")
 
 
 def model_of(data: Data) -> str:

@@ -250,6 +250,19 @@ def test_a_file_without_reasoning_is_refused(record: Any, data: Any, why: str, t
         rows(tmp_path, record, **data)
 
 
+def test_the_files_own_words_are_read_as_the_user_says(tmp_path: Path) -> None:
+    ours = {
+        **TRACE,
+        "expected_label": "nasty",
+        "predicted_label": "nasty",
+        "reasoning": {**REASONING, "final_label": "nasty"},
+    }
+    [row] = rows(tmp_path, ours)
+    assert isinstance(row, Refused)
+    found = only(tmp_path, ours, label={"nasty": "harmful"})
+    assert (dict(found.sample.labels), found.trace.request) == ({"request": "harmful"}, "harmful")
+
+
 def test_a_limit_counts_what_is_a_trace(tmp_path: Path) -> None:
     found = rows(tmp_path, {**TRAIN, "output": ""}, TRAIN, TRAIN, limit=1)
     assert [type(row) for row in found] == [Refused, GivenRow]
