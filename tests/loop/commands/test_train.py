@@ -13,6 +13,7 @@ from wizloop.loop.commands.train import fill, recipe_on_traces
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.store import evaluations, exports, models, samples, steps, teacher_calls
+from wizloop.store.db import Store
 
 HARM, GOOD = ("poison", "steal", "hack", "forge"), ("bake", "knit", "paint", "plant")
 
@@ -106,6 +107,20 @@ def test_it_is_measured_on_dev_and_on_the_benchmark_and_exported(night: Night) -
 
 def test_it_mines_pairs_for_hs_dpo_on_the_same_lessons(night: Night) -> None:
     assert {one.kind for one in night.backend.jobs} == {"sft", "dpo"}
+
+
+@pytest.mark.parametrize("form", ["plain", "messages"])
+def test_lessons_that_were_exported_are_read_back(form: str, night: Night, tmp_path: Path) -> None:
+    out = tmp_path / "lessons.jsonl"
+    written = ["data", "export", "lessons", "--form", form, "--out", str(out), "-w", str(night.folder)]
+    assert CliRunner().invoke(app, written).exit_code == 0
+    said = CliRunner().invoke(app, ["import", "--traces", str(out), "-w", str(tmp_path / "runs"), "--json"])
+    found = json.loads(said.stdout)
+    assert (found["accepted"], found["labels"]) == (40, {"request": {"harmful": 20, "unharmful": 20}})
+    assert {row["reason"] for row in found["refused"]} == {"it has a verdict and no reasoning"}
+    with night.store.read() as db, Store.open(tmp_path / "runs", readonly=True) as store, store.read() as other:
+        first, again = ({one.steps_json for one in teacher_calls.traces(each, 0)} for each in (db, other))
+        assert first == again
 
 
 def test_nothing_was_asked_and_no_row_was_invented(night: Night) -> None:
