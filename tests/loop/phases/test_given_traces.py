@@ -19,7 +19,7 @@ from wizloop.recipes.teaching import Traces
 from wizloop.store import reviews, samples, steps, teacher_calls
 from wizloop.store.samples import Sample
 
-OWN = "This is what the file says about it, word for word"
+OWN = "This is what the file says of any danger in it, word for word"
 
 
 def trace(sample: Sample, verdict: str | None = None, number: int = 0) -> dict[str, Any]:
