@@ -113,8 +113,11 @@ def _settle_in_flight(ctx: Context, asked: Sequence[TeacherClient]) -> None:
 
 def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
     """Ask one teacher; return why it was given up before everything was asked, or None."""
-    with ctx.store.read() as db:
+    with ctx.store.write() as db:
         why = given_up.before(db, client.name)
+        if why is None:
+            # An earlier version held each of them to be its sample's fault.
+            bookkeeping.blame_teacher(db, client.name)
     if why := why or _asked_to_wait(ctx, client):
         return why
     _recall(ctx, client)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -18,6 +19,7 @@ from wizloop.loop.teaching.calls import RETRIED, STOPS, Job, TeacherClient, stop
 from wizloop.store import batches, call_writes, events, spending, teacher_calls
 from wizloop.store.call_writes import CallState, Ended, NewCall, NewTrace, Received
 from wizloop.store.db import Connection
+from wizloop.store.teacher_calls import Call
 
 Answered = tuple[CallState, Answer]
 """A call and its answer."""
@@ -114,29 +116,32 @@ def end(ctx: Context, db: Connection, kept: Sequence[Kept]) -> str | None:
         if answer.trace is None and retry_in_s is not None:
             batches.note_retry(db, call_id, ctx.now() + timedelta(seconds=retry_in_s))
     own = next((stop_reason(answer) for _, answer, _ in received if answer.outcome in STOPS), None)
-    return own or _failed_alike(db, [(states[call_id].teacher, answer) for call_id, answer, _ in received])
+    rejected = {
+        states[call_id].teacher for call_id, answer, _ in received if _is_rejected(answer.outcome, answer.category)
+    }
+    return next(filter(None, [own, *(blame_teacher(db, name) for name in rejected)]), None)
 
 
-def _failed_alike(db: Connection, ended: Sequence[tuple[str, Answer]]) -> str | None:
-    """Look at samples together that were rejected one after the other, for one reason that no rule knows.
+def blame_teacher(db: Connection, teacher: str) -> str | None:
+    """Look together at a teacher's last samples that were rejected in a row, for one reason that no rule knows.
 
-    Three such are the teacher's fault, and none of theirs. That samples are too long is believed of a teacher that has
-    ever answered one.
+    Three such are the teacher's fault, and none of theirs: they may be asked again. That samples are too long is
+    believed of a teacher that has ever answered one. Returns why the teacher must not be asked again, or None.
     """
-    rejected = [(teacher, answer) for teacher, answer in ended if _is_rejected(answer.outcome, answer.category)]
-    if not rejected:
-        return None
-    teacher, answer = rejected[-1]
     past = teacher_calls.newest_ended(db, teacher, _LOOKED_AT)
-    same = alike(past[0].category or "") if past else ""
-    row = list(
-        takewhile(lambda call: _is_rejected(call.outcome, call.category) and alike(call.category or "") == same, past)
-    )
-    too_long = (past[0].category or "").startswith(TOO_LONG) if past else False
-    if len(row) < ALIKE or (too_long and teacher_calls.parsed(db, teacher, past[0].model, 1)):
+    row = list(takewhile(partial(_is_like, past[0]), past)) if past else []
+    if len(row) < ALIKE:
+        return None
+    newest, why = row[0], row[0].category or ""
+    if why.startswith(TOO_LONG) and teacher_calls.parsed(db, teacher, newest.model, 1):
         return None
     call_writes.blame_teacher(db, [call.id for call in row])
-    return stop_reason(replace(answer, outcome="parameter", category=f"{len(row)} samples in a row: {row[0].category}"))
+    said = f"{len(row)} samples in a row: {why}"
+    return stop_reason(Answer("parameter", "", newest.model, category=said))
+
+
+def _is_like(first: Call, call: Call) -> bool:
+    return _is_rejected(call.outcome, call.category) and alike(call.category or "") == alike(first.category or "")
 
 
 def _is_rejected(outcome: str | None, category: str | None) -> bool:

@@ -17,7 +17,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.interrupted import Mend
 from wizloop.loop.phases import teach as phase
 from wizloop.loop.phases.teach import teach
-from wizloop.loop.teaching import calls, clients, prices
+from wizloop.loop.teaching import bookkeeping, calls, clients, prices
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.teaching import Batching, Remote
 from wizloop.store import control, costs, given_up, samples, selections, spending, steps, teacher_calls
@@ -114,6 +114,18 @@ def test_three_in_a_row_that_fail_alike_are_the_teachers_fault(tmp_path: Path, c
     assert set(states(ctx)) == {("scripted", "failed", "parameter")}
     mended = Scripted(lambda asked, _: ok(asked))
     assert teach(ctx, [client(mended)]) == "9 of 9 taught"
+
+
+def test_what_an_older_version_blamed_on_the_samples_is_asked_after_an_upgrade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credit = fault("blocked", f"{REJECTED}: status 400: Your credit balance is too low")
+    ctx = context(tmp_path, 12)
+    with monkeypatch.context() as before:
+        before.setattr(bookkeeping, "blame_teacher", lambda *_: None)
+        teach(ctx, [client(Scripted(lambda *_: credit))])
+    assert states(ctx) == {("scripted", "refused", "blocked"): 12}
+    assert teach(ctx, [client(Scripted(lambda asked, _: ok(asked)))]) == "12 of 12 taught"
 
 
 @pytest.mark.parametrize(
