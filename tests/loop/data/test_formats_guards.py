@@ -166,6 +166,16 @@ def test_a_column_of_words_is_no_output(tmp_path: Path, last: str) -> None:
     assert read_file(path, split="pool").format == "columns"
 
 
+def test_it_is_told_that_an_output_does_not_say_what_it_is_about(tmp_path: Path) -> None:
+    path = tmp_path / "judged.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": "p", "response": "r", "said": said}) + "\n" for said in ("safe", "unsafe\nS1"))
+    )
+    got = read_file(path, split="pool")
+    assert (got.format, label_counts(got)) == ("columns", {})
+    assert "--map said=request_label or said=response_label" in got.note
+
+
 def test_an_answer_about_several_texts_is_a_sample_each() -> None:
     record = {"input": ["a", "b"], "results": [RAISED, CLEAR]}
     rows = [("a", None, {"request": H}, "violence"), ("b", None, {"request": U}, None)]
