@@ -41,7 +41,10 @@ MARKS = tuple(
 MOST_WRITTEN = 1_000_000
 """Characters of a list of messages that is written in one cell."""
 _PYTHON = re.compile(
-    r"""(?:[\s\[\]{},:]++|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|None|True|False|[0-9.]++)*+""", re.DOTALL
+    r"""(?:[\s\[\]{},:]++|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|None|True|False"""
+    # A number ends its item: a parser recurses on sums.
+    r"""|-?[0-9.]++(?:e[-+]?[0-9]++)?+(?=\s*[,\]}:]))*+""",
+    re.DOTALL,
 )
 """A list as Python prints it, as pandas writes it into CSV: no sign that a parser could recurse on without end."""
 

@@ -142,7 +142,8 @@ BENCHMARK_SETS: tuple[Format, ...] = (
         columns("vanilla adversarial completion data_type"),
         _wildjailbreak,
         _is_wildjailbreak,
-        f"{ASSUMED} with an answer: harmful requests are refused, the others complied with, and no answer is harmful",
+        "assumed of its answers, as in the published set: harmful requests are refused, the others complied with, and "
+        "no answer is harmful",
     ),
     Format("wildjailbreak eval", columns("adversarial data_type"), _wildjailbreak, _is_wildjailbreak),
     Format(

@@ -6,6 +6,7 @@ after the request or the response, or the row has no response.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from wizloop.loop.data import guard_outputs
@@ -24,6 +25,7 @@ RESPONSES = ("response", "completion")
 NOT_OUTPUTS = frozenset((*RESPONSES, "prompt", "text", "content", "input", "instruction", "id", "model"))
 OWN_LABELS = columns("label labels")
 """A file with such a column has labels of its own, and outputs beside them are left alone."""
+_SHOWN = 40
 UNCHECKED = "its labels are the outputs of a guard or a moderation API: nobody checked them"
 
 
@@ -49,20 +51,32 @@ def _is_bare(value: object) -> bool:
 
 
 def is_open(record: Record) -> bool:
-    """Return whether a file may hold outputs of a guard, by its first record: it has a bare word and no label."""
-    return record.keys().isdisjoint(OWN_LABELS) and any(map(_is_bare, record.values()))
+    """Return whether a file may hold outputs of a guard, by its first record: it has a word or more, and no label."""
+    return record.keys().isdisjoint(OWN_LABELS) and (
+        any(map(_is_bare, record.values())) or any(_outputs(record, frozenset()))
+    )
 
 
 def settle(fmt: Format, records: Sequence[Record]) -> Format:
-    """Return the format of guards' outputs if a file of plain columns shows in its first rows that it has some."""
+    """Return the format of guards' outputs if a file of plain columns shows in its first rows that it has some.
+
+    If it does not show what they are about, return `fmt` with a note about that.
+    """
     trusted = frozenset(
         name
         for name, value in records[0].items()
         if _is_bare(value) and name not in NOT_OUTPUTS | OWN_LABELS and _is_output(name, records)
     )
-    if not trusted or not _is_guarded(records[0], "", trusted):
+    if trusted and _is_guarded(records[0], "", trusted):
+        return Format("guard outputs", frozenset(), partial(_guarded, trusted=trusted), note=UNCHECKED)
+    names = [" ".join(name.split())[:_SHOWN] for name, _ in _outputs(records[0], trusted) if name]
+    if not names:
         return fmt
-    return Format("guard outputs", frozenset(), partial(_guarded, trusted=trusted), note=UNCHECKED)
+    note = (
+        f"the outputs of a guard in the column {names[0]!r} do not say what they are about, and are not read: "
+        f"--map {names[0]}=request_label or {names[0]}=response_label does"
+    )
+    return replace(fmt, note="; ".join(filter(None, (note, fmt.note))))
 
 
 def _is_output(name: str, records: Sequence[Record]) -> bool:

@@ -1,4 +1,4 @@
-"""Read what guards and moderation APIs write as labels, from a text, an object, or a JSON text of one.
+"""Read what guards and moderation APIs write as labels, from a text or an object, which a cell may hold as a text.
 
 Llama Guard writes `safe`, or `unsafe` and its categories on the next line (the model cards of meta-llama); Qwen3Guard
 writes `Safety: Unsafe` and `Categories: ...` (QwenLM/Qwen3Guard); WildGuard `Harmful request: yes`, `Response refusal:
@@ -7,12 +7,12 @@ Safety`. OpenAI's moderation endpoint answers with `results`, each with `flagged
 Mistral's has no `flagged`. A third class, like Qwen3Guard's Controversial, is no label.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from wizloop.loop.data.conversations import opened
 from wizloop.loop.words import Task
 
 NONE: Mapping[Task, str] = MappingProxyType({})
@@ -61,6 +61,7 @@ def word(value: Any, task: Task) -> str | None:
     Of results for each message, as LMSYS-Chat-1M and WildChat have them, the first is about the request and the second
     about the response.
     """
+    value = opened(value)
     if isinstance(value, list) and len(value) > 1 and all(isinstance(one, Mapping) for one in value):
         value = value[:1] if task == "request" else value[1:2]
     said = read(value)
@@ -71,10 +72,8 @@ def word(value: Any, task: Task) -> str | None:
 
 def _from_text(text: str) -> Output | None:
     if text.startswith(("{", "[")):
-        try:
-            return read(json.loads(text))
-        except (ValueError, RecursionError):
-            return None
+        written = opened(text if text.startswith("[") else f"[{text}]")
+        return read(written) if isinstance(written, list) else None
     if found := _LLAMA_GUARD.fullmatch(text):
         return Output(HARM[found[1]], policy=found[2].partition(",")[0].strip() if found[2] else None)
     if found := _QWEN3GUARD.search(text):

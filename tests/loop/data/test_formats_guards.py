@@ -48,6 +48,7 @@ WILDGUARD = "Harmful request: yes\nResponse refusal: no\nHarmful response: yes"
         ([CLEAR], Output(U)),
         ({"id": "modr-1", "model": "omni-moderation-latest", "results": [RAISED]}, Output(H, policy="violence")),
         (json.dumps({"results": [CLEAR]}), Output(U)),
+        (str({**RAISED, "category_scores": {"violence": 1.2e-05, "hate": -1.0}}), Output(H, policy="violence")),
         ({"categories": {"pii": True, "law": False}, "category_scores": {"pii": 0.8}}, Output(H, policy="pii")),
     ],
 )
@@ -72,6 +73,8 @@ def test_what_a_guard_says(value: Any, output: Output) -> None:
         {"flagged": "maybe", "categories": {}},
         {"flagged": True},
         {"categories": {"a": True}},
+        f"{{'flagged': True, 'categories': {{}}, 'a': {'1-' * 9000}1}}",
+        f"{{'flagged': True, 'categories': {{}}, 'a': {'-' * 9000}1}}",
         {"results": []},
         {"results": [RAISED, CLEAR]},
         {"User Safety": "unclear"},
@@ -89,6 +92,7 @@ def test_anything_else_is_no_output(value: Any) -> None:
         (WILDGUARD, [H, "compliance", H]),
         ([RAISED], [H, None, H]),
         ([RAISED, CLEAR], [H, None, U]),
+        (str([RAISED, CLEAR]), [H, None, U]),
         ([1, 2], [None, None, None]),
         ("a word", [None, None, None]),
     ],
@@ -160,6 +164,16 @@ def test_a_column_of_words_is_no_output(tmp_path: Path, last: str) -> None:
     said = ["safe", "unsafe\nS9" if last == "unclear" else "unsafe", last]
     path.write_text("".join(json.dumps({"prompt": f"p{at}", "output": one}) + "\n" for at, one in enumerate(said)))
     assert read_file(path, split="pool").format == "columns"
+
+
+def test_it_is_told_that_an_output_does_not_say_what_it_is_about(tmp_path: Path) -> None:
+    path = tmp_path / "judged.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": "p", "response": "r", "said": said}) + "\n" for said in ("safe", "unsafe\nS1"))
+    )
+    got = read_file(path, split="pool")
+    assert (got.format, label_counts(got)) == ("columns", {})
+    assert "--map said=request_label or said=response_label" in got.note
 
 
 def test_an_answer_about_several_texts_is_a_sample_each() -> None:
