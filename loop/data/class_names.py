@@ -48,7 +48,8 @@ def _namer(kind: Any, column: str, depth: int) -> Named | None:
         return _of_list(_namer(kind[0], column, depth + 1)) if kind else None
     names = kind.get("names")
     if kind.get("_type") == "ClassLabel":
-        # Without names only the number is known.
+        # Without names only the number is known. A dataset's card numbers them.
+        names = [*names.values()] if isinstance(names, dict) and [*names] == [*map(str, range(len(names)))] else names
         return _of_class(names, column) if isinstance(names, list) and names else None
     if isinstance(kind.get("_type"), str):
         return _of_list(_namer(kind.get("feature"), column, depth + 1))

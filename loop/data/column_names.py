@@ -13,10 +13,13 @@ Truth = Literal["positive", "negative", "silent", "unclear"]
 _HARM = (
     "unsafe harm harmful toxic toxicity malicious flagged flag dangerous violation violating violates violated hate "
     "hateful abusive abuse offensive inappropriate unacceptable blocked block nsfw disallowed prohibited forbidden "
-    "jailbreak jailbroken attack risky unethical illegal noncompliant"
+    "jailbreak jailbroken attack risky unethical illegal noncompliant unlawful indecent disrespectful objectionable "
+    "problematic abnormal anomalous invalid denied failed bad"
 )
 _SAFE = (
-    "safe harmless benign unharmful innocuous acceptable appropriate allowed permitted ok okay clean sfw ethical legal"
+    "safe harmless benign unharmful innocuous acceptable appropriate allowed permitted ok okay clean sfw ethical legal "
+    "allow approve approved accept accepted pass passed passes compliant legit legitimate lawful trusted good fine "
+    "valid normal decent respectful wholesome friendly innocent"
 )
 _REFUSAL = "refusal refusals refused refuses refuse refusing rejected declined declines"
 _COMPLIANCE = "compliance complied complies comply compliant complying answered followed"
@@ -33,7 +36,9 @@ _SIGNS: Mapping[Task, Mapping[str, bool]] = {
 }
 """Whether a word in a column's name speaks of the task's positive label."""
 _UNCLEAR = frozenset(("safety", "safeness", "harmlessness"))
-_NOT = frozenset(("not", "non", "no", "isnt", "never", "un", "in"))
+_LABELS = frozenset(("safe", "unsafe", "harmful", "harmless", "unharmful", "benign"))
+_NOT = frozenset(("not", "non", "no", "isnt", "never", "un", "in", "free"))
+_FREE = frozenset(("free", "none", "less"))
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -60,11 +65,16 @@ def truth(column: str, task: Task) -> Truth:
 
     silent if the name says nothing (label, verdict), unclear if it says two things, or one that could be either.
     """
-    parts = list(_parts(column, task))
+    parts = [part for part in _parts(column, task) if part != "of"]
     found = set(_found(parts, _SIGNS[task]))
     if len(found) == 1:
         return "positive" if found == {True} else "negative"
     return "unclear" if found or "not" in parts or not _UNCLEAR.isdisjoint(parts) else "silent"
+
+
+def is_about_harm(column: str) -> bool:
+    """Return whether true in a column of this name is a label of harm itself, and not a sign of it (is_safe)."""
+    return not _LABELS.isdisjoint(_parts(column, "request"))
 
 
 def _true_and_false(task: Task, *, positive: bool) -> dict[str, str]:
@@ -73,10 +83,10 @@ def _true_and_false(task: Task, *, positive: bool) -> dict[str, str]:
 
 
 def _found(parts: list[str], signs: Mapping[str, bool]) -> Iterator[bool]:
-    """Yield the sign of each word that has one, turned after a negation."""
-    for before, part in zip(["", *parts], parts, strict=False):
+    """Yield the sign of each word that has one, turned by a negation before it and by "free" behind it."""
+    for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
         if part in signs:
-            yield signs[part] != (before in _NOT)
+            yield signs[part] != (before in _NOT or after in _FREE)
 
 
 def _parts(column: str, task: Task) -> Iterator[str]:

@@ -3,12 +3,13 @@
 Case and spaces around a column's name are ignored. A sample record decides how the columns are spelled.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from wizloop.loop.data.column_names import is_about_harm, turned, words_of
 from wizloop.loop.data.column_names import truth as truth_of
-from wizloop.loop.data.column_names import turned, words_of
 from wizloop.loop.data.formats import (
     NO_LABELS,
     TEXT_COLUMNS,
@@ -28,8 +29,15 @@ LABEL_FIELDS: Mapping[str, Task] = {f"{task}_label": task for task in TASKS}
 MAPPING_KEYS = (*FIELDS, *LABEL_FIELDS)
 NOT = "not "
 """Before a column in a mapping: its label is the opposite of what the column says."""
+PREFERENCE = (
+    "true and false beside a completion is a preference (KTO) and no harm, and not read (--map label=label does)"
+)
+_HARM_WORDS = frozenset(WORDS["request"]) - {"0", "1", "true", "false"}
 _ANSWERS = ("accept", "reject", "ignore")
 _MOST_LISTED = 10
+_OPPOSITE = 0.9
+"""Share of the rows on which a column says the opposite of the label, from which one of the two is turned."""
+_OF_RESPONSE = re.compile("response|completion|answer|assistant|output|refus", re.IGNORECASE)
 _BY_ALPHABET = "numbers by the alphabet have harmful as 0"
 
 
@@ -37,6 +45,9 @@ def columns_format(task: Task, sample: Record, *, relabeled: bool = False) -> Fo
     """Return the plain format, with `label` for `task`. `relabeled` if the user says what some of its words mean."""
     prompt = text_column(sample) or TEXT_COLUMNS[0]
     in_response, in_label, in_source, in_policy = (_of(sample, field) or field for field in FIELDS[1:])
+    preference = is_preference(sample)
+    if preference:
+        in_label = ""
     # One mapping for each word: a million rows do not need a million of them.
     ready: dict[str, Labels] = {} if relabeled else {text: {task: known} for text, known in WORDS[task].items()}
 
@@ -50,7 +61,8 @@ def columns_format(task: Task, sample: Record, *, relabeled: bool = False) -> Fo
         policy = word(record, in_policy) if in_policy in record else None
         return Content(record[prompt], record.get(in_response), labels, source, policy)
 
-    notes = [_unread(sample, (prompt, in_label, in_response, in_source, in_policy), task)]
+    notes = [PREFERENCE] if preference else []
+    notes.append(_unread(sample, (prompt, in_label, in_response, in_source, in_policy), task))
     if in_label in sample and not relabeled:
         notes.append(_of_truth(in_label, sample[in_label], task, WORDS[task]))
     return _judged("columns", {in_label: task}, frozenset((prompt,)), read, sample, notes)
@@ -95,10 +107,44 @@ def column_of(written: str, sample: Container[str]) -> tuple[str, bool]:
     return (written.removeprefix(NOT).strip(), True) if opposite else (written, False)
 
 
+def answer_column(sample: Record) -> str | None:
+    """Return the column in which Prodigy writes whether a label holds, whatever is in it, or None."""
+    return _of(sample, "answer")
+
+
 def is_preference(sample: Record) -> bool:
     """Return whether a plain label beside a completion is a preference (KTO): true or false, and no word for harm."""
     column = _of(sample, "label")
     return column is not None and _of(sample, "completion") is not None and says_truth(sample[column])
+
+
+def may_contradict(sample: Record, task: Task) -> list[str]:
+    """Return the columns beside a plain label that say in words, or by their name, what the label should be."""
+    label = _of(sample, "label")
+    if label is None or task == "completion" or is_preference(sample):
+        return []
+    others = [column for column in sample if column != label and not _OF_RESPONSE.search(column)]
+    # Beside a response true and false may be about that.
+    paired = _of(sample, "response") is not None
+    return [one for one in others if _says_harm(sample[one]) or (not paired and is_about_harm(one))]
+
+
+def contradicting(rows: Sequence[Record], task: Task, columns: Iterable[str]) -> str | None:
+    """Return the first of these columns that says the opposite of the plain label, or None."""
+    label = _of(rows[0], "label") or ""
+    for column in columns:
+        words = words_of(column, task) if is_about_harm(column) else {word: WORDS[task][word] for word in _HARM_WORDS}
+        said = [
+            (WORDS[task].get(word_of(row.get(label)) or ""), words.get(word_of(row.get(column)) or "")) for row in rows
+        ]
+        both = [one != other for one, other in said if one and other]
+        if len(both) > 1 and sum(both) >= _OPPOSITE * len(both):
+            return column
+    return None
+
+
+def _says_harm(value: Any) -> bool:
+    return isinstance(value, str) and word_of(value) in _HARM_WORDS
 
 
 def _of(sample: Record, field: str) -> str | None:
@@ -148,16 +194,21 @@ def _judged(
 
 def _answer_of(sample: Record) -> str | None:
     """Return the column in which Prodigy writes whether a label holds, or None."""
-    column = _of(sample, "answer")
-    return column if column is not None and sample[column] in _ANSWERS else None
+    column = answer_column(sample)
+    return column if column is not None and _plain(sample[column]) in _ANSWERS else None
+
+
+def _plain(value: Any) -> str | None:
+    return value.strip().casefold() if isinstance(value, str) else None
 
 
 def _answered(read: Callable[[Record], Content], answer: str, record: Record) -> Content:
     content = read(record)
     given = {task: one if isinstance(one, Given) else Given(one) for task, one in content.labels.items()}
-    if record.get(answer) == "reject":
+    said = _plain(record.get(answer))
+    if said == "reject":
         return content._replace(labels={task: one._replace(rejected=True) for task, one in given.items()})
-    return content if record.get(answer) == "accept" else content._replace(labels={task: Given(None) for task in given})
+    return content if said == "accept" else content._replace(labels={task: Given(None) for task in given})
 
 
 def _unread(sample: Record, read: Iterable[str], task: Task) -> str:
@@ -167,13 +218,15 @@ def _unread(sample: Record, read: Iterable[str], task: Task) -> str:
         return ""
     listed = ", ".join(" ".join(column.split()) for column in unread[:_MOST_LISTED])
     more = f" and {len(unread) - _MOST_LISTED} more" if len(unread) > _MOST_LISTED else ""
-    likely = next((column for column in unread if says_truth(sample[column]) and _is_named(column, task)), None)
+    likely = next((column for column in unread if _may_be_label(column, sample[column], task)), None)
     hint = f" ({likely} may be a label: --map {likely}=label)" if likely and _of(sample, "label") is None else ""
     return f"ignored columns: {listed}{more}{hint}"
 
 
-def _is_named(column: str, task: Task) -> bool:
-    return truth_of(column, task) in ("positive", "negative")
+def _may_be_label(column: str, value: Any, task: Task) -> bool:
+    if says_truth(value):
+        return truth_of(column, task) in ("positive", "negative")
+    return word_of(value) in WORDS[task]
 
 
 def _of_mapped(written: str, task: Task, sample: Record) -> str:
@@ -185,7 +238,7 @@ def _of_mapped(written: str, task: Task, sample: Record) -> str:
 
 def _of_truth(column: str, value: Any, task: Task, words: Mapping[str, str]) -> str:
     """Return a note of what true means in a column of true and false: nothing in the file says so."""
-    if not says_truth(value) or "1" not in words:
+    if not says_truth(value) or word_of(value) not in words:
         return ""
     yes, no = ("1", "0") if word_of(value) in ("0", "1") else ("true", "false")
     why = f"; {_BY_ALPHABET}" if yes == "1" and words["1"] == LABELS[task][0] else ""

@@ -12,7 +12,7 @@ from functools import partial
 from wizloop.loop.data import guard_outputs
 from wizloop.loop.data.formats import Content, Format, columns, text_column
 from wizloop.loop.data.guard_outputs import Output
-from wizloop.loop.data.label_words import THIRD, Given
+from wizloop.loop.data.label_words import THIRD, Given, word_of
 from wizloop.loop.data.records import BadRow, Record, RowRefused
 from wizloop.loop.words import Task
 
@@ -26,28 +26,52 @@ NOT_OUTPUTS = frozenset((*RESPONSES, "prompt", "text", "content", "input", "inst
 OWN_LABELS = columns("label labels")
 """A file with such a column has labels of its own, and outputs beside them are left alone."""
 _SHOWN = 40
+GUARDED = "guard outputs"
 UNCHECKED = "its labels are the outputs of a guard or a moderation API: nobody checked them"
 
 
-def _outputs(record: Record, trusted: frozenset[str]) -> Iterator[tuple[str, Output]]:
-    """Yield the columns that hold a guard's output.
+def is_called_after_one(column: str) -> bool:
+    """Return whether a column's name says that a guard or a moderation API wrote it."""
+    return "guard" in column.casefold() or "moderation" in column.casefold()
+
+
+def bound(fmt: Format, first: Record) -> Format:
+    """Return the format of guards' outputs with the columns that hold them in the first record, and no others.
+
+    What no guard writes is then an unknown label and not a missing one.
+    """
+    if fmt.read is not _guarded or guard_outputs.read(first) is not None or "input" in fmt.columns:
+        return fmt
+    names = [name for name, _ in _outputs(first, frozenset())]
+    return replace(fmt, read=partial(_guarded, trusted=frozenset(names), bound=True))
+
+
+def _outputs(record: Record, trusted: frozenset[str], bound: bool = False) -> Iterator[tuple[str, Output]]:
+    """Yield the columns that hold a guard's output; if `bound` these are the trusted ones, whatever is in them.
 
     A bare word is one only in a trusted column, or in one that is called after a guard. A record that is a moderation
     result itself, with its text, is the output of the column "".
     """
+    if bound:
+        yield from ((name, _output(record[name])) for name in trusted if word_of(record.get(name)) is not None)
+        return
     if (flat := guard_outputs.read(record)) is not None:
         yield "", flat
         return
     for name, value in record.items():
-        says_it = name in trusted or "guard" in name.casefold() or "moderation" in name.casefold()
+        says_it = name in trusted or is_called_after_one(name)
         if name in NOT_OUTPUTS or (_is_bare(value) and not says_it):
             continue
         if (output := guard_outputs.read(value)) is not None:
             yield name, output
 
 
+def _output(value: object) -> Output:
+    return guard_outputs.read(value) or Output(word=str(value))
+
+
 def _is_bare(value: object) -> bool:
-    return isinstance(value, str) and value.strip() in ("safe", "unsafe")
+    return isinstance(value, str) and value.strip().casefold() in ("safe", "unsafe")
 
 
 def is_open(record: Record) -> bool:
@@ -68,7 +92,7 @@ def settle(fmt: Format, records: Sequence[Record]) -> Format:
         if _is_bare(value) and name not in NOT_OUTPUTS | OWN_LABELS and _is_output(name, records)
     )
     if trusted and _is_guarded(records[0], "", trusted):
-        return Format("guard outputs", frozenset(), partial(_guarded, trusted=trusted), note=UNCHECKED)
+        return Format(GUARDED, frozenset(), partial(_guarded, trusted=trusted, bound=True), note=UNCHECKED)
     names = [" ".join(name.split())[:_SHOWN] for name, _ in _outputs(records[0], trusted) if name]
     if not names:
         return fmt
@@ -106,14 +130,14 @@ def _is_guarded(record: Record, _name: str, trusted: frozenset[str] = frozenset(
     return bool(tasks) and None not in tasks and len(set(tasks)) == len(tasks)
 
 
-def _guarded(record: Record, trusted: frozenset[str] = frozenset()) -> Content | list[Content]:
+def _guarded(record: Record, trusted: frozenset[str] = frozenset(), bound: bool = False) -> Content | list[Content]:
     inputs, results = record.get("input"), record.get("results")
     if isinstance(inputs, list) and isinstance(results, list):
         return _each(inputs, results)
     response = _response(record)
     labels: dict[Task, str | Given] = {}
     policy = None
-    for name, output in _outputs(record, trusted):
+    for name, output in _outputs(record, trusted, bound):
         policy = policy or output.policy
         task = _about(name, response)
         harm = {task: _harm(output)} if task and not output.labels else {}
@@ -156,5 +180,5 @@ def _is_moderated(record: Record, _name: str) -> bool:
 
 GUARD_SETS: tuple[Format, ...] = (
     Format("moderation answers", columns("input results"), _guarded, _is_moderated, UNCHECKED),
-    Format("guard outputs", frozenset(), _guarded, _is_guarded, UNCHECKED),
+    Format(GUARDED, frozenset(), _guarded, _is_guarded, UNCHECKED),
 )

@@ -5,13 +5,12 @@ from collections import Counter
 from wizloop.loop.data.column_names import words_of
 from wizloop.loop.data.conversations import opened
 from wizloop.loop.data.formats import ASSUMED, UNHARMFUL, Content, Format, Labels, columns, known_labels, word
-from wizloop.loop.data.formats_columns import is_preference
+from wizloop.loop.data.formats_columns import PREFERENCE, is_preference
 from wizloop.loop.data.label_words import THIRD, Given, word_of
 from wizloop.loop.data.records import Record, RowRefused
 from wizloop.loop.words import LABELS, Task
 
 WILDGUARD_COLUMNS = columns("prompt response prompt_harm_label response_refusal_label response_harm_label")
-NO_HARM = "true and false beside a completion is a preference (KTO) and no harm, and not read (--map label=label does)"
 AEGIS_VOTES = tuple(f"labels_{number}" for number in range(5))
 NEEDS_CAUTION = "needs caution"
 
@@ -202,7 +201,7 @@ PAIR_SETS: tuple[Format, ...] = (
         note=f"{ASSUMED}: request harmful in a contrast, else unharmful",
     ),
     Format("xstest responses", columns("prompt response label prompt_type"), _xstest_response),
-    Format("kto", columns("prompt completion label"), _preferred, _is_preference, note=NO_HARM),
+    Format("kto", columns("prompt completion label"), _preferred, _is_preference, note=PREFERENCE),
     Format(
         "jailbreakbench artifacts",
         columns("goal prompt response jailbroken"),

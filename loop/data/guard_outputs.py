@@ -1,6 +1,6 @@
 """Read what guards and moderation APIs write as labels, from a text or an object, which a cell may hold as a text.
 
-Llama Guard writes `safe`, or `unsafe` and its categories on the next line (the model cards of meta-llama); Qwen3Guard
+Llama Guard writes `safe`, or `unsafe` and its categories below (the model cards of meta-llama); Qwen3Guard
 writes `Safety: Unsafe` and `Categories: ...` (QwenLM/Qwen3Guard); WildGuard `Harmful request: yes`, `Response refusal:
 no` and `Harmful response: yes` (allenai/wildguard); Nemotron's guards a JSON object with `User Safety` and `Response
 Safety`. OpenAI's moderation endpoint answers with `results`, each with `flagged`, `categories` and `category_scores`;
@@ -20,7 +20,12 @@ LONGEST = 20_000
 """Characters of a guard's output; a longer text is none."""
 HARM = {"safe": "unharmful", "no": "unharmful", "unsafe": "harmful", "yes": "harmful"}
 REFUSAL = {"yes": "refusal", "no": "compliance"}
-_LLAMA_GUARD = re.compile(r"(safe|unsafe)(?:\s*\n\s*([SO]\d{1,2}(?:\s*,\s*[SO]\d{1,2})*))?\s*(?:<\|eot(?:_id)?\|>)?")
+_END = re.compile(r"\s*(?:<\|(?:eot|eot_id|eom|end_of_text|endoftext|im_end)\|>|</s>|<end_of_turn>)\s*$", re.IGNORECASE)
+_CODES = r"[SO]\d{1,2}(?:[\s,]+[SO]\d{1,2})*"
+_LLAMA_GUARD = re.compile(
+    rf"(safe|unsafe)\.?(?:[\s:,]+({_CODES}))?|(unsafe)\.?\s*\n\s*([^\n]{{1,200}}(?:\n[^\n]{{1,100}}){{0,20}})",
+    re.IGNORECASE,
+)
 _QWEN3GUARD = re.compile(r"^Safety:\s*(Safe|Unsafe|Controversial)\b", re.IGNORECASE | re.MULTILINE)
 _QWEN3GUARD_KINDS = re.compile(r"^Categories:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 _WILDGUARD: Mapping[Task, re.Pattern[str]] = {
@@ -55,6 +60,15 @@ def read(value: Any) -> Output | None:
     return None
 
 
+def llama_guard(text: str) -> tuple[str, str | None] | None:
+    """Return Llama Guard's verdict, in small letters, and the first category; None for another text."""
+    found = _LLAMA_GUARD.fullmatch(_END.sub("", text).replace("\\n", "\n").strip())
+    if found is None:
+        return None
+    kinds = re.split(r"[,\s]+" if found[2] else r"\s*[,\n]\s*", found[2] or found[4] or "")
+    return (found[1] or found[3]).casefold(), kinds[0].strip() or None
+
+
 def word(value: Any, task: Task) -> str | None:
     """Return a guard's word about a task, a third class included; None for what is no output.
 
@@ -74,8 +88,9 @@ def _from_text(text: str) -> Output | None:
     if text.startswith(("{", "[")):
         written = opened(text if text.startswith("[") else f"[{text}]")
         return read(written) if isinstance(written, list) else None
-    if found := _LLAMA_GUARD.fullmatch(text):
-        return Output(HARM[found[1]], policy=found[2].partition(",")[0].strip() if found[2] else None)
+    if found := llama_guard(text):
+        return Output(HARM[found[0]], policy=found[1])
+    text = _END.sub("", text)
     if found := _QWEN3GUARD.search(text):
         kinds = _QWEN3GUARD_KINDS.search(text)
         kind = kinds[1].partition(",")[0] if kinds and kinds[1] != "None" else None
@@ -111,8 +126,8 @@ def _moderation(value: Mapping[str, Any]) -> Output | None:
     kinds = value.get("categories")
     if not isinstance(kinds, Mapping) or not {"flagged", "category_scores"} & value.keys():
         return None
-    raised = [str(name) for name, one in kinds.items() if one is True]
+    raised = [str(name) for name, one in kinds.items() if one is True or (one.__class__ is int and one == 1)]
     flagged = value.get("flagged", bool(raised))
-    if not isinstance(flagged, bool):
+    if not isinstance(flagged, bool | int) or flagged not in (0, 1):
         return None
     return Output("harmful" if flagged else "unharmful", policy=raised[0] if raised else None)

@@ -41,8 +41,29 @@ WORDS: Mapping[Task, Mapping[str, str]] = MappingProxyType(
 )
 """Accepted words for the labels of each task."""
 
-MISSING = frozenset(("", "none", "nan", "n/a", "na", "#n/a", "null", "<na>"))
-"""What stands where nothing is known, as pandas, spreadsheets and Python write it, case-folded."""
+MISSING = frozenset(
+    (
+        "",
+        "none",
+        "nan",
+        "-nan",
+        "n/a",
+        "na",
+        "n.a.",
+        "#n/a",
+        "#na",
+        "null",
+        "(null)",
+        "nil",
+        "<na>",
+        "\\n",
+        "-",
+        "--",
+        "–",
+        "—",
+    )
+)
+"""What stands where nothing is known, as pandas, spreadsheets, databases and Python write it, case-folded."""
 YES, NO = ("true", "1", "yes", "y", "t"), ("false", "0", "no", "n", "f")
 """What is true and false of a column whose name says what it is about, case-folded."""
 NO_LABEL = "none"
@@ -55,8 +76,8 @@ MOST_UNKNOWN = 0.02
 """Share of the rows from which an unknown word refuses a file that trains or measures."""
 _SHOWN, _LONGEST_WORD, _MOST_WORDS, _MOST_LISTED = 40, 200, 1000, 10
 _TWINS = {"true": "1", "false": "0", "1": "true", "0": "false"}
-# Llama Guard: the verdict, and the violated categories on the next line.
-_WITH_CATEGORIES = re.compile(r"(safe|unsafe)\s+[so]\d{1,2}(\s*,\s*[so]\d{1,2})*")
+# A list of one text, as a table holds it.
+_LIST_OF_ONE = re.compile(r"\[\s*(?:'([^'\"]*)'|\"([^'\"]*)\")\s*\]")
 _WHOLE_FLOAT = re.compile(r"(-?\d{1,15})\.0+")
 
 
@@ -105,8 +126,10 @@ def _word(written: str) -> str | None:
         return None
     if whole := _WHOLE_FLOAT.fullmatch(word):
         return whole[1]
-    verdict = _WITH_CATEGORIES.fullmatch(word)
-    return verdict[1] if verdict else word
+    if one := _LIST_OF_ONE.fullmatch(word):
+        return _word(one[1] or one[2] or "")
+    verdict = guard_outputs.llama_guard(word) if word.startswith(("safe", "unsafe")) else None
+    return verdict[0] if verdict else word
 
 
 def is_missing(text: str) -> bool:
@@ -195,8 +218,15 @@ class LabelWords:
         listed = ", ".join(f"{word[:_SHOWN]!r} ({n:,})" for word, n in words) + (f" and {more:,} more" if more else "")
         # The label that is missing is the likely one; it is a proposal and never taken.
         likely, other = sorted(LABELS[task], key=lambda label: label in known)
-        options = " ".join(f"--label {shlex.quote(f'{word}={likely}')}" for word, _ in words)
+        if not known and len(words) > 1:
+            # Nothing says which of them is which.
+            likely, other = "LABEL", f"LABEL is {', '.join(LABELS[task])}, or none"
+        else:
+            other = f"or ={other}, or =none"
+        # A word of several lines is easier said in a recipe.
+        said = [shlex.quote(f"{word}={likely}") for word, _ in words if word.isprintable()]
+        options = f": {' '.join(f'--label {option}' for option in said)}" if said else ""
         return (
-            f"{listed}; say what each means: {options} (or ={other}, or =none for no label; in a recipe "
+            f"{listed}; say what each means{options} ({other} for no label; in a recipe "
             f'label = {{{json.dumps(words[0][0])} = "{likely}"}})'
         )

@@ -1,5 +1,6 @@
 """Read the samples of a file or hub dataset: find its format, then accept or refuse each row. Writes nothing."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from wizloop.loop.data.annotation_exports import export_of
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.format_choice import choose_format
 from wizloop.loop.data.formats import Format, plain, spelling
-from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of
+from wizloop.loop.data.formats_columns import MAPPING_KEYS, answer_column, column_of, contradicting, may_contradict
 from wizloop.loop.data.kept_back import KeptBack
 from wizloop.loop.data.label_words import LabelCounts, LabelWords, word_of
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
@@ -129,6 +130,9 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
     fmt = choose_format(data, first, name)
     if fmt.name == "columns" and data.format is None and not data.label:
         fmt = _settled(fmt, first, head, records)
+    if fmt.name == "columns" and not data.label and (beside := may_contradict(first, data.task)):
+        _refuse_contradiction(data, [first, *_looked_at(head, records)], beside)
+    fmt = formats_guards.bound(fmt, first)
     reader = RowReader(name, fmt, data, LabelWords(data.label))
     rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, records)))
     if data.max_chars or data.half or data.part:
@@ -144,12 +148,28 @@ def _settled(
     """Return the format that more rows show where the first leaves it open; they are moved to the head."""
     open_to = [known for known in (formats_injections, formats_guards) if known.is_open(first)]
     if open_to:
-        head += islice(records, HEAD)
-        rows = [row for _, row in head if not isinstance(row, RowRefused)]
+        rows = _looked_at(head, records)
         rows[0] = first
         for known in open_to:
             fmt = known.settle(fmt, rows)
     return fmt
+
+
+def _looked_at(head: list[tuple[int, Record | RowRefused]], records: NumberedRecords) -> list[Record]:
+    """Return the first readable rows of a file; they are moved to the head."""
+    head += islice(records, max(0, HEAD - len(head)))
+    return [row for _, row in head if not isinstance(row, RowRefused)]
+
+
+def _refuse_contradiction(data: Data, rows: Sequence[Record], columns: Sequence[str]) -> None:
+    """Raise ImportRefused if a column says the opposite of the label: one of them is turned."""
+    label = spelling("label", rows[0])
+    if column := contradicting(rows, data.task, columns):
+        raise ImportRefused(
+            f"{data.path}: {column} says the opposite of what {label} is read as; say which holds: "
+            f"--map {shlex.quote(column)}=label, or what the words of {label} mean (--label 1=unharmful --label "
+            "0=harmful)"
+        )
 
 
 def _until_readable(records: NumberedRecords) -> NumberedRecords:
@@ -172,7 +192,8 @@ def _filled(first: Record, ahead: Sequence[tuple[int, Record | RowRefused]], dat
 
 def _label_columns(first: Record, data: Data) -> list[str]:
     named = [column_of(name, first)[0] for pair in data.map.items() for name in pair if name not in MAPPING_KEYS]
-    return [spelling("label", first) or "label", *named]
+    judged = [name for name in first if name == answer_column(first) or formats_guards.is_called_after_one(name)]
+    return [spelling("label", first) or "label", *judged, *named]
 
 
 def _first_accepted(rows: Iterator[SampleRow | Refused], limit: int) -> Iterator[SampleRow | Refused]:

@@ -59,6 +59,7 @@ def test_names_that_nobody_knows_are_asked_about(tmp_path: Path) -> None:
         ({"a": {"b": ALPHABET, "c": TEXT}}, {"a": {"b": 0, "c": "x"}}, {"a": {"b": "harmful", "c": "x"}}),
         ([{"label": ALPHABET}], [{"label": 1}], [{"label": "unharmful"}]),
         ({"feature": {"label": ALPHABET}, "_type": "Sequence"}, {"label": [1, 0]}, {"label": ["unharmful", "harmful"]}),
+        ({"names": {"0": "harmful", "1": "unharmful"}, "_type": "ClassLabel"}, 0, "harmful"),
         ({"names": None, "num_classes": 2, "_type": "ClassLabel"}, 1, 1),
         (TEXT, "1", "1"),
     ],

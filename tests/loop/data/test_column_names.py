@@ -7,9 +7,11 @@ from wizloop.loop.words import Task
 
 HARM = (
     "is_unsafe unsafe UNSAFE isUnsafe not_safe notSafe nonsafe is_not_harmless harmful? flagged toxic_label malicious"
+    " unlawful denied bad not_approved free_speech_harm"
 )
 NO_HARM = "is_safe isSafe IS_SAFE safe Safe? issafe is_response_0_safe harmless benign non_toxic nontoxic notharmful"
-NO_HARM += " unflagged no_harm unharmful inoffensive"
+NO_HARM += " unflagged no_harm unharmful inoffensive approved allow passed compliant legitimate good accepted trusted"
+NO_HARM += " harm_free isHarmFree free_of_harm"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ WILDGUARD = "Harmful request: yes\nResponse refusal: no\nHarmful response: yes"
         ("unsafe\nS1", Output(H, policy="S1")),
         ("\n\nunsafe\nS10,S2", Output(H, policy="S10")),
         ("unsafe\nO3<|eot_id|>", Output(H, policy="O3")),
+        ("unsafe\nS9<|eot|>", Output(H, policy="S9")),
+        ("safe<|eot|>", Output(U)),
+        ("safe</s>", Output(U)),
+        ("Unsafe\nS1\nS2", Output(H, policy="S1")),
+        ("unsafe\r\nViolent Crimes, Hate", Output(H, policy="Violent Crimes")),
+        ("unsafe S4, S5", Output(H, policy="S4")),
         ("Safety: Unsafe\nCategories: Violent, PII", Output(H, policy="Violent")),
         ("Safety: Safe\nCategories: None\nRefusal: Yes", Output(U)),
         (
@@ -49,6 +55,9 @@ WILDGUARD = "Harmful request: yes\nResponse refusal: no\nHarmful response: yes"
         ({"id": "modr-1", "model": "omni-moderation-latest", "results": [RAISED]}, Output(H, policy="violence")),
         (json.dumps({"results": [CLEAR]}), Output(U)),
         (str({**RAISED, "category_scores": {"violence": 1.2e-05, "hate": -1.0}}), Output(H, policy="violence")),
+        (str(RAISED), Output(H, policy="violence")),
+        (str({"results": [CLEAR]}), Output(U)),
+        ({**RAISED, "flagged": 1}, Output(H, policy="violence")),
         ({"categories": {"pii": True, "law": False}, "category_scores": {"pii": 0.8}}, Output(H, policy="pii")),
     ],
 )
@@ -68,6 +77,8 @@ def test_what_a_guard_says(value: Any, output: Output) -> None:
         "unsafe S1 and more",
         "{",
         "[" * 9000,
+        "{'a': " * 3000,
+        "{1: print()}",
         [],
         [RAISED, CLEAR],
         {"flagged": "maybe", "categories": {}},
@@ -174,6 +185,25 @@ def test_it_is_told_that_an_output_does_not_say_what_it_is_about(tmp_path: Path)
     got = read_file(path, split="pool")
     assert (got.format, label_counts(got)) == ("columns", {})
     assert "--map said=request_label or said=response_label" in got.note
+
+
+@pytest.mark.parametrize("column", ["llama_guard", "moderation"])
+def test_what_no_guard_writes_is_an_unknown_label_and_loses_no_class_in_silence(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "judged.jsonl"
+    said = ["safe", "flagged by hand"] if column == "llama_guard" else [CLEAR, {"error": "timeout"}]
+    rows = [{"prompt": f"p{at}", column: said[at % 2]} for at in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    got = read_file(path, split="seed")
+    assert (got.format, len(got.rows), len(got.refused)) == ("guard outputs", 2, 2)
+    assert "2 of its 4 rows have a request label that is not known" in str(got.fault)
+    assert label_counts(read_file(path, split="pool")) == {"request": {U: 2}}
+
+
+def test_an_output_is_found_behind_rows_without_one(tmp_path: Path) -> None:
+    path = tmp_path / "judged.jsonl"
+    rows = [{"prompt": f"p{at}", "moderation": one} for at, one in enumerate([None, RAISED, CLEAR])]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert label_counts(read_file(path, split="pool")) == {"request": {H: 1, U: 1}}
 
 
 def test_an_answer_about_several_texts_is_a_sample_each() -> None:

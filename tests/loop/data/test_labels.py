@@ -1,25 +1,34 @@
 """Which label a row gets: by the words of its file, by what the user says of them, and never by a guess."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.loop.data.whole_files import label_counts, read_file
+from tests.loop.data.whole_files import (
+    label_counts,
+    labeled,
+    labels_of,
+    note_of,
+    read_file,
+    refusal,
+    report_of,
+    written,
+)
 from tests.where import SHARED_DATA
-from wizloop.loop.data import import_file
-from wizloop.loop.data.import_file import ImportReport, RowsRefused
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.data.sample_reader import stream_samples
 from wizloop.loop.data.sample_rows import Refused
-from wizloop.recipes.sections import Data
 
 CASES = SHARED_DATA.parent / "cases"
 H, U = "harmful", "unharmful"
 BOTH = {"request": {H: 5, U: 5}}
+NOTHING = [None, [], [None], [[[]]], "", " n/a ", "None", "nan", "NaN", "N/A", "null", "<NA>"]
+NOTHING += ["-", "--", "n.a.", "\\N", "nil", "(null)"]
+HARMS = [1.0, ["unsafe"], "1.0", "1.00", "True", "unsafe\nS2", "Unsafe\nS2, S10", "\nunsafe\nO3", "unsafe\nS1\nS2"]
+HARMS += ["unsafe\nViolence and Hate", "unsafe, S4", "unsafe<|eot|>", "unsafe\\nS1", "['unsafe']", '["unsafe"]']
+NO_HARMS = [0.0, "0.0", "safe\n", "safe.", "safe<|eot_id|>", "safe<|eot|>", "safe</s>"]
+NO_HARMS += ["non-toxic", "Non_Toxic", "nontoxic"]
 
 
 def case(name: str) -> Path:
@@ -27,38 +36,6 @@ def case(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{name} of the cases is not here")
     return path
-
-
-def written(folder: Path, *rows: dict[str, Any], name: str = "a.jsonl") -> Path:
-    path = folder / name
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def labeled(folder: Path, *labels: Any, column: str = "label", **others: Any) -> Path:
-    return written(folder, *({"text": f"text {at}", column: one, **others} for at, one in enumerate(labels)))
-
-
-def labels_of(path: Path, split: Any = "seed", **settings: Any) -> list[str | None]:
-    got = read_file(path, split=split, **settings)
-    assert got.fault is None
-    return [row.labels.get("request") for row in got.rows]
-
-
-def note_of(path: Path, **settings: Any) -> str:
-    return stream_samples(Data(path=str(path), split="pool", **settings)).note
-
-
-def report_of(path: Path, split: Any, **settings: Any) -> ImportReport:
-    checked = import_file.check(Data(path=str(path), split=split, **settings), np.random.default_rng(0))
-    checked.spool.close()
-    return checked.report
-
-
-def refusal(path: Path, split: Any = "seed", **settings: Any) -> str:
-    with pytest.raises(RowsRefused) as refused:
-        import_file.check(Data(path=str(path), split=split, **settings), np.random.default_rng(0))
-    return str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -73,28 +50,19 @@ def test_a_word_that_is_not_known_is_never_guessed(tmp_path: Path, value: Any) -
     assert str(got.fault).startswith(f"{path}: 1 of its 3 rows have a request label that is not known: ")
 
 
-@pytest.mark.parametrize("value", [None, "", "None", "nan", "NaN", "N/A", " n/a ", "null", "<NA>", [], [None], [[[]]]])
+@pytest.mark.parametrize("value", NOTHING)
 def test_what_stands_where_nothing_is_known_is_no_label(tmp_path: Path, value: Any) -> None:
     path = labeled(tmp_path, "safe", value, "unsafe")
     assert labels_of(path, "pool") == [U, None, H]
     assert read_file(path, split="seed").refused == [Refused(2, "no request label")]
 
 
-@pytest.mark.parametrize(
-    ("value", "label"),
-    [
-        *(
-            (value, H)
-            for value in (1.0, "1.0", "1.00", "True", ["unsafe"], "unsafe\nS2", "Unsafe\nS2, S10", "\nunsafe\nO3")
-        ),
-        *((value, U) for value in (0.0, "0.0", "safe\n", "non-toxic", "Non_Toxic", "nontoxic")),
-    ],
-)
+@pytest.mark.parametrize(("value", "label"), [*((one, H) for one in HARMS), *((one, U) for one in NO_HARMS)])
 def test_spellings_of_known_words(tmp_path: Path, value: Any, label: str) -> None:
     assert labels_of(labeled(tmp_path, value)) == [label]
 
 
-@pytest.mark.parametrize("response", ["None", "nan", "N/A", "null", ""])
+@pytest.mark.parametrize("response", ["None", "nan", "N/A", "null", "-", "n.a.", "\\N", ""])
 def test_a_word_for_no_response_is_none(tmp_path: Path, response: str) -> None:
     path = written(tmp_path, {"prompt": "p", "response": response, "label": "safe"})
     (row,) = read_file(path, split="seed").rows
@@ -181,7 +149,8 @@ def test_a_word_that_no_row_has_is_told(tmp_path: Path) -> None:
 
 def test_yes_and_no_are_asked_about(tmp_path: Path) -> None:
     path = labeled(tmp_path, "yes", "no", "Yes")
-    assert "--label yes=harmful" in refusal(path)
+    assert "--label yes=LABEL --label no=LABEL --label Yes=LABEL (LABEL is harmful, unharmful, or none" in refusal(path)
+    assert note_of(path) == ""
     assert labels_of(path, label={"yes": "harmful", "no": "unharmful"}) == [H, U, H]
 
 
@@ -226,7 +195,7 @@ def test_a_columns_truth_is_told_and_an_unclear_one_is_asked_about(tmp_path: Pat
     assert note_of(path, map={"label": "is_safe"}).startswith(told)
     assert "is_safe may be a label: --map is_safe=label" in note_of(path)
     unclear = labeled(tmp_path, True, False, column="safety")
-    assert "--label False=harmful" in refusal(unclear, map={"label": "safety"})
+    assert "--label False=LABEL" in refusal(unclear, map={"label": "safety"})
 
 
 @pytest.mark.parametrize(

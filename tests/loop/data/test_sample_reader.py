@@ -211,7 +211,7 @@ def test_case_and_spaces_of_a_column_do_not_count(tmp_path: Path, header: str) -
 
 
 def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jsonl", [{"prompt": "a", "id": 1, "verdict": "safe", "Prompt": "b", "two\nlines": 1}])
+    path = written(tmp_path / "a.jsonl", [{"prompt": "a", "id": 1, "verdict": "x", "Prompt": "b", "two\nlines": 1}])
     assert stream_samples(Data(path=str(path), split="pool")).note == "ignored columns: verdict, Prompt, two lines"
     wide = written(tmp_path / "b.jsonl", [{"prompt": "a", **dict.fromkeys("abcdefghijkl", 1)}])
     assert stream_samples(Data(path=str(wide), split="pool")).note.endswith("h, i, j and 2 more")
