@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from wizloop.backends.http.exchange import dig, list_at, text_at
 from wizloop.backends.teachers import prompt as teacher_prompt
 from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage
-from wizloop.backends.teachers.rejections import error_message
+from wizloop.backends.teachers.rejections import error_message, is_spent
 from wizloop.backends.teachers.remote import Access, ModelInfo, RemoteTeacher, Stop
 from wizloop.backends.teachers.replies import Body, Fault, count, duration_s, plain_status
 
@@ -30,7 +30,6 @@ _STOPS: dict[str, Outcome] = {
 }
 """Every other reason is a block."""
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
-_SPENT = ("spending cap", "spend cap", "spend limit", "spending limit")
 _DAY_QUOTA_S = 3600.0
 
 
@@ -185,9 +184,7 @@ class Gemini(RemoteTeacher):
             return "unauthorised", named
         if reasons & {"CONSUMER_SUSPENDED", "ACCOUNT_STATE_INVALID"}:
             return "account_disabled", named
-        if "BILLING_DISABLED" in reasons or (
-            status in (403, 429) and any(word in message.casefold() for word in _SPENT)
-        ):
+        if "BILLING_DISABLED" in reasons or (status in (403, 429) and is_spent(body)):
             return "spend_limit", named
         return plain_status(status, body)
 

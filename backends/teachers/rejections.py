@@ -25,11 +25,21 @@ _LENGTH = (
     *("payload size exceeds", "string_above_max_length", "exceeds the maximum size", "reduce the length"),
 )
 _REGION = ("location is not supported", "country, region", "unsupported_country", "not available in your country")
-_KEY = ("api key", "api_key", "x-api-key")
+_KEY = ("api key", "api_key", "apikey", "x-api-key")
 _ACCOUNT = (
     *("credit balance", "purchase credits", "insufficient balance", "insufficient_quota", "insufficient credits"),
     *("billing", "payment", "arrears", "subscription", "failed_precondition", "verify your organization"),
-    *("must be verified", "quota exceeded"),
+    *("must be verified", "quota exceeded", "no credits", "free credits", "free tier", "freetier", "top up"),
+    *(
+        "upgrade your plan",
+        "upgrade to",
+        "paid users",
+        "suspended",
+        "deactivated",
+        "has been disabled",
+        "access terminated",
+    ),
+    *("account is not active", "firewall", "access denied", "only authorized for use"),
 )
 _PARAMETER = (
     *("unsupported parameter", "unsupported value", "unsupported_parameter", "unsupported_value", "unknown parameter"),
@@ -38,10 +48,20 @@ _PARAMETER = (
     *("structured output", "json mode", "is not supported", "not supported with", "does not support"),
     *("is deprecated for this model", "max_tokens", "max_completion_tokens", "maxoutputtokens", "temperature"),
     *("thinking", "reasoning_effort", "effort", "model_not_found", "does not exist", "not a valid model"),
-    *("invalid model", "unknown model", "model not exist", "no endpoints found", "unknown field"),
+    *("invalid model", "unknown model", "model not exist", "no endpoints found", "unknown field", "not supported"),
+    *("system role", "roles must alternate", "is not enabled for", "no longer available", "no longer supported"),
+    *("decommissioned", "has been retired", "has been deprecated"),
 )
+_NO_MODEL = re.compile(r"\bmodels?\b.{0,100}\b(?:not found|unavailable|unsupported|retired|discontinued|deprecated)\b")
 _INPUT = ("messages", "prompt", "input", "contents")
 """What a sample stands in: an error about it is no error of a setting."""
+
+
+_OTHER_PLACES = (
+    *(("detail", "msg"), ("detail", "message"), ("msg",), ("error_msg",), ("base_resp", "status_msg")),
+    *(("fault", "faultstring"), ("header", "message")),
+)
+"""Where a few providers write the sentence of an error."""
 
 
 def rejection(status: int, body: Mapping[str, Any]) -> tuple[Outcome, str]:
@@ -60,15 +80,20 @@ def rejection(status: int, body: Mapping[str, Any]) -> tuple[Outcome, str]:
         return "account", named
     if _has(words, _KEY):
         return "unauthorised", named
-    if parameter or _has(words, _PARAMETER):
+    if parameter or _has(words, _PARAMETER) or _NO_MODEL.search(words):
         return "parameter", named
     return "blocked", f"{REJECTED}: {named}"
 
 
 def forbidden(body: Mapping[str, Any]) -> Outcome:
-    """Return what a status of 403 means: a region, a filter in front of the model, or else the key."""
+    """Return what a status of 403 means: a filter in front of the model, the account or its region, or else the key."""
     words = _words(body)
-    return "blocked" if _has(words, _FILTER) else "account" if _has(words, _REGION) else "unauthorised"
+    return "blocked" if _has(words, _FILTER) else "account" if _has(words, _REGION + _ACCOUNT) else "unauthorised"
+
+
+def is_spent(body: Mapping[str, Any]) -> bool:
+    """Return whether an error says that a limit of spending is reached, which may come with a rate limit's status."""
+    return _has(_words(body), _SPENT)
 
 
 def error_message(body: Mapping[str, Any]) -> str:
@@ -76,10 +101,11 @@ def error_message(body: Mapping[str, Any]) -> str:
 
     A broker's "Provider returned error" is followed by what the provider behind it said.
     """
-    error = body.get("error")
+    error = body.get("error") or dig(body, "errors", 0)
     behind = text_at(error, "metadata", "raw")
     found = [text_at(error, "message"), behind, error, body.get("message"), body.get("detail")]
     found += [text_at(each, "msg") for each in list_at(body, "detail")]
+    found += [text_at(body, *path) for path in _OTHER_PLACES]
     said = [" ".join(text.split()) for text in found if isinstance(text, str) and text.strip()]
     return ": ".join(said[:2]) if behind else said[0] if said else ""
 
@@ -99,7 +125,7 @@ def alike(category: str) -> str:
 
 def _words(body: Mapping[str, Any]) -> str:
     """Return an error's sentence, codes and kinds, in small letters."""
-    error = body.get("error")
+    error = body.get("error") or dig(body, "errors", 0)
     codes = [dig(error, name) for name in ("code", "type", "status")] + [body.get("code"), body.get("type")]
     codes += [dig(error, "innererror", "code"), "flagged" if dig(error, "metadata", "flagged_input") else ""]
     return " ".join([error_message(body), *(str(code) for code in codes if code)]).casefold()

@@ -8,7 +8,7 @@ from typing import Any
 
 from wizloop.backends.http.exchange import Exchange, dig
 from wizloop.backends.teachers.base import MAX_TOKENS, MAX_WAIT_S, Billed, Limits, Outcome
-from wizloop.backends.teachers.rejections import REJECTED, error_message, forbidden, rejection
+from wizloop.backends.teachers.rejections import REJECTED, error_message, forbidden, is_spent, rejection
 
 MAX_RAW = 20_000
 """Characters kept of a reply that is not an answer."""
@@ -56,9 +56,9 @@ def fault_of(exchange: Exchange, of_status: OfStatus, *, lines: bool = False) ->
 
 def error_inside(body: Body, of_status: OfStatus) -> Fault | None:
     """Return what an error means that arrived with the status 200; None for a body without one, or with an answer."""
-    if not body.get("error") or any(body.get(name) for name in _ANSWERS):
+    if any(body.get(name) for name in _ANSWERS):
         return None
-    return of_error(body, of_status)
+    return of_error(body, of_status) if body.get("error") or error_message(body) else None
 
 
 def of_error(body: Body, of_status: OfStatus) -> Fault:
@@ -75,7 +75,8 @@ def _status_of(body: Body) -> int | None:
     for name in ("code", "status", "type"):
         found = dig(body, "error", name)
         if isinstance(found, int | str) and re.fullmatch(r"\d{1,3}", str(found)):
-            return _GRPC.get(int(found), int(found))
+            status = _GRPC.get(int(found), int(found))
+            return status if status >= 400 else None
         if isinstance(found, str) and found.casefold() in _KINDS:
             return _KINDS[found.casefold()]
     return None
@@ -91,10 +92,10 @@ def plain_status(status: int, body: Body) -> Fault:
         return forbidden(body), named
     if status == 402:
         return "spend_limit", named
-    if status == 404:
+    if status in (404, 405, 410):
         return "unauthorised", f"{named} (is the model or the address right?)"
     if status == 429:
-        return "rate_limited", named
+        return "spend_limit" if is_spent(body) else "rate_limited", named
     if status in (408, 409, 425) or status >= 500:
         return "overloaded", named
     return rejection(status, body)
