@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wizloop.backends import model_folder
+from wizloop.backends import model_folder, tokens
 from wizloop.backends.guard_types import BackendError
 
 RAW: Final = 'set guard.template to "raw"'
@@ -98,18 +98,12 @@ def render_plainly(base: str) -> Frame:
 def tokenizer_of(base: str) -> Any:
     """Load a base's tokenizer, a GGUF file's without its weights.
 
-    Raises ModelMissing, BadArtifact, and BackendError if there is none.
+    Raises ModelMissing, BadArtifact.
     """
-    from transformers import AutoTokenizer
-
     file = Path(base).expanduser()
     if file.is_file():
         return model_folder.file_tokenizer(file)
-    folder = model_folder.find(base)
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackendError(f"{base}: its tokenizer cannot be loaded ({_brief(error)})") from error
+    return tokens.of_folder(model_folder.find(base))
 
 
 def _template(tokenizer: Any, base: str) -> str:

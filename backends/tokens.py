@@ -7,8 +7,10 @@ spells is encoded as plain text. This module uses a Hugging Face fast tokenizer 
 import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
+from wizloop.backends import model_files
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
@@ -24,6 +26,14 @@ TURN_ENDS = (
 )
 """Special tokens that end an assistant's turn, whatever a configuration says: gpt-oss lists `<|return|>` alone."""
 _LEAST_DATA = 16
+
+
+def of_folder(folder: Path) -> Any:
+    """Load the tokenizer of a model's folder with transformers, without code. Raises BadArtifact."""
+    from transformers import AutoTokenizer
+
+    with model_files.reading(f"{folder}: its tokenizer cannot be loaded"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 class Tokens:
@@ -54,7 +64,8 @@ class Tokens:
             re.compile("|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))) if added else None
         )
         bos = hf.bos_token_id
-        starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
+        with model_files.reading("the tokenizer fails"):
+            starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
         self.bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
 
     def defused(self, text: str) -> str:
@@ -64,8 +75,11 @@ class Tokens:
         return self._spelled.sub(lambda match: f"{match[0][0]}\u200b{match[0][1:]}", text)
 
     def encode(self, text: str) -> list[int]:
-        """Encode trusted text, with nothing added."""
-        ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
+        """Encode trusted text, with nothing added. Raises BadArtifact where the tokenizer's own rules fail on it."""
+        try:
+            ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            raise model_files.refusal("the tokenizer fails on a text", error) or error from error
         return ids
 
     def encode_data(self, text: str) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wizloop import regular_file
 from wizloop.backends import gguf_names
 from wizloop.loop.guard import instructions
 from wizloop.loop.guard.backend import choose_backend
@@ -194,11 +195,7 @@ def read(folder: Path) -> GuardFile:
     """Read a folder's guard.json. Raises ValueError."""
     path = folder / NAME
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"larger than {MOST_BYTES:,} bytes")
-        said = GuardFile.model_validate_json(text)
+        said = GuardFile.model_validate_json(regular_file.read_bytes(path, MOST_BYTES))
         if most := _too_large(said):
             raise ValueError(f"{most} is above {MOST_TOKENS:,}")
     except FileNotFoundError:
