@@ -58,13 +58,14 @@ class _Way(NamedTuple):
         return [{"type": "text", "text": text}] if self.parts else text
 
 
-def render(base: str) -> Frame:
+def render(base: str, called: str = "") -> Frame:
     """Render the chat template of a base (folder, file or hub name) in the first way that shows the turn once.
 
-    Tried are a plain turn, a turn as content parts, and both after an empty system turn; each with thinking off. Raises
-    BackendError, which says what is wrong with the template and what to do, and ModelMissing.
+    Tried are a plain turn, a turn as content parts, and both after an empty system turn; each with thinking off. Errors
+    name the base, or what it is `called`. Raises BackendError, which says what is wrong with the template and what to
+    do, and ModelMissing.
     """
-    tokenizer = tokenizer_of(base)
+    tokenizer, base = tokenizer_of(base), called or base
     template = _template(tokenizer, base)
     faults: list[str] = []
     for way in _ways():
@@ -79,12 +80,12 @@ def render(base: str) -> Frame:
     raise BackendError(f"the chat template of {base} {_worst(faults)}: {RAW}, or give a base with another template")
 
 
-def render_plainly(base: str) -> Frame:
+def render_plainly(base: str, called: str = "") -> Frame:
     """Render the template as runs without a stored frame did: a plain turn, thinking as the template has it.
 
     Raises BackendError, ModelMissing.
     """
-    tokenizer = tokenizer_of(base)
+    tokenizer, base = tokenizer_of(base), called or base
     _template(tokenizer, base)
     try:
         before, mark, after = _rendered(tokenizer, _Way(False, False, {})).partition(_USER)

@@ -186,9 +186,9 @@ def frame_of(folder: Path, settings: sections.Guard) -> tuple[str, str] | None:
     if frame is not None:
         return frame
     # Late import: a tokenizer is loaded only for a template that was not kept.
-    from wizloop.backends import chat
+    from wizloop.backends import bounded_chat
 
-    return chat.render_plainly(str(folder))[:2]
+    return bounded_chat.render_plainly(str(folder))[:2]
 
 
 def read(folder: Path) -> GuardFile:

@@ -135,7 +135,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a type that is none": (settings("config.json", model_type=["llama"]), "model_type is"),
     "ends in words": (settings("config.json", eos_token_id="end"), "eos_token_id is 'end'"),
     "other heads": (settings("config.json", num_attention_heads=7), "cannot be loaded as a model"),
-    "fewer layers": (settings("config.json", num_hidden_layers=1), "cannot be loaded as a model|more than the config"),
+    "fewer layers": (
+        settings("config.json", num_hidden_layers=1),
+        "cannot be loaded as a model|more layers than the config",
+    ),
     "other width": (settings("config.json", hidden_size=96), "model"),
     "generation": (settings("generation_config.json", eos_token_id=[1, "x"]), "generation_config.json: eos_token_id"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer|cannot be loaded"),
