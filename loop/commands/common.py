@@ -117,7 +117,7 @@ def report_errors(*bad_input: type[Exception], failures: tuple[type[Exception], 
     from wizloop.plugins import PluginError
     from wizloop.store import errors
 
-    missing = (errors.NoWorkspace, errors.NoPlace, errors.NoRun, errors.NotFound, errors.RunExists)
+    missing = (errors.NoWorkspace, errors.NoPlace, errors.Damaged, errors.NoRun, errors.NotFound, errors.RunExists)
     versions = (errors.SchemaTooNew, errors.SchemaTooOld, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
     input_errors: tuple[type[Exception], ...] = (*missing, *versions, *refused, PluginError, *bad_input)
@@ -128,6 +128,8 @@ def report_errors(*bad_input: type[Exception], failures: tuple[type[Exception], 
         refuse(error_text(error))
     except other_errors as error:
         refuse(error_text(error), FAILED)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        refuse(f"the database holds a text that cannot be read ({error}): restore a backup")
     except KeyboardInterrupt:
         refuse("interrupted", INTERRUPTED)
 

@@ -84,7 +84,7 @@ from pathlib import Path
 from wizloop.store import errors, sqlite
 try:
     sqlite.connect(Path(sys.argv[1]), "rw", sqlite3, timeout=0.2).close()
-except (errors.JournalRefused, sqlite3.OperationalError) as error:
+except (errors.JournalRefused, errors.Busy) as error:
     print(type(error).__name__, error)
 """
 
