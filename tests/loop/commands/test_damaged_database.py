@@ -1,4 +1,4 @@
-"""A database with flipped bits, cut off, removed, or under too long a path: a sentence and a status, never a traceback."""
+"""A database with flipped bits, cut off, or under too long a path: a sentence and a status, never a traceback."""
 
 import random
 import shutil
