@@ -48,24 +48,31 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        yield folder
-        _write_manifest(folder, about, also)
-        for path in (*folder.iterdir(), folder):
-            _flush(path)
+        with telling_full(folder):
+            yield folder
+            _write_manifest(folder, about, also)
+            for path in (*folder.iterdir(), folder):
+                _flush(path)
         folder.rename(final)
         _flush(final.parent)
-    except BaseException as error:
-        full = _is_of_library(error) and (bool(_FULL.search(str(error))) or _takes_no_more(folder))
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        if full:
-            raise OSError(
-                errno.ENOSPC, f"the disk is full; writing {final.name} needs more room", str(final)
-            ) from error
         raise
 
 
-def _is_of_library(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not type(error).__module__.startswith("wizloop.")
+@contextmanager
+def telling_full(folder: Path) -> Iterator[None]:
+    """Turn what a library raises where the disk of `folder` is full into an OSError with ENOSPC."""
+    try:
+        yield
+    except Exception as error:
+        if _is_of_library(error) and (_FULL.search(str(error)) or _takes_no_more(folder)):
+            raise OSError(errno.ENOSPC, "the disk is full", str(folder)) from error
+        raise
+
+
+def _is_of_library(error: Exception) -> bool:
+    return not type(error).__module__.startswith("wizloop.")
 
 
 def _takes_no_more(folder: Path) -> bool:

@@ -14,7 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from wizloop import plugins
-from wizloop.backends import devices, model_files, model_folder
+from wizloop.backends import artifacts, devices, model_files, model_folder
 from wizloop.backends.guard_types import (
     BackendError,
     Choice,
@@ -320,8 +320,10 @@ class Torch(_Local):
 def _by_way_of(merge: Writer, write: Writer, base: str, adapter: Path | None, to: Path) -> None:
     """Merge into a temporary folder of safetensors, and write that folder in another format."""
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
-        merge(base, adapter, Path(merged))
-        write(merged, None, to)
+        # Here, because the full disk has room again once the temporary folder is gone.
+        with artifacts.telling_full(Path(merged)):
+            merge(base, adapter, Path(merged))
+            write(merged, None, to)
 
 
 def _gguf(base: str, adapter: None, to: Path, *, q8: bool = False) -> None:
