@@ -117,6 +117,24 @@ def verify_listed(*folders: Path | None) -> None:
                     _check_content(folder / name, expected)
 
 
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder has a manifest and all that it lists, undamaged."""
+    try:
+        for name, expected in _listed(folder)[1].items():
+            _check_content(folder / name, expected)
+    except BadArtifact:
+        return False
+    return True
+
+
+def remove(folder: Path) -> None:
+    """Remove a damaged folder, or what stands in its place."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder)
+
+
 def _listed(folder: Path) -> tuple[str, dict[str, dict[str, Any]]]:
     """Return the text of a folder's manifest, and the files that it lists. Raises BadArtifact."""
     manifest = folder / MANIFEST

@@ -18,7 +18,7 @@ _GROUPS = {
     "Review and data": ("review", "import", "data", "leaks", "audit"),
     "Measure and use": ("evaluate", "classify", "export"),
     "Teachers and money": ("teach", "traces", "costs", "keys"),
-    "Set up": ("doctor", "recipes", "upgrade"),
+    "Set up": ("doctor", "recipes", "upgrade", "repair"),
 }
 """Headings of `--help` with their commands."""
 _COMMANDS = [name for names in _GROUPS.values() for name in names]

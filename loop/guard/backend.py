@@ -319,11 +319,10 @@ class Torch(_Local):
 
 def _by_way_of(merge: Writer, write: Writer, base: str, adapter: Path | None, to: Path) -> None:
     """Merge into a temporary folder of safetensors, and write that folder in another format."""
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
-        # Here, because the full disk has room again once the temporary folder is gone.
-        with artifacts.telling_full(Path(merged)):
-            merge(base, adapter, Path(merged))
-            write(merged, None, to)
+    # A full disk is told inside: it has room again once the temporary folder is gone.
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged, artifacts.telling_full(Path(merged)):
+        merge(base, adapter, Path(merged))
+        write(merged, None, to)
 
 
 def _gguf(base: str, adapter: None, to: Path, *, q8: bool = False) -> None:
