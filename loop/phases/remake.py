@@ -42,7 +42,10 @@ def _round(ctx: Context) -> list[str]:
     with ctx.store.read() as db:
         ours = [each for each in models.in_round(db, ctx.round) if each.path.startswith("models/")]
     # Several rows share a folder where a round has no HS-DPO, and for members that only ask otherwise.
-    lost = {each.path: each for each in reversed(ours) if each.role != "base" and _is_damaged(ctx, each)}
+    lost: dict[str, models.Model] = {}
+    for each in ours:
+        if each.role != "base" and each.path not in lost and _is_damaged(ctx, each):
+            lost[each.path] = each
     if not lost:
         return []
     for each in lost.values():
