@@ -141,7 +141,7 @@ def _settings_faults(path: Path) -> Iterator[str]:
         return
     yield from (f"{path}: {why}" for why in _code_in(found))
     if path.name in ("config.json", "generation_config.json"):
-        yield from (f"{path}: {why}; {_TAKE}" for why in _number_faults(found))
+        yield from (f"{path}: {why}; {_TAKE}" for why in number_faults(found))
     if path.name == "config.json" and (why := too_large(found, path.parent) or too_large(_text(found), path.parent)):
         yield f"{path}: {why}; {_TAKE}"
     template = found.get("chat_template")
@@ -171,7 +171,7 @@ def _words(value: Any) -> list[str]:
     return [str(each) for each in (value.values() if isinstance(value, dict) else [value]) if each is not None]
 
 
-def _number_faults(config: Mapping[str, Any]) -> Iterator[str]:
+def number_faults(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield each number of a config, or of its part about the text, that no model has."""
     for part in (config, _text(config)):
         for name in _TEXTS:
