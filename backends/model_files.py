@@ -41,10 +41,10 @@ _COUNTS: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model"), (1, 1 << 17)),
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "n_heads"), (1, 1 << 12)),
     **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "n_inner", "ffn_dim"), (0, 1 << 21)),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok"), (0, 1 << 12)),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok"), (0, 1 << 16)),
     **dict.fromkeys(("max_position_embeddings", "n_positions"), (1, 1 << 24)),
     "vocab_size": (1, 1 << 23),
-    "head_dim": (1, 1 << 14),
+    "head_dim": (0, 1 << 14),
     "eos_token_id": (-1, 1 << 31),
     "bos_token_id": (-1, 1 << 31),
     "pad_token_id": (-1, 1 << 31),
@@ -180,8 +180,12 @@ def number_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for name, (least, most) in _COUNTS.items():
             value = part.get(name)
             for each in value if isinstance(value, list) else [value]:
-                if each is not None and not (type(each) is int and least <= each <= most):
+                if each is not None and not (_is_whole(each) and least <= each <= most):
                     yield f"{name} is {_brief(each)}: it must be a whole number from {least:,} to {most:,}"
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
