@@ -7,13 +7,11 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from wizloop import regular_file
-from wizloop.backends import devices
-from wizloop.backends.guard_types import BackendError, BadArtifact
+from wizloop.backends.guard_types import BadArtifact
 
 _MOST_BYTES: Mapping[str, int | None] = {
     ".safetensors": None,
@@ -34,7 +32,6 @@ _CODE = ("auto_map", "custom_generate", "custom_pipelines")
 _KERNEL = re.compile(r"_?(attn|experts)_implementation(_internal)?\Z")
 _PLAIN = re.compile(r"[A-Za-z0-9_|]*\Z")
 _TAKE = "take the file from where the model is published"
-_TAKE_ALL = "take its files again from where the model is published, or use another model"
 
 _COUNTS: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), (1, 2_000)),
@@ -57,29 +54,6 @@ def refuse(folder: Path) -> None:
     """Raise BadArtifact, which names the file and the key, for a folder that no library may read."""
     if why := fault(folder):
         raise BadArtifact(why)
-
-
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn whatever a library raises over a model's files into BadArtifact, which begins with `what`.
-
-    Full memory passes. The tokenizers' library panics with an exception that is no Exception.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if (refused := refusal(what, error)) is not None:
-            raise refused from error
-        raise
-
-
-def refusal(what: str, error: BaseException) -> BadArtifact | None:
-    """Return BadArtifact for what a library raised over a model's files; None for an error that is not theirs."""
-    panic = type(error).__name__ == "PanicException"
-    if isinstance(error, BackendError) or devices.out_of_memory(error) or not (isinstance(error, Exception) or panic):
-        return None
-    brief = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return BadArtifact(f"{what} ({brief}); {_TAKE_ALL}")
 
 
 def fault(folder: Path) -> str | None:

@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from wizloop.backends import model_files
+from wizloop.backends import unreadable
 from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
@@ -32,7 +32,7 @@ def of_folder(folder: Path) -> Any:
     """Load the tokenizer of a model's folder with transformers, without code. Raises BadArtifact."""
     from transformers import AutoTokenizer
 
-    with model_files.reading(f"{folder}: its tokenizer cannot be loaded"):
+    with unreadable.reading(f"{folder}: its tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -64,7 +64,7 @@ class Tokens:
             re.compile("|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))) if added else None
         )
         bos = hf.bos_token_id
-        with model_files.reading("the tokenizer fails"):
+        with unreadable.reading("the tokenizer fails"):
             starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
         self.bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
 
@@ -79,7 +79,7 @@ class Tokens:
         try:
             ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
         except BaseException as error:
-            raise model_files.refusal("the tokenizer fails on a text", error) or error from error
+            raise unreadable.refusal("the tokenizer fails on a text", error) or error from error
         return ids
 
     def encode_data(self, text: str) -> list[int]:

@@ -11,7 +11,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import (
     convert_gguf_tokenizer,
 )
 
-from wizloop.backends import model_files
+from wizloop.backends import unreadable
 from wizloop.backends.gguf.header import Header
 
 _SPECIAL = {
@@ -29,7 +29,7 @@ _PLAIN = {"gpt-2"}
 def build(header: Header) -> Any:
     """Return the file's tokenizer, with its chat template. Raises BadArtifact for one that cannot be rebuilt."""
     found = _described(header)
-    with model_files.reading(f"{header.path}: its tokenizer cannot be rebuilt"):
+    with unreadable.reading(f"{header.path}: its tokenizer cannot be rebuilt"):
         return _built(header, found)
 
 

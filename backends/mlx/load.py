@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, quantize_model
 
-from wizloop.backends import artifacts, model_config, model_files, model_folder
+from wizloop.backends import artifacts, model_config, model_folder, unreadable
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.mlx import config as mlx_config
 from wizloop.backends.mlx import cpu_kernels, layouts
@@ -53,7 +53,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     artifacts.verify_listed(folder, adapter)
     if on_cpu():
         cpu_kernels.keep_memory()
-    with model_files.reading(f"{base}: cannot be loaded as a model"):
+    with unreadable.reading(f"{base}: cannot be loaded as a model"):
         return _loaded(base, folder, adapter, quantise=quantise, fuse=fuse)
 
 

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
-from wizloop.backends import artifacts, model_config, model_files, model_folder, tokens
+from wizloop.backends import artifacts, model_config, model_files, model_folder, tokens, unreadable
 from wizloop.backends.guard_types import NOT_FINITE, BackendError, BadArtifact, ModelMissing
 from wizloop.backends.torch.adapter import add_adapter, merged
 
@@ -61,7 +61,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     folder = model_folder.find(base)
     artifacts.verify_listed(folder, adapter)
     _refuse_foreign(base, folder)
-    with model_files.reading(f"{base}: cannot be loaded as a model"):
+    with unreadable.reading(f"{base}: cannot be loaded as a model"):
         return _loaded(base, folder, adapter, quantise=quantise, device=device, fuse=fuse, shares=shares)
 
 
@@ -154,7 +154,7 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int)
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise model_files.refusal(f"{base}: cannot be loaded as a model", error) or error from error
+        raise unreadable.refusal(f"{base}: cannot be loaded as a model", error) or error from error
     wrong = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
     if more := sorted(key for key in map(str, report["unexpected_keys"]) if _OF_LAYER.match(key)):
         raise BadArtifact(f"{base}: holds weights of more layers than the config names, the first is {more[0]}")
