@@ -9,13 +9,12 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 MOST_BYTES = 64_000_000
 """Maximum size of a text file that is read whole; longer rows are read one at a time."""
 
 
-def opened(path: Path, most: int | None = None) -> BinaryIO:
+def opened(path: Path, most: int | None = None) -> io.BufferedReader:
     """Open a regular file of at most `most` bytes for reading; None sets no maximum.
 
     Raises OSError, which names the file and says what it is instead.

@@ -69,8 +69,10 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Parse the JSON text."""
+        if value is None:
+            return None
         try:
-            return None if value is None else json.loads(value)
+            return json.loads(value)
         except ValueError as error:
             raise unreadable(value) from error
 

@@ -167,12 +167,19 @@ def test_a_broken_folder_is_named_within_seconds(load: Load, folder: Path, what:
     assert time.monotonic() - began < 10
 
 
+NO_FILES: dict[str, Change] = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"])
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_nothing_waits_for_what_is_no_file(load: Load, folder: Path, file: str, kind: str) -> None:
     path = folder / file
     path.unlink(missing_ok=True)
-    {"pipe": os.mkfifo, "folder": Path.mkdir, "device": lambda path: path.symlink_to("/dev/zero")}[kind](path)
+    NO_FILES[kind](path)
     with pytest.raises(BackendError, match=f"{file}: it is (not a regular file|a folder)|holds no config.json"):
         load(str(folder))
 
