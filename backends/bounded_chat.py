@@ -14,19 +14,19 @@ from pathlib import Path
 
 from wizloop.backends import chat, model_folder
 from wizloop.backends.chat import Frame
-from wizloop.backends.guard_types import BackendError
+from wizloop.backends.guard_types import BackendError, BadArtifact
 
 _CPU_SECONDS, _WALL_SECONDS, _BYTES = 3, 600, 4 << 30
 """How long a rendering may compute, its process last, and how much it may hold. The slowest template takes 0.1 s."""
 
 
 def render(base: str) -> Frame:
-    """Return what chat.render does. Raises BackendError, ModelMissing."""
+    """Return what chat.render does. Raises BadArtifact, ModelMissing."""
     return _apart(base, "render")
 
 
 def render_plainly(base: str) -> Frame:
-    """Return what chat.render_plainly does. Raises BackendError, ModelMissing."""
+    """Return what chat.render_plainly does. Raises BadArtifact, ModelMissing."""
     return _apart(base, "render_plainly")
 
 
@@ -45,12 +45,12 @@ def _apart(base: str, how: str) -> Frame:
         raise _endless(base)
     said = json.loads(done.stdout.splitlines()[-1])
     if "error" in said:
-        raise BackendError(said["error"])
+        raise BadArtifact(said["error"])
     return Frame(said["before"], said["after"], tuple(said["notes"]))
 
 
-def _endless(base: str) -> BackendError:
-    return BackendError(
+def _endless(base: str) -> BadArtifact:
+    return BadArtifact(
         f"the chat template of {base} computes without end, or fills the memory: {chat.RAW}, or give a base with "
         "another template"
     )

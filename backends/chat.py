@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wizloop.backends import model_folder, tokens
-from wizloop.backends.guard_types import BackendError
+from wizloop.backends.guard_types import BadArtifact
 
 RAW: Final = 'set guard.template to "raw"'
 
@@ -62,7 +62,7 @@ def render(base: str, called: str = "") -> Frame:
     """Render the chat template of a base (folder, file or hub name) in the first way that shows the turn once.
 
     Tried are a plain turn, a turn as content parts, and both after an empty system turn; each with thinking off. Errors
-    name the base, or what it is `called`. Raises BackendError, which says what is wrong with the template and what to
+    name the base, or what it is `called`. Raises BadArtifact, which says what is wrong with the template and what to
     do, and ModelMissing.
     """
     tokenizer, base = tokenizer_of(base), called or base
@@ -77,22 +77,22 @@ def render(base: str, called: str = "") -> Frame:
         if text.count(_USER) == 1:
             return _frame(tokenizer, template, way, text)
         faults.append(_shows(text.count(_USER)))
-    raise BackendError(f"the chat template of {base} {_worst(faults)}: {RAW}, or give a base with another template")
+    raise BadArtifact(f"the chat template of {base} {_worst(faults)}: {RAW}, or give a base with another template")
 
 
 def render_plainly(base: str, called: str = "") -> Frame:
     """Render the template as runs without a stored frame did: a plain turn, thinking as the template has it.
 
-    Raises BackendError, ModelMissing.
+    Raises BadArtifact, ModelMissing.
     """
     tokenizer, base = tokenizer_of(base), called or base
     _template(tokenizer, base)
     try:
         before, mark, after = _rendered(tokenizer, _Way(False, False, {})).partition(_USER)
     except ValueError as error:
-        raise BackendError(f"the chat template of {base} fails ({error}): {RAW}") from error
+        raise BadArtifact(f"the chat template of {base} fails ({error}): {RAW}") from error
     if not mark:
-        raise BackendError(f"the chat template of {base} {_shows(0)}: {RAW}")
+        raise BadArtifact(f"the chat template of {base} {_shows(0)}: {RAW}")
     return Frame(before, after)
 
 
@@ -111,7 +111,7 @@ def _template(tokenizer: Any, base: str) -> str:
     try:
         return str(tokenizer.get_chat_template())
     except ValueError:
-        raise BackendError(f"{base} has no chat template: {RAW}") from None
+        raise BadArtifact(f"{base} has no chat template: {RAW}") from None
 
 
 def _ways() -> Iterator[_Way]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.backends import unreadable
-from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
+from wizloop.backends.guard_types import BackendError, BadArtifact, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
 TURN_ENDS = (
@@ -32,7 +32,7 @@ def of_folder(folder: Path) -> Any:
     """Load the tokenizer of a model's folder with transformers, without code. Raises BadArtifact."""
     from transformers import AutoTokenizer
 
-    with unreadable.reading(f"{folder}: its tokenizer cannot be loaded"):
+    with unreadable.reading(f"{folder}: its tokenizer cannot be loaded from tokenizer.json"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -46,14 +46,14 @@ class Tokens:
     def __init__(self, wrapped: Any, ends: Iterable[int] = ()) -> None:
         """Take mlx-lm's wrapper or a transformers fast tokenizer, and ids that end a trace besides its own.
 
-        Raises BackendError for a slow tokenizer, and for one without an end token.
+        Raises BadArtifact for a slow tokenizer, and for one without an end token.
         """
         inner = getattr(wrapped, "_tokenizer", wrapped)
         # A fast tokenizer has an inner one too, which has no end token.
         hf = inner if hasattr(inner, "eos_token_id") else wrapped
         raw = getattr(hf, "_tokenizer", None) or getattr(hf, "backend_tokenizer", None)
         if raw is None or not hasattr(raw, "encode_batch"):
-            raise BackendError(
+            raise BadArtifact(
                 f"{getattr(hf, 'name_or_path', 'the model')}: has no fast tokenizer (tokenizer.json); convert it first"
             )
         self._raw = raw
@@ -161,13 +161,13 @@ class Tokens:
 
 
 def _ends(wrapped: Any, hf: Any, given: Iterable[int]) -> tuple[int, frozenset[int]]:
-    """Return the id that ends a trace and all ids that do. Raises BackendError if there is none."""
+    """Return the id that ends a trace and all ids that do. Raises BadArtifact if there is none."""
     # mlx-lm's wrapper has several; for transformers' tokenizer the same name is a single id.
     known = getattr(wrapped, "eos_token_ids", None)
     named = {*given, *(known if isinstance(known, set | list) else ())} - {None}
     own = hf.eos_token_id if hf.eos_token_id is not None else min(named, default=None)
     if own is None:
-        raise BackendError(
+        raise BadArtifact(
             f"{getattr(hf, 'name_or_path', 'the model')}: its tokenizer has no end token: name one as eos_token in "
             "tokenizer_config.json, or give another base"
         )

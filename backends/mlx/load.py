@@ -78,7 +78,9 @@ def _loaded(base: str, folder: Path, adapter: Path | None, *, quantise: bool, fu
     mx.eval(model.parameters())
     if not bool(mx.isfinite(model(mx.array([_PROBE]))).all().item()):
         raise BadArtifact(f"{base}: {NOT_FINITE}")
-    tokenizer = load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
+    with unreadable.reading(f"{folder}: its tokenizer cannot be loaded from tokenizer.json"):
+        ends = config.get("eos_token_id")
+        tokenizer = load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=ends)
     return Loaded(model, tokenizer, config, *split(model))
 
 

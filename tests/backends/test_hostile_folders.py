@@ -97,7 +97,7 @@ def test_a_folder_that_names_code_is_refused_whoever_would_consent(
 @pytest.mark.parametrize("key", ["chat_template_type", "tool_parser_type"])
 def test_a_module_that_a_tokenizer_names_is_looked_for_in_the_library_alone(folder: Path, key: str) -> None:
     settings("tokenizer_config.json", **{key: "ran"})(folder)
-    with pytest.raises(BadArtifact, match="cannot be loaded as a model"):
+    with pytest.raises(BadArtifact, match="its tokenizer cannot be loaded"):
         mlx_guard.load(str(folder))
 
 
@@ -141,10 +141,13 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "other width": (settings("config.json", hidden_size=96), "model"),
     "generation": (settings("generation_config.json", eos_token_id=[1, "x"]), "generation_config.json: eos_token_id"),
-    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer|cannot be loaded"),
+    "no tokenizer": (
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        "its tokenizer cannot be loaded from tokenizer.json",
+    ),
     "half a tokenizer": (
         lambda folder: os.truncate(folder / "tokenizer.json", 1000),
-        "tokenizer.json: is not JSON|cannot be loaded",
+        "its tokenizer cannot be loaded from tokenizer.json",
     ),
     "tokenizer's list": (text("tokenizer_config.json", "[]"), "tokenizer_config.json: holds a list"),
     "a long template": (text("chat_template.jinja", "a" * 1_100_000), "chat_template.jinja: it is larger than"),
