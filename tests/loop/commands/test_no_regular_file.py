@@ -14,6 +14,7 @@ KINDS = ("pipe", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("devi
 COMMANDS = (
     "start {} --dry-run",
     "import {} --split pool",
+    "import --traces {}",
     "leaks {} {}",
     "leaks {good} {}",
     "evaluate --predictions {} --task request",
@@ -28,6 +29,7 @@ COMMANDS = (
     "traces compare {} {good}",
     "traces compare {traces} {}",
     "review --edit 1 {}",
+    "review --import {}",
     "audit --out {}",
     "export 1 --format adapter --to {}",
 )
@@ -36,6 +38,8 @@ KEYS = (
     '[guard]\ninstruction = "{}"',
     '[teacher]\npolicies = "{}"',
     '[teacher]\nnames = ["claude"]\nprices = "{}"',
+    '[teacher]\nnames = ["claude"]\ninstruction = "{}"',
+    '[teacher]\nnames = ["traces"]\n[[teacher.traces]]\npath = "{}"',
     '[teacher]\nnames = ["claude"]\nreplay = "{}"',
     '[[members.others]]\ninstruction = "{}"',
     '[[members.others]]\nbase = "{}"',
