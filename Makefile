@@ -4,7 +4,7 @@ BIN := .venv/bin
 # pip compiles what it installs on one core, tests and all; compileall does it on every core. Not every file is Python 3.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 # What the package consists of. The checkers find it through links, since its root is the repository.
-PACKAGE := __init__.py __main__.py plugins.py py.typed loop backends store tui recipes console
+PACKAGE := __init__.py __main__.py plugins.py regular_file.py py.typed loop backends store tui recipes console
 COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 # Exact versions, which `make lock` finds anew.
 PINNED := --constraint constraints.txt

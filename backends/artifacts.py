@@ -5,6 +5,7 @@ rename makes it exist. safetensors has no checksum, so the manifest is what dete
 loaded.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -15,11 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wizloop import regular_file
 from wizloop.backends.guard_types import BadArtifact
 
 MANIFEST = "manifest.json"
+_PROBE_BYTES = 1 << 20
+"""A file system with less than this left is full."""
 # Files that a model folder may hold: no pickle, no code.
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md"})
+AGAIN = "put its files back from a copy, or let `wizloop repair` make it again if it is a model of a run"
+"""What to do about a damaged folder."""
+_FULL = re.compile(r"no space left|StorageFull|quota exceeded|os error (28|122)\b", re.IGNORECASE)
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
@@ -41,10 +48,11 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        yield folder
-        _write_manifest(folder, about, also)
-        for path in (*folder.iterdir(), folder):
-            _flush(path)
+        with telling_full(folder):
+            yield folder
+            _write_manifest(folder, about, also)
+            for path in (*folder.iterdir(), folder):
+                _flush(path)
         folder.rename(final)
         _flush(final.parent)
     except BaseException:
@@ -52,27 +60,94 @@ def writing(final: Path, about: dict[str, Any], also: Collection[str] = ()) -> I
         raise
 
 
+@contextmanager
+def telling_full(folder: Path) -> Iterator[None]:
+    """Turn what a library raises where the disk of `folder` is full into an OSError with ENOSPC."""
+    try:
+        yield
+    except Exception as error:
+        if _is_of_library(error) and (_FULL.search(str(error)) or _takes_no_more(folder)):
+            raise OSError(errno.ENOSPC, "the disk is full", str(folder)) from error
+        raise
+
+
+def _is_of_library(error: Exception) -> bool:
+    return not type(error).__module__.startswith("wizloop.")
+
+
+def _takes_no_more(folder: Path) -> bool:
+    """Return whether the file system is full, or a quota is used up, while what was written still lies there.
+
+    Every library says it in words of its own, or without the reason: MLX and torch with a RuntimeError, tokenizers with
+    a bare Exception, NumPy with an OSError without a number.
+    """
+    try:
+        with (folder / "probe").open("wb", buffering=0) as file:
+            return file.write(b"\1" * _PROBE_BYTES) < _PROBE_BYTES
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def verify(folder: Path, also: Collection[str] = ()) -> str:
     """Check every file against the folder's manifest and return the manifest's sha256. Raises BadArtifact.
 
     `also` are suffixes and names allowed besides ALLOWED_SUFFIXES.
     """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise BadArtifact(f"{folder}: {MANIFEST} is missing, so the model is incomplete: remove it and start again")
-    try:
-        text = manifest.read_text(encoding="utf-8")
-        files: dict[str, dict[str, Any]] = json.loads(text)["files"]
-    except (ValueError, KeyError) as error:
-        raise BadArtifact(f"{manifest}: cannot be read ({error}); remove the folder and start again") from error
+    text, files = _listed(folder)
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if present != set(files):
-        raise BadArtifact(
-            f"{folder}: holds {sorted(present)}, its manifest names {sorted(files)}; remove the folder and start again"
-        )
+        raise BadArtifact(f"{folder}: holds {sorted(present)}, its manifest names {sorted(files)}; {AGAIN}")
     for name, expected in files.items():
-        _check_file(folder / name, expected, also)
+        if not _allowed(folder / name, also):
+            allowed = ", ".join(sorted(ALLOWED_SUFFIXES))
+            raise BadArtifact(f"{folder / name}: a model folder holds plain {allowed} files and nothing else")
+        _check_content(folder / name, expected)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def verify_listed(*folders: Path | None) -> None:
+    """Check what the manifests of the folders list, in those that have one, before a library reads them.
+
+    A copy of the hub's may lack the card, and holds links. Raises BadArtifact.
+    """
+    for folder in folders:
+        if folder is not None and (folder / MANIFEST).exists():
+            for name, expected in _listed(folder)[1].items():
+                if (folder / name).exists() or not name.endswith(".md"):
+                    _check_content(folder / name, expected)
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder has a manifest and all that it lists, undamaged."""
+    try:
+        for name, expected in _listed(folder)[1].items():
+            _check_content(folder / name, expected)
+    except BadArtifact:
+        return False
+    return True
+
+
+def remove(folder: Path) -> None:
+    """Remove a damaged folder, or what stands in its place."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder)
+
+
+def _listed(folder: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the text of a folder's manifest, and the files that it lists. Raises BadArtifact."""
+    manifest = folder / MANIFEST
+    try:
+        text = regular_file.read_text(manifest)
+        files: dict[str, dict[str, Any]] = json.loads(text)["files"]
+        if not all(isinstance(each["bytes"], int) and isinstance(each["sha256"], str) for each in files.values()):
+            raise ValueError("a size or a sha256 is missing")
+    except FileNotFoundError:
+        raise BadArtifact(f"{folder}: {MANIFEST} is missing, so the model is incomplete; {AGAIN}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadArtifact(f"{manifest}: cannot be read ({error}); {AGAIN}") from error
+    return text, files
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -88,14 +163,13 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_file(path: Path, expected: dict[str, Any], also: Collection[str]) -> None:
-    if not _allowed(path, also):
-        allowed = ", ".join(sorted(ALLOWED_SUFFIXES))
-        raise BadArtifact(f"{path}: a model folder holds plain {allowed} files and nothing else")
-    if path.stat().st_size != expected["bytes"] or sha256_of(path) != expected["sha256"]:
-        raise BadArtifact(
-            f"{path}: differs from its manifest (damaged or changed); remove the folder and start again, or restore it"
-        )
+def _check_content(path: Path, expected: dict[str, Any]) -> None:
+    try:
+        same = path.stat().st_size == expected["bytes"] and sha256_of(path) == expected["sha256"]
+    except OSError as error:
+        raise BadArtifact(f"{path}: {error.strerror}; {AGAIN}") from error
+    if not same:
+        raise BadArtifact(f"{path}: differs from its manifest (damaged or changed); {AGAIN}")
 
 
 def _write_manifest(folder: Path, about: dict[str, Any], also: Collection[str]) -> None:
@@ -115,8 +189,8 @@ def _allowed(path: Path, also: Collection[str]) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 (hex) of a file."""
-    with path.open("rb") as file:
+    """Return the sha256 (hex) of a regular file. Raises OSError."""
+    with regular_file.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,8 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wizloop.backends import model_folder
-from wizloop.backends.guard_types import BackendError
+from wizloop.backends import model_folder, tokens
+from wizloop.backends.guard_types import BadArtifact
 
 RAW: Final = 'set guard.template to "raw"'
 
@@ -58,13 +58,14 @@ class _Way(NamedTuple):
         return [{"type": "text", "text": text}] if self.parts else text
 
 
-def render(base: str) -> Frame:
+def render(base: str, called: str = "") -> Frame:
     """Render the chat template of a base (folder, file or hub name) in the first way that shows the turn once.
 
-    Tried are a plain turn, a turn as content parts, and both after an empty system turn; each with thinking off. Raises
-    BackendError, which says what is wrong with the template and what to do, and ModelMissing.
+    Tried are a plain turn, a turn as content parts, and both after an empty system turn; each with thinking off. Errors
+    name the base, or what it is `called`. Raises BadArtifact, which says what is wrong with the template and what to
+    do, and ModelMissing.
     """
-    tokenizer = tokenizer_of(base)
+    tokenizer, base = tokenizer_of(base), called or base
     template = _template(tokenizer, base)
     faults: list[str] = []
     for way in _ways():
@@ -76,47 +77,41 @@ def render(base: str) -> Frame:
         if text.count(_USER) == 1:
             return _frame(tokenizer, template, way, text)
         faults.append(_shows(text.count(_USER)))
-    raise BackendError(f"the chat template of {base} {_worst(faults)}: {RAW}, or give a base with another template")
+    raise BadArtifact(f"the chat template of {base} {_worst(faults)}: {RAW}, or give a base with another template")
 
 
-def render_plainly(base: str) -> Frame:
+def render_plainly(base: str, called: str = "") -> Frame:
     """Render the template as runs without a stored frame did: a plain turn, thinking as the template has it.
 
-    Raises BackendError, ModelMissing.
+    Raises BadArtifact, ModelMissing.
     """
-    tokenizer = tokenizer_of(base)
+    tokenizer, base = tokenizer_of(base), called or base
     _template(tokenizer, base)
     try:
         before, mark, after = _rendered(tokenizer, _Way(False, False, {})).partition(_USER)
     except ValueError as error:
-        raise BackendError(f"the chat template of {base} fails ({error}): {RAW}") from error
+        raise BadArtifact(f"the chat template of {base} fails ({error}): {RAW}") from error
     if not mark:
-        raise BackendError(f"the chat template of {base} {_shows(0)}: {RAW}")
+        raise BadArtifact(f"the chat template of {base} {_shows(0)}: {RAW}")
     return Frame(before, after)
 
 
 def tokenizer_of(base: str) -> Any:
     """Load a base's tokenizer, a GGUF file's without its weights.
 
-    Raises ModelMissing, BadArtifact, and BackendError if there is none.
+    Raises ModelMissing, BadArtifact.
     """
-    from transformers import AutoTokenizer
-
     file = Path(base).expanduser()
     if file.is_file():
         return model_folder.file_tokenizer(file)
-    folder = model_folder.find(base)
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackendError(f"{base}: its tokenizer cannot be loaded ({_brief(error)})") from error
+    return tokens.of_folder(model_folder.find(base))
 
 
 def _template(tokenizer: Any, base: str) -> str:
     try:
         return str(tokenizer.get_chat_template())
     except ValueError:
-        raise BackendError(f"{base} has no chat template: {RAW}") from None
+        raise BadArtifact(f"{base} has no chat template: {RAW}") from None
 
 
 def _ways() -> Iterator[_Way]:

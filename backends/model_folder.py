@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from wizloop import regular_file
+from wizloop.backends import model_files
 from wizloop.backends.guard_types import BadArtifact, ModelMissing
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -38,12 +40,7 @@ def find(base: str) -> Path:
     code.
     """
     folder = _folder(base)
-    config = config_of(folder)
-    for key in ("auto_map", "model_file"):
-        if key in config:
-            raise BadArtifact(
-                f"{folder / 'config.json'}: has {key!r}, which runs code that comes with the model; wizloop never does"
-            )
+    model_files.refuse(folder)
     return folder
 
 
@@ -72,11 +69,16 @@ def name_of(base: str) -> str:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """Return the folder's config.json. Raises BadArtifact if it is not JSON."""
+    """Return the folder's config.json. Raises BadArtifact if it is no JSON object."""
+    path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadArtifact(f"{folder / 'config.json'}: is not JSON ({error})") from error
+        config = json.loads(regular_file.read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise BadArtifact(f"{path}: is not JSON ({error})") from error
+    except OSError as error:
+        raise BadArtifact(f"{path}: {error.strerror}") from error
+    if not isinstance(config, dict):
+        raise BadArtifact(f"{path}: holds a {type(config).__name__} instead of an object with settings")
     return config
 
 

@@ -7,9 +7,11 @@ spells is encoded as plain text. This module uses a Hugging Face fast tokenizer 
 import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
-from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt
+from wizloop.backends import unreadable
+from wizloop.backends.guard_types import BackendError, BadArtifact, Choice, Encoded, Prompt
 
 CUT_MARK = " [...] "
 TURN_ENDS = (
@@ -26,6 +28,14 @@ TURN_ENDS = (
 _LEAST_DATA = 16
 
 
+def of_folder(folder: Path) -> Any:
+    """Load the tokenizer of a model's folder with transformers, without code. Raises BadArtifact."""
+    from transformers import AutoTokenizer
+
+    with unreadable.reading(f"{folder}: its tokenizer cannot be loaded from tokenizer.json"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 class Tokens:
     """A tokenizer.
 
@@ -36,14 +46,14 @@ class Tokens:
     def __init__(self, wrapped: Any, ends: Iterable[int] = ()) -> None:
         """Take mlx-lm's wrapper or a transformers fast tokenizer, and ids that end a trace besides its own.
 
-        Raises BackendError for a slow tokenizer, and for one without an end token.
+        Raises BadArtifact for a slow tokenizer, and for one without an end token.
         """
         inner = getattr(wrapped, "_tokenizer", wrapped)
         # A fast tokenizer has an inner one too, which has no end token.
         hf = inner if hasattr(inner, "eos_token_id") else wrapped
         raw = getattr(hf, "_tokenizer", None) or getattr(hf, "backend_tokenizer", None)
         if raw is None or not hasattr(raw, "encode_batch"):
-            raise BackendError(
+            raise BadArtifact(
                 f"{getattr(hf, 'name_or_path', 'the model')}: has no fast tokenizer (tokenizer.json); convert it first"
             )
         self._raw = raw
@@ -54,7 +64,8 @@ class Tokens:
             re.compile("|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))) if added else None
         )
         bos = hf.bos_token_id
-        starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
+        with unreadable.reading("the tokenizer fails"):
+            starts_with_bos = bos is not None and hf("a", add_special_tokens=True)["input_ids"][:1] == [bos]
         self.bos: tuple[int, ...] = (int(bos),) if starts_with_bos else ()
 
     def defused(self, text: str) -> str:
@@ -64,8 +75,11 @@ class Tokens:
         return self._spelled.sub(lambda match: f"{match[0][0]}\u200b{match[0][1:]}", text)
 
     def encode(self, text: str) -> list[int]:
-        """Encode trusted text, with nothing added."""
-        ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
+        """Encode trusted text, with nothing added. Raises BadArtifact where the tokenizer's own rules fail on it."""
+        try:
+            ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            raise unreadable.refusal("the tokenizer fails on a text", error) or error from error
         return ids
 
     def encode_data(self, text: str) -> list[int]:
@@ -147,13 +161,13 @@ class Tokens:
 
 
 def _ends(wrapped: Any, hf: Any, given: Iterable[int]) -> tuple[int, frozenset[int]]:
-    """Return the id that ends a trace and all ids that do. Raises BackendError if there is none."""
+    """Return the id that ends a trace and all ids that do. Raises BadArtifact if there is none."""
     # mlx-lm's wrapper has several; for transformers' tokenizer the same name is a single id.
     known = getattr(wrapped, "eos_token_ids", None)
     named = {*given, *(known if isinstance(known, set | list) else ())} - {None}
     own = hf.eos_token_id if hf.eos_token_id is not None else min(named, default=None)
     if own is None:
-        raise BackendError(
+        raise BadArtifact(
             f"{getattr(hf, 'name_or_path', 'the model')}: its tokenizer has no end token: name one as eos_token in "
             "tokenizer_config.json, or give another base"
         )

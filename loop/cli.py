@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, INTERRUPTED, error_text, refuse
+from wizloop.loop.commands.common import BAD_INPUT, FAILED, INTERRUPTED, error_text, refuse
 
 _GROUPS = {
     "Run a night": ("start", "train", "watch", "status", "rounds", "pause", "resume", "stop"),
     "Review and data": ("review", "import", "data", "leaks", "audit"),
     "Measure and use": ("evaluate", "classify", "export"),
     "Teachers and money": ("teach", "traces", "costs", "keys"),
-    "Set up": ("doctor", "recipes", "upgrade"),
+    "Set up": ("doctor", "recipes", "upgrade", "repair"),
 }
 """Headings of `--help` with their commands."""
 _COMMANDS = [name for names in _GROUPS.values() for name in names]
@@ -30,6 +30,10 @@ _MODULES = {
     "data": "data_export",
 }
 """Modules of loop/commands that hold several commands; any other command's module has its name."""
+
+
+_NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.EFBIG)
+"""Errors of a name that can be no file's, or of a file that is none."""
 
 
 class _LazyGroup(click.Group):
@@ -88,7 +92,7 @@ def _messages() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        refuse(error_text(error), FAILED)
+        refuse(error_text(error), BAD_INPUT if error.errno in _NO_FILE else FAILED)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wizloop import regular_file
+
 SHIPPED = Path(__file__).with_name("policies.toml")
 INSTRUCTION = Path(__file__).with_name("instruction.md")
 FORMER_INSTRUCTION = Path(__file__).with_name("former_instruction.md")
@@ -41,9 +43,10 @@ def load(path: Path | None = None) -> tuple[PolicyText, ...]:
     """Load the policies of a file, or the six shipped ones. Raises PolicyError, which names the file and the key."""
     path = path or SHIPPED
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PolicyError(f"{path}: cannot be read as TOML: {error}") from error
+        tables = tomllib.loads(regular_file.read_text(path))
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise PolicyError(f"{path}: cannot be read as TOML: {why}") from error
     entries = tables.pop("policy", None)
     if tables or not isinstance(entries, list) or not entries:
         raise PolicyError(f"{path}: it must hold [[policy]] tables and nothing else")

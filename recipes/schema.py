@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from wizloop import plugins
+from wizloop import plugins, regular_file
 from wizloop.recipes import sections
 from wizloop.recipes.ensemble import Members
 from wizloop.recipes.reference import every_key
@@ -129,7 +129,7 @@ def load(path_or_name: str | Path) -> Recipe:
     """Load a shipped recipe by name, or your own by path. Raises RecipeError."""
     path = find(path_or_name)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(regular_file.read_text(path))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

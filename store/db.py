@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -15,6 +16,7 @@ __all__ = ["Connection", "Store", "make_folder"]
 
 def make_folder(folder: Path) -> None:
     """Create a workspace's folder if it does not exist. Raises errors.NoPlace."""
+    sqlite.refuse_long(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,8 +84,16 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a consistent view, on a connection that cannot write."""
-        with self._reader.begin() as db:
+        with self._readable(), self._reader.begin() as db:
             yield db
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raise errors.Damaged where a stored text is not what was written: all that is stored is UTF-8, or JSON."""
+        try:
+            yield
+        except (UnicodeDecodeError, JSONDecodeError) as error:
+            raise errors.Damaged(f"{self._path} holds a row that cannot be read ({error}): restore a backup") from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -93,7 +103,7 @@ class Store:
         """
         if self._writer is None:
             raise errors.ReadOnly(f"the store of {self.folder} was opened read-only")
-        with self._writer.begin() as db:
+        with self._readable(), self._writer.begin() as db:
             self._check_generation(db)
             yield db
 

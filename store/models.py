@@ -72,6 +72,11 @@ def members(db: Connection, round: int) -> Sequence[Model]:
     return [model for model in in_round(db, round) if model.role == "member"]
 
 
+def set_sha256(db: Connection, path: str, sha256: str) -> None:
+    """Store the hash of a folder that was made again, with every model that is in it."""
+    db.execute(update(tables.models).where(tables.models.c.path == path).values(sha256=sha256))
+
+
 def set_calibration(db: Connection, id: int, calibration_json: str) -> None:
     """Store a model's calibration on dev. Raises errors.NotFound."""
     changed = update(tables.models).where(tables.models.c.id == id).values(calibration_json=calibration_json)

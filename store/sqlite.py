@@ -19,7 +19,13 @@ BUSY_SECONDS = 30.0
 Mode = Literal["ro", "rw", "rwc"]
 
 _FULL, _IOERR, _BUSY, _CORRUPT, _NOTADB, _READONLY, _CANTOPEN = 13, 10, 5, 11, 26, 8, 14
+_LOCKED, _NO_MEMORY = 6, 7
 _NO_SPACE_BYTES = 1 << 20
+_MOVED = _READONLY | 4 << 8
+_DAMAGED = ("OperationalError", "DatabaseError", "InternalError")
+"""What the drivers raise for a file that is not what was written; the others are mistakes of a statement."""
+_MOST_PATH = 500
+"""Maximum length of the database's path in bytes: SQLite takes 512, with the ends of its own files."""
 _PRAGMAS = (
     "synchronous=FULL",
     # Only the controller checkpoints; see Store.checkpoint.
@@ -46,9 +52,20 @@ def driver() -> ModuleType:
 def workspace_file(folder: Path) -> Path:
     """Return the path of a workspace's database. Raises errors.NoWorkspace if there is none."""
     path = folder / DB_NAME
+    refuse_long(folder)
     if not path.is_file():
         raise errors.NoWorkspace(f"there is no workspace in {folder}: create one with `wizloop start`")
     return path
+
+
+def refuse_long(folder: Path) -> None:
+    """Raise errors.NoPlace for a workspace whose path SQLite cannot open."""
+    long = len(os.fsencode((folder / DB_NAME).absolute()))
+    if long > _MOST_PATH:
+        raise errors.NoPlace(
+            f"{folder}: the path of a workspace takes at most {_MOST_PATH - len(DB_NAME) - 1} bytes with all its "
+            f"folders, and this one has {long - len(DB_NAME) - 1}: choose a shorter one"
+        )
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -77,7 +94,13 @@ def connect(path: Path, mode: Mode, module: ModuleType, timeout: float = BUSY_SE
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     if mode == "ro" and _never_changes(path):
         uri += "&immutable=1"
-    raw = module.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    with translated_errors(path, module):
+        raw = module.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        return _set_up(raw, path, mode, module)
+
+
+def _set_up(raw: Any, path: Path, mode: Mode, module: ModuleType) -> Any:
+    """Set every pragma of a new connection, which is closed if that fails."""
     try:
         for pragma in _PRAGMAS:
             raw.execute(f"PRAGMA {pragma}")
@@ -115,16 +138,24 @@ def _set_journal(raw: Any, path: Path, wanted: str) -> None:
 
 def known_error(cause: BaseException, path: Path) -> errors.StoreError | None:
     """Translate a driver's error on `path` into one that a user can act on, or None."""
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code == _FULL or (code == _IOERR and shutil.disk_usage(path.parent).free < _NO_SPACE_BYTES):
+    extended = getattr(cause, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if code == _FULL or (code == _IOERR and path.parent.exists() and _is_full(path.parent)):
         return errors.DiskFull(f"the disk of {path.parent} is full: free some space, then resume the run")
+    if extended == _MOVED or (code in (_CANTOPEN, _IOERR, _READONLY) and not path.exists()):
+        return errors.Damaged(f"{path} was removed or replaced: put it back, or restore a backup")
     if code == _BUSY:
         return errors.Busy(f"another process has locked {path} for too long: try again")
     if code in (_READONLY, _CANTOPEN) and not (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)):
         return errors.ReadOnly(f"{path.parent} is not writable ({cause}): nothing was saved; check its permissions")
-    if code in (_CORRUPT, _NOTADB):
+    unreadable = code not in (_READONLY, _LOCKED, _NO_MEMORY) and type(cause).__name__ in _DAMAGED
+    if code in (_CORRUPT, _NOTADB) or unreadable or isinstance(cause, UnicodeDecodeError):
         return errors.Damaged(f"{path} cannot be read ({cause}): restore a backup")
     return None
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _NO_SPACE_BYTES
 
 
 @contextmanager
@@ -132,7 +163,7 @@ def translated_errors(path: Path, module: ModuleType) -> Iterator[None]:
     """Replace the driver's errors by those of `known_error`."""
     try:
         yield
-    except module.Error as error:
+    except (module.Error, UnicodeDecodeError) as error:
         known = known_error(error, path)
         if known is None:
             raise

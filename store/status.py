@@ -92,4 +92,7 @@ def _revision(raw: Any) -> str | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        raise errors.Damaged(f"the database is damaged: a time in it is {text!a}; restore a backup") from None

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Column, Dialect, ForeignKey, Integer, LargeBinary, MetaData, String, Text
 from sqlalchemy.types import TypeDecorator
 
+from wizloop.store import errors
+
 _COLUMNS = "%(table_name)s_%(column_0_N_name)s"
 NAMES = {
     "ix": f"ix_{_COLUMNS}",
@@ -18,6 +20,19 @@ NAMES = {
 """Naming convention of constraints, in tables and migrations: a constraint without a name cannot be changed later."""
 
 metadata = MetaData(naming_convention=NAMES)
+
+
+def parsed_time(text: str) -> datetime:
+    """Return a stored time. Raises errors.Damaged."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise unreadable(text) from error
+
+
+def unreadable(value: str) -> errors.Damaged:
+    """Return the error for a stored value that wizloop never wrote."""
+    return errors.Damaged(f"the database is damaged: a row holds {value[:60]!a}; restore a backup")
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -39,7 +54,7 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
         """Parse the text."""
-        return None if value is None else datetime.fromisoformat(value)
+        return None if value is None else parsed_time(value)
 
 
 class Json(TypeDecorator[Any]):
@@ -54,7 +69,12 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Parse the JSON text."""
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise unreadable(value) from error
 
 
 class Digest(TypeDecorator[str]):

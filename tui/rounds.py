@@ -6,6 +6,7 @@ An export runs in a process of its own and continues when the app exits.
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import ProgressBar
 
-from wizloop import plugins
+from wizloop import plugins, regular_file
 from wizloop.console.tables import plain
 from wizloop.store.overview import BaseSummary, Summary
 from wizloop.tui import comparison
@@ -211,5 +212,5 @@ class RoundsScreen(BaseScreen):
 
 def _head_of(path: Path) -> str:
     """Read the beginning of a text file. Raises OSError."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with regular_file.opened(path) as binary, TextIOWrapper(binary, "utf-8", errors="replace") as file:
         return file.read(_TEXT)

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from wizloop.backends import artifacts
+from wizloop.backends import artifacts, model_files
 from wizloop.backends.gguf import architectures, header, tokenizer, weights
 from wizloop.backends.gguf.header import Header
 from wizloop.backends.guard_types import BadArtifact
@@ -70,7 +70,10 @@ def _read(file: Path) -> tuple[Header, dict[str, Any]]:
     ids = {f"{name}_id": token for name, token in tokenizer.special_ids(found).items()}
     ends = tokenizer.ends(found)
     config |= ids | {"eos_token_id": ends[0] if len(ends) == 1 else ends}
-    return found, config | {"rope_scaling": scaling, "dtype": weights.number_format(found)}
+    config |= {"rope_scaling": scaling, "dtype": weights.number_format(found)}
+    if why := next(model_files.number_faults(config), None):
+        raise found.refusal(f"{why}; download it again")
+    return found, config
 
 
 @cache

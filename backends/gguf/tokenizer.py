@@ -11,6 +11,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import (
     convert_gguf_tokenizer,
 )
 
+from wizloop.backends import unreadable
 from wizloop.backends.gguf.header import Header
 
 _SPECIAL = {
@@ -28,6 +29,11 @@ _PLAIN = {"gpt-2"}
 def build(header: Header) -> Any:
     """Return the file's tokenizer, with its chat template. Raises BadArtifact for one that cannot be rebuilt."""
     found = _described(header)
+    with unreadable.reading(f"{header.path}: its tokenizer cannot be rebuilt"):
+        return _built(header, found)
+
+
+def _built(header: Header, found: dict[str, Any]) -> Any:
     backend, _ = convert_gguf_tokenizer(header.architecture, found)
     if found["pre_tokenizer_type"] in _DIGITS:
         digits = pre_tokenizers.Digits(individual_digits=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wizloop.backends.gguf_names import ARCHITECTURES, FILE, fault, pre_tokenizer_of, rope_of
 from wizloop.backends.guard_types import BackendError
-from wizloop.backends.tokens import Tokens
+from wizloop.backends.tokens import Tokens, of_folder
 
 _TYPES: dict[Kind, np.dtype[Any]] = {
     Kind.F32: np.dtype(np.float32),
@@ -116,9 +116,7 @@ def _metadata(writer: Any, source: Source) -> None:
 
 def _tokenizer(writer: Any, source: Source) -> None:
     """Write a byte-level BPE with its special tokens and chat template."""
-    from transformers import AutoTokenizer
-
-    loaded = AutoTokenizer.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+    loaded = of_folder(source.folder)
     model, known = source.tokenizer["model"], {one["id"]: one for one in source.tokenizer["added_tokens"]}
     by_id = {number: text for text, number in model["vocab"].items()} | {n: one["content"] for n, one in known.items()}
     size = source["vocab_size"]

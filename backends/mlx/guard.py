@@ -15,7 +15,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
-from wizloop.backends import model_config
+from wizloop.backends import model_config, unreadable
 from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
 from wizloop.backends.mlx import cpu_kernels
 from wizloop.backends.mlx import load as mlx_load
@@ -39,7 +39,9 @@ def load(base: str, adapter: Path | None = None, *, quantise: bool = False, fuse
 
     Raises ModelMissing, BadArtifact, or BackendError for a model with a cache that mlx-lm cannot batch.
     """
-    return Guard(base, adapter, mlx_load.load(base, adapter, quantise=quantise, fuse=fuse))
+    loaded = mlx_load.load(base, adapter, quantise=quantise, fuse=fuse)
+    with unreadable.reading(f"{base}: cannot be loaded as a model"):
+        return Guard(base, adapter, loaded)
 
 
 class Guard(LocalGuard):

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, quantize_model
 
-from wizloop.backends import model_config, model_folder
+from wizloop.backends import artifacts, model_config, model_folder, unreadable
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.mlx import config as mlx_config
 from wizloop.backends.mlx import cpu_kernels, layouts
@@ -46,18 +46,22 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     """Load the model `base` with `adapter`, merged into the weights if `fuse` is set and the base is not quantized.
 
     On a CPU it computes in float32, the only format with a fast product there; weights that a file holds rounded are
-    the same numbers then, and are only kept rounded under an adapter, for the memory. Raises ModelMissing, BadArtifact.
+    the same numbers then, and are only kept rounded under an adapter, for the memory. A folder with a manifest is
+    checked against it. Raises ModelMissing, BadArtifact.
     """
     folder = model_folder.find(base)
+    artifacts.verify_listed(folder, adapter)
     if on_cpu():
         cpu_kernels.keep_memory()
+    with unreadable.reading(f"{base}: cannot be loaded as a model"):
+        return _loaded(base, folder, adapter, quantise=quantise, fuse=fuse)
+
+
+def _loaded(base: str, folder: Path, adapter: Path | None, *, quantise: bool, fuse: bool) -> Loaded:
     written = mlx_config.read(folder)
-    try:
-        model, config = load_model(
-            folder, model_config=model_config.for_short_texts(written), get_model_classes=layouts.classes
-        )
-    except (FileNotFoundError, RuntimeError, *mlx_config.UNREADABLE) as error:
-        raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
+    model, config = load_model(
+        folder, model_config=model_config.for_short_texts(written), get_model_classes=layouts.classes
+    )
     config |= {key: written[key] for key in ("rope_scaling",) if key in written}
     if on_cpu() and adapter is None and not quantise and "quantization" in config:
         dequantize_model(model)
@@ -74,7 +78,9 @@ def load(base: str, adapter: Path | None, *, quantise: bool, fuse: bool) -> Load
     mx.eval(model.parameters())
     if not bool(mx.isfinite(model(mx.array([_PROBE]))).all().item()):
         raise BadArtifact(f"{base}: {NOT_FINITE}")
-    tokenizer = load_tokenizer(folder, {}, eos_token_ids=config.get("eos_token_id"))
+    with unreadable.reading(f"{folder}: its tokenizer cannot be loaded from tokenizer.json"):
+        ends = config.get("eos_token_id")
+        tokenizer = load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=ends)
     return Loaded(model, tokenizer, config, *split(model))
 
 

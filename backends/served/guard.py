@@ -22,7 +22,7 @@ from wizloop.backends.guard_types import BackendError, Choice, Encoded, Part, Pr
 from wizloop.backends.sampling import of_prompt
 from wizloop.backends.served import traces as served_traces
 from wizloop.backends.served.completions import Dialect, Endpoint
-from wizloop.backends.tokens import Tokens
+from wizloop.backends.tokens import Tokens, of_folder
 
 BIAS = 50.0
 """Added to the logits of a choice's words, equally, so that their shares stay and the server lists them."""
@@ -49,10 +49,8 @@ class Server:
 
 def load(base: str, adapter: Path | None, server: Server) -> "ServedGuard":
     """Connect to the guard `base` with `adapter` on the server. Raises BackendError, ModelMissing."""
-    from transformers import AutoTokenizer
-
     folder = model_folder.find(base)
-    tokens = Tokens(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    tokens = Tokens(of_folder(folder))
     endpoint = Endpoint(server.base_url, server.secret, server.deadline_s, chat=server.chat)
     try:
         model, extra = _named(endpoint, base, folder, server, adapter)

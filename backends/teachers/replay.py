@@ -7,10 +7,12 @@ blocked.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from wizloop import regular_file
 from wizloop.backends.teachers.base import OWN_FAULTS, Answer, LocalTeacher, Outcome, Question, answer_from_raw
 from wizloop.backends.teachers.small import answer_from_small
 
@@ -47,7 +49,7 @@ def load(path: Path) -> dict[str, Kept]:
     found: dict[str, Kept] = {}
     number = 0
     try:
-        with path.open(encoding="utf-8") as lines:
+        with regular_file.opened(path) as file, TextIOWrapper(file, "utf-8") as lines:
             for line in lines:
                 number += 1
                 call = _ADAPTER.validate_json(line)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import DynamicCache
 
+from wizloop.backends import unreadable
 from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
 from wizloop.backends.guard_types import Encoded
 from wizloop.backends.sampling import StepSpec
@@ -36,7 +37,9 @@ def load(
 
     `device` is torch's name for one, as devices.choose_device returns it.
     """
-    return Guard(base, adapter, torch_load.load(base, adapter, quantise=quantise, device=device, fuse=fuse))
+    loaded = torch_load.load(base, adapter, quantise=quantise, device=device, fuse=fuse)
+    with unreadable.reading(f"{base}: cannot be loaded as a model"):
+        return Guard(base, adapter, loaded)
 
 
 class Guard(LocalGuard):

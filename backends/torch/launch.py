@@ -5,6 +5,7 @@ The worker writes the job to a file and starts the processes; the first one repo
 processes.
 """
 
+import errno
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ from wizloop.backends.guard_types import (
     no_wait,
 )
 
-_JOB, _STOP, _NO_MEMORY, _NOT_FINITE = "job.json", "stop", "out-of-memory", "not finite"
+_JOB, _STOP, _NO_MEMORY, _NOT_FINITE, _FULL = "job.json", "stop", "out-of-memory", "not finite", "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def train(
 ) -> TrainResult:
     """Run torch/train.py's train_sft or train_dpo in several processes (see `count`), with the same guarantees.
 
-    With `sharded` each process holds a share of the base. Raises MemoryError if a process runs out of memory, and
-    BackendError if one fails otherwise; its own message is in the worker's log.
+    With `sharded` each process holds a share of the base. Raises MemoryError if a process runs out of memory, OSError
+    for a full disk, and BackendError if one fails otherwise; its own message is in the worker's log.
     """
     processes = count(processes, sharded)
     checkpoint = job.checkpoint
@@ -78,6 +79,8 @@ def train(
             stop.touch()
             running.wait()
             raise
+    if last is not None and _FULL in last:
+        raise OSError(errno.ENOSPC, "the disk is full", last[_FULL])
     if last is None or running.returncode:
         raise failure(checkpoint, f"training in {processes} processes ended with status {running.returncode}")
     if _NOT_FINITE in last:
@@ -163,6 +166,10 @@ def main(path: Path) -> None:
         last = _RESULT.dump_python(result)
     except NotFinite as error:
         last = {_NOT_FINITE: str(error)}
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _say({_FULL: str(error.filename)})
+        raise
     except (MemoryError, RuntimeError) as error:
         if devices.out_of_memory(error):
             (path.parent / _NO_MEMORY).write_text(str(error), encoding="utf-8")

@@ -6,6 +6,7 @@ safetensors are read.
 
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,17 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
 )
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
-from wizloop.backends import artifacts, devices, model_config, model_folder
+from wizloop.backends import artifacts, model_config, model_files, model_folder, tokens, unreadable
 from wizloop.backends.guard_types import NOT_FINITE, BackendError, BadArtifact, ModelMissing
 from wizloop.backends.torch.adapter import add_adapter, merged
 
 _PROBE = (1, 2, 3)
+_OF_LAYER = re.compile(r"(model\.)?layers\.\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,16 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
     ModelMissing, BadArtifact, and BackendError if 4 bits are wanted without bitsandbytes.
     """
     folder = model_folder.find(base)
-    for each in (folder, adapter):
-        if each is not None and (each / artifacts.MANIFEST).is_file():
-            artifacts.verify(each)
+    artifacts.verify_listed(folder, adapter)
     _refuse_foreign(base, folder)
+    with unreadable.reading(f"{base}: cannot be loaded as a model"):
+        return _loaded(base, folder, adapter, quantise=quantise, device=device, fuse=fuse, shares=shares)
+
+
+def _loaded(
+    base: str, folder: Path, adapter: Path | None, *, quantise: bool, device: str, fuse: bool, shares: int
+) -> Loaded:
+    _refuse_too_large(base, folder)
     model = _model(base, folder, device, quantise=quantise, shares=shares)
     # Only adapters learn. Before the first pass: a sharded base would treat weights frozen later as trained.
     model.requires_grad_(False)
@@ -72,8 +79,7 @@ def load(base: str, adapter: Path | None, *, quantise: bool, device: str, fuse: 
             model = merged(model)
     model.eval()
     hidden, head = split(model)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return Loaded(model, tokenizer, hidden, head, _ends(model), device, cache_argument(hidden))
+    return Loaded(model, tokens.of_folder(folder), hidden, head, _ends(model), device, cache_argument(hidden))
 
 
 def config_fault(folder: Path) -> str | None:
@@ -148,10 +154,10 @@ def _model(base: str, folder: Path, device: str, *, quantise: bool, shares: int)
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if devices.out_of_memory(error):
-            raise
-        raise BadArtifact(f"{base}: cannot be loaded as a model: {error}") from error
+        raise unreadable.refusal(f"{base}: cannot be loaded as a model", error) or error from error
     wrong = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
+    if more := sorted(key for key in map(str, report["unexpected_keys"]) if _OF_LAYER.match(key)):
+        raise BadArtifact(f"{base}: holds weights of more layers than the config names, the first is {more[0]}")
     if wrong:
         raise BadArtifact(f"{base}: {len(wrong)} weights are missing or of another shape, the first is {wrong[0]}")
     return model
@@ -178,6 +184,13 @@ def _refuse_foreign(base: str, folder: Path) -> None:
         raise BadArtifact(f"{base}: holds weights quantized for MLX; use the model that it was made from")
     if not any(folder.glob("*.safetensors")):
         raise ModelMissing(f"{base}: holds no .safetensors file; weights in another format are not read")
+
+
+def _refuse_too_large(base: str, folder: Path) -> None:
+    """Refuse a config that, with transformers' defaults, is not of these weights: all of it would be filled first."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if why := model_files.too_large(config.get_text_config().to_dict(), folder):
+        raise BadArtifact(f"{base}: {why}")
 
 
 def _ends(model: Any) -> frozenset[int]:

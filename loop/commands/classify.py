@@ -1,14 +1,17 @@
 """`classify`: a run's guard on new texts, or on the rows of a file with their labels beside."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import TextIOWrapper, UnsupportedOperation
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from wizloop import regular_file
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
@@ -150,12 +153,25 @@ def _exported(folder: Path) -> "Guard":
     return guard
 
 
+def _private_stdin() -> TextIO:
+    """Return stdin for the texts alone: whoever else asks for an answer there, such as a library, finds its end."""
+    try:
+        descriptor = sys.stdin.fileno()
+    except UnsupportedOperation:
+        return sys.stdin
+    private = os.fdopen(os.dup(descriptor), encoding="utf-8")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), descriptor)
+    return private
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[TextIO]:
     try:
-        source = nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8")
+        source = _private_stdin() if str(file) == "-" else TextIOWrapper(regular_file.opened(file), "utf-8")
     except OSError as error:
-        refuse(f"{file}: cannot be read: {error.strerror}")
+        aside = "; write - for stdin" if file.is_fifo() else ""
+        refuse(f"{file}: cannot be read: {error.strerror}{aside}")
     with source as lines:
         try:
             yield lines

@@ -8,9 +8,11 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from wizloop import regular_file
 from wizloop.loop.words import TASKS, by_task
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def is_table(file: Path) -> bool:
 def _has_columns(file: Path) -> bool:
     """Return whether the first line is an object with other columns than prompt and response, or without a prompt."""
     try:
-        with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        with TextIOWrapper(regular_file.opened(file), "utf-8-sig", errors="replace") as lines:
             first = json.loads(next((line for line in lines if line.strip()), ""))
     except (OSError, ValueError, RecursionError):
         return False

@@ -114,13 +114,15 @@ def report_errors(*bad_input: type[Exception], failures: tuple[type[Exception], 
 
     Errors of the store are included: 2 where the input named something that does not exist, else 1.
     """
+    from wizloop.backends.guard_types import BadArtifact, ModelMissing
     from wizloop.plugins import PluginError
     from wizloop.store import errors
 
-    missing = (errors.NoWorkspace, errors.NoPlace, errors.NoRun, errors.NotFound, errors.RunExists)
+    models = (BadArtifact, ModelMissing)
+    missing = (errors.NoWorkspace, errors.NoPlace, errors.Damaged, errors.NoRun, errors.NotFound, errors.RunExists)
     versions = (errors.SchemaTooNew, errors.SchemaTooOld, errors.OtherVersion)
     refused = (errors.BadDecision, errors.AlreadyDecided, errors.NothingToUndo, errors.WrongState, errors.BadText)
-    input_errors: tuple[type[Exception], ...] = (*missing, *versions, *refused, PluginError, *bad_input)
+    input_errors: tuple[type[Exception], ...] = (*missing, *models, *versions, *refused, PluginError, *bad_input)
     other_errors: tuple[type[Exception], ...] = (errors.StoreError, *failures)
     try:
         yield
@@ -128,6 +130,8 @@ def report_errors(*bad_input: type[Exception], failures: tuple[type[Exception], 
         refuse(error_text(error))
     except other_errors as error:
         refuse(error_text(error), FAILED)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        refuse(f"the database holds a text that cannot be read ({error}): restore a backup")
     except KeyboardInterrupt:
         refuse("interrupted", INTERRUPTED)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wizloop import regular_file
 from wizloop.loop.commands.common import put, refuse, report_errors, with_json
 from wizloop.loop.commands.common import show as print_line
 from wizloop.loop.commands.completion import recipe_names, recipe_sections
@@ -52,7 +53,7 @@ def show(name: str, imported: bool, as_json: bool) -> None:
         if as_json:
             put(recipe.model_dump(mode="json"))
         else:
-            text = schema.find(name).read_text(encoding="utf-8").rstrip("\n")
+            text = regular_file.read_text(schema.find(name)).rstrip("\n")
             print_line(_on_imported(text) if imported else text)
 
 

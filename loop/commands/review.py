@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wizloop import regular_file
 from wizloop.loop.commands import review_exchange
 from wizloop.loop.commands.common import (
     FILE,
@@ -146,7 +147,7 @@ def _show(row: dict[str, Any]) -> None:
 def _edited(workspace: Path, trace_id: int, path: Path) -> str:
     """Return the file's JSON, with a checked verdict on every task that the trace judges; the store checks the rest."""
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(regular_file.read_text(path))
     except OSError as error:
         refuse(f"{path}: cannot be read: {error.strerror}")
     except ValueError as error:

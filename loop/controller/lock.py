@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from wizloop import regular_file
+
 LOCK_NAME = "wizloop.lock"
 _TRY_SECONDS = 0.5
 """`is_held` takes the lock for an instant, which must not make a start fail."""
@@ -52,7 +54,7 @@ def held(workspace: Path, now: datetime) -> Iterator[Holder]:
 def is_held(workspace: Path) -> bool:
     """Return whether a live controller holds the workspace."""
     try:
-        descriptor = os.open(workspace / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(workspace / LOCK_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
@@ -64,8 +66,8 @@ def is_held(workspace: Path) -> bool:
 def holder(workspace: Path) -> Holder | None:
     """Return the last holder of the workspace; None before the first, or while a new one is being written."""
     try:
-        return Holder(**json.loads((workspace / LOCK_NAME).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return Holder(**json.loads(regular_file.read_text(workspace / LOCK_NAME)))
+    except (OSError, ValueError, TypeError):
         return None
 
 

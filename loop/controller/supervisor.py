@@ -29,7 +29,16 @@ LOG = Path("logs") / "worker.log"
 PHASES = "wizloop.loop.phases.order"
 _LEAST_SCALE = 1 / 64
 _BAD_INPUT = (
-    *("ImportRefused", "RowsRefused", "PolicyError", "ModelMissing", "NotReady", "PriceError", "BadRecording"),
+    *(
+        "ImportRefused",
+        "RowsRefused",
+        "PolicyError",
+        "ModelMissing",
+        "BadArtifact",
+        "NotReady",
+        "PriceError",
+        "BadRecording",
+    ),
     "PluginError",
 )
 """Phase errors caused by files, models or settings that the recipe names."""

@@ -37,13 +37,13 @@ def main() -> None:
     The store refuses writes of an earlier generation.
     """
     workspace, generation, phases = sys.argv[1:]
-    replies = _private_stdout()
+    orders, replies = _private_stdin(), _private_stdout()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    threading.Thread(target=_listen, args=(orders, requests), daemon=True).start()
     with Store.open(Path(workspace), generation=int(generation)) as store:
         with store.read() as db:
             recipe = recipe_of(db)
@@ -69,6 +69,14 @@ def _answer(load: Callable[[str], Phase], context: Context) -> dict[str, Any]:
         return {"error": _message(error), "kind": _kind(error)}
 
 
+def _private_stdin() -> TextIO:
+    """Return a stream of the requests; a library that asks a question on stdin finds its end."""
+    private = os.fdopen(os.dup(0), encoding="utf-8")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return private
+
+
 def _private_stdout() -> TextIO:
     """Return a stream for the answers; what libraries print to stdout goes to stderr."""
     private = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -82,15 +90,18 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _listen(requests: "queue.SimpleQueue[str]") -> None:
-    """Queue the lines of stdin; at its end, exit even in the middle of a phase."""
-    for line in sys.stdin:
+def _listen(orders: TextIO, requests: "queue.SimpleQueue[str]") -> None:
+    """Queue the supervisor's lines; at their end, exit even in the middle of a phase."""
+    for line in orders:
         requests.put(line)
     os._exit(_ORPHANED)
 
 
 def _message(error: Exception) -> str:
     """Return an error's message; for an unexpected one, with its class and the log file."""
+    if isinstance(error, OSError) and _kind(error) == errors.DiskFull.__name__:
+        where = f"the disk of {Path(error.filename).parent}" if error.filename else "the disk"
+        return f"{where} is full: free some space, and the run goes on by itself"
     known = type(error).__module__.startswith("wizloop.")
     return str(error) if known and str(error) else f"{type(error).__name__}: {error} (see logs/worker.log)"
 

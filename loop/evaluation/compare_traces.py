@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wizloop import regular_file
 from wizloop.loop.data.label_words import WORDS
 from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.words import TASKS, Task
 
 CONFIDENCE = ("low", "medium", "high")
+MOST_BYTES = 2_000_000_000
+"""Maximum size of a file of traces: the whole set is compared in memory."""
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -81,7 +84,7 @@ class Comparison:
 def read(path: Path) -> list[TeacherTrace]:
     """Read the traces of a file. Raises NotTraces."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(regular_file.read_text(path, MOST_BYTES, "utf-8-sig"))
         # JSON can escape half a surrogate pair, which UTF-8 cannot encode.
         json.dumps(document, ensure_ascii=False).encode()
     except OSError as error:

@@ -14,7 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from wizloop import plugins
-from wizloop.backends import devices, model_folder
+from wizloop.backends import artifacts, devices, model_files, model_folder
 from wizloop.backends.guard_types import (
     BackendError,
     Choice,
@@ -142,6 +142,8 @@ def base_fault(backend: "Backend | type[Mlx] | type[Torch]", base: str, tokens: 
     check: Callable[[Path, int], str | None] | None = getattr(backend, "config_fault", None)
     if folder is None or check is None or not (folder / "config.json").is_file():
         return None
+    if fault := model_files.fault(folder):
+        return fault
     why = check(folder, tokens)
     return None if why is None else f"{folder / 'config.json'}: {why}"
 
@@ -317,7 +319,8 @@ class Torch(_Local):
 
 def _by_way_of(merge: Writer, write: Writer, base: str, adapter: Path | None, to: Path) -> None:
     """Merge into a temporary folder of safetensors, and write that folder in another format."""
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged:
+    # A full disk is told inside: it has room again once the temporary folder is gone.
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix="tmp-") as merged, artifacts.telling_full(Path(merged)):
         merge(base, adapter, Path(merged))
         write(merged, None, to)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wizloop import regular_file
 from wizloop.backends import gguf_names
 from wizloop.loop.guard import instructions
 from wizloop.loop.guard.backend import choose_backend
@@ -185,20 +186,16 @@ def frame_of(folder: Path, settings: sections.Guard) -> tuple[str, str] | None:
     if frame is not None:
         return frame
     # Late import: a tokenizer is loaded only for a template that was not kept.
-    from wizloop.backends import chat
+    from wizloop.backends import bounded_chat
 
-    return chat.render_plainly(str(folder))[:2]
+    return bounded_chat.render_plainly(str(folder))[:2]
 
 
 def read(folder: Path) -> GuardFile:
     """Read a folder's guard.json. Raises ValueError."""
     path = folder / NAME
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"larger than {MOST_BYTES:,} bytes")
-        said = GuardFile.model_validate_json(text)
+        said = GuardFile.model_validate_json(regular_file.read_bytes(path, MOST_BYTES))
         if most := _too_large(said):
             raise ValueError(f"{most} is above {MOST_TOKENS:,}")
     except FileNotFoundError:

@@ -5,9 +5,11 @@ markup, a path or a template.
 """
 
 from collections.abc import Iterator
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 
+from wizloop import regular_file
 from wizloop.loop.data import hub
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, RowRefused
@@ -43,11 +45,12 @@ def read(recipe: Recipe, *, far: bool = True) -> str | None:
 
 def _of_file(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
+        with regular_file.opened(path) as binary, TextIOWrapper(binary, "utf-8") as file:
             text = file.read(MOST_CHARS + 1)
     except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error.__class__.__name__
         raise ImportRefused(
-            f"{path}: cannot read guard.instruction ({error.__class__.__name__}); give a text file, with its path "
+            f"{path}: cannot read guard.instruction ({why}); give a text file, with its path "
             "relative to the folder in which wizloop is started"
         ) from None
     return _checked(text, str(path))

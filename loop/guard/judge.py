@@ -165,9 +165,9 @@ def renderer_of(
         frame = ("", "")
     elif frame is None:
         # Late import: a tokenizer is loaded only for a chat template that was not kept.
-        from wizloop.backends import chat
+        from wizloop.backends import bounded_chat
 
-        frame = chat.render(base)[:2]
+        frame = bounded_chat.render(base)[:2]
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     in_turn = settings.engine == "chat" if in_turn is None else in_turn
     return Renderer(instruction, settings.reasoning, frame, opening, in_turn)

@@ -58,6 +58,6 @@ def _former_frame(settings: Settings, base: str) -> tuple[str, str] | None:
     if settings.template == "raw":
         return None
     # Late import: a tokenizer is loaded only for a template that was not kept.
-    from wizloop.backends import chat
+    from wizloop.backends import bounded_chat
 
-    return chat.render_plainly(base)[:2]
+    return bounded_chat.render_plainly(base)[:2]

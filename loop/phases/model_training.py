@@ -54,14 +54,18 @@ class ModelSpec:
 
 
 def train_once(ctx: Context, spec: ModelSpec, train: Train, used: Sources) -> models.Model:
-    """Train a model unless it exists, and return its row. Raises NotFinite, Interrupted (a checkpoint is kept)."""
+    """Train a model unless it exists, and return its row; one whose folder is missing or damaged is trained again.
+
+    Raises NotFinite, Interrupted (a checkpoint is kept).
+    """
     with ctx.store.read() as db:
         existing = models.by_name(db, spec.name)
-    if existing is not None:
-        return existing
     final = ctx.workspace / "models" / spec.name
-    if not final.exists():
+    if not artifacts.is_whole(final):
+        artifacts.remove(final)
         _train(ctx, spec, train, final)
+    elif existing is not None:
+        return existing
     about = artifacts.about(final)
     with ctx.store.write() as db:
         model_id = models.add(

@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import islice, product
 from pathlib import Path
 
-from wizloop.backends import artifacts, chat, devices, model_folder
+from wizloop.backends import artifacts, bounded_chat, devices, model_folder
 from wizloop.backends.chat import Frame
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.tiny.build import Shape
@@ -99,7 +99,7 @@ def keep_rendering(ctx: Context) -> None:
     settings = ctx.recipe.guard
     frame = Frame("", "")
     if settings.template == "chat":
-        frame = chat.render(ctx.base())
+        frame = bounded_chat.render(ctx.base())
     renderer = renderer_of(settings, ctx.base(), instructions.read(ctx.recipe) or "", (frame.before, frame.after))
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, kept_rendering.record_of(renderer))

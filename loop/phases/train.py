@@ -3,7 +3,9 @@
 If the loss stays non-finite, the round has no challenger, and the gate reports it.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from wizloop.backends.guard_types import NotFinite, SftExample
 from wizloop.loop.context import Context
@@ -17,7 +19,8 @@ from wizloop.loop.phases.training_examples import (
     kept_by_member,
     sft_examples,
 )
-from wizloop.store import models, reviews, steps
+from wizloop.store import models, reviews, steps, training
+from wizloop.store.db import Connection
 
 
 def run(ctx: Context) -> str:
@@ -40,6 +43,24 @@ def run(ctx: Context) -> str:
         return _train(ctx, lessons, held_out)
     except NotFinite as error:
         return _give_up(ctx, f"the loss was not finite: {error}")
+
+
+def again(ctx: Context) -> None:
+    """Train those of the round's models again whose folders are gone, on the examples that they learned from.
+
+    A trace that was rejected since is missing among these. Raises NotFinite.
+    """
+    with ctx.store.read() as db:
+        base, sft = model_roles.base(db), models.by_name(db, model_roles.sft_name(ctx.round))
+        known = set() if sft is None else set(training.used(db, sft.id))
+    if sft is None:
+        return
+    guard = ctx.guard(base)
+    found = collect(ctx, guard)
+    kept = [one for one in found.lessons if one.sample.id in known]
+    if kept:
+        lessons = replace(found, lessons=kept, window=json.loads(sft.meta_json)["window"])
+        _train(ctx, lessons, held_out_examples(ctx, guard))
 
 
 def _train(ctx: Context, lessons: TrainingSet, held_out: Sequence[SftExample]) -> str:
@@ -69,10 +90,18 @@ def _train(ctx: Context, lessons: TrainingSet, held_out: Sequence[SftExample]) -
 
 def _sft(ctx: Context, lessons: TrainingSet, held_out: Sequence[SftExample]) -> models.Model:
     """Train on every lesson, from the base or from the champion."""
-    with ctx.store.read() as db:
-        start = model_roles.champion(db) if ctx.recipe.train.start == "champion" else None
     name = model_roles.sft_name(ctx.round)
+    with ctx.store.read() as db:
+        start = _started_from(db, name, model_roles.champion(db)) if ctx.recipe.train.start == "champion" else None
     return _train_sft(ctx, name, "sft", start, lessons.lessons, lessons.window, held_out)
+
+
+def _started_from(db: Connection, name: str, champion: models.Model | None) -> models.Model | None:
+    """Return the parent of a model that is trained again; for a new one the champion."""
+    known = models.by_name(db, name)
+    if known is None:
+        return champion
+    return None if known.parent_id is None else models.get(db, known.parent_id)
 
 
 def _member(ctx: Context, number: int, lessons: TrainingSet, held_out: Sequence[SftExample]) -> models.Model:

@@ -38,12 +38,12 @@ def _template(recipe: Recipe) -> list[Check]:
     if found is None:
         return [Check("template", True, f"{setting}: the base is not on this disk, its tokenizer is read at the start")]
     # Late import of transformers: only a real base needs it.
-    from wizloop.backends import chat
+    from wizloop.backends import bounded_chat, chat
     from wizloop.backends.tokens import Tokens
 
     try:
         Tokens(chat.tokenizer_of(str(found)), _ends(found))
-        notes = chat.render(str(found)).notes if setting == "chat" else ("a sample stands in no turn",)
+        notes = bounded_chat.render(str(found)).notes if setting == "chat" else ("a sample stands in no turn",)
     except BackendError as error:
         return [Check("template", False, str(error))]
     return [Check("template", True, f"{setting}: {'; '.join(notes) or 'the turn as it is'}")]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from wizloop import regular_file
 from wizloop.backends.teachers.given import GivenTeacher, GivenTrace
 from wizloop.backends.teachers.recorded import text_sha
 from wizloop.loop.data.records import ImportRefused
@@ -49,7 +50,7 @@ def model_of(data: Data) -> str:
     if data.hub_split is not None:
         return f"{data.path} {data.hub_split}"
     try:
-        with Path(data.path).open("rb") as file:
+        with regular_file.opened(Path(data.path)) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ImportRefused(f"{data.path}: cannot be read: {error.strerror}") from None

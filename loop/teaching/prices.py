@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from wizloop import regular_file
 from wizloop.backends.teachers.base import Usage
 from wizloop.recipes.shipped import HERE
 
@@ -138,11 +139,11 @@ def load(own: Path | None = None) -> Table:
 
 def _read(path: Path) -> Sequence[Price]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(regular_file.read_text(path))
         return TypeAdapter(list[Price]).validate_python(table.get("price", []))
     except OSError as error:
         raise PriceError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise PriceError(f"{path}: is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

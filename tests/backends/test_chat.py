@@ -8,7 +8,7 @@ import pytest
 from tests import byte_tokenizer
 from tests.backends import chat_templates as forms
 from tests.backends.gguf import made
-from wizloop.backends import chat, model_folder
+from wizloop.backends import bounded_chat, chat, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact, ModelMissing
 
 PUBLISHED = Path(getattr(find_spec("trl"), "origin", None) or __file__).parent / "chat_templates"
@@ -145,3 +145,25 @@ def test_every_published_template_is_asked_for_an_answer_and_not_for_thinking(tm
         frame = chat.render(str(tmp_path))
         assert all(frame.after.rfind(two[0]) <= frame.after.rfind(two[1]) for two in chat._THINKING), path.stem
         assert not frame.after.endswith("<|start|>assistant"), path.stem
+
+
+ENDLESS = {
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a product of texts": "{{ ('a' * 100000000) * 1000 }}",
+}
+
+
+@pytest.mark.parametrize("template", ["nested loops", pytest.param("a product of texts", marks=pytest.mark.long)])
+def test_a_template_that_never_ends_is_ended(tmp_path: Path, template: str) -> None:
+    byte_tokenizer.save(tmp_path, ENDLESS[template])
+    with pytest.raises(BackendError, match=f"the chat template of {tmp_path} computes without end"):
+        bounded_chat.render(str(tmp_path))
+
+
+@pytest.mark.long
+def test_a_template_is_rendered_the_same_in_a_process_of_its_own(tmp_path: Path) -> None:
+    byte_tokenizer.save(tmp_path, forms.QWEN)
+    assert bounded_chat.render_plainly(str(tmp_path)) == chat.render_plainly(str(tmp_path))
+    byte_tokenizer.save(tmp_path, forms.RAISES)
+    with pytest.raises(BackendError, match=f"the chat template of {tmp_path} fails"):
+        bounded_chat.render(str(tmp_path))

@@ -170,7 +170,7 @@ def test_a_missing_model_is_named(load: Load, base: str) -> None:
     [
         ("config.json", '{"auto_map": {}}', "runs code"),
         ("config.json", "{", "is not JSON"),
-        ("model.safetensors", "damaged", "cannot be loaded as a model"),
+        ("model.safetensors", "damaged", "not those of 7 bytes of weights"),
     ],
 )
 def test_a_model_that_is_damaged_or_brings_code_is_refused(

@@ -51,6 +51,7 @@ def _go_wrong(ctx: Context) -> None:
         "wrong": _wrong,
         "unreadable": _unreadable,
         "mend": _mend,
+        "asks": lambda: input("May the model's own code run? [y/N] "),
         "silent": lambda: time.sleep(60),
     }
     for name, fault in faults.items():

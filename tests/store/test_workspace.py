@@ -1,10 +1,10 @@
 """Opening, reading, writing, closing: what a workspace's database promises, on real files."""
 
 import ast
-import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from tests import disks
 from tests.where import ROOT
 from wizloop.store import control, errors, events, samples, sqlite
 from wizloop.store.db import Connection, Store
@@ -84,7 +85,7 @@ from pathlib import Path
 from wizloop.store import errors, sqlite
 try:
     sqlite.connect(Path(sys.argv[1]), "rw", sqlite3, timeout=0.2).close()
-except (errors.JournalRefused, sqlite3.OperationalError) as error:
+except (errors.JournalRefused, errors.Busy) as error:
     print(type(error).__name__, error)
 """
 
@@ -226,16 +227,9 @@ def test_a_full_disk_that_is_caught_inside_commits_nothing(store: Store, now: da
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A disk of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
-        pytest.skip("only root on Linux can mount a small disk")
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    return folder
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with disks.small(tmp_path / "disk", 4) as folder:
+        yield folder
 
 
 def _say_until_full(store: Store, acknowledged: list[str], now: datetime) -> None:
@@ -248,18 +242,15 @@ def test_a_really_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(1 << 20))
     acknowledged: list[str] = []
-    try:
-        with Store.create(small_disk / "runs") as store:
-            with pytest.raises(errors.DiskFull, match="free some space"):
-                _say_until_full(store, acknowledged, now)
-            assert [message.split()[0] for message in _messages(store)] == acknowledged
-            ballast.unlink()
-            with pytest.raises(errors.DiskFull, match="disk"):
-                store.backup(small_disk / "copy.db")
-            _say(store, "on again", now)
-            assert _messages(store)[-1] == "on again"
-    finally:
-        subprocess.run(["umount", str(small_disk)], check=True)
+    with Store.create(small_disk / "runs") as store:
+        with pytest.raises(errors.DiskFull, match="free some space"):
+            _say_until_full(store, acknowledged, now)
+        assert [message.split()[0] for message in _messages(store)] == acknowledged
+        ballast.unlink()
+        with pytest.raises(errors.DiskFull, match="disk"):
+            store.backup(small_disk / "copy.db")
+        _say(store, "on again", now)
+        assert _messages(store)[-1] == "on again"
     assert len(acknowledged) > 10
 
 

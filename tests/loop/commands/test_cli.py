@@ -1,5 +1,6 @@
 """The command line as a whole: what can be neither printed, numbered nor written ends with a sentence."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -62,3 +63,34 @@ def test_the_help_lists_every_command_below_exactly_one_heading() -> None:
     listed = {heading: re.findall(r"(?m)^  (\w+)  ", body) for heading, body in sections if heading != "Options"}
     assert list(listed) == ["Run a night", "Review and data", "Measure and use", "Teachers and money", "Set up"]
     assert sorted(name for names in listed.values() for name in names) == sorted(commands_of_modules())
+
+
+ASKED = """
+import sys
+from wizloop.loop.commands.classify import _private_stdin
+texts = _private_stdin()
+print(repr(sys.stdin.read()), list(texts))
+"""
+
+
+def test_a_question_that_a_library_asks_does_not_read_the_texts_to_classify() -> None:
+    command = [sys.executable, "-P", "-c", ASKED]
+    done = subprocess.run(command, input="y\nhow do I knit\n", capture_output=True, text=True, check=True)
+    assert done.stdout == "'' ['y\\n', 'how do I knit\\n']\n"
+
+
+EDITOR = "tui/editing.py"
+"""The only process that may read the terminal: a person's own editor."""
+
+
+def test_every_process_that_is_started_has_a_stdin_of_its_own() -> None:
+    files = [path for room in ("loop", "backends", "tui", "console", "store") for path in (ROOT / room).rglob("*.py")]
+    calls = [
+        (path.relative_to(ROOT).as_posix(), {keyword.arg for keyword in call.keywords})
+        for path in files
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("subprocess.run", "subprocess.Popen")
+    ]
+    # None is a dictionary of keywords, which holds it too.
+    assert {path for path, given in calls if not given & {"stdin", None}} == {EDITOR}
+    assert len(calls) >= 6

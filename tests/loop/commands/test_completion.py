@@ -65,7 +65,7 @@ def test_where_there_is_no_workspace_the_shell_completes_a_folder(typed: str) ->
 
 
 def test_commands_are_offered() -> None:
-    assert [value for _, value in offered("re")] == ["resume", "review", "recipes"]
+    assert [value for _, value in offered("re")] == ["resume", "review", "recipes", "repair"]
 
 
 def test_the_script_for_a_shell_calls_wizloop() -> None:

@@ -267,6 +267,12 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(workspace: Workspace, fa
     assert sum("the run is paused: " in sentence for sentence in workspace.sentences()) == 2
 
 
+def test_a_library_that_asks_on_stdin_finds_nobody(workspace: Workspace) -> None:
+    workspace.tell("first.asks", 1)
+    said = workspace.run()
+    assert said == "failed False first of round 0: EOFError: EOF when reading a line (see logs/worker.log)"
+
+
 def test_a_file_that_cannot_be_used_is_bad_input(workspace: Workspace) -> None:
     workspace.tell("first.unreadable", 1)
     assert workspace.run() == "failed False first of round 0: rows.csv: no such file; check the name"
