@@ -47,7 +47,7 @@ def texts_of(body: bytes) -> list[str]:
     except UnicodeDecodeError:
         raise Refused(HTTPStatus.BAD_REQUEST, "the body is not UTF-8") from None
     except Malformed as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"the body is {error}") from None
+        raise Refused(HTTPStatus.BAD_REQUEST, f"unusable body: {error}") from None
     if not isinstance(request, dict):
         raise Refused(HTTPStatus.BAD_REQUEST, "the body must be a JSON object with `input`")
     if not isinstance(request.get("model"), str | None):
@@ -81,7 +81,8 @@ def _checked(text: Any) -> str:
 
 def answer(number: str, model: Mapping[str, Any], verdicts: Sequence["Verdict"]) -> dict[str, Any]:
     """Return the answer to a request: OpenAI's fields, and the guard's own in `wizloop`."""
-    results = [{**_result(one), "wizloop": {**_own(one), "model": model}} for one in verdicts]
+    known = {key: model[key] for key in ("sha256", "calibration")}
+    results = [{**_result(one), "wizloop": {**_own(one), **known}} for one in verdicts]
     return {"id": number, "model": model["name"], "results": results}
 
 
