@@ -43,11 +43,13 @@ class Endpoint(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, judging: Judging, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, host: str, port: int, judging: Judging, about: Mapping[str, Any], connections: int = CONNECTIONS
+    ) -> None:
         self.address_family, address = address_of(host, port)
         self.judging, self.about = judging, about
         self.is_local = ip_address(address[0]).is_loopback
-        self._free = BoundedSemaphore(CONNECTIONS)
+        self._connections, self._free = connections, BoundedSemaphore(connections)
         super().__init__(address, _Handler)
 
     @property
@@ -90,7 +92,7 @@ class Endpoint(ThreadingHTTPServer):
     def wait(self, seconds: float) -> None:
         """Wait until every connection is answered, at most so long."""
         until = time.monotonic() + seconds
-        for _ in range(CONNECTIONS):
+        for _ in range(self._connections):
             self._free.acquire(timeout=max(0.0, until - time.monotonic()))
 
 

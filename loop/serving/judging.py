@@ -36,6 +36,11 @@ class Judging:
         self.stopping = False
         self.judged = self.unlogged = 0
 
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for the guard."""
+        return self._waiting.qsize()
+
     def ask(self, texts: Sequence[str]) -> "list[Verdict]":
         """Return the verdicts on texts, once it is their turn. Raises NotJudged."""
         asked = _Asked(texts, Future())
