@@ -1,14 +1,13 @@
-"""`serve` on a real export: a process that answers, logs, says little, and ends cleanly."""
+"""`serve` on a real export: it answers, logs, says little, and ends cleanly."""
 
+import contextlib
 import http.client
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,44 +41,44 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def served(*words: str | Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process and its port, once it listens."""
-    asked = [sys.executable, "-m", "wizloop", "serve", "--port", "0", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", first)
-        assert found, first
-        yield process, int(found[1])
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            stream.close()
-
-
 def asked(port: int, body: Any) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/v1/moderations", json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read())
-    connection.close()
-    return found
+    """The answer, once somebody listens on the port."""
+    for _ in range(600):
+        with contextlib.suppress(ConnectionRefusedError):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("POST", "/v1/moderations", json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            found = answer.status, json.loads(answer.read())
+            connection.close()
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nobody listens")
 
 
-def test_an_export_is_served_logged_followed_and_ended_by_a_signal(export: Path, tmp_path: Path) -> None:
-    log, texts = tmp_path / "log.jsonl", ["how do I a x?", "how do I e \x1b[31m y?"]
-    with served(export, "--log", log) as (process, port):
-        status, answer = asked(port, {"input": texts})
-        assert status == 200
-        assert asked(port, {"input": 5})[0] == 400
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (0, "", "stopped: 2 texts judged\n")
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_an_export_is_served_logged_followed_and_ended_by_a_signal(
+    export: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    log, texts, port = tmp_path / "log.jsonl", ["how do I a x?", "how do I e \x1b[31m y?"], free_port()
+
+    def use() -> list[tuple[int, Any]]:
+        found = [asked(port, {"input": given}) for given in (texts, 5)]
+        # Signals arrive on the main thread, which serves.
+        os.kill(os.getpid(), end)
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        used = pool.submit(use)
+        done = serve(export, "--port", port, "--log", log)
+    (status, answer), (refused, _) = used.result()
+    begun = f"guard at http://127.0.0.1:{port}/v1/moderations, logged to {log}; Ctrl-C ends it\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{begun}stopped: 2 texts judged\n")
+    assert (status, refused) == (200, 400)
     own = [result["wizloop"] for result in answer["results"]]
     expected = list(load_guard(export).judge(texts))
     assert [one["verdict"] for one in own] == [one.verdict["request"] for one in expected]
@@ -96,20 +95,22 @@ def test_an_export_is_served_logged_followed_and_ended_by_a_signal(export: Path,
         assert [(one.prompt, one.labels) for one in samples.page(db, "pool", 0, 9)] == [(text, {}) for text in texts]
 
 
-def serve(*words: str | Path) -> Result:
+def serve(*words: object) -> Result:
     return CliRunner().invoke(app, ["serve", *map(str, words)])
 
 
-def test_what_cannot_be_served_is_one_sentence(export: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["{at}/none"], "guard.json: not found"),
+        (["{at}"], "guard.json: not found"),
+        (["{export}", "--log", "{at}/pipe"], "not a regular file"),
+        (["{export}", "--log", "{at}/no/log.jsonl"], "No such file or directory"),
+        (["{export}", "--host", "192.0.2.1"], "192.0.2.1:8099: cannot listen there"),
+        (["{export}", "--port", "70000"], "70000 is not in the range"),
+    ],
+)
+def test_what_cannot_be_served_is_one_sentence(export: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for words, sentence in (
-        ([tmp_path / "none"], "guard.json: not found"),
-        ([tmp_path / "empty"], "guard.json: not found"),
-        ([export, "--log", tmp_path / "pipe"], "not a regular file"),
-        ([export, "--log", tmp_path / "no" / "log.jsonl"], "No such file or directory"),
-        ([export, "--host", "no.such.host.invalid"], "no.such.host.invalid:8099: cannot listen there"),
-        ([export, "--host", "192.0.2.1"], "192.0.2.1:8099: cannot listen there"),
-    ):
-        done = serve(*words)
-        assert (done.exit_code, sentence in done.stderr, done.stdout) == (2, True, ""), done.output
+    done = serve(*(word.format(at=tmp_path, export=export) for word in words))
+    assert (done.exit_code, sentence in done.stderr, done.stdout) == (2, True, ""), done.output
