@@ -107,17 +107,17 @@ def import_(
     if hub is not None:
         say(f"loading {hub} (without a network this fails after half a minute)")
     place = {"path": path, "hub_split": hub_split, "split": split or ("seed" if traces else "pool")}
+    if (follow or once) and (traces or dry_run or not follow):
+        refuse("--once needs --follow, and --follow takes neither --traces nor --dry-run")
     if traces:
         from wizloop.loop.commands.import_traces import import_traces, traces_data
 
         import_traces(workspace, traces_data({**settings, **place}), dry_run=dry_run, as_json=as_json)
         return
     data = data_of({**reading(**settings), **place})
-    if follow or once:
+    if follow:
         from wizloop.loop.commands import follow_file
 
-        if dry_run or not follow:
-            refuse("--once needs --follow, and --follow takes no --dry-run")
         follow_file.follow(workspace, data, once=once, as_json=as_json)
         return
     with report_errors(ImportRefused):

@@ -127,7 +127,8 @@ def test_a_row_that_is_in_dev_is_kept_out_of_training(log: Path) -> None:
     [
         (["--split", "dev"], "--follow adds to the pool"),
         (["--limit", "3"], "leave out --hub, --limit"),
-        (["--dry-run"], "--follow takes no --dry-run"),
+        (["--dry-run"], "--follow takes neither --traces nor --dry-run"),
+        (["--traces"], "--follow takes neither --traces nor --dry-run"),
     ],
 )
 def test_what_has_no_meaning_for_a_file_without_an_end_is_refused(log: Path, words: list[str], sentence: str) -> None:
