@@ -60,10 +60,13 @@ class Guard:
     def __repr__(self) -> str:
         return f"<Guard {self.name}{'' if self.calibrated else ', raw: not calibrated'}>"
 
-    def judge(self, texts: Iterable[str | tuple[str, str | None] | InputText]) -> Iterator[Verdict]:
+    def judge(
+        self, texts: Iterable[str | tuple[str, str | None] | InputText], *, traces: bool = True
+    ) -> Iterator[Verdict]:
         """Judge prompts, or (prompt, response) pairs, in order, batch by batch.
 
-        The draws of a text's traces follow from the recipe's seed and the text. Raises TypeError for one string.
+        The draws of a text's traces follow from the recipe's seed and the text. Without `traces` they are drawn only
+        where a verdict is read from them, which is many times as fast. Raises TypeError for one string.
         """
         if isinstance(texts, str):
             raise TypeError("judge takes several texts, and each character of a string would be one: judge([text])")
@@ -72,8 +75,9 @@ class Guard:
         left = (_input(text) for text in texts)
         batches = iter(lambda: list(islice(left, BATCH)), [])
         seed = seed_of(self._recipe.seed, 0, "classify", "classify")
+        sampling = self._judge.limits.sampling if traces else None
         for batch in batches:
-            answers = self._judge.answers(batch, seed=seed, sampling=self._judge.limits.sampling)
+            answers = self._judge.answers(batch, seed=seed, sampling=sampling)
             yield from (self._verdict(*answered) for answered in zip(batch, answers, strict=True))
 
     @property

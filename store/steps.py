@@ -9,7 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from wizloop.store import errors, rows, tables
+from wizloop.store import errors, rows, samples, tables
+
+LAST_SAMPLE = "last_sample"
+"""Key of a round's record: the newest sample when it began. Later ones join the next round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,10 @@ _STEPS = select(*rows.columns(tables.steps, Step))
 
 
 def begin_round(db: Connection, number: int, champion_before: int | None, now: datetime) -> None:
-    """Begin a round; one that has begun stays as it is."""
-    new: dict[str, Any] = {"number": number, "champion_before": champion_before, "record": {}, "started_at": now}
+    """Begin a round, and keep which samples are there; one that has begun stays as it is."""
+    # Round 0 imports its samples itself.
+    record = {} if number == 0 else {LAST_SAMPLE: samples.newest(db)}
+    new: dict[str, Any] = {"number": number, "champion_before": champion_before, "record": record, "started_at": now}
     rows.add_missing(db, tables.rounds, [new])
 
 

@@ -134,13 +134,13 @@ def _guard(workspace: Path, round: int | None, folder: Path | None, published: s
     if folder is None:
         refuse("--guard asks the model of --model as a published guard: give both")
     if published is None:
-        return _exported(folder)
+        return exported(folder)
     if not folder.is_dir():
         refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
     return load_published_guard(published, folder)
 
 
-def _exported(folder: Path) -> "Guard":
+def exported(folder: Path) -> "Guard":
     """Load an exported guard, and say so if nothing is known of its thresholds."""
     from wizloop.loop.api import load_guard
 

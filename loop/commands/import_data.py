@@ -61,6 +61,8 @@ _TASKS = ("request", "completion", "response")
 @click.option("--benchmark", help="Name under which test rows are reported.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad rows instead of refusing the file.")
 @click.option("--dry-run", is_flag=True, help="Report what would be imported; write nothing.")
+@click.option("--follow", is_flag=True, help="Import lines as another program writes them, until Ctrl-C; pool only.")
+@click.option("--once", is_flag=True, help="With --follow: import what is new and end.")
 @in_workspace_with_json
 def import_(
     file: Path | None,
@@ -69,6 +71,8 @@ def import_(
     traces: bool,
     split: str | None,
     dry_run: bool,
+    follow: bool,
+    once: bool,
     workspace: Path,
     as_json: bool,
     **settings: Any,
@@ -87,6 +91,9 @@ def import_(
     With --traces, FILE holds reasoning and verdicts as GuardReasoner, the traces schema, STAR-1, TRL or `wizloop teach`
     write them. The samples go into seed, and the reasoning is reviewed and learned from; nothing is asked or paid.
 
+    With --follow, FILE is a log of JSON Lines that grows, as `wizloop serve` writes one: its rows join the pool, and a
+    later --follow resumes where this one stopped. Bad rows are skipped. A running round's pool stays as it is.
+
     A valid row that the split cannot use is skipped and counted: an empty prompt, and outside of the pool a row without
     a label or with an unknown label word. The pool keeps such a row without that label. Elsewhere unknown words on 2 %
     of the rows, or on all rows of one class, refuse the file: --label says what they mean.
@@ -100,12 +107,19 @@ def import_(
     if hub is not None:
         say(f"loading {hub} (without a network this fails after half a minute)")
     place = {"path": path, "hub_split": hub_split, "split": split or ("seed" if traces else "pool")}
+    if (follow or once) and (traces or dry_run or not follow):
+        refuse("--once needs --follow, and --follow takes neither --traces nor --dry-run")
     if traces:
         from wizloop.loop.commands.import_traces import import_traces, traces_data
 
         import_traces(workspace, traces_data({**settings, **place}), dry_run=dry_run, as_json=as_json)
         return
     data = data_of({**reading(**settings), **place})
+    if follow:
+        from wizloop.loop.commands import follow_file
+
+        follow_file.follow(workspace, data, once=once, as_json=as_json)
+        return
     with report_errors(ImportRefused):
         try:
             taken, leaks = _imported(workspace, data, dry_run)

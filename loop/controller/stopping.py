@@ -6,7 +6,18 @@ The user and the clock, which can end a run within a round, are handled in `nigh
 import json
 
 from wizloop.recipes.sections import Stop
-from wizloop.store import control, errors, evaluations, models, predictions, selections, spending, steps, teacher_calls
+from wizloop.store import (
+    control,
+    errors,
+    evaluations,
+    models,
+    predictions,
+    samples,
+    selections,
+    spending,
+    steps,
+    teacher_calls,
+)
 from wizloop.store.db import Connection, Store
 
 _NO_MODEL = 0
@@ -44,9 +55,15 @@ def _budget_is_spent(db: Connection, last: int) -> str | None:
 def _pool_is_empty(db: Connection, number: int) -> str | None:
     if not predictions.unpredicted(db, _NO_MODEL, "pool", 0, 1, only_unselected=True):
         return "the pool is empty: every usable sample was selected"
-    if number > 1 and not selections.by_reason(db, number - 1):
+    if number > 1 and not selections.by_reason(db, number - 1) and not _has_grown(db, number - 1):
         return f"the pool is empty: round {number - 1} found no sample worth selecting"
     return None
+
+
+def _has_grown(db: Connection, number: int) -> bool:
+    """Return whether samples came in after a round began."""
+    begun = steps.get_round(db, number)
+    return begun is not None and samples.newest(db) > begun.record.get(steps.LAST_SAMPLE, samples.newest(db))
 
 
 def _on_a_plateau(db: Connection, stop: Stop) -> str | None:

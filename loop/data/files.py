@@ -9,7 +9,7 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,6 +52,13 @@ def read_records(path: Path) -> NumberedRecords:
         )
     if _size_and_time(path) != before:
         raise ImportRefused(f"{path}: the file changed while it was read; import it once it is complete")
+
+
+def read_lines(lines: bytes, first: int) -> NumberedRecords:
+    """Yield the records of whole lines of JSON Lines, as `read_records` does; `first` is the first line's number."""
+    with TextIOWrapper(BytesIO(lines), "utf-8-sig", "surrogateescape") as stream:
+        for number, record in _json_lines(Path(), stream):
+            yield first + number - 1, record
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -114,12 +114,17 @@ class Checked:
         return self.heads if self.chosen is None else self.heads[sorted(self.chosen)]
 
 
-def check(data: Data, rng: np.random.Generator, progress: Progress = lambda _: None) -> Checked:
-    """Read and hash a file as a recipe's [[data]] describes it.
+def check(
+    data: Data,
+    rng: np.random.Generator,
+    progress: Progress = lambda _: None,
+    stream: SampleStream | None = None,
+) -> Checked:
+    """Read and hash a file, or the rows of `stream`, as a recipe's [[data]] describes it.
 
     Raises ImportRefused; its subclass RowsRefused if no row is usable, or if there are bad rows and no `skip_bad`.
     """
-    stream = stream_samples(data)
+    stream = stream_samples(data) if stream is None else stream
     spool = Spool()
     try:
         report = ImportReport(format=stream.format, note=stream.note)

@@ -75,15 +75,18 @@ def read_samples(data: Data) -> SampleFile:
     return SampleFile(accepted, refused, stream.format, stream.note, fault, stream.kept_back)
 
 
-def stream_samples(data: Data) -> SampleStream:
+def stream_samples(data: Data, records: NumberedRecords | None = None) -> SampleStream:
     """Open a file as a recipe's [[data]] describes it; rows are read on demand. `sample` is left to the caller.
+
+    `records` are those of a file that is read in parts.
 
     Rows of seed, dev and test need at least one label, rows of the pool none. Raises ImportRefused, which names the
     file and says what to do: here, or between rows if the file is damaged further on.
     """
     refuse_hidden(data)
     if data.hub_split is None:
-        return _stream(data, read_records(Path(data.path)), _storable(Path(data.path).name))
+        found = read_records(Path(data.path)) if records is None else records
+        return _stream(data, found, _storable(Path(data.path).name))
     from wizloop.loop.data import hub
 
     return _stream(data, hub.read_records(data.path, data.hub_split), hub.dataset_name(data.path))

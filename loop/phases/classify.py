@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wizloop.loop.context import Context
+from wizloop.loop.data import leaks
 from wizloop.loop.guard.inference import Direct, signals
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, traces_agree
@@ -21,6 +22,8 @@ from wizloop.store.samples import Sample
 
 def run(ctx: Context) -> str:
     """Predict the pool: the members first, with direct answers only, then the champion."""
+    # Rows may have been imported an instant before the round began, and not yet compared with dev and test.
+    leaks.sweep(ctx.store, ctx.now())
     with ctx.store.read() as db:
         champion = model_roles.standing(db)
         # The members of its own round, which its calibration refers to. After a failed gate there are newer ones.
@@ -44,9 +47,16 @@ def run(ctx: Context) -> str:
 
 
 def unselected(ctx: Context) -> list[Sample]:
-    """Return the usable pool samples that no earlier round has selected, in id order."""
+    """Return the usable pool samples of this round that no earlier round has selected, in id order.
+
+    The pool is fixed when a round begins. A round that an earlier version began has no such bound.
+    """
+    with ctx.store.read() as db:
+        begun = steps.get_round(db, ctx.round)
+    last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
+    pool = [sample for sample in usable(ctx.store, "pool") if last is None or sample.id <= last]
     kept: list[Sample] = []
-    for batch in pieces(list(usable(ctx.store, "pool"))):
+    for batch in pieces(pool):
         with ctx.store.read() as db:
             selected = selections.of_samples(db, [one.id for one in batch])
         earlier = {one.sample_id for one in selected if one.round < ctx.round}

@@ -88,7 +88,7 @@ def test_a_round_is_begun_once_and_its_record_grows(db: Connection, now: datetim
     gate = {"champion_after": model, "challenger": model, "passed": False, "gate_reason": "worse"}
     steps.end_round(db, 1, **gate, record_json='{"threshold": 0.75}', now=now)  # type: ignore[arg-type]
     found = steps.get_round(db, 1)
-    record = {"threshold": 0.75, "leaked": 3}
+    record = {"last_sample": 0, "threshold": 0.75, "leaked": 3}
     assert found == steps.Round(1, model, model, model, False, "worse", record, now, now)
     assert steps.rounds(db) == [found]
     with pytest.raises(errors.NotFound, match="round 2"):

@@ -182,8 +182,9 @@ def test_a_response_tells_two_samples_with_the_same_prompt_apart(read: Night, tm
         one = next(iter(judged(night).values()))
         how = {f.name: getattr(one, f.name) for f in one.__dataclass_fields__.values()}
         predictions.add(db, [Prediction(**{**how, "sample_id": id}) for id in before])
-    night.phase(1, "select")
-    taken = {one.sample_id for one in batch(night)} & set(before)
+    # Round 1 has begun: what comes in now is picked in round 2.
+    night.phase(2, "select")
+    taken = {one.sample_id for one in batch(night, 2)} & set(before)
     assert len(before) == 4
     assert set(before[:2]) < taken
     assert len(taken) == 3
