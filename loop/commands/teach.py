@@ -164,6 +164,8 @@ def _write(
     if metadata["given_up"]:
         why = "; ".join(f"{name}: {reason}" for name, reason in metadata["given_up"].items())
         refuse(f"not every row could be asked about. {why}. Run the same command then: it asks only these", FAILED)
+    if metadata["failures"] and not metadata["answered"]:
+        refuse("no answer could be used: see the reasons above", FAILED)
 
 
 @contextmanager

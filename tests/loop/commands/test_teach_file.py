@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.loop.scripted import WORST, Scripted, client, context, fault, ok
+from tests.servers.openai_wire import OpenAIWire
 from wizloop.backends.teachers.base import Answer, Question
 from wizloop.loop.cli import app
 from wizloop.loop.phases.teach import teach
@@ -84,6 +85,17 @@ def test_another_file_or_teacher_does_not_get_into_the_same_ledger(file: Path, t
         said = run(*words, "--out", out)
         assert said.exit_code == 2
         assert "choose another --out" in said.stderr
+
+
+def test_no_usable_answer_is_a_failure(file: Path, tmp_path: Path) -> None:
+    with OpenAIWire(lambda _number, _path: "max tokens") as server:
+        recipe = tmp_path / "mine.toml"
+        section = f'[teacher]\nnames = ["openai"]\n[teacher.openai]\nbase_url = "{server.url}/v1"\nmodel = "m"\n'
+        recipe.write_text(f'name = "mine"\nsource = "demo"\n{section}')
+        said = run(file, "--teacher", "openai", "--recipe", recipe, "--out", tmp_path / "t.json")
+    assert said.exit_code == 1, said.output
+    assert "0 of 3 rows answered" in said.stderr
+    assert "no answer could be used" in said.stderr
 
 
 @pytest.mark.parametrize(
