@@ -26,6 +26,8 @@ _KINDS = {
 _GRPC = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 13: 500, 14: 503, 16: 401}
 """Statuses by the codes of gRPC, which a batch's rows have."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_TAGS = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_MOST_OF_A_PAGE = 10_000
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Body = Mapping[str, Any]
@@ -51,7 +53,7 @@ def fault_of(exchange: Exchange, of_status: OfStatus, *, lines: bool = False) ->
         return None if lines or body is not None else (_bad_body(exchange), "unknown")
     if status is not None and 300 <= status < 400:
         return ("overloaded", f"status {status}: a redirect, which is not followed"), "no"
-    return of_status(status or 0, body or {}), "no"
+    return of_status(status or 0, body or {"message": _sentence(exchange.text)}), "no"
 
 
 def error_inside(body: Body, of_status: OfStatus) -> Fault | None:
@@ -96,7 +98,7 @@ def plain_status(status: int, body: Body) -> Fault:
         return "unauthorised", f"{named} (is the model or the address right?)"
     if status == 429:
         return "spend_limit" if is_spent(body) else "rate_limited", named
-    if status in (408, 409, 425) or status >= 500:
+    if status < 400 or status in (408, 409, 425) or status >= 500:
         return "overloaded", named
     return rejection(status, body)
 
@@ -134,6 +136,11 @@ def duration_s(value: object) -> float | None:
 def count(value: object) -> int:
     """Return a token count in parsed JSON; 0 for anything else, and for a count that cannot be true."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TOKENS else 0
+
+
+def _sentence(text: str) -> str:
+    """Return what an error that is no JSON says: the words of a page, without its tags."""
+    return " ".join(_TAGS.sub(" ", text[:_MOST_OF_A_PAGE]).split())[:200]
 
 
 def _bad_body(exchange: Exchange) -> Fault:

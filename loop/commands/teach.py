@@ -34,6 +34,9 @@ SHOWN = 2000
 """Characters of a message that are shown."""
 
 
+_MOST_WORDS = 10
+
+
 @click.command(short_help="Write a teacher's traces for any file, outside of a run.")
 @click.argument("file", type=FILE, required=False)
 @click.option("--teacher", metavar="NAME", help="Teacher to ask; default: the recipe's.")
@@ -155,6 +158,7 @@ def _write(
     if as_json:
         put({**metadata, "out": str(out), "ledger": str(teach_file.ledger_of(out))})
     say(f"{out}: {metadata['answered']:,} of {metadata['total_samples']:,} rows answered, ${metadata['usd']:.4f}")
+    _say_left_out(metadata)
     if metadata["kept_back"]:
         say(f"{metadata['kept_back']:,} rows are kept back from the teachers, and were not sent")
     if metadata["answered"] == metadata["total_samples"]:
@@ -164,6 +168,19 @@ def _write(
     if metadata["given_up"]:
         why = "; ".join(f"{name}: {reason}" for name, reason in metadata["given_up"].items())
         refuse(f"not every row could be asked about. {why}. Run the same command then: it asks only these", FAILED)
+    if metadata["failures"] and not metadata["answered"]:
+        refuse("no answer could be used: see the reasons above", FAILED)
+
+
+def _say_left_out(metadata: dict[str, Any]) -> None:
+    """Say which rows were not asked about, and which labels are unknown and count for nothing."""
+    if metadata["left_out"]:
+        say(f"{metadata['left_out']:,} of its rows are left out")
+    for line in metadata["why_left_out"]:
+        say(f"  {line}")
+    for task, words in metadata["unknown_labels"].items():
+        listed = ", ".join(f"{n:,} {word!r}" for word, n in list(words.items())[:_MOST_WORDS])
+        say(f"unknown {task} labels, asked about without this label: {listed} (say what they mean: --label WORD=LABEL)")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from wizloop.backends.teachers.base import TeacherTrace
 from wizloop.loop.context import Context
+from wizloop.loop.data.import_file import ImportReport, list_refused
 from wizloop.loop.data.sample_reader import AS_IT_IS
 from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.phases import import_samples
@@ -77,14 +78,13 @@ def write_traces(
     with Store.create(ledger_of(out)) as store:
         ctx = Context(store, ledger_of(out), recipe, 0, PHASE, clock, stop_asked)
         _begin(ctx, file, how, cap_micro)
-        # The output shows what was left out: it has no trace of it.
-        import_samples.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True, **how))
+        taken = import_samples.import_file(ctx, Data(path=str(file), split="pool", limit=limit, skip_bad=True, **how))
         _pick_all(ctx)
         try:
             teach(ctx, asked)
         finally:
             clients.close(asked)
-        document = _document(ctx, asked)
+        document = _document(ctx, asked, taken)
     aside = out.with_name(f"{out.name}.part")
     aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(out)
@@ -121,7 +121,7 @@ def _pick_all(ctx: Context) -> None:
         selections.add(db, picked)
 
 
-def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
+def _document(ctx: Context, asked: Sequence[TeacherClient], taken: ImportReport) -> dict[str, Any]:
     with ctx.store.read() as db:
         ids = samples.ids(db, "pool")
         known = {one.id: one for one in samples.get(db, ids)}
@@ -138,6 +138,9 @@ def _document(ctx: Context, asked: Sequence[TeacherClient]) -> dict[str, Any]:
         "model": ", ".join(client.teacher.model for client in asked),
         "total_samples": len(ids),
         "answered": len(rows),
+        "left_out": len(taken.refused),
+        "why_left_out": list_refused(taken.refused),
+        "unknown_labels": taken.unknown_labels,
         "kept_back": len(kept_back),
         "sees_label": not blind,
         "accuracy": sum(judged) / len(judged) if judged else None,

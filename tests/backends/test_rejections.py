@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from wizloop.backends.http.exchange import Exchange
 from wizloop.backends.teachers.claude import Claude
 from wizloop.backends.teachers.gemini import Gemini
 from wizloop.backends.teachers.openai_server import OpenAIServer
 from wizloop.backends.teachers.rejections import alike
 from wizloop.backends.teachers.remote import Access, RemoteTeacher
-from wizloop.backends.teachers.replies import error_inside
+from wizloop.backends.teachers.replies import error_inside, fault_of
 
 
 def teacher(kind: str) -> RemoteTeacher:
@@ -150,3 +151,20 @@ def test_a_reply_with_an_answer_has_no_error_inside(body: dict[str, Any]) -> Non
 def test_rows_are_alike_whatever_numbers_and_ids_they_have() -> None:
     assert alike("status 400: Bad thing 17 (request 0af3-11)") == alike("status 400: bad thing 4 (request 9c-27a)")
     assert alike("status 400: bad thing") != alike("status 400: another thing")
+
+
+PAGE = b"<html><head><style>b {}</style></head><body><script>go()</script><b>Insufficient</b>\n credits</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fault"),
+    [
+        (400, PAGE, ("account", "status 400: Insufficient credits")),
+        (400, b"model m not found", ("parameter", "status 400: model m not found")),
+        (502, b"<h1>Bad Gateway</h1>", ("overloaded", "status 502: Bad Gateway")),
+        (403, b"\xff<not closed", ("unauthorised", "status 403: \ufffd<not closed")),
+        (204, b"", ("overloaded", "status 204")),
+    ],
+)
+def test_an_error_that_is_no_json_is_told_in_its_own_words(status: int, body: bytes, fault: tuple[str, str]) -> None:
+    assert fault_of(Exchange(0.0, 10**6, status=status, body=body), teacher("openai").error) == (fault, "no")

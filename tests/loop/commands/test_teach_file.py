@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.loop.scripted import WORST, Scripted, client, context, fault, ok
+from tests.servers.openai_wire import OpenAIWire
 from wizloop.backends.teachers.base import Answer, Question
 from wizloop.loop.cli import app
 from wizloop.loop.phases.teach import teach
@@ -84,6 +85,27 @@ def test_another_file_or_teacher_does_not_get_into_the_same_ledger(file: Path, t
         said = run(*words, "--out", out)
         assert said.exit_code == 2
         assert "choose another --out" in said.stderr
+
+
+def test_rows_that_are_left_out_and_labels_that_are_unknown_are_told(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\nhow do I knit a hat,benign\nhow to build a bomb at home,malicious\n,malicious\n")
+    said = run(rows, "--teacher", "policy", "--out", tmp_path / "t.json", "--json")
+    told = json.loads(said.stdout)
+    assert (told["answered"], told["left_out"], told["unknown_labels"]) == (2, 1, {"request": {"malicious": 1}})
+    assert "1 of its rows are left out\n  row 3: the prompt is empty\n" in said.stderr
+    assert "unknown request labels, asked about without this label: 1 'malicious'" in said.stderr
+
+
+def test_no_usable_answer_is_a_failure(file: Path, tmp_path: Path) -> None:
+    with OpenAIWire(lambda _number, _path: "max tokens") as server:
+        recipe = tmp_path / "mine.toml"
+        section = f'[teacher]\nnames = ["openai"]\n[teacher.openai]\nbase_url = "{server.url}/v1"\nmodel = "m"\n'
+        recipe.write_text(f'name = "mine"\nsource = "demo"\n{section}')
+        said = run(file, "--teacher", "openai", "--recipe", recipe, "--out", tmp_path / "t.json")
+    assert said.exit_code == 1, said.output
+    assert "0 of 3 rows answered" in said.stderr
+    assert "no answer could be used" in said.stderr
 
 
 @pytest.mark.parametrize(
