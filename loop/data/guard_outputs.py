@@ -88,8 +88,8 @@ def _from_text(text: str) -> Output | None:
     if text.startswith(("{", "[")):
         written = opened(text if text.startswith("[") else f"[{text}]")
         return read(written) if isinstance(written, list) else None
-    if found := llama_guard(text):
-        return Output(HARM[found[0]], policy=found[1])
+    if said := llama_guard(text):
+        return Output(HARM[said[0]], policy=said[1])
     text = _END.sub("", text)
     if found := _QWEN3GUARD.search(text):
         kinds = _QWEN3GUARD_KINDS.search(text)

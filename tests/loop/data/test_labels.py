@@ -23,7 +23,7 @@ from wizloop.loop.data.sample_rows import Refused
 CASES = SHARED_DATA.parent / "cases"
 H, U = "harmful", "unharmful"
 BOTH = {"request": {H: 5, U: 5}}
-NOTHING = [None, [], [None], [[[]]], "", " n/a ", "None", "nan", "NaN", "N/A", "null", "<NA>"]
+NOTHING: list[Any] = [None, [], [None], [[[]]], "", " n/a ", "None", "nan", "NaN", "N/A", "null", "<NA>"]
 NOTHING += ["-", "--", "n.a.", "\\N", "nil", "(null)"]
 HARMS = [1.0, ["unsafe"], "1.0", "1.00", "True", "unsafe\nS2", "Unsafe\nS2, S10", "\nunsafe\nO3", "unsafe\nS1\nS2"]
 HARMS += ["unsafe\nViolence and Hate", "unsafe, S4", "unsafe<|eot|>", "unsafe\\nS1", "['unsafe']", '["unsafe"]']
