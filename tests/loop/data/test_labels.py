@@ -25,9 +25,17 @@ H, U = "harmful", "unharmful"
 BOTH = {"request": {H: 5, U: 5}}
 NOTHING: list[Any] = [None, [], [None], [[[]]], "", " n/a ", "None", "nan", "NaN", "N/A", "null", "<NA>"]
 NOTHING += ["-", "--", "n.a.", "\\N", "nil", "(null)"]
-HARMS = [1.0, ["unsafe"], "1.0", "1.00", "True", "unsafe\nS2", "Unsafe\nS2, S10", "\nunsafe\nO3", "unsafe\nS1\nS2"]
-HARMS += ["unsafe\nViolence and Hate", "unsafe, S4", "unsafe<|eot|>", "unsafe\\nS1", "['unsafe']", '["unsafe"]']
-NO_HARMS = [0.0, "0.0", "safe\n", "safe.", "safe<|eot_id|>", "safe<|eot|>", "safe</s>"]
+HARMS: list[Any] = [1.0, ["unsafe"], "1.0", "1.00", "True", "unsafe\nS2", "Unsafe\nS2, S10", "\nunsafe\nO3"]
+HARMS += [
+    "unsafe\nS1\nS2",
+    "unsafe\nViolence and Hate",
+    "unsafe, S4",
+    "unsafe<|eot|>",
+    "unsafe\\nS1",
+    "['unsafe']",
+    '["unsafe"]',
+]
+NO_HARMS: list[Any] = [0.0, "0.0", "safe\n", "safe.", "safe<|eot_id|>", "safe<|eot|>", "safe</s>"]
 NO_HARMS += ["non-toxic", "Non_Toxic", "nontoxic"]
 
 
