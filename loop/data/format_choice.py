@@ -4,9 +4,9 @@ from difflib import get_close_matches
 
 from wizloop import plugins
 from wizloop.loop.data import formats_plugins
-from wizloop.loop.data.formats import TEXT_COLUMNS, Format, text_column
+from wizloop.loop.data.formats import ASSUMED, TEXT_COLUMNS, Constant, Format, text_column
 from wizloop.loop.data.formats_benchmarks import BENCHMARK_SETS
-from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of, columns_format, mapped_format
+from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of, columns_format, has_known_label, mapped_format
 from wizloop.loop.data.formats_conversations import conversation_columns, conversations_format, with_conversations
 from wizloop.loop.data.formats_guards import GUARD_SETS
 from wizloop.loop.data.formats_injections import INJECTION_SETS
@@ -57,13 +57,22 @@ def choose_format(data: Data, first: Record, name: str) -> Format:
 
 def recognize(record: Record, name: str, task: Task, *, relabeled: bool = False) -> Format | None:
     """Return the format that a file's first record and name show; None for neither a known shape nor a text column."""
-    if built_in := next((known for known in KNOWN if known.fits(record, name)), None):
+    built_in = next((known for known in KNOWN if known.fits(record, name)), None)
+    if built_in is not None and not (_is_assumed(built_in) and has_known_label(record, task)):
         return built_in
+    if built_in is not None and isinstance(built_in.read, Constant):
+        # The layout of a known set, with labels of its own: these count.
+        return mapped_format({"prompt": built_in.read.prompt}, task, record, relabeled=relabeled)
     if installed := next((known for known in formats_plugins.every(taken) if known.fits(record, name)), None):
         return installed
     if (talking := conversations_format(task, record, relabeled=relabeled)) is not None:
         return talking
     return columns_format(task, record, relabeled=relabeled) if text_column(record) is not None else None
+
+
+def _is_assumed(known: Format) -> bool:
+    """Return whether a format gives labels that no word of the file says."""
+    return ASSUMED in known.told
 
 
 def find_format(asked: str, record: Record, name: str, task: Task, *, relabeled: bool = False) -> Format | None:

@@ -112,6 +112,12 @@ def answer_column(sample: Record) -> str | None:
     return _of(sample, "answer")
 
 
+def has_known_label(sample: Record, task: Task) -> bool:
+    """Return whether there is a plain label, with a word that is known."""
+    column = _of(sample, "label")
+    return column is not None and word_of(sample[column]) in WORDS[task]
+
+
 def is_preference(sample: Record) -> bool:
     """Return whether a plain label beside a completion is a preference (KTO): true or false, and no word for harm."""
     column = _of(sample, "label")

@@ -63,3 +63,27 @@ def test_a_word_of_several_lines_is_mapped_in_a_recipe(tmp_path: Path) -> None:
     assert "\n" not in told
     assert "\x1b" not in told
     assert r'label = {"bad\n\u001b[2J" = "harmful"}' in told
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt"),
+    [
+        ({"goal": "a", "target": "Sure", "label": "?"}, "goal"),
+        ({"forbidden_prompt": "a", "category": "c", "Label": "?"}, "forbidden_prompt"),
+        ({"harm_area": "h", "category": "c", "prompt": "a", "label": "?"}, "prompt"),
+    ],
+)
+def test_the_columns_of_a_harmful_set_do_not_outweigh_a_files_own_label(
+    tmp_path: Path, record: dict[str, str], prompt: str
+) -> None:
+    label = next(name for name in record if name.casefold() == "label")
+    path = written(tmp_path, *(record | {prompt: f"p{at}", label: str(at % 2)} for at in range(4)))
+    assert labels_of(path) == [U, H] * 2
+    assert "assumed of every row" not in note_of(path)
+
+
+def test_a_set_whose_answers_imply_labels_asks_for_the_prompt_beside_a_label(tmp_path: Path) -> None:
+    path = written(tmp_path, {"question": "q", "risk_area": "r", "label": "safe"})
+    with pytest.raises(ImportRefused, match="--map COLUMN=prompt"):
+        read_file(path, split="pool")
+    assert labels_of(path, map={"prompt": "question"}) == [U]
