@@ -37,7 +37,10 @@ _ANSWERS = ("accept", "reject", "ignore")
 _MOST_LISTED = 10
 _OPPOSITE = 0.9
 """Share of the rows on which a column says the opposite of the label, from which one of the two is turned."""
-_OF_RESPONSE = re.compile("response|completion|answer|assistant|output|refus", re.IGNORECASE)
+_SOMETHING_ELSE = re.compile(
+    "response|completion|answer|assistant|output|refus|predict|verdict|guard|model|judge", re.IGNORECASE
+)
+"""Columns that speak of the response, or of what a guard thought: in a list of its errors that is always wrong."""
 _BY_ALPHABET = "numbers by the alphabet have harmful as 0"
 
 
@@ -125,11 +128,11 @@ def is_preference(sample: Record) -> bool:
 
 
 def may_contradict(sample: Record, task: Task) -> list[str]:
-    """Return the columns beside a plain label that say in words, or by their name, what the label should be."""
+    """Return the columns that say what a label of numbers, or of true and false, should be: in words or by name."""
     label = _of(sample, "label")
-    if label is None or task == "completion" or is_preference(sample):
+    if label is None or not says_truth(sample[label]) or task == "completion" or is_preference(sample):
         return []
-    others = [column for column in sample if column != label and not _OF_RESPONSE.search(column)]
+    others = [column for column in sample if column != label and not _SOMETHING_ELSE.search(column)]
     # Beside a response true and false may be about that.
     paired = _of(sample, "response") is not None
     return [one for one in others if _says_harm(sample[one]) or (not paired and is_about_harm(one))]

@@ -125,7 +125,7 @@ def _word(written: str) -> str | None:
     if word in MISSING:
         return None
     if whole := _WHOLE_FLOAT.fullmatch(word):
-        return whole[1]
+        return str(int(whole[1]))
     if one := _LIST_OF_ONE.fullmatch(word):
         return _word(one[1] or one[2] or "")
     verdict = guard_outputs.llama_guard(word) if word.startswith(("safe", "unsafe")) else None

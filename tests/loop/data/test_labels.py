@@ -35,7 +35,7 @@ HARMS += [
     "['unsafe']",
     '["unsafe"]',
 ]
-NO_HARMS: list[Any] = [0.0, "0.0", "safe\n", "safe.", "safe<|eot_id|>", "safe<|eot|>", "safe</s>"]
+NO_HARMS: list[Any] = [0.0, "0.0", "-0.0", "safe\n", "safe.", "safe<|eot_id|>", "safe<|eot|>", "safe</s>"]
 NO_HARMS += ["non-toxic", "Non_Toxic", "nontoxic"]
 
 

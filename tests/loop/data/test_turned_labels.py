@@ -53,8 +53,15 @@ def test_a_column_that_says_the_opposite_of_the_label_refuses_the_file(tmp_path:
 
 def test_a_column_about_the_answer_contradicts_no_label_of_the_request(tmp_path: Path) -> None:
     beside = {"is_response_safe": True, "blocked": False, "safe": 1}
-    rows = [{"prompt": f"p{at}", "response": "r", "label": "harmful", **beside} for at in range(4)]
+    rows = [{"prompt": f"p{at}", "response": "r", "label": 1, **beside} for at in range(4)]
     assert labels_of(written(tmp_path, *rows)) == [H] * 4
+
+
+@pytest.mark.parametrize(
+    "beside", [{"label": 1, "predicted": "safe"}, {"label": 1, "guard_verdict": "safe"}, {"label": H, "said": "safe"}]
+)
+def test_a_list_of_a_guards_errors_contradicts_nothing(tmp_path: Path, beside: dict[str, object]) -> None:
+    assert labels_of(written(tmp_path, *({"prompt": f"p{at}", **beside} for at in range(4)))) == [H] * 4
 
 
 def test_a_word_of_several_lines_is_mapped_in_a_recipe(tmp_path: Path) -> None:
