@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from wizloop import regular_file
 from wizloop.loop.data.records import MAX_CELL, ImportRefused
 
 MOST_LINES = 250
@@ -174,13 +174,9 @@ def _digest(text: bytes) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file. Raises ImportRefused for anything else: reading a pipe would block."""
+    """Open a regular file. Raises FileNotFoundError, and ImportRefused for anything else."""
     try:
-        # Without O_NONBLOCK opening a pipe would wait for its writer.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(number, "rb") as file:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise ImportRefused(f"{path}: cannot be followed: it is not a regular file")
+        with regular_file.opened(path) as file:
             yield file
     except FileNotFoundError:
         raise
