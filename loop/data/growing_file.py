@@ -99,7 +99,8 @@ def _read_rotated(file: Path, place: Place, after: tuple[Path, ...]) -> Part:
     part = _read(file, place, ended=follower is not None)
     if part.lines or follower is None:
         return part._replace(more=part.more or follower is not None)
-    return _begun(follower, "")
+    # The follower may itself be an earlier file.
+    return _begun(follower, "")._replace(more=True)
 
 
 def _rotated(path: Path) -> list[Path]:
