@@ -50,7 +50,7 @@ def test_the_format_and_every_row_are_told(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_read_are_told_and_named_in_the_refusal(tmp_path: Path) -> None:
-    file = lines(tmp_path / "a.jsonl", {"prompt": "how do I knit", "verdict": "safe"})
+    file = lines(tmp_path / "a.jsonl", {"prompt": "how do I knit", "verdict": "x"})
     told = "ignored columns: verdict"
     assert f"format columns; {told}\n" in run(file, workspace=tmp_path / "runs").stderr
     refused = run(file, "--split", "dev", workspace=tmp_path / "runs")
