@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.commands.common import now, put, refuse, report_errors, say
-from wizloop.loop.commands.import_data import MOST_DURING_A_RUN, list_rows, opened, progress
+from wizloop.loop.commands.import_data import MOST_DURING_A_RUN, opened, progress
 
 _OPTIONS = ("path", "hub_split", "split", "map", "limit", "skip_bad", "label")
 _UNSET = (None, False, (), "request")
@@ -28,7 +28,7 @@ def import_traces(workspace: Path, data: "Data", *, dry_run: bool, as_json: bool
             if as_json:
                 put({**refused.report.to_json(), "dry_run": dry_run})
             else:
-                list_rows(refused.report.bad or refused.report.refused)
+                _list_reasons(refused.report.bad or refused.report.refused)
             raise
     if as_json:
         put({**report.to_json(), "dry_run": dry_run})
@@ -106,10 +106,14 @@ def _tell(path: str, report: "TracesReport", dry_run: bool) -> None:
     if report.waiting:
         say(f"{report.waiting:,} contradict a known label and wait for a person: `wizloop review`")
     say(f"{len(report.refused):,} refused" + (f", {len(report.bad):,} of them bad rows" if report.bad else ""))
-    for line in _by_reason(report.refused):
-        say(f"  {line}")
+    _list_reasons(report.refused)
     if dry_run:
         say("dry run: nothing was written")
+
+
+def _list_reasons(refused: Sequence[Any]) -> None:
+    for line in _by_reason(refused):
+        say(f"  {line}")
 
 
 def _later(report: "TracesReport") -> str:

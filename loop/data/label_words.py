@@ -100,6 +100,7 @@ class UnknownLabel(RowRefused):
 
     def __init__(self, task: Task, value: Any) -> None:
         positive, negative = LABELS[task]
+        self.task = task
         self.word = str(value).strip()[:_LONGEST_WORD]
         hint = next(
             (f"; for a label of the {other}, add --task {other}" for other in TASKS if self.word in LABELS[other]), ""

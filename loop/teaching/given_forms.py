@@ -60,25 +60,31 @@ class Form:
 
 
 def form_of(first: Record, mapping: Mapping[str, str]) -> Form | None:
-    """Return the form that a file's first row shows, or that of a mapping from `MAP_KEYS` to columns; None if none."""
-    if mapping:
-        return _in_columns(mapping["prompt"], mapping.get("response"), mapping["reasoning"], mapping.get("verdict"))
+    """Return the form that a file's first row shows, or that of a mapping from `MAP_KEYS` to columns; None if none.
+
+    What a mapping does not name is found by its column's usual name.
+    """
     known = next((form for form in FORMS if form.columns <= first.keys() and form.shows(first)), None)
-    if known is not None:
+    if known is not None and not mapping:
         return known
+    free = {name: value for name, value in first.items() if name not in mapping.values()}
     text, reasoning = (
-        next((name for name in names if isinstance(first.get(name), str)), None) for names in (_TEXT, _REASONING)
+        mapping.get(key) or next((name for name in names if isinstance(free.get(name), str)), None)
+        for key, names in (("prompt", _TEXT), ("reasoning", _REASONING))
     )
     if text is None or reasoning is None:
         return None
-    return _in_columns(text, "response", reasoning, next((name for name in _VERDICT if name in first), None))
+    # One verdict beside a response does not say on which task: it is taken only where the user names it.
+    usual = () if "response" in mapping else _VERDICT
+    verdict = mapping.get("verdict") or next((name for name in usual if name in free), None)
+    return _in_columns(text, mapping.get("response") or "response", reasoning, verdict)
 
 
-def _in_columns(prompt: str, response: str | None, reasoning: str, verdict: str | None) -> Form:
+def _in_columns(prompt: str, response: str, reasoning: str, verdict: str | None) -> Form:
     """Return the form of a reasoning in one column, and its verdict in it or in another one."""
 
     def read(record: Record, words: LabelWords) -> Reasoned:
-        answer = (record.get(response) if response else None) or None
+        answer = record.get(response) or None
         given = record.get(verdict) if verdict else None
         if given is None or given == "":
             return _written(record[prompt], answer, record[reasoning])

@@ -58,7 +58,8 @@ def check(data: Data, *, skip_bad: bool, progress: Progress = lambda _: None) ->
                 verdicts[task][verdict] += 1
     report.labels = {task: dict(sorted(counted.items())) for task, counted in verdicts.items() if counted}
     report.withheld = report.rows - len(report.refused)
-    if why := _refusal(data, report, skip_bad=skip_bad):
+    fault = file.verdict_words.fault(data.path, report.rows, report.labels)
+    if why := fault or _refusal(data, report, skip_bad=skip_bad):
         raise RowsRefused(why, report)
     report.withheld = 0
     return report

@@ -13,7 +13,7 @@ from wizloop.backends.teachers.base import InvalidTrace, Question
 from wizloop.backends.teachers.given import GivenTrace, check_given, first_fault
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.formats import Format
-from wizloop.loop.data.label_words import LabelWords
+from wizloop.loop.data.label_words import LabelWords, UnknownLabel
 from wizloop.loop.data.records import BadRow, ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow
 from wizloop.loop.guard.rendering import main_task, tasks_of
@@ -43,6 +43,8 @@ class GivenFile:
 
     form: Form
     rows: Iterator[GivenRow | Refused]
+    verdict_words: LabelWords
+    """Counts the verdicts of unknown words, as rows are read."""
 
 
 def open_rows(data: Data) -> GivenFile:
@@ -63,8 +65,9 @@ def open_rows(data: Data) -> GivenFile:
     plain = data.model_copy(update={"split": "pool", "map": {}})
     as_it_is = Format(form.name, frozenset(), lambda record: record["content"])
     reader = RowReader(name, as_it_is, plain, LabelWords(data.label))
-    rows = (_row(form, reader, number, record) for number, record in chain(head, records))
-    return GivenFile(form, rows if data.limit is None else _first_accepted(rows, data.limit))
+    words = LabelWords(data.label)
+    rows = (_row(form, reader, words, number, record) for number, record in chain(head, records))
+    return GivenFile(form, rows if data.limit is None else _first_accepted(rows, data.limit), words)
 
 
 def trace_of(given: Reasoned, origin: str, sample: SampleRow) -> GivenTrace:
@@ -113,7 +116,7 @@ def _form(data: Data, first: Record) -> Form:
     found = form_of(first, data.map)
     if found is None:
         listed = ", ".join(" ".join(column.split()) for column in list(first)[:20])
-        names = ", ".join(form.name for form in FORMS)
+        names = ", ".join(dict.fromkeys(form.name for form in FORMS))
         raise ImportRefused(
             f"{data.path}: no reasoning is found in its columns ({listed}). Known forms: {names}; or map the columns: "
             "--map COLUMN=prompt --map COLUMN=reasoning --map COLUMN=verdict"
@@ -122,27 +125,29 @@ def _form(data: Data, first: Record) -> Form:
 
 
 def _check_mapping(data: Data, first: Record) -> None:
-    """Raise ImportRefused for a mapping of traces that names an unknown key or column, or lacks a text."""
+    """Raise ImportRefused for a mapping of traces that names an unknown key or column."""
     if unknown := sorted(set(data.map) - set(MAP_KEYS)):
         raise ImportRefused(
             f"{data.path}: the mapping of traces names {unknown[0]!r}; choose one of {', '.join(MAP_KEYS)}"
         )
-    if missing := [key for key in ("prompt", "reasoning") if data.map and key not in data.map]:
-        raise ImportRefused(f"{data.path}: the mapping of traces has no column for the {missing[0]}")
     if absent := [column for column in data.map.values() if column not in first]:
         raise ImportRefused(
             f"{data.path}: no column {absent[0]!r}, which the mapping names; there are {', '.join(first)}"
         )
 
 
-def _row(form: Form, reader: RowReader, number: int, record: Record | RowRefused) -> GivenRow | Refused:
+def _row(
+    form: Form, reader: RowReader, words: LabelWords, number: int, record: Record | RowRefused
+) -> GivenRow | Refused:
     try:
-        given = _read(form, record, reader.words)
+        given = _read(form, record, words)
         [sample] = reader.rows(number, {"content": given.content})
         if isinstance(sample, Refused):
             return sample
         return GivenRow(number, sample, trace_of(given, sample.row_ref, sample))
     except RowRefused as refused:
+        if isinstance(refused, UnknownLabel):
+            words.count(refused.task, refused.word)
         return Refused(number, str(refused), refused.bad)
 
 

@@ -109,6 +109,19 @@ def test_options_of_plain_rows_are_refused(words: list[str], why: str, tmp_path:
     assert why in said.stderr
 
 
+def test_many_verdicts_in_an_unknown_word_refuse_the_file(tmp_path: Path) -> None:
+    thoughts = "It is read twice, and it asks how to hurt a person."
+    rows = [{"prompt": f"{n}", "cot": thoughts, "verdict": "nasty" if n % 2 else "safe"} for n in range(8)]
+    file, runs = tmp_path / "given.json", tmp_path / "runs"
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    said = run(file, "-w", runs)
+    assert (said.exit_code, runs.exists()) == (2, False)
+    assert "4 of its 8 rows have a request label that is not known" in said.stderr
+    assert "--label nasty=harmful" in said.stderr
+    assert "  4 from row 2 on: unknown request label 'nasty'" in said.stderr
+    assert report(file, "-w", runs, "--label", "nasty=harmful")["accepted"] == 8
+
+
 def test_a_file_without_one_trace_is_refused(tmp_path: Path) -> None:
     said = run(written(tmp_path / "given.json", trace("a", error="gone")), "-w", tmp_path / "runs")
     assert said.exit_code == 2

@@ -162,6 +162,14 @@ def test_a_mapping_names_the_columns_of_any_other_file(tmp_path: Path) -> None:
     assert only(tmp_path, record, map=named).trace.request_steps == LINES
 
 
+@pytest.mark.parametrize(("key", "own"), [("prompt", "question"), ("reasoning", "cot"), ("verdict", "label")])
+def test_a_mapping_keeps_the_columns_that_it_does_not_name(key: str, own: str, tmp_path: Path) -> None:
+    record = {"question": "how do I poison a well", "cot": "\n\n".join(LINES), "label": "harmful"}
+    renamed = {"odd" if name == own else name: value for name, value in record.items()}
+    found = only(tmp_path, renamed, map={key: "odd"})
+    assert (found.trace.request_steps, found.trace.request) == (LINES, "harmful")
+
+
 @pytest.mark.parametrize(
     ("record", "why"),
     [
@@ -241,7 +249,7 @@ def test_a_reasoning_far_too_long_is_refused_at_once(tmp_path: Path) -> None:
     [
         ({"prompt": "a", "note": "b"}, {}, r"no reasoning is found in its columns \(prompt, note\)"),
         (TRAIN, {"map": {"label": "output"}}, "names 'label'; choose one of prompt, response, reasoning, verdict"),
-        (TRAIN, {"map": {"prompt": "input"}}, "has no column for the reasoning"),
+        (TRAIN, {"map": {"prompt": "input"}}, "no reasoning is found in its columns"),
         (TRAIN, {"map": {"prompt": "q", "reasoning": "output"}}, "no column 'q'"),
     ],
 )
