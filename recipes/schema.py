@@ -204,6 +204,8 @@ def find(path_or_name: str | Path) -> Path:
         return path
     if str(path_or_name) in names:
         return names[str(path_or_name)]
+    if path.exists():
+        raise RecipeError(f"{path_or_name}: it is not a regular file; write the recipe into one first")
     near = difflib.get_close_matches(str(path_or_name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise RecipeError(f"{path_or_name}: no such file, and no shipped recipe ({', '.join(names)}) has this name{hint}")

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from wizloop.store import errors, rows, tables
 from wizloop.store.engine import insert_tuples
 from wizloop.store.hashing import content_digest
+from wizloop.store.types import unreadable
 
 SPLITS = ("pool", "seed", "dev", "test")
 LABELS = {"request": "request", "completion": "completion", "response": "response_label"}
@@ -269,9 +270,13 @@ def _in_split(query: Select[Any], split: str, after_id: int, *, include_excluded
 
 
 def page(db: Connection, split: str, after_id: int, limit: int, include_excluded: bool = False) -> list[Sample]:
-    """Return the next samples of a split after an id (0 at first), by id."""
+    """Return the next samples of a split after an id (0 at first), by id. Raises errors.Damaged."""
     query = _in_split(select(*_SAMPLE), split, after_id, include_excluded=include_excluded)
-    return rows.every(db, Sample, query.limit(limit))
+    found = rows.every(db, Sample, query.limit(limit))
+    # One flipped bit makes a text a blob, which no later code expects.
+    if spoiled := next((one for one in found if not isinstance(one.prompt, str)), None):
+        raise unreadable(str(spoiled.prompt))
+    return found
 
 
 def prompts(db: Connection, split: str, after_id: int, limit: int) -> list[tuple[int, str]]:

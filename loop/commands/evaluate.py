@@ -146,7 +146,7 @@ def evaluate(
             found = _published(guard, recipe or "imported", benchmark, model, how, notes)
         elif recipe is not None:
             found = _without_a_run(recipe, benchmark, model, how, notes)
-        elif model is not None and _is_export(model) and _all_files(benchmark):
+        elif model is not None and _is_export(model) and _only_files(benchmark, workspace):
             found, of_run = _of_export(model, benchmark, how, notes), False
         else:
             found = _of_a_run(workspace, benchmark, round, model, how, notes)
@@ -261,9 +261,11 @@ def _is_export(folder: Path) -> bool:
     return (folder / guard_file.NAME).is_file()
 
 
-def _all_files(names: Sequence[str]) -> bool:
-    """Return whether these benchmarks need no workspace."""
-    return bool(names) and all(Path(name).is_file() for name in names)
+def _only_files(names: Sequence[str], workspace: Path) -> bool:
+    """Return whether these benchmarks can be no test sets: they are files, or there is no workspace."""
+    from wizloop.store.sqlite import DB_NAME
+
+    return bool(names) and (all(Path(name).is_file() for name in names) or not (workspace / DB_NAME).exists())
 
 
 def _of_export(folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any]) -> Found:

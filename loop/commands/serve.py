@@ -66,6 +66,8 @@ def _about(folder: Path) -> dict[str, Any]:
     from wizloop.backends import artifacts
     from wizloop.loop.guard import guard_file
 
+    if not (folder / guard_file.NAME).exists():
+        refuse(f"{folder}: not an exported guard: write one with `wizloop export ROUND --format safetensors --to DIR`")
     try:
         known = guard_file.read(folder).calibration
     except ValueError as error:

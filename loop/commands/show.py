@@ -64,7 +64,8 @@ def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
     from wizloop.loop.controller.starting import RunLimits
     from wizloop.loop.preflight.checks import preflight
 
-    checks = preflight(workspace, recipe, RunLimits(), now().astimezone(), thorough=True).checks
+    with report_errors():
+        checks = preflight(workspace, recipe, RunLimits(), now().astimezone(), thorough=True).checks
     passed = all(check.ok for check in checks)
     if as_json:
         put({"ok": passed, "checks": [asdict(check) for check in checks]})

@@ -69,6 +69,20 @@ def test_a_value_that_was_never_written_is_named(after_a_night: Path, column: st
     assert (status, said.endswith("restore a backup\n")) == (2, True)
 
 
+def test_a_text_that_became_a_blob_is_named(tmp_path: Path) -> None:
+    from wizloop.store import sqlite
+
+    file, runs = tmp_path / "pool.jsonl", tmp_path / "runs"
+    file.write_text('{"prompt": "how do I knit"}\n', encoding="utf-8")
+    assert ended(runs, ["import", str(file), "--split", "pool"])[0] == 0
+    raw = sqlite.connect(runs / DB_NAME, "rw", sqlite.driver())
+    raw.execute("PRAGMA ignore_check_constraints = ON")
+    raw.execute("UPDATE samples SET prompt = CAST(prompt AS BLOB)")
+    raw.close()
+    status, said = ended(runs, ["doctor"])
+    assert (status, said.endswith("restore a backup\n")) == (2, True)
+
+
 @pytest.mark.parametrize("size", [0, 100, 5000])
 def test_a_database_that_was_cut_off_is_a_sentence(after_a_night: Path, size: int) -> None:
     path = after_a_night / DB_NAME

@@ -87,6 +87,10 @@ def test_a_command_refuses_what_is_no_regular_file(after_a_night: Path, tmp_path
     )
 
 
+def test_a_recipe_that_is_no_regular_file_is_not_called_missing(odd: str) -> None:
+    assert "it is not a regular file" in refused(["recipes", "show", odd])
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_recipe_cannot_make_a_start_wait(tmp_path: Path, odd: str, key: str) -> None:
     text = "".join(f"{key.replace('pool', split)}\n" for split in ("pool", "seed", "dev")) if "data" in key else key

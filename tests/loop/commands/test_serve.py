@@ -102,8 +102,8 @@ def serve(*words: object) -> Result:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["{at}/none"], "guard.json: not found"),
-        (["{at}"], "guard.json: not found"),
+        (["{at}/none"], "none: not an exported guard: write one with `wizloop export"),
+        (["{at}"], "not an exported guard: write one with `wizloop export"),
         (["{export}", "--log", "{at}/pipe"], "not a regular file"),
         (["{export}", "--log", "{at}/no/log.jsonl"], "No such file or directory"),
         (["{export}", "--host", "192.0.2.1"], "192.0.2.1:8099: cannot listen there"),
@@ -114,3 +114,12 @@ def test_what_cannot_be_served_is_one_sentence(export: Path, tmp_path: Path, wor
     os.mkfifo(tmp_path / "pipe")
     done = serve(*(word.format(at=tmp_path, export=export) for word in words))
     assert (done.exit_code, sentence in done.stderr, done.stdout) == (2, True, ""), done.output
+
+
+def test_a_mistyped_file_for_an_export_is_named_and_no_workspace_is_asked_for(export: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "--model", str(export), "--benchmark", "labelled.csv", "-w", str(tmp_path / "runs")]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stderr.startswith("wizloop: labelled.csv: without a run only labeled files")) == (
+        2,
+        True,
+    )
