@@ -27,10 +27,10 @@ def test_speed_runs_every_contender_on_the_same_tokens() -> None:
     assert about["instruction_tokens"] > 100
     found = read["classify"]
     batches = {f"batch_generate {rows}" for rows in (32, 64, 128, 256)}
-    assert set(found["traces_per_s"]) == {"loop", "ours", "label alone"} | batches
+    assert set(found["traces_per_s"]) == {"loop", "ours", "label alone", "matrix products"} | batches
     assert found["tokens_per_trace"] == {"ours": 2.0, "batch_generate": 2.0}
     assert found["batch_generate_best"] in batches
-    assert set(found) > {"ours_vs_loop", "ours_vs_batch_generate", "label_vs_loop"}
+    assert set(found) > {"ours_vs_loop", "ours_vs_batch_generate", "label_vs_loop", "label_vs_floor"}
     assert set(trained["dpo"]["steps_per_s"]) == {"mlx-lm-lora", "ours"}
     assert "ours_vs_mlx_lm_lora" in trained["dpo"]
 

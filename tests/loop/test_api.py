@@ -364,7 +364,7 @@ def test_one_string_is_not_judged_by_its_characters(ctx: Standalone) -> None:
 def test_a_folder_that_says_something_else_is_refused(tmp_path: Path, said: str | dict[str, Any]) -> None:
     text = said if isinstance(said, str) else json.dumps(said)
     (tmp_path / "guard.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"guard\.json: invalid"):
+    with pytest.raises(ValueError, match=r"guard\.json: (invalid|cannot be read: it is larger)"):
         load_guard(tmp_path)
 
 
