@@ -52,6 +52,7 @@ def test_a_night_prints_its_rounds_and_its_time(small: Path, tmp_path: Path) -> 
     assert f" min, in {tmp_path / 'night'}" in said
 
 
+@pytest.mark.long
 @NEEDS_SHARED_DATA
 def test_a_cell_is_measured_once(small: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"

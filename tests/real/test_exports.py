@@ -25,6 +25,7 @@ def probabilities(model: Any, tokens: Tokens) -> torch.Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.long
 def test_a_gguf_file_answers_in_transformers_as_its_folder(smollm2: Path, tmp_path: Path) -> None:
     gguf_export.export(smollm2, tmp_path)
     tokens = Tokens(AutoTokenizer.from_pretrained(smollm2))

@@ -81,7 +81,7 @@ def by_recipe(folder: Path, **train: Any) -> Backend:
 @pytest.mark.recipe_key("train.launch")
 @pytest.mark.recipe_key("train.processes")
 @pytest.mark.recipe_key("train.sharding")
-@pytest.mark.parametrize(("sharding", "scale"), [("none", 1.0), ("fsdp", 0.04)])
+@pytest.mark.parametrize(("sharding", "scale"), [("none", 1.0), pytest.param("fsdp", 0.04, marks=pytest.mark.long)])
 def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     tiny_base: Path, start: Path, tmp_path: Path, sharding: str, scale: float
 ) -> None:
