@@ -31,8 +31,8 @@ class Ending:
 
 _PAUSED = Ending("paused", "paused by you. Run `wizloop resume` to resume.")
 _STOPPED = Ending("stopped", "stopped by you. Run `wizloop start` to resume.")
-_BY_SIGNAL = Ending("stopped", "stopped by a signal. Run `wizloop start` to resume.")
-_ENDINGS = {"pause": _PAUSED, "stop": _STOPPED, "stop_now": _STOPPED, "signal": _BY_SIGNAL}
+BY_SIGNAL = Ending("stopped", "stopped by a signal. Run `wizloop start` to resume.")
+_ENDINGS = {"pause": _PAUSED, "stop": _STOPPED, "stop_now": _STOPPED, "signal": BY_SIGNAL}
 """By the user's request in the store, or the reason of Interrupted."""
 
 

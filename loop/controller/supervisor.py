@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psutil
 
 from wizloop.loop.controller import lock, starting
-from wizloop.loop.controller.night import Ending, night
+from wizloop.loop.controller.night import BY_SIGNAL, Ending, night
 from wizloop.loop.controller.notify import Notifier
 from wizloop.loop.controller.worker_process import Died, WorkerProcess
 from wizloop.loop.interrupted import Interrupted, Mend
@@ -174,6 +174,9 @@ class Supervisor:
             phases_of: Callable[[int], Sequence[str]] = import_module(self.phases).phases_of
             return night(self.store, self._do, phases_of, stop=self.recipe.stop, clock=self.clock), self._is_paused
         except errors.DiskFull as full:
+            if self._signals:
+                # With no room for the state, the night never comes to a phase that a signal could end.
+                return BY_SIGNAL, self._is_paused
             retry_at = time.monotonic() + self.pace.disk_s
             return Ending("paused", str(full)), lambda: time.monotonic() < retry_at
 

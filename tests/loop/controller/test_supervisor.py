@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import disks
 from tests.where import ROOT
 from wizloop.console.progress import headline
 from wizloop.loop.controller import lock, supervisor
@@ -265,6 +266,24 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(workspace: Workspace, fa
     assert workspace.run() == "done False the one round is done"
     assert workspace.prompts() == ALL
     assert sum("the run is paused: " in sentence for sentence in workspace.sentences()) == 2
+
+
+def test_a_signal_ends_a_night_whose_disk_is_full(tmp_path: Path) -> None:
+    with disks.small(tmp_path / "disk", 4) as disk:
+        there = Workspace(disk / "runs", [])
+        there.tell("first.slow", 0.1)
+        controller = there.start()
+        there.wait_for_samples(2)
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"0" * 4096):
+                pass
+        time.sleep(2)
+        controller.send_signal(signal.SIGTERM)
+        try:
+            assert said_by(controller) == "stopped True stopped by a signal. Run `wizloop start` to resume."
+        finally:
+            controller.kill()
+            controller.communicate()
 
 
 def test_a_library_that_asks_on_stdin_finds_nobody(workspace: Workspace) -> None:
