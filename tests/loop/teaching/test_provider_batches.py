@@ -301,7 +301,8 @@ def test_a_row_of_a_file_is_what_a_live_call_sends() -> None:
     asked = Question("k" * 64, "how?", "so.", {"request": "unharmful"})
     with pair("gemini") as (server, asking):
         asking.ask(asked)
-        live = server.books.bodies[-1]
+        # The SDK may have asked for more than the answer.
+        live = [body for body in server.books.bodies if body][-1]
         asking.submit([asked], "wz-1")
         (file,) = [held for name, held in server.books.batches.items() if name.startswith("files/")]
     assert file["rows"] == [{"key": asked.key, "request": live}]
