@@ -4,14 +4,16 @@ No queue, budget or retry: a teacher answers one question once, and the loop dec
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wizloop.backends.http.scrub import storable
 from wizloop.backends.teachers.reading import Unreadable, object_in
+
+Form = TypeVar("Form", bound=BaseModel)
 
 Harm = Literal["harmful", "unharmful"]
 Refusal = Literal["refusal", "compliance"]
@@ -225,20 +227,30 @@ def read_trace(raw: str, question: Question) -> TeacherTrace:
     """Parse the trace in a JSON answer. Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label."""
     if not raw.strip():
         raise InvalidTrace("the answer is empty")
+    trace = parsed(TeacherTrace, raw, TeacherTrace.model_fields, _WORDS)
+    check_answer(trace, question, "surface_analysis")
+    return trace
+
+
+def parsed(form: type[Form], raw: str, keys: Collection[str], words: Mapping[str, tuple[str, ...]]) -> Form:
+    """Parse the one JSON object in an answer that has these keys. Raises InvalidTrace, which names the first fault."""
     try:
-        found = object_in(raw, TeacherTrace.model_fields, _WORDS)
-        trace = TeacherTrace.model_validate_json(raw if found is None else json.dumps(found))
+        found = object_in(raw, keys, words)
+        return form.model_validate_json(raw if found is None else json.dumps(found))
     except Unreadable as error:
         raise InvalidTrace(str(error)) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
         raise InvalidTrace(f"{place}: {first['msg']}") from None
+
+
+def check_answer(trace: TeacherTrace, question: Question, key: str) -> None:
+    """Check a trace as `check_trace` does, and refuse an answer that the sample brought along, which shows by `key`."""
     check_trace(trace, question)
     sample = f"{question.prompt}\0{question.response or ''}"
-    if '"surface_analysis"' in sample and trace.explanation in sample:
+    if f'"{key}"' in sample and trace.explanation in sample:
         raise InvalidTrace("it repeats an answer that stands in the sample")
-    return trace
 
 
 def check_trace(trace: TeacherTrace, question: Question) -> None:

@@ -1,13 +1,20 @@
 """The small answer, for a model that manages no more: verdicts and one short rationale. It becomes a TeacherTrace."""
 
-import json
 import re
 from typing import Annotated, Any, get_args
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from wizloop.backends.teachers.base import Answer, Harm, InvalidTrace, Question, Refusal, TeacherTrace, check_trace
-from wizloop.backends.teachers.reading import Unreadable, object_in
+from wizloop.backends.teachers.base import (
+    Answer,
+    Harm,
+    InvalidTrace,
+    Question,
+    Refusal,
+    TeacherTrace,
+    check_answer,
+    parsed,
+)
 
 _REASON = ("rationale", "explanation", "reason", "reasoning")
 """Names that small models give the rationale; the first is asked for."""
@@ -72,19 +79,8 @@ def answer_from_small(raw: str, question: Question, **known: Any) -> Answer:
 
 def _read(raw: str, question: Question) -> TeacherTrace:
     """Parse the trace in a small answer. Raises InvalidTrace."""
-    try:
-        found = object_in(raw, _KEYS, _WORDS)
-        trace = SmallTrace.model_validate_json(raw if found is None else json.dumps(found)).whole(question)
-    except Unreadable as error:
-        raise InvalidTrace(str(error)) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the answer"
-        raise InvalidTrace(f"{place}: {first['msg']}") from None
-    check_trace(trace, question)
-    sample = f"{question.prompt}\0{question.response or ''}"
-    if '"request"' in sample and trace.explanation in sample:
-        raise InvalidTrace("it repeats an answer that stands in the sample")
+    trace = parsed(SmallTrace, raw, _KEYS, _WORDS).whole(question)
+    check_answer(trace, question, "request")
     return trace
 
 

@@ -28,8 +28,8 @@ from wizloop.loop.commands.reading import reading, with_reading
 
 if TYPE_CHECKING:
     from wizloop.loop.data.sample_reader import SampleFile
-    from wizloop.loop.evaluation.answered_rows import AnsweredRow
-    from wizloop.loop.evaluation.benchmark_guard import BenchmarkRow, Tell
+    from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
+    from wizloop.loop.evaluation.benchmark_guard import Tell
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge

@@ -6,18 +6,49 @@ benign one is refused, or a harmful one is let through.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 from wizloop.loop.evaluation.scoring import ScoredRow
+from wizloop.loop.guard.rendering import main_task
+from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task, by_task
+from wizloop.store.samples import Sample
 
 Error = Literal["false_positive", "false_negative", "unparsed"]
 Effect = Literal["over_refusal", "let_through"]
 KINDS = ("false_positive", "false_negative", "unparsed", "over_refusal", "let_through")
 """The order in which errors are listed."""
 NO_POLICY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkRow:
+    """One row of a benchmark."""
+
+    prompt: str
+    response: str | None
+    labels: Mapping[Task, str]
+    group: str | None
+    """Policy or attack of the row."""
+    row: str = ""
+    """File name and row number of the source."""
+    sample: int | None = None
+    """Id in the workspace."""
+
+
+class _Answer(Protocol):
+    """A guard's answer to a row, given now or stored."""
+
+    @property
+    def verdict(self) -> Mapping[str, str | None]: ...
+    @property
+    def probability(self) -> Mapping[str, float]: ...
+    @property
+    def confidence(self) -> float | None: ...
+    @property
+    def cell(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +110,29 @@ class AnsweredRow:
             "effect": self.effect,
         }
         return row | {"prompt": self.prompt, "response": self.response} if texts else row
+
+
+def of_sample(one: Sample) -> BenchmarkRow:
+    """Return a sample of the workspace as a row."""
+    return BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy, one.row_ref, one.id)
+
+
+def answered_row(benchmark: str, row: BenchmarkRow, found: _Answer, tasks: Collection[str] = TASKS) -> AnsweredRow:
+    """Return a row with a guard's answer; labels of other tasks than `tasks` are left out."""
+    return AnsweredRow(
+        benchmark=benchmark,
+        row=row.row,
+        sample=row.sample,
+        prompt=row.prompt,
+        response=row.response,
+        main=main_task(row),
+        labels={task: label for task, label in row.labels.items() if task in tasks},
+        verdict=found.verdict,
+        probability=found.probability,
+        confidence=found.confidence,
+        cell=found.cell,
+        policy=row.group,
+    )
 
 
 def write(file: TextIO, rows: Iterable[AnsweredRow], *, texts: bool) -> None:

@@ -1,7 +1,7 @@
 """Evaluate a guard on benchmarks, test sets of the workspace or files, outside a night. Stores nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +11,22 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.data.import_file import bad_rows
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import AS_IT_IS, SampleFile, read_samples
-from wizloop.loop.evaluation.answered_rows import AnsweredRow, scored
+from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow, answered_row, of_sample, scored
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import guard_file, instructions
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.published.judge import PublishedJudge
-from wizloop.loop.guard.rendering import main_task
-from wizloop.loop.measures.calibration import Judgement
 from wizloop.loop.phases.evaluate import by_benchmark
-from wizloop.loop.stored_samples import labels_of, usable
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.stored_samples import usable
+from wizloop.loop.words import TASKS
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.store import models
 from wizloop.store.db import Store
-from wizloop.store.samples import Sample
 
 Tell = Callable[[str, SampleFile], None]
 """Takes a file's name and how it was read: its format, and the rows that were left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkRow:
-    """One row of a benchmark."""
-
-    prompt: str
-    response: str | None
-    labels: Mapping[Task, str]
-    group: str | None
-    """Policy or attack of the row."""
-    row: str = ""
-    """File name and row number of the source."""
-    sample: int | None = None
-    """Id in the workspace."""
 
 
 def workspace_rows(
@@ -60,7 +42,7 @@ def workspace_rows(
     """
     test = by_benchmark(store, recipe, list(usable(store, "test")))
     known = {
-        name: [_of_sample(one) for one in found]
+        name: [of_sample(one) for one in found]
         for name, found in {"dev": list(usable(store, "dev")), **test}.items()
         if found
     }
@@ -100,10 +82,6 @@ def _of_file(name: str, known: Sequence[str], how: Mapping[str, Any], tell: Tell
         raise ImportRefused(f"{name}: no row can be used; the first reason is in row {first.row}: {first.reason}")
     tell(name, read)
     return [BenchmarkRow(row.prompt, row.response, row.labels, row.policy, row.row_ref) for row in read.rows]
-
-
-def _of_sample(one: Sample) -> BenchmarkRow:
-    return BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy, one.row_ref, one.id)
 
 
 def judge_of_run(ctx: Context, model: models.Model) -> Judge:
@@ -149,30 +127,13 @@ def evaluate(
         for start in range(0, len(rows), BATCH)
         for one in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
-    answered = [_answered(judge, name, row, found) for row, found in zip(rows, answers, strict=True)]
+    answered = [answered_row(name, row, found, judge.tasks) for row, found in zip(rows, answers, strict=True)]
     measured: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
     for task in TASKS:
         if judged := scored(answered, task):
             rng = np.random.default_rng(_seed(seed, name, task))
             measured.append((measure(name, task, judged, rng=rng, skipped=len(answered) - len(judged)), judged))
     return measured, answered
-
-
-def _answered(judge: Judge | PublishedJudge, name: str, row: BenchmarkRow, found: Judgement) -> AnsweredRow:
-    return AnsweredRow(
-        benchmark=name,
-        row=row.row,
-        sample=row.sample,
-        prompt=row.prompt,
-        response=row.response,
-        main=main_task(row),
-        labels={task: label for task, label in row.labels.items() if task in judge.tasks},
-        verdict=found.verdict,
-        probability=found.probability,
-        confidence=found.confidence,
-        cell=found.cell,
-        policy=row.group,
-    )
 
 
 def _seed(seed: int, *parts: str | int) -> int:

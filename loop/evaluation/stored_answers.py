@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 
 from wizloop.loop.context import recipe_of
-from wizloop.loop.evaluation.answered_rows import AnsweredRow
-from wizloop.loop.guard.rendering import main_task
+from wizloop.loop.evaluation.answered_rows import AnsweredRow, answered_row, of_sample
 from wizloop.loop.phases import model_roles
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.store import errors, models, predictions
 from wizloop.store.db import Store
-from wizloop.store.predictions import Prediction
-from wizloop.store.samples import Sample
 
 
 def model_of(store: Store, round: int | None) -> models.Model:
@@ -42,22 +39,9 @@ def answered(store: Store, model: models.Model, names: Sequence[str]) -> list[An
             known = {
                 one.sample_id: one for one in predictions.for_samples(db, model.id, [one.id for one in sets[name]])
             }
-        rows += [_row(name, one, known[one.id]) for one in sets[name] if one.id in known and labels_of(one)]
+        rows += [
+            answered_row(name, of_sample(one), known[one.id])
+            for one in sets[name]
+            if one.id in known and labels_of(one)
+        ]
     return rows
-
-
-def _row(name: str, sample: Sample, found: Prediction) -> AnsweredRow:
-    return AnsweredRow(
-        benchmark=name,
-        row=sample.row_ref,
-        sample=sample.id,
-        prompt=sample.prompt,
-        response=sample.response,
-        main=main_task(sample),
-        labels=labels_of(sample),
-        verdict=found.verdict,
-        probability=found.probability,
-        confidence=found.confidence,
-        cell=found.cell,
-        policy=sample.policy,
-    )

@@ -6,10 +6,11 @@ It imports nothing of wizloop and nothing of huggingface_hub.
 import base64
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.servers.loopback import Loopback
 
 TOKEN = "hf_fake_0123456789"
 
@@ -23,7 +24,7 @@ class Repository:
     commits: list[str] = field(default_factory=list)
 
 
-class Hub:
+class Hub(Loopback):
     """A hub with one user, whose token is TOKEN; use it as a context. `refuses` answers every write with a status."""
 
     def __init__(self, refuses: int | None = None) -> None:
@@ -34,19 +35,15 @@ class Hub:
         self.asked: list[str] = []
 
     def __enter__(self) -> "Hub":
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.hub = self
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.hub = self
+        self.begin(server)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def url(self) -> str:
         """The hub's address, for HF_ENDPOINT."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.address}"
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and JSON."""

@@ -23,6 +23,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+from tests.servers.loopback import Loopback
+
 Script = Callable[[int, str], str | None]
 """The fault of the how-manieth request (from 1) of this path, or None."""
 Reply = tuple[int, dict[str, str], Any]
@@ -111,7 +113,7 @@ class Books:
         return Counter(map(_hash, self.done))
 
 
-class Provider(ABC):
+class Provider(Loopback, ABC):
     """A server on a free port; use it as a context. Subclasses word the wire."""
 
     rates: ClassVar[dict[str, float]] = {}
@@ -131,20 +133,16 @@ class Provider(ABC):
         self.verdict = "unharmful"
 
     def __enter__(self) -> Any:
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.provider = self
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.provider = self
         if self._tls is not None:
-            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+            server.socket = self._tls.wrap_socket(server.socket, server_side=True)
+        self.begin(server)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._server.server_address[1]}"
+        return f"http{'s' if self._tls else ''}://{self.address}"
 
     @abstractmethod
     def answer(self, method: str, path: str, query: dict[str, str], asked: Any) -> Reply | None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.servers.loopback import Loopback
+
 
 @dataclass
-class Slow:
+class Slow(Loopback):
     """Use it as a context. `says` is the text of every answer; None streams no token, as a server that hangs."""
 
     says: str | None
@@ -40,18 +42,12 @@ class Slow:
             def do_POST(self) -> None:
                 outer.serve(self)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.begin(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"http://{self.address}/v1"
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
         asked = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
