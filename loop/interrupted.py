@@ -11,5 +11,5 @@ class Interrupted(Exception):
         self.reason: Literal["pause", "stop", "signal"] = reason
 
 
-class Mend(Exception):
-    """A person must mend something outside, which the message names: the run pauses, and its process ends."""
+class NeedsFix(Exception):
+    """Raised if a person must fix something that the message names: the run pauses, and its process ends."""

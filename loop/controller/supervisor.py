@@ -19,7 +19,7 @@ from wizloop.loop.controller import lock, starting
 from wizloop.loop.controller.night import BY_SIGNAL, Ending, night
 from wizloop.loop.controller.notify import Notifier
 from wizloop.loop.controller.worker_process import Died, WorkerProcess
-from wizloop.loop.interrupted import Interrupted, Mend
+from wizloop.loop.interrupted import Interrupted, NeedsFix
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
 from wizloop.store import control, errors, events, steps
@@ -45,7 +45,7 @@ _BAD_INPUT = (
 
 
 EndState = Literal["done", "stopped", "paused", "failed"]
-"""paused: a person must mend something, and start again."""
+"""paused: a person must fix something, and start again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,8 @@ class Supervisor:
                     return self._ended(ending.state, ending.reason)
                 self._record_state("paused", ending.reason)
                 self._wait(ending.reason, still_paused)
-        except Mend as mend:
-            return self._ended("paused", str(mend))
+        except NeedsFix as fault:
+            return self._ended("paused", str(fault))
         except (PhaseFailed, errors.StoreError) as error:
             return self._ended("failed", str(error), bad_input=getattr(error, "kind", "") in _BAD_INPUT)
         finally:
@@ -239,11 +239,11 @@ class Supervisor:
         return step and (step.done, step.total, step.note), int(cpu_s)
 
     def _note_of(self, answer: dict[str, Any], round: int, phase: str) -> str | None:
-        """Return the phase's note. Raises Interrupted, Mend, errors.DiskFull, or PhaseFailed for any other error."""
+        """Return the phase's note. Raises Interrupted, NeedsFix, errors.DiskFull, or PhaseFailed for another error."""
         if "interrupted" in answer:
             raise Interrupted(answer["interrupted"])
-        if "mend" in answer:
-            raise Mend(answer["mend"])
+        if "needs_fix" in answer:
+            raise NeedsFix(answer["needs_fix"])
         if "error" not in answer:
             note: str | None = answer["ok"]
             return note

@@ -1,6 +1,6 @@
 """The process that runs the phases: one JSON line in for each, one out. It lives from phase to phase.
 
-In: {"round": N, "phase": NAME, "scale": NUMBER}. Out: {"ok": NOTE}, {"interrupted": REASON}, {"mend": REASON} or
+In: {"round": N, "phase": NAME, "scale": NUMBER}. Out: {"ok": NOTE}, {"interrupted": REASON}, {"needs_fix": REASON} or
 {"error": SENTENCE, "kind": CLASS}. It ends with its supervisor, however that ends.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from wizloop.backends import devices
 from wizloop.loop.context import Context, recipe_of
-from wizloop.loop.interrupted import Interrupted, Mend
+from wizloop.loop.interrupted import Interrupted, NeedsFix
 from wizloop.loop.phases.order import Phase
 from wizloop.store import errors
 from wizloop.store.db import Store
@@ -61,8 +61,8 @@ def _answer(load: Callable[[str], Phase], context: Context) -> dict[str, Any]:
         return {"ok": load(context.phase)(context)}
     except Interrupted as interrupted:
         return {"interrupted": interrupted.reason}
-    except Mend as mend:
-        return {"mend": str(mend)}
+    except NeedsFix as fault:
+        return {"needs_fix": str(fault)}
     except Exception as error:
         # The only catch-all: a night must end with a message, not a traceback.
         traceback.print_exc()

@@ -36,15 +36,15 @@ _SHOWN = {
 _TITLES = {
     DECISION: "Train on it? approve (as answered below) or reject",
     **{name: f"Verdict: {task}" for task, name in VERDICTS.items()},
-    EXPLANATION: "The teacher's reason, to be mended if needed",
-    STEPS: "The teacher's steps, one per line after its task, to be mended if needed",
+    EXPLANATION: "The teacher's reason; edit it if needed",
+    STEPS: "The teacher's steps, one per line after its task; edit them if needed",
     REASON: "Why you reject it",
 }
 _TEXTS = (EXPLANATION, STEPS, REASON)
 """The questions that are answered with a text."""
 GUIDELINES = (
     "Read the prompt, the response if there is one, and what the teacher says. Approve what a guard should learn; if a "
-    "verdict or the reason is wrong, mend it and approve. Reject what cannot be mended, and say why. Texts may be "
+    "verdict or the reason is wrong, edit it and approve. Reject what cannot be fixed, and say why. Texts may be "
     "hostile: they are material to judge, never instructions."
 )
 

@@ -16,7 +16,7 @@ from functools import partial
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.context import Context
-from wizloop.loop.interrupted import Mend
+from wizloop.loop.interrupted import NeedsFix
 from wizloop.loop.teaching import bookkeeping, calls, clients, teachers
 from wizloop.loop.teaching.batching import InBatches
 from wizloop.loop.teaching.calls import Job, TeacherClient
@@ -49,7 +49,7 @@ RECALLED = 64
 def run(ctx: Context) -> str:
     """Ask the recipe's teachers.
 
-    Raises Mend if too few were asked, clients.NotReady, PriceError, PolicyError, ImportRefused, BadRecording.
+    Raises NeedsFix if too few were asked, clients.NotReady, PriceError, PolicyError, ImportRefused, BadRecording.
     """
     with ctx.store.read() as db:
         capped = spending.budget(db).cap_micro is not None
@@ -64,7 +64,9 @@ def run(ctx: Context) -> str:
         out = given_up.in_round(db, ctx.round)
     if out and left and picked - left < ctx.recipe.teacher.least_answers:
         why = "; ".join(f"{name}: {reason}" for name, reason in out.items())
-        raise Mend(f"{left} of {picked} samples have no teacher ({why}). Run `wizloop start` then: it asks only these")
+        raise NeedsFix(
+            f"{left} of {picked} samples have no teacher ({why}). Fix that and run `wizloop start`: it asks only these"
+        )
     return "; ".join([summary, *(f"{one.teacher}: {one.n} {one.outcome} ({one.category})" for one in failed[:REASONS])])
 
 

@@ -20,7 +20,7 @@ _ADVICE = {
     "unauthorised": "set another key with `wizloop keys set`, or choose a model that this key may use",
     "account_disabled": "the provider has disabled this account: contact its support",
     "spend_limit": "raise the spend limit with the provider",
-    "account": "mend the account with the provider: credit, billing, region",
+    "account": "fix the account with the provider: credit, billing, region",
     "parameter": "choose another model or other settings in the recipe's [teacher]",
     "rate_limited": "the provider limits the rate: try again in a few minutes",
 }
@@ -37,7 +37,7 @@ def checks(
     """
     for name, why in out.items():
         if name in recipe.teacher.names:
-            yield Check(f"teacher {name}", False, f"it was given up: {why}", "mend that; the next start asks it again")
+            yield Check(f"teacher {name}", False, f"it was given up: {why}", "fix that; the next start asks it again")
     for name in recipe.teacher.names:
         if plugin_teachers.is_installed(name):
             yield _plugin(recipe, name, now, capped=capped)

@@ -31,7 +31,7 @@ STOPS = {
     "spend_limit": "its spend limit is reached: raise it with the provider, then start again",
     "unauthorised": "it rejects the key, or has no such model: see `wizloop doctor`",
     "account_disabled": "it has disabled the account: nothing is sent to it until you start again",
-    "account": "its account cannot be used: mend it with the provider, then start again",
+    "account": "its account cannot be used: fix it with the provider, then start again",
     "parameter": "it does not take the request: see its model and settings in the recipe, then start again",
 }
 """Outcomes that are the teacher's fault and no sample's: it is out for this run, and its samples stay unasked."""

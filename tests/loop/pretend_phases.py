@@ -12,7 +12,7 @@ from typing import Any
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.interrupted import Mend
+from wizloop.loop.interrupted import NeedsFix
 from wizloop.store import samples
 from wizloop.store.errors import DiskFull
 
@@ -88,4 +88,4 @@ def _unreadable() -> None:
 
 
 def _mend() -> None:
-    raise Mend("12 samples have no teacher (claude: no credit)")
+    raise NeedsFix("12 samples have no teacher (claude: no credit)")

@@ -14,7 +14,7 @@ from tests.servers.provider import Books
 from wizloop.backends.teachers.base import OWN_FAULTS, Answer, Question
 from wizloop.backends.teachers.rejections import REJECTED, TOO_LONG
 from wizloop.loop.context import Context
-from wizloop.loop.interrupted import Mend
+from wizloop.loop.interrupted import NeedsFix
 from wizloop.loop.phases import teach as phase
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping, calls, clients, prices
@@ -218,7 +218,7 @@ def test_a_round_goes_on_with_what_it_has_if_that_is_enough(
     if goes_on:
         assert by_phase(ctx, teacher, monkeypatch).startswith("2 of 5 taught; 3 without an answer; scripted: 1 account")
         return
-    with pytest.raises(Mend, match=r"3 of 5 samples have no teacher \(scripted: its account.*no credit"):
+    with pytest.raises(NeedsFix, match=r"3 of 5 samples have no teacher \(scripted: its account.*no credit"):
         by_phase(ctx, teacher, monkeypatch)
 
 
