@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.loop.scripted import Scripted, ScriptedBatches, client, context, ok
+from tests.loop.scripted import Scripted, ScriptedBatches, client, context, fault, ok
 from tests.servers.openai_wire import OpenAIWire
 from wizloop.loop.cli import app
 from wizloop.loop.data.records import ImportRefused
@@ -94,6 +94,19 @@ def test_a_sample_that_is_kept_back_gets_a_verdict_here_and_waits_for_a_person(
     assert waits.trace.sample_id == held.id
     assert waits.reason is not None
     assert waits.reason.startswith("The text is kept back from the teachers")
+
+
+def test_only_samples_that_are_kept_back_get_their_verdict_here(tmp_path: Path) -> None:
+    server = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
+    ctx = context(tmp_path, 3, names=["openai"], openai=server)
+    with ctx.store.write() as db:
+        held = samples.page(db, "seed", 0, 9)[1]
+        sending.keep_back(db, [bytes.fromhex(held.hash)], "kept back by a test")
+    refuses = Scripted(lambda *_: fault("refused"))
+    teach(ctx, [client(refuses), *clients.for_kept_back(ctx.recipe)])
+    with ctx.store.read() as db:
+        made = {one.sample_id: one.teacher for one in teacher_calls.traces(db, 0)}
+    assert made == {held.id: "policy"}
 
 
 def test_a_mask_enters_a_calls_key_only_where_it_hides_something(tmp_path: Path) -> None:
