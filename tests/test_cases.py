@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from tests.where import SHARED_CASES
 from wizloop.loop.cli import app
+from wizloop.loop.evaluation import benchmark_guard
 
 PORT = 18765
 TEACHERS = SHARED_CASES / "17-openai-teacher-replies"
@@ -107,6 +109,9 @@ def test_04_evaluate_says_of_a_file_what_import_says(name: str) -> None:
     taken = json.loads(_run("import", file, "--split", "test", "-w", "w", "--json").stdout)
     with file.open(encoding="utf-8") as lines:
         assert taken["accepted"] == taken["rows"] == sum(1 for _ in lines) - (file.suffix == ".csv")
+    (measured,) = benchmark_guard.file_rows([str(file)]).values()
+    assert len(measured) == taken["accepted"]
+    assert Counter(row.labels["request"] for row in measured) == taken["labels"]["request"]
 
 
 @pytest.mark.parametrize(("name", "rows"), [("02_id_null.jsonl", 6), ("02_multilingual_same_id.jsonl", 6)])
