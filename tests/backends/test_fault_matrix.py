@@ -62,7 +62,7 @@ REFUSALS = [
 def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     # Packed now: on a busy machine that takes longer than a reply may.
     bomb()
-    with pair(request.param) as made:
+    with pair(request.param, deadline_s=DEADLINE_S) as made:
         yield made
 
 

@@ -17,6 +17,9 @@ from wizloop.backends.teachers.remote import Access, RemoteTeacher
 
 KEY = "sk-canary-77aa"
 DEADLINE_S = 1.0
+"""For tests of what is too slow."""
+PATIENT_S = 20.0
+"""For all others: a busy machine may take more than a second for a reply."""
 KINDS = ("claude", "gemini", "openai")
 MODELS = {"claude": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash", "openai": "qwen3:4b"}
 _SERVERS: dict[str, Callable[..., Provider]] = {"claude": ClaudeServer, "gemini": GeminiServer, "openai": OpenAIWire}
@@ -36,13 +39,13 @@ def teacher(kind: str, url: str, *, key: str | None = KEY, deadline_s: float = D
 
 
 @contextmanager
-def pair(kind: str, **how: Any) -> Iterator[tuple[Any, Any]]:
+def pair(kind: str, *, deadline_s: float = PATIENT_S, **how: Any) -> Iterator[tuple[Any, Any]]:
     """A server that runs, and its teacher, whose SDK is loaded."""
     with server(kind, **how) as running:
-        made: RemoteTeacher = teacher(kind, running.url, deadline_s=20)
+        made: RemoteTeacher = teacher(kind, running.url, deadline_s=PATIENT_S)
         made.model_info()
         made.close()
-        asking = teacher(kind, running.url)
+        asking = teacher(kind, running.url, deadline_s=deadline_s)
         try:
             yield running, asking
         finally:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.loop.scripted import NOW, context
-from tests.servers.pairs import pair, teacher
+from tests.servers.pairs import DEADLINE_S, pair, teacher
 from tests.servers.provider import Books, never
 from wizloop.backends.teachers.base import Question
 from wizloop.backends.teachers.batch_teacher import BatchFault, Undecided
@@ -139,7 +140,8 @@ def test_a_submission_that_arrived_unseen_is_found_and_not_made_again(
     server, asking = both
     server.script = on("submit", fault)
     ctx = context(tmp_path, 4)
-    assert teach(ctx, [client(asking)]) == "4 of 4 taught"
+    with closing(teacher(asking.name, server.url)) as impatient:
+        assert teach(ctx, [client(impatient)]) == "4 of 4 taught"
     assert server.books.paths["submit"] == 1
     paid_rightly(ctx, server)
     assert money(ctx)[1] == 0
@@ -231,7 +233,7 @@ def test_a_look_whose_reply_is_none_is_made_again(both: tuple[Any, Any], tmp_pat
 
 @pytest.mark.parametrize("fault", ["gzip bomb", "endless", "sse", "gzip"])
 def test_an_upload_is_made_again_unless_its_reply_was_only_packed(tmp_path: Path, fault: str) -> None:
-    with pair("gemini", script=on("upload", None, fault)) as (server, asking):
+    with pair("gemini", deadline_s=DEADLINE_S, script=on("upload", None, fault)) as (server, asking):
         ctx = context(tmp_path, 3)
         assert teach(ctx, [client(asking)]) == "3 of 3 taught"
         assert (server.books.dealt[fault], server.books.paths["submit"]) == (1, 1)
