@@ -98,14 +98,6 @@ def mend(folder: Path, old: str, new: str) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
-def test_a_pool_that_is_not_there_is_named_and_the_run_goes_on_once_it_is(folder: Path) -> None:
-    pool = folder / "pool.jsonl"
-    pool.rename(folder / "elsewhere.jsonl")
-    assert start(folder) == (2, "failed: import of round 0: pool.jsonl: no such file; check the name")
-    mend(folder, "pool.jsonl", "elsewhere.jsonl")
-    assert ended(folder, "--rounds", "0") == "done: round 0 is done"
-
-
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -135,12 +127,16 @@ def test_a_missing_model_is_a_sentence(folder: Path) -> None:
     assert "nobody/no-such-model: is not on this disk and could not be fetched" in said
 
 
-def test_a_format_that_is_not_written_here_is_a_sentence_and_the_run_goes_on_once_it_is_mended(folder: Path) -> None:
+def test_each_fault_is_a_sentence_and_the_run_goes_on_once_all_are_mended(folder: Path) -> None:
+    pool = folder / "pool.jsonl"
+    pool.rename(folder / "elsewhere.jsonl")
     mend(folder, "[guard]\n", '[guard]\nbackend = "mlx"\n')
     mend(folder, "[export]\n", '[export]\nformats = ["nf4"]\n')
     why = f"the MLX backend does not write nf4: it writes {', '.join(Mlx.FORMATS)}"
     assert start(folder, "--rounds", "0") == (2, f"failed: import of round 0: export.formats: {why}")
     mend(folder, "nf4", "adapter")
+    assert start(folder) == (2, "failed: import of round 0: pool.jsonl: no such file; check the name")
+    mend(folder, "pool.jsonl", "elsewhere.jsonl")
     assert ended(folder, "--rounds", "0") == "done: round 0 is done"
 
 
@@ -176,18 +172,18 @@ def test_a_pool_of_one_class_is_read_a_text_of_ten_megabytes_left_out_if_so_aske
 ) -> None:
     huge = {"prompt": "ten megabytes of this " * 460_000, "label": "unharmful"}
     write(folder / "pool.jsonl", [huge, *of_one_class(folder / "pool.jsonl")])
-    status, said = start(folder, "--rounds", "1")
+    status, said = start(folder, "--rounds", "0")
     assert status == 2
     assert "pool.jsonl: row 1: the prompt is 10,120,000 bytes, more than 1,000,000; none of its" in said
     mend(folder, "hide_labels = true\n", "hide_labels = true\nskip_bad = true\n")
-    assert start(folder, "--rounds", "1")[0] == 0
+    assert start(folder, "--rounds", "0")[0] == 0
     # The champion's is among them, whichever round it is of.
     whole = {path: path.read_bytes() for path in (folder / "runs" / "models").glob("r*/adapters.safetensors")}
     for path, content in whole.items():
         path.write_bytes(content[:-4] + b"oops")
-    status, said = start(folder, "--rounds", "2")
+    status, said = start(folder, "--rounds", "1")
     assert status != 0
     assert "adapters.safetensors" in said
     for path, content in whole.items():
         path.write_bytes(content)
-    assert ended(folder, "--rounds", "2") == "done: all 2 rounds are done"
+    assert ended(folder, "--rounds", "1") == "done: the one round is done"
