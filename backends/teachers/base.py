@@ -4,14 +4,14 @@ No queue, budget or retry: a teacher answers one question once, and the loop dec
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wizloop.backends.http.scrub import storable
-from wizloop.backends.teachers.reading import Unreadable, object_in
+from wizloop.backends.teachers.reading import LONGEST_LINE, MOST_EXPLAINED, Unreadable, object_in, shortened
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -49,7 +49,7 @@ MAX_TOKENS = 100_000_000
 MAX_WAIT_S = 7 * 86_400.0
 """The longest wait that is believed, in seconds."""
 
-Line = Annotated[str, Field(min_length=1, max_length=600)]
+Line = Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)]
 Lines = tuple[Line, ...]
 Steps = Annotated[Lines, Field(max_length=10)]
 
@@ -99,7 +99,7 @@ class TeacherTrace(BaseModel):
     """Reasoning on refusal or compliance; empty exactly when there is no response."""
     response_steps: Steps
     """Reasoning on the response; empty exactly when there is no response."""
-    explanation: Annotated[str, Field(min_length=1, max_length=240)]
+    explanation: Annotated[str, Field(min_length=1, max_length=MOST_EXPLAINED)]
     """The decisive reason in one short sentence: a tiny guard learns to write this before its verdict."""
     confidence: Literal["low", "medium", "high"]
     """The teacher's own word for how sure it is."""
@@ -224,19 +224,42 @@ def _wait_s(seconds: float | None) -> float | None:
 
 
 def read_trace(raw: str, question: Question) -> TeacherTrace:
-    """Parse the trace in a JSON answer. Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label."""
+    """Parse the trace in a JSON answer; longer texts than allowed are shortened.
+
+    Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label.
+    """
     if not raw.strip():
         raise InvalidTrace("the answer is empty")
-    trace = parsed(TeacherTrace, raw, TeacherTrace.model_fields, _WORDS)
+    trace = parsed(TeacherTrace, raw, TeacherTrace.model_fields, _WORDS, _short_enough)
     check_answer(trace, question, "surface_analysis")
     return trace
 
 
-def parsed(form: type[Form], raw: str, keys: Collection[str], words: Mapping[str, tuple[str, ...]]) -> Form:
-    """Parse the one JSON object in an answer that has these keys. Raises InvalidTrace, which names the first fault."""
+def _short_enough(found: dict[str, Any]) -> dict[str, Any]:
+    """Shorten the texts of an answer to whole sentences: one that was paid for is not lost to a long line."""
+    return {
+        name: _shortened(value, MOST_EXPLAINED if name == "explanation" else LONGEST_LINE)
+        for name, value in found.items()
+    }
+
+
+def _shortened(value: Any, most: int) -> Any:
+    if isinstance(value, list):
+        return [_shortened(one, most) for one in value]
+    return shortened(value, most) if isinstance(value, str) and len(value) > most else value
+
+
+def parsed(
+    form: type[Form],
+    raw: str,
+    keys: Collection[str],
+    words: Mapping[str, tuple[str, ...]],
+    tidy: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Form:
+    """Parse the one JSON object in an answer that has these keys, tidied. Raises InvalidTrace with the first fault."""
     try:
         found = object_in(raw, keys, words)
-        return form.model_validate_json(raw if found is None else json.dumps(found))
+        return form.model_validate_json(raw if found is None else json.dumps(tidy(found)))
     except Unreadable as error:
         raise InvalidTrace(str(error)) from None
     except ValidationError as error:

@@ -22,6 +22,11 @@ _THINKING = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>", re.IGNORECA
 _ANSWER = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 
 
+MOST_EXPLAINED, LONGEST_LINE = 240, 600
+"""Characters of an explanation, and of a step or any other line."""
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
 class Unreadable(ValueError):
     """The text holds no answer, or more than one."""
 
@@ -41,6 +46,22 @@ def object_in(text: str, known: Collection[str], words: Mapping[str, Collection[
     if len(found) > 1:
         raise Unreadable("it holds more than one answer")
     return found[0] if found else None
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text."""
+    return [part for part in (piece.strip() for piece in _SENTENCE.split(text.strip())) if part]
+
+
+def shortened(text: str, most: int = MOST_EXPLAINED) -> str:
+    """Return as many whole sentences of a text as fit into `most` characters, or the beginning of the first."""
+    kept = ""
+    for sentence in sentences(text):
+        longer = f"{kept} {sentence}".strip()
+        if len(longer) > most:
+            break
+        kept = longer
+    return kept or f"{' '.join(text.split())[: most - 1]}\u2026"
 
 
 def _unwrapped(found: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The small answer, for a model that manages no more: verdicts and one short rationale. It becomes a TeacherTrace."""
 
-import re
 from typing import Annotated, Any, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
@@ -15,13 +14,13 @@ from wizloop.backends.teachers.base import (
     check_answer,
     parsed,
 )
+from wizloop.backends.teachers.reading import sentences, shortened
 
 _REASON = ("rationale", "explanation", "reason", "reasoning")
 """Names that small models give the rationale; the first is asked for."""
 _WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
 _KEYS = (*_REASON, *_WORDS)
-MOST_STEPS, MOST_EXPLAINED = 10, 240
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+MOST_STEPS = 10
 
 
 class SmallTrace(BaseModel):
@@ -82,19 +81,3 @@ def _read(raw: str, question: Question) -> TeacherTrace:
     trace = parsed(SmallTrace, raw, _KEYS, _WORDS).whole(question)
     check_answer(trace, question, "request")
     return trace
-
-
-def sentences(text: str) -> list[str]:
-    """Return the sentences of a text."""
-    return [part for part in (piece.strip() for piece in _SENTENCE.split(text.strip())) if part]
-
-
-def shortened(text: str) -> str:
-    """Return as many whole sentences of a text as an explanation may have, or the beginning of the first."""
-    kept = ""
-    for sentence in sentences(text):
-        longer = f"{kept} {sentence}".strip()
-        if len(longer) > MOST_EXPLAINED:
-            break
-        kept = longer
-    return kept or f"{' '.join(text.split())[: MOST_EXPLAINED - 1]}\u2026"

@@ -14,8 +14,9 @@ from wizloop.backends.http.event_stream import joined
 from wizloop.backends.teachers import prompt
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.openai_server import OpenAIServer
+from wizloop.backends.teachers.reading import shortened
 from wizloop.backends.teachers.remote import Access
-from wizloop.backends.teachers.small import answer_from_small, shortened
+from wizloop.backends.teachers.small import answer_from_small
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
 

@@ -56,6 +56,13 @@ def test_a_trace_that_does_not_fit_is_refused(changed: dict[str, Any], response:
         read_trace(json.dumps(ALONE | changed), Question("k", "bread?", response))
 
 
+def test_a_long_text_is_shortened_to_whole_sentences_and_the_answer_is_kept() -> None:
+    long = "It is about bread. " * 40
+    read = read_trace(json.dumps(ALONE | {"explanation": long, "request_steps": [long]}), Question("k", "bread?"))
+    assert read.explanation == ("It is about bread. " * 12).strip()
+    assert read.request_steps == (("It is about bread. " * 31).strip(),)
+
+
 def test_a_key_that_was_not_asked_for_is_left_out() -> None:
     asked = Question("k", "bread?", None)
     assert read_trace(json.dumps(ALONE | {"extra": 1}), asked) == read_trace(json.dumps(ALONE), asked)
