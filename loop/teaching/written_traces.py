@@ -28,7 +28,8 @@ _HEADING: Final = re.compile(
 _RULE: Final = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|={3,})[ \t]*$", re.MULTILINE)
 _FIELD: Final = re.compile(r"^[ \t*_]*(?:request|completion|response)[ \t*_]*:[ \t*_]*[\w/-]+[ \t*_.]*$", re.I | re.M)
 _NUMBER: Final = re.compile(
-    r"^[ \t]*(?:\**step[ \t]*\d+[ \t]*\**[ \t]*[:.)\-]\**|\**\d{1,2}[.)]\**)[ \t]*", re.IGNORECASE | re.MULTILINE
+    r"(?:(?:^|(?<=[.!?]))[ \t]*\**step[ \t]*\d+[ \t]*\**[ \t]*[:.)\-]\**|^[ \t]*\**\d{1,2}[.)]\**)[ \t]*",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
 

@@ -121,6 +121,13 @@ def test_a_long_paragraph_is_divided_at_its_sentences() -> None:
     assert lines_of(f"{sentence} {sentence} {sentence}") == (f"{sentence} {sentence}", sentence)
 
 
+def test_steps_on_one_line_are_divided() -> None:
+    assert lines_of("Step 1: It asks about bread. **Step 2:** Bread harms nobody.") == (
+        "It asks about bread.",
+        "Bread harms nobody.",
+    )
+
+
 def test_more_steps_than_a_trace_may_have_are_joined_in_their_order() -> None:
     steps = [f"Step {number}." for number in range(14)]
     found = packed(steps)
