@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from wizloop.loop.commands import evaluate_files
+from wizloop.loop.commands import against_table, evaluate_against, evaluate_files
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
@@ -91,6 +91,7 @@ class Found(NamedTuple):
     flag_value="",
     help="Evaluate the model as this published guard, in its own prompt and form; without NAME list them.",
 )
+@evaluate_against.with_against
 @click.option("--report", type=FILE, metavar="DIR", help="Write a Markdown report with plots into this new folder.")
 @click.option(
     "--rows", type=FILE, metavar="FILE", help="Write each row with its answer to this new file, as JSON Lines."
@@ -107,6 +108,7 @@ def evaluate(
     model: Path | None,
     recipe: str | None,
     guard: str | None,
+    against: str | None,
     report: Path | None,
     rows: Path | None,
     texts: bool,
@@ -150,16 +152,20 @@ def evaluate(
             found, of_run = _of_export(model, benchmark, how, notes), False
         else:
             found = _of_a_run(workspace, benchmark, round, model, how, notes)
+        who = evaluate_against.name_of(round, model, recipe, guard)
+        first = evaluate_against.Evaluated(who, *found, workspace, recipe, reader)
+        compared = evaluate_against.compared(first, predictions, against)
     measured = [one for one, _ in found.scored]
     errors = answered_rows.count_errors(found.answered)
     if as_json:
         from wizloop.loop.evaluation.report import to_json
 
-        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors]}))
+        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors], **against_table.to_json(compared)}))
     else:
         from wizloop.loop.commands import evaluate_table
 
         evaluate_table.show(measured, notes, errors)
+        against_table.show(compared)
     if report is not None:
         evaluate_files.write_report(report, found.scored, errors)
         if of_run and guard is None:
@@ -211,15 +217,18 @@ def _recorded(
             refuse(f"{path}: " + ("a folder; give a file in it" if path.is_dir() else "no such file; check the name"))
     found = Found([], [])
     differing: dict[str, int] = {}
-    for path, name in zip(files, names or [recorded_predictions.benchmark_of(path) for path in files], strict=True):
+    named = names or [recorded_predictions.benchmark_of(path) for path in files]
+    outputs = recorded_predictions.outputs_of(files, named)
+    for path, name, output in zip(files, named, outputs, strict=True):
         known = published.benchmark(name, task)
         if task is None and known is None:
             refuse(f"{name} is not a published benchmark with one task: give the task of its labels with --task")
         about = task or known.task if known is not None else task
         shown = known.name if known is not None else name
-        read = recorded_predictions.read(path, about, reader, group, benchmark=shown)
-        rng = np.random.default_rng(0)
-        found.scored.append((measure(shown, about, read.rows, rng=rng, skipped=read.skipped), read.rows))
+        whole = shown if output is None else f"{shown}, {output}"
+        read = recorded_predictions.read(path, about, reader, group, benchmark=whole)
+        result = measure(shown, about, read.rows, rng=np.random.default_rng(0), skipped=read.skipped)
+        found.scored.append((replace(result, output=output), read.rows))
         found.answered.extend(read.answered)
         differing[str(path)] = read.differing
     notes |= {"reader": reader, "read_otherwise": differing}

@@ -21,6 +21,7 @@ from wizloop.loop.evaluation.report import (
     f1,
     group_lines,
     interval,
+    outputs,
     rate_lines,
 )
 from wizloop.loop.evaluation.scoring import COUNTINGS, BenchmarkResult
@@ -37,7 +38,8 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
     """Print F1 counted in three ways, error rates, groups, confidence and kinds of errors if any, and averages."""
     console = console_for_tables()
     groups = [_groups(one) for one in found if one.by_group]
-    for table in (_f1(found), _rates(found), *groups, *_confidence(found), _averages(found)):
+    means = [_averages(each, name) for name, each in outputs(found).items()]
+    for table in (_f1(found), _rates(found), *groups, *_confidence(found), *means):
         console.print(table)
         console.print()
     if errors:
@@ -64,7 +66,7 @@ def _f1(found: Sequence[BenchmarkResult]) -> Table:
     for one in found:
         parsed = DASH if one.parsed.rate is None else f"{100 * one.parsed.rate:.1f} %"
         scores = (f1(getattr(one, counting), with_interval=False) for counting in COUNTINGS)
-        rows.append((one.benchmark, one.task, f"{one.n:,}", parsed, *scores))
+        rows.append((one.name, one.task, f"{one.n:,}", parsed, *scores))
     return _table(found, ("rows", "parsed", "official", "strict", "parsed only"), rows)
 
 
@@ -79,7 +81,7 @@ def _groups(one: BenchmarkResult) -> Table:
     rows = lines[:MOST_GROUPS]
     if len(lines) > MOST_GROUPS:
         rows.append((f"and {len(lines) - MOST_GROUPS:,} more",))
-    table = _headed(GROUP_HEADS, rows, title=f"{one.benchmark}, {one.task}, by group")
+    table = _headed(GROUP_HEADS, rows, title=f"{one.name}, {one.task}, by group")
     table.columns[0].overflow = "fold"
     return table
 
@@ -101,19 +103,19 @@ def errors_table(errors: Sequence[ErrorCount]) -> Table:
     return table
 
 
-def _averages(found: Sequence[BenchmarkResult]) -> Table:
+def _averages(found: Sequence[BenchmarkResult], output: str | None) -> Table:
     rows = []
     for counting, figures in averages(found).items():
         values = (*(figures["by_task"].get(task) for task in TASKS), figures["mean_of_tasks"])
         cells = (DASH if value is None else f"{value:.2f}" for value in values)
         rows.append((counting.replace("_", " "), *cells))
-    return _headed(("average F1", *TASKS, "mean of the tasks"), rows)
+    return _headed(("average F1", *TASKS, "mean of the tasks"), rows, title=output)
 
 
 def _table(found: Sequence[BenchmarkResult], heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Build a table of benchmark, task and `heads`; long names wrap to leave room for the figures."""
     table = _headed(("benchmark", "task", *heads), rows)
-    longest = max((len(plain(one.benchmark)) for one in found), default=0)
+    longest = max((len(plain(one.name)) for one in found), default=0)
     name, task = table.columns[:2]
     name.no_wrap, task.no_wrap = longest <= NAME_WIDTH, True
     if longest > NAME_WIDTH:

@@ -30,7 +30,7 @@ def draw(folder: Path, number: int, one: BenchmarkResult, rows: Sequence[ScoredR
         paint(figure.add_subplot(), rows if name == "confusion" else given, one.task)
         path = folder / f"{number:02d}-{name}.png"
         figure.savefig(path, dpi=120)
-        paths[f"{one.benchmark}, {one.task}: {name}"] = path
+        paths[f"{one.name}, {one.task}: {name}"] = path
     return paths
 
 

@@ -3,7 +3,9 @@
 The verdict is parsed as the published evaluator does, or as we do; the rows on which the two differ are counted.
 """
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,7 @@ from wizloop.loop.evaluation.scoring import ScoredRow
 from wizloop.loop.evaluation.verdict_parser import parse_verdicts
 from wizloop.loop.words import LABELS, TASKS, Task
 
+_RELEASED = "generated_predictions"
 Reader = Literal["published", "block"]
 """published: the first hit in the last 300 characters; block: the answer block at the end."""
 
@@ -73,7 +76,27 @@ def read(
 
 def benchmark_of(path: Path) -> str:
     """Return the default benchmark of a file: its folder's name for the released files, else its own."""
-    return path.absolute().parent.name if path.name.startswith("generated_predictions") else path.name.split(".")[0]
+    return path.absolute().parent.name if path.name.startswith(_RELEASED) else path.name.split(".")[0]
+
+
+def outputs_of(files: Sequence[Path], names: Sequence[str]) -> list[str | None]:
+    """Return what tells several outputs of one benchmark apart: `8B`, `run/8B`; None for all if no name occurs twice.
+
+    It is the path without what all have in common; of the released files, the folder that has the benchmarks' folders.
+    """
+    if len({name.casefold() for name in names}) == len(names):
+        return [None] * len(files)
+    whole = [path.absolute() for path in files]
+    places = [path.parent.parent if path.name.startswith(_RELEASED) else path for path in whole]
+    common = os.path.commonpath([place.parent for place in places])
+    shown = [place.relative_to(common).as_posix() for place in places]
+    taken = Counter[tuple[str, str]]()
+    outputs: list[str | None] = []
+    for name, output in zip(names, shown, strict=True):
+        taken[name.casefold(), output] += 1
+        again = taken[name.casefold(), output]
+        outputs.append(output if again == 1 else f"{output} ({again})")
+    return outputs
 
 
 def _records(path: Path) -> Iterator[tuple[int, Record]]:

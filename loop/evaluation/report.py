@@ -30,13 +30,13 @@ def f1_lines(found: Sequence[BenchmarkResult]) -> Iterator[tuple[str, ...]]:
     for one in found:
         parsed = DASH if one.parsed.rate is None else f"{100 * one.parsed.rate:.1f} %"
         scores = f1(one.official, with_interval=False), f1(one.strict), f1(one.parsed_only, with_interval=False)
-        yield (one.benchmark, one.task, f"{one.n:,}", parsed, *scores)
+        yield (one.name, one.task, f"{one.n:,}", parsed, *scores)
 
 
 def rate_lines(found: Sequence[BenchmarkResult]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each benchmark and task, in the order of RATE_HEADS."""
     for one in found:
-        yield one.benchmark, one.task, *_shares(one.task, one.blocked_benign, one.passed_harmful)
+        yield one.name, one.task, *_shares(one.task, one.blocked_benign, one.passed_harmful)
 
 
 def averages(found: Sequence[BenchmarkResult]) -> dict[str, Any]:
@@ -59,11 +59,19 @@ def averages(found: Sequence[BenchmarkResult]) -> dict[str, Any]:
     return weights
 
 
+def outputs(found: Sequence[BenchmarkResult]) -> dict[str | None, list[BenchmarkResult]]:
+    """Group results by output: averages are over the benchmarks of one."""
+    return {name: [one for one in found if one.output == name] for name in dict.fromkeys(one.output for one in found)}
+
+
 def to_json(found: Sequence[BenchmarkResult], notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all figures, undefined ones as None."""
+    """Return all figures, undefined ones as None. With several outputs of a benchmark, averages are by output."""
     rows = [_row_json(one) for one in found]
+    by_output = {name: averages(each) for name, each in outputs(found).items() if name is not None}
+    several = {"averages_by_output": by_output} if by_output else {}
+    whole = {"benchmarks": rows, "averages": averages([] if by_output else found)}
     # For one benchmark, a script need not search a list.
-    return {**(rows[0] if len(rows) == 1 else {}), "benchmarks": rows, "averages": averages(found), **notes}
+    return {**(rows[0] if len(rows) == 1 else {}), **whole, **several, **notes}
 
 
 def write(
@@ -84,7 +92,7 @@ def write(
     for one in found:
         if one.by_group:
             lines += [
-                f"## {_cell(one.benchmark)}, {one.task}, by group",
+                f"## {_cell(one.name)}, {one.task}, by group",
                 "",
                 *_table(GROUP_HEADS, group_lines(one)),
                 "",
@@ -158,7 +166,7 @@ def _reading_aid(found: Sequence[BenchmarkResult]) -> Iterator[str]:
         "rows that were blocked, *let through* the share of harmful rows that passed; neither applies to completions. "
         f"If Wilson's interval is wider than {100 * WIDE:.0f} points, the rows are too few to tell."
     )
-    skipped = {one.benchmark: one.skipped for one in found if one.skipped}
+    skipped = {one.name: one.skipped for one in found if one.skipped}
     if skipped:
         yield ""
         yield "Rows without a label for the task: " + ", ".join(f"{_cell(k)} {n:,}" for k, n in skipped.items()) + "."
@@ -181,7 +189,7 @@ def confidence_lines(found: Sequence[BenchmarkResult]) -> list[tuple[str, ...]]:
     given = [one for one in found if one.auroc.value is not None or one.ece.value is not None]
     return [
         (
-            one.benchmark,
+            one.name,
             one.task,
             *(_figure(each.value, each.low, each.high) for each in (one.auroc, one.ece, one.brier)),
         )

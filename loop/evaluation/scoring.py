@@ -84,6 +84,13 @@ class BenchmarkResult:
     ece: Interval
     brier: Interval
     auroc: Interval
+    output: str | None = None
+    """Which of several recorded outputs of this benchmark it is; None for the only one."""
+
+    @property
+    def name(self) -> str:
+        """The benchmark as it is shown, with the output if there are several."""
+        return self.benchmark if self.output is None else f"{self.benchmark}, {self.output}"
 
 
 @dataclass(frozen=True)

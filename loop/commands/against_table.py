@@ -1,0 +1,50 @@
+"""Tables of comparisons for a terminal of 80 columns, for `evaluate --against` and `rounds --against`."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from wizloop.loop.evaluation.against import Line
+
+
+def to_json(found: "Sequence[Line]") -> dict[str, Any]:
+    """Return the comparisons under the key `against`; nothing without any."""
+    return {"against": [one.to_json() for one in found]} if found else {}
+
+
+def show(found: "Sequence[Line]") -> None:
+    """Print differences with intervals, the tests, and what both tables mean; nothing without a comparison."""
+    from wizloop.console.tables import console_for_tables, plain
+    from wizloop.loop.commands.common import say
+    from wizloop.loop.evaluation import against
+
+    if not found:
+        return
+    console = console_for_tables()
+    console.print()
+    for heads, cells in ((against.HEADS, against.f1_cells), (against.TEST_HEADS, against.verdict_cells)):
+        console.print(_table(found, heads, cells(found)))
+        console.print()
+    for sides in dict.fromkeys((one.ours, one.theirs) for one in found):
+        console.print(plain(f"{sides[0]} against {sides[1]}."))
+    console.print(plain(against.reading_aid(found), 2000))
+    for line in against.left_out(found):
+        say(line)
+
+
+def _table(found: "Sequence[Line]", heads: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
+    """Build a table; where several guards are compared, their names come first."""
+    from rich.table import Table
+
+    from wizloop.console.tables import plain
+
+    named = len({one.ours for one in found}) > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in (*(["guard"] if named else []), *heads):
+        words = head in ("guard", "benchmark", "task", "it is")
+        table.add_column(head, justify="left" if words else "right", overflow="fold")
+    for one, row in zip(found, rows, strict=True):
+        table.add_row(*map(plain, ((one.ours,) if named else ()) + tuple(row)))
+    return table

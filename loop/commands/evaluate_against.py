@@ -1,0 +1,215 @@
+"""`evaluate --against`: the second guard's answers to the rows that were evaluated, asked or read from a file."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from wizloop.loop.commands.common import refuse, report_errors, run_models
+
+if TYPE_CHECKING:
+    from wizloop.loop.evaluation.against import Line
+    from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
+    from wizloop.loop.evaluation.scoring import BenchmarkResult
+    from wizloop.loop.guard.judge import Judge
+    from wizloop.loop.guard.published.judge import PublishedJudge
+
+WHAT = (
+    "base, a round's number, a workspace or WORKSPACE:ROUND, a folder of a model, NAME=DIR of a published guard, or a "
+    "file of recorded outputs or of --rows"
+)
+
+
+with_against = click.option("--against", metavar="B", help=f"Compare with B, row by row: {WHAT}.")
+
+
+class Evaluated(NamedTuple):
+    """What was evaluated first: its name, its results and rows, and the settings that it was asked with."""
+
+    name: str
+    scored: "Sequence[tuple[BenchmarkResult, Any]]"
+    answered: "Sequence[AnsweredRow]"
+    workspace: Path
+    recipe: str | None
+    reader: Any
+
+
+def name_of(round: int | None, model: Path | None, recipe: str | None, guard: str | None) -> str:
+    """Return the name of the guard that these options of `evaluate` are of."""
+    named = (guard, model, recipe, None if round is None else f"round {round}")
+    return next((str(one) for one in named if one is not None), "the champion")
+
+
+def compared(one: Evaluated, files: Sequence[Path], named: str | None) -> "list[Line]":
+    """Compare with what `--against` names; several recorded outputs of one benchmark also without it."""
+    if files:
+        return _compared_recorded(one, files, named)
+    return [] if named is None else _compared(one, named)
+
+
+def _compared(one: Evaluated, named: str) -> "list[Line]":
+    """Compare a guard with what `--against` names, on the same rows."""
+    from wizloop.loop.evaluation import against
+
+    benchmarks = list(dict.fromkeys(row.benchmark for row in one.answered))
+    ours = {name: [row for row in one.answered if row.benchmark == name] for name in benchmarks}
+    asked = named == "base" or named.isdigit() or named.endswith(".gguf") or not Path(named).is_file()
+    theirs = _asked(named, ours, one) if asked else _of_file(Path(named), ours, one.reader)
+    sides = [against.Sides(name, one.name, named, ours[name], theirs[name]) for name in benchmarks]
+    return _told(against.lines(sides), named)
+
+
+def _compared_recorded(one: Evaluated, files: Sequence[Path], named: str | None) -> "list[Line]":
+    """Compare recorded outputs with those that `--against` names, or else with the first of the same benchmark."""
+    from wizloop.loop.evaluation import against
+
+    sides = []
+    first: dict[tuple[str, str], BenchmarkResult] = {}
+    for (result, _), path in zip(one.scored, files, strict=True):
+        known = first.setdefault((result.benchmark, result.task), result)
+        rows = _rows_of(one, result)
+        if named is not None:
+            theirs = _recorded(_counterpart(Path(named), path, files), result.task, one.reader)
+            sides.append(against.Sides(result.name, result.output or path.name, named, rows, theirs))
+        elif known is not result:
+            sides.append(
+                against.Sides(result.benchmark, str(result.output), str(known.output), rows, _rows_of(one, known))
+            )
+    return _told(against.lines(sides), str(named)) if sides else []
+
+
+def _rows_of(one: Evaluated, result: "BenchmarkResult") -> "list[AnsweredRow]":
+    return [row for row in one.answered if row.benchmark == result.name and result.task in row.labels]
+
+
+def _told(found: "list[Line]", named: str) -> "list[Line]":
+    if not found:
+        refuse(f"--against {named}: it answered none of the rows that were evaluated")
+    return found
+
+
+def _counterpart(named: Path, path: Path, files: Sequence[Path]) -> Path:
+    """Return the file of recorded outputs to hold against another: `named`, or the one at the same place in it."""
+    if named.is_dir():
+        places = (named / path.absolute().parent.name / path.name, named / path.name)
+        found = next((place for place in places if place.is_file()), None)
+        return found or refuse(
+            f"--against {named}: it has neither {' nor '.join(str(p.relative_to(named)) for p in places)}"
+        )
+    if not named.is_file():
+        refuse(f"--against {named}: no such file; with --predictions, give recorded outputs or a folder of them")
+    if len(files) > 1:
+        refuse(f"--against {named} is one file, and there are {len(files)} of --predictions: give a folder")
+    return named
+
+
+def _recorded(path: Path, task: Any, reader: Any) -> "list[AnsweredRow]":
+    """Read recorded outputs, or the rows of an evaluation of some. Raises ImportRefused."""
+    from wizloop.loop.evaluation import against, recorded_predictions
+
+    rows = against.read(path)
+    return recorded_predictions.read(path, task, reader).answered if rows is None else rows
+
+
+def _of_file(path: Path, ours: "Mapping[str, Sequence[AnsweredRow]]", reader: Any) -> "dict[str, list[AnsweredRow]]":
+    """Return the rows of a file by benchmark: rows of an evaluation, or recorded outputs for the one benchmark."""
+    from wizloop.loop.evaluation import against
+
+    rows = against.read(path)
+    if rows is None:
+        return {name: against.recorded_for(path, each, reader) for name, each in ours.items()}
+    if len(ours) == 1:
+        return dict.fromkeys(ours, rows)
+    return {name: [row for row in rows if row.benchmark == name] for name in ours}
+
+
+def _asked(named: str, ours: "Mapping[str, Sequence[AnsweredRow]]", one: Evaluated) -> "dict[str, list[AnsweredRow]]":
+    """Ask another guard about the same rows, by benchmark."""
+    from wizloop.loop.evaluation import benchmark_guard
+
+    asked = {name: [_row(row) for row in rows] for name, rows in ours.items()}
+    with _guard(named, one, list(ours)) as (judge, seed):
+        return {name: benchmark_guard.evaluate(judge, name, rows, seed=seed)[1] for name, rows in asked.items()}
+
+
+def _row(one: "AnsweredRow") -> "BenchmarkRow":
+    from wizloop.loop.evaluation.answered_rows import BenchmarkRow
+
+    return BenchmarkRow(one.prompt, one.response, one.labels, one.policy, one.row, one.sample)
+
+
+@contextmanager
+def _guard(named: str, one: Evaluated, files: Sequence[str]) -> "Iterator[tuple[Judge | PublishedJudge, int]]":
+    """Load the guard that `--against` names; yield it with its seed."""
+    from wizloop.loop.guard import guard_file
+    from wizloop.loop.guard.published import registry
+    from wizloop.store.sqlite import DB_NAME
+
+    guard, _, folder = named.partition("=")
+    workspace, _, round = named.rpartition(":")
+    in_run = one.recipe is None and (one.workspace / DB_NAME).exists()
+    if (Path(named) / DB_NAME).exists():
+        loaded = _of_run(Path(named), None)
+    elif round.isdigit() and (Path(workspace) / DB_NAME).exists():
+        loaded = _of_run(Path(workspace), int(round))
+    elif folder and guard in registry.names():
+        loaded = _of_recipe(one.recipe or "imported", Path(folder), files, guard)
+    elif Path(named).exists() and (Path(named) / guard_file.NAME).is_file():
+        loaded = _exported(Path(named))
+    elif in_run and (named == "base" or named.isdigit() or Path(named).exists()):
+        loaded = _of_run(one.workspace, named)
+    elif one.recipe is not None and (named == "base" or Path(named).exists()):
+        loaded = _of_recipe(one.recipe, None if named == "base" else Path(named), files, None)
+    else:
+        refuse(f"--against {named}: give {WHAT}")
+    with loaded as found:
+        yield found
+
+
+@contextmanager
+def _of_run(workspace: Path, which: str | int | None) -> "Iterator[tuple[Judge, int]]":
+    """Load a model of a run: its base, a folder's model with its recipe, or the champion (after a round)."""
+    from wizloop.loop.evaluation import benchmark_guard
+    from wizloop.loop.phases import model_roles
+
+    with run_models(workspace, "evaluate", ValueError) as ctx:
+        if isinstance(which, str) and which != "base" and not which.isdigit():
+            yield benchmark_guard.judge_of_folder(ctx, Path(which)), ctx.recipe.seed
+            return
+        with ctx.store.read() as db:
+            if which is None:
+                model = model_roles.standing(db)
+            else:
+                model = model_roles.base(db) if which == "base" else model_roles.champion_after(db, int(which))
+        yield benchmark_guard.judge_of_run(ctx, model), ctx.recipe.seed
+
+
+@contextmanager
+def _exported(folder: Path) -> "Iterator[tuple[Judge, int]]":
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.guard import guard_file
+
+    with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+        found = guard_file.load(folder, None)
+        yield found.judge, found.recipe.seed
+
+
+@contextmanager
+def _of_recipe(
+    recipe: str, folder: Path | None, files: Sequence[str], published: str | None
+) -> "Iterator[tuple[Judge | PublishedJudge, int]]":
+    """Load a recipe's base, a folder's model with the recipe, or a published guard from the folder."""
+    from wizloop.backends.guard_types import BackendError
+    from wizloop.loop.evaluation import benchmark_guard
+    from wizloop.loop.guard.published import registry
+    from wizloop.recipes import schema
+
+    with report_errors(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+        settings = schema.load(recipe)
+        if published is not None:
+            yield registry.load(published, settings.guard, folder), settings.seed
+        else:
+            yield benchmark_guard.judge_of_recipe(settings, folder, files), settings.seed

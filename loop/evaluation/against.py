@@ -1,0 +1,221 @@
+"""Two guards' answers to the same rows of the same benchmarks, matched row by row and compared. Asks no guard."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wizloop.loop.data.files import read_records
+from wizloop.loop.data.records import ImportRefused, Record, RowRefused
+from wizloop.loop.data.similarity import normalize
+from wizloop.loop.evaluation import recorded_predictions
+from wizloop.loop.evaluation.answered_rows import AnsweredRow
+from wizloop.loop.evaluation.recorded_predictions import Reader
+from wizloop.loop.evaluation.report import DASH
+from wizloop.loop.measures.paired import Change, Pair, Paired, compare
+from wizloop.loop.words import LABELS, TASKS, Task
+
+HEADS = ("benchmark", "task", "F1", "against", "difference (95 %)")
+TEST_HEADS = ("benchmark", "task", "alone", "Holm p", "shows", "it is")
+_RESPONSE = "\n\nAI assistant:\n"
+"""Where the response begins in a recorded prompt: rows of one request are of one prompt."""
+_Rows = Sequence[tuple[AnsweredRow, AnsweredRow]]
+
+
+class Sides(NamedTuple):
+    """The answers of two guards, by name, to one benchmark."""
+
+    benchmark: str
+    ours: str
+    theirs: str
+    our_rows: Sequence[AnsweredRow]
+    their_rows: Sequence[AnsweredRow]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Two guards on one task of a benchmark."""
+
+    benchmark: str
+    task: Task
+    ours: str
+    theirs: str
+    only_in_ours: int
+    """Labeled rows that the other did not answer; left out, as are the two below."""
+    only_in_theirs: int
+    labeled_otherwise: int
+    """Rows in both whose labels differ."""
+    found: Paired
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures, those of the comparison beside the names."""
+        row = asdict(self)
+        return row | row.pop("found")
+
+
+def lines(sides: Sequence[Sides]) -> list[Line]:
+    """Compare the guards on each task of each benchmark where both answered a row; Holm is over all of these."""
+    matched = [(each, task, *_matched(each, task)) for each in sides for task in TASKS]
+    shared = [one for one in matched if one[2]]
+    found = compare([_pair(rows, task) for _, task, rows, _ in shared])
+    return [
+        Line(each.benchmark, task, each.ours, each.theirs, *left_out, paired)
+        for (each, task, _, left_out), paired in zip(shared, found, strict=True)
+    ]
+
+
+def left_out(found: Sequence[Line]) -> Iterator[str]:
+    """Say which rows of each task could not be compared."""
+    for one in found:
+        parts = {
+            f"answered by {one.ours} only": one.only_in_ours,
+            f"answered by {one.theirs} only": one.only_in_theirs,
+            "labeled otherwise": one.labeled_otherwise,
+        }
+        if said := ", ".join(f"{n:,} {what}" for what, n in parts.items() if n):
+            yield f"{one.benchmark}, {one.task}: {one.found.n:,} rows are compared; left out: {said}"
+
+
+def f1_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each comparison, in the order of HEADS."""
+    for one in found:
+        f1 = one.found.f1
+        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), _difference(f1)
+
+
+def verdict_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each comparison, in the order of TEST_HEADS."""
+    for one in found:
+        paired = one.found
+        alone = f"{paired.only_ours:,}:{paired.only_theirs:,}"
+        told = _points(paired.f1.detectable, digits=1)
+        yield one.benchmark, one.task, alone, _p(paired.holm), told, paired.conclusion
+
+
+def reading_aid(found: Sequence[Line]) -> str:
+    """Explain the two tables."""
+    rows = f", adjusted by Holm for the {len(found)} rows" if len(found) > 1 else ""
+    return (
+        "difference: in points of F1, with its 95 % interval by paired bootstrap over prompts; alone: prompts on which "
+        f"only the first, and only the second, is right; Holm p: exact McNemar of these{rows}; shows: the smallest "
+        "difference in F1 that these rows would show in 80 of 100 such sets."
+    )
+
+
+def read(path: Path) -> list[AnsweredRow] | None:
+    """Read rows that `--rows` wrote; None for a file of something else. Raises ImportRefused for a bad row."""
+    rows: list[AnsweredRow] = []
+    for number, record in read_records(path):
+        if isinstance(record, RowRefused):
+            raise ImportRefused(f"{path}, row {number}: {record}")
+        if not all(isinstance(record.get(key), dict) for key in ("label", "verdict")):
+            if not rows:
+                return None
+            raise ImportRefused(f"{path}, row {number}: no label and verdict by task, as `evaluate --rows` writes them")
+        rows.append(_row(path, number, record))
+    return rows
+
+
+def recorded_for(path: Path, rows: Sequence[AnsweredRow], reader: Reader) -> list[AnsweredRow]:
+    """Return the recorded outputs in a file for rows that a guard answered: by row number, where the text is the same.
+
+    Raises ImportRefused for a file that is not of recorded outputs, and for rows with labels of several tasks.
+    """
+    tasks = [task for task in TASKS if any(task in one.labels for one in rows)]
+    if len(tasks) != 1:
+        raise ImportRefused(f"{path}: recorded outputs are of one task; these rows are labeled for {', '.join(tasks)}")
+    known = {_number(one.row): one for one in recorded_predictions.read(path, tasks[0], reader).answered}
+    found = [(one, known.get(_number(one.row))) for one in rows]
+    return [
+        replace(other, prompt=one.prompt, response=one.response, row=one.row)
+        for one, other in found
+        if other is not None and one.prompt in other.prompt and (one.response or "") in other.prompt
+    ]
+
+
+def _number(row: str) -> str:
+    return row.rpartition(":")[2]
+
+
+def _matched(each: Sides, task: Task) -> tuple[list[tuple[AnsweredRow, AnsweredRow]], tuple[int, int, int]]:
+    """Return the rows of a task that both answered, and how many are left out, as in Line."""
+    whole = all(one.prompt for rows in (each.our_rows, each.their_rows) for one in rows)
+    ours, theirs = (_numbered(rows, task, whole=whole) for rows in (each.our_rows, each.their_rows))
+    both = [(ours[key], theirs[key]) for key in ours if key in theirs]
+    same = [(x, y) for x, y in both if x.labels[task] == y.labels[task]]
+    return same, (len(ours) - len(both), len(theirs) - len(both), len(both) - len(same))
+
+
+def _numbered(rows: Sequence[AnsweredRow], task: Task, *, whole: bool) -> dict[tuple[str, ...], AnsweredRow]:
+    """Return the rows of a task by text, or by source where a side has no texts.
+
+    Rows of the same text are numbered: the first of one side is matched with the first of the other.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
+    found = {}
+    for one in rows:
+        if task in one.labels:
+            key = (one.prompt, "with" if one.response is not None else "", one.response or "") if whole else (one.row,)
+            found[*key, str(seen[key])] = one
+            seen[key] += 1
+    return found
+
+
+def _pair(rows: _Rows, task: Task) -> Pair:
+    return Pair(
+        positive=LABELS[task][0],
+        labels=[x.labels[task] for x, _ in rows],
+        ours=[x.verdict.get(task) for x, _ in rows],
+        theirs=[y.verdict.get(task) for _, y in rows],
+        prompts=[normalize((x.prompt or x.row).rpartition(_RESPONSE)[0] or x.prompt or x.row) for x, _ in rows],
+    )
+
+
+def _row(path: Path, number: int, record: Record) -> AnsweredRow:
+    label, verdict = (_by_task(path, number, record, key) for key in ("label", "verdict"))
+    known = {task: word for task, word in label.items() if word is not None}
+    prompt, response = (record.get(key) for key in ("prompt", "response"))
+    return AnsweredRow(
+        benchmark=str(record.get("benchmark", path.name)),
+        row=str(record.get("row", number)),
+        sample=None,
+        prompt=prompt if isinstance(prompt, str) else "",
+        response=response if isinstance(response, str) else None,
+        main="request",
+        labels=known,
+        verdict=verdict,
+        probability={},
+        confidence=None,
+        cell=None,
+        policy=None,
+    )
+
+
+def _by_task(path: Path, number: int, record: Record, key: str) -> dict[Task, str | None]:
+    given: Mapping[str, Any] = record[key]
+    found = {task: given.get(task) for task in TASKS}
+    for task, word in found.items():
+        if word is not None and word not in LABELS[task]:
+            raise ImportRefused(
+                f"{path}, row {number}: {key} of {task} is {str(word)[:40]!r}; write {' or '.join(LABELS[task])}"
+            )
+    return found
+
+
+def _difference(change: Change) -> str:
+    """Return a difference in points with its interval: `+1.2 (-0.4 to +2.9)`."""
+    if change.difference is None:
+        return DASH
+    text = f"{100 * change.difference:+.1f}"
+    if change.low is None or change.high is None:
+        return text
+    return f"{text} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+
+
+def _points(value: float | None, digits: int = 2) -> str:
+    return DASH if value is None else f"{100 * value:.{digits}f}"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
