@@ -14,6 +14,11 @@ def to_json(found: "Sequence[Line]") -> dict[str, Any]:
     return {"against": [one.to_json() for one in found]} if found else {}
 
 
+def of_round(found: "Sequence[Line]", round: int | str) -> dict[str, Any]:
+    """Return the comparisons of one round under the key `against`; of the round that all are held against, none."""
+    return {"against": [one.to_json() for one in found if one.ours in (round, f"round {round}")]}
+
+
 def show(found: "Sequence[Line]") -> None:
     """Print differences with intervals, the tests, and what both tables mean; nothing without a comparison."""
     from wizloop.console.tables import console_for_tables, plain
@@ -27,8 +32,9 @@ def show(found: "Sequence[Line]") -> None:
     for heads, cells in ((against.HEADS, against.f1_cells), (against.TEST_HEADS, against.verdict_cells)):
         console.print(_table(found, heads, cells(found)))
         console.print()
-    for sides in dict.fromkeys((one.ours, one.theirs) for one in found):
-        console.print(plain(f"{sides[0]} against {sides[1]}."))
+    for theirs in dict.fromkeys(one.theirs for one in found):
+        ours = dict.fromkeys(one.ours for one in found if one.theirs == theirs)
+        console.print(plain(f"{', '.join(ours)} against {theirs}.", 2000))
     console.print(plain(against.reading_aid(found), 2000))
     for line in against.left_out(found):
         say(line)
@@ -40,8 +46,8 @@ def _table(found: "Sequence[Line]", heads: Sequence[str], rows: Iterable[Sequenc
 
     from wizloop.console.tables import plain
 
-    named = len({one.ours for one in found}) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    named = len({(one.benchmark, one.task) for one in found}) < len(found)
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     for head in (*(["guard"] if named else []), *heads):
         words = head in ("guard", "benchmark", "task", "it is")
         table.add_column(head, justify="left" if words else "right", overflow="fold")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from wizloop.loop.commands.common import refuse, report_errors, run_models
+from wizloop.loop.commands.common import refuse, report_errors, run_models, say
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.against import Line
@@ -70,14 +70,13 @@ def _compared_recorded(one: Evaluated, files: Sequence[Path], named: str | None)
     first: dict[tuple[str, str], BenchmarkResult] = {}
     for (result, _), path in zip(one.scored, files, strict=True):
         known = first.setdefault((result.benchmark, result.task), result)
-        rows = _rows_of(one, result)
+        rows, ours = _rows_of(one, result), result.output or (str(path) if len(files) == 1 else "the recorded outputs")
         if named is not None:
-            theirs = _recorded(_counterpart(Path(named), path, files), result.task, one.reader)
-            sides.append(against.Sides(result.name, result.output or path.name, named, rows, theirs))
+            other = _counterpart(Path(named), path, files)
+            theirs = [] if other is None else _recorded(other, result.task, one.reader)
+            sides.append(against.Sides(result.benchmark, ours, named, rows, theirs))
         elif known is not result:
-            sides.append(
-                against.Sides(result.benchmark, str(result.output), str(known.output), rows, _rows_of(one, known))
-            )
+            sides.append(against.Sides(result.benchmark, ours, str(known.output), rows, _rows_of(one, known)))
     return _told(against.lines(sides), str(named)) if sides else []
 
 
@@ -91,14 +90,14 @@ def _told(found: "list[Line]", named: str) -> "list[Line]":
     return found
 
 
-def _counterpart(named: Path, path: Path, files: Sequence[Path]) -> Path:
-    """Return the file of recorded outputs to hold against another: `named`, or the one at the same place in it."""
+def _counterpart(named: Path, path: Path, files: Sequence[Path]) -> Path | None:
+    """Return the recorded outputs to hold against a file: `named`, or those in it under the same name, if any."""
     if named.is_dir():
         places = (named / path.absolute().parent.name / path.name, named / path.name)
         found = next((place for place in places if place.is_file()), None)
-        return found or refuse(
-            f"--against {named}: it has neither {' nor '.join(str(p.relative_to(named)) for p in places)}"
-        )
+        if found is None:
+            say(f"{named}: it has no {' and no '.join(str(place.relative_to(named)) for place in places)}")
+        return found
     if not named.is_file():
         refuse(f"--against {named}: no such file; with --predictions, give recorded outputs or a folder of them")
     if len(files) > 1:

@@ -11,6 +11,7 @@ from wizloop.loop.commands.common import FAILED, in_workspace_with_json, now, pu
 from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
+    from wizloop.loop.evaluation.against import Line
     from wizloop.loop.preflight import Check
 
 _REVIEW = "`wizloop watch`, or `wizloop review --list`"
@@ -33,15 +34,21 @@ def status(workspace: Path, as_json: bool) -> None:
 
 
 @click.command
+@click.option(
+    "--against", metavar="base|ROUND", help="Compare each round with this one, on the answers that the night stored."
+)
 @in_workspace_with_json
-def rounds(workspace: Path, as_json: bool) -> None:
+def rounds(against: str | None, workspace: Path, as_json: bool) -> None:
     """Show the base's and each round's scores, cost and gate."""
+    from wizloop.loop.commands import against_table
     from wizloop.loop.summaries import rounds_of
     from wizloop.store.overview import base_summary, summaries
 
     with report_errors(), read_store(workspace, needs_run=True) as db:
+        compared = [] if against is None else _compared(workspace, against)
         if as_json:
-            put(rounds_of(db, workspace))
+            every = rounds_of(db, workspace)
+            put(every if against is None else [one | against_table.of_round(compared, one["round"]) for one in every])
             return
         base, found = base_summary(db), summaries(db)
     from wizloop.console.tables import console_for_tables, plain, rounds_notes, rounds_table
@@ -50,6 +57,15 @@ def rounds(workspace: Path, as_json: bool) -> None:
     console.print(rounds_table(found, base))
     for note in rounds_notes(found):
         console.print(plain(note, 2000))
+    against_table.show(compared)
+
+
+def _compared(workspace: Path, against: str) -> "list[Line]":
+    from wizloop.loop.evaluation.stored_answers import rounds_against
+    from wizloop.store.db import Store
+
+    with Store.open(workspace, readonly=True) as store:
+        return rounds_against(store, against)
 
 
 @click.command(short_help="Check whether a night can start here.")

@@ -16,8 +16,8 @@ from wizloop.loop.evaluation.report import DASH
 from wizloop.loop.measures.paired import Change, Pair, Paired, compare
 from wizloop.loop.words import LABELS, TASKS, Task
 
-HEADS = ("benchmark", "task", "F1", "against", "difference (95 %)")
-TEST_HEADS = ("benchmark", "task", "alone", "Holm p", "shows", "it is")
+HEADS = ("benchmark", "task", "F1", "against", "difference (95 %)", "alone")
+TEST_HEADS = ("benchmark", "task", "F1 p", "McNemar", "shows", "it is")
 _RESPONSE = "\n\nAI assistant:\n"
 """Where the response begins in a recorded prompt: rows of one request are of one prompt."""
 _Rows = Sequence[tuple[AnsweredRow, AnsweredRow]]
@@ -80,26 +80,25 @@ def left_out(found: Sequence[Line]) -> Iterator[str]:
 def f1_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each comparison, in the order of HEADS."""
     for one in found:
-        f1 = one.found.f1
-        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), _difference(f1)
+        f1, alone = one.found.f1, f"{one.found.only_ours:,}:{one.found.only_theirs:,}"
+        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), _difference(f1), alone
 
 
 def verdict_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each comparison, in the order of TEST_HEADS."""
     for one in found:
-        paired = one.found
-        alone = f"{paired.only_ours:,}:{paired.only_theirs:,}"
-        told = _points(paired.f1.detectable, digits=1)
-        yield one.benchmark, one.task, alone, _p(paired.holm), told, paired.conclusion
+        tests = _p(one.found.holm), _p(one.found.mcnemar_holm)
+        yield one.benchmark, one.task, *tests, _points(one.found.f1.detectable, digits=1), one.found.conclusion
 
 
 def reading_aid(found: Sequence[Line]) -> str:
     """Explain the two tables."""
-    rows = f", adjusted by Holm for the {len(found)} rows" if len(found) > 1 else ""
+    rows = f", both adjusted by Holm for the {len(found)} rows" if len(found) > 1 else ""
     return (
         "difference: in points of F1, with its 95 % interval by paired bootstrap over prompts; alone: prompts on which "
-        f"only the first, and only the second, is right; Holm p: exact McNemar of these{rows}; shows: the smallest "
-        "difference in F1 that these rows would show in 80 of 100 such sets."
+        "only the first, and only the second, is right; F1 p: of the difference, by exchanging the answers prompt by "
+        f"prompt; McNemar: exact, of the prompts alone{rows}; shows: the smallest difference in F1 that these rows "
+        "would show in 80 of 100 such sets."
     )
 
 
@@ -204,13 +203,13 @@ def _by_task(path: Path, number: int, record: Record, key: str) -> dict[Task, st
 
 
 def _difference(change: Change) -> str:
-    """Return a difference in points with its interval: `+1.2 (-0.4 to +2.9)`."""
+    """Return a difference in points with its interval: `+1.2 (-0.4 to 2.9)`."""
     if change.difference is None:
         return DASH
     text = f"{100 * change.difference:+.1f}"
     if change.low is None or change.high is None:
         return text
-    return f"{text} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+    return f"{text} ({100 * change.low:.1f} to {100 * change.high:.1f})"
 
 
 def _points(value: float | None, digits: int = 2) -> str:
