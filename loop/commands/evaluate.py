@@ -142,6 +142,7 @@ def evaluate(
     notes: dict[str, Any] = {}
     of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
+        evaluate_against.check(against, predictions, workspace, recipe)
         if predictions:
             found = _recorded(predictions, benchmark, task, reader, group, notes)
         elif guard is not None:

@@ -1,8 +1,9 @@
 """`evaluate --against`: the second guard's answers to the rows that were evaluated, asked or read from a file."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.scoring import BenchmarkResult
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
+
+    Loader = Callable[[], AbstractContextManager[tuple[Judge | PublishedJudge, int]]]
 
 WHAT = (
     "base, a round's number, a workspace or WORKSPACE:ROUND, a folder of a model, NAME=DIR of a published guard, or a "
@@ -43,6 +46,18 @@ def name_of(round: int | None, model: Path | None, recipe: str | None, guard: st
     return next((str(one) for one in named if one is not None), "the champion")
 
 
+def check(named: str | None, files: Sequence[Path], workspace: Path, recipe: str | None) -> None:
+    """Refuse what `--against` cannot name, before a guard is asked for minutes. Raises ImportRefused for bad rows."""
+    from wizloop.loop.evaluation import against
+
+    if named is None or files:
+        return
+    if _is_file(named):
+        against.read(Path(named))
+    else:
+        _loader(named, workspace, recipe)
+
+
 def compared(one: Evaluated, files: Sequence[Path], named: str | None) -> "list[Line]":
     """Compare with what `--against` names; several recorded outputs of one benchmark also without it."""
     if files:
@@ -56,8 +71,7 @@ def _compared(one: Evaluated, named: str) -> "list[Line]":
 
     benchmarks = list(dict.fromkeys(row.benchmark for row in one.answered))
     ours = {name: [row for row in one.answered if row.benchmark == name] for name in benchmarks}
-    asked = named == "base" or named.isdigit() or named.endswith(".gguf") or not Path(named).is_file()
-    theirs = _asked(named, ours, one) if asked else _of_file(Path(named), ours, one.reader)
+    theirs = _of_file(Path(named), ours, one.reader) if _is_file(named) else _asked(named, ours, one)
     sides = [against.Sides(name, one.name, named, ours[name], theirs[name]) for name in benchmarks]
     return _told(against.lines(sides), named)
 
@@ -78,6 +92,11 @@ def _compared_recorded(one: Evaluated, files: Sequence[Path], named: str | None)
         elif known is not result:
             sides.append(against.Sides(result.benchmark, ours, str(known.output), rows, _rows_of(one, known)))
     return _told(against.lines(sides), str(named)) if sides else []
+
+
+def _is_file(named: str) -> bool:
+    """Return whether `--against` names answers in a file, and no guard to ask."""
+    return named != "base" and not named.isdigit() and not named.endswith(".gguf") and Path(named).is_file()
 
 
 def _rows_of(one: Evaluated, result: "BenchmarkResult") -> "list[AnsweredRow]":
@@ -130,7 +149,7 @@ def _asked(named: str, ours: "Mapping[str, Sequence[AnsweredRow]]", one: Evaluat
     from wizloop.loop.evaluation import benchmark_guard
 
     asked = {name: [_row(row) for row in rows] for name, rows in ours.items()}
-    with _guard(named, one, list(ours)) as (judge, seed):
+    with _loader(named, one.workspace, one.recipe, list(ours))() as (judge, seed):
         return {name: benchmark_guard.evaluate(judge, name, rows, seed=seed)[1] for name, rows in asked.items()}
 
 
@@ -140,42 +159,39 @@ def _row(one: "AnsweredRow") -> "BenchmarkRow":
     return BenchmarkRow(one.prompt, one.response, one.labels, one.policy, one.row, one.sample)
 
 
-@contextmanager
-def _guard(named: str, one: Evaluated, files: Sequence[str]) -> "Iterator[tuple[Judge | PublishedJudge, int]]":
-    """Load the guard that `--against` names; yield it with its seed."""
+def _loader(named: str, workspace: Path, recipe: str | None, files: Sequence[str] = ()) -> "Loader":
+    """Return what loads the guard that `--against` names, with its seed; refuse a name of none."""
     from wizloop.loop.guard import guard_file
     from wizloop.loop.guard.published import registry
     from wizloop.store.sqlite import DB_NAME
 
     guard, _, folder = named.partition("=")
-    workspace, _, round = named.rpartition(":")
-    in_run = one.recipe is None and (one.workspace / DB_NAME).exists()
+    other, _, round = named.rpartition(":")
+    there, of_base = Path(named).exists(), named == "base"
     if (Path(named) / DB_NAME).exists():
-        loaded = _of_run(Path(named), None)
-    elif round.isdigit() and (Path(workspace) / DB_NAME).exists():
-        loaded = _of_run(Path(workspace), int(round))
-    elif folder and guard in registry.names():
-        loaded = _of_recipe(one.recipe or "imported", Path(folder), files, guard)
-    elif Path(named).exists() and (Path(named) / guard_file.NAME).is_file():
-        loaded = _exported(Path(named))
-    elif in_run and (named == "base" or named.isdigit() or Path(named).exists()):
-        loaded = _of_run(one.workspace, named)
-    elif one.recipe is not None and (named == "base" or Path(named).exists()):
-        loaded = _of_recipe(one.recipe, None if named == "base" else Path(named), files, None)
-    else:
-        refuse(f"--against {named}: give {WHAT}")
-    with loaded as found:
-        yield found
+        return partial(_of_run, Path(named), None)
+    if other and round.isdigit() and (Path(other) / DB_NAME).exists():
+        return partial(_of_run, Path(other), round)
+    if Path(folder).is_dir() and folder and guard in registry.names():
+        return partial(_of_recipe, recipe or "imported", Path(folder), files, guard)
+    if (Path(named) / guard_file.NAME).is_file():
+        return partial(_exported, Path(named))
+    if recipe is not None and (of_base or there):
+        return partial(_of_recipe, recipe, None if of_base else Path(named), files, None)
+    if recipe is None and (workspace / DB_NAME).exists() and (of_base or named.isdigit() or there):
+        return partial(_of_run, workspace, named)
+    refuse(f"--against {named}: " + ("a model alone: add --recipe, or a workspace" if there else f"give {WHAT}"))
 
 
 @contextmanager
-def _of_run(workspace: Path, which: str | int | None) -> "Iterator[tuple[Judge, int]]":
+def _of_run(workspace: Path, which: str | None) -> "Iterator[tuple[Judge, int]]":
     """Load a model of a run: its base, a folder's model with its recipe, or the champion (after a round)."""
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
 
     with run_models(workspace, "evaluate", ValueError) as ctx:
-        if isinstance(which, str) and which != "base" and not which.isdigit():
+        if which is not None and which != "base" and not which.isdigit():
+            _say_uncalibrated(which)
             yield benchmark_guard.judge_of_folder(ctx, Path(which)), ctx.recipe.seed
             return
         with ctx.store.read() as db:
@@ -193,6 +209,8 @@ def _exported(folder: Path) -> "Iterator[tuple[Judge, int]]":
 
     with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         found = guard_file.load(folder, None)
+        if not found.calibrated:
+            _say_uncalibrated(folder)
         yield found.judge, found.recipe.seed
 
 
@@ -211,4 +229,9 @@ def _of_recipe(
         if published is not None:
             yield registry.load(published, settings.guard, folder), settings.seed
         else:
+            _say_uncalibrated(folder or settings.guard.base)
             yield benchmark_guard.judge_of_recipe(settings, folder, files), settings.seed
+
+
+def _say_uncalibrated(model: Path | str) -> None:
+    say(f"{model}: not calibrated on dev, so every threshold is 0.5")

@@ -5,6 +5,7 @@ Rows of one prompt are not independent: every test and interval here takes the p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -138,6 +139,7 @@ def power(prompts: int, differ: float, difference: float, level: float = ALPHA) 
     return float(binom.pmf(k, prompts, differ) @ np.where(cut < 0, 0.0, shown))
 
 
+@cache
 def detectable(prompts: int, differing: int, tests: int = 1) -> float | None:
     """Return the smallest difference that `mcnemar` shows with a power of 80 %, as a share of the prompts.
 
