@@ -7,7 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.loop.guard.published.author import FORMS, Author
+from tests.loop.test_api import ctx as ctx
+from tests.loop.test_api import exported as exported
 from wizloop.loop.cli import app
+from wizloop.loop.context import Standalone
 from wizloop.loop.guard.published import registry
 
 
@@ -130,6 +133,24 @@ def test_two_published_guards_are_asked_about_the_same_rows(tmp_path: Path, monk
     for other, only_ours in ((rows, 0), (recorded, 1)):
         (one,) = json.loads(evaluate(*words, "--against", other).stdout)["against"]
         assert (one["n"], one["only_ours"]) == (2, only_ours)
+
+
+def test_every_model_of_a_run_can_be_held_against_its_champion(ctx: Standalone, exported: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    said = [{"prompt": f"how do I {verb} a hat", "label": label} for verb, label in (("rob", "harmful"), ("a", "safe"))]
+    file.write_text("".join(json.dumps(one) + "\n" for one in said))
+    words = ("--benchmark", file, "-w", ctx.workspace, "--json", "--against")
+    for other in ("base", ctx.workspace, exported, ctx.base()):
+        done = evaluate(*words, other)
+        assert done.exit_code == 0, done.output
+        (one,) = json.loads(done.stdout)["against"]
+        # The champion is the base with a calibration, and so are the others.
+        assert (one["ours"], one["theirs"], one["n"]) == ("the champion", str(other), 2)
+        assert (one["conclusion"], one["only_ours"] + one["only_theirs"] > 0) == ("cannot be told apart", False)
+    # A folder alone has no calibration, and a round that never was none either.
+    assert "not calibrated on dev" in done.stderr
+    for other in (0, f"{ctx.workspace}:0"):
+        assert "round 0 has no champion yet" in evaluate(*words, other).stderr
 
 
 @pytest.mark.parametrize(
