@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from wizloop.loop.commands import evaluate_files
+from wizloop.loop.commands import evaluate_files, evaluate_robustness
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wizloop.loop.data.sample_reader import SampleFile
     from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
     from wizloop.loop.evaluation.benchmark_guard import Tell
+    from wizloop.loop.evaluation.robustness import Robustness
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
@@ -42,6 +43,7 @@ class Found(NamedTuple):
 
     scored: list[Scored]
     answered: "list[AnsweredRow]"
+    robustness: "Sequence[Robustness]" = ()
 
 
 @click.command(short_help="Evaluate recorded outputs or a guard, with 95 % intervals.")
@@ -69,6 +71,14 @@ class Found(NamedTuple):
     help="Read verdicts as the published evaluator does, or from the answer block at the end.",
 )
 @click.option("--group", metavar="COLUMN", help="Also report by this column, such as a policy or an attack.")
+@click.option(
+    "--perturb",
+    metavar="NAMES",
+    is_flag=False,
+    flag_value="all",
+    help="Ask again with changed case, spacing or light obfuscation and about the data's own rewrites: names or "
+    "families, separated by commas; without NAMES all.",
+)
 @click.option(
     "--round", type=ROUND, metavar="N", help="Evaluate the champion after this round; default: the current champion."
 )
@@ -103,6 +113,7 @@ def evaluate(
     task: str | None,
     reader: str,
     group: str | None,
+    perturb: str | None,
     round: int | None,
     model: Path | None,
     recipe: str | None,
@@ -131,8 +142,9 @@ def evaluate(
     if recipe is not None and round is not None:
         refuse("--recipe evaluates without a run, and only a run has rounds: leave out --round")
     how = _how(settings, task, benchmark, recorded=bool(predictions))
-    if not predictions and group:
-        refuse("--group is for --predictions: leave it out, a test set has its own policies")
+    if predictions and perturb is not None:
+        refuse("--perturb asks the guard again, and recorded outputs cannot be perturbed: give the guard itself")
+    more = evaluate_robustness.wanted(perturb, None if predictions else group, benchmark)
     if texts and rows is None:
         refuse("--texts is for --rows: name the file of rows")
     new_folder(report)
@@ -143,29 +155,30 @@ def evaluate(
         if predictions:
             found = _recorded(predictions, benchmark, task, reader, group, notes)
         elif guard is not None:
-            found = _published(guard, recipe or "imported", benchmark, model, how, notes)
+            found = _published(guard, recipe or "imported", benchmark, model, how, notes, more)
         elif recipe is not None:
-            found = _without_a_run(recipe, benchmark, model, how, notes)
+            found = _without_a_run(recipe, benchmark, model, how, notes, more)
         elif model is not None and _is_export(model) and _only_files(benchmark, workspace):
-            found, of_run = _of_export(model, benchmark, how, notes), False
+            found, of_run = _of_export(model, benchmark, how, notes, more), False
         else:
-            found = _of_a_run(workspace, benchmark, round, model, how, notes)
+            found = _of_a_run(workspace, benchmark, round, model, how, notes, more)
     measured = [one for one, _ in found.scored]
     errors = answered_rows.count_errors(found.answered)
     if as_json:
         from wizloop.loop.evaluation.report import to_json
 
-        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors]}))
+        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors]} | more.to_json(found.robustness)))
     else:
         from wizloop.loop.commands import evaluate_table
 
         evaluate_table.show(measured, notes, errors)
+        evaluate_robustness.show(found.robustness)
     if report is not None:
         evaluate_files.write_report(report, found.scored, errors)
         if of_run and guard is None:
             evaluate_files.log_report(workspace, report, measured, round, model)
     if rows is not None:
-        evaluate_files.write_rows(rows, found.answered, texts=texts)
+        evaluate_files.write_rows(rows, more.ordered(found.answered), texts=texts)
 
 
 def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, recorded: bool) -> dict[str, Any]:
@@ -233,6 +246,7 @@ def _of_a_run(
     folder: Path | None,
     how: dict[str, Any],
     notes: dict[str, Any],
+    more: evaluate_robustness.More,
 ) -> Found:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
@@ -243,7 +257,7 @@ def _of_a_run(
         rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, how, _teller(notes))
         if folder is not None and _is_export(folder):
             judge, seed = _exported(folder)
-            return _scored(judge, rows, seed, notes)
+            return _scored(judge, rows, seed, notes, more.of_run(ctx.recipe))
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
             _say_uncalibrated(folder, ctx.recipe.name)
@@ -251,7 +265,7 @@ def _of_a_run(
             with ctx.store.read() as db:
                 model = model_roles.champion_after(db, round)
             judge = benchmark_guard.judge_of_run(ctx, model)
-        return _scored(judge, rows, ctx.recipe.seed, notes)
+        return _scored(judge, rows, ctx.recipe.seed, notes, more.of_run(ctx.recipe))
 
 
 def _is_export(folder: Path) -> bool:
@@ -268,14 +282,16 @@ def _only_files(names: Sequence[str], workspace: Path) -> bool:
     return bool(names) and (all(Path(name).is_file() for name in names) or not (workspace / DB_NAME).exists())
 
 
-def _of_export(folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any]) -> Found:
+def _of_export(
+    folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any], more: evaluate_robustness.More
+) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
 
     with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
         rows = benchmark_guard.file_rows(files, how, _teller(notes))
         judge, seed = _exported(folder)
-        return _scored(judge, rows, seed, notes)
+        return _scored(judge, rows, seed, notes, more)
 
 
 def _exported(folder: Path) -> "tuple[Judge, int]":
@@ -289,7 +305,12 @@ def _exported(folder: Path) -> "tuple[Judge, int]":
 
 
 def _without_a_run(
-    named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
+    named: str,
+    files: Sequence[str],
+    folder: Path | None,
+    how: dict[str, Any],
+    notes: dict[str, Any],
+    more: evaluate_robustness.More,
 ) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
@@ -302,11 +323,17 @@ def _without_a_run(
         rows = benchmark_guard.file_rows(files, how, _teller(notes))
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)
-        return _scored(judge, rows, recipe.seed, notes)
+        return _scored(judge, rows, recipe.seed, notes, more)
 
 
 def _published(
-    name: str, named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
+    name: str,
+    named: str,
+    files: Sequence[str],
+    folder: Path | None,
+    how: dict[str, Any],
+    notes: dict[str, Any],
+    more: evaluate_robustness.More,
 ) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
@@ -326,7 +353,7 @@ def _published(
         labeled = {task for found in rows.values() for row in found for task in row.labels}
         for task in sorted(labeled - set(judge.tasks)):
             say(f"{name} does not judge the task {task}: its labels are left out")
-        return _scored(judge, rows, recipe.seed, notes)
+        return _scored(judge, rows, recipe.seed, notes, more)
 
 
 def _list_guards(as_json: bool) -> None:
@@ -346,16 +373,23 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 
 
 def _scored(
-    judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, notes: dict[str, Any]
+    judge: "Judge | PublishedJudge",
+    rows: "Mapping[str, Sequence[BenchmarkRow]]",
+    seed: int,
+    notes: dict[str, Any],
+    more: evaluate_robustness.More,
 ) -> Found:
     """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
     from wizloop.loop.evaluation import benchmark_guard
 
     notes["reader"] = judge.reads
-    found = Found([], [])
+    found = Found([], [], robust := [])
     for name, each in rows.items():
-        scored, answered = benchmark_guard.evaluate(judge, name, each, seed=seed)
+        known, grouped = more.origins(name, each)
+        scored, answered = benchmark_guard.evaluate(judge, name, grouped, seed=seed)
         found.scored.extend(scored)
+        one, answered = more.measured(judge, name, grouped, answered, known, seed)
+        robust.append(one)
         found.answered.extend(answered)
     known = getattr(judge, "calibration", None)
     if known is not None:
