@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from wizloop.loop.data.sample_reader import SampleFile
     from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
     from wizloop.loop.evaluation.benchmark_guard import Tell
-    from wizloop.loop.evaluation.robustness import Robustness
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
@@ -43,7 +42,15 @@ class Found(NamedTuple):
 
     scored: list[Scored]
     answered: "list[AnsweredRow]"
-    robustness: "Sequence[Robustness]" = ()
+
+
+class Asked(NamedTuple):
+    """What an evaluation of a guard is told, and what it says besides its results."""
+
+    how: dict[str, Any]
+    """How files of rows are read, as settings of [[data]]."""
+    notes: dict[str, Any]
+    more: evaluate_robustness.More
 
 
 @click.command(short_help="Evaluate recorded outputs or a guard, with 95 % intervals.")
@@ -149,30 +156,30 @@ def evaluate(
         refuse("--texts is for --rows: name the file of rows")
     new_folder(report)
     new_file(rows)
-    notes: dict[str, Any] = {}
+    asked = Asked(how, notes := {}, more)
     of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
         if predictions:
             found = _recorded(predictions, benchmark, task, reader, group, notes)
         elif guard is not None:
-            found = _published(guard, recipe or "imported", benchmark, model, how, notes, more)
+            found = _published(guard, recipe or "imported", benchmark, model, asked)
         elif recipe is not None:
-            found = _without_a_run(recipe, benchmark, model, how, notes, more)
+            found = _without_a_run(recipe, benchmark, model, asked)
         elif model is not None and _is_export(model) and _only_files(benchmark, workspace):
-            found, of_run = _of_export(model, benchmark, how, notes, more), False
+            found, of_run = _of_export(model, benchmark, asked), False
         else:
-            found = _of_a_run(workspace, benchmark, round, model, how, notes, more)
+            found = _of_a_run(workspace, benchmark, round, model, asked)
     measured = [one for one, _ in found.scored]
     errors = answered_rows.count_errors(found.answered)
     if as_json:
         from wizloop.loop.evaluation.report import to_json
 
-        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors]} | more.to_json(found.robustness)))
+        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors]} | more.to_json()))
     else:
         from wizloop.loop.commands import evaluate_table
 
         evaluate_table.show(measured, notes, errors)
-        evaluate_robustness.show(found.robustness)
+        evaluate_robustness.show(more.found)
     if report is not None:
         evaluate_files.write_report(report, found.scored, errors)
         if of_run and guard is None:
@@ -239,25 +246,18 @@ def _recorded(
     return found
 
 
-def _of_a_run(
-    workspace: Path,
-    names: Sequence[str],
-    round: int | None,
-    folder: Path | None,
-    how: dict[str, Any],
-    notes: dict[str, Any],
-    more: evaluate_robustness.More,
-) -> Found:
+def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None, asked: Asked) -> Found:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
 
     with run_models(workspace, "evaluate", ValueError) as ctx:
         if folder is not None and not folder.exists():
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
-        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, how, _teller(notes))
+        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, asked.how, _teller(asked.notes))
+        asked.more.sources = [Path(data.path) for data in ctx.recipe.data if data.hub_split is None]
         if folder is not None and _is_export(folder):
             judge, seed = _exported(folder)
-            return _scored(judge, rows, seed, notes, more.of_run(ctx.recipe))
+            return _scored(judge, rows, seed, asked)
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
             _say_uncalibrated(folder, ctx.recipe.name)
@@ -265,7 +265,7 @@ def _of_a_run(
             with ctx.store.read() as db:
                 model = model_roles.champion_after(db, round)
             judge = benchmark_guard.judge_of_run(ctx, model)
-        return _scored(judge, rows, ctx.recipe.seed, notes, more.of_run(ctx.recipe))
+        return _scored(judge, rows, ctx.recipe.seed, asked)
 
 
 def _is_export(folder: Path) -> bool:
@@ -282,16 +282,14 @@ def _only_files(names: Sequence[str], workspace: Path) -> bool:
     return bool(names) and (all(Path(name).is_file() for name in names) or not (workspace / DB_NAME).exists())
 
 
-def _of_export(
-    folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any], more: evaluate_robustness.More
-) -> Found:
+def _of_export(folder: Path, files: Sequence[str], asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
 
     with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        rows = benchmark_guard.file_rows(files, how, _teller(notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
         judge, seed = _exported(folder)
-        return _scored(judge, rows, seed, notes, more)
+        return _scored(judge, rows, seed, asked)
 
 
 def _exported(folder: Path) -> "tuple[Judge, int]":
@@ -304,14 +302,7 @@ def _exported(folder: Path) -> "tuple[Judge, int]":
     return found.judge, found.recipe.seed
 
 
-def _without_a_run(
-    named: str,
-    files: Sequence[str],
-    folder: Path | None,
-    how: dict[str, Any],
-    notes: dict[str, Any],
-    more: evaluate_robustness.More,
-) -> Found:
+def _without_a_run(named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
@@ -320,21 +311,13 @@ def _without_a_run(
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files, how, _teller(notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)
-        return _scored(judge, rows, recipe.seed, notes, more)
+        return _scored(judge, rows, recipe.seed, asked)
 
 
-def _published(
-    name: str,
-    named: str,
-    files: Sequence[str],
-    folder: Path | None,
-    how: dict[str, Any],
-    notes: dict[str, Any],
-    more: evaluate_robustness.More,
-) -> Found:
+def _published(name: str, named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.guard.published import registry
@@ -347,13 +330,13 @@ def _published(
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files, how, _teller(notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
         judge = registry.load(name, recipe.guard, folder)
         say(f"{folder or recipe.guard.base}: evaluated as {name}, by {judge.form.source}")
         labeled = {task for found in rows.values() for row in found for task in row.labels}
         for task in sorted(labeled - set(judge.tasks)):
             say(f"{name} does not judge the task {task}: its labels are left out")
-        return _scored(judge, rows, recipe.seed, notes, more)
+        return _scored(judge, rows, recipe.seed, asked)
 
 
 def _list_guards(as_json: bool) -> None:
@@ -373,23 +356,15 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 
 
 def _scored(
-    judge: "Judge | PublishedJudge",
-    rows: "Mapping[str, Sequence[BenchmarkRow]]",
-    seed: int,
-    notes: dict[str, Any],
-    more: evaluate_robustness.More,
+    judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, asked: Asked
 ) -> Found:
-    """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
-    from wizloop.loop.evaluation import benchmark_guard
-
+    """Evaluate on every benchmark; add how the verdicts were read to the notes."""
+    notes = asked.notes
     notes["reader"] = judge.reads
-    found = Found([], [], robust := [])
+    found = Found([], [])
     for name, each in rows.items():
-        known, grouped = more.origins(name, each)
-        scored, answered = benchmark_guard.evaluate(judge, name, grouped, seed=seed)
+        scored, answered = asked.more.evaluated(judge, name, each, seed)
         found.scored.extend(scored)
-        one, answered = more.measured(judge, name, grouped, answered, known, seed)
-        robust.append(one)
         found.answered.extend(answered)
     known = getattr(judge, "calibration", None)
     if known is not None:

@@ -8,72 +8,62 @@ from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.commands.common import refuse, say
 
+MOST_GROUPS = 12
+"""Groups of one table to print; --json has all."""
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
-    from wizloop.loop.evaluation.origins import Origin
     from wizloop.loop.evaluation.robustness import AnyJudge, Calibrated, Flips, Pairs, Robustness
-    from wizloop.loop.evaluation.scoring import Interval, Rate
-    from wizloop.recipes.schema import Recipe
+    from wizloop.loop.evaluation.scoring import BenchmarkResult, Interval, Rate, ScoredRow
+
+    Scored = list[tuple[BenchmarkResult, Sequence[ScoredRow]]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class More:
-    """What an evaluation measures besides F1."""
+    """What an evaluation measures besides F1, and what it found."""
 
     perturb: Sequence[str] = ()
     """Perturbations, and PAIRS."""
     group: str | None = None
     """The column of a file by which figures are reported, too."""
-    sources: Sequence[Path] = field(default=())
+    sources: Sequence[Path] = ()
     """Files that the test sets of the workspace came from."""
+    found: "list[Robustness]" = field(default_factory=list)
+    """By benchmark."""
 
-    def of_run(self, recipe: "Recipe") -> "More":
-        """Return the same for a run, whose recipe names the files of its test sets."""
-        return replace(self, sources=[Path(data.path) for data in recipe.data if data.hub_split is None])
+    def evaluated(
+        self, judge: "AnyJudge", name: str, rows: "Sequence[BenchmarkRow]", seed: int
+    ) -> "tuple[Scored, Sequence[AnsweredRow]]":
+        """Evaluate a guard on a benchmark, and ask it again as it was asked for."""
+        from wizloop.loop.evaluation import benchmark_guard, origins, robustness
 
-    def origins(self, name: str, rows: "Sequence[BenchmarkRow]") -> "tuple[Sequence[Origin], Sequence[BenchmarkRow]]":
-        """Return where a benchmark's texts come from, and its rows with the groups that were asked for."""
-        from wizloop.loop.evaluation import origins
-
-        if not Path(name).is_file():
-            return origins.of_test_set(self.sources, rows), rows
-        known = origins.of_file(Path(name), rows, self.group)
-        if self.group is None:
-            return known, rows
-        return known, [replace(row, group=one.group) for row, one in zip(rows, known, strict=True)]
-
-    def measured(
-        self,
-        judge: "AnyJudge",
-        name: str,
-        rows: "Sequence[BenchmarkRow]",
-        answered: "Sequence[AnsweredRow]",
-        origins: "Sequence[Origin]",
-        seed: int,
-    ) -> "tuple[Robustness, Sequence[AnsweredRow]]":
-        """Ask the guard again as it was asked for; say where the data has no pairs."""
-        from wizloop.loop.evaluation import robustness
-
-        found = robustness.measure(
-            judge, name, rows, answered, origins, self.perturb, self.group, seed=seed, tell=lambda text: say(text)
+        is_file = Path(name).is_file()
+        known = origins.of_file(Path(name), rows, self.group) if is_file else origins.of_test_set(self.sources, rows)
+        if self.group is not None:
+            rows = [replace(row, group=one.group) for row, one in zip(rows, known, strict=True)]
+        scored, answered = benchmark_guard.evaluate(judge, name, rows, seed=seed)
+        one, asked = robustness.measure(
+            judge, name, rows, answered, known, self.perturb, self.group, seed=seed, tell=lambda text: say(text)
         )
-        if robustness.PAIRS in self.perturb and not found[0].pairs:
+        if robustness.PAIRS in self.perturb and not one.pairs:
             say(f"{name}: no row has a plain text beside its rewrite, so there are no pairs")
-        return found
+        self.found.append(one)
+        return scored, asked
 
     def ordered(self, answered: "Sequence[AnsweredRow]") -> "Sequence[AnsweredRow]":
         """Return the rows as they are written: those with the most flips first, if any was perturbed."""
         return sorted(answered, key=lambda row: -row.flips) if self.perturb else answered
 
-    def to_json(self, found: "Sequence[Robustness]") -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the figures under a key of their own, or nothing."""
-        if not found:
+        if not self.found:
             return {}
         from wizloop.loop.evaluation import robustness
 
-        return robustness.to_json(found)
+        return robustness.to_json(self.found)
 
 
 def wanted(perturb: str | None, group: str | None, benchmarks: Sequence[str]) -> More:
@@ -114,17 +104,12 @@ def _tables(one: "Robustness") -> "Iterator[Table]":
         yield _flips(f"{benchmark}, {task}", list(flips))
     if one.pairs:
         yield _pairs(one.pairs)
-    for (benchmark, by), apart in groupby(one.calibrated, key=lambda each: (each.benchmark, each.by)):
-        yield _calibrated(f"{benchmark}: calibration by {by}", list(apart))
+    for (benchmark, task, by), apart in groupby(one.calibrated, key=lambda each: (each.benchmark, each.task, each.by)):
+        yield _calibrated(f"{benchmark}, {task}: calibration by {by}", list(apart))
 
 
 def _flips(title: str, found: "Sequence[Flips]") -> "Table":
-    from wizloop.loop.words import LABELS, LETS_THROUGH
-
-    task, before = found[0].task, found[0].f1.champion
-    passes = LETS_THROUGH[task]
-    blocks = next(label for label in LABELS[task] if label != passes)
-    heads = ("perturbed", "rows", "flipped (95 %)", f"to {passes}", f"to {blocks}", "F1 change (95 %)", "p")
+    heads = ("perturbed", "rows", "flipped %", "to pass", "to block", "F1 change (95 %)", "p")
     rows = [
         (
             one.perturbation,
@@ -137,11 +122,12 @@ def _flips(title: str, found: "Sequence[Flips]") -> "Table":
         )
         for one in found
     ]
+    before = found[0].f1.champion
     return _table(heads, rows, f"{title}: perturbed" + ("" if before is None else f", F1 {100 * before:.1f} before"))
 
 
 def _pairs(found: "Sequence[Pairs]") -> "Table":
-    heads = ("pairs", "n", "blocked plain", "rewritten", "both", "attack success (95 %)", "p")
+    heads = ("rewrites, requests", "pairs", "blocked plain", "rewritten", "both", "attack success %", "p")
     rows = [
         (
             f"{one.kind}, {one.label or 'no label'}",
@@ -156,14 +142,19 @@ def _pairs(found: "Sequence[Pairs]") -> "Table":
 
 
 def _calibrated(title: str, found: "Sequence[Calibrated]") -> "Table":
-    rows = [(one.value, one.task, f"{one.n:,}", _interval(one.ece), _interval(one.brier)) for one in found]
-    return _table((found[0].by, "task", "rows", "ECE", "Brier"), rows, title)
+    rows = [(one.value, f"{one.n:,}", _interval(one.ece), _interval(one.brier)) for one in found[:MOST_GROUPS]]
+    if len(found) > MOST_GROUPS:
+        rows.append((f"and {len(found) - MOST_GROUPS:,} more", "", "", ""))
+    return _table((found[0].by, "rows", "ECE", "Brier"), rows, title)
 
 
 def _notes(found: "Sequence[Robustness]") -> Iterator[str]:
     flips = [one for each in found for one in each.flips]
     if flips:
-        yield "p: exact McNemar test of being right before and after. Flips are of rows that the perturbation changes."
+        yield (
+            "flipped: share of the changed rows whose verdict is another, with its 95 % interval, and the number that "
+            "are now let through (unharmful, compliance) or blocked; p: exact McNemar test of being right."
+        )
     if any(one.family == "control" for one in flips):
         yield "again: the same texts with other draws of the traces; what flips there, no perturbation did."
     if unparsed := sum(one.unparsed for one in flips):
@@ -179,15 +170,16 @@ def _notes(found: "Sequence[Robustness]") -> Iterator[str]:
 def _rate(one: "Rate", *, with_interval: bool = True) -> str:
     if one.rate is None or one.low is None or one.high is None:
         return "-"
-    ends = f" ({100 * one.low:.0f}-{100 * one.high:.0f})" if with_interval else ""
-    return f"{100 * one.rate:.1f} %{ends}"
+    ends = f" ({100 * one.low:.1f}-{100 * one.high:.1f})" if with_interval else " %"
+    return f"{100 * one.rate:.1f}{ends}"
 
 
 def _change(one: "Flips") -> str:
+    """Return the change in F1, in points, with its interval."""
     f1 = one.f1
     if f1.difference is None:
         return "-"
-    ends = "" if f1.low is None or f1.high is None else f" ({100 * f1.low:+.1f} {100 * f1.high:+.1f})"
+    ends = "" if f1.low is None or f1.high is None else f" ({100 * f1.low:+.1f}, {100 * f1.high:+.1f})"
     return f"{100 * f1.difference:+.1f}{ends}"
 
 
@@ -197,9 +189,7 @@ def _interval(one: "Interval") -> str:
     return f"{one.value:.3f}" + ("" if one.low is None or one.high is None else f" ({one.low:.3f}-{one.high:.3f})")
 
 
-def _p(p: float | None) -> str:
-    if p is None:
-        return "-"
+def _p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""`wizloop evaluate --perturb` and `--group`: flips, pairs and calibration apart, for a person, a script and in --rows."""
+"""`wizloop evaluate --perturb` and `--group`: flips, pairs and calibration apart."""
 
 import json
 from collections.abc import Mapping
