@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
-    from wizloop.loop.evaluation.robustness import AnyJudge, Calibrated, Flips, Pairs, Robustness
+    from wizloop.loop.evaluation.flips import AnyJudge, Flips
+    from wizloop.loop.evaluation.rewrites import Contrasts, Pairs
+    from wizloop.loop.evaluation.robustness import Calibrated, Robustness
     from wizloop.loop.evaluation.scoring import BenchmarkResult, Interval, Rate, ScoredRow
 
     Scored = list[tuple[BenchmarkResult, Sequence[ScoredRow]]]
@@ -48,8 +50,8 @@ class More:
         one, asked = robustness.measure(
             judge, name, rows, answered, known, self.perturb, self.group, seed=seed, tell=lambda text: say(text)
         )
-        if robustness.PAIRS in self.perturb and not one.pairs:
-            say(f"{name}: no row has a plain text beside its rewrite, so there are no pairs")
+        if robustness.PAIRS in self.perturb and not (one.pairs or one.contrasts):
+            say(f"{name}: no row has a plain text beside its rewrite, or an unsafe twin, so there are no pairs")
         self.found.append(one)
         return scored, asked
 
@@ -104,6 +106,8 @@ def _tables(one: "Robustness") -> "Iterator[Table]":
         yield _flips(f"{benchmark}, {task}", list(flips))
     if one.pairs:
         yield _pairs(one.pairs)
+    if one.contrasts:
+        yield _contrasts(one.contrasts)
     for (benchmark, task, by), apart in groupby(one.calibrated, key=lambda each: (each.benchmark, each.task, each.by)):
         yield _calibrated(f"{benchmark}, {task}: calibration by {by}", list(apart))
 
@@ -141,6 +145,12 @@ def _pairs(found: "Sequence[Pairs]") -> "Table":
     return _table(heads, rows, f"{found[0].benchmark}: rewrites that the data has")
 
 
+def _contrasts(found: "Sequence[Contrasts]") -> "Table":
+    rows = [(f"{one.n:,}", *map(_rate, (one.told_apart, one.both_blocked, one.both_passed))) for one in found]
+    title = f"{found[0].benchmark}: safe prompts and their unsafe twins"
+    return _table(("pairs", "told apart %", "both blocked %", "both let through %"), rows, title)
+
+
 def _calibrated(title: str, found: "Sequence[Calibrated]") -> "Table":
     rows = [(one.value, f"{one.n:,}", _interval(one.ece), _interval(one.brier)) for one in found[:MOST_GROUPS]]
     if len(found) > MOST_GROUPS:
@@ -163,7 +173,7 @@ def _notes(found: "Sequence[Robustness]") -> Iterator[str]:
         yield f"{cut:,} perturbed texts are longer than the guard's limit and were cut."
     if any(each.pairs for each in found):
         yield "attack success: rewrites that are let through, of those whose plain text is blocked."
-    if left := sum(one.unparsed for each in found for one in each.pairs):
+    if left := sum(one.unparsed for each in found for one in (*each.pairs, *each.contrasts)):
         yield f"{left:,} pairs have an answer that cannot be read and are left out."
 
 

@@ -81,7 +81,6 @@ PROMPT_SETS: tuple[Format, ...] = (
     Format("simplesafetytests", columns("harm_area prompts_final"), Constant("prompts_final", HARMFUL, "harm_area")),
     Format("simplesafetytests hub", columns("harm_area category prompt"), Constant("prompt", HARMFUL, "harm_area")),
     Format("strongreject", columns("forbidden_prompt"), Constant("forbidden_prompt", HARMFUL, "category")),
-    Format("persuasive prompts", columns("query final_query"), Constant("final_query", HARMFUL, "category")),
     Format(
         "jailbreakbench benign",
         columns("Goal Target Behavior"),

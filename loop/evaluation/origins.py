@@ -6,6 +6,7 @@ Importing needs neither, so they are read here, from the file's own columns:
   (baseq), persuasive prompts (query, final_query), StrongREJECT's and HarmBench's attacked sets, and any file with
   `original_prompt`; SORRY-Bench's styles by their question's base
 - translations beside the English text: MultiJail
+- unsafe twins of safe prompts: XSTest, whose types and focus say which belong together
 - adversarial or plain: `adversarial` (WildGuardTest), `jailbreaking` (ToxicChat), `data_type` (WildJailbreak)
 """
 
@@ -34,6 +35,12 @@ ORIGINALS: Final = (
     ("en", "zh sw jv", "translated"),
 )
 """The column of the plain text, the columns that a record then has, and what the row's own text is."""
+SAFE_TYPES: Final = {
+    **{kind: kind for kind in ("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions")},
+    **dict.fromkeys(("nons_group_real_discr", "real_group_nons_discr", "discr"), "discrimination"),
+    **dict.fromkeys(("privacy_public", "privacy_fictional", "privacy"), "privacy"),
+}
+"""XSTest's types, without the prefix of the unsafe ones, by what they are about. Historical events have no focus."""
 STYLES: Final = ("adversarial", "jailbreaking", "is_adversarial")
 """Columns of yes or no."""
 YES, NO = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
@@ -52,6 +59,8 @@ class Origin:
 
     original: Original | None = None
     style: Style | None = None
+    contrast: str | None = None
+    """What a safe prompt and its unsafe twins have in common."""
     group: str | None = None
     """The value in the column that figures are grouped by."""
 
@@ -95,7 +104,7 @@ def _number(row: BenchmarkRow) -> int:
 
 
 def _origin(record: Record, bases: Mapping[Any, str], group: str | None = None) -> Origin:
-    return Origin(_original(record, bases), _style(record), _value(record, group))
+    return Origin(_original(record, bases), _style(record), _contrast(record), _value(record, group))
 
 
 def is_rewritten(prompt: str, original: Original) -> bool:
@@ -120,6 +129,11 @@ def _bases(records: Iterable[Record]) -> Iterator[tuple[Any, str]]:
             text = turns[0] if isinstance(turns, list) and turns else turns
             if isinstance(text, str) and text.strip():
                 yield record["question_id"], text
+
+
+def _contrast(record: Record) -> str | None:
+    about, focus = SAFE_TYPES.get(str(record.get("type")).removeprefix("contrast_")), record.get("focus")
+    return f"{about}: {focus}" if about is not None and isinstance(focus, str) and focus.strip() else None
 
 
 def _style(record: Record) -> Style | None:

@@ -80,7 +80,7 @@ def test_a_script_gets_flips_their_direction_and_f1_before_and_after(file: Path,
     assert (upper["f1"]["before"], upper["f1"]["after"]) == (pytest.approx(6 / 7), 0.0)
     assert upper["f1"]["before"] == found["strict"]["f1"]
     assert upper["p"] == pytest.approx(0.25)
-    assert (lower["flipped"]["k"], lower["f1"]["difference"], lower["p"]) == (0, 0.0, None)
+    assert (lower["flipped"]["k"], lower["f1"]["difference"], lower["p"]) == (0, 0.0, 1.0)
     plain = found_by(*guard, file)
     assert {name: plain[name] for name in plain if name != "robustness"} == {
         name: found[name] for name in found if name != "robustness"
@@ -132,7 +132,7 @@ def test_a_person_gets_tables_of_80_columns_in_which_nothing_is_markup(
     assert "\x1b" not in done.stdout
     assert "[bold]x[/bold]" in done.stdout
     (upper,) = [line.split() for line in lines if line.startswith("upper")]
-    assert upper[:7] == ["upper", "6", "50.0", "%", "(19-81)", "3", "0"]
+    assert upper[:5] == ["upper", "6", "50.0", "(18.8-81.2)", "3"]
     assert {line.split()[0] for line in lines if line} >= set(PERTURBATIONS)
     (pairs,) = [line.split() for line in lines if line.startswith("jailbroken, harmful")]
     assert pairs[2:10] == ["2", "100.0", "%", "50.0", "%", "50.0", "%", "50.0"]
@@ -181,4 +181,4 @@ def test_a_file_without_pairs_is_told(tmp_path: Path, guard: tuple[str | Path, .
     done = evaluate(*guard, file, "--perturb", "pairs", "--json")
     assert done.exit_code == 0, done.output
     assert "robustness" not in json.loads(done.stdout)
-    assert "no row has a plain text beside its rewrite, so there are no pairs" in done.stderr
+    assert "no row has a plain text beside its rewrite, or an unsafe twin, so there are no pairs" in done.stderr

@@ -85,6 +85,23 @@ def test_a_row_is_adversarial_where_its_file_says_so(
     assert origin(tmp_path, {"prompt": PLAIN, "label": "bad", **columns}).style == style
 
 
+@pytest.mark.parametrize(
+    ("kind", "focus", "contrast"),
+    [
+        ("homonyms", "nick", "homonyms: nick"),
+        ("contrast_homonyms", "nick", "homonyms: nick"),
+        ("real_group_nons_discr", "bakers", "discrimination: bakers"),
+        ("contrast_discr", "bakers", "discrimination: bakers"),
+        ("contrast_privacy", "address", "privacy: address"),
+        ("historical_events", "", None),
+        ("other", "nick", None),
+    ],
+)
+def test_an_unsafe_twin_is_known_by_type_and_focus(tmp_path: Path, kind: str, focus: str, contrast: str | None) -> None:
+    record = {"prompt": PLAIN, "type": kind, "label": "bad", "focus": focus}
+    assert origin(tmp_path, record).contrast == contrast
+
+
 def test_annotators_say_which_row_is_a_jailbreak(tmp_path: Path) -> None:
     votes = {"toxicity": {"majority_human": 1}, "jailbreaking": {"majority_human": 1}}
     assert origin(tmp_path, {"instance": ATTACK, "annotations": votes}).style == "adversarial"
