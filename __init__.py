@@ -5,13 +5,22 @@ The public API. Names load when they are first used, so that `import wizloop` lo
 - `Workspace(folder)`: read a workspace: `status()`, `rounds()`, `recipe()`, `guard(round)`.
 - `load_guard(folder)`: load an exported guard; `Guard.judge(texts)` yields a `Verdict` for each text.
 - `load_published_guard(name, folder)`: load another team's guard, such as `"qwen3guard"`, asked in its own way.
+- `guardbench_moderate(guard)`: any of these guards as the function that GuardBench's `benchmark` asks.
 - `load_recipe(path_or_name)`: load and check a recipe. `RecipeError` says what is wrong with one.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wizloop.loop.api import Guard, Verdict, Workspace, load_guard, load_published_guard, load_recipe
+    from wizloop.loop.api import (
+        Guard,
+        Verdict,
+        Workspace,
+        guardbench_moderate,
+        load_guard,
+        load_published_guard,
+        load_recipe,
+    )
     from wizloop.recipes.schema import RecipeError
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "Verdict",
     "Workspace",
     "__version__",
+    "guardbench_moderate",
     "load_guard",
     "load_published_guard",
     "load_recipe",

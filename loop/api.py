@@ -3,20 +3,25 @@
 It is read-only: nothing here writes to a workspace.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from math import nextafter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.guard.rendering import InputText, tasks_of
+from wizloop.loop.words import LETS_THROUGH, Task
 
 if TYPE_CHECKING:
     from wizloop.loop.guard.judge import Answer, Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
     from wizloop.loop.measures.calibration import Calibration
     from wizloop.recipes.schema import Recipe
+
+Moderate = Callable[[Sequence[Sequence[Mapping[str, Any]]]], list[float]]
+"""GuardBench's function: takes `conversations`, returns their probabilities of being unsafe."""
 
 BATCH = 32
 """Texts per batch."""
@@ -180,6 +185,49 @@ def load_published_guard(name: str, folder: str | Path, recipe: "Recipe | str | 
 
     found = recipe if not isinstance(recipe, str | Path) else load_recipe(recipe)
     return Guard(load(name, found.guard, Path(folder)), found, name, calibrated=False)
+
+
+def guardbench_moderate(guard: Guard) -> Moderate:
+    """Return a guard as the function that GuardBench's `benchmark(moderate=...)` asks (Bassani and Sanchez 2024).
+
+    It takes `conversations`, a list of lists of messages, and returns each one's probability of being unsafe: of its
+    last answer, or of its last request if nobody answered. Earlier turns are read as part of the request. GuardBench
+    calls what is above 0.5 unsafe, so each score is moved until the guard's threshold lies there, which keeps their
+    order. A conversation without a readable verdict is unsafe, as in `wizloop serve`.
+    """
+
+    def moderate(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[float]:
+        # GuardBench's measurement of speed passes one conversation by itself.
+        alone = bool(conversations) and isinstance(conversations[0], Mapping)
+        texts = [_conversation(one) for one in ([conversations] if alone else conversations)]
+        return [_unsafe(verdict) for verdict in guard.judge(texts, traces=False)]
+
+    return moderate
+
+
+def _conversation(messages: Any) -> InputText:
+    """Return a conversation as one text; what has no user's turn is a request as a whole."""
+    from wizloop.loop.data.conversations import parse
+    from wizloop.loop.data.records import RowRefused
+
+    try:
+        asked, answer = parse(messages).whole()
+    except RowRefused:
+        return InputText("\n\n".join(str(message.get("content", "")) for message in messages))
+    return InputText(asked.text, None if answer is None else answer.text)
+
+
+def _unsafe(verdict: Verdict) -> float:
+    """Return a verdict as a score in 0..1 that is above 0.5 exactly where the guard blocks."""
+    task: Task = "response" if "response" in verdict.verdict else "request"
+    label, p, at = verdict.verdict[task], verdict.probability.get(task), verdict.threshold.get(task, 0.5)
+    if label is None:
+        return 1.0
+    passes = label == LETS_THROUGH[task]
+    if p is None:
+        return 0.0 if passes else 1.0
+    score = p / (2 * at) if p < at else 1 - (1 - p) / (2 * (1 - at) or 1)
+    return min(score, 0.5) if passes else max(score, nextafter(0.5, 1))
 
 
 def _input(text: str | tuple[str, str | None] | InputText) -> InputText:

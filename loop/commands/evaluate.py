@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from wizloop.loop.commands import against_table, evaluate_against, evaluate_files
+from wizloop.loop.commands import against_table, evaluate_against, evaluate_files, evaluate_robustness
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
@@ -44,6 +44,15 @@ class Found(NamedTuple):
     answered: "list[AnsweredRow]"
 
 
+class Asked(NamedTuple):
+    """What an evaluation of a guard is told, and what it says besides its results."""
+
+    how: dict[str, Any]
+    """How files of rows are read, as settings of [[data]]."""
+    notes: dict[str, Any]
+    more: evaluate_robustness.More
+
+
 @click.command(short_help="Evaluate recorded outputs or a guard, with 95 % intervals.")
 @click.option(
     "--predictions", type=FILE, multiple=True, help="Evaluate recorded outputs: JSON Lines of prompt, label, predict."
@@ -69,6 +78,14 @@ class Found(NamedTuple):
     help="Read verdicts as the published evaluator does, or from the answer block at the end.",
 )
 @click.option("--group", metavar="COLUMN", help="Also report by this column, such as a policy or an attack.")
+@click.option(
+    "--perturb",
+    metavar="NAMES",
+    is_flag=False,
+    flag_value="all",
+    help="Ask again with changed case, spacing or light obfuscation and about the data's own rewrites: names or "
+    "families, separated by commas; without NAMES all.",
+)
 @click.option(
     "--round", type=ROUND, metavar="N", help="Evaluate the champion after this round; default: the current champion."
 )
@@ -104,6 +121,7 @@ def evaluate(
     task: str | None,
     reader: str,
     group: str | None,
+    perturb: str | None,
     round: int | None,
     model: Path | None,
     recipe: str | None,
@@ -133,26 +151,27 @@ def evaluate(
     if recipe is not None and round is not None:
         refuse("--recipe evaluates without a run, and only a run has rounds: leave out --round")
     how = _how(settings, task, benchmark, recorded=bool(predictions))
-    if not predictions and group:
-        refuse("--group is for --predictions: leave it out, a test set has its own policies")
+    if predictions and perturb is not None:
+        refuse("--perturb asks the guard again, and recorded outputs cannot be perturbed: give the guard itself")
+    more = evaluate_robustness.wanted(perturb, None if predictions else group, benchmark)
     if texts and rows is None:
         refuse("--texts is for --rows: name the file of rows")
     new_folder(report)
     new_file(rows)
-    notes: dict[str, Any] = {}
+    asked = Asked(how, notes := {}, more)
     of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
         evaluate_against.check(against, predictions, workspace, recipe)
         if predictions:
             found = _recorded(predictions, benchmark, task, reader, group, notes)
         elif guard is not None:
-            found = _published(guard, recipe or "imported", benchmark, model, how, notes)
+            found = _published(guard, recipe or "imported", benchmark, model, asked)
         elif recipe is not None:
-            found = _without_a_run(recipe, benchmark, model, how, notes)
+            found = _without_a_run(recipe, benchmark, model, asked)
         elif model is not None and _is_export(model) and _only_files(benchmark, workspace):
-            found, of_run = _of_export(model, benchmark, how, notes), False
+            found, of_run = _of_export(model, benchmark, asked), False
         else:
-            found = _of_a_run(workspace, benchmark, round, model, how, notes)
+            found = _of_a_run(workspace, benchmark, round, model, asked)
         who = evaluate_against.name_of(round, model, recipe, guard)
         first = evaluate_against.Evaluated(who, *found, workspace, recipe, reader)
         compared = evaluate_against.compared(first, predictions, against)
@@ -161,18 +180,20 @@ def evaluate(
     if as_json:
         from wizloop.loop.evaluation.report import to_json
 
-        put(to_json(measured, notes | {"errors": [asdict(one) for one in errors], **against_table.to_json(compared)}))
+        beside = {"errors": [asdict(one) for one in errors], **against_table.to_json(compared), **more.to_json()}
+        put(to_json(measured, notes | beside))
     else:
         from wizloop.loop.commands import evaluate_table
 
         evaluate_table.show(measured, notes, errors)
         against_table.show(compared)
+        evaluate_robustness.show(more.found)
     if report is not None:
         evaluate_files.write_report(report, found.scored, errors)
         if of_run and guard is None:
             evaluate_files.log_report(workspace, report, measured, round, model)
     if rows is not None:
-        evaluate_files.write_rows(rows, found.answered, texts=texts)
+        evaluate_files.write_rows(rows, more.ordered(found.answered), texts=texts)
 
 
 def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, recorded: bool) -> dict[str, Any]:
@@ -236,24 +257,18 @@ def _recorded(
     return found
 
 
-def _of_a_run(
-    workspace: Path,
-    names: Sequence[str],
-    round: int | None,
-    folder: Path | None,
-    how: dict[str, Any],
-    notes: dict[str, Any],
-) -> Found:
+def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None, asked: Asked) -> Found:
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.phases import model_roles
 
     with run_models(workspace, "evaluate", ValueError) as ctx:
         if folder is not None and not folder.exists():
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
-        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, how, _teller(notes))
+        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, asked.how, _teller(asked.notes))
+        asked.more.sources = [Path(data.path) for data in ctx.recipe.data if data.hub_split is None]
         if folder is not None and _is_export(folder):
             judge, seed = _exported(folder)
-            return _scored(judge, rows, seed, notes)
+            return _scored(judge, rows, seed, asked)
         if folder is not None:
             judge = benchmark_guard.judge_of_folder(ctx, folder)
             _say_uncalibrated(folder, ctx.recipe.name)
@@ -261,7 +276,7 @@ def _of_a_run(
             with ctx.store.read() as db:
                 model = model_roles.champion_after(db, round)
             judge = benchmark_guard.judge_of_run(ctx, model)
-        return _scored(judge, rows, ctx.recipe.seed, notes)
+        return _scored(judge, rows, ctx.recipe.seed, asked)
 
 
 def _is_export(folder: Path) -> bool:
@@ -278,14 +293,14 @@ def _only_files(names: Sequence[str], workspace: Path) -> bool:
     return bool(names) and (all(Path(name).is_file() for name in names) or not (workspace / DB_NAME).exists())
 
 
-def _of_export(folder: Path, files: Sequence[str], how: dict[str, Any], notes: dict[str, Any]) -> Found:
+def _of_export(folder: Path, files: Sequence[str], asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
 
     with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        rows = benchmark_guard.file_rows(files, how, _teller(notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
         judge, seed = _exported(folder)
-        return _scored(judge, rows, seed, notes)
+        return _scored(judge, rows, seed, asked)
 
 
 def _exported(folder: Path) -> "tuple[Judge, int]":
@@ -298,9 +313,7 @@ def _exported(folder: Path) -> "tuple[Judge, int]":
     return found.judge, found.recipe.seed
 
 
-def _without_a_run(
-    named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
-) -> Found:
+def _without_a_run(named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.recipes import schema
@@ -309,15 +322,13 @@ def _without_a_run(
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files, how, _teller(notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)
-        return _scored(judge, rows, recipe.seed, notes)
+        return _scored(judge, rows, recipe.seed, asked)
 
 
-def _published(
-    name: str, named: str, files: Sequence[str], folder: Path | None, how: dict[str, Any], notes: dict[str, Any]
-) -> Found:
+def _published(name: str, named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
     from wizloop.loop.guard.published import registry
@@ -330,13 +341,13 @@ def _published(
             refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files, how, _teller(notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
         judge = registry.load(name, recipe.guard, folder)
         say(f"{folder or recipe.guard.base}: evaluated as {name}, by {judge.form.source}")
         labeled = {task for found in rows.values() for row in found for task in row.labels}
         for task in sorted(labeled - set(judge.tasks)):
             say(f"{name} does not judge the task {task}: its labels are left out")
-        return _scored(judge, rows, recipe.seed, notes)
+        return _scored(judge, rows, recipe.seed, asked)
 
 
 def _list_guards(as_json: bool) -> None:
@@ -356,15 +367,14 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 
 
 def _scored(
-    judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, notes: dict[str, Any]
+    judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, asked: Asked
 ) -> Found:
-    """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
-    from wizloop.loop.evaluation import benchmark_guard
-
+    """Evaluate on every benchmark; add how the verdicts were read to the notes."""
+    notes = asked.notes
     notes["reader"] = judge.reads
     found = Found([], [])
     for name, each in rows.items():
-        scored, answered = benchmark_guard.evaluate(judge, name, each, seed=seed)
+        scored, answered = asked.more.evaluated(judge, name, each, seed)
         found.scored.extend(scored)
         found.answered.extend(answered)
     known = getattr(judge, "calibration", None)

@@ -21,6 +21,8 @@ Effect = Literal["over_refusal", "let_through"]
 KINDS = ("false_positive", "false_negative", "unparsed", "over_refusal", "let_through")
 """The order in which errors are listed."""
 NO_POLICY = ""
+AGAIN = "again"
+"""The unchanged text, asked with other draws: what flips without any perturbation, where traces are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,23 @@ class _Answer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Perturbed:
+    """A guard's answer on a perturbed row."""
+
+    prompt: str
+    response: str | None
+    verdict: Mapping[str, str | None]
+    probability: Mapping[str, float]
+    cut: bool
+    """Whether the text was cut to the guard's limit."""
+
+    def to_json(self, *, texts: bool) -> dict[str, Any]:
+        """Return the answer, with its texts if asked."""
+        found = {"verdict": by_task(self.verdict), "probability": by_task(self.probability), "cut": self.cut}
+        return found | {"prompt": self.prompt, "response": self.response} if texts else found
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredRow:
     """One row of a benchmark with the guard's answer."""
 
@@ -71,6 +90,8 @@ class AnsweredRow:
     confidence: float | None
     cell: str | None
     policy: str | None
+    perturbed: Mapping[str, Perturbed] | None = None
+    """Answers by perturbation, of those that change the row; None if it was not asked again."""
 
     def error(self, task: Task) -> Error | None:
         """Return what is wrong about the verdict on a task; None if it is right, or without a label."""
@@ -93,6 +114,13 @@ class AnsweredRow:
         """Whether every labeled task is right; None without a label."""
         return all(self.error(task) is None for task in self.labels) if self.labels else None
 
+    @property
+    def flips(self) -> int:
+        """Number of perturbations that change the verdict on the main task to another one."""
+        before = self.verdict.get(self.main)
+        now = [one.verdict.get(self.main) for name, one in (self.perturbed or {}).items() if name != AGAIN]
+        return sum(before is not None and each is not None and each != before for each in now)
+
     def to_json(self, *, texts: bool = False) -> dict[str, Any]:
         """Return the row as `--rows` writes it; every row has the same keys, with prompt and response if asked."""
         row = {
@@ -109,6 +137,9 @@ class AnsweredRow:
             "error": {task: self.error(task) for task in TASKS},
             "effect": self.effect,
         }
+        if self.perturbed is not None:
+            row["flips"] = self.flips
+            row["perturbed"] = {name: one.to_json(texts=texts) for name, one in self.perturbed.items()}
         return row | {"prompt": self.prompt, "response": self.response} if texts else row
 
 

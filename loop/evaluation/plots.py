@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
+from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, reliability
 from wizloop.loop.words import LABELS, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_BINS = 10
 
 
 def draw(folder: Path, number: int, one: BenchmarkResult, rows: Sequence[ScoredRow]) -> dict[str, Path]:
@@ -53,16 +51,11 @@ def _confusion(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
 
 
 def _reliability(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
-    p = np.array([row.probability for row in rows], dtype=np.float64)
-    truth = np.array([row.label == LABELS[task][0] for row in rows], dtype=np.float64)
-    # The bins of the ECE: each includes its upper edge.
-    place = np.clip(np.ceil(p * _BINS).astype(int) - 1, 0, _BINS - 1)
-    _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
-    mean_p, share = np.bincount(place, weights=p) / counts, np.bincount(place, weights=truth) / counts
+    bins = reliability(rows, task)
     axes.plot([0, 1], [0, 1], linestyle=":", color="gray")
-    axes.plot(mean_p, share, marker="o", color="black")
-    for x, y, n in zip(mean_p, share, counts, strict=True):
-        axes.annotate(f"{n:,}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axes.plot([one.mean for one in bins], [one.positive for one in bins], marker="o", color="black")
+    for one in bins:
+        axes.annotate(f"{one.n:,}", (one.mean, one.positive), textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set_xlabel(f"P({LABELS[task][0]})")
     axes.set_ylabel(f"share that is {LABELS[task][0]}")
 

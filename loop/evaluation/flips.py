@@ -1,0 +1,152 @@
+"""How a guard's verdicts change when a text is perturbed: it is asked again about each perturbed row.
+
+Flips have Wilson's interval, which treats rows as independent, and F1's change a bootstrap paired by prompt.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wizloop.loop.context import seed_of
+from wizloop.loop.data.similarity import normalize
+from wizloop.loop.evaluation.answered_rows import AGAIN, AnsweredRow, BenchmarkRow, Perturbed
+from wizloop.loop.evaluation.perturbations import PERTURBATIONS, perturbed
+from wizloop.loop.evaluation.scoring import Rate, rate
+from wizloop.loop.guard.judge import BATCH, Judge
+from wizloop.loop.guard.published.judge import PublishedJudge
+from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.measures.promotion import Difference, LabeledVerdicts, compare_f1
+from wizloop.loop.words import LETS_THROUGH, Task
+
+AnyJudge = Judge | PublishedJudge
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Flips:
+    """One task of one benchmark under one perturbation."""
+
+    benchmark: str
+    task: Task
+    perturbation: str
+    family: str
+    n: int
+    """Labeled rows."""
+    changed: int
+    """Of these, the rows whose text the perturbation changes."""
+    flipped: Rate
+    """Changed verdicts, of the changed rows that were read before and after."""
+    to_passed: int
+    """Flips from a verdict that blocks to the one that lets through."""
+    to_blocked: int
+    unparsed: int
+    """Changed rows that were read before and not after."""
+    cut: int
+    """Changed rows whose text was cut to the guard's limit."""
+    f1: Difference
+    """F1 of the positive label over all labeled rows: champion is before, challenger after."""
+    p: float
+    """Exact McNemar test of being right before and after, two-sided."""
+
+
+def ask_perturbed(
+    judge: AnyJudge,
+    benchmark: str,
+    rows: Sequence[BenchmarkRow],
+    answered: Sequence[AnsweredRow],
+    names: Sequence[str],
+    *,
+    seed: int,
+    tell: Tell,
+) -> list[AnsweredRow]:
+    """Ask a guard about every row that a perturbation changes; return the answered rows with these answers."""
+    found: list[dict[str, Perturbed]] = [{} for _ in rows]
+    for name in names:
+        texts = [_perturbed(name, row, seed) for row in rows]
+        asked = [
+            at for at, (row, text) in enumerate(zip(rows, texts, strict=True)) if name == AGAIN or differs(row, text)
+        ]
+        tell(f"{benchmark}: {name}, {len(asked):,} rows")
+        draws = seed_of(seed, 0, "evaluate", "again" if name == AGAIN else "evaluate", benchmark)
+        for at, answer in zip(asked, answers(judge, [texts[at] for at in asked], draws), strict=True):
+            found[at][name] = answer
+    return [replace(row, perturbed=each) for row, each in zip(answered, found, strict=True)]
+
+
+def differs(row: BenchmarkRow, text: InputText) -> bool:
+    """Return whether a perturbation changed a row."""
+    return (row.prompt, row.response) != (text.prompt, text.response)
+
+
+def _perturbed(name: str, row: BenchmarkRow, seed: int) -> InputText:
+    if name == AGAIN:
+        return InputText(row.prompt, row.response)
+    return InputText(
+        perturbed(name, row.prompt, seed), None if row.response is None else perturbed(name, row.response, seed)
+    )
+
+
+def answers(judge: AnyJudge, texts: Sequence[InputText], seed: int) -> Iterator[Perturbed]:
+    """Yield a guard's answers on texts."""
+    for start in range(0, len(texts), BATCH):
+        batch = texts[start : start + BATCH]
+        for text, one in zip(batch, judge.answers(batch, seed=seed), strict=True):
+            said = one.judgement
+            yield Perturbed(text.prompt, text.response, said.verdict, said.probability, one.direct.cut > 0)
+
+
+def with_control(judge: AnyJudge, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the perturbations, with the control before them where a verdict is the vote of drawn traces."""
+    drawn = isinstance(judge, Judge) and judge.calibration.votes
+    return (AGAIN, *names) if names and drawn else tuple(names)
+
+
+def flips(
+    answered: Sequence[AnsweredRow], task: Task, name: str, *, rng: np.random.Generator, resamples: int = 1000
+) -> Flips:
+    """Compare the verdicts on a task before and after a perturbation, over the labeled rows; there must be one."""
+    rows = [row for row in answered if task in row.labels]
+    asked = [(row.verdict.get(task), row.perturbed[name]) for row in rows if row.perturbed and name in row.perturbed]
+    now = [(old, one.verdict.get(task)) for old, one in asked]
+    read = [(old, new) for old, new in now if old is not None and new is not None]
+    passes = LETS_THROUGH[task]
+    before, after = _verdicts(rows, task), _verdicts(rows, task, name)
+    right = [
+        (x == label, y == label) for x, y, label in zip(before.verdicts, after.verdicts, before.labels, strict=True)
+    ]
+    return Flips(
+        benchmark=rows[0].benchmark,
+        task=task,
+        perturbation=name,
+        family=PERTURBATIONS[name].family if name in PERTURBATIONS else "control",
+        n=len(rows),
+        changed=len(asked),
+        flipped=rate(old != new for old, new in read),
+        to_passed=sum(new == passes != old for old, new in read),
+        to_blocked=sum(old == passes != new for old, new in read),
+        unparsed=sum(old is not None and new is None for old, new in now),
+        cut=sum(one.cut for _, one in asked),
+        f1=compare_f1(before, after, task, rng, resamples),
+        p=p_of(right),
+    )
+
+
+def _verdicts(rows: Sequence[AnsweredRow], task: Task, name: str | None = None) -> LabeledVerdicts:
+    """Return the verdicts as they are, or after a perturbation; a row that it does not change keeps its own."""
+    answers: list[AnsweredRow | Perturbed] = [(row.perturbed or {}).get(name or "", row) for row in rows]
+    labels, verdicts = [row.labels[task] for row in rows], [one.verdict.get(task) for one in answers]
+    return LabeledVerdicts(range(len(rows)), labels, verdicts, [normalize(row.prompt) for row in rows])
+
+
+def p_of(pairs: Sequence[tuple[bool, bool]]) -> float:
+    """Return the p of McNemar's exact test on paired outcomes."""
+    return mcnemar(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided p of McNemar's exact test from the two counts of discordant rows; 1 without any."""
+    from scipy.stats import binomtest
+
+    n = only_first + only_second
+    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0

@@ -1,0 +1,49 @@
+"""Flips, from answers that are given here; asking is tested in the command."""
+
+import random
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar as referee
+
+from tests.loop.evaluation.answers import FINE, HARM, row
+from wizloop.loop.evaluation.answered_rows import AGAIN, AnsweredRow, Perturbed
+from wizloop.loop.evaluation.flips import flips, mcnemar
+
+
+def test_flips_are_counted_by_direction_among_rows_that_were_read_twice() -> None:
+    rows = [
+        row(HARM, HARM, FINE, 0),
+        row(HARM, HARM, FINE, 1),
+        row(HARM, HARM, HARM, 2),
+        row(FINE, FINE, HARM, 3),
+        row(FINE, FINE, FINE, 4),
+        row(HARM, HARM, None, 5),
+        row(HARM, None, HARM, 6),
+        row(HARM, HARM, "same", 7),
+    ]
+    found = flips(rows, "request", "upper", rng=np.random.default_rng(1))
+    assert (found.n, found.changed, found.flipped.k, found.flipped.n) == (8, 7, 3, 5)
+    assert (found.to_passed, found.to_blocked, found.unparsed, found.cut) == (2, 1, 1, 3)
+    # Right before: all but row 6; right after: 2, 4, 6, 7.
+    assert found.p == pytest.approx(referee([[3, 4], [1, 0]], exact=True).pvalue)
+    assert (found.f1.champion, found.f1.challenger) == (pytest.approx(10 / 11), pytest.approx(6 / 10))
+    assert found.f1.low is not None
+    assert found.f1.low < 6 / 10 - 10 / 11 < found.f1.high  # type: ignore[operator]
+    assert [one.flips for one in rows] == [1, 1, 0, 1, 0, 0, 0, 0]
+
+
+def test_the_control_is_no_flip_of_a_row() -> None:
+    again = Perturbed("a", None, {"request": FINE}, {}, cut=False)
+    one = row(HARM, HARM, HARM)
+    assert AnsweredRow(*(getattr(one, name) for name in one.__slots__[:12]), perturbed={AGAIN: again}).flips == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mcnemar_is_that_of_statsmodels(seed: int) -> None:
+    a, b = (random.Random(seed + at).randrange(40) for at in (0, 100))
+    assert mcnemar(a, b) == pytest.approx(referee([[3, a], [b, 9]], exact=True).pvalue)
+
+
+def test_mcnemar_of_no_difference_is_one() -> None:
+    assert mcnemar(0, 0) == 1.0
