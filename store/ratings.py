@@ -232,9 +232,7 @@ def undo(db: Connection, set_id: int, by: str, *, now: datetime, rating_id: str)
     return last.output_id
 
 
-def _add(
-    db: Connection, output_id: int, by: str, decision: str, answer: Answer, now: datetime, rating_id: str
-) -> None:
+def _add(db: Connection, output_id: int, by: str, decision: str, answer: Answer, now: datetime, rating_id: str) -> None:
     new = {"output_id": output_id, "by": by, "decision": decision, "rated_at": now, "rating_id": rating_id}
     db.execute(_RATINGS.insert().values(**new, verdict=dict(answer.verdict), coherence=answer.coherence))
 

@@ -32,7 +32,9 @@ def pair(first: Codes, second: Codes, k: int, level: Level = "nominal") -> agree
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("k", "level", "weights"), [(2, "nominal", None), (3, "nominal", None), (5, "ordinal", "quadratic")])
+@pytest.mark.parametrize(
+    ("k", "level", "weights"), [(2, "nominal", None), (3, "nominal", None), (5, "ordinal", "quadratic")]
+)
 def test_kappa_is_that_of_statsmodels_and_of_scikit_learn(k: int, level: Level, weights: str | None, seed: int) -> None:
     first, second = two_raters(80, k, 0.6, seed)
     found = pair(first, second, k, level)
