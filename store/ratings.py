@@ -240,7 +240,7 @@ def _add(db: Connection, output_id: int, by: str, decision: str, answer: Answer,
 def _check(one: Output, by: str, answer: Answer) -> None:
     if not by.startswith(PERSON) or by == PERSON:
         raise errors.BadDecision(f"{by!r} is not a rater: use {PERSON}<name>")
-    asked = {task: labels for task, labels in one.questions}
+    asked = dict(one.questions)
     if other := set(answer.verdict) - set(asked):
         raise errors.BadDecision(f"output {one.position}: {min(other)[:40]!r} is not asked: leave it out")
     for task, labels in asked.items():

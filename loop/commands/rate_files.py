@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _TABLES = (".csv", ".jsonl")
 _NEXT = {
-    "label-studio": "make a project with the labeling interface in labeling.xml and import tasks.json into it, then give "
-    "its export to `wizloop rate import`",
-    "argilla": "load it with `rg.Dataset.from_disk(path)`, then give its export to `wizloop rate import`",
+    "label-studio": "make a project with the labeling interface in labeling.xml, import tasks.json into it, give its "
+    "export to `wizloop rate import`",
+    "argilla": "load it with `rg.Dataset.from_disk(path)`, and give its export to `wizloop rate import`",
     None: "fill in the columns *_verdict and coherence, then `wizloop rate import` it",
 }
 _COUNTED = {"new": "recorded", "changed": "changed", "known": "known already"}

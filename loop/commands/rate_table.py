@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from wizloop.console.tables import console_for_tables, plain
-from wizloop.loop.evaluation.rater_agreement import Agreed, Agreement, few
+from wizloop.loop.evaluation.rater_agreement import Agreed, Agreement, too_few
 from wizloop.loop.evaluation.report import DASH
 from wizloop.loop.measures.agreement import Figure
+from wizloop.loop.measures.metrics import FEW
 from wizloop.store.ratings import COHERENT
 
 _NAME = 24
@@ -47,9 +48,9 @@ def notes(found: Agreement) -> list[str]:
         "same: share of equal answers; kappa: Cohen's, for coherence with quadratic weights; alpha: Krippendorff's of "
         "all raters, for coherence ordinal. In brackets 95 % intervals, bootstrapped by prompt."
     ]
-    least = min((one.pair.prompts for one in found.pairs), default=0)
-    if words := few(least):
-        said.append(f"Without an interval: {words}.")
+    if few := too_few(found):
+        named = ", ".join(f"{one.question.name} {one.pair.prompts} ({' / '.join(one.raters)})" for one in few)
+        said.append(f"Too few for an interval, which needs {FEW} prompts that both rated: {named}.")
     if any(one.pair.n and one.pair.kappa.value is None for one in found.pairs):
         said.append(f"{DASH}: both gave one label only, so that no agreement beyond chance can be shown.")
     differing = len(found.differing)

@@ -159,9 +159,9 @@ TEXTS = ("prompt", "response", "reasoning")
 """Keys of a row that hold its texts."""
 
 
-def few(n: int) -> str:
-    """Say that n prompts are too few for an interval; empty if they are enough."""
-    return f"too few: {n} of the {FEW} prompts that an interval needs" if n < FEW else ""
+def too_few(found: Agreement) -> list[Agreed]:
+    """Return the pairs on whose question too few prompts are rated by both for an interval."""
+    return [one for one in found.pairs if one.pair.prompts < FEW]
 
 
 def to_json(found: Agreement) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def to_json(found: Agreement) -> dict[str, Any]:
                 "labels": list(one.question.labels),
                 **asdict(one.pair),
                 "weights": "quadratic" if one.question.level == "ordinal" else None,
-                "too_few": bool(few(one.pair.prompts)),
+                "too_few": one.pair.prompts < FEW,
             }
             for one in found.pairs
         ],

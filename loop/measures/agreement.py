@@ -6,7 +6,6 @@ answers are the same label, no agreement beyond chance can be shown.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -93,20 +92,14 @@ def alpha(answers: Codes, k: int, prompts: Sequence[str], level: Level, rng: np.
     """Return Krippendorff's alpha of any number of raters with gaps: answers (raters, n)."""
     rated = (answers >= 0).sum(axis=0) >= 2
     counts = (answers[:, rated, None] == np.arange(k)).sum(axis=0)
-    groups = cluster_rows([prompt for prompt, used in zip(prompts, rated, strict=True) if used])
+    used = [prompt for prompt, is_used in zip(prompts, rated, strict=True) if is_used]
+    _, group = np.unique(np.asarray(used, dtype=object).astype(str), return_inverse=True)
+    n = int(group.max(initial=-1)) + 1
     drawn = [
-        _alpha(counts[np.concatenate([groups[at] for at in rng.integers(len(groups), size=len(groups))])], level)
-        for _ in range(RESAMPLES if len(groups) >= FEW else 0)
+        _alpha(np.repeat(counts, np.bincount(rng.integers(n, size=n), minlength=n)[group], axis=0), level)
+        for _ in range(RESAMPLES if n >= FEW else 0)
     ]
     return _figure(_alpha(counts, level), np.array(drawn))
-
-
-def cluster_rows(clusters: Sequence[str]) -> list[NDArray[np.int64]]:
-    """Return the row numbers of each cluster, clusters in sorted order."""
-    _, inverse = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    ends = [0, *np.cumsum(np.bincount(inverse)).tolist()] if len(inverse) else [0]
-    return [order[start:end] for start, end in pairwise(ends)]
 
 
 def _alpha(counts: Counts, level: Level) -> float:
