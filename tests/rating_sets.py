@@ -30,11 +30,16 @@ def _empty() -> bytes:
         return (Path(folder) / sqlite.DB_NAME).read_bytes()
 
 
+def begin(folder: Path) -> None:
+    """Make a workspace without a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / sqlite.DB_NAME).write_bytes(_empty())
+
+
 def add(folder: Path, n: int = 4, **of_each: str) -> int:
     """Add a set of n outputs to a workspace, which need not be there; its id."""
     if not (folder / sqlite.DB_NAME).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / sqlite.DB_NAME).write_bytes(_empty())
+        begin(folder)
     with Store.open(folder) as store, store.write() as db:
         outputs = [output(at, **of_each) for at in range(n)]
         return ratings.add_set(db, of="file", name="made.jsonl", round=None, seed=1, outputs=outputs, now=NOW)

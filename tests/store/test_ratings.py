@@ -1,14 +1,23 @@
 """Ratings in the store: append only, each rater's own, and only whole answers."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.rating_sets import ANNA, BOB, NOW, add, answer, output, rate
+from tests.rating_sets import ANNA, BOB, NOW, add, answer, begin, output, rate
 from wizloop.store import errors, ratings
 from wizloop.store.db import Connection, Store
 from wizloop.store.ratings import Answer
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Connection]:
+    """One write transaction around the whole test."""
+    begin(tmp_path)
+    with Store.open(tmp_path) as store, store.write() as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -61,7 +61,6 @@ def test_agreement_as_json(workspace: Path) -> None:
     assert alphas["request"]["value"] == pytest.approx(1 - 79 * 20 / (2 * 30 * 50))
     assert (alphas["request"]["level"], alphas["coherence"]["level"]) == ("nominal", "ordinal")
     assert found["differing"] == 40
-    assert figures(workspace) == found
 
 
 def test_agreement_on_a_terminal_fits_and_says_what_is_too_few(workspace: Path) -> None:
@@ -76,21 +75,19 @@ def test_agreement_on_a_terminal_fits_and_says_what_is_too_few(workspace: Path) 
 
 
 @pytest.mark.parametrize("texts", [False, True])
-def test_rows_on_which_raters_differ_are_written(workspace: Path, tmp_path: Path, texts: bool) -> None:
+def test_rows_on_which_raters_differ_are_written(tmp_path: Path, texts: bool) -> None:
+    add(tmp_path, 3)
+    rate(tmp_path, ANNA, {0: answer(0), 1: answer(1, "harmful"), 2: answer(2)})
+    rate(tmp_path, BOB, {0: answer(0), 1: answer(1, "unharmful", 1)})
     rows = tmp_path / "rows.jsonl"
-    done = rates(workspace, "agreement", "--json", "--rows", rows, *(["--texts"] if texts else []))
+    done = rates(tmp_path, "agreement", "--json", "--rows", rows, *(["--texts"] if texts else []))
     assert done.exit_code == 0, done.output
-    found = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert [row["differ"] for row in found[:4]] == [
-        ["coherence"],
-        ["coherence"],
-        ["coherence"],
-        ["request", "coherence"],
-    ]
-    assert found[3]["raters"]["bob"] == {
-        "request": "unharmful", "completion": "compliance", "response": "unharmful", "coherence": 4,
+    (found,) = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert (found["output"], found["differ"], found["row"]) == (2, ["request", "coherence"], "made:1")
+    assert found["raters"]["bob"] == {
+        "request": "unharmful", "completion": "compliance", "response": "unharmful", "coherence": 1,
     }  # fmt: skip
-    assert (found[0]["verdict"]["request"], found[0]["row"], "prompt" in found[0]) == ("unharmful", "made:0", texts)
+    assert (found["verdict"]["request"], "prompt" in found, "reasoning" in found) == ("unharmful", texts, texts)
 
 
 def test_one_rater_agrees_with_nobody(tmp_path: Path) -> None:
