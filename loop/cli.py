@@ -16,7 +16,7 @@ from wizloop.loop.commands.common import BAD_INPUT, FAILED, INTERRUPTED, error_t
 _GROUPS = {
     "Run a night": ("start", "watch", "status", "rounds", "pause", "resume", "stop", "train"),
     "Review and data": ("review", "import", "data", "leaks", "audit"),
-    "Measure and use": ("evaluate", "classify", "serve", "export"),
+    "Measure and use": ("evaluate", "rate", "classify", "serve", "export"),
     "Teachers and money": ("teach", "traces", "costs", "keys"),
     "Set up": ("doctor", "recipes", "upgrade", "repair"),
 }

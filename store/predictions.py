@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Connection, bindparam, exists, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from wizloop.store import rows, tables
@@ -119,6 +119,14 @@ def traces_of(db: Connection, model_id: int, sample_ids: Sequence[int]) -> list[
     table = tables.guard_traces
     query = select(*rows.columns(table, GuardTrace)).where(table.c.model_id == model_id)
     return rows.by_ids(db, GuardTrace, query.order_by(table.c.sample_id, table.c.idx), table.c.sample_id, sample_ids)
+
+
+def traced(db: Connection, model_id: int) -> dict[int, int]:
+    """Count a model's traces of each usable sample that has some, by sample."""
+    table, sample = tables.guard_traces, tables.samples
+    query = select(table.c.sample_id, func.count()).join(sample, sample.c.id == table.c.sample_id)
+    query = query.where(table.c.model_id == model_id, sample.c.excluded.is_(None)).group_by(table.c.sample_id)
+    return {int(sample_id): int(n) for sample_id, n in db.execute(query)}
 
 
 def judge(

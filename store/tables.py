@@ -8,6 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from wizloop.store.rating_tables import rated_outputs as rated_outputs
+from wizloop.store.rating_tables import rating_sets as rating_sets
+from wizloop.store.rating_tables import ratings as ratings
 from wizloop.store.types import Digest, Json, UtcTime
 from wizloop.store.types import metadata as metadata
 from wizloop.store.types import model_column as _model

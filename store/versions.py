@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wizloop.store import errors
 
-HEAD = "0008"
+HEAD = "0012"
 """Newest revision in store/migrations. Revisions are consecutive four-digit numbers."""
 
 

@@ -3,35 +3,30 @@
 The run is another process and does not depend on the app.
 """
 
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from rich.segment import Segments
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.notifications import SeverityLevel
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from wizloop.console.tables import plain
 from wizloop.store import errors
-from wizloop.store.display import shown
 from wizloop.tui.base_screen import SCREENS, BaseScreen
 from wizloop.tui.dialogs import Help, Leave
 from wizloop.tui.log import LogScreen
 from wizloop.tui.overview import OverviewScreen
 from wizloop.tui.review import ReviewScreen
 from wizloop.tui.rounds import RoundsScreen
+from wizloop.tui.safe_app import SafeApp
 from wizloop.tui.samples import SamplesScreen
 from wizloop.tui.workspace import Snapshot, Workspace
 
 EVERY_SECONDS = 1.0
-_REPORT = 20_000
 _PICTURE_SIZE = (100, 30)
 _SETTLE_SECONDS = 1.5
 """Time until a screen's first page and similar traces are shown."""
@@ -56,11 +51,9 @@ class Polled(Message):
         return isinstance(message, Polled)
 
 
-class WizloopApp(App[str]):
+class WizloopApp(SafeApp[str]):
     """The terminal app. Returns "stop" if the user wants the run to stop after this phase."""
 
-    CSS_PATH = "app.tcss"
-    TITLE = "wizloop"
     MODES: ClassVar = {
         screen.NAME: screen for screen in (OverviewScreen, ReviewScreen, SamplesScreen, RoundsScreen, LogScreen)
     }
@@ -108,10 +101,6 @@ class WizloopApp(App[str]):
             if isinstance(screen, BaseScreen):
                 screen.update_snapshot(message.snapshot)
 
-    def say(self, message: str, severity: SeverityLevel = "information") -> None:
-        """Show a sanitized note in the corner."""
-        self.notify(shown(message, 600), severity=severity, markup=False)
-
     def action_go(self, name: str) -> None:
         """Open a screen, unless a dialog is open."""
         if isinstance(self.screen, BaseScreen):
@@ -154,12 +143,6 @@ class WizloopApp(App[str]):
         for wanted, (title, about, _) in _REQUESTS.items():
             yield SystemCommand(title, about, lambda wanted=wanted: self.want(wanted))
         yield from super().get_system_commands(screen)
-
-    def _fatal_error(self) -> None:
-        """Print a sanitized crash report without the values of variables, which may hold secrets."""
-        report = plain(traceback.format_exc(), _REPORT)
-        self._exit_renderables.append(Segments(self.console.render(report, self.console.options)))
-        self._close_messages_no_wait()
 
 
 def write_pictures(app: WizloopApp, folder: Path) -> None:

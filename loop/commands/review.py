@@ -25,7 +25,7 @@ from wizloop.loop.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from wizloop.loop.exchange.review_cases import Tool
+    from wizloop.loop.exchange.tool_files import Tool
 
 _PAGE = 200
 _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edited"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wizloop.loop.commands.common import new_folder, now, put, read_store, report_errors, say
 
 if TYPE_CHECKING:
-    from wizloop.loop.exchange.review_cases import Tool
+    from wizloop.loop.exchange.tool_files import Tool
 
 _NEXT = {
     "label-studio": "make a project with the labeling interface in labeling.xml and import tasks.json into it",
@@ -40,11 +40,11 @@ def write(workspace: Path, folder: Path, tool: "Tool") -> None:
 def read(workspace: Path, file: Path, *, as_json: bool) -> None:
     """Record what people answered, in one transaction, and say what was not recorded and why."""
     from wizloop.loop.data.records import ImportRefused
-    from wizloop.loop.exchange import review_answers, review_decisions
+    from wizloop.loop.exchange import review_decisions, tool_answers
     from wizloop.store.db import Store
 
     with report_errors(ImportRefused):
-        answers = review_answers.read(file)
+        answers = tool_answers.read(file, review_decisions.ASKED)
     with Store.open(workspace) as store, store.write() as db:
         outcome = review_decisions.record(db, answers.found, now())
     problems = [*answers.problems, *outcome.problems]

@@ -36,10 +36,7 @@ def watch(
         with report_errors():
             _write_pictures(workspace, pictures)
         return
-    if not on_terminal():
-        refuse("watch needs a terminal that can place a cursor (TERM=dumb cannot): use `wizloop status` instead")
-    if len(clean := without_keys(os.environ)) < len(os.environ):
-        _execute_again(sys.argv[1:], clean)
+    _need_terminal("watch", "wizloop status")
     with report_errors():
         _open(workspace, read_only, name, started)
 
@@ -54,6 +51,35 @@ def become(workspace: Path, pid: int, descriptor: int) -> NoReturn:
 def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without variables that may hold a key, judging by their names."""
     return {name: value for name, value in environment.items() if not _SECRET.search(name)}
+
+
+def open_rating(workspace: Path, name: str, set_id: int | None) -> None:
+    """Open the rating screen for a rater; then print how many are rated. Raises errors.StoreError."""
+    from wizloop.store import ratings
+    from wizloop.store.db import Store
+    from wizloop.tui.rating import Desk, RatingApp
+
+    by = ratings.person(name)
+    _need_terminal("rate", "wizloop rate export")
+    with Store.open(workspace) as store:
+        with store.read() as db:
+            found = ratings.get_set(db, set_id)
+        app = RatingApp(Desk(store, found, by, now, lambda: f"tui-{uuid.uuid4()}"))
+        gc.freeze()
+        app.run()
+        with store.read() as db:
+            rated, n = len(ratings.of_rater(db, found.id, by)), len(ratings.outputs(db, found.id))
+    say(f"{by.removeprefix(ratings.PERSON)} has rated {rated:,} of {n:,} outputs of set {found.id}")
+    if app.return_code:
+        raise click.exceptions.Exit(app.return_code)
+
+
+def _need_terminal(command: str, instead: str) -> None:
+    """Refuse a terminal that cannot place a cursor; replace a process whose environment may hold keys."""
+    if not on_terminal():
+        refuse(f"{command} needs a terminal that can place a cursor (TERM=dumb cannot): use `{instead}` instead")
+    if len(clean := without_keys(os.environ)) < len(os.environ):
+        _execute_again(sys.argv[1:], clean)
 
 
 def _execute_again(words: list[str], environment: Mapping[str, str]) -> NoReturn:

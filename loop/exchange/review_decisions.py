@@ -11,12 +11,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from wizloop.loop.exchange.review_answers import Answer
-from wizloop.loop.exchange.review_cases import DECISION, DECISIONS, EXPLANATION, REASON, STEPS, VERDICTS, steps_text
+from wizloop.loop.exchange.review_cases import (
+    DECISION,
+    DECISIONS,
+    EXPLANATION,
+    REASON,
+    SAMPLE,
+    STEPS,
+    TRACE,
+    VERDICTS,
+    steps_text,
+)
+from wizloop.loop.exchange.tool_answers import Answer, Asked
 from wizloop.loop.words import LABELS, TASKS
 from wizloop.store import errors, reviews, samples, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.teacher_calls import TeacherTrace
+
+ASKED = Asked((DECISION, EXPLANATION, STEPS, REASON, *VERDICTS.values()), TRACE, SAMPLE, "review --export")
 
 
 class Decided(NamedTuple):
@@ -44,7 +56,7 @@ def record(db: Connection, answers: Sequence[Answer], now: datetime) -> Outcome:
     outcome = Outcome()
     by_trace: dict[int, list[Answer]] = {}
     for one in answers:
-        by_trace.setdefault(one.trace, []).append(one)
+        by_trace.setdefault(one.item, []).append(one)
     for given in by_trace.values():
         try:
             _record(db, given, now, outcome)
@@ -54,9 +66,9 @@ def record(db: Connection, answers: Sequence[Answer], now: datetime) -> Outcome:
 
 
 def _record(db: Connection, answers: Sequence[Answer], now: datetime, outcome: Outcome) -> None:
-    trace = teacher_calls.trace(db, answers[0].trace)
+    trace = teacher_calls.trace(db, answers[0].item)
     (sample,) = samples.get(db, [trace.sample_id])
-    if any(one.sample != sample.hash for one in answers):
+    if any(one.digest != sample.hash for one in answers):
         raise BadAnswer(f"trace {trace.id} is about another text here: is it from another workspace?")
     decided = [(one.by, found) for one in answers if (found := decision_of(trace, one)) is not None]
     outcome.counts["undecided"] += len(answers) - len(decided)
