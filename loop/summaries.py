@@ -84,7 +84,7 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
     made = summary.round
     return {
         "round": made.number,
-        "gate": {"passed": made.passed, "reason": made.gate_reason},
+        "gate": {"passed": made.passed, "reason": made.gate_reason, "lower": made.record.get("gate_lower")},
         "metrics": metrics_of(summary.evaluations),
         "selected": summary.selected,
         "teacher": {"answers": summary.answers, "usd": usd(summary.spent_micro)},

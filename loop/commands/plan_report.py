@@ -52,6 +52,7 @@ def _lines(plan: "Plan") -> list[str]:
         lines.append(f"teacher        {_calls(cost)}")
         lines += [f"{'':14} {line}" for line in _expected(cost, plan.teachers[:at])]
     lines += [f"money          {_money(plan)}", f"time           {_time(plan)}"]
+    lines += [] if plan.gate is None else [f"gate           {plan.gate[0].lower()}{plan.gate[1:]}"]
     return [*lines, f"memory         {_memory(plan.training)}", f"disk           {_disk(plan.training)}"]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wizloop.loop.measures.gate_bound import GateBound, lower_bound
 from wizloop.loop.measures.metrics import f1_of, fpr_of, macro_f1_of, outcome_rows, ratio
 from wizloop.loop.measures.resampling import Counts, cluster_sums, percentile_interval, resampled_sums
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -58,6 +59,8 @@ class Decision:
     differences: Mapping[str, Difference]
     """`macro_f1` (mean over the tasks), `macro_f1.TASK` and `unparsable.TASK` of each task, `over_refusal`,
     `unparsed_traces` without an interval."""
+    lower: float | None = None
+    """One-sided lower bound of macro-F1's difference at the gate's level; None without a bound to compare it with."""
 
 
 @dataclass(frozen=True)
@@ -79,32 +82,35 @@ def decide(
     max_unparsable: float,
     max_over_refusal_rise: float,
     rng: np.random.Generator,
+    bound: GateBound | None = None,
     name: Literal["champion", "base"] = "champion",
-    resamples: int = 1000,
+    resamples: int = 4000,
 ) -> Decision:
     """Pass the challenger if three bounds hold on dev; all three are fractions. `name` is what stands.
 
-    Its macro-F1 is at most `margin` below the other's; at most `max_unparsable` of its answers on each task, and of
-    its traces, are unparsable, whichever of the two its verdicts are read from; its over-refusal is at most
-    `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean F1 of both labels; over-refusal is the
-    false-positive rate on benign requests. The measured difference decides, not its interval: published gains are
-    below one point, which most dev sets cannot resolve. Raises ValueError for an empty challenger, or where both did
-    not answer the same samples.
+    Its macro-F1 is measured at most `margin` below the other's, and a loss of more than `margin`, or of what `bound`
+    says that dev can exclude if that is more, is excluded at the bound's level; at most `max_unparsable` of its answers
+    on each task, and of its traces, are unparsable, whichever of the two its verdicts are read from; its over-refusal
+    is at most `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean F1 of both labels;
+    over-refusal is the false-positive rate on benign requests. Raises ValueError for an empty challenger, or where both
+    did not answer the same samples.
     """
     _check(standing.verdicts, challenger.verdicts)
-    differences = _compare(standing.verdicts, challenger.verdicts, rng, resamples)
+    differences, drawn = _compare(standing.verdicts, challenger.verdicts, rng, resamples)
     differences["unparsed_traces"] = _of_traces(standing.traces_unparsed, challenger.traces_unparsed)
     prompts = len({prompt for verdicts in challenger.verdicts.values() for prompt in verdicts.clusters})
+    f1 = differences["macro_f1"]
+    lower = None if bound is None or f1.difference is None else lower_bound(drawn, f1.difference, bound.level)
     checks = [
-        _check_f1(differences["macro_f1"], margin, prompts, "the base's " if name == "base" else ""),
+        _check_f1(f1, margin, prompts, "the base's " if name == "base" else "", bound, lower),
         _check_answers(challenger, max_unparsable),
         _check_traces(challenger.traces_unparsed, max_unparsable),
         _check_refusal(differences["over_refusal"], max_over_refusal_rise),
     ]
     failed = [reason for passed, reason in checks if not passed]
     if failed:
-        return Decision(False, f"The {name} stays: {'; '.join(failed)}.", differences)
-    return Decision(True, f"The challenger passes: {'; '.join(reason for _, reason in checks)}.", differences)
+        return Decision(False, f"The {name} stays: {'; '.join(failed)}.", differences, lower)
+    return Decision(True, f"The challenger passes: {'; '.join(reason for _, reason in checks)}.", differences, lower)
 
 
 def compare_f1(
@@ -142,12 +148,20 @@ def _compare(
     challenger: Mapping[Task, LabeledVerdicts],
     rng: np.random.Generator,
     resamples: int,
-) -> dict[str, Difference]:
-    """Compare every measure of both models on the same bootstrap samples of the prompts."""
+) -> tuple[dict[str, Difference], NDArray[np.float64]]:
+    """Compare every measure of both models on the same bootstrap samples of the prompts.
+
+    Returns the differences, and the draws of macro-F1's, (resamples,).
+    """
     tasks = [task for task in TASKS if task in challenger]
     point, draws = _resampled(_paired_sums(standing, challenger, tasks), len(tasks), rng, resamples)
     f1, f1_draws = macro_f1_of(point[..., :4]), macro_f1_of(draws[..., :4])
-    found = {"macro_f1": _mean_difference(f1, f1_draws)}
+    # The mean is over the tasks on which the challenger's measure is defined.
+    measured = ~np.isnan(f1[0, :, 1])
+    means = [
+        each[:, measured].mean(axis=1) if measured.any() else np.full((len(each), 2), np.nan) for each in (f1, f1_draws)
+    ]
+    found = {"macro_f1": _difference(*means) if measured.any() else UNDEFINED}
     for at, task in enumerate(tasks):
         found[f"macro_f1.{task}"] = _difference(f1[:, at], f1_draws[:, at])
         found[f"unparsable.{task}"] = _difference(
@@ -157,7 +171,7 @@ def _compare(
     if "request" in tasks:
         at = tasks.index("request")
         found["over_refusal"] = _difference(fpr_of(point[:, at, :, :4]), fpr_of(draws[:, at, :, :4]))
-    return found
+    return found, means[1][:, 1] - means[1][:, 0]
 
 
 def _resampled(sums: Counts, tasks: int, rng: np.random.Generator, resamples: int) -> tuple[Counts, Counts]:
@@ -190,14 +204,6 @@ def _counted(answered: LabeledVerdicts, positive: str) -> Counts:
     return np.concatenate([outcome_rows(answered.labels, answered.verdicts, positive), unparsed], axis=1)
 
 
-def _mean_difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Difference:
-    """Compare the means over the tasks (axis 1) on which the challenger's measure is defined."""
-    measured = ~np.isnan(point[0, :, 1])
-    if not measured.any():
-        return UNDEFINED
-    return _difference(point[:, measured].mean(axis=1), draws[:, measured].mean(axis=1))
-
-
 def _difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Difference:
     """Compare champion and challenger, from (1, 2) measured and (resamples, 2) drawn values."""
     champion, challenger = (None if np.isnan(value) else float(value) for value in point[0])
@@ -207,15 +213,30 @@ def _difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Diffe
     return Difference(champion, challenger, challenger - champion, low, high)
 
 
-def _check_f1(f1: Difference, margin: float, prompts: int, whose: str) -> tuple[bool, str]:
-    """Return whether macro-F1 is within the margin, and the figures in points; `whose` is written before the other."""
+def _check_f1(
+    f1: Difference, margin: float, prompts: int, whose: str, bound: GateBound | None, lower: float | None
+) -> tuple[bool, str]:
+    """Return whether macro-F1 is within the margin and a larger loss excluded, and the figures in points.
+
+    `whose` is written before the other's figure.
+    """
     if f1.difference is None:
         return False, "macro-F1 could not be measured: no task has both labels on dev"
     text = f"macro-F1 on dev is {_points(f1.challenger)} against {whose}{_points(f1.champion)}, {_gap(f1)}"
     if f1.low is not None and f1.high is not None and f1.low <= 0 <= f1.high:
         text += f", not significant on {prompts:,} dev prompts"
-    passed = f1.difference >= -margin - ROUNDING
-    return passed, text if passed else f"{text}; the margin is {_points(margin)}"
+    if f1.difference < -margin - ROUNDING:
+        worse = "worse" if f1.high is not None and f1.high < 0 else "cannot be told from worse"
+        return False, f"{text}; {worse} (the margin is {_points(margin)})"
+    if bound is None or lower is None:
+        return True, text
+    most = max(margin, bound.loss)
+    if lower > -most:
+        return True, f"{text}; a loss of more than {_points(most)} points is excluded"
+    return (
+        False,
+        f"{text}; cannot be told: a loss of {_points(-lower)} points is not excluded (at most {_points(most)} may be)",
+    )
 
 
 def _check_answers(challenger: Candidate, bound: float) -> tuple[bool, str]:

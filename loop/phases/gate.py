@@ -4,17 +4,24 @@ The champion stands; before the first one, the base.
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from wizloop.loop.context import Context
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.measures.gate_bound import GateBound, gate_bound
 from wizloop.loop.measures.promotion import Candidate, Decision, decide
 from wizloop.loop.phases import model_roles, predict
 from wizloop.loop.phases.score_predictions import traces_unparsed, verdicts_of
-from wizloop.loop.stored_samples import usable
+from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.words import LABELS
 from wizloop.store import control, models, steps
 from wizloop.store.samples import Sample
+
+BOUND = "gate_bound"
+"""Key of the bound in round 0's record."""
 
 
 def run(ctx: Context) -> str:
@@ -26,7 +33,10 @@ def run(ctx: Context) -> str:
         return round.gate_reason
     decision = _decide(ctx, challenger) if challenger is not None else _no_challenger(round, champion)
     after = challenger if decision.passed else champion
-    record = {"gate": {name: asdict(difference) for name, difference in decision.differences.items()}}
+    record = {
+        "gate": {name: asdict(difference) for name, difference in decision.differences.items()},
+        "gate_lower": decision.lower,
+    }
     with ctx.store.write() as db:
         if challenger is not None and decision.passed:
             control.set_champion(db, challenger.id)
@@ -44,6 +54,25 @@ def run(ctx: Context) -> str:
     return decision.reason
 
 
+def bound_on(dev: Iterable[Sample], rounds: int) -> GateBound | None:
+    """Return what the gates of round 0 and of `rounds` more can exclude on dev; None if no task has both labels."""
+    counts, prompts = Counter[tuple[str, str]](), set[str]()
+    for sample in dev:
+        if found := labels_of(sample):
+            counts.update(found.items())
+            prompts.add(normalize(sample.prompt))
+    classes = [(counts[task, positive], counts[task, negative]) for task, (positive, negative) in LABELS.items()]
+    return gate_bound(classes, len(prompts), rounds + 1)
+
+
+def kept_bound(ctx: Context, dev: Sequence[Sample]) -> GateBound | None:
+    """Return the bound that phase prepare kept; a run that an earlier version prepared has it worked out now."""
+    with ctx.store.read() as db:
+        first = steps.get_round(db, 0)
+    kept = None if first is None else first.record.get(BOUND)
+    return bound_on(dev, ctx.recipe.rounds) if kept is None else GateBound(**kept)
+
+
 def _decide(ctx: Context, challenger: models.Model) -> Decision:
     dev, bounds = list(usable(ctx.store, "dev")), ctx.recipe.gate
     with ctx.store.read() as db:
@@ -56,6 +85,7 @@ def _decide(ctx: Context, challenger: models.Model) -> Decision:
         max_unparsable=bounds.max_unparsable,
         max_over_refusal_rise=bounds.max_over_refusal_rise,
         rng=ctx.rng("gate"),
+        bound=kept_bound(ctx, dev),
     )
 
 

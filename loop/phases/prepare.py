@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from itertools import islice, product
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.inference import ask_direct
 from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
-from wizloop.loop.phases import model_roles
+from wizloop.loop.phases import gate, model_roles
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.teaching.teachers import sentences
 from wizloop.loop.words import LABELS, NONE, TASKS, Verdict
@@ -63,7 +64,17 @@ def run(ctx: Context) -> str:
             now=ctx.now(),
         )
         steps.merge_record(db, ctx.round, {"base": ctx.recipe.guard.base})
+    keep_bound(ctx)
     return "the tiny guard is built" if tiny else f"{ctx.base()} loads"
+
+
+def keep_bound(ctx: Context) -> None:
+    """Work out, before anything is taught, what the gates can exclude on dev, and say it."""
+    bound = gate.bound_on(usable(ctx.store, "dev"), ctx.recipe.rounds)
+    if bound is not None:
+        ctx.say(bound.sentence(ctx.recipe.gate.margin))
+        with ctx.store.write() as db:
+            steps.merge_record(db, ctx.round, {gate.BOUND: asdict(bound)})
 
 
 def pin(ctx: Context) -> None:

@@ -1,5 +1,6 @@
 """Plan of a run, for `wizloop start --dry-run`: phases, samples, teacher calls, cost and duration."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -7,14 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from wizloop.loop.measures.gate_bound import gate_bound
 from wizloop.loop.phases.order import phases_of
 from wizloop.loop.preflight.checks import Preflight, opened
-from wizloop.loop.preflight.data_sources import SPLITS, rows_of
+from wizloop.loop.preflight.data_sources import SPLITS, Source, rows_of
 from wizloop.loop.preflight.memory import TrainingMemory, training_memory
 from wizloop.loop.preflight.teacher_costs import TeacherCost, picked, teacher_costs
 from wizloop.loop.teaching.prices import PriceError
+from wizloop.loop.words import LABELS
 from wizloop.plugins import PluginError
 from wizloop.recipes.policies import PolicyError
+from wizloop.recipes.schema import Recipe
 from wizloop.store import control, spending, steps
 from wizloop.store.db import Connection
 
@@ -53,6 +57,8 @@ class Plan:
     until: str | None
     time: Duration
     training: TrainingMemory
+    gate: str | None
+    """What the gates can exclude on dev; None if dev's labels are unknown without the network."""
 
     @property
     def left_usd(self) -> float | None:
@@ -108,7 +114,20 @@ def plan_of(workspace: Path, found: Preflight, now: datetime) -> Plan | None:
         until=found.limits.until,
         time=time,
         training=training_memory(recipe),
+        gate=_gate(recipe, found.sources, rounds),
     )
+
+
+def _gate(recipe: Recipe, sources: Sequence[Source], rounds: int) -> str | None:
+    """Return what the gates can exclude on dev, duplicates and leaks still included."""
+    known = [each.labels for each in sources if each.split == "dev"]
+    counts = Counter[tuple[str, str]]()
+    for labels in known:
+        for task, of_task in (labels or {}).items():
+            counts.update({(task, label): n for label, n in of_task.items()})
+    classes = [(counts[task, positive], counts[task, negative]) for task, (positive, negative) in LABELS.items()]
+    bound = gate_bound(classes, rows_of(sources, "dev") or 0, rounds + 1)
+    return None if bound is None or None in known else bound.sentence(recipe.gate.margin)
 
 
 def _time_left(db: Connection, rounds: int) -> Duration:

@@ -55,7 +55,7 @@ def test_rounds_json_has_the_promised_keys(after_a_night: Path) -> None:
     assert first["baselines"]["tfidf"]["test"]["request"]["f1"] == 0.9
     assert second["compared"]["test"]["request"]["tfidf"]["low"] == pytest.approx(-0.05)
     assert first["metrics"]["dev"]["request"]["f1"] == 0.7
-    assert second["gate"] == {"passed": True, "reason": "it is better"}
+    assert second["gate"] == {"passed": True, "reason": "it is better", "lower": None}
     assert second["selected"] == {"random": 2}
     assert second["teacher"] == {"answers": 2, "usd": 0.5}
     assert second["exports"] == [str(after_a_night / "exports" / "1-safetensors")]

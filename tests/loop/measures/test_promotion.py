@@ -1,10 +1,12 @@
 """The gate on answers whose macro-F1 and over-refusal are worked out by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from wizloop.loop.measures.gate_bound import GateBound
 from wizloop.loop.measures.promotion import Candidate, Decision, LabeledVerdicts, compare_f1, decide
 
 
@@ -48,7 +50,7 @@ def test_a_worse_challenger_stays_out_and_the_reason_has_the_numbers() -> None:
     got = decided(requests(90, 10, 10, 90), requests(60, 10, 40, 90))
     assert not got.passed
     assert got.reason.startswith("The champion stays: macro-F1 on dev is 74.4 against 90.0, -15.6 points")
-    assert got.reason.endswith("; the margin is 0.5.")
+    assert got.reason.endswith("; worse (the margin is 0.5).")
     assert "over-refusal" not in got.reason
 
 
@@ -64,6 +66,33 @@ def test_the_margin_is_the_bound(margin: float, passed: bool) -> None:
     got = decided(requests(19, 2, 1, 18), requests(18, 2, 2, 18), margin=margin)
     assert got.differences["macro_f1"].difference == pytest.approx(-0.025, abs=1e-4)
     assert got.passed == passed
+
+
+def test_a_gap_that_may_be_noise_is_not_called_worse() -> None:
+    got = decided(requests(19, 2, 1, 18), requests(18, 2, 2, 18), margin=0.0)
+    assert not got.passed
+    assert got.reason.endswith("; cannot be told from worse (the margin is 0.0).")
+
+
+@pytest.mark.parametrize(("loss", "passed"), [(0.02, False), (0.2, True)])
+def test_a_loss_that_dev_cannot_exclude_holds_a_challenger(loss: float, passed: bool) -> None:
+    # As many rows are right, but others: ten of 80.
+    before, after = requests(35, 5, 5, 35), requests(35, 5, 5, 35)
+    moved = [*after.verdicts[5:40], *after.verdicts[:5], *after.verdicts[40:]]
+    got = decided(before, replace(after, verdicts=moved), bound=GateBound(loss, 0.0125, 4, 80))
+    assert got.differences["macro_f1"].difference == 0
+    assert got.lower is not None
+    assert -0.2 < got.lower < -0.02
+    assert got.passed == passed
+    said = (
+        "a loss of more than 20.0 points is excluded" if passed else f"cannot be told: a loss of {-100 * got.lower:.1f}"
+    )
+    assert said in got.reason
+
+
+def test_a_loss_within_the_margin_need_not_be_excluded() -> None:
+    same = requests(35, 5, 5, 35)
+    assert decided(same, same, margin=0.03, bound=GateBound(0.001, 0.0125, 4, 80)).passed
 
 
 def test_over_refusal_keeps_a_better_challenger_out() -> None:
