@@ -293,9 +293,10 @@ def _without_a_run(
 ) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
-    from wizloop.recipes import schema
+    from wizloop.recipes import policies, schema
 
-    with report_errors(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+    bad_input = (schema.RecipeError, policies.PolicyError)
+    with report_errors(*bad_input, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
