@@ -38,6 +38,8 @@ def _plain(text: str) -> str:
 
 _Text = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_plain)]
 _Texts = Annotated[tuple[_Text, ...], Field(max_length=200)]
+_Phrase = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain)]
+_Phrases = Annotated[tuple[_Phrase, ...], Field(max_length=1000)]
 
 
 class PolicyText(BaseModel):
@@ -57,9 +59,9 @@ class PolicyText(BaseModel):
     """What is forbidden, in a few words, for a guard's minimal text; None takes the description's first sentence."""
     wordings: _Texts = ()
     """The description in other words, among which the prompts of a guard's training vary."""
-    keywords: Annotated[_Texts, Field(min_length=1)] | None = None
+    keywords: Annotated[_Phrases, Field(min_length=1)] | None = None
     """Whole words that name the harm itself; the policy reasoner needs them, a guard does not."""
-    indicators: _Texts = ()
+    indicators: _Phrases = ()
     """Whole words that make harm likely."""
     violating: _Texts = ()
     """Example prompts that violate the policy."""

@@ -349,15 +349,18 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 def _scored(
     judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, notes: dict[str, Any]
 ) -> Found:
-    """Evaluate on every benchmark; add how the verdicts were read to `notes`."""
-    from wizloop.loop.evaluation import benchmark_guard
+    """Evaluate on every benchmark; add how the verdicts were read, and figures by policy, to `notes`."""
+    from wizloop.loop.evaluation import answered_by_policy, benchmark_guard
 
     notes["reader"] = judge.reads
     found = Found([], [])
+    policies = getattr(getattr(judge, "renderer", None), "policies", None)
     for name, each in rows.items():
         scored, answered = benchmark_guard.evaluate(judge, name, each, seed=seed)
         found.scored.extend(scored)
         found.answered.extend(answered)
+    if policies is not None:
+        notes["by_policy"] = answered_by_policy.record_of(found.answered, policies, seed)
     known = getattr(judge, "calibration", None)
     if known is not None:
         tasks = dict.fromkeys(one.task for one, _ in found.scored)

@@ -7,9 +7,6 @@ import numpy as np
 
 from wizloop.loop.measures.metrics import score, wilson
 
-KINDS = {"never_trained_on": "policies never trained on", "trained_on": "policies trained on"}
-"""The two groups of policies, by their key in a record, in words."""
-
 
 class PolicyRow(NamedTuple):
     """One labeled row of a task."""
@@ -44,19 +41,6 @@ def by_policy(
     figures = {name: _group([*found, *negative], positive, rng) for name, found in groups.items() if found}
     recalls = {id: _recall([row for row in named if id in row.violated]) for id in policies}
     return {**figures, "policies": {id: found for id, found in recalls.items() if found["n"]}}
-
-
-def sentence(where: str, figures: dict[str, Any]) -> str:
-    """Return the figures of both groups in words: F1 in points, and how many harmful rows were caught."""
-    parts = []
-    for name, words in KINDS.items():
-        if (found := figures.get(name)) is None:
-            continue
-        low, high = found["low"], found["high"]
-        interval = "" if low is None or high is None else f" ({100 * low:.0f}-{100 * high:.0f})"
-        f1 = "undefined" if found["f1"] is None else f"{100 * found['f1']:.1f}{interval}"
-        parts.append(f"{words}: F1 {f1}, {found['caught']:,} of {found['n']:,} caught")
-    return f"{where}: {'; '.join(parts)}"
 
 
 def _group(rows: Sequence[PolicyRow], positive: str, rng: np.random.Generator) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from wizloop.backends.teachers.base import Harm, Question, Refusal, TeacherTrace
 from wizloop.backends.teachers.policy.scoring import Depth, Score
+from wizloop.backends.teachers.reading import LONGEST_LINE, shortened
 
 Confidence = Literal["low", "medium", "high"]
 _ACTS: Mapping[Refusal, str] = {"refusal": "refuses", "compliance": "complies"}
@@ -103,11 +104,13 @@ def write_trace(question: Question, assessment: Assessment, depth: Depth) -> Tea
         legitimate_uses=tuple(
             f"Wording of {_quoted(top.protective)} names a protective purpose." for _ in top.protective[:1]
         ),
-        harmful_uses=tuple(f"{score.policy.name}: {score.policy.description}" for score in touched),
+        harmful_uses=tuple(
+            shortened(f"{score.policy.name}: {score.policy.description}", LONGEST_LINE) for score in touched
+        ),
         context_clues=_context_clues(top),
         risk_factors=(*top.keywords, *top.indicators, *top.intent),
         mitigating_factors=top.protective,
-        request_steps=tuple(_request_steps(assessment, depth)),
+        request_steps=tuple(shortened(step, LONGEST_LINE) for step in _request_steps(assessment, depth)),
         completion_steps=tuple(_completion_steps(assessment)),
         response_steps=tuple(_response_steps(assessment)),
         explanation=explain(assessment),
