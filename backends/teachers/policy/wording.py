@@ -104,13 +104,11 @@ def write_trace(question: Question, assessment: Assessment, depth: Depth) -> Tea
         legitimate_uses=tuple(
             f"Wording of {_quoted(top.protective)} names a protective purpose." for _ in top.protective[:1]
         ),
-        harmful_uses=tuple(
-            shortened(f"{score.policy.name}: {score.policy.description}", LONGEST_LINE) for score in touched
-        ),
+        harmful_uses=tuple(_line(f"{score.policy.name}: {score.policy.description}") for score in touched),
         context_clues=_context_clues(top),
         risk_factors=(*top.keywords, *top.indicators, *top.intent),
         mitigating_factors=top.protective,
-        request_steps=tuple(shortened(step, LONGEST_LINE) for step in _request_steps(assessment, depth)),
+        request_steps=tuple(map(_line, _request_steps(assessment, depth))),
         completion_steps=tuple(_completion_steps(assessment)),
         response_steps=tuple(_response_steps(assessment)),
         explanation=explain(assessment),
@@ -119,6 +117,11 @@ def write_trace(question: Question, assessment: Assessment, depth: Depth) -> Tea
         completion=assessment.completion,
         response=assessment.response,
     )
+
+
+def _line(text: str) -> str:
+    """Return a text as a line of a trace; one's own policies may be longer than it may be."""
+    return text if len(text) <= LONGEST_LINE else shortened(text, LONGEST_LINE)
 
 
 def _context_clues(top: Score) -> str:
