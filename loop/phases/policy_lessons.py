@@ -1,6 +1,6 @@
 """Vary the policies that training prompts show, and label each example by those that it shows.
 
-As Llama Guard was trained (arXiv:2312.06674, section 3.2): policies that a text does not violate are dropped at random
+As Llama Guard was trained (arXiv:2312.06674): policies that a text does not violate are dropped at random
 and the order changes; now and then all that it violates are dropped, and the example is then taught as unharmful. So a
 guard must read the policies. What is drawn follows from the seed, the round and the sample. Policies that the recipe
 leaves out are never shown, and a text that violates only these is not trained on: any label would teach the guard
@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wizloop.loop.context import seed_of
 from wizloop.loop.guard import shown_policies
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.words import LABELS, Task
 from wizloop.recipes.policies import PolicySet, PolicyText
+from wizloop.recipes.schema import Recipe
 from wizloop.store.samples import Sample
 from wizloop.store.teacher_calls import TeacherTrace
 
@@ -31,6 +33,10 @@ _REASON = "No policy that is shown covers this"
 _STEP = "None of the policies that are shown covers this."
 
 
+class NotTaught(ValueError):
+    """A sample is not trained on; the message is the reason."""
+
+
 class Shown(NamedTuple):
     """How one sample stands in training."""
 
@@ -40,6 +46,20 @@ class Shown(NamedTuple):
     """Shows what was drawn."""
     follows: bool
     """Whether none of the policies that the text violates is drawn, so that its example is unharmful."""
+
+
+def drawn(recipe: Recipe, round: int, renderer: Renderer, sample: Sample, trace: TeacherTrace | None = None) -> Shown:
+    """Return how a round's training asks about a sample, whose violated policies its label or its trace names.
+
+    It follows from seed, round and sample alone. Raises NotTaught.
+    """
+    policies = renderer.policies
+    violated = () if policies is None else violated_by(policies, sample.policy, trace)
+    rng = np.random.default_rng(seed_of(recipe.seed, round, "train", "policies", sample.id))
+    found = shown(renderer, sample.labels if trace is None else trace.verdict, violated, rng)
+    if isinstance(found, str):
+        raise NotTaught(found)
+    return found
 
 
 def shown(
@@ -76,11 +96,6 @@ def violated_by(policies: PolicySet, policy: str | None, trace: TeacherTrace | N
     steps = [str(one) for each in json.loads(trace.steps_json).values() for one in each or ()]
     places = (listed, [trace.explanation], map(str, written.get("harmful_uses") or ()), steps)
     return next(filter(None, (shown_policies.named_in(texts, policies) for texts in places)), ())
-
-
-def violated_in(renderer: Renderer, sample: Sample, trace: TeacherTrace | None = None) -> tuple[str, ...]:
-    """Return the policies of a guard that a sample violates, as far as they are known; none without policies."""
-    return () if renderer.policies is None else violated_by(renderer.policies, sample.policy, trace)
 
 
 def following(trace: TeacherTrace) -> TeacherTrace:

@@ -104,9 +104,9 @@ def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
     found = []
     for sample in dev[: ctx.recipe.train.held_out]:
         verdict = {task: labels_of(sample).get(task) for task in TASKS}
-        violated = policy_lessons.violated_in(ctx.renderer, sample)
-        shown = policy_lessons.shown(ctx.renderer, verdict, violated, ctx.rng("policies", sample.id))
-        if isinstance(shown, str):
+        try:
+            shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample)
+        except policy_lessons.NotTaught:
             continue
         direct = shown.asked.direct_completion(verdict)
         prompt = guard.encode(shown.asked.direct_prompt(sample), max_tokens=longest)
@@ -116,10 +116,10 @@ def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
 
 def _lesson(ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace) -> Lesson | str:
     """Return the lesson, or the reason why there is none."""
-    violated = policy_lessons.violated_in(ctx.renderer, sample, trace)
-    shown = policy_lessons.shown(ctx.renderer, trace.verdict, violated, ctx.rng("policies", sample.id))
-    if isinstance(shown, str):
-        return shown
+    try:
+        shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample, trace)
+    except policy_lessons.NotTaught as error:
+        return str(error)
     renderer, longest = shown.varied, ctx.recipe.guard.max_prompt_tokens
     taught = policy_lessons.following(trace) if shown.follows else trace
     try:

@@ -12,6 +12,7 @@ from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.cli import app
 from wizloop.loop.context import standalone
 from wizloop.loop.evaluation import answered_by_policy, benchmark_guard
+from wizloop.loop.exchange import exported_rows
 from wizloop.loop.guard import guard_file, shown_policies
 from wizloop.loop.phases import policy_lessons
 from wizloop.loop.preflight import prompt_checks
@@ -121,6 +122,19 @@ def test_an_edit_during_the_night_changes_nothing_and_is_told(
         told = [one.message for one in events.last(db, 20) if "was edited since" in one.message]
     assert len(told) == 1
     assert "guard and teachers keep the policies of that time" in told[0]
+
+
+def test_exported_lessons_show_what_training_showed(whole: Night) -> None:
+    ctx = standalone(whole.store, whole.folder, whole.recipe, "export", NOW)
+    rows = list(exported_rows.export(ctx, "lessons", "plain", None).rows)
+    instruction = f"{ctx.renderer.instruction}\n\n"
+    learned = next(job for job in whole.backend.jobs if job.kind == "sft").lessons
+    said = {(row["prompt"] + row["completion"]).removeprefix(instruction) for row in rows}
+    assert {bytes(one.prompt.body).decode() + one.completion for one in learned} == said
+    pairs = list(exported_rows.export(ctx, "pairs", "plain", None).rows)
+    asked = {bytes(one.prompt.body).decode() for job in whole.backend.jobs if job.kind == "dpo" for one in job.lessons}
+    assert {row["prompt"].removeprefix(instruction) + "Reasoning:\n" for row in pairs} == asked
+    assert pairs
 
 
 def test_policies_that_were_never_trained_on_are_measured(whole: Night) -> None:
