@@ -38,6 +38,8 @@ class Part:
 
     text: str
     data: bool = False
+    kept: bool = False
+    """Whether it is text of a file that is part of every prompt: encoded as data is, and never cut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ class Tokens:
             markup = self.bos + markup
         shared = (*markup, *self.encode_data(prompt.instruction))
         parts = [
-            (self.encode_data(part.text) if part.data else self.encode(part.text), part.data) for part in prompt.parts
+            ((self.encode_data if part.data or part.kept else self.encode)(part.text), part.data)
+            for part in prompt.parts
         ]
         opening = self.encode(prompt.opening)
         fixed = len(shared) + len(opening) + sum(len(ids) for ids, data in parts if not data)

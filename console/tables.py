@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wizloop.console import by_policy
 from wizloop.console.standing import NAMES, of_champion
 from wizloop.console.words import TASKS
 from wizloop.store.display import shown
@@ -83,6 +84,7 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
             for export in summary.exports
             if export.failed is not None
         ),
+        *by_policy.of_newest([summary.round for summary in found]),
         *of_champion([summary.round for summary in found]),
     ]
 

@@ -51,6 +51,8 @@ class Verdict:
     """By task, the probability from which the verdict is the positive label."""
     scale: dict[str, str] = field(default_factory=dict)
     """By task, "raw" or "platt": the scale of probability and threshold."""
+    policies: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Raw P(positive label) by policy and task, for a guard that is asked about each policy alone."""
 
 
 class Guard:
@@ -108,6 +110,9 @@ class Guard:
             line=text.line,
             threshold={task: reading.threshold for task, reading in readings.items()},
             scale={task: reading.scale for task, reading in readings.items()},
+            policies={
+                policy: {str(task): p for task, p in by.items()} for policy, by in answer.direct.by_policy.items()
+            },
         )
 
 

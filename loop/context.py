@@ -159,15 +159,23 @@ class Context:
         Raises errors.NotFound before prepare has read its instruction, OtherRendering if its hash is another now.
         """
         if self._renderer is None:
-            record = self._first_record()
+            record = self.first_record()
             self._renderer = kept_rendering.renderer_from(self.recipe.guard, self.base(), record)
             if kept_rendering.is_former(record):
                 self._keep_former(str(record["rendering"]), self._renderer)
         return self._renderer
 
+    @property
+    def asking(self) -> Recipe:
+        """The recipe as teachers are asked by it: its own policies are those that phase prepare kept."""
+        if self.recipe.guard.own_policies is None:
+            return self.recipe
+        policies = self.renderer.policies
+        return self.recipe if policies is None else self.recipe.keeping(policies.policies)
+
     def check_rendering(self) -> None:
         """Compare the rendering with its stored hash, if the run is prepared. Raises OtherRendering."""
-        if "rendering" in self._first_record():
+        if "rendering" in self.first_record():
             self.renderer  # noqa: B018
 
     def _keep_former(self, known: str, renderer: Renderer) -> None:
@@ -240,7 +248,8 @@ class Context:
         base = self.base() if other is None or not other.base else other.base
         return load_guard(self.recipe.guard, lambda: self.backend, base, self.adapter(model))
 
-    def _first_record(self) -> Mapping[str, Any]:
+    def first_record(self) -> Mapping[str, Any]:
+        """Return the record of round 0, empty before it begins."""
         with self.store.read() as db:
             first = steps.get_round(db, 0)
         return {} if first is None else first.record

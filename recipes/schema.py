@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wizloop import plugins, regular_file
 from wizloop.recipes import sections
 from wizloop.recipes.ensemble import Members
+from wizloop.recipes.policies import PolicyText
 from wizloop.recipes.reference import every_key
 from wizloop.recipes.shipped import shipped
 from wizloop.recipes.teaching import Name, Teachers
@@ -66,6 +67,7 @@ class Recipe(sections.Section):
     export: sections.Export = sections.Export()
     notify: sections.Notify = sections.Notify()
     worker: sections.Worker = sections.Worker()
+    _kept_policies: tuple[PolicyText, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _has_what_a_run_needs(self) -> "Recipe":
@@ -76,6 +78,21 @@ class Recipe(sections.Section):
         if self.source == "files" and missing:
             raise ValueError(f"no [[data]] has the split {missing[0]!r}: a run needs pool, seed and dev")
         return self
+
+    def keeping(self, policies: tuple[PolicyText, ...]) -> "Recipe":
+        """Return the recipe with the policies that a run keeps in place of those that the file of [guard] has now."""
+        kept = self.model_copy()
+        kept._kept_policies = policies
+        return kept
+
+    @property
+    def own_policies(self) -> tuple[PolicyText, ...] | Path | None:
+        """The user's policies for the teachers: those kept, or their file; None for the shipped ones."""
+        if self.teacher.policies is not None:
+            return Path(self.teacher.policies)
+        if self.guard.own_policies is None:
+            return None
+        return self._kept_policies or Path(self.guard.own_policies)
 
     def needed(self) -> tuple[sections.Split, ...]:
         """Return the splits that a run cannot do without."""

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
+from wizloop.recipes.guard_policies import PolicyKeys
+
 Task = Literal["request", "completion", "response"]
 Split = Literal["pool", "seed", "dev", "test"]
 LabelWord = Literal["harmful", "unharmful", "refusal", "compliance", "none"]
@@ -80,7 +82,7 @@ class Server(Section):
         return self
 
 
-class Guard(Section):
+class Guard(PolicyKeys, Section):
     """The local model that is trained, and how it is prompted."""
 
     base: Annotated[str, Field(min_length=1)] = "tiny"

@@ -132,7 +132,8 @@ class Teachers(Section):
     depth: Literal["low", "medium", "high"] = "medium"
     """What the policy reasoner uses: wording, then context too, then examples too."""
     policies: str | None = None
-    """Your own policy file, relative to the folder that wizloop is started in; None uses the six shipped policies."""
+    """Your own policy file, relative to the folder that wizloop is started in; None uses that of guard.policies, or the
+    six shipped policies."""
     instruction: Annotated[str, Field(pattern=r".+\.(md|txt)$")] | None = added(None)
     """Your own instruction for the remote teachers, a .md or .txt file relative to the folder that wizloop is started
     in; {policies} in it becomes the policies. None uses the shipped one."""

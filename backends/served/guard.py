@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from wizloop.backends import artifacts, model_folder
 from wizloop.backends.guard_base import GuardBase
-from wizloop.backends.guard_types import BackendError, Choice, Encoded, Part, Prompt, Sampled, Sampling
+from wizloop.backends.guard_types import BackendError, Choice, Encoded, Prompt, Sampled, Sampling
 from wizloop.backends.sampling import of_prompt
 from wizloop.backends.served import traces as served_traces
 from wizloop.backends.served.completions import Dialect, Endpoint
@@ -104,7 +104,10 @@ class ServedGuard(GuardBase):
         """Encode a prompt as GuardBase does; a sample never holds a special token, even if the server takes text."""
         if not self.dialect.ids:
             # The server reads text, and would take what a sample spells for a special token.
-            parts = tuple(Part(self.tokens.defused(part.text), True) if part.data else part for part in prompt.parts)
+            parts = tuple(
+                replace(part, text=self.tokens.defused(part.text)) if part.data or part.kept else part
+                for part in prompt.parts
+            )
             prompt = replace(prompt, parts=parts, instruction=self.tokens.defused(prompt.instruction))
         return super().encode(prompt, max_tokens=max_tokens)
 

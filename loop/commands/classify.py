@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import partial
 from io import TextIOWrapper, UnsupportedOperation
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from wizloop import regular_file
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
-    in_workspace,
+    in_workspace_with_json,
     new_file,
     put,
     refuse,
@@ -37,7 +38,21 @@ if TYPE_CHECKING:
 )
 @click.option("--model", type=FILE, metavar="DIR", help="Use the exported guard in this folder, without a workspace.")
 @click.option(
-    "--guard", metavar="NAME", help="Ask --model as this published guard; `wizloop evaluate --guard` lists them."
+    "--guard",
+    metavar="NAME",
+    help="Ask --model as this published guard, of those that `wizloop evaluate --guard` lists; policy is the policy "
+    "reasoner, which needs no model.",
+)
+@click.option(
+    "--depth",
+    type=click.Choice(["low", "medium", "high"]),
+    help="With --guard policy: wording, then context, then examples.  [default: medium]",
+)
+@click.option(
+    "--policies",
+    type=FILE,
+    metavar="FILE",
+    help="With --guard policy: your own policies, read again when the file changes; default: the shipped ones.",
 )
 @click.option("--out", type=FILE, metavar="FILE", help="Write to this new file, JSON Lines (.jsonl) or a table (.csv).")
 @click.option("--texts", is_flag=True, help="Write the prompt and the response of each row, too.")
@@ -45,16 +60,19 @@ if TYPE_CHECKING:
 @click.option(
     "--task", type=click.Choice(["request", "completion", "response"]), help="Task of a table's plain label column."
 )
-@in_workspace
+@in_workspace_with_json
 def classify(
     file: Path,
     round: int | None,
     model: Path | None,
     guard: str | None,
+    depth: str | None,
+    policies: Path | None,
     out: Path | None,
     texts: bool,
     task: str | None,
     workspace: Path,
+    as_json: bool,
     **settings: Any,
 ) -> None:
     """Classify texts with a run's guard, or an exported one; print one JSON object per row.
@@ -62,6 +80,8 @@ def classify(
     FILE has one text per line, plain or {"prompt", "response"}; - is stdin. Empty lines are skipped; `line` gives the
     number of the line in the file. A line that is not a whole JSON object is taken as plain text. A table (.csv,
     .parquet, .json, or JSON Lines with other columns) is read as `wizloop import` reads it, and its labels are kept.
+
+    With --guard policy the policy reasoner tells every policy's score and its steps; on a terminal as lines to read.
     """
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.commands.classify_files import BadLine, Table, is_table
@@ -74,23 +94,46 @@ def classify(
     if how and str(file) == "-":
         refuse("--map, --label, --format and --task are for the rows of a file, not for stdin")
     table = Table(file, how) if how or is_table(file) else None
+    of_policies = guard == "policy"
+    if not of_policies and (depth is not None or policies is not None):
+        refuse("--depth and --policies are for the policy reasoner: add --guard policy")
+    readable = of_policies and not as_json and out is None and sys.stdout.isatty()
     # Model libraries print to stdout, where only verdicts go.
     stdout = sys.stdout
     with (
         report_errors(ImportRefused, failures=(BackendError,)),
         redirect_stdout(sys.stderr),
-        _asked(file, table) as asked,
+        _asked(file, table, typed=readable and sys.stdin.isatty()) as asked,
     ):
-        loaded = _guard(workspace, round, model, guard)
+        judge: Callable[[Iterator[Asked], TextIO], int]
+        if of_policies:
+            judge = _by_policies(policies, depth or "medium", (round, model), out, readable=readable, texts=texts)
+        else:
+            loaded = _guard(workspace, round, model, guard)
+            judge = partial(_judge, loaded, as_csv=out is not None and out.suffix == ".csv", texts=texts)
         with nullcontext(stdout) if out is None else written_whole(out) as to:
             try:
-                n = _judge(loaded, asked, to, as_csv=out is not None and out.suffix == ".csv", texts=texts)
+                n = judge(asked, to)
             except BadLine as error:
                 refuse(f"{_name(file)}: {error}")
     for line in [] if table is None else table.told():
         say(line)
     if out is not None:
         say(f"wrote {n:,} rows to {out}")
+
+
+def _by_policies(
+    file: Path | None, depth: str, other: tuple[object, ...], out: Path | None, *, readable: bool, texts: bool
+) -> "Callable[[Iterator[Asked], TextIO], int]":
+    """Return what judges texts by the policy reasoner; `other` are the options of a guard that is a model."""
+    from wizloop.loop.commands import classify_policy
+
+    if any(each is not None for each in other):
+        refuse("--guard policy needs no model: leave out --round and --model")
+    if out is not None and out.suffix == ".csv":
+        refuse(f"{out}: the steps of the policy reasoner are no table: name it .jsonl")
+    found = classify_policy.reasoner(file, depth)
+    return partial(classify_policy.run, found, readable=readable, texts=texts)
 
 
 def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, as_csv: bool, texts: bool) -> int:
@@ -106,8 +149,8 @@ def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, as_csv: bool
 
 
 @contextmanager
-def _asked(file: Path, table: "Table | None") -> "Iterator[Iterator[Asked]]":
-    """Open a file as rows of a table, or as lines of text."""
+def _asked(file: Path, table: "Table | None", *, typed: bool = False) -> "Iterator[Iterator[Asked]]":
+    """Open a file as rows of a table, or as lines of text; a person who types them gets a prompt before each."""
     from wizloop.loop.commands import classify_files
 
     if table is not None:
@@ -116,7 +159,19 @@ def _asked(file: Path, table: "Table | None") -> "Iterator[Iterator[Asked]]":
         yield chain(list(islice(rows, 1)), rows)
         return
     with _opened(file) as lines:
+        if typed and str(file) == "-":
+            lines = _prompted(lines)
         yield classify_files.lines_of(lines, Path(_name(file)).name)
+
+
+def _prompted(lines: Iterable[str]) -> Iterator[str]:
+    typed = iter(lines)
+    while True:
+        click.echo("text> ", nl=False, err=True)
+        if (line := next(typed, None)) is None:
+            click.echo(err=True)
+            return
+        yield line
 
 
 def _name(file: Path) -> str:
@@ -166,7 +221,7 @@ def _private_stdin() -> TextIO:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[TextIO]:
+def _opened(file: Path) -> Iterator[Iterable[str]]:
     try:
         source = _private_stdin() if str(file) == "-" else TextIOWrapper(regular_file.opened(file), "utf-8")
     except OSError as error:

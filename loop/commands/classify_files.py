@@ -153,7 +153,7 @@ def judged(guard: "Guard", asked: Iterable[Asked], *, texts: bool) -> Iterator[d
 def _row(one: Asked, found: "Verdict", *, texts: bool) -> dict[str, Any]:
     known = {task: label for task, label in one.labels.items() if task in found.verdict}
     row = {key: getattr(found, key) for key in _KEYS}
-    row |= {"row": one.row, "label": by_task(one.labels)}
+    row |= {"row": one.row, "label": by_task(one.labels)} | ({"policies": found.policies} if found.policies else {})
     row["right"] = all(found.verdict[task] == label for task, label in known.items()) if known else None
     return row | {"prompt": one.text.prompt, "response": one.text.response} if texts else row
 

@@ -316,9 +316,10 @@ def _exported(folder: Path) -> "tuple[Judge, int]":
 def _without_a_run(named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.evaluation import benchmark_guard
-    from wizloop.recipes import schema
+    from wizloop.recipes import policies, schema
 
-    with report_errors(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
+    bad_input = (schema.RecipeError, policies.PolicyError)
+    with report_errors(*bad_input, failures=(BackendError,)), redirect_stdout(sys.stderr):
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
@@ -369,14 +370,19 @@ def _say_uncalibrated(model: Path | str, recipe: str) -> None:
 def _scored(
     judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, asked: Asked
 ) -> Found:
-    """Evaluate on every benchmark; add how the verdicts were read to the notes."""
+    """Evaluate on every benchmark; add how the verdicts were read, and figures by policy, to the notes."""
+    from wizloop.loop.evaluation import answered_by_policy
+
     notes = asked.notes
     notes["reader"] = judge.reads
     found = Found([], [])
+    policies = getattr(getattr(judge, "renderer", None), "policies", None)
     for name, each in rows.items():
         scored, answered = asked.more.evaluated(judge, name, each, seed)
         found.scored.extend(scored)
         found.answered.extend(answered)
+    if policies is not None:
+        notes["by_policy"] = answered_by_policy.record_of(found.answered, policies, seed)
     known = getattr(judge, "calibration", None)
     if known is not None:
         tasks = dict.fromkeys(one.task for one, _ in found.scored)

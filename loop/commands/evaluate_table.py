@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from wizloop.console import by_policy
 from wizloop.console.tables import console_for_tables, plain
 from wizloop.loop.evaluation.answered_rows import ErrorCount
 from wizloop.loop.evaluation.report import (
@@ -45,6 +46,8 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
     if errors:
         console.print(errors_table(errors))
         console.print()
+    for line in by_policy.lines(notes.get("by_policy", {})):
+        console.print(plain(line))
     if reader := notes.get("reader"):
         console.print(plain(f"Verdicts are read by the reader {reader}."))
     for task, read in notes.get("reading", {}).items():

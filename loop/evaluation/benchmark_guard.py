@@ -13,7 +13,7 @@ from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import AS_IT_IS, SampleFile, read_samples
 from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow, answered_row, of_sample, scored
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
-from wizloop.loop.guard import guard_file, instructions
+from wizloop.loop.guard import guard_file, instructions, shown_policies
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.published.judge import PublishedJudge
@@ -95,14 +95,15 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
     asked, frame = ctx.renderer, guard_file.frame_of(folder, settings)
-    renderer = renderer_of(settings, str(folder), asked.instruction, frame, in_turn=asked.opening_in_turn)
+    in_turn, policies = asked.opening_in_turn, asked.policies
+    renderer = renderer_of(settings, str(folder), asked.instruction, frame, in_turn=in_turn, policies=policies)
     return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe), guard_file.reader_of(folder))
 
 
 def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -> Judge:
     """Return the recipe's base, or the model in a folder, as a judge without a run: a published guard, for example.
 
-    An instruction from a column is read from `files`. Raises ImportRefused, BackendError.
+    An instruction from a column is read from `files`. Raises ImportRefused, PolicyError, BackendError.
     """
     settings = recipe.guard if folder is None else local(recipe.guard, folder)
     data = tuple(Data(path=name, split="test") for name in files)
@@ -110,7 +111,8 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
     frame = None if folder is None else guard_file.frame_of(folder, settings)
     in_turn = recipe.guard.engine == "chat"
-    renderer = renderer_of(settings, settings.base, instruction, frame, in_turn=in_turn)
+    policies = shown_policies.read(recipe.guard)
+    renderer = renderer_of(settings, settings.base, instruction, frame, in_turn=in_turn, policies=policies)
     reader = guard_file.reader_of(Path(settings.base))
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 

@@ -111,7 +111,7 @@ def _add_verdicts(
     given: dict[tuple[str, str | None], dict[str, str | None]] = {}
     for one in traces:
         given.setdefault((one.text, one.response), {})[one.task] = one.predicted
-    reasoner = teachers.here(ctx.recipe, "policy") if "policy" in ctx.recipe.teacher.names else None
+    reasoner = teachers.here(ctx.asking, "policy") if "policy" in ctx.recipe.teacher.names else None
     for sample in (one for one in asked if one.id not in taught):
         if (sample.prompt, sample.response) in given:
             taught[sample.id] = given[sample.prompt, sample.response]

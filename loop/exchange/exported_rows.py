@@ -8,11 +8,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.rendering import Renderer, direct_opening
+from wizloop.loop.phases import policy_lessons
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import by_task
 from wizloop.store import reviews, samples, selections, steps, teacher_calls, training
@@ -82,7 +84,7 @@ def export(ctx: Context, kind: Kind, form: Form, round: int | None) -> Exported:
         rounds = [one.number for one in steps.rounds(db) if round is None or one.number <= round]
         sources = _READERS[kind](db, rounds)
     made = Exported(iter(()))
-    made.rows = _rows(ctx, sources, _writer(ctx, kind, form), made.left_out)
+    made.rows = _rows(ctx, sources, _writer(ctx, kind, form, max(rounds, default=0)), made.left_out)
     return made
 
 
@@ -97,24 +99,35 @@ def _rows(
             continue
         try:
             found = written(one)
+        except policy_lessons.NotTaught as error:
+            left_out[str(error)] += 1
+            continue
         except ValueError:
             left_out[UNRENDERED] += 1
             continue
         yield from ({**row, "origin": one.origin()} for row in found)
 
 
-def _writer(ctx: Context, kind: Kind, form: Form) -> Callable[[_Source], list[Row]]:
+def _writer(ctx: Context, kind: Kind, form: Form, last: int) -> Callable[[_Source], list[Row]]:
+    """Return what writes the rows of a source; lessons as round `last` learns them."""
     if kind in _AS_STORED:
         return _AS_STORED[kind]
     renderer, direct_weight = ctx.renderer, ctx.recipe.train.direct_weight
+    drawn = partial(policy_lessons.drawn, ctx.recipe)
     if kind == "lessons":
-        return lambda one: _lesson(renderer, one, form, direct_weight)
-    return lambda one: [_pair(renderer, one, form)]
+        return lambda one: _lesson(drawn(last, renderer, one.sample, one.of), one, form, direct_weight)
+    traces: dict[int, TeacherTrace] = {}
+    if renderer.policies is not None:
+        with ctx.store.read() as db:
+            traces = {trace.sample_id: trace for trace in reviews.approved(db, last)}
+    return lambda one: [_pair(drawn(one.round, renderer, one.sample, traces.get(one.sample.id)).asked, one, form)]
 
 
-def _lesson(renderer: Renderer, one: _Source, form: Form, direct_weight: float) -> list[Row]:
+def _lesson(shown: policy_lessons.Shown, one: _Source, form: Form, direct_weight: float) -> list[Row]:
     """Return the two examples that R-SFT makes of a trace. Raises ValueError for a trace that cannot be rendered."""
-    traced, direct = renderer.trace_completion(one.of), renderer.direct_completion(one.of.verdict)
+    renderer = shown.varied
+    of = policy_lessons.following(one.of) if shown.follows else one.of
+    traced, direct = renderer.trace_completion(of), renderer.direct_completion(of.verdict)
     examples = (
         ("trace", renderer.trace_opening, traced.text, 1.0),
         ("direct", direct_opening({}), direct.text, direct_weight),
@@ -123,7 +136,7 @@ def _lesson(renderer: Renderer, one: _Source, form: Form, direct_weight: float) 
     for name, opening, text, weight in examples:
         prompt, completion = turns(renderer, one.sample, opening, text)
         said = {"messages": [*_message("user", prompt), *_message("assistant", completion)]}
-        about = {"kind": name, "weight": weight, "verdict": by_task(one.of.verdict)}
+        about = {"kind": name, "weight": weight, "verdict": by_task(of.verdict)}
         rows.append((said if form == "messages" else {"prompt": prompt, "completion": completion}) | about)
     return rows
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wizloop import regular_file
 from wizloop.backends import gguf_names
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import instructions, shown_policies
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
@@ -20,6 +20,8 @@ from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.calibration import MEASURES, Calibration, Source
 from wizloop.loop.words import Task
 from wizloop.recipes import schema, sections
+from wizloop.recipes.guard_policies import PolicyKeys
+from wizloop.recipes.policies import PolicySet
 from wizloop.recipes.schema import Recipe
 
 NAME = "guard.json"
@@ -87,6 +89,8 @@ class GuardFile(_Checked):
     """Whether an opening ends the user's turn, as for a chat endpoint."""
     reader: Literal["strict", "tolerant"] = "strict"
     """How its traces are read; strictly in a file of a version that exported trained guards only."""
+    policies: PolicySet | None = Field(default=None, exclude_if=lambda given: given is None)
+    """The policies of its prompts and how it is asked about them; None for a guard without."""
     base: dict[_Word, _Word] = {}
     """The model that it was trained from: name, and revision on the hub or sha256 of its files. It loads nothing."""
     calibration: GuardCalibration | None = None
@@ -120,12 +124,15 @@ def write(
     `window` is DeepConf's, in tokens; `base` is how it names its base.
     """
     content = GuardFile(
-        guard=sections.Guard(**recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny"}) | {"instruction": "none"}),
+        guard=sections.Guard(
+            **recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny", *PolicyKeys.model_fields}) | {"instruction": "none"}
+        ),
         classify=recipe.classify,
         seed=recipe.seed,
         instruction=renderer.instruction,
         frame=renderer.frame,
         opening_in_turn=renderer.opening_in_turn,
+        policies=renderer.policies,
         window=window,
         reader=reader.name,  # type: ignore[arg-type]
         base=dict(base or {}),
@@ -137,22 +144,23 @@ def write(
 def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
     """Load the model in a folder as a judge: by its guard.json, or uncalibrated with the settings of a recipe.
 
-    Raises BackendError, RecipeError, ImportRefused for an instruction that cannot be read, ValueError for a folder
-    without a model or usable settings.
+    Raises BackendError, RecipeError, ImportRefused for an instruction and PolicyError for policies that cannot be
+    read, ValueError for a folder without a model or usable settings.
     """
-    window, known = None, None
+    window, known, policies = None, None, None
     if named is None:
         said = read(folder)
-        recipe, instruction, window = said.recipe, said.instruction, said.window
+        recipe, instruction, window, policies = said.recipe, said.instruction, said.window, said.policies
         known = None if said.calibration is None else said.calibration.calibration(window)
         in_turn = said.opening_in_turn
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
         in_turn = recipe.guard.engine == "chat"
-        instruction = instructions.read(recipe) or ""
+        instruction, policies = instructions.read(recipe) or "", shown_policies.read(recipe.guard)
     settings = local(recipe.guard, _model(folder))
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    renderer = renderer_of(settings, str(folder), instruction, frame_of(folder, settings), in_turn=in_turn)
+    frame = frame_of(folder, settings)
+    renderer = renderer_of(settings, str(folder), instruction, frame, in_turn=in_turn, policies=policies)
     judge = Judge(guard, renderer, known or uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder))
     return Loaded(judge, recipe, known is not None)
 
@@ -196,6 +204,8 @@ def read(folder: Path) -> GuardFile:
     path = folder / NAME
     try:
         said = GuardFile.model_validate_json(regular_file.read_bytes(path, MOST_BYTES))
+        if said.guard.policies is not None:
+            raise ValueError("guard.policies names a file, and its policies belong into `policies`")
         if most := _too_large(said):
             raise ValueError(f"{most} is above {MOST_TOKENS:,}")
     except FileNotFoundError:

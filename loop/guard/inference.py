@@ -25,6 +25,8 @@ class Direct(NamedTuple):
 
     p: dict[Task, float]
     cut: int
+    by_policy: Mapping[str, Mapping[Task, float]] = {}
+    """P(positive) by policy, where each policy is asked about in a question of its own."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,12 @@ def signals(
 
     `p_direct_TASK`, `p_traces_TASK` (mean over the parsed traces), `votes_TASK` (the winner's share, weighted by the
     lowest tenth of the groups), `members_mean_TASK` and `members_disagreement_TASK` (the guard counts as a member),
-    `deepconf_*` (mean over the traces), `n_traces`, `parsed` (share of the traces that were not cut), `tokens` (mean).
+    `deepconf_*` (mean over the traces), `n_traces`, `parsed` (share of the traces that were not cut), `tokens` (mean);
+    `p_policy_TASK_ID` of a policy that was asked about alone.
     """
-    found: Signals = {}
+    found: Signals = {
+        f"p_policy_{task}_{policy}": p for policy, answer in direct.by_policy.items() for task, p in answer.items()
+    }
     for task in tasks_of(sample):
         found[f"p_direct_{task}"] = direct.p[task]
         # A member that is asked by traces has no probability where none of them could be read.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from wizloop.loop.guard import gauntlet, shown_policies
 from wizloop.loop.guard.backend import Backend, Guard
 from wizloop.loop.guard.inference import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
 from wizloop.loop.guard.readers import STRICT, Reader
@@ -15,6 +16,7 @@ from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text, main_tas
 from wizloop.loop.measures.calibration import Calibration, Judgement
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.loop.words import TASKS, Task
+from wizloop.recipes.policies import PolicySet
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
 
@@ -86,15 +88,20 @@ class Judge:
         return self.reader.name
 
     def direct(self, samples: Sequence[Text]) -> list[Direct]:
-        """Return P(positive) of each task of each sample, from one forward pass per task."""
-        return ask_direct(self.guard, self.renderer, samples, max_tokens=self.limits.prompt_tokens)
+        """Return P(positive) of each task of each sample, from one forward pass per task and question."""
+        asked = gauntlet.renderers(self.renderer)
+        tokens = self.limits.prompt_tokens
+        found = [ask_direct(self.guard, one, samples, max_tokens=tokens) for _, one in asked]
+        return gauntlet.directly([id for id, _ in asked], found)
 
     def traces(self, samples: Sequence[Text], sampling: TraceSampling, *, seed: int) -> list[list[Trace]]:
         """Return the traces of each sample, in the order drawn."""
         tokens = self.limits.prompt_tokens
-        return ask_traces(
-            self.guard, self.renderer, samples, sampling, max_tokens=tokens, seed=seed, reader=self.reader
-        )
+        asked = [
+            ask_traces(self.guard, one, samples, sampling, max_tokens=tokens, seed=seed, reader=self.reader)
+            for _, one in gauntlet.renderers(self.renderer)
+        ]
+        return gauntlet.traced(asked)
 
     def online(self) -> TraceSampling:
         """Return DeepConf's online sampling: stop at consensus, cut a trace below the calibrated group confidence."""
@@ -154,6 +161,7 @@ def renderer_of(
     frame: tuple[str, str] | None = None,
     *,
     in_turn: bool | None = None,
+    policies: PolicySet | None = None,
 ) -> Renderer:
     """Build the renderer for a recipe's [guard], with a kept `frame` or the base's chat template as it renders now.
 
@@ -170,7 +178,8 @@ def renderer_of(
         frame = bounded_chat.render(base)[:2]
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     in_turn = settings.engine == "chat" if in_turn is None else in_turn
-    return Renderer(instruction, settings.reasoning, frame, opening, in_turn)
+    shown = "" if policies is None else shown_policies.questions(policies)[0]
+    return Renderer(instruction, settings.reasoning, frame, opening, in_turn, policies, shown)
 
 
 def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, adapter: Path | None) -> Guard:

@@ -1,17 +1,18 @@
-"""The rendering that phase prepare keeps in round 0's record: instruction, chat frame, and the hash of both.
+"""The rendering that phase prepare keeps in round 0's record: instruction, policies, chat frame, and their hash.
 
 Everything that a run asks its guard, in training too, is rendered from this record, whatever day it is and whatever the
 base's template says by then.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from wizloop.backends.guard_types import BackendError
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import instructions, shown_policies
 from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import Renderer
-from wizloop.recipes.policies import former_instruction
+from wizloop.recipes.policies import PolicyError, PolicySet, former_instruction
 from wizloop.recipes.sections import Guard as Settings
 from wizloop.store import errors
 
@@ -22,7 +23,25 @@ class OtherRendering(BackendError):
 
 def record_of(renderer: Renderer) -> dict[str, Any]:
     """Return what to keep in the record of round 0."""
-    return {"instruction": renderer.instruction, "frame": list(renderer.frame), "rendering": renderer.hash}
+    kept = {"instruction": renderer.instruction, "frame": list(renderer.frame), "rendering": renderer.hash}
+    return kept if renderer.policies is None else kept | {"policies": renderer.policies.model_dump(mode="json")}
+
+
+def edited(settings: Settings, record: Mapping[str, Any]) -> str | None:
+    """Say whether the policy file holds other policies than those that a run keeps; None if not."""
+    kept = record.get("policies")
+    if kept is None or settings.own_policies is None:
+        return None
+    try:
+        now = shown_policies.read(settings)
+    except PolicyError as error:
+        return f"{error}. The run keeps the policies that it was prepared with."
+    if now == PolicySet.model_validate_json(json.dumps(kept)):
+        return None
+    return (
+        f"{settings.own_policies} was edited since the run was prepared: guard and teachers keep the policies of that "
+        "time. Start a new run in another --workspace to use the new ones."
+    )
 
 
 def is_former(record: Mapping[str, Any]) -> bool:
@@ -34,7 +53,7 @@ def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> R
     """Return the kept renderer, or before phase prepare has kept one the renderer as it would.
 
     Raises OtherRendering if the hash of what was kept is another now, and errors.NotFound for an instruction that is
-    not read yet.
+    not read yet, or a policy file that is not read yet and cannot be.
     """
     former = is_former(record)
     # The shipped text was another one then, and only other instructions were stored.
@@ -43,7 +62,9 @@ def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> R
     if instruction is None:
         raise errors.NotFound(f"{settings.instruction}: not read yet: phase prepare reads it")
     frame = _former_frame(settings, base) if former else record.get("frame")
-    renderer = renderer_of(settings, base, str(instruction), None if frame is None else (frame[0], frame[1]))
+    policies = _policies(settings, record)
+    known_frame = None if frame is None else (frame[0], frame[1])
+    renderer = renderer_of(settings, base, str(instruction), known_frame, policies=policies)
     if not former and renderer.hash != record.get("rendering", renderer.hash):
         raise OtherRendering(
             "this version of wizloop renders the run's prompts otherwise than when it was prepared (sha256 "
@@ -51,6 +72,16 @@ def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> R
             "again in another --workspace"
         )
     return renderer
+
+
+def _policies(settings: Settings, record: Mapping[str, Any]) -> PolicySet | None:
+    kept = record.get("policies")
+    if kept is not None:
+        return PolicySet.model_validate_json(json.dumps(kept))
+    try:
+        return shown_policies.read(settings)
+    except PolicyError as error:
+        raise errors.NotFound(str(error)) from None
 
 
 def _former_frame(settings: Settings, base: str) -> tuple[str, str] | None:

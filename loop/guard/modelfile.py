@@ -21,11 +21,18 @@ _READ = (
 )
 
 
+_ONE_POLICY = (
+    "# This guard is asked about one policy at a time, and this template asks about the first alone: change its text",
+    "# to ask about another. The policies are in guard.json.",
+)
+
+
 def render(renderer: Renderer, bos: str, stops: Sequence[str], limits: Limits) -> str:
     """Return the Modelfile of a guard. The server writes `bos` itself; `stops` are the tokens that end a text."""
     lines = [
         "# The user's message is judged, and the assistant's message after it, if there is one. Samples are not",
         "# protected as in wizloop: special tokens that a text spells are read as such, and long texts are not cut.",
+        *(_ONE_POLICY if renderer.policies is not None and renderer.policies.ask == "each" else ()),
         "FROM ./model.gguf",
         f'TEMPLATE """{_template(renderer, bos)}"""',
         "PARAMETER temperature 0",

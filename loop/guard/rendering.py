@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from wizloop.backends.guard_types import Choice, Part, Prompt
 from wizloop.loop.guard import grammar
 from wizloop.loop.words import FIELD, LABELS, NONE, TASKS, Task, Verdict
+from wizloop.recipes.policies import PolicySet
 
 Reasoning = Literal["sentence", "steps"]
 
@@ -85,13 +86,19 @@ class Renderer:
     """The opening of a trace; empty for a guard whose traces begin with the first step."""
     opening_in_turn: bool = False
     """Whether an opening ends the user's turn, for chat endpoints, which begin the answer themselves."""
+    policies: PolicySet | None = None
+    """The guard's policies, from which `shown_policies` makes the text of each question."""
+    shown: str = ""
+    """The policies as this prompt shows them, between instruction and sample."""
 
     def prompt(self, sample: Text, opening: str) -> Prompt:
         """Render a sample between instruction and opening. Its texts are marked as data, whatever they contain."""
         response = Part(NONE) if sample.response is None else Part(sample.response, data=True)
         before, after = self.frame
         end, opening = (f"\n\n{opening}", after) if self.opening_in_turn else (f"\n\n{after}", opening)
-        parts = (Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(end))
+        # In no shared prefix: it varies from one training example to the next, and is one text everywhere else.
+        shown = (Part(f"{self.shown}\n\n", kept=True),) if self.shown else ()
+        parts = (*shown, Part(HUMAN), Part(sample.prompt, data=True), Part(ASSISTANT), response, Part(end))
         instruction = f"{self.instruction}\n\n" if self.instruction else ""
         return Prompt(before, parts, opening, instruction)
 

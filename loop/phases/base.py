@@ -8,7 +8,7 @@ from dataclasses import replace
 from wizloop.loop.context import Context
 from wizloop.loop.guard.judge import uncalibrated
 from wizloop.loop.measures.calibration import Source
-from wizloop.loop.phases import baselines, evaluate, model_roles, predict
+from wizloop.loop.phases import baselines, evaluate, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of
 from wizloop.loop.stored_samples import usable
 from wizloop.store import evaluations, steps
@@ -27,6 +27,7 @@ def run(ctx: Context) -> str:
     sets = {"dev": dev, **evaluate.by_benchmark(ctx.store, ctx.recipe, test)}
     scored = evaluations_of(ctx, base, sets)
     record = evaluate.record_of(ctx, base, known, dev) | baselines.beside(ctx, base, None, sets, ())
+    record |= policy_figures.record_of(ctx, base, sets)
     with ctx.store.write() as db:
         evaluations.add(db, scored)
         steps.merge_record(db, ctx.round, {"base_measured": record})

@@ -13,7 +13,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.guard.rendering import main_task, tasks_of
 from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
-from wizloop.loop.phases import baselines, model_roles, predict
+from wizloop.loop.phases import baselines, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.recipes.schema import Recipe
@@ -43,7 +43,7 @@ def run(ctx: Context) -> str:
     sets = {"dev": dev, **by_benchmark(ctx.store, ctx.recipe, test)}
     scored, record = evaluations_of(ctx, challenger, sets), record_of(ctx, challenger, known, dev)
     lessons = baselines.lessons_of(ctx, model_roles.sft_name(ctx.round))
-    beside = baselines.beside(ctx, challenger, base, sets, lessons)
+    beside = baselines.beside(ctx, challenger, base, sets, lessons) | policy_figures.record_of(ctx, challenger, sets)
     with ctx.store.write() as db:
         evaluations.add(db, scored)
         steps.merge_record(db, ctx.round, {"evaluate": record, **beside})

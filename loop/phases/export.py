@@ -20,7 +20,7 @@ from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles
+from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles, policy_figures
 from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
@@ -278,6 +278,7 @@ def facts(
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
+        policies=record.get(policy_figures.KEY, {}),
     )
 
 

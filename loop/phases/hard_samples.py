@@ -5,10 +5,11 @@ batch, so that a crash costs one batch. The rule of mining is in `mining`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from wizloop.backends.guard_types import DpoPair
 from wizloop.loop.context import Context
+from wizloop.loop.guard.inference import Trace, TraceSampling
 from wizloop.loop.measures.mining import Generation, MinedPair, mine, weigh
 from wizloop.loop.phases import predict
 from wizloop.loop.phases.training_examples import Lesson
@@ -34,7 +35,7 @@ def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson
         training.add_pairs(db, ctx.round, batch)
 
     ctx.write_batches(ordered, add)
-    prompts = {lesson.sample.id: lesson.traced.prompt for lesson in lessons}
+    prompts = {lesson.sample.id: lesson.prompt for lesson in lessons}
     return [DpoPair(row.sample_id, prompts[row.sample_id], row.chosen, row.rejected, row.weight) for row in ordered]
 
 
@@ -55,16 +56,27 @@ def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: in
 def _store_traces(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
     """Sample the miner's traces on every lesson that has none, in batches."""
     total, sampling = done + len(lessons), ctx.limits(miner).exactly(ctx.recipe.dpo.k)
-    for batch in ctx.batches([lesson.sample for lesson in lessons], ctx.recipe.classify.batch):
+    for batch in ctx.batches(lessons, ctx.recipe.classify.batch):
         ctx.progress(done, total)
         with ctx.store.read() as db:
-            stored = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.id for one in batch])}
+            stored = {row.sample_id for row in predictions.traces_of(db, miner.id, [one.sample.id for one in batch])}
         if len(stored) < len(batch):
-            drawn = predict.sample_traces(ctx, ctx.judge(miner), miner, batch, sampling)
-            rows = [row for one in batch for row in predict.trace_rows(miner, one, drawn[one.id])]
+            drawn = _drawn(ctx, miner, batch, sampling)
+            rows = [row for one in batch for row in predict.trace_rows(miner, one.sample, drawn[one.sample.id])]
             with ctx.store.write() as db:
                 predictions.add(db, [], rows)
         done += len(batch)
+
+
+def _drawn(
+    ctx: Context, miner: models.Model, lessons: Sequence[Lesson], sampling: TraceSampling
+) -> dict[int, list[Trace]]:
+    """Return the miner's traces by sample id, each lesson asked as its pair will be."""
+    judge, found = ctx.judge(miner), dict[int, list[Trace]]()
+    for asked in dict.fromkeys(lesson.asked for lesson in lessons):
+        samples = [lesson.sample for lesson in lessons if lesson.asked == asked]
+        found |= predict.sample_traces(ctx, replace(judge, renderer=asked), miner, samples, sampling)
+    return found
 
 
 def _generation(row: GuardTrace) -> Generation:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wizloop.console import standing
+from wizloop.console import by_policy, standing
 from wizloop.loop.measures.platt import UNSCALED, Scale, scaled
 from wizloop.loop.phases import card_head
 from wizloop.store.evaluations import Evaluation
@@ -56,6 +56,8 @@ class Facts:
     """The base's revision on the hub, or the sha256 of its files, by that word."""
     scales: Mapping[str, Mapping[str, Scale]] = field(default_factory=dict)
     """Platt scales by task and source."""
+    policies: Mapping[str, Any] = field(default_factory=dict)
+    """Figures by policy, as a round records them; empty for a guard without policies."""
 
 
 _USAGE = (
@@ -118,6 +120,7 @@ def render(facts: Facts) -> str:
             "",
             *(f"- {said}" for said in _not_better(facts)),
             "",
+            *_policies(facts.policies),
             "## Usage",
             "",
             *_USAGE,
@@ -153,6 +156,22 @@ def _not_better(facts: Facts) -> list[str]:
         return ["It was not compared with its baselines."]
     said = standing.sentences("**Not better than a baseline**", facts.beside.compared)
     return [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+
+
+def _policies(record: Mapping[str, Any]) -> list[str]:
+    """Return what is told of the policies in the prompts; nothing for a guard without."""
+    if not record:
+        return []
+    how = (
+        "Each policy is asked about in a prompt of its own, of which the one below is the first. Any harmful verdict "
+        "wins: the probability is the largest; of a refusal it is the mean."
+        if record["ask"] == "each"
+        else "Every prompt shows all of them."
+    )
+    names = ", ".join(map(_code, record["never_trained_on"])) or "none"
+    lines = [f"- {_escaped(line)}" for line in by_policy.lines(record)]
+    heading = ["## Policies", "", f"{how} `guard.json` has them. Policies never trained on: {names}.", ""]
+    return [*heading, *lines, *([""] if lines else [])]
 
 
 def _escaped(text: str) -> str:

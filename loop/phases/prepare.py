@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice, product
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wizloop.backends.chat import Frame
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import backend, grammar, instructions, kept_rendering, run_base
+from wizloop.loop.guard import backend, grammar, instructions, kept_rendering, run_base, shown_policies
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.inference import ask_direct
 from wizloop.loop.guard.judge import renderer_of
@@ -97,21 +97,26 @@ def _ask_once(ctx: Context, guard: Guard) -> None:
     sample = next(iter(_texts(ctx)), None)
     if sample is None:
         return
-    [direct] = ask_direct(guard, ctx.renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
+    renderer = ctx.renderer
+    if renderer.policies is not None:
+        renderer = replace(renderer, shown=shown_policies.longest(renderer.policies))
+    [direct] = ask_direct(guard, renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
     if not all(math.isfinite(p) for p in direct.p.values()):
         raise BadArtifact(f"{ctx.base()}: {NOT_FINITE}")
 
 
 def keep_rendering(ctx: Context) -> None:
-    """Render instruction and chat template once, for the whole run, and say what was decided for the template.
+    """Render instruction, policies and chat template once, for the whole run, and say what the template needed.
 
-    A start that was interrupted here renders anew: nothing has been asked yet. Raises BackendError, ImportRefused.
+    A start that was interrupted here renders anew: nothing has been asked yet. Raises BackendError, ImportRefused,
+    PolicyError.
     """
     settings = ctx.recipe.guard
     frame = Frame("", "")
     if settings.template == "chat":
         frame = bounded_chat.render(ctx.base())
-    renderer = renderer_of(settings, ctx.base(), instructions.read(ctx.recipe) or "", (frame.before, frame.after))
+    instruction, policies = instructions.read(ctx.recipe) or "", shown_policies.read(settings)
+    renderer = renderer_of(settings, ctx.base(), instruction, (frame.before, frame.after), policies=policies)
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, kept_rendering.record_of(renderer))
     if frame.notes:
@@ -134,7 +139,7 @@ def build(ctx: Context) -> None:
             epochs=wanted.epochs,
             seed=ctx.seed("tiny"),
             progress=lambda _, done, total: ctx.progress(done, total),
-            fixed_texts=fixed_texts(reasons, ctx.renderer.instruction),
+            fixed_texts=fixed_texts(reasons, ctx.renderer.instruction, ctx.renderer.shown),
         )
 
 
@@ -151,13 +156,18 @@ def _imported_reasons(ctx: Context) -> list[str]:
         return [trace.explanation for trace in teacher_calls.traces(db, ctx.round)[:SENTENCES]]
 
 
-def fixed_texts(reasons: Sequence[str], instruction: str) -> list[str]:
-    """Return the pretraining text besides the prompts: the instruction, every answer block, reasons with a block.
+def fixed_texts(reasons: Sequence[str], instruction: str, policies: str = "") -> list[str]:
+    """Return the pretraining text besides the prompts: instruction, policies, answer blocks, reasons with a block.
 
     The blocks rotate over the reasons, so that this text teaches no verdict.
     """
     blocks = [grammar.answer_block(verdict) for verdict in _verdicts()]
-    framed = [f"{instruction}\n\n{HUMAN}", f"{ASSISTANT}{NONE}\n\n", *blocks]
+    framed = [
+        f"{instruction}\n\n{HUMAN}",
+        *([f"{policies}\n\n"] if policies else ()),
+        f"{ASSISTANT}{NONE}\n\n",
+        *blocks,
+    ]
     return framed + [f"{TRACE_OPENING}{reason}\n{blocks[at % len(blocks)]}" for at, reason in enumerate(reasons)]
 
 

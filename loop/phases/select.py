@@ -51,7 +51,7 @@ def _candidates(ctx: Context) -> list[Candidate]:
     """Return the pool with the champion's predictions, the members' disagreement and the best matching policy."""
     with ctx.store.read() as db:
         champion = model_roles.champion(db) or model_roles.base(db)
-    policies = policies_of(ctx.recipe)
+    policies = policies_of(ctx.asking)
     found = []
     for batch in pieces(unselected(ctx)):
         known = predict.stored(ctx, champion, batch)

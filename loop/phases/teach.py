@@ -16,6 +16,7 @@ from functools import partial
 from wizloop.backends.teachers.base import Answer, Question, Usage
 from wizloop.backends.teachers.remote import RemoteTeacher
 from wizloop.loop.context import Context
+from wizloop.loop.guard import kept_rendering
 from wizloop.loop.interrupted import NeedsFix
 from wizloop.loop.teaching import bookkeeping, calls, clients, teachers
 from wizloop.loop.teaching.batching import InBatches
@@ -53,9 +54,11 @@ def run(ctx: Context) -> str:
     """
     with ctx.store.read() as db:
         capped = spending.budget(db).cap_micro is not None
-    asked = clients.clients_of(ctx.recipe, ctx.now(), capped=capped)
+    if edited := kept_rendering.edited(ctx.recipe.guard, ctx.first_record()):
+        ctx.say(edited, "warn")
+    asked = clients.clients_of(ctx.asking, ctx.now(), capped=capped)
     try:
-        summary = teach(ctx, [*asked, *clients.for_kept_back(ctx.recipe)])
+        summary = teach(ctx, [*asked, *clients.for_kept_back(ctx.asking)])
     finally:
         clients.close(asked)
     with ctx.store.read() as db:
@@ -77,7 +80,7 @@ def teach(ctx: Context, asked: Sequence[TeacherClient]) -> str:
     _settle_in_flight(ctx, asked)
     for client in asked:
         _finish_received(ctx, client)
-    policies = teachers.policies_hash(teachers.policies_of(ctx.recipe))
+    policies = teachers.policies_hash(teachers.policies_of(ctx.asking))
     stopped: dict[str, str] = {}
     for client in asked:
         why = _ask(ctx, client, policies)

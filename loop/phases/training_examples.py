@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from wizloop.backends.guard_types import SftExample
+from wizloop.backends.guard_types import Encoded, SftExample
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.backend import Guard
-from wizloop.loop.guard.rendering import tasks_of
+from wizloop.loop.guard.rendering import Renderer, tasks_of
 from wizloop.loop.measures.deepconf import window_for
+from wizloop.loop.phases import policy_lessons
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import TASKS
 from wizloop.store import reviews, samples, training
@@ -31,6 +32,10 @@ class Lesson:
     trace: TeacherTrace
     traced: SftExample
     direct: SftExample
+    asked: Renderer
+    """How its pairs are mined: its examples may vary the policies."""
+    prompt: Encoded
+    """The prompt of its pairs."""
 
 
 @dataclass(frozen=True)
@@ -95,29 +100,42 @@ def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
     """Return the direct answers of some dev samples that are labeled on every task, the same in every round."""
     dev = [sample for sample in usable(ctx.store, "dev") if len(labels_of(sample)) == len(tasks_of(sample))]
     dev.sort(key=lambda sample: hashlib.sha256(f"held out:{sample.id}".encode()).digest())
-    renderer, longest = ctx.renderer, ctx.recipe.guard.max_prompt_tokens
+    longest = ctx.recipe.guard.max_prompt_tokens
     found = []
     for sample in dev[: ctx.recipe.train.held_out]:
-        direct = renderer.direct_completion({task: labels_of(sample).get(task) for task in TASKS})
-        prompt = guard.encode(renderer.direct_prompt(sample), max_tokens=longest)
+        verdict = {task: labels_of(sample).get(task) for task in TASKS}
+        try:
+            shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample)
+        except policy_lessons.NotTaught:
+            continue
+        direct = shown.asked.direct_completion(verdict)
+        prompt = guard.encode(shown.asked.direct_prompt(sample), max_tokens=longest)
         found.append(SftExample(sample.id, prompt, direct.text, direct.strong))
     return found
 
 
 def _lesson(ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace) -> Lesson | str:
     """Return the lesson, or the reason why there is none."""
-    renderer, longest = ctx.renderer, ctx.recipe.guard.max_prompt_tokens
     try:
-        traced, direct = renderer.trace_completion(trace), renderer.direct_completion(trace.verdict)
+        shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample, trace)
+    except policy_lessons.NotTaught as error:
+        return str(error)
+    renderer, longest = shown.varied, ctx.recipe.guard.max_prompt_tokens
+    taught = policy_lessons.following(trace) if shown.follows else trace
+    try:
+        traced, direct = renderer.trace_completion(taught), renderer.direct_completion(taught.verdict)
     except ValueError as error:
         return f"its trace cannot be rendered: {error}"
     if guard.count(traced.text) >= ctx.recipe.guard.max_trace_tokens:
         return "its trace is longer than guard.max_trace_tokens, and its verdict would be cut"
     trace_prompt = guard.encode(renderer.trace_prompt(sample), max_tokens=longest)
     direct_prompt = guard.encode(renderer.direct_prompt(sample), max_tokens=longest)
+    same = shown.asked == renderer
     return Lesson(
         sample,
         trace,
         SftExample(sample.id, trace_prompt, traced.text, traced.strong),
         SftExample(sample.id, direct_prompt, direct.text, direct.strong, ctx.recipe.train.direct_weight),
+        shown.asked,
+        trace_prompt if same else guard.encode(shown.asked.trace_prompt(sample), max_tokens=longest),
     )

@@ -1,18 +1,19 @@
-"""The checks of what stands around every sample: the instruction, the base's chat template, and an end token."""
+"""The checks of what stands around every sample: instruction, policies, the base's chat template, an end token."""
 
 from pathlib import Path
 
 from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructions
+from wizloop.loop.guard import instructions, shown_policies
 from wizloop.loop.preflight import Check
+from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
 
 
 def checks(recipe: Recipe) -> list[Check]:
-    """Check the instruction before every sample, and the template of a base that is on this disk."""
-    return [_instruction(recipe), *_template(recipe)]
+    """Check what is before every sample, instruction and policies, and the template of a base that is on this disk."""
+    return [_instruction(recipe), *_policies(recipe), *_template(recipe)]
 
 
 def _instruction(recipe: Recipe) -> Check:
@@ -27,6 +28,21 @@ def _instruction(recipe: Recipe) -> Check:
     if not text:
         return Check("prompt", True, f"{setting}: no instruction before the samples")
     return Check("prompt", True, f"{setting}: {len(text):,} characters before every sample")
+
+
+def _policies(recipe: Recipe) -> list[Check]:
+    """Check the policies of [guard]; nothing without any."""
+    try:
+        policies = shown_policies.read(recipe.guard)
+    except PolicyError as error:
+        return [Check("policies", False, str(error))]
+    if policies is None:
+        return []
+    longest = len(shown_policies.longest(policies))
+    asked = "one a question" if policies.ask == "each" else "in every question"
+    found = f"{recipe.guard.policies}: {len(policies.policies)} policies, {asked}, {longest:,} characters at most"
+    left_out = f"; never trained on: {', '.join(policies.left_out)}" if policies.left_out else ""
+    return [Check("policies", True, found + left_out)]
 
 
 def _template(recipe: Recipe) -> list[Check]:

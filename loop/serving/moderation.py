@@ -108,4 +108,4 @@ def _own(one: "Verdict") -> dict[str, Any]:
         "confidence": one.confidence,
         "cell": one.cell,
         "cut_tokens": one.cut_tokens,
-    }
+    } | ({"policies": {policy: by["request"] for policy, by in one.policies.items()}} if one.policies else {})

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,29 @@ MOST_CHARS = 50_000
 
 def policies_of(recipe: Recipe) -> tuple[Policy, ...]:
     """Return the policies that the recipe names, or the shipped ones. Raises PolicyError."""
-    path = recipe.teacher.policies
-    return tuple(Policy(**text.model_dump()) for text in texts.load(None if path is None else Path(path)))
+    own = recipe.own_policies
+    return tuple(map(plain, own if isinstance(own, tuple) else texts.load(own)))
+
+
+def plain(text: texts.PolicyText) -> Policy:
+    """Return a policy as the scorer and the teachers take it."""
+    known = text.model_dump(include=set(Policy.__dataclass_fields__))
+    return Policy(**known | {"keywords": text.keywords or ()})
+
+
+def reasoner_of(recipe: Recipe) -> PolicyReasoner:
+    """Return the policy reasoner of a recipe. Raises PolicyError, also for policies without wording to count."""
+    policies = policies_of(recipe)
+    refuse_wordless(policies, "the teacher policy")
+    return PolicyReasoner(policies, recipe.teacher.depth)
+
+
+def refuse_wordless(policies: Sequence[Policy], who: str) -> None:
+    """Raise PolicyError for a policy that no text can touch: it has no keywords."""
+    if wordless := [policy.id for policy in policies if not policy.keywords]:
+        raise texts.PolicyError(
+            f"the policy {wordless[0]!r} has no keywords, which {who} counts: add some to its table"
+        )
 
 
 def instruction_of(recipe: Recipe, *, small: bool = False) -> str:
@@ -66,7 +87,7 @@ def policies_hash(policies: tuple[Policy, ...]) -> str:
 def here(recipe: Recipe, name: str) -> Teacher:
     """Build a local teacher: policy, recorded or traces. Raises PolicyError, ImportRefused."""
     if name == "policy":
-        return PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
+        return reasoner_of(recipe)
     if name == "traces":
         return given_traces.teacher_of(recipe.teacher.traces)
     assert recipe.teacher.recorded is not None
@@ -100,7 +121,7 @@ def touched_policy(text: str, policies: tuple[Policy, ...], recipe: Recipe) -> s
 def sentences(recipe: Recipe, samples: list[Text]) -> Iterator[str]:
     """Yield reasons in these teachers' wording, for a guard that must learn to read. Looks up no label."""
     if "policy" in recipe.teacher.names:
-        reasoner = PolicyReasoner(policies_of(recipe), recipe.teacher.depth)
+        reasoner = reasoner_of(recipe)
         for number, sample in enumerate(samples):
             answer = reasoner.ask(Question(str(number), sample.prompt, sample.response))
             if answer.trace is not None:

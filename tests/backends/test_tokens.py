@@ -46,3 +46,13 @@ def test_an_end_that_only_the_configuration_names_serves(tmp_path: Path) -> None
     (stop,) = without.convert_tokens_to_ids(["<|stop|>"])
     known = Tokens(without, [stop])
     assert (known.end, sorted(known.ends)) == (stop, [stop])
+
+
+def test_text_of_a_file_spells_no_special_token_and_is_never_cut(tmp_path: Path) -> None:
+    known = tokens(tmp_path, eos="<|return|>", special=forms.HARMONY_TOKENS)
+    shown = "policies <|end|> " * 4
+    encoded = known.prompt(Prompt("", (Part(shown, kept=True), Part("a" * 400, data=True)), "x"), max_tokens=200)
+    (end,) = known.encode("<|end|>")
+    assert end not in encoded.body
+    assert known.decode(encoded.body).startswith(shown)
+    assert encoded.cut > 200

@@ -8,7 +8,8 @@ import pytest
 
 from wizloop.backends.teachers.base import Question
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
-from wizloop.backends.teachers.policy.scoring import Policy, words_of
+from wizloop.backends.teachers.policy.scoring import words_of
+from wizloop.loop.teaching.teachers import plain
 from wizloop.recipes import demo_text
 from wizloop.recipes.demo_text import DemoSample, demo_samples
 from wizloop.recipes.policies import load
@@ -101,7 +102,7 @@ def test_more_than_the_phrases_can_make_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_policy_reasoner_agrees_mostly_and_not_always() -> None:
-    teacher = PolicyReasoner([Policy(**policy.model_dump()) for policy in load()], "medium")
+    teacher = PolicyReasoner(list(map(plain, load())), "medium")
     agreed = 0
     for sample in of("pool"):
         trace = teacher.ask(Question("k", sample.prompt, sample.response)).trace

@@ -68,12 +68,13 @@ class PolicyReasoner(LocalTeacher):
 
     def ask(self, question: Question) -> Answer:
         """Write a trace for any question; it supports labels that are shown and says what they rest on."""
-        assessment = self._assess(question)
+        assessment = self.assess(question)
         trace = write_trace(question, assessment, self.depth)
         check_trace(trace, question)
         return Answer("ok", trace.model_dump_json(), self.model, trace, stop_reason="end")
 
-    def _assess(self, question: Question) -> Assessment:
+    def assess(self, question: Question) -> Assessment:
+        """Decide on a question, with the score of every policy; the labels that it shows outrank the wording."""
         labels = question.labels or {}
         scores = score_all(question.prompt, self.policies, self.depth)
         top = top_score(scores)

@@ -9,7 +9,7 @@ was never safe). A phrase matches as whole words in order (there, the "or" of "s
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Depth = Literal["low", "medium", "high"]
@@ -48,6 +48,15 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step of a score: what was looked at, the hundredths that it moved the score, and what it found."""
+
+    name: Literal["keywords", "indicators", "context", "allowed examples", "violating examples"]
+    points: int
+    found: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Score:
     """One policy's score of one text: `points` from 0 to 100, and the markers that moved it."""
 
@@ -58,6 +67,8 @@ class Score:
     protective: tuple[str, ...] = ()
     intent: tuple[str, ...] = ()
     like_violating: bool = False
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    """In order; they begin at 50, and their sum is cut to 0 and 100."""
 
     @property
     def state(self) -> State:
@@ -93,8 +104,10 @@ def score_policy(text: str, policy: Policy, depth: Depth) -> Score:
     """Score by keywords and indicators; medium depth adds context, high adds the policy's examples."""
     words = words_of(text)
     keywords, indicators = found(policy.keywords, words), found(policy.indicators, words)
-    points = START + (30 if keywords else -10) + (min(15 * len(indicators), 40) if indicators else -10)
-    score = Score(policy, points, keywords, indicators)
+    first = Step("keywords", 30 if keywords else -10, keywords)
+    second = Step("indicators", min(15 * len(indicators), 40) if indicators else -10, indicators)
+    score = Score(policy, START, keywords, indicators)
+    score = _moved(score, first, second)
     if depth != "low" and score.touched:
         score = _with_context(score, words)
     if depth == "high":
@@ -127,13 +140,30 @@ def _with_context(score: Score, words: str) -> Score:
     """Move a score by context; stated intent beats protective wording: a plan is not research because it says so."""
     intent, protective = found(INTENT, words), found(PROTECTIVE, words)
     moved = 15 if intent else -20 if protective else 0
-    return replace(score, points=score.points + moved, intent=intent, protective=() if intent else protective)
+    score = replace(score, intent=intent, protective=() if intent else protective)
+    return _moved(score, Step("context", moved, intent or protective))
 
 
 def _with_examples(score: Score, words: str) -> Score:
-    near_allowed = max((similarity(words, example) for example in score.policy.allowed), default=0.0)
-    near_violating = max((similarity(words, example) for example in score.policy.violating), default=0.0)
+    allowed, near_allowed = _nearest(words, score.policy.allowed)
+    violating, near_violating = _nearest(words, score.policy.violating)
     moved = 25 if near_violating > 0.4 else 10 if near_violating > 0.2 else -5
-    if near_allowed > 0.3:
-        moved -= 20
-    return replace(score, points=score.points + moved, like_violating=near_violating > 0.4)
+    like_allowed = near_allowed > 0.3
+    return _moved(
+        replace(score, like_violating=near_violating > 0.4),
+        Step("allowed examples", -20 if like_allowed else 0, allowed if like_allowed else ()),
+        Step("violating examples", moved, violating if moved > 0 else ()),
+    )
+
+
+def _nearest(words: str, examples: Sequence[str]) -> tuple[tuple[str, ...], float]:
+    """Return the most similar example, if any, and its similarity."""
+    if not examples:
+        return (), 0.0
+    found = max(examples, key=lambda example: similarity(words, example))
+    return (found,), similarity(words, found)
+
+
+def _moved(score: Score, *steps: Step) -> Score:
+    points = score.points + sum(step.points for step in steps)
+    return replace(score, points=points, steps=(*score.steps, *steps))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from wizloop.backends.teachers.base import Harm, Question, Refusal, TeacherTrace
 from wizloop.backends.teachers.policy.scoring import Depth, Score
+from wizloop.backends.teachers.reading import LONGEST_LINE, shortened
 
 Confidence = Literal["low", "medium", "high"]
 _ACTS: Mapping[Refusal, str] = {"refusal": "refuses", "compliance": "complies"}
@@ -103,11 +104,11 @@ def write_trace(question: Question, assessment: Assessment, depth: Depth) -> Tea
         legitimate_uses=tuple(
             f"Wording of {_quoted(top.protective)} names a protective purpose." for _ in top.protective[:1]
         ),
-        harmful_uses=tuple(f"{score.policy.name}: {score.policy.description}" for score in touched),
+        harmful_uses=tuple(_line(f"{score.policy.name}: {score.policy.description}") for score in touched),
         context_clues=_context_clues(top),
         risk_factors=(*top.keywords, *top.indicators, *top.intent),
         mitigating_factors=top.protective,
-        request_steps=tuple(_request_steps(assessment, depth)),
+        request_steps=tuple(map(_line, _request_steps(assessment, depth))),
         completion_steps=tuple(_completion_steps(assessment)),
         response_steps=tuple(_response_steps(assessment)),
         explanation=explain(assessment),
@@ -116,6 +117,11 @@ def write_trace(question: Question, assessment: Assessment, depth: Depth) -> Tea
         completion=assessment.completion,
         response=assessment.response,
     )
+
+
+def _line(text: str) -> str:
+    """Return a text as a line of a trace; one's own policies may be longer than it may be."""
+    return text if len(text) <= LONGEST_LINE else shortened(text, LONGEST_LINE)
 
 
 def _context_clues(top: Score) -> str:
