@@ -78,25 +78,31 @@ def draw(
     """
     from wizloop.loop.data.records import ImportRefused
     from wizloop.store import ratings
-    from wizloop.store.db import Store
 
     source = click.get_current_context().get_parameter_source("of")
     if file is not None and (round is not None or source is ParameterSource.COMMANDLINE):
         refuse("--file does not go with --of and --round: a file is drawn from as it is")
-    open_store = Store.create if file is not None and not (workspace / "wizloop.db").exists() else Store.open
-    with report_errors(ImportRefused), open_store(workspace) as store:
+    with report_errors(ImportRefused), _opened(workspace, file) as store:
         drawn = _draw(store, n, of, round, file, seed)
-        if not drawn.outputs:
-            refuse("there is nothing to rate")
-        new = {"of": drawn.of, "name": drawn.name, "round": drawn.round, "seed": drawn.seed}
         with store.write() as db:
-            set_id = ratings.add_set(db, **new, outputs=drawn.outputs, now=now())
+            set_id = ratings.add_set(
+                db,
+                of=drawn.of,
+                name=drawn.name,
+                round=drawn.round,
+                seed=drawn.seed,
+                outputs=drawn.outputs,
+                now=now(),
+            )
     reasoned = sum(bool(one.reasoning) for one in drawn.outputs)
     if as_json:
         put(
             {
                 "set": set_id,
-                **new,
+                "of": drawn.of,
+                "name": drawn.name,
+                "round": drawn.round,
+                "seed": drawn.seed,
                 "outputs": len(drawn.outputs),
                 "with_reasoning": reasoned,
                 "of_how_many": drawn.there,
@@ -107,6 +113,18 @@ def draw(
     )
     if reasoned < len(drawn.outputs):
         say(f"{len(drawn.outputs) - reasoned:,} have no reasoning: its coherence is not asked there")
+
+
+def _opened(workspace: Path, file: Path | None) -> "Store":
+    """Open the workspace; for a file that can be read, create it if there is none."""
+    from wizloop.loop.evaluation import rated_outputs
+    from wizloop.store.db import Store
+    from wizloop.store.sqlite import DB_NAME
+
+    if file is None or (workspace / DB_NAME).exists():
+        return Store.open(workspace)
+    rated_outputs.of_file(file, 1, 0)
+    return Store.create(workspace)
 
 
 def _draw(store: "Store", n: int, of: str, round: int | None, file: Path | None, seed: int | None) -> "Drawn":

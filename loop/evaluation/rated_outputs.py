@@ -147,7 +147,9 @@ def _of_row(row_ref: str, record: Record, words: Words) -> NewOutput:
     about = _Pair(prompt, response)
     given = next((record[name] for name in _REASONING if record.get(name)), "")
     verdict = record.get("verdict")
-    said = verdict if isinstance(verdict, dict) else parse_verdicts(given) if isinstance(given, str) else {}
+    said: Mapping[Any, Any] = verdict if isinstance(verdict, dict) else {}
+    if not said and isinstance(given, str):
+        said = parse_verdicts(given)
     asked = questions(about, words)
     own = {task: label for task, _ in asked if isinstance(label := said.get(task), str)}
     return NewOutput(None, row_ref, prompt, response, _reasoning(given), asked, own)

@@ -67,9 +67,13 @@ def _record(db: Connection, output_id: int, by: str, given: Sequence[Answer], no
 def answer_of(answer: Answer) -> ratings.Answer:
     """Return what an answer says. Raises BadAnswer for a grade that is no number of the scale."""
     given = {name: text.strip() for name, text in answer.given.items()}
-    grade = given.get(GRADE)
-    number = None if grade is None else grade.split()[0].removesuffix(".0")
-    if number is not None and number not in map(str, ratings.COHERENCE):
-        raise BadAnswer(f"{GRADE} is {grade[:40]!r}: give 1 to 5")
-    verdict = {task: label for task, name in VERDICTS.items() if (label := given.get(name)) is not None}
-    return ratings.Answer(verdict, None if number is None else int(number))
+    verdict = {str(task): given[name] for task, name in VERDICTS.items() if name in given}
+    return ratings.Answer(verdict, _grade(given[GRADE]) if GRADE in given else None)
+
+
+def _grade(text: str) -> int:
+    """Return the grade that a text begins with: 4, 4.0 or `4 mostly`. Raises BadAnswer."""
+    number = text.split()[0].removesuffix(".0")
+    if number not in map(str, ratings.COHERENCE):
+        raise BadAnswer(f"{GRADE} is {text[:40]!r}: give 1 to 5")
+    return int(number)

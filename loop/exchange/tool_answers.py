@@ -91,8 +91,8 @@ def _reader(record: Record, asked: Asked) -> Callable[[Record, Sequence[str]], G
         return _argilla
     if any(key.endswith(".responses") for key in record):
         return _argilla_flat
-    if asked.rater is not None and asked.rater in record:
-        return lambda record, questions: _plain(record, questions, str(record[asked.rater]))
+    if (named := asked.rater) is not None and named in record:
+        return lambda record, questions: _plain(record, questions, str(record[named]))
     if any(isinstance(inside, dict) and asked.item in inside for inside in (record, record.get("data"))):
         # Ours, without an answer: Argilla's flat records name no question that nobody has answered.
         return lambda *_: iter(())

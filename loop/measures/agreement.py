@@ -6,7 +6,7 @@ answers are the same label, no agreement beyond chance can be shown.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,9 @@ def _same(tables: Counts) -> NDArray[np.float64]:
     return _divided(np.trace(tables, axis1=1, axis2=2), tables.sum(axis=(1, 2)))
 
 
-def _divided(above: NDArray[np.generic], below: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
+def _divided(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)
+    return found
 
 
 def alpha(answers: Codes, k: int, prompts: Sequence[str], level: Level, rng: np.random.Generator) -> Figure:

@@ -35,7 +35,7 @@ def give(db: Connection, output_id: int, by: str, given: Answer, rating_id: str,
 def test_a_set_keeps_its_outputs_in_order(db: Connection, ids: list[int]) -> None:
     found = ratings.outputs(db, 1)
     assert [(one.position, one.prompt) for one in found] == [(n + 1, f"how sharp is knife {n}") for n in range(3)]
-    assert found[1].questions[1] == ["completion", ["refusal", "compliance"]]
+    assert [list(labels) for _, labels in found[1].questions][1] == ["refusal", "compliance"]
     assert len({one.digest for one in found}) == 3
     assert (ratings.get_set(db).id, ratings.get_set(db, 1).name) == (1, "made.jsonl")
 

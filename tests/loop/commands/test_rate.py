@@ -110,6 +110,11 @@ def test_a_file_needs_no_run_and_no_workspace(tmp_path: Path) -> None:
     assert "2 have no reasoning: its coherence is not asked there" in done.stderr
 
 
+def test_a_file_that_cannot_be_read_leaves_no_workspace(tmp_path: Path) -> None:
+    done = rates(tmp_path / "new", "draw", "--file", tmp_path / "gone.jsonl")
+    assert (done.exit_code, (tmp_path / "new").exists()) == (2, False)
+
+
 def test_a_teachers_reasoning_is_drawn_from_a_run(after_a_night: Path) -> None:
     done = rates(after_a_night, "draw", "--of", "teacher")
     assert done.stderr == "set 1: 2 of 2 outputs of policy, drawn with seed 7\n"
