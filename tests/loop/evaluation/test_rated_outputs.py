@@ -8,6 +8,7 @@ import pytest
 
 from tests import single_calls
 from tests.rating_sets import NOW
+from tests.where import NEEDS_SHARED_DATA, SHARED_DATA
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.evaluation import rated_outputs
 from wizloop.store import errors, models, predictions, samples
@@ -172,3 +173,12 @@ def test_a_file_may_have_rows_of_evaluate_recorded_outputs_and_traces(tmp_path: 
 def test_a_row_that_cannot_be_rated_is_named(tmp_path: Path, row: dict[str, Any], why: str) -> None:
     with pytest.raises(ImportRefused, match=why):
         rated_outputs.of_file(written(tmp_path, row), 5, 1)
+
+
+@NEEDS_SHARED_DATA
+def test_recorded_outputs_of_a_published_guard_are_drawn_without_their_answers() -> None:
+    path = SHARED_DATA / "recorded" / "1B" / "XSTestResponseRefusal" / "generated_predictions.jsonl.gz"
+    found = rated_outputs.of_file(path, 50, 1)
+    assert (len(found.outputs), found.there) == (50, 309)
+    assert [one.row_ref for one in found.outputs if "Answers:" in one.reasoning or "finish three" in one.prompt] == []
+    assert [one.row_ref for one in found.outputs if not one.reasoning or len(one.questions) != 3] == []
