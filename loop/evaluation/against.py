@@ -51,7 +51,8 @@ class Line:
     def to_json(self) -> dict[str, Any]:
         """Return all figures, those of the comparison beside the names."""
         row = asdict(self)
-        return row | row.pop("found")
+        figures: dict[str, Any] = row.pop("found")
+        return row | figures
 
 
 def lines(sides: Sequence[Sides]) -> list[Line]:
@@ -203,7 +204,7 @@ def _row(path: Path, number: int, record: Record) -> AnsweredRow:
         response=response if isinstance(response, str) else None,
         main="request",
         labels=known,
-        verdict=verdict,
+        verdict={str(task): word for task, word in verdict.items()},
         probability={},
         confidence=None,
         cell=None,

@@ -169,8 +169,8 @@ def test_every_model_of_a_run_can_be_held_against_its_champion(ctx: Standalone, 
         assert (one["conclusion"], one["only_ours"] + one["only_theirs"] > 0) == ("cannot be told apart", False)
     # A folder alone has no calibration, and a round that never was none either.
     assert "not calibrated on dev" in done.stderr
-    for other in (0, f"{ctx.workspace}:0"):
-        assert "round 0 has no champion yet" in evaluate(*words, other).stderr
+    for which in ("0", f"{ctx.workspace}:0"):
+        assert "round 0 has no champion yet" in evaluate(*words, which).stderr
 
 
 @pytest.mark.parametrize(
