@@ -9,11 +9,6 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.against import Line
 
 
-def to_json(found: "Sequence[Line]") -> dict[str, Any]:
-    """Return the comparisons under the key `against`; nothing without any."""
-    return {"against": [one.to_json() for one in found]} if found else {}
-
-
 def of_round(found: "Sequence[Line]", round: int | str) -> dict[str, Any]:
     """Return the comparisons of one round under the key `against`; of the round that all are held against, none."""
     return {"against": [one.to_json() for one in found if one.ours in (round, f"round {round}")]}

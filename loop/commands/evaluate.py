@@ -178,9 +178,10 @@ def evaluate(
     measured = [one for one, _ in found.scored]
     errors = answered_rows.count_errors(found.answered)
     if as_json:
+        from wizloop.loop.evaluation.against import to_json as comparison
         from wizloop.loop.evaluation.report import to_json
 
-        beside = {"errors": [asdict(one) for one in errors], **against_table.to_json(compared), **more.to_json()}
+        beside = {"errors": [asdict(one) for one in errors]} | comparison(compared) | more.to_json()
         put(to_json(measured, notes | beside))
     else:
         from wizloop.loop.commands import evaluate_table
@@ -189,7 +190,7 @@ def evaluate(
         against_table.show(compared)
         evaluate_robustness.show(more.found)
     if report is not None:
-        evaluate_files.write_report(report, found.scored, errors)
+        evaluate_files.write_report(report, found.scored, errors, compared)
         if of_run and guard is None:
             evaluate_files.log_report(workspace, report, measured, round, model)
     if rows is not None:

@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING
 from wizloop.loop.commands.common import now, say, written_whole
 
 if TYPE_CHECKING:
+    from wizloop.loop.evaluation.against import Line
     from wizloop.loop.evaluation.answered_rows import AnsweredRow, ErrorCount
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
 
 
 def write_report(
-    folder: Path, scored: "Sequence[tuple[BenchmarkResult, Sequence[ScoredRow]]]", errors: "Sequence[ErrorCount]"
+    folder: Path,
+    scored: "Sequence[tuple[BenchmarkResult, Sequence[ScoredRow]]]",
+    errors: "Sequence[ErrorCount]",
+    compared: "Sequence[Line]",
 ) -> None:
     """Write a report with plots into a new folder; no text of a row is in it."""
-    from wizloop.loop.evaluation import plots, report
+    from wizloop.loop.evaluation import against, plots, report
 
     folder.mkdir(parents=True)
     pictures: dict[str, Path] = {}
     for number, (one, rows) in enumerate(scored, start=1):
         pictures |= plots.draw(folder, number, one, rows)
-    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation", errors)
+    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation", errors, against.in_report(compared))
     say(f"wrote the report to {path}")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from wizloop.loop.evaluation.compare_traces import Comparison, Side
+    from wizloop.loop.measures.paired import Paired
 
 _SHOWN = 10
 _HEADS = ("traces", "answered", "right", "right at low", "right at medium", "right at high", "steps", "tokens")
@@ -62,6 +63,8 @@ def _show(found: "Comparison") -> None:
     console.print(
         plain(f"Only the first is right {found.only_a_right:,} times, only the second {found.only_b_right:,} times.")
     )
+    if found.paired is not None:
+        console.print(plain(_which(found.paired)))
     if not found.disagreements:
         return
     console.print(plain(f"{len(found.disagreements):,} disagreements, most confident first:"))
@@ -70,6 +73,19 @@ def _show(found: "Comparison") -> None:
         for x, y in found.disagreements[:_SHOWN]
     ]
     console.print(_table(["label", "first", "second", "text"], rows))
+
+
+def _which(found: "Paired") -> str:
+    """Say which set is right more often, or what difference these texts would have shown."""
+    from wizloop.loop.evaluation.against import p_value
+
+    gap, told = found.accuracy, found.accuracy.detectable
+    interval = "" if gap.low is None or gap.high is None else f" ({100 * gap.low:.1f} to {100 * gap.high:.1f})"
+    figures = f"{100 * (gap.difference or 0):+.1f} points right{interval}, exact McNemar p {p_value(found.mcnemar)}"
+    if found.conclusion != "cannot be told apart":
+        return f"The first is {found.conclusion}: {figures}."
+    shown = "no difference" if told is None else f"{100 * told:.1f} points or more"
+    return f"They cannot be told apart: {figures}; {found.n:,} texts would have shown {shown}."
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":

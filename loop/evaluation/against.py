@@ -1,7 +1,7 @@
 """Two guards' answers to the same rows of the same benchmarks, matched row by row and compared. Asks no guard."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation import recorded_predictions
 from wizloop.loop.evaluation.answered_rows import AnsweredRow
 from wizloop.loop.evaluation.recorded_predictions import Reader
-from wizloop.loop.evaluation.report import DASH
+from wizloop.loop.evaluation.report import DASH, NOTHING_COMPARED, Comparison
 from wizloop.loop.measures.paired import Change, Pair, Paired, compare
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -51,7 +51,8 @@ class Line:
     def to_json(self) -> dict[str, Any]:
         """Return all figures, those of the comparison beside the names."""
         row = asdict(self)
-        return row | row.pop("found")
+        figures: dict[str, Any] = row.pop("found")
+        return row | figures
 
 
 def lines(sides: Sequence[Sides]) -> list[Line]:
@@ -63,6 +64,26 @@ def lines(sides: Sequence[Sides]) -> list[Line]:
         Line(each.benchmark, task, each.ours, each.theirs, *left_out, paired)
         for (each, task, _, left_out), paired in zip(shared, found, strict=True)
     ]
+
+
+def to_json(found: Sequence[Line]) -> dict[str, Any]:
+    """Return the comparisons under the key `against`; nothing without any."""
+    return {"against": [one.to_json() for one in found]} if found else {}
+
+
+def in_report(found: Sequence[Line]) -> Comparison:
+    """Return the comparisons as a report shows them."""
+    if not found:
+        return NOTHING_COMPARED
+    tables = [
+        (heading, ("guard", "held against", *heads), _with_sides(found, cells(found)))
+        for heading, heads, cells in (("Differences", HEADS, f1_cells), ("Is it better?", TEST_HEADS, verdict_cells))
+    ]
+    return Comparison(to_json(found), tables, reading_aid(found))
+
+
+def _with_sides(found: Sequence[Line], rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    return [(one.ours, one.theirs, *row) for one, row in zip(found, rows, strict=True)]
 
 
 def left_out(found: Sequence[Line]) -> Iterator[str]:
@@ -87,7 +108,7 @@ def f1_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
 def verdict_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each comparison, in the order of TEST_HEADS."""
     for one in found:
-        tests = _p(one.found.holm), _p(one.found.mcnemar_holm)
+        tests = p_value(one.found.holm), p_value(one.found.mcnemar_holm)
         yield one.benchmark, one.task, *tests, _points(one.found.f1.detectable, digits=1), one.found.conclusion
 
 
@@ -183,7 +204,7 @@ def _row(path: Path, number: int, record: Record) -> AnsweredRow:
         response=response if isinstance(response, str) else None,
         main="request",
         labels=known,
-        verdict=verdict,
+        verdict={str(task): word for task, word in verdict.items()},
         probability={},
         confidence=None,
         cell=None,
@@ -216,5 +237,6 @@ def _points(value: float | None, digits: int = 2) -> str:
     return DASH if value is None else f"{100 * value:.{digits}f}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """Format a p-value: `0.031`, or `<0.001`."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -14,12 +14,17 @@ from typing import Any
 
 from wizloop import regular_file
 from wizloop.loop.data.label_words import WORDS
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation.scoring import Rate, rate
+from wizloop.loop.measures.paired import Pair, Paired
+from wizloop.loop.measures.paired import compare as compare_pairs
 from wizloop.loop.words import TASKS, Task
 
 CONFIDENCE = ("low", "medium", "high")
 MOST_BYTES = 2_000_000_000
 """Maximum size of a file of traces: the whole set is compared in memory."""
+_TOLD = ("n", "prompts", "accuracy", "mcnemar", "conclusion")
+"""Figures of the paired comparison that are about being right."""
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -77,6 +82,8 @@ class Comparison:
     """Cohen's kappa of the two verdicts on each task; None if both always give the same label."""
     only_a_right: int
     only_b_right: int
+    paired: Paired | None
+    """Whether the first is right more often on the labeled texts in both; None without one."""
     disagreements: list[tuple[TeacherTrace, TeacherTrace]]
     """Most confident first: both confident, then one, then none."""
 
@@ -117,6 +124,7 @@ def compare(a: Sequence[TeacherTrace], b: Sequence[TeacherTrace], names: tuple[s
         kappa={task: _kappa(answered, task) for task in TASKS if any(x.task == task for x, _ in answered)},
         only_a_right=sum(x.right is True and not y.right for x, y in both),
         only_b_right=sum(y.right is True and not x.right for x, y in both),
+        paired=_paired([(x, y) for x, y in both if x.right is not None and y.right is not None]),
         disagreements=sorted(differing, key=lambda pair: -sum(_surety(one) for one in pair)),
     )
 
@@ -124,7 +132,8 @@ def compare(a: Sequence[TeacherTrace], b: Sequence[TeacherTrace], names: tuple[s
 def to_json(found: Comparison) -> dict[str, Any]:
     """Return all figures, and the number of disagreements; `document` has their rows."""
     inner = {"a": asdict(found.a), "b": asdict(found.b), "agreement": asdict(found.agreement)}
-    return {**vars(found), **inner, "disagreements": len(found.disagreements)}
+    told = None if found.paired is None else {name: asdict(found.paired)[name] for name in _TOLD}
+    return {**vars(found), **inner, "paired": told, "disagreements": len(found.disagreements)}
 
 
 def document(found: Comparison) -> dict[str, Any]:
@@ -219,6 +228,15 @@ def _kappa(answered: Sequence[tuple[TeacherTrace, TeacherTrace]], task: Task) ->
     if len({label for pair in pairs for label in pair}) == 1:
         return None
     return float(cohen_kappa_score(*zip(*pairs, strict=True)))
+
+
+def _paired(labeled: Sequence[tuple[TeacherTrace, TeacherTrace]]) -> Paired | None:
+    """Compare how often each is right, whatever the task: no label is positive."""
+    if not labeled:
+        return None
+    ours, theirs = (["right" if pair[side].right else None for pair in labeled] for side in (0, 1))
+    prompts = [normalize(x.text) for x, _ in labeled]
+    return compare_pairs([Pair("", ["right"] * len(labeled), ours, theirs, prompts)])[0]
 
 
 def _surety(one: TeacherTrace) -> int:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wizloop.loop.evaluation import published
 from wizloop.loop.evaluation.answered_rows import NO_POLICY, ErrorCount
@@ -23,6 +23,19 @@ ERROR_HEADS = ("benchmark", "task", "error", "rows", "of", "mostly")
 MOST_POLICIES = 3
 """Policies named beside a kind of error; report.json and --json have all."""
 GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
+
+
+class Comparison(NamedTuple):
+    """What a report shows of a comparison with another guard."""
+
+    figures: Mapping[str, Any]
+    """Of report.json, beside the others."""
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
+    """Heading, heads and rows."""
+    reading_aid: str
+
+
+NOTHING_COMPARED = Comparison({}, (), "")
 
 
 def f1_lines(found: Sequence[BenchmarkResult]) -> Iterator[tuple[str, ...]]:
@@ -80,12 +93,13 @@ def write(
     pictures: Mapping[str, Path],
     title: str,
     errors: Sequence[ErrorCount] = (),
+    compared: Comparison = NOTHING_COMPARED,
 ) -> Path:
     """Write report.md and report.json into a folder and return the report's path; `pictures` in it are by heading.
 
     It has no text of a row, so that it can be passed on.
     """
-    figures = to_json(found, {"errors": [asdict(one) for one in errors]})
+    figures = to_json(found, {"errors": [asdict(one) for one in errors], **compared.figures})
     (folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     lines = [f"# {_cell(title)}", "", *_table(F1_HEADS, f1_lines(found)), "", *_table(RATE_HEADS, rate_lines(found))]
     lines += ["", *_reading_aid(found), ""]
@@ -101,6 +115,9 @@ def write(
         lines += ["## Probability", "", *_table(CONFIDENCE_HEADS, probabilities), ""]
     if errors:
         lines += ["## Errors by kind and policy", "", *_table(ERROR_HEADS, error_lines(errors)), ""]
+    for heading, heads, rows in compared.tables:
+        lines += [f"## {_cell(heading)}", "", *_table(heads, rows), ""]
+    lines += [compared.reading_aid, ""] if compared.tables else []
     for heading, path in pictures.items():
         lines += [f"## {_cell(heading)}", "", f"![{_cell(heading)}]({path.name})", ""]
     report = folder / "report.md"

@@ -155,6 +155,7 @@ def measure(
         passed_harmful=passed,
         by_group={name: _group([row for row in rows if row.group == name], task, rng, resamples) for name in groups},
         **calibration(rows, task, rng, resamples // 2),
+        output=None,
     )
 
 

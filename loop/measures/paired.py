@@ -104,7 +104,7 @@ def compare(pairs: Sequence[Pair], *, seed: int = 0, resamples: int = RESAMPLES)
 def mcnemar(only_ours: int, only_theirs: int) -> float:
     """Return the two-sided p of the exact McNemar test: a binomial test of the discordant pairs at one half.
 
-    1 without a discordant pair. (McNemar 1947; exact form: Fagerland, Lydersen, Laake 2013, section 2.2.)
+    1 without a discordant pair. (McNemar 1947; exact form: Fagerland, Lydersen, Laake 2013.)
     """
     from scipy.stats import binomtest
 

@@ -57,6 +57,11 @@ def test_a_file_against_a_file_is_told_in_words_and_to_a_script(folder: Path) ->
     assert one["mcnemar"] == pytest.approx(2 / 2**13)
     assert set(one["accuracy"]) == {"ours", "theirs", "difference", "low", "high", "detectable"}
     assert "against" not in json.loads(evaluate(*words[:2], "--json").stdout)
+    report = folder / "report"
+    assert evaluate(*words, "--report", report).exit_code == 0
+    text = (report / "report.md").read_text()
+    assert ("## Is it better?" in text, "| better |" in text) == (True, True)
+    assert json.loads((report / "report.json").read_text())["against"] == found["against"]
 
 
 def test_several_outputs_of_one_benchmark_are_no_benchmarks(folder: Path) -> None:
@@ -135,12 +140,27 @@ def test_two_published_guards_are_asked_about_the_same_rows(tmp_path: Path, monk
         assert (one["n"], one["only_ours"]) == (2, only_ours)
 
 
+def test_the_champion_is_held_against_the_base(ctx: Standalone, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "how do I rob a hat", "label": "harmful"}\n')
+    done = evaluate("--benchmark", file, "-w", ctx.workspace, "--json", "--against", "base")
+    assert done.exit_code == 0, done.output
+    (one,) = json.loads(done.stdout)["against"]
+    assert (one["ours"], one["theirs"], one["n"], one["conclusion"]) == (
+        "the champion",
+        "base",
+        1,
+        "cannot be told apart",
+    )
+
+
+@pytest.mark.long
 def test_every_model_of_a_run_can_be_held_against_its_champion(ctx: Standalone, exported: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     said = [{"prompt": f"how do I {verb} a hat", "label": label} for verb, label in (("rob", "harmful"), ("a", "safe"))]
     file.write_text("".join(json.dumps(one) + "\n" for one in said))
     words = ("--benchmark", file, "-w", ctx.workspace, "--json", "--against")
-    for other in ("base", ctx.workspace, exported, ctx.base()):
+    for other in (ctx.workspace, exported, ctx.base()):
         done = evaluate(*words, other)
         assert done.exit_code == 0, done.output
         (one,) = json.loads(done.stdout)["against"]
@@ -149,8 +169,8 @@ def test_every_model_of_a_run_can_be_held_against_its_champion(ctx: Standalone, 
         assert (one["conclusion"], one["only_ours"] + one["only_theirs"] > 0) == ("cannot be told apart", False)
     # A folder alone has no calibration, and a round that never was none either.
     assert "not calibrated on dev" in done.stderr
-    for other in (0, f"{ctx.workspace}:0"):
-        assert "round 0 has no champion yet" in evaluate(*words, other).stderr
+    for which in ("0", f"{ctx.workspace}:0"):
+        assert "round 0 has no champion yet" in evaluate(*words, which).stderr
 
 
 @pytest.mark.parametrize(

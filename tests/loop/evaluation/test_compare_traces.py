@@ -48,6 +48,8 @@ def test_every_figure_by_hand(tmp_path: Path) -> None:
     assert (found.a.mean_steps, found.a.mean_tokens, found.b.mean_steps, found.b.mean_tokens) == (2.0, 15.0, 4.0, 27.0)
     assert (found.shared, found.agreement.k, found.agreement.n) == (3, 0, 2)
     assert (found.only_a_right, found.only_b_right) == (2, 1)
+    assert found.paired is not None
+    assert (found.paired.n, found.paired.mcnemar, found.paired.conclusion) == (3, 1.0, "cannot be told apart")
     assert [x.row["id"] for x, _ in found.disagreements] == [2, 1, 3]
     assert found.kappa == {"request": pytest.approx(0.0)}
 
@@ -127,3 +129,15 @@ def test_a_file_of_something_else_is_a_sentence(tmp_path: Path, content: str, se
         read(path)
     assert sentence in str(refused.value)
     assert CliRunner().invoke(app, ["traces", "compare", str(path), str(path)]).exit_code == 2
+
+
+def test_the_set_that_is_right_more_often_is_named(tmp_path: Path) -> None:
+    right, wrong = ([trace(n, "harmful", said, "high") for n in range(12)] for said in ("harmful", "safe"))
+    files = [written(tmp_path, name, one) for name, one in (("a.json", right), ("b.json", wrong))]
+    shown = " ".join(CliRunner().invoke(app, ["traces", "compare", *map(str, files)]).stdout.split())
+    assert "The first is better: +100.0 points right (100.0 to 100.0), exact McNemar p <0.001." in shown
+    told = json.loads(CliRunner().invoke(app, ["traces", "compare", *map(str, files), "--json"]).stdout)["paired"]
+    assert (told["n"], told["conclusion"], told["accuracy"]["difference"]) == (12, "better", 1.0)
+    same = " ".join(CliRunner().invoke(app, ["traces", "compare", *map(str, files[:1] * 2)]).stdout.split())
+    assert "They cannot be told apart: +0.0 points right" in same
+    assert "12 texts would have shown" in same

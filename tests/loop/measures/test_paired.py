@@ -1,6 +1,7 @@
 """Paired comparisons: against statsmodels and SciPy, by hand, and by simulation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,10 +46,10 @@ def test_the_intervals_are_those_of_scipy() -> None:
     (found,) = compare([pair(rows)], resamples=4000)
     truth, ours, theirs = (np.array([row[at] == "harmful" for row in rows]) for at in range(3))
 
-    def f1(y: np.ndarray, said: np.ndarray) -> np.ndarray:
+    def f1(y: Any, said: Any) -> Any:
         return 2 * (y & said).sum(axis=-1) / (y.sum(axis=-1) + said.sum(axis=-1))
 
-    def difference(y: np.ndarray, a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    def difference(y: Any, a: Any, b: Any, axis: int = -1) -> Any:
         return f1(y, a) - f1(y, b)
 
     how = {"paired": True, "method": "percentile", "n_resamples": 4000, "rng": np.random.default_rng(1)}
@@ -64,7 +65,8 @@ def test_in_accuracy_the_exchange_of_answers_is_mcnemar() -> None:
     (found,) = compare([pair(benign + [BOTH[1]] * 60)])
     # No label is positive: F1 is 0 of both, and says nothing.
     assert (found.f1.ours, found.f1.difference) == (0.0, 0.0)
-    assert (found.only_ours, found.only_theirs, found.mcnemar) == (12, 4, pytest.approx(mcnemar(12, 4)))
+    assert (found.only_ours, found.only_theirs) == (12, 4)
+    assert found.mcnemar == pytest.approx(mcnemar(12, 4))
     assert found.p == pytest.approx(found.mcnemar, abs=0.01)
 
 
@@ -94,7 +96,8 @@ def test_the_rows_of_a_table_count() -> None:
     likely = pair(rows_of(200, 24, 8))
     alone, among = compare([likely])[0], compare([likely, *[pair(rows_of(200, 12, 12))] * 12])[0]
     assert (alone.conclusion, alone.holm) == ("better", alone.p)
-    assert (among.conclusion, among.mcnemar_holm) == ("cannot be told apart", pytest.approx(13 * alone.mcnemar))
+    assert among.conclusion == "cannot be told apart"
+    assert among.mcnemar_holm == pytest.approx(13 * alone.mcnemar)
     assert float(among.f1.detectable or 0) > float(alone.f1.detectable or 0)
 
 
