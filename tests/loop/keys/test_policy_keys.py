@@ -197,7 +197,7 @@ def test_minimal_text_leaves_the_examples_out() -> None:
     texts = [
         shown_policies.questions(found)[0]
         for length in ("minimal", "full")
-        if (found := shown_policies.read(Guard(policies="shipped", policies_text=length)))  # type: ignore[arg-type]
+        if (found := shown_policies.read(Guard(policies="shipped", policies_text=length)))
     ]
     assert [text.count("  violates:") for text in texts] == [0, 18]
 
