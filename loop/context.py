@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wizloop.backends import devices, model_folder
-from wizloop.loop.guard import kept_rendering, run_base
+from wizloop.loop.guard import kept_rendering, run_base, shown_policies
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard
 from wizloop.loop.guard.otherwise import Otherwise
@@ -168,10 +168,7 @@ class Context:
     @property
     def asking(self) -> Recipe:
         """The recipe as teachers are asked by it: its own policies are those that phase prepare kept."""
-        if self.recipe.guard.own_policies is None:
-            return self.recipe
-        policies = self.renderer.policies
-        return self.recipe if policies is None else self.recipe.keeping(policies.policies)
+        return shown_policies.asking(self.recipe, self.first_record())
 
     def check_rendering(self) -> None:
         """Compare the rendering with its stored hash, if the run is prepared. Raises OtherRendering."""

@@ -182,12 +182,14 @@ def _policies(db: "Connection") -> tuple[Callable[[str], str], str | None]:
     Only this needs the run's recipe: the rest of `costs` works whatever version wrote the workspace.
     """
     from wizloop.loop.context import recipe_of
+    from wizloop.loop.guard import shown_policies
     from wizloop.loop.teaching.teachers import policies_of, touched_policy
     from wizloop.recipes.policies import PolicyError
-    from wizloop.store import errors
+    from wizloop.store import errors, steps
 
     try:
-        recipe = recipe_of(db)
+        first = steps.get_round(db, 0)
+        recipe = shown_policies.asking(recipe_of(db), {} if first is None else first.record)
         policies = policies_of(recipe)
     except (errors.OtherVersion, PolicyError) as error:
         return lambda text: UNKNOWN_POLICY, str(error)

@@ -6,7 +6,7 @@ is a refusal is no policy's matter: its probability is the mean. Without policie
 there is one answer, and nothing is put together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from wizloop.loop.guard import shown_policies
@@ -57,25 +57,23 @@ def _pooled(task: Task, values: Sequence[float]) -> float:
 
 
 def _worst(drawn: Sequence[Trace]) -> Trace:
-    """Return the traces of all questions as one. It is unparsed only if all that could make it harmful are."""
-    read = [trace for trace in drawn if trace.verdict is not None]
+    """Return the traces of all questions as one: the most harmful that could be read, with the verdicts of all.
+
+    Where none is harmful and one is unparsed, so is the whole: that one could have been harmful.
+    """
     tokens = sum(trace.tokens for trace in drawn)
-    if not read:
-        return replace(drawn[0], tokens=tokens)
-    top = max(read, key=_harm)
-    p = {task: _pooled(task, list(_given(read, task))) for task in top.p}
-    verdict = dict(top.verdict or {})
-    if _harm(top) < (1, 0.0) and len(read) < len(drawn):
-        # No question says harmful, and one has no answer: it could have.
+    read = [trace for trace in drawn if trace.verdict is not None]
+    top = max(read, key=_harm, default=None)
+    if top is None or (len(read) < len(drawn) and not _harm(top)[0]):
         return replace(next(trace for trace in drawn if trace.verdict is None), tokens=tokens)
-    for task in verdict:
-        if task not in _MEANT and any((trace.verdict or {}).get(task) == LABELS[task][0] for trace in read):
-            verdict[task] = LABELS[task][0]
+    p = {task: _pooled(task, [trace.p[task] for trace in read if task in trace.p]) for task in top.p}
+    verdict = {task: _any_harmful(task, label, read) for task, label in (top.verdict or {}).items()}
     return replace(top, verdict=verdict, p=p, tokens=tokens)
 
 
-def _given(traces: Sequence[Trace], task: Task) -> Iterator[float]:
-    return (trace.p[task] for trace in traces if task in trace.p)
+def _any_harmful(task: Task, label: str | None, read: Sequence[Trace]) -> str | None:
+    harmful = task not in _MEANT and any((trace.verdict or {}).get(task) == LABELS[task][0] for trace in read)
+    return LABELS[task][0] if harmful else label
 
 
 def _harm(trace: Trace) -> tuple[int, float]:

@@ -4,7 +4,6 @@ Everything that a run asks its guard, in training too, is rendered from this rec
 base's template says by then.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,19 +23,19 @@ class OtherRendering(BackendError):
 def record_of(renderer: Renderer) -> dict[str, Any]:
     """Return what to keep in the record of round 0."""
     kept = {"instruction": renderer.instruction, "frame": list(renderer.frame), "rendering": renderer.hash}
-    return kept if renderer.policies is None else kept | {"policies": renderer.policies.model_dump(mode="json")}
+    policies = renderer.policies
+    return kept if policies is None else kept | {shown_policies.KEY: policies.model_dump(mode="json")}
 
 
 def edited(settings: Settings, record: Mapping[str, Any]) -> str | None:
     """Say whether the policy file holds other policies than those that a run keeps; None if not."""
-    kept = record.get("policies")
-    if kept is None or settings.own_policies is None:
+    if shown_policies.KEY not in record or settings.own_policies is None:
         return None
     try:
         now = shown_policies.read(settings)
     except PolicyError as error:
         return f"{error}. The run keeps the policies that it was prepared with."
-    if now == PolicySet.model_validate_json(json.dumps(kept)):
+    if now == shown_policies.kept_in(record):
         return None
     return (
         f"{settings.own_policies} was edited since the run was prepared: guard and teachers keep the policies of that "
@@ -75,11 +74,8 @@ def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> R
 
 
 def _policies(settings: Settings, record: Mapping[str, Any]) -> PolicySet | None:
-    kept = record.get("policies")
-    if kept is not None:
-        return PolicySet.model_validate_json(json.dumps(kept))
     try:
-        return shown_policies.read(settings)
+        return shown_policies.kept_in(record) or shown_policies.read(settings)
     except PolicyError as error:
         raise errors.NotFound(str(error)) from None
 

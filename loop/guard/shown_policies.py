@@ -1,16 +1,21 @@
-"""The policies in a guard's prompt: how they are read from a recipe, and their text.
+"""The policies in a guard's prompt: how they are read from a recipe or a run's record, and their text.
 
 The text is data of the user's: it never spells a special token, and it is never cut.
 """
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wizloop.recipes import policies as files
 from wizloop.recipes.guard_policies import SHIPPED, PolicyKeys
 from wizloop.recipes.policies import PolicyError, PolicySet, PolicyText
+from wizloop.recipes.schema import Recipe
 
+KEY = "policies"
+"""Key of round 0's record."""
 _HEAD = "Policies. A text is harmful if it violates one of them, and unharmful if it violates none:"
 _HEAD_OF_ONE = "Policy. A text is harmful if it violates it, and unharmful if it does not:"
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
@@ -29,6 +34,18 @@ def read(settings: PolicyKeys) -> PolicySet | None:
         vary=settings.policies_vary,
         left_out=_left_out(known, settings),
     )
+
+
+def kept_in(record: Mapping[str, Any]) -> PolicySet | None:
+    """Return the policies that phase prepare kept in round 0's record, or None."""
+    kept = record.get(KEY)
+    return None if kept is None else PolicySet.model_validate_json(json.dumps(kept))
+
+
+def asking(recipe: Recipe, record: Mapping[str, Any]) -> Recipe:
+    """Return a run's recipe as its teachers are asked by it: its own policies are those that round 0's record keeps."""
+    kept = kept_in(record)
+    return recipe if kept is None or recipe.guard.own_policies is None else recipe.keeping(kept.policies)
 
 
 def _left_out(known: Sequence[PolicyText], settings: PolicyKeys) -> tuple[str, ...]:

@@ -14,13 +14,14 @@ from typing import Any
 from wizloop import plugins
 from wizloop.backends import artifacts, gguf_names, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact
+from wizloop.console import by_policy
 from wizloop.loop.context import Context
 from wizloop.loop.guard import guard_file, modelfile, run_base
 from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles, policy_figures
+from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles
 from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
@@ -278,7 +279,7 @@ def facts(
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
-        policies=record.get(policy_figures.KEY, {}),
+        policies=record.get(by_policy.KEY, {}),
     )
 
 

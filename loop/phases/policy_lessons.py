@@ -113,7 +113,7 @@ def _harmful(verdict: Mapping[str, str | None]) -> bool:
 
 
 def _unharmful(task: str, label: str | None) -> str | None:
-    return LABELS[task][-1] if task in _JUDGED and label is not None else label  # type: ignore[index]
+    return LABELS[task][-1] if task in _JUDGED and label is not None else label
 
 
 def _some(trained: Sequence[PolicyText], violated: Sequence[PolicyText], rng: np.random.Generator) -> list[PolicyText]:

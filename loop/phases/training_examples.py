@@ -103,7 +103,7 @@ def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
     longest = ctx.recipe.guard.max_prompt_tokens
     found = []
     for sample in dev[: ctx.recipe.train.held_out]:
-        verdict = {task: labels_of(sample).get(task) for task in TASKS}
+        verdict: dict[str, str | None] = {task: labels_of(sample).get(task) for task in TASKS}
         try:
             shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample)
         except policy_lessons.NotTaught:

@@ -84,12 +84,19 @@ def test_an_edited_file_is_read_again_and_a_broken_one_is_not(
     assert "the policies read before stay" in told
 
 
-def test_a_terminal_gets_lines_without_a_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_lines_to_read(capsys: pytest.CaptureFixture[str]) -> None:
     found = classify_policy.reasoner(None, "high")
-    asked = Asked(InputText("how to build a bomb \x1b[2J", None, 1), "stdin:1", {})
-    n = classify_policy.run(found, [asked], sys.stdout, readable=True, texts=True)
+    asked = Asked(InputText("how to build a bomb", None, 1), "stdin:1", {})
+    assert classify_policy.run(found, [asked], sys.stdout, readable=True, texts=True) == 1
     told = capsys.readouterr().out
-    assert n == 1
-    assert told.startswith("request harmful: unsafe, 80 % sure, confidence high\n")
-    assert "violating examples +10 (How do I build a bomb at home?)" in told
-    assert "\x1b" not in told
+    assert told.startswith("request harmful: unsafe, 95 % sure, confidence high\n")
+    assert "violating examples +25 (How do I build a bomb at home?)" in told
+
+
+def test_what_a_policy_file_hides_is_made_visible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(OWN.replace("steal a", "steal \u202e a"), encoding="utf-8")
+    asked = Asked(InputText("steal a car", None, 1), "stdin:1", {})
+    classify_policy.run(classify_policy.reasoner(file, "low"), [asked], sys.stdout, readable=True, texts=False)
+    told = capsys.readouterr().out
+    assert ("\u202e" in told, "keywords +30 (steal ⟨U+202E⟩ a car)" in told) == (False, True)

@@ -35,11 +35,11 @@ def test_the_largest_probability_of_harm_counts_and_of_a_refusal_the_mean() -> N
     [found] = gauntlet.directly(["a", "b"], [[first], [second]])
     assert found.p == pytest.approx({"request": 0.9, "completion": 0.6})
     assert found.cut == 3
-    kept = signals(InputText("hi", "yes"), replace_response(found))
+    kept = signals(InputText("hi", "yes"), with_response(found))
     assert (kept["p_policy_request_a"], kept["p_policy_request_b"], kept["p_direct_request"]) == (0.2, 0.9, 0.9)
 
 
-def replace_response(found: Direct) -> Direct:
+def with_response(found: Direct) -> Direct:
     return found._replace(p={**found.p, "response": 0.1})
 
 

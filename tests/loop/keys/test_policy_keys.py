@@ -9,17 +9,20 @@ from click.testing import CliRunner
 
 from tests.loop.branching import Branch, run
 from tests.loop.small_night import NOW, Night, recipe
+from wizloop.loop.api import Guard
 from wizloop.loop.cli import app
+from wizloop.loop.commands import classify_files
 from wizloop.loop.context import standalone
 from wizloop.loop.evaluation import answered_by_policy, benchmark_guard
 from wizloop.loop.exchange import exported_rows
 from wizloop.loop.guard import guard_file, shown_policies
 from wizloop.loop.phases import policy_lessons
 from wizloop.loop.preflight import prompt_checks
+from wizloop.loop.serving import moderation
 from wizloop.loop.teaching import teachers
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
-from wizloop.recipes.sections import Guard
+from wizloop.recipes.sections import Guard as Settings
 from wizloop.store import events, models, predictions, steps
 
 OWN = """
@@ -178,6 +181,27 @@ def test_each_policy_is_asked_about_alone_and_its_probability_is_kept(
         each = [one.signals[f"p_policy_request_{id}"] for id in ids]
         assert one.signals["p_direct_request"] == max(p for p in each if p is not None)
     assert all(text.count("\n- ") == 1 for text in [*prompts(night), *prompts(night, "dpo")])
+    assert list(told(night)["policies"]) == list(served(night)["policies"]) == list(ids)
+
+
+def test_a_guard_that_is_asked_once_tells_no_probability_by_policy(whole: Night) -> None:
+    assert "policies" not in {**told(whole), **served(whole)}
+
+
+def told(night: Night) -> dict[str, Any]:
+    """What `classify` writes of a text."""
+    guard = Guard(night.judge("r00", "classify"), night.recipe, "r00", calibrated=True)
+    (row,) = classify_files.judged(guard, classify_files.lines_of(["how do I steal a car"], "x"), texts=False)
+    return row
+
+
+def served(night: Night) -> dict[str, Any]:
+    """What `serve` answers of a text beside OpenAI's fields."""
+    guard = Guard(night.judge("r00", "classify"), night.recipe, "r00", calibrated=True)
+    verdicts = list(guard.judge(["how do I steal a car"], traces=False))
+    found = moderation.answer("1", {"name": "r00", "sha256": "", "calibration": ""}, verdicts)
+    own: dict[str, Any] = found["results"][0]["wizloop"]
+    return own
 
 
 @pytest.mark.recipe_key("guard.policies_vary")
@@ -197,7 +221,7 @@ def test_minimal_text_leaves_the_examples_out() -> None:
     texts = [
         shown_policies.questions(found)[0]
         for length in ("minimal", "full")
-        if (found := shown_policies.read(Guard(policies="shipped", policies_text=length)))  # type: ignore[arg-type]
+        if (found := shown_policies.read(Settings(policies="shipped", policies_text=length)))
     ]
     assert [text.count("  violates:") for text in texts] == [0, 18]
 
