@@ -169,8 +169,10 @@ def _notes(found: "Sequence[Robustness]") -> Iterator[str]:
         yield "again: the same texts with other draws of the traces; what flips there, no perturbation did."
     if unparsed := sum(one.unparsed for one in flips):
         yield f"{unparsed:,} answers on perturbed texts cannot be read: they count as wrong in F1, and as no flip."
-    if cut := sum(one.cut for one in flips):
-        yield f"{cut:,} perturbed texts are longer than the guard's limit and were cut."
+    # A row is counted under each of its tasks.
+    most = {(one.benchmark, one.perturbation): one for one in sorted(flips, key=lambda one: one.cut)}.values()
+    if cut := sum(one.cut for one in most):
+        yield f"{cut:,} of {sum(one.changed for one in most):,} perturbed texts were cut to the guard's limit."
     if any(each.pairs for each in found):
         yield "attack success: rewrites that are let through, of those whose plain text is blocked."
     if left := sum(one.unparsed for each in found for one in (*each.pairs, *each.contrasts)):

@@ -1,14 +1,23 @@
 """Flips, from answers that are given here; asking is tested in the command."""
 
 import random
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as referee
 
 from tests.loop.evaluation.answers import FINE, HARM, row
-from wizloop.loop.evaluation.answered_rows import AGAIN, AnsweredRow, Perturbed
-from wizloop.loop.evaluation.flips import flips, mcnemar
+from tests.loop.stand_in import StandInGuard
+from wizloop.backends.guard_types import Encoded, Sampled, Sampling
+from wizloop.loop.evaluation import benchmark_guard
+from wizloop.loop.evaluation.answered_rows import AGAIN, AnsweredRow, BenchmarkRow, Perturbed
+from wizloop.loop.evaluation.flips import ask_perturbed, flips, mcnemar, with_control
+from wizloop.loop.guard.judge import Judge, Limits
+from wizloop.loop.guard.rendering import Renderer
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.recipes import schema
 
 
 def test_flips_are_counted_by_direction_among_rows_that_were_read_twice() -> None:
@@ -37,6 +46,44 @@ def test_the_control_is_no_flip_of_a_row() -> None:
     again = Perturbed("a", None, {"request": FINE}, {}, cut=False)
     one = row(HARM, HARM, HARM)
     assert AnsweredRow(*(getattr(one, name) for name in one.__slots__[:12]), perturbed={AGAIN: again}).flips == 0
+
+
+class Seeded(StandInGuard):
+    """A stand-in that remembers with which seeds its traces were drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5, [])
+        self.seeds: list[int] = []
+
+    def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
+        self.seeds.append(sampling.seed)
+        return super().sample(prompts, sampling)
+
+
+def judged(guard: StandInGuard, source: Literal["direct", "traces"]) -> Judge:
+    recipe = schema.load("demo")
+    return Judge(guard, Renderer("Judge this."), Calibration(source={"request": source}), Limits.of(recipe))
+
+
+def test_drawn_verdicts_have_a_control_that_asks_the_same_texts_with_other_draws() -> None:
+    guard = Seeded()
+    assert with_control(judged(guard, "direct"), ["upper"]) == ("upper",)
+    judge = judged(guard, "traces")
+    assert with_control(judge, []) == ()
+    names = with_control(judge, ["lower", "upper"])
+    assert names == (AGAIN, "lower", "upper")
+    rows = [BenchmarkRow(f"a bomb of kind {at}", None, {"request": HARM}, None) for at in range(4)]
+    _, before = benchmark_guard.evaluate(judge, "mine", rows, seed=1)
+    told: list[str] = []
+    after = ask_perturbed(judge, "mine", rows, before, names, seed=1, tell=told.append)
+    assert told == ["mine: again, 4 rows", "mine: lower, 0 rows", "mine: upper, 4 rows"]
+    assert [[one.prompt for one in (row.perturbed or {}).values()] for row in after] == [
+        [row.prompt, row.prompt.upper()] for row in rows
+    ]
+    measured, again, upper = guard.seeds
+    assert (again == measured, upper == measured) == (False, True)
+    found = flips(after, "request", AGAIN, rng=np.random.default_rng(1))
+    assert (found.family, found.changed) == ("control", 4)
 
 
 @pytest.mark.parametrize("seed", range(20))
