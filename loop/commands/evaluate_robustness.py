@@ -186,7 +186,9 @@ def _notes(found: "Sequence[Robustness]") -> Iterator[str]:
         yield f"{cut:,} of {sum(one.changed for one in most):,} perturbed texts were cut to the guard's limit."
     if any(each.pairs for each in found):
         yield "attack success: rewrites that are let through, of those whose plain text is blocked."
-    if left := sum(one.unparsed for each in found for one in (*each.pairs, *each.contrasts)):
+    if left := sum(
+        sum(pair.unparsed for pair in each.pairs) + sum(twin.unparsed for twin in each.contrasts) for each in found
+    ):
         yield f"{left:,} pairs have an answer that cannot be read and are left out."
 
 

@@ -1,6 +1,7 @@
 """Flips, from answers that are given here; asking is tested in the command."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -10,7 +11,7 @@ from tests.loop.evaluation.answers import FINE, HARM, row
 from tests.loop.stand_in import StandInGuard
 from wizloop.backends.guard_types import Encoded, Sampled, Sampling
 from wizloop.loop.evaluation import benchmark_guard
-from wizloop.loop.evaluation.answered_rows import AGAIN, AnsweredRow, BenchmarkRow, Perturbed
+from wizloop.loop.evaluation.answered_rows import AGAIN, BenchmarkRow, Perturbed
 from wizloop.loop.evaluation.flips import ask_perturbed, flips, with_control
 from wizloop.loop.guard.judge import Judge, Limits
 from wizloop.loop.guard.rendering import Renderer
@@ -42,8 +43,7 @@ def test_flips_are_counted_by_direction_among_rows_that_were_read_twice() -> Non
 
 def test_the_control_is_no_flip_of_a_row() -> None:
     again = Perturbed("a", None, {"request": FINE}, {}, cut=False)
-    one = row(HARM, HARM, HARM)
-    assert AnsweredRow(*(getattr(one, name) for name in one.__slots__[:12]), perturbed={AGAIN: again}).flips == 0
+    assert replace(row(HARM, HARM, HARM), perturbed={AGAIN: again}).flips == 0
 
 
 class Seeded(StandInGuard):
