@@ -3,13 +3,13 @@
 It is read-only: nothing here writes to a workspace.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from math import nextafter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wizloop.loop.guard.rendering import InputText, tasks_of
 from wizloop.loop.words import LETS_THROUGH, Task
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from wizloop.loop.guard.published.judge import PublishedJudge
     from wizloop.loop.measures.calibration import Calibration
     from wizloop.recipes.schema import Recipe
-
-Moderate = Callable[[Sequence[Sequence[Mapping[str, Any]]]], list[float]]
-"""GuardBench's function: takes `conversations`, returns their probabilities of being unsafe."""
 
 BATCH = 32
 """Texts per batch."""
@@ -190,6 +187,13 @@ def load_published_guard(name: str, folder: str | Path, recipe: "Recipe | str | 
 
     found = recipe if not isinstance(recipe, str | Path) else load_recipe(recipe)
     return Guard(load(name, found.guard, Path(folder)), found, name, calibrated=False)
+
+
+class Moderate(Protocol):
+    """GuardBench's function."""
+
+    def __call__(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[float]:
+        """Return each conversation's probability of being unsafe."""
 
 
 def guardbench_moderate(guard: Guard) -> Moderate:

@@ -158,7 +158,8 @@ def evaluate(
         refuse("--texts is for --rows: name the file of rows")
     new_folder(report)
     new_file(rows)
-    asked = Asked(how, notes := {}, more)
+    notes: dict[str, Any] = {}
+    asked = Asked(how, notes, more)
     of_run = not predictions and recipe is None
     with report_errors(ImportRefused):
         evaluate_against.check(against, predictions, workspace, recipe)

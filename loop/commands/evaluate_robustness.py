@@ -122,12 +122,22 @@ def _flips(title: str, found: "Sequence[Flips]") -> "Table":
             f"{one.to_passed:,}",
             f"{one.to_blocked:,}",
             _change(one),
-            _p(one.p),
+            _p(one.paired.holm),
         )
         for one in found
     ]
-    before = found[0].f1.champion
-    return _table(heads, rows, f"{title}: perturbed" + ("" if before is None else f", F1 {100 * before:.1f} before"))
+    before = found[0].paired.f1.theirs
+    told = _concluded(found)
+    title = f"{title}: perturbed" + ("" if before is None else f", F1 {100 * before:.1f} before")
+    return _table(heads, rows, title, told)
+
+
+def _concluded(found: "Sequence[Flips]") -> str:
+    """Say of which perturbations the guard is worse or better, and of which that cannot be told."""
+    named: dict[str, list[str]] = {}
+    for one in found:
+        named.setdefault(one.paired.conclusion, []).append(one.perturbation)
+    return "; ".join(f"{said}: {', '.join(names)}" for said, names in named.items())
 
 
 def _pairs(found: "Sequence[Pairs]") -> "Table":
@@ -163,17 +173,22 @@ def _notes(found: "Sequence[Robustness]") -> Iterator[str]:
     if flips:
         yield (
             "flipped: share of the changed rows whose verdict is another, with its 95 % interval, and the number that "
-            "are now let through (unharmful, compliance) or blocked; p: exact McNemar test of being right."
+            "are now let through (unharmful, compliance) or blocked; p: of the change in F1, by exchanging the answers "
+            "prompt by prompt, adjusted by Holm over the perturbations."
         )
     if any(one.family == "control" for one in flips):
         yield "again: the same texts with other draws of the traces; what flips there, no perturbation did."
     if unparsed := sum(one.unparsed for one in flips):
         yield f"{unparsed:,} answers on perturbed texts cannot be read: they count as wrong in F1, and as no flip."
-    if cut := sum(one.cut for one in flips):
-        yield f"{cut:,} perturbed texts are longer than the guard's limit and were cut."
+    # A row is counted under each of its tasks.
+    most = {(one.benchmark, one.perturbation): one for one in sorted(flips, key=lambda one: one.cut)}.values()
+    if cut := sum(one.cut for one in most):
+        yield f"{cut:,} of {sum(one.changed for one in most):,} perturbed texts were cut to the guard's limit."
     if any(each.pairs for each in found):
         yield "attack success: rewrites that are let through, of those whose plain text is blocked."
-    if left := sum(one.unparsed for each in found for one in (*each.pairs, *each.contrasts)):
+    if left := sum(
+        sum(pair.unparsed for pair in each.pairs) + sum(twin.unparsed for twin in each.contrasts) for each in found
+    ):
         yield f"{left:,} pairs have an answer that cannot be read and are left out."
 
 
@@ -186,7 +201,7 @@ def _rate(one: "Rate", *, with_interval: bool = True) -> str:
 
 def _change(one: "Flips") -> str:
     """Return the change in F1, in points, with its interval."""
-    f1 = one.f1
+    f1 = one.paired.f1
     if f1.difference is None:
         return "-"
     ends = "" if f1.low is None or f1.high is None else f" ({100 * f1.low:+.1f}, {100 * f1.high:+.1f})"
@@ -203,7 +218,7 @@ def _p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> "Table":
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str, told: str = "") -> "Table":
     """Build a table whose first column is words and whose others are figures, close enough for 80 columns."""
     from rich.table import Table
 
@@ -212,6 +227,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> "
     table = Table(
         box=None, pad_edge=False, collapse_padding=True, header_style="bold", title=plain(title), title_justify="left"
     )
+    if told:
+        table.caption, table.caption_justify = plain(told, 1000), "left"
     for at, head in enumerate(heads):
         table.add_column(plain(head), justify="right" if at else "left", overflow="fold")
     for row in rows:

@@ -4,9 +4,8 @@ Flips have Wilson's interval, which treats rows as independent, and F1's change 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from wizloop.loop.context import seed_of
 from wizloop.loop.data.similarity import normalize
@@ -16,8 +15,8 @@ from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.guard.judge import BATCH, Judge
 from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.guard.rendering import InputText
-from wizloop.loop.measures.promotion import Difference, LabeledVerdicts, compare_f1
-from wizloop.loop.words import LETS_THROUGH, Task
+from wizloop.loop.measures.paired import Pair, Paired, compare
+from wizloop.loop.words import LABELS, LETS_THROUGH, Task
 
 AnyJudge = Judge | PublishedJudge
 Tell = Callable[[str], None]
@@ -44,10 +43,16 @@ class Flips:
     """Changed rows that were read before and not after."""
     cut: int
     """Changed rows whose text was cut to the guard's limit."""
-    f1: Difference
-    """F1 of the positive label over all labeled rows: champion is before, challenger after."""
-    p: float
-    """Exact McNemar test of being right before and after, two-sided."""
+    paired: Paired
+    """After (ours) against before (theirs) over all labeled rows; Holm is over the perturbations of the task."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures; those of F1 as before and after."""
+        row, f1 = asdict(self), self.paired.f1
+        tests = {name: row["paired"][name] for name in ("p", "holm", "mcnemar", "mcnemar_holm", "conclusion")}
+        del row["paired"]
+        change = {"difference": f1.difference, "low": f1.low, "high": f1.high, "detectable": f1.detectable}
+        return row | {"f1": {"before": f1.theirs, "after": f1.ours, **change}} | tests
 
 
 def ask_perturbed(
@@ -102,19 +107,22 @@ def with_control(judge: AnyJudge, names: Sequence[str]) -> tuple[str, ...]:
     return (AGAIN, *names) if names and drawn else tuple(names)
 
 
-def flips(
-    answered: Sequence[AnsweredRow], task: Task, name: str, *, rng: np.random.Generator, resamples: int = 1000
-) -> Flips:
-    """Compare the verdicts on a task before and after a perturbation, over the labeled rows; there must be one."""
+def flips(answered: Sequence[AnsweredRow], task: Task, names: Sequence[str], *, seed: int) -> list[Flips]:
+    """Compare the verdicts on a task before and after each perturbation, over the labeled rows; there must be one."""
     rows = [row for row in answered if task in row.labels]
+    prompts = [normalize(row.prompt) for row in rows]
+    labels, before = [row.labels[task] for row in rows], [row.verdict.get(task) for row in rows]
+    after = {name: [(row.perturbed or {}).get(name, row).verdict.get(task) for row in rows] for name in names}
+    pairs = [Pair(LABELS[task][0], labels, now, before, prompts) for now in after.values()]
+    found = compare(pairs, seed=seed)
+    return [_flips(rows, task, name, paired) for name, paired in zip(names, found, strict=True)]
+
+
+def _flips(rows: Sequence[AnsweredRow], task: Task, name: str, paired: Paired) -> Flips:
     asked = [(row.verdict.get(task), row.perturbed[name]) for row in rows if row.perturbed and name in row.perturbed]
     now = [(old, one.verdict.get(task)) for old, one in asked]
     read = [(old, new) for old, new in now if old is not None and new is not None]
     passes = LETS_THROUGH[task]
-    before, after = _verdicts(rows, task), _verdicts(rows, task, name)
-    right = [
-        (x == label, y == label) for x, y, label in zip(before.verdicts, after.verdicts, before.labels, strict=True)
-    ]
     return Flips(
         benchmark=rows[0].benchmark,
         task=task,
@@ -127,26 +135,5 @@ def flips(
         to_blocked=sum(old == passes != new for old, new in read),
         unparsed=sum(old is not None and new is None for old, new in now),
         cut=sum(one.cut for _, one in asked),
-        f1=compare_f1(before, after, task, rng, resamples),
-        p=p_of(right),
+        paired=paired,
     )
-
-
-def _verdicts(rows: Sequence[AnsweredRow], task: Task, name: str | None = None) -> LabeledVerdicts:
-    """Return the verdicts as they are, or after a perturbation; a row that it does not change keeps its own."""
-    answers: list[AnsweredRow | Perturbed] = [(row.perturbed or {}).get(name or "", row) for row in rows]
-    labels, verdicts = [row.labels[task] for row in rows], [one.verdict.get(task) for one in answers]
-    return LabeledVerdicts(range(len(rows)), labels, verdicts, [normalize(row.prompt) for row in rows])
-
-
-def p_of(pairs: Sequence[tuple[bool, bool]]) -> float:
-    """Return the p of McNemar's exact test on paired outcomes."""
-    return mcnemar(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the two-sided p of McNemar's exact test from the two counts of discordant rows; 1 without any."""
-    from scipy.stats import binomtest
-
-    n = only_first + only_second
-    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from wizloop.loop.context import seed_of
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
-from wizloop.loop.evaluation.flips import AnyJudge, Tell, answers, p_of
+from wizloop.loop.evaluation.flips import AnyJudge, Tell, answers
 from wizloop.loop.evaluation.origins import Kind, Origin, is_rewritten
 from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.measures.paired import mcnemar
 from wizloop.loop.words import LETS_THROUGH
 
 
@@ -105,7 +106,7 @@ def _pairs(benchmark: str, found: Sequence[Pair]) -> Pairs:
         rewritten=rate(b for _, b in read),
         both=rate(a and b for a, b in read),
         attack_success=rate(not b for a, b in read if a),
-        p=p_of(read),
+        p=mcnemar(sum(a and not b for a, b in read), sum(b and not a for a, b in read)),
     )
 
 

@@ -48,7 +48,7 @@ class Robustness:
 def to_json(found: Sequence[Robustness]) -> dict[str, Any]:
     """Return the figures of all benchmarks; empty where there are none."""
     lists = {
-        "perturbations": [_flips_json(one) for each in found for one in each.flips],
+        "perturbations": [one.to_json() for each in found for one in each.flips],
         "pairs": [asdict(one) for each in found for one in each.pairs],
         "contrasts": [asdict(one) for each in found for one in each.contrasts],
         "calibration": [asdict(one) for each in found for one in each.calibrated],
@@ -85,8 +85,8 @@ def measure(
     apart = calibrated(answered, [one.style for one in origins], "style", rng=rng("style"))
     if by is not None:
         apart += calibrated(answered, [one.group for one in origins], by, rng=rng("group"))
-    each = [flips(answered, task, name, rng=rng(task, name)) for task in labeled for name in names]
-    return Robustness(each, pairs(benchmark, found), twins, apart), answered
+    found_flips = [one for task in labeled for one in flips(answered, task, names, seed=seed)]
+    return Robustness(found_flips, pairs(benchmark, found), twins, apart), answered
 
 
 def calibrated(
@@ -127,15 +127,3 @@ def _calibrated(
     ]
     figures = calibration(scored, task, rng, resamples)
     return Calibrated(rows[0].benchmark, task, by, value, len(scored), **figures, reliability=reliability(scored, task))
-
-
-def _flips_json(one: Flips) -> dict[str, Any]:
-    f1 = one.f1
-    change = {
-        "before": f1.champion,
-        "after": f1.challenger,
-        "difference": f1.difference,
-        "low": f1.low,
-        "high": f1.high,
-    }
-    return asdict(one) | {"f1": change}

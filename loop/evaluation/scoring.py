@@ -142,6 +142,8 @@ def measure(
     }
     blocked, passed = _errors(rows, task)
     groups = sorted({row.group for row in rows if row.group is not None})
+    by_group = {name: _group([row for row in rows if row.group == name], task, rng, resamples) for name in groups}
+    figures = calibration(rows, task, rng, resamples // 2)
     return BenchmarkResult(
         benchmark=benchmark,
         task=task,
@@ -153,9 +155,10 @@ def measure(
         parsed_only=scores["parsed_only"],
         blocked_benign=blocked,
         passed_harmful=passed,
-        by_group={name: _group([row for row in rows if row.group == name], task, rng, resamples) for name in groups},
-        **calibration(rows, task, rng, resamples // 2),
-        output=None,
+        by_group=by_group,
+        ece=figures["ece"],
+        brier=figures["brier"],
+        auroc=figures["auroc"],
     )
 
 

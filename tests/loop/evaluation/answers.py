@@ -9,7 +9,17 @@ def row(label: str, before: str | None, after: str | None, number: int = 0, *, p
     """A row, perturbed into upper case; `after` is "same" for one that this does not change."""
     asked = {} if after == "same" else {"upper": Perturbed("X", None, {"request": after}, {}, cut=number % 2 == 1)}
     return AnsweredRow(
-        *("mine", f"mine:{number}", None, f"prompt {number}", None, "request", {"request": label}),
-        *({"request": before}, {"request": p}, None, None, None),
+        benchmark="mine",
+        row=f"mine:{number}",
+        sample=None,
+        prompt=f"prompt {number}",
+        response=None,
+        main="request",
+        labels={"request": label},
+        verdict={"request": before},
+        probability={"request": p},
+        confidence=None,
+        cell=None,
+        policy=None,
         perturbed=asked,
     )
