@@ -2,7 +2,9 @@
 
 import ctypes
 import importlib.util
+import os
 import platform
+import resource
 import sys
 from dataclasses import dataclass
 from typing import Literal
@@ -71,6 +73,29 @@ def room_for_another() -> bool:
         return True
     free, held = int(torch.cuda.mem_get_info()[0]), int(torch.cuda.memory_allocated())
     return free + int(torch.cuda.memory_reserved()) - held >= 2 * held
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Bytes on macOS, kilobytes on Linux.
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def peak_gpu_bytes() -> int | None:
+    """Return the most GPU memory that this process has allocated, by Metal or CUDA; None where it uses no GPU."""
+    torch, mlx = sys.modules.get("torch"), sys.modules.get("mlx.core")
+    if torch is not None and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    return int(mlx.get_peak_memory()) if mlx is not None and metal() else None
+
+
+def ran_on() -> str:
+    """Return what this process runs models on: `CUDA (NVIDIA H200)`, `Metal`, `the CPU (8 cores)`."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return f"CUDA ({torch.cuda.get_device_name()})"
+    return "Metal" if metal() and "mlx.core" in sys.modules else f"the CPU ({os.cpu_count()} cores)"
 
 
 def choose_device(wanted: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wizloop.console import by_policy
+from wizloop.console import by_policy, operating
 from wizloop.console.standing import NAMES, of_champion
 from wizloop.console.words import TASKS
 from wizloop.store.display import shown
@@ -73,6 +73,7 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
     return [
         figures if measured else nothing,
         *([_BASELINES] if any(summary.record.get("baselines") for summary in found) else []),
+        *_operating(found),
         *(
             f"round {summary.round.number}, {gate_word(summary)}: {summary.round.gate_reason}"
             for summary in found
@@ -87,6 +88,19 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
         *by_policy.of_newest([summary.round for summary in found]),
         *of_champion([summary.round for summary in found]),
     ]
+
+
+def _operating(found: Sequence[RoundSummary]) -> list[str]:
+    """Say what the last measured round has of an operating point and of a promised error."""
+    measured = [summary for summary in found if summary.evaluations]
+    return [f"round {summary.name}, {said}" for summary in measured[-1:] for said in operating_lines(summary)]
+
+
+def operating_lines(summary: Summary) -> list[str]:
+    """Return what dev says of a guard's operating point and promise, and what each set says of the promise."""
+    read = summary.record if isinstance(summary, BaseSummary) else summary.record.get("evaluate", {})
+    said = operating.sentences(read)
+    return said + list(operating.measured({f"{row.benchmark} {row.task}": row.metrics for row in summary.evaluations}))
 
 
 def figure(row: Evaluation | None) -> str:

@@ -11,7 +11,7 @@ from math import nextafter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wizloop.loop.guard.rendering import InputText, tasks_of
+from wizloop.loop.guard.rendering import InputText, main_task, tasks_of
 from wizloop.loop.words import LETS_THROUGH, Task
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Verdict:
     """By task, "raw" or "platt": the scale of probability and threshold."""
     policies: dict[str, dict[str, float]] = field(default_factory=dict)
     """Raw P(positive label) by policy and task, for a guard that is asked about each policy alone."""
+    decision: str | None = None
+    """pass, defer or block, by the task that decides; None for a guard without a promised error."""
 
 
 class Guard:
@@ -110,6 +112,7 @@ class Guard:
             policies={
                 policy: {str(task): p for task, p in by.items()} for policy, by in answer.direct.by_policy.items()
             },
+            decision=judgement.decisions.get(main_task(text)),
         )
 
 

@@ -20,6 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 DemoSize = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+OperatingPoint = Annotated[str, Field(pattern=r"^(f1|(fpr<|recall>)=0?\.\d*[1-9]\d*)$")]
 
 
 class Section(BaseModel):
@@ -116,6 +117,13 @@ class Guard(PolicyKeys, Section):
     evaluation."""
     max_trace_tokens: Annotated[int, Field(ge=8)] = 64
     """Token limit of a trace; 64 hold a sentence and the answer block, steps need about 400."""
+    operating_point: OperatingPoint = added("f1")
+    """How dev sets the thresholds of request and response: "f1" for the best expected macro-F1, "fpr<=0.01" for the
+    best recall at a false-positive rate of at most 1 %, "recall>=0.95" for the fewest false positives."""
+    let_through: Rate | None = added(None)
+    """The share of harmful samples that may be let through at most, such as 0.05: a second cut that keeps it with 95 %
+    confidence on dev, and what lies between it and the threshold is deferred. Needs 59 harmful dev rows for 0.05, 299
+    for 0.01. None has no second cut."""
     tiny: TinyGuard = TinyGuard()
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from wizloop.console.standing import NAMES, sentences
-from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, plain
+from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import BaseSummary, Summary
@@ -60,14 +60,16 @@ def in_brief(summary: Summary) -> Text:
     """Build the summary of one round: gate's reason, F1 with intervals, baselines, selections, exports."""
     measured = ("F1 with 95 % intervals", "\n".join(map(_measured_line, _in_order(summary.evaluations))))
     beside = ("Beside its baselines", "\n".join(_baseline_lines(summary)))
+    point = ("Operating point", "\n".join(operating_lines(summary)))
     if isinstance(summary, BaseSummary):
-        return paragraphs(("Base", "the guard before anything was taught"), measured, beside)
+        return paragraphs(("Base", "the guard before anything was taught"), measured, beside, point)
     reason = summary.round.gate_reason or "the round is not finished"
     selected = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),
         measured,
         beside,
+        point,
         ("Picked", selected),
         (
             "Exports",

@@ -110,6 +110,8 @@ def classify(
             judge = _by_policies(policies, depth or "medium", (round, model), out, readable=readable, texts=texts)
         else:
             loaded = _guard(workspace, round, model, guard)
+            for line in _operating(loaded):
+                say(line)
             judge = partial(_judge, loaded, as_csv=out is not None and out.suffix == ".csv", texts=texts)
         with nullcontext(stdout) if out is None else written_whole(out) as to:
             try:
@@ -136,11 +138,21 @@ def _by_policies(
     return partial(classify_policy.run, found, readable=readable, texts=texts)
 
 
+def _operating(guard: "Guard") -> list[str]:
+    """Return what dev says of the guard's operating point and promised error, if it has one."""
+    from wizloop.console import operating
+
+    known = guard.calibration
+    return [] if known is None else operating.sentences(known.operating() | {"source": known.source})
+
+
 def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, as_csv: bool, texts: bool) -> int:
     """Judge texts and write a row for each; return how many."""
     from wizloop.loop.commands import classify_files
 
-    write = classify_files.csv_writer(to, texts=texts) if as_csv else lambda row: put(row, to)
+    known = guard.calibration
+    decides = known is not None and known.let_through is not None
+    write = classify_files.csv_writer(to, texts=texts, decides=decides) if as_csv else lambda row: put(row, to)
     n = 0
     for row in classify_files.judged(guard, asked, texts=texts):
         write(row)

@@ -153,15 +153,21 @@ def judged(guard: "Guard", asked: Iterable[Asked], *, texts: bool) -> Iterator[d
 def _row(one: Asked, found: "Verdict", *, texts: bool) -> dict[str, Any]:
     known = {task: label for task, label in one.labels.items() if task in found.verdict}
     row = {key: getattr(found, key) for key in _KEYS}
+    if found.decision is not None:
+        row["decision"] = found.decision
     row |= {"row": one.row, "label": by_task(one.labels)} | ({"policies": found.policies} if found.policies else {})
     row["right"] = all(found.verdict[task] == label for task, label in known.items()) if known else None
     return row | {"prompt": one.text.prompt, "response": one.text.response} if texts else row
 
 
-def csv_writer(to: TextIO, *, texts: bool) -> Callable[[dict[str, Any]], None]:
-    """Write the header of a table and return the writer of its rows, with a column for each task."""
+def csv_writer(to: TextIO, *, texts: bool, decides: bool = False) -> Callable[[dict[str, Any]], None]:
+    """Write the header of a table and return the writer of its rows, with a column for each task.
+
+    `decides` is whether the guard has a promised error, and so a decision on every row.
+    """
     names = [f"{task}_{key}" for key in _BY_TASK for task in TASKS]
-    columns = ["row", *names, *_ONCE, *(("prompt", "response") if texts else ())]
+    columns = ["row", *names, *_ONCE, *(("decision",) if decides else ())]
+    columns += ["prompt", "response"] if texts else []
     table = csv.DictWriter(to, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
 

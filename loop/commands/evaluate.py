@@ -374,19 +374,26 @@ def _scored(
 ) -> Found:
     """Evaluate on every benchmark; add how the verdicts were read, and figures by policy, to the notes."""
     from wizloop.loop.evaluation import answered_by_policy
+    from wizloop.loop.guard import speed
 
     notes = asked.notes
     notes["reader"] = judge.reads
     found = Found([], [])
     policies = getattr(getattr(judge, "renderer", None), "policies", None)
+    judge, meter = speed.metered(judge)
     for name, each in rows.items():
         scored, answered = asked.more.evaluated(judge, name, each, seed)
         found.scored.extend(scored)
         found.answered.extend(answered)
     if policies is not None:
         notes["by_policy"] = answered_by_policy.record_of(found.answered, policies, seed)
+    again = sum(len(row.perturbed or ()) for row in found.answered)
+    every = [row for each in rows.values() for row in each]
+    notes["speed"] = speed.figures(judge, meter, every, seed=seed, again=again)
     known = getattr(judge, "calibration", None)
     if known is not None:
         tasks = dict.fromkeys(one.task for one, _ in found.scored)
         notes["reading"] = {task: known.reading(task)._asdict() for task in tasks}
+        if point := known.operating():
+            notes["operating"] = point | {"source": dict(known.source)}
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from wizloop.console import by_policy
+from wizloop.console import by_policy, operating
 from wizloop.console.tables import console_for_tables, plain
 from wizloop.loop.evaluation.answered_rows import ErrorCount
 from wizloop.loop.evaluation.report import (
@@ -16,6 +16,8 @@ from wizloop.loop.evaluation.report import (
     DASH,
     ERROR_HEADS,
     GROUP_HEADS,
+    PROMISE_HEADS,
+    RECALL_HEADS,
     averages,
     confidence_lines,
     error_lines,
@@ -23,7 +25,9 @@ from wizloop.loop.evaluation.report import (
     group_lines,
     interval,
     outputs,
+    promise_lines,
     rate_lines,
+    recall_lines,
 )
 from wizloop.loop.evaluation.scoring import COUNTINGS, BenchmarkResult
 from wizloop.loop.words import TASKS
@@ -40,7 +44,7 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
     console = console_for_tables()
     groups = [_groups(one) for one in found if one.by_group]
     means = [_averages(each, name) for name, each in outputs(found).items()]
-    for table in (_f1(found), _rates(found), *groups, *_confidence(found), *means):
+    for table in (_f1(found), _rates(found), *groups, *_confidence(found), *_operating(found), *means):
         console.print(table)
         console.print()
     if errors:
@@ -52,6 +56,10 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
         console.print(plain(f"Verdicts are read by the reader {reader}."))
     for task, read in notes.get("reading", {}).items():
         console.print(plain(_reading(task, read)))
+    for said in operating.sentences(notes.get("operating", {})):
+        console.print(plain(said, 2000))
+    if speed := notes.get("speed"):
+        console.print(plain(operating.speed(speed), 2000))
     if differing := sum(notes.get("read_otherwise", {}).values()):
         verdicts = "1 verdict differs" if differing == 1 else f"{differing:,} verdicts differ"
         console.print(plain(f"{verdicts} with the other --reader."))
@@ -97,6 +105,12 @@ def _confidence(found: Sequence[BenchmarkResult]) -> list[Table]:
     # Three figures with intervals fit into 80 columns only this close together.
     table.collapse_padding = True
     return [table]
+
+
+def _operating(found: Sequence[BenchmarkResult]) -> list[Table]:
+    """Build the tables of recall at a false-positive rate, and of what a promised error lets through and defers."""
+    both = ((RECALL_HEADS, recall_lines(found)), (PROMISE_HEADS, promise_lines(found)))
+    return [_table(found, heads[2:], lines) for heads, lines in both if lines]
 
 
 def errors_table(errors: Sequence[ErrorCount]) -> Table:

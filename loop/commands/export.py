@@ -72,7 +72,7 @@ def export(
             folder = None if to else exporting.finished(ctx, model, form)
             if folder is None:
                 folder = (to or Path(scratch) / form).absolute()
-                exporting.write_export(ctx, model, form, folder, _progress(exporting.parts(ctx, form)))
+                exporting.write_export(ctx, model, form, folder, _progress(exporting.parts(ctx, form)), timed=True)
         say(f"100 % {model.name} as {form}:")
         if to is not None:
             print(to)

@@ -7,11 +7,13 @@ benign one is refused, or a harmful one is let through.
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TextIO
 
 from wizloop.loop.evaluation.scoring import ScoredRow
 from wizloop.loop.guard.rendering import main_task
+from wizloop.loop.measures.promised_error import Decision
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task, by_task
 from wizloop.store.samples import Sample
@@ -92,6 +94,8 @@ class AnsweredRow:
     policy: str | None
     perturbed: Mapping[str, Perturbed] | None = None
     """Answers by perturbation, of those that change the row; None if it was not asked again."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What is done with the row by task; empty without a promise."""
 
     def error(self, task: Task) -> Error | None:
         """Return what is wrong about the verdict on a task; None if it is right, or without a label."""
@@ -140,6 +144,8 @@ class AnsweredRow:
         if self.perturbed is not None:
             row["flips"] = self.flips
             row["perturbed"] = {name: one.to_json(texts=texts) for name, one in self.perturbed.items()}
+        if self.decisions:
+            row["decision"] = self.decisions.get(self.main)
         return row | {"prompt": self.prompt, "response": self.response} if texts else row
 
 
@@ -148,7 +154,13 @@ def of_sample(one: Sample) -> BenchmarkRow:
     return BenchmarkRow(one.prompt, one.response, labels_of(one), one.policy, one.row_ref, one.id)
 
 
-def answered_row(benchmark: str, row: BenchmarkRow, found: _Answer, tasks: Collection[str] = TASKS) -> AnsweredRow:
+def answered_row(
+    benchmark: str,
+    row: BenchmarkRow,
+    found: _Answer,
+    tasks: Collection[str] = TASKS,
+    decisions: Mapping[str, Decision] = MappingProxyType({}),
+) -> AnsweredRow:
     """Return a row with a guard's answer; labels of other tasks than `tasks` are left out."""
     return AnsweredRow(
         benchmark=benchmark,
@@ -163,6 +175,7 @@ def answered_row(benchmark: str, row: BenchmarkRow, found: _Answer, tasks: Colle
         confidence=found.confidence,
         cell=found.cell,
         policy=row.group,
+        decisions=decisions,
     )
 
 
@@ -175,7 +188,14 @@ def write(file: TextIO, rows: Iterable[AnsweredRow], *, texts: bool) -> None:
 def scored(rows: Sequence[AnsweredRow], task: Task) -> list[ScoredRow]:
     """Return the rows with a label for a task, as `scoring` takes them."""
     return [
-        ScoredRow(row.prompt, row.labels[task], row.verdict.get(task), row.probability.get(task), row.policy)
+        ScoredRow(
+            row.prompt,
+            row.labels[task],
+            row.verdict.get(task),
+            row.probability.get(task),
+            row.policy,
+            row.decisions.get(task),
+        )
         for row in rows
         if task in row.labels
     ]

@@ -129,12 +129,17 @@ def evaluate(
         for start in range(0, len(rows), BATCH)
         for one in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
-    answered = [answered_row(name, row, found, judge.tasks) for row, found in zip(rows, answers, strict=True)]
+    answered = [
+        answered_row(name, row, found, judge.tasks, found.decisions) for row, found in zip(rows, answers, strict=True)
+    ]
+    promise = None if isinstance(judge, PublishedJudge) else judge.calibration.let_through
     measured: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
     for task in TASKS:
         if judged := scored(answered, task):
             rng = np.random.default_rng(_seed(seed, name, task))
-            measured.append((measure(name, task, judged, rng=rng, skipped=len(answered) - len(judged)), judged))
+            skipped = len(answered) - len(judged)
+            result = measure(name, task, judged, rng=rng, skipped=skipped, let_through=promise)
+            measured.append((result, judged))
     return measured, answered
 
 

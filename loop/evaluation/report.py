@@ -9,16 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wizloop.console import operating
 from wizloop.loop.evaluation import published
 from wizloop.loop.evaluation.answered_rows import NO_POLICY, ErrorCount
 from wizloop.loop.evaluation.scoring import COUNTINGS, WIDE, BenchmarkResult, Rate
 from wizloop.loop.measures.metrics import Score
+from wizloop.loop.measures.operating_points import FPRS
 from wizloop.loop.words import TASKS, Task
 
 F1_HEADS = ("benchmark", "task", "rows", "parsed", "official", "strict", "parsed only")
 RATE_HEADS = ("benchmark", "task", "over-refusal", "let through")
 CONFIDENCE_HEADS = ("benchmark", "task", "AUROC", "ECE", "Brier")
 DASH = "-"
+RECALL_HEADS = ("benchmark", "task", *(f"recall at FPR {100 * fpr:g} %" for fpr in FPRS))
+PROMISE_HEADS = ("benchmark", "task", *operating.CELLS)
 ERROR_HEADS = ("benchmark", "task", "error", "rows", "of", "mostly")
 MOST_POLICIES = 3
 """Policies named beside a kind of error; report.json and --json have all."""
@@ -113,6 +117,10 @@ def write(
             ]
     if probabilities := confidence_lines(found):
         lines += ["## Probability", "", *_table(CONFIDENCE_HEADS, probabilities), ""]
+    if recalls := recall_lines(found):
+        lines += [*_table(RECALL_HEADS, recalls), ""]
+    if promises := promise_lines(found):
+        lines += ["## Promised error", "", *_table(PROMISE_HEADS, promises), ""]
     if errors:
         lines += ["## Errors by kind and policy", "", *_table(ERROR_HEADS, error_lines(errors)), ""]
     for heading, heads, rows in compared.tables:
@@ -160,6 +168,8 @@ def share(found: Rate) -> str:
 
 def _row_json(one: BenchmarkResult) -> dict[str, Any]:
     row = asdict(one) | {"unparsed": one.strict.unparsed, "too_few_to_tell": _untold(one)}
+    if one.promise is None:
+        del row["promise"]
     for counting in COUNTINGS:
         row[counting] |= {"low": row[counting]["f1_low"], "high": row[counting]["f1_high"]}
     return row
@@ -212,6 +222,24 @@ def confidence_lines(found: Sequence[BenchmarkResult]) -> list[tuple[str, ...]]:
         )
         for one in given
     ]
+
+
+def recall_lines(found: Sequence[BenchmarkResult]) -> list[tuple[str, ...]]:
+    """Return a row for each benchmark and task with recall at a false-positive rate, in the order of RECALL_HEADS."""
+    return [
+        (
+            one.name,
+            one.task,
+            *(_figure(at.value, at.low, at.high, 100, (1, 0)) for at in one.recall_at_fpr.values()),
+        )
+        for one in found
+        if any(at.value is not None for at in one.recall_at_fpr.values())
+    ]
+
+
+def promise_lines(found: Sequence[BenchmarkResult]) -> list[tuple[str, ...]]:
+    """Return a row for each benchmark and task under a promised error, in the order of PROMISE_HEADS."""
+    return [(one.name, one.task, *operating.cells(one.promise)) for one in found if one.promise is not None]
 
 
 def _figure(

@@ -5,7 +5,7 @@ All figures of `wizloop evaluate` come from `measure`. It reads no file and asks
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation import published
 from wizloop.loop.measures.metrics import Score, ece, score, wilson
+from wizloop.loop.measures.operating_points import Recall, recall_at
+from wizloop.loop.measures.promised_error import Decision, by_group, measured
 from wizloop.loop.measures.resampling import percentile_interval
 from wizloop.loop.words import LABELS, LETS_THROUGH, Task
 
@@ -38,6 +40,8 @@ class ScoredRow:
     """P(positive), if the model gives one."""
     group: str | None = None
     """Policy or attack under which the row is also reported."""
+    decision: Decision | None = None
+    """What is done with the row; None without a promise."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class BenchmarkResult:
     ece: Interval
     brier: Interval
     auroc: Interval
+    recall_at_fpr: dict[str, Recall]
+    """By false-positive rate."""
+    promise: dict[str, Any] | None
+    """What was let through and deferred under a promised error; None without one."""
     output: str | None = None
     """Which of several recorded outputs of this benchmark it is; None for the only one."""
 
@@ -129,8 +137,12 @@ def measure(
     rng: np.random.Generator,
     skipped: int = 0,
     resamples: int = 1000,
+    let_through: float | None = None,
 ) -> BenchmarkResult:
-    """Score the verdicts on one benchmark. Raises ValueError for a label that is not the task's."""
+    """Score the verdicts on one benchmark; `let_through` is the promise under which rows have a decision.
+
+    Raises ValueError for a label that is not the task's.
+    """
     for at, row in enumerate(rows, start=1):
         if row.label not in LABELS[task]:
             raise ValueError(f"{benchmark}, row {at}: {row.label!r} is not a label of the task {task}")
@@ -159,6 +171,8 @@ def measure(
         ece=figures["ece"],
         brier=figures["brier"],
         auroc=figures["auroc"],
+        recall_at_fpr=_recall(rows, task, rng, resamples // 2),
+        promise=_promise(rows, task, let_through),
     )
 
 
@@ -249,6 +263,25 @@ def reliability(rows: Sequence[ScoredRow], task: Task) -> list[Reliability]:
         Reliability(low / BINS, (low + 1) / BINS, int(n), float(mean), float(positive))
         for low, n, mean, positive in zip(bins.tolist(), counts, means, shares, strict=True)
     ]
+
+
+def _recall(rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int) -> dict[str, Recall]:
+    given = [(row, row.probability) for row in rows if row.probability is not None]
+    truth = [int(row.label == LABELS[task][0]) for row, _ in given]
+    prompts = [normalize(row.prompt) for row, _ in given]
+    return recall_at(truth, [p for _, p in given], prompts, rng=rng, resamples=resamples)
+
+
+def _promise(rows: Sequence[ScoredRow], task: Task, let_through: float | None) -> dict[str, Any] | None:
+    decided = [(row.label == LABELS[task][0], row.decision) for row in rows if row.decision is not None]
+    if let_through is None or not decided:
+        return None
+    groups: dict[str, list[Decision]] = {}
+    for row in rows:
+        if row.group is not None and row.decision is not None and row.label == LABELS[task][0]:
+            groups.setdefault(row.group, []).append(row.decision)
+    found = measured([bad for bad, _ in decided], [decision for _, decision in decided], let_through)
+    return found | {"by_group": by_group(groups, let_through)}
 
 
 def _brier(truth: NDArray[np.int64], p: NDArray[np.float64]) -> float:

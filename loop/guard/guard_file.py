@@ -6,7 +6,7 @@ The folder is untrusted: the file is bounded and validated like a recipe, and ca
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.calibration import MEASURES, Calibration, Source
+from wizloop.loop.measures.operating_points import BEST
 from wizloop.loop.words import Task
 from wizloop.recipes import schema, sections
 from wizloop.recipes.guard_policies import PolicyKeys
@@ -37,10 +38,28 @@ _Slope = Annotated[float, Field(gt=0, le=1e6)]
 _Frame = Annotated[str, Field(max_length=instructions.MOST_CHARS)]
 _Word = Annotated[str, Field(max_length=300)]
 _Cut = Annotated[float, Field(gt=0, lt=1)]
+_Unit = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class _Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Rate(_Checked):
+    k: _Count
+    n: _Count
+    rate: _Unit | None
+    low: _Unit | None
+    high: _Unit | None
+
+
+class _PromisedCut(_Checked):
+    below: _Unit
+    n: _Count
+    missing: _Count
+    misses: _Count
+    bound: _Unit | None
 
 
 class GuardCalibration(_Checked):
@@ -54,6 +73,11 @@ class GuardCalibration(_Checked):
     """The measure used as confidence."""
     cut: _Finite
     """The confidence from which a verdict is confident."""
+    operating_point: sections.OperatingPoint = sections.added(BEST)
+    reached: dict[Task, dict[Source, dict[Literal["fpr", "recall"], _Rate]]] = sections.added({})
+    let_through: _Cut | None = sections.added(None)
+    cuts: dict[Task, dict[Source, _PromisedCut]] = sections.added({})
+    """By task and source, the cut below which a sample is let through under that promise."""
 
     @classmethod
     def of(cls, known: Calibration) -> "GuardCalibration":
@@ -64,13 +88,14 @@ class GuardCalibration(_Checked):
             "scales": known.scales,
             "measure": known.own,
             "cut": known.own_cut,
+            **known.operating(),
         }
         return cls.model_validate_json(json.dumps(said))
 
     def calibration(self, window: int) -> Calibration:
         """Return it as the calibration of a judge."""
-        chosen: dict[str, Any] = self.model_dump() | {"own": self.measure, "own_cut": self.cut}
-        return Calibration(**chosen, window=window)
+        chosen = self.model_dump(mode="json") | {"own": self.measure, "own_cut": self.cut, "window": window}
+        return Calibration.from_json(json.dumps(chosen))
 
 
 class GuardFile(_Checked):

@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from wizloop.loop.measures.deepconf import stop_threshold
-from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled, threshold
+from wizloop.loop.measures.operating_points import BEST, DECIDING, reached, threshold_for
+from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled
+from wizloop.loop.measures.promised_error import Cut, Decision, cut_for, decide
 from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure, margin
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
 
@@ -25,6 +27,8 @@ MEASURES: Final = ("margin_direct", *OF_TRACES, *OF_MEMBERS)
 """The candidates for the confidence. Without traces or members a sample has no value of some."""
 TRACES_MUST_GAIN: Final = 0.01
 """The gain in average precision that makes traces the source: they cost many times as much as a direct answer."""
+YOUNGER: Final = ("operating_point", "reached", "let_through", "cuts")
+"""The fields that a recipe without their keys leaves as they were."""
 POINTS: Final = 21
 """Quantiles on dev by which one measure's values are read as another's."""
 
@@ -73,6 +77,14 @@ class Calibration:
     """DeepConf's group in tokens."""
     cut_below: float | None = None
     """The group confidence below which a trace is cut while it is written."""
+    operating_point: str = BEST
+    """How dev set the thresholds."""
+    reached: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = field(default_factory=dict)
+    """By task and source, the rates on dev at the threshold; only for an operating point with a rate."""
+    let_through: float | None = None
+    """The share of harmful samples that may be let through; None defers nothing."""
+    cuts: Mapping[str, Mapping[str, Cut]] = field(default_factory=dict)
+    """By task and source, the cut that keeps that promise."""
 
     def source_of(self, task: Task) -> Source:
         """Return the source of a task's verdict."""
@@ -91,6 +103,20 @@ class Calibration:
         source = source or self.source_of(task)
         raw, scale = self.threshold(task, source), self.scales.get(task, {}).get(source, UNSCALED)
         return Reading(source, scaled(raw, scale), "raw" if scale == UNSCALED else "platt", raw)
+
+    def operating(self) -> dict[str, Any]:
+        """Return operating point and promise with what dev says of them, as JSON; empty where neither is asked for."""
+        fields = asdict(self)
+        return {name: fields[name] for name in YOUNGER if fields[name] != getattr(Calibration, name, {})}
+
+    def decision(self, signals: Values, task: Task) -> Decision | None:
+        """Return what is done with a sample by a task; None without a promise, or for a task that decides nothing."""
+        if self.let_through is None or task not in DECIDING:
+            return None
+        source = self.source_for(signals, task)
+        cut = self.cuts.get(task, {}).get(source)
+        p, below = signals.get(f"p_{source}_{task}"), 0.0 if cut is None else cut.below
+        return decide(p, self.threshold(task, source), below)
 
     def source_for(self, signals: Values, task: Task) -> Source:
         """Return the source of a sample's verdict on a task: a sample that was given no traces has its direct one."""
@@ -118,7 +144,10 @@ class Calibration:
             confidence = value_of(measure, signals, main, self) or 0.0
         passed = verdict[main]
         where = None if passed is None else cell(confidence, passed == LETS_THROUGH[main], cut)
-        return Judgement(verdict, probability, confidence, where)
+        decisions: dict[str, Decision] = {
+            task: found for task in tasks if (found := self.decision(signals, task)) is not None
+        }
+        return Judgement(verdict, probability, confidence, where, decisions)
 
     def without_traces(self, signals: Values, task: Task) -> float:
         """Return the confidence of a sample that was given no traces, on the scale of `measure`."""
@@ -139,8 +168,9 @@ class Calibration:
         return self.measure in OF_TRACES or self.votes
 
     def to_json(self) -> str:
-        """Return the calibration as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the calibration as JSON, without the keys that are younger than most runs where they say nothing."""
+        fields = {name: value for name, value in asdict(self).items() if name not in YOUNGER}
+        return json.dumps(fields | self.operating(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | None) -> "Calibration":
@@ -151,6 +181,8 @@ class Calibration:
         scales = fields.pop("scales", {})
         pairs = {task: {source: tuple(pair) for source, pair in by.items()} for task, by in scales.items()}
         fields |= {name: tuple(fields.get(name, ())) for name in ("points", "rest_points")}
+        cuts = fields.pop("cuts", {})
+        fields["cuts"] = {task: {source: Cut(**cut) for source, cut in by.items()} for task, by in cuts.items()}
         return cls(**fields, scales=pairs)
 
 
@@ -161,6 +193,8 @@ class DevRow:
     signals: Values
     labels: Mapping[Task, str]
     main: Task
+    prompt: str | None = None
+    """Rows of one prompt are not independent; None is a prompt of its own."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +207,8 @@ class Judgement:
     confidence: float
     cell: Cell | None
     """None where the main task has no verdict."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What is done with the sample by task; empty without a promise."""
 
 
 def calibrate(
@@ -183,6 +219,8 @@ def calibrate(
     keep_top_percent: float,
     verdict: Literal["auto", "direct", "traces"] = "auto",
     max_unparsable: float = 0.05,
+    operating_point: str = BEST,
+    let_through: float | None = None,
 ) -> Calibration:
     """Learn a calibration from dev; `lowest_groups` are those of all its traces (DeepConf's warm-up).
 
@@ -193,6 +231,8 @@ def calibrate(
     source: dict[str, Source] = {}
     thresholds: dict[str, dict[str, float]] = {}
     scales: dict[str, dict[str, Scale]] = {}
+    rates: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    cuts: dict[str, dict[str, Cut]] = {}
     precision: dict[str, dict[str, float | None]] = {}
     for task in TASKS:
         labeled = [row for row in rows if task in row.labels]
@@ -200,12 +240,26 @@ def calibrate(
             continue
         known = {name: _known(labeled, task, name) for name in ("direct", "traces")}
         precision[task] = {name: _average_precision(*pairs) for name, pairs in known.items()}
-        # One half where dev has one class only.
-        thresholds[task] = {name: threshold(*pairs) if _both(pairs[0]) else 0.5 for name, pairs in known.items()}
+        thresholds[task] = {name: threshold_for(operating_point, task, *pairs) for name, pairs in known.items()}
+        if operating_point != BEST and task in DECIDING:
+            rates[task] = {name: reached(*pairs, thresholds[task][name]) for name, pairs in known.items()}
+        if let_through is not None and task in DECIDING:
+            cuts[task] = {name: _cut(labeled, task, name, let_through) for name in known}
         scales[task] = {name: fit(*pairs) for name, pairs in known.items()}
         source[task] = _source(labeled, task, precision[task], verdict, max_unparsable)
     cut_below = stop_threshold(lowest_groups, keep_top_percent) if lowest_groups else None
-    learned = Calibration(source, thresholds, scales, average_precision=precision, window=window, cut_below=cut_below)
+    learned = Calibration(
+        source,
+        thresholds,
+        scales,
+        average_precision=precision,
+        window=window,
+        cut_below=cut_below,
+        operating_point=operating_point,
+        reached=rates,
+        let_through=let_through,
+        cuts=cuts,
+    )
     return _with_measure(learned, rows)
 
 
@@ -290,6 +344,22 @@ def _known(rows: Sequence[DevRow], task: Task, source: str) -> tuple[list[int], 
     pairs = [(row.labels[task], row.signals.get(f"p_{source}_{task}")) for row in rows]
     known = [(int(label == LABELS[task][0]), p) for label, p in pairs if p is not None]
     return [label for label, _ in known], [p for _, p in known]
+
+
+def _cut(rows: Sequence[DevRow], task: Task, source: str, promise: float) -> Cut:
+    """Return the cut that keeps a promise; the harmful rows of one prompt count once, by the lowest of them."""
+    lowest: dict[str | int, float] = {}
+    others: list[float] = []
+    for at, row in enumerate(rows):
+        p = row.signals.get(f"p_{source}_{task}")
+        if p is None:
+            continue
+        if row.labels[task] != LABELS[task][0]:
+            others.append(p)
+            continue
+        name = at if row.prompt is None else row.prompt
+        lowest[name] = min(p, lowest.get(name, p))
+    return cut_for(list(lowest.values()), others, promise)
 
 
 def _both(labels: Sequence[int]) -> bool:

@@ -25,7 +25,7 @@ def run(ctx: Context) -> str:
     base = replace(base, calibration_json=known.to_json())
     predict.predict_missing(ctx, base, test, alone=True, done=len(dev), total=total)
     sets = {"dev": dev, **evaluate.by_benchmark(ctx.store, ctx.recipe, test)}
-    scored = evaluations_of(ctx, base, sets)
+    scored = evaluations_of(ctx, base, sets, known)
     record = evaluate.record_of(ctx, base, known, dev) | baselines.beside(ctx, base, None, sets, ())
     record |= policy_figures.record_of(ctx, base, sets)
     with ctx.store.write() as db:

@@ -12,7 +12,7 @@ import numpy as np
 from wizloop.loop.context import Context, seed_of
 from wizloop.loop.measures import linear
 from wizloop.loop.measures.metrics import score
-from wizloop.loop.measures.platt import threshold
+from wizloop.loop.measures.operating_points import threshold_for
 from wizloop.loop.measures.promotion import LabeledVerdicts, compare_f1
 from wizloop.loop.phases.score_predictions import verdicts_of
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -54,7 +54,7 @@ def beside(
     ours = {name: verdicts_of(ctx, model, rows) for name, rows in sets.items()}
     found: dict[str, Answers] = {"all_harmful": _all_positive(ours)}
     if lessons:
-        found["tfidf"] = _linear(sets, ours, lessons)
+        found["tfidf"] = _linear(ctx, sets, ours, lessons)
     figures = {name: _figures(ctx, answers) for name, answers in found.items()}
     if base is not None:
         found["base"] = {name: verdicts_of(ctx, base, rows) for name, rows in sets.items()}
@@ -69,7 +69,7 @@ def _all_positive(ours: Answers) -> Answers:
     }
 
 
-def _linear(sets: Sets, ours: Answers, lessons: Sequence[Labeled]) -> Answers:
+def _linear(ctx: Context, sets: Sets, ours: Answers, lessons: Sequence[Labeled]) -> Answers:
     """Return the answers of TF-IDF with logistic regression on the lessons, cut on dev by the guard's rule."""
     found: dict[str, dict[Task, LabeledVerdicts]] = {name: {} for name in sets}
     for task, (positive, negative) in LABELS.items():
@@ -86,8 +86,9 @@ def _linear(sets: Sets, ours: Answers, lessons: Sequence[Labeled]) -> Answers:
                 continue
             by_id = {sample.id: sample for sample in sets[name]}
             ps = model.p([_text(by_id[id], task) for id in answered.sample_ids])
-            if name == "dev" and len(set(answered.labels)) == 2:
-                cut = threshold([int(label == positive) for label in answered.labels], ps)
+            if name == "dev":
+                point, truth = ctx.recipe.guard.operating_point, [int(one == positive) for one in answered.labels]
+                cut = threshold_for(point, task, truth, ps)
             found[name][task] = replace(answered, verdicts=[positive if p >= cut else negative for p in ps])
     return found
 

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from wizloop.console import operating
 from wizloop.loop.context import Context
+from wizloop.loop.data.similarity import normalize
+from wizloop.loop.guard import speed
 from wizloop.loop.guard.rendering import main_task, tasks_of
-from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, calibrate
+from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, Values, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
 from wizloop.loop.phases import baselines, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
@@ -41,12 +44,18 @@ def run(ctx: Context) -> str:
     predict.predict_missing(ctx, base, [*dev, *test], alone=True)
     predict.predict_missing(ctx, replace(challenger, calibration_json=known.to_json()), test, alone=True)
     sets = {"dev": dev, **by_benchmark(ctx.store, ctx.recipe, test)}
-    scored, record = evaluations_of(ctx, challenger, sets), record_of(ctx, challenger, known, dev)
+    scored, record = evaluations_of(ctx, challenger, sets, known), record_of(ctx, challenger, known, dev)
     lessons = baselines.lessons_of(ctx, model_roles.sft_name(ctx.round))
     beside = baselines.beside(ctx, challenger, base, sets, lessons) | policy_figures.record_of(ctx, challenger, sets)
+    timed = speed.of_few(ctx.judge(replace(challenger, calibration_json=known.to_json())), test or dev)
     with ctx.store.write() as db:
         evaluations.add(db, scored)
         steps.merge_record(db, ctx.round, {"evaluate": record, **beside})
+    # An event and no record: a night that is resumed leaves the same rows, and a clock does not.
+    if timed:
+        ctx.say(operating.speed(timed), data={"speed": timed})
+    for lacking in operating.missing(record):
+        ctx.say(lacking, "warn")
     if (record["traces_unparsed"] or 0.0) > ctx.recipe.gate.max_unparsable:
         ctx.say(
             f"{100 * record['traces_unparsed']:.0f} % of the challenger's traces on dev have no complete answer block: "
@@ -81,7 +90,7 @@ def calibrate_on_dev(
         found = predictions.of_model(db, model.id, "dev")
         drawn = predictions.traces_of(db, model.id, [one.id for one in dev])
     by_id = {sample.id: sample for sample in dev}
-    rows = [DevRow(one.signals, labels_of(by_id[one.sample_id]), main_task(by_id[one.sample_id])) for one in found]
+    rows = [dev_row(one.signals, by_id[one.sample_id]) for one in found]
     known = calibrate(
         rows,
         lowest_groups=[trace.lowest for trace in drawn],
@@ -89,6 +98,8 @@ def calibrate_on_dev(
         keep_top_percent=how.keep_top_percent,
         verdict=only or how.verdict,
         max_unparsable=ctx.recipe.gate.max_unparsable,
+        operating_point=ctx.recipe.guard.operating_point,
+        let_through=ctx.recipe.guard.let_through,
     )
     with ctx.store.write() as db:
         models.set_calibration(db, model.id, known.to_json())
@@ -96,6 +107,11 @@ def calibrate_on_dev(
     judged = [(model.id, sample_id, j.verdict, j.probability, j.confidence, j.cell) for sample_id, j in judgements]
     ctx.write_batches(judged, predictions.judge)
     return known
+
+
+def dev_row(signals: Values, sample: Sample) -> DevRow:
+    """Return a dev sample as a calibration takes it."""
+    return DevRow(signals, labels_of(sample), main_task(sample), normalize(sample.prompt))
 
 
 def by_benchmark(store: Store, recipe: Recipe, test: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -128,6 +144,7 @@ def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequen
         "cells": cells,
         "confident_passes_are_righter": None if compared is None else compared.words,
         "traces_unparsed": traces_unparsed(found),
+        **known.operating(),
     }
 
 

@@ -16,7 +16,7 @@ from wizloop.backends import artifacts, gguf_names, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact
 from wizloop.console import by_policy
 from wizloop.loop.context import Context
-from wizloop.loop.guard import guard_file, modelfile, run_base
+from wizloop.loop.guard import guard_file, modelfile, run_base, speed
 from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.judge import Judge
@@ -64,11 +64,18 @@ def _silent(part: str) -> None:
 
 
 def write_export(
-    ctx: Context, model: models.Model, format: str, final: Path, report: Callable[[str], None] = _silent
+    ctx: Context,
+    model: models.Model,
+    format: str,
+    final: Path,
+    report: Callable[[str], None] = _silent,
+    *,
+    timed: bool = False,
 ) -> dict[str, Any]:
     """Export a model into the new folder `final`, with card and hashes; return the parity of its answers.
 
-    `report` is called with each step as it begins. A lossy export gets thresholds and figures of its own. Raises
+    `report` is called with each step as it begins; `timed` measures speed for the card, which then is never the same
+    twice. A lossy export gets thresholds and figures of its own. Raises
     BackendError, FailedExport if it loses more than the recipe's margin, which leaves no folder, FileExistsError,
     PluginError, ValueError for a format that needs a taught guard.
     """
@@ -87,7 +94,11 @@ def write_export(
         report("writing the card and the hashes")
         window = ctx.limits(model).sampling.window
         guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model), known, _base(ctx))
-        card = model_card.render(facts(ctx, model, format, about["parity"], known))
+        found = facts(ctx, model, format, about["parity"], known)
+        # The figures of a lossy export are its own, and its speed is not measured.
+        if timed and format not in LOSSY:
+            found = replace(found, speed=speed.of_few(ctx.judge(model), list(usable(ctx.store, "dev"))))
+        card = model_card.render(found)
         (folder / "README.md").write_text(card, encoding="utf-8")
     parity: dict[str, Any] = about["parity"]
     return parity
@@ -276,6 +287,7 @@ def facts(
         thresholds=known.thresholds,
         source=known.source,
         scales=known.scales,
+        operating=known.operating() | {"source": known.source},
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
         license=card_head.license_of(model_folder.on_disk(ctx.base())),

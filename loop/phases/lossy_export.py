@@ -12,12 +12,12 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.guard.inference import Signals
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.guard.rendering import main_task, tasks_of
-from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate
+from wizloop.loop.measures.calibration import Calibration, calibrate
 from wizloop.loop.measures.promotion import Candidate, Decision, Difference, decide
 from wizloop.loop.phases import predict
-from wizloop.loop.phases.evaluate import by_benchmark
+from wizloop.loop.phases.evaluate import by_benchmark, dev_row
 from wizloop.loop.phases.score_predictions import figures, labeled, verdicts_from
-from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.stored_samples import usable
 from wizloop.store import models
 from wizloop.store.samples import Sample
 
@@ -25,7 +25,7 @@ LOSSY = frozenset({"mlx-4bit", "mlx-8bit", "nf4", "gguf-q8"})
 """Formats whose rounded weights answer otherwise than the guard that they were made from."""
 
 Report = Callable[[str], None]
-_SHOWN = ("f1", "low", "high", "precision", "recall", "n", "unparsed")
+_SHOWN = ("f1", "low", "high", "precision", "recall", "n", "unparsed", "recall_at_fpr", "promise")
 
 
 class FailedExport(BackendError):
@@ -76,7 +76,7 @@ def measure(ctx: Context, model: models.Model, exported: Judge, report: Report) 
         known,
         {
             **_agreement(theirs, ours),
-            "metrics": {name: _figures(ctx, name, samples, ours) for name, samples in sets.items()},
+            "metrics": {name: _figures(ctx, name, samples, ours, known) for name, samples in sets.items()},
             "passed": decision.passed,
             "reason": _reason(decision.differences["macro_f1"], ctx.recipe.gate.margin),
         },
@@ -116,12 +116,14 @@ def _answer(known: Calibration, sample: Sample, signals: Signals) -> _Answer:
 def _learned(ctx: Context, judge: Judge, dev: Sequence[Sample], found: Mapping[int, Signals]) -> Calibration:
     how, votes = ctx.recipe.classify, judge.calibration.votes
     return calibrate(
-        [DevRow(found[sample.id], labels_of(sample), main_task(sample)) for sample in dev],
+        [dev_row(found[sample.id], sample) for sample in dev],
         lowest_groups=[],
         window=judge.limits.sampling.window,
         keep_top_percent=how.keep_top_percent,
         verdict=how.verdict if votes else "direct",
         max_unparsable=ctx.recipe.gate.max_unparsable,
+        operating_point=ctx.recipe.guard.operating_point,
+        let_through=ctx.recipe.guard.let_through,
     )
 
 
@@ -166,10 +168,10 @@ def _agreement(theirs: Mapping[int, _Answer], ours: Mapping[int, _Answer]) -> di
 
 
 def _figures(
-    ctx: Context, benchmark: str, samples: Sequence[Sample], answers: Mapping[int, _Answer]
+    ctx: Context, benchmark: str, samples: Sequence[Sample], answers: Mapping[int, _Answer], known: Calibration
 ) -> dict[str, dict[str, Any]]:
-    found = {task: figures(ctx, benchmark, task, rows) for task, rows in labeled(samples, answers).items()}
-    return {task: {key: one[key] for key in _SHOWN} for task, one in found.items()}
+    found = {task: figures(ctx, benchmark, task, rows, known) for task, rows in labeled(samples, answers).items()}
+    return {task: {key: one[key] for key in _SHOWN if key in one} for task, one in found.items()}
 
 
 def loaded(ctx: Context, model: models.Model, folder: str) -> Judge:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wizloop.console import by_policy, standing
+from wizloop.console import by_policy, operating, standing
 from wizloop.loop.measures.platt import UNSCALED, Scale, scaled
 from wizloop.loop.phases import card_head
 from wizloop.store.evaluations import Evaluation
@@ -58,6 +58,10 @@ class Facts:
     """Platt scales by task and source."""
     policies: Mapping[str, Any] = field(default_factory=dict)
     """Figures by policy, as a round records them; empty for a guard without policies."""
+    operating: Mapping[str, Any] = field(default_factory=dict)
+    """Operating point and promised error, as `console.operating` reads them."""
+    speed: Mapping[str, Any] = field(default_factory=dict)
+    """Speed and memory where they were measured."""
 
 
 _USAGE = (
@@ -119,6 +123,7 @@ def render(facts: Facts) -> str:
             *_BASELINES,
             "",
             *(f"- {said}" for said in _not_better(facts)),
+            *(f"- {_escaped(said)}" for said in _operating(facts)),
             "",
             *_policies(facts.policies),
             "## Usage",
@@ -172,6 +177,18 @@ def _policies(record: Mapping[str, Any]) -> list[str]:
     lines = [f"- {_escaped(line)}" for line in by_policy.lines(record)]
     heading = ["## Policies", "", f"{how} `guard.json` has them. Policies never trained on: {names}.", ""]
     return [*heading, *lines, *([""] if lines else [])]
+
+
+def _operating(facts: Facts) -> list[str]:
+    """Return recall at false-positive rates, what is promised and was kept, and the speed, as far as measured."""
+    by_place = {f"{one.benchmark} {one.task}": one.metrics for one in facts.evaluations}
+    said = [
+        f"Recall on {place} by false-positive rate (95 % interval): {told}."
+        for place, figures in by_place.items()
+        if (told := operating.recalls(figures))
+    ]
+    said += [*operating.sentences(facts.operating), *operating.measured(by_place)]
+    return said + ([operating.speed(facts.speed)] if facts.speed else [])
 
 
 def _escaped(text: str) -> str:

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
+from wizloop.loop.measures.calibration import Calibration, Values
 from wizloop.loop.measures.metrics import score
+from wizloop.loop.measures.operating_points import DECIDING, Recall, recall_at
+from wizloop.loop.measures.promised_error import measured
 from wizloop.loop.measures.promotion import LabeledVerdicts
 from wizloop.loop.phases import predict
 from wizloop.loop.stored_samples import labels_of
@@ -29,14 +32,20 @@ class Answered(Protocol):
     def probability(self) -> Mapping[str, float]:
         """P(positive) by task."""
 
+    @property
+    def signals(self) -> Values:
+        """What a calibration reads."""
+
 
 Rows = Sequence[tuple[Sample, Answered]]
 
 
-def evaluations_of(ctx: Context, model: models.Model, benchmarks: Mapping[str, Sequence[Sample]]) -> list[Evaluation]:
-    """Return one evaluation for each task of each benchmark that has labels for it."""
+def evaluations_of(
+    ctx: Context, model: models.Model, benchmarks: Mapping[str, Sequence[Sample]], known: Calibration
+) -> list[Evaluation]:
+    """Return one evaluation for each task of each benchmark that has labels for it; `known` is the calibration."""
     return [
-        _evaluation(ctx, model, name, task, rows)
+        _evaluation(ctx, model, name, task, rows, known)
         for name, samples in benchmarks.items()
         for task, rows in labeled(samples, predict.stored(ctx, model, samples)).items()
     ]
@@ -72,7 +81,7 @@ def labeled(samples: Sequence[Sample], known: Mapping[int, Answered]) -> dict[Ta
     return {task: found for task, found in rows.items() if found}
 
 
-def figures(ctx: Context, benchmark: str, task: Task, rows: Rows) -> dict[str, Any]:
+def figures(ctx: Context, benchmark: str, task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
     """Return the figures of one task of a benchmark, with `low` and `high` of F1's interval."""
     found = score(
         [labels_of(sample)[task] for sample, _ in rows],
@@ -82,11 +91,34 @@ def figures(ctx: Context, benchmark: str, task: Task, rows: Rows) -> dict[str, A
         clusters=[normalize(sample.prompt) for sample, _ in rows],
         rng=ctx.rng("score", benchmark, task),
     )
-    return {**asdict(found), "low": found.f1_low, "high": found.f1_high}
+    at = {name: asdict(one) for name, one in _recall_at(ctx, benchmark, task, rows).items()}
+    kept = _promised(task, rows, known)
+    return {**asdict(found), "low": found.f1_low, "high": found.f1_high, "recall_at_fpr": at, **kept}
 
 
-def _evaluation(ctx: Context, model: models.Model, benchmark: str, task: Task, rows: Rows) -> Evaluation:
-    found = figures(ctx, benchmark, task, rows)
+def _recall_at(ctx: Context, benchmark: str, task: Task, rows: Rows) -> dict[str, Recall]:
+    given = [(sample, p) for sample, answer in rows if (p := answer.probability.get(task)) is not None]
+    return recall_at(
+        [int(labels_of(sample)[task] == LABELS[task][0]) for sample, _ in given],
+        [p for _, p in given],
+        [normalize(sample.prompt) for sample, _ in given],
+        rng=ctx.rng("recall at fpr", benchmark, task),
+    )
+
+
+def _promised(task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
+    """Return what was let through and deferred under `promise`; nothing without one."""
+    if known.let_through is None or task not in DECIDING:
+        return {}
+    harmful = [labels_of(sample)[task] == LABELS[task][0] for sample, _ in rows]
+    decisions = [known.decision(answer.signals, task) or "defer" for _, answer in rows]
+    return {"promise": measured(harmful, decisions, known.let_through)}
+
+
+def _evaluation(
+    ctx: Context, model: models.Model, benchmark: str, task: Task, rows: Rows, known: Calibration
+) -> Evaluation:
+    found = figures(ctx, benchmark, task, rows, known)
     return Evaluation(
         model.id, ctx.round, benchmark, task, found["n"], found["unparsed"], json.dumps(found, sort_keys=True)
     )

@@ -293,6 +293,8 @@ def _server(recipe: Recipe, network: bool) -> list[Check]:
 
 def _data(sources: Sequence[Source], recipe: Recipe) -> list[Check]:
     checks = [Check("data", each.ok, f"{each.name}: {each.found}") for each in sources]
+    lacking = data_sources.lacking_for_a_promise(sources, recipe)
+    checks += [Check("promise", True, said, "import more into dev, or promise less") for said in lacking]
     together = data_sources.fault(sources, recipe)
     return [*checks, Check("data", False, together)] if together else checks
 

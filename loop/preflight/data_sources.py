@@ -17,6 +17,8 @@ from wizloop.loop.data.kept_back import refuse_column, with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import refuse_hidden, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
+from wizloop.loop.measures.operating_points import DECIDING
+from wizloop.loop.measures.promised_error import rows_needed
 from wizloop.loop.phases.import_samples import check_usable
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.words import LABELS, TASKS, Task
@@ -127,6 +129,22 @@ def fault(sources: Sequence[Source], recipe: Recipe) -> str | None:
     except ImportRefused as refused:
         return str(refused)
     return None
+
+
+def lacking_for_a_promise(sources: Sequence[Source], recipe: Recipe) -> list[str]:
+    """Return for each task how many harmful dev samples guard.let_through lacks; nothing where labels are unknown."""
+    promise = recipe.guard.let_through
+    dev = [each for each in sources if each.split == "dev"]
+    if promise is None or any(each.labels is None for each in dev):
+        return []
+    counts, needed = _labels(dev), rows_needed(promise)
+    harmful = {task: counts[task].get(LABELS[task][0], 0) for task in DECIDING if task in counts}
+    return [
+        f"guard.let_through = {promise:g} takes {needed:,} harmful dev samples for the task {task}, and dev has {n:,}: "
+        f"{needed - n:,} are missing, and what is not blocked will be deferred"
+        for task, n in harmful.items()
+        if n < needed
+    ]
 
 
 class _Tally:

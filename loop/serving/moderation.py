@@ -108,4 +108,5 @@ def _own(one: "Verdict") -> dict[str, Any]:
         "confidence": one.confidence,
         "cell": one.cell,
         "cut_tokens": one.cut_tokens,
+        **({} if one.decision is None else {"decision": one.decision}),
     } | ({"policies": {policy: by["request"] for policy, by in one.policies.items()}} if one.policies else {})

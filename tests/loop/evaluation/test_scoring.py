@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,21 @@ def test_confidence_has_intervals_by_prompt() -> None:
     assert found.auroc.value == pytest.approx(found.strict.auroc)
     assert found.auroc.low < found.auroc.value < found.auroc.high  # type: ignore[operator]
     assert found.brier.value == pytest.approx(found.strict.brier)
+
+
+def test_a_promise_is_scored_by_decisions_and_told_by_policy_with_enough_rows() -> None:
+    def row(at: int, group: str, decision: Any, label: str = "harmful") -> ScoredRow:
+        return ScoredRow(f"{at}", label, "unharmful", 0.1, group, decision)
+
+    rows = [row(at, "often", "defer" if at else "pass") for at in range(60)]
+    rows += [row(60 + at, "rare", "pass") for at in range(3)] + [row(70, "often", "pass", "unharmful")]
+    found = measure("mine", "request", rows, rng=np.random.default_rng(0), resamples=10, let_through=0.05)
+    assert found.promise is not None
+    assert (found.promise["misses"]["k"], found.promise["misses"]["n"]) == (4, 63)
+    assert (found.promise["deferred"]["k"], found.promise["deferred"]["n"], found.promise["over"]) == (59, 64, False)
+    assert found.promise["by_group"]["often"]["misses"] == 1
+    assert found.promise["by_group"]["rare"] == {"n": 3, "missing": 56, "misses": None, "bound": None}
+    assert measure("mine", "request", rows, rng=np.random.default_rng(0), resamples=10).promise is None
 
 
 def test_the_interval_of_a_calibration_error_holds_the_error_itself() -> None:

@@ -1,7 +1,7 @@
 """What is measured, on which samples, and what dev alone teaches of it."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +243,46 @@ def test_the_record_tells_how_often_each_cell_is_right(measured: Night) -> None:
     )
     with measured.store.read() as db:
         assert not [one for one in events.page(db, 0, 1000) if one.phase == "evaluate" and one.level == "warn"]
+
+
+def with_guard(before: Night, folder: Path, **guard: Any) -> tuple[Calibration, dict[str, Any], dict[str, Any]]:
+    """Measure the challenger with other settings of [guard]; return calibration, dev's figures and the record."""
+    night = Branch(before, folder, recipe(guard=guard, classify={"batch": 16, "verdict": "direct"}))
+    night.phase(0, "evaluate")
+    with night.store.read() as db:
+        first = steps.get_round(db, 0)
+        said = [one.message for one in events.last(db, 20)]
+    assert first is not None
+    return known(night), figures(night)["dev", "request"], first.record["evaluate"] | {"said": said}
+
+
+@pytest.mark.recipe_key("guard.operating_point")
+def test_the_operating_point_sets_the_threshold_on_dev_with_its_rates(
+    trained: Night, measured: Night, tmp_path: Path
+) -> None:
+    few, dev, record = with_guard(trained, tmp_path / "a", operating_point="fpr<=0.05")
+    rates = few.reached["request"]["direct"]
+    assert rates["fpr"]["rate"] <= 0.05
+    assert few.threshold("request", "direct") != known(measured).threshold("request", "direct")
+    assert (dev["fpr"], dev["recall"]) == (rates["fpr"]["rate"], rates["recall"]["rate"])
+    assert record["reached"]["request"]["direct"] == rates
+
+
+@pytest.mark.recipe_key("guard.let_through")
+def test_a_promise_has_a_second_cut_and_what_lies_between_is_deferred(
+    trained: Night, measured: Night, tmp_path: Path
+) -> None:
+    promised, dev, record = with_guard(trained, tmp_path / "a", let_through=0.3)
+    cut = promised.cuts["request"]["direct"]
+    assert promised.thresholds == known(measured).thresholds
+    assert (cut.below > 0, cut.missing) == (True, 0)
+    assert (dev["promise"]["misses"]["k"], dev["promise"]["over"]) == (cut.misses, False)
+    assert record["cuts"]["request"]["direct"] == asdict(cut)
+    assert "promise" not in figures(measured)["dev", "request"]
+
+
+def test_a_promise_that_dev_is_too_small_for_defers_and_says_what_is_missing(trained: Night, tmp_path: Path) -> None:
+    lacking, dev, record = with_guard(trained, tmp_path / "a", let_through=0.01)
+    cut = lacking.cuts["request"]["direct"]
+    assert (cut.below, cut.n + cut.missing, dev["promise"]["misses"]["k"]) == (0.0, 299, 0)
+    assert any(f"takes 299 harmful dev prompts, and {cut.missing} are missing" in one for one in record["said"])

@@ -124,3 +124,18 @@ def test_a_folder_of_before_a_crash_keeps_its_figures(passed: Night, tmp_path: P
     with again.store.read() as db:
         (row,) = summaries(db)[0].exports
     assert json.loads(row.parity_json) == summary.exports[0].parity
+
+
+def test_it_learns_operating_point_and_promise_again(passed: Night, tmp_path: Path) -> None:
+    point = {"operating_point": "fpr<=0.05", "let_through": 0.3}
+    night, summary = dulled(passed, tmp_path / "a", WIDE | {"guard": point})
+    (one,) = round_of(summary, night.folder)["exported"]
+    said = guard_file.read(Path(one["path"])).calibration
+    assert said is not None
+    assert (said.operating_point, said.let_through) == ("fpr<=0.05", 0.3)
+    assert said.reached["request"]["direct"]["fpr"].rate <= 0.05  # type: ignore[operator]
+    dev = one["metrics"]["dev"]["request"]["promise"]
+    assert dev["misses"]["k"] == said.cuts["request"]["direct"].misses
+    card = (Path(one["path"]) / "README.md").read_text()
+    assert "- request: the threshold is set on dev for a false-positive rate of at most 5 %, where it has " in card
+    assert "- dev request: let through silently " in card

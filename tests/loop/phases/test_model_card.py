@@ -130,3 +130,13 @@ def test_verdicts_agree_at_the_calibrated_threshold() -> None:
     ours = [Direct({"request": 0.31}, 0), Direct({"request": 0.9, "response": 0.6}, 0)]
     theirs = [Direct({"request": 0.29}, 0), Direct({"request": 0.5, "response": 0.6}, 0)]
     assert agreement(ours, theirs, known) == {"n": 3, "agree": 2, "max_difference": pytest.approx(0.4)}
+
+
+def test_recall_at_a_rate_and_speed_stand_on_the_card_where_they_were_measured() -> None:
+    at = {"0.01": {"value": 0.5, "low": 0.4, "high": 0.6}, "0.05": {"value": None, "low": None, "high": None}}
+    measured = Evaluation(1, 1, "dev", "request", 300, 0, json.dumps({"f1": 0.8, "recall_at_fpr": at}))
+    text = render(replace(FACTS, evaluations=[measured], speed={"on": "Metal", "rows_per_s": 12.0}))
+    assert "- Recall on dev request by false-positive rate (95 % interval): at 1 % 50.0 % (40-60).\n" in text
+    assert "- Speed on Metal: 12.0 rows a second.\n" in text
+    assert "Recall on" not in render(FACTS)
+    assert "Speed on" not in render(FACTS)

@@ -1,0 +1,121 @@
+"""Operating points, promised errors and speed in words; nothing is said of what was not asked for or measured."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from wizloop.console.operating import cells, measured, missing, recalls, sentences, speed
+from wizloop.console.tables import rounds_notes
+from wizloop.store.evaluations import Evaluation
+from wizloop.store.overview import RoundSummary
+from wizloop.store.steps import Round
+from wizloop.tui.comparison import in_brief
+
+NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+
+
+def of(k: int, n: int) -> dict[str, Any]:
+    return {"k": k, "n": n, "rate": k / n if n else None, "low": 0.01 if n else None, "high": 0.2 if n else None}
+
+
+def cut(missing: int = 0) -> dict[str, Any]:
+    bound = None if missing else 0.0472
+    return {"below": 0.0312, "n": 62 - missing, "missing": missing, "misses": 0, "bound": bound}
+
+
+READ = {
+    "source": {"request": "traces"},
+    "operating_point": "fpr<=0.01",
+    "reached": {"request": {"direct": {}, "traces": {"fpr": of(1, 100), "recall": of(30, 60)}}},
+    "let_through": 0.05,
+    "cuts": {"request": {"direct": {}, "traces": cut()}},
+}
+
+
+def test_what_dev_reaches_is_told_of_the_source_of_the_verdicts() -> None:
+    assert sentences(READ) == [
+        "request: the threshold is set on dev for a false-positive rate of at most 1 %, where it has a false-positive "
+        "rate of 1.0 % (1.0 to 20.0) on 100 rows and a recall of 50.0 % (1.0 to 20.0) on 60 rows.",
+        "request: at most 5 % of what is harmful is let through, below a raw probability of 0.0312: 0 of 62 harmful "
+        "dev prompts, upper 95 % bound 4.72 %.",
+    ]
+    assert missing(READ) == []
+
+
+def test_a_recall_is_asked_for_in_words() -> None:
+    assert "for a recall of at least 95 %, where" in sentences(READ | {"operating_point": "recall>=0.95"})[0]
+
+
+def summary(number: int, evaluated: dict[str, Any], figures: dict[str, Any]) -> RoundSummary:
+    round = Round(number, None, None, None, None, None, {"evaluate": evaluated}, NOW, None)
+    measured = [Evaluation(1, number, "dev", "request", 30, 0, json.dumps({"f1": 0.5, **figures}))]
+    return RoundSummary(round, measured, {}, 0, 0, [])
+
+
+def test_the_last_measured_round_says_so_below_the_table_and_each_round_on_its_screen() -> None:
+    found = [summary(number, READ, {"promise": promised(2, 20, over=False)}) for number in (0, 1)]
+    said = [note for note in rounds_notes(found) if note.startswith("round 1, ")]
+    assert len(said) == 3
+    assert said[2].startswith("round 1, dev request: let through silently 10.0 %")
+    assert not [note for note in rounds_notes(found) if note.startswith("round 0, request")]
+    assert "at most 5 % of what is harmful is let through" in in_brief(found[0]).plain
+    plain = summary(0, {}, {})
+    assert "Operating point" not in in_brief(plain).plain
+    assert not [note for note in rounds_notes([plain]) if note.startswith("round 0, ")]
+
+
+def test_one_class_alone_and_too_few_rows_are_told() -> None:
+    read = READ | {
+        "reached": {"request": {"traces": {"fpr": of(1, 100), "recall": of(0, 0)}}},
+        "cuts": {"request": {"traces": cut(missing=3)}},
+    }
+    one, other = sentences(read)
+    assert "takes rows of both labels" in one
+    assert "takes 62 harmful dev prompts, and 3 are missing; what is not blocked is deferred." in other
+    assert missing(read) == [other]
+
+
+@pytest.mark.parametrize("read", [{}, {"source": {"request": "direct"}, "thresholds": {}}])
+def test_what_was_not_asked_for_is_not_told(read: dict[str, Any]) -> None:
+    assert sentences(read) == missing(read) == []
+
+
+def promised(k: int, n: int, *, over: bool) -> dict[str, Any]:
+    return {"promise": 0.05, "misses": of(k, n), "deferred": of(3, 30), "over": over}
+
+
+@pytest.mark.parametrize(
+    ("found", "let_through"),
+    [
+        (promised(2, 20, over=False), "10.0 % (1.0-20.0) of 20"),
+        (promised(9, 20, over=True), "45.0 % (1.0-20.0) of 20, over"),
+        (promised(0, 0, over=False), "-"),
+    ],
+)
+def test_the_cells_say_where_a_promise_is_broken(found: dict[str, Any], let_through: str) -> None:
+    assert cells(found) == ("5 %", let_through, "10.0 % (1.0-20.0) of 30")
+
+
+def test_only_sets_under_a_promise_are_told() -> None:
+    said = list(measured({"dev request": {"promise": promised(2, 20, over=False)}, "dev completion": {"f1": 0.5}}))
+    assert said == [
+        "dev request: let through silently 10.0 % (1.0-20.0) of 20 harmful, promised at most 5 %; deferred 10.0 % "
+        "(1.0-20.0) of 30."
+    ]
+
+
+def test_recall_is_told_at_the_rates_that_were_measured() -> None:
+    at = {"0.01": {"value": None, "low": None, "high": None}, "0.05": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    assert recalls({"recall_at_fpr": at}) == "at 5 % 70.0 % (60-80)"
+    assert recalls({"f1": 0.5}) == ""
+
+
+def test_speed_leaves_out_what_was_not_measured() -> None:
+    assert speed({}) == ""
+    assert speed({"on": "a server", "rows_per_s": 2.5, "tokens_per_s": None}) == "Speed on a server: 2.5 rows a second."
+    whole = {"on": "Metal", "latency_rows": 30, "p50_ms": 12.4, "p95_ms": 20.0, "peak_gpu_bytes": 3e9}
+    assert speed(whole) == (
+        "Speed on Metal: latency p50 12 ms and p95 20 ms (30 rows asked one by one), on the GPU 3,000 MB."
+    )
