@@ -387,7 +387,7 @@ def _scored(
         found.answered.extend(answered)
     if policies is not None:
         notes["by_policy"] = answered_by_policy.record_of(found.answered, policies, seed)
-    again = sum(len(row.perturbed or ()) for row in found.answered)
+    again = sum(one.asked for one in asked.more.found)
     every = [row for each in rows.values() for row in each]
     notes["speed"] = speed.figures(judge, meter, every, seed=seed, again=again)
     known = getattr(judge, "calibration", None)

@@ -60,6 +60,7 @@ class Pair(NamedTuple):
     label: str | None
     prompt: str
     """The plain text."""
+    rewrite: str
     plain: str | None
     rewritten: str | None
 
@@ -81,8 +82,8 @@ def ask_pairs(
     said = answers(judge, [InputText(text) for text in texts], draws)
     verdict = {text: one.verdict.get("request") for text, one in zip(texts, said, strict=True)}
     return [
-        Pair(original.kind, row.labels.get("request"), original.text, verdict[original.text], verdict[row.prompt])
-        for row, original in paired
+        Pair(kind, row.labels.get("request"), plain, row.prompt, verdict[plain], verdict[row.prompt])
+        for row, (plain, kind) in paired
     ]
 
 

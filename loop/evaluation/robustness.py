@@ -43,6 +43,8 @@ class Robustness:
     pairs: Sequence[Pairs] = ()
     contrasts: Sequence[Contrasts] = ()
     calibrated: Sequence[Calibrated] = ()
+    asked: int = 0
+    """Texts that the guard was asked about for this."""
 
 
 def to_json(found: Sequence[Robustness]) -> dict[str, Any]:
@@ -86,7 +88,9 @@ def measure(
     if by is not None:
         apart += calibrated(answered, [one.group for one in origins], by, rng=rng("group"))
     found_flips = [one for task in labeled for one in flips(answered, task, names, seed=seed)]
-    return Robustness(found_flips, pairs(benchmark, found), twins, apart), answered
+    texts = {text for one in found for text in (one.prompt, one.rewrite)}
+    asked = len(texts) + sum(len(row.perturbed or ()) for row in answered)
+    return Robustness(found_flips, pairs(benchmark, found), twins, apart, asked), answered
 
 
 def calibrated(

@@ -82,18 +82,23 @@ def test_a_script_gets_flips_their_direction_and_f1_before_and_after(file: Path,
     assert (upper["mcnemar"], upper["mcnemar_holm"], upper["conclusion"]) == (0.25, 0.5, "cannot be told apart")
     assert (lower["flipped"]["k"], lower["f1"]["difference"], lower["p"]) == (0, 0.0, 1.0)
     plain = found_by(*guard, file)
-    assert {name: plain[name] for name in plain if name != "robustness"} == {
-        name: found[name] for name in found if name != "robustness"
+    own = ("robustness", "speed")
+    assert {name: plain[name] for name in plain if name not in own} == {
+        name: found[name] for name in found if name not in own
     }
+    assert (plain["speed"]["rows"], found["speed"]["rows"]) == (6, 18)
 
 
 def test_pairs_of_the_data_say_how_often_a_rewrite_gets_through(file: Path, guard: tuple[str | Path, ...]) -> None:
-    robustness = found_by(*guard, file, "--perturb", "pairs")["robustness"]
+    found = found_by(*guard, file, "--perturb", "pairs")
+    robustness = found["robustness"]
     (pairs,) = robustness["pairs"]
     assert robustness["perturbations"] == []
     assert (pairs["kind"], pairs["label"], pairs["n"], pairs["prompts"]) == ("jailbroken", "harmful", 2, 2)
     assert (pairs["plain"]["k"], pairs["rewritten"]["k"], pairs["both"]["k"]) == (2, 1, 1)
     assert (pairs["attack_success"]["k"], pairs["attack_success"]["n"]) == (1, 2)
+    # Six rows, and the four texts of two pairs.
+    assert found["speed"]["rows"] == 10
 
 
 def test_adversarial_and_plain_rows_are_calibrated_apart_without_being_asked_for(

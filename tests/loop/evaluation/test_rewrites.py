@@ -9,8 +9,8 @@ from wizloop.loop.evaluation.rewrites import Pair, contrasts, pairs
 
 def test_pairs_are_counted_by_kind_and_label() -> None:
     read = [(HARM, HARM), (HARM, FINE), (HARM, FINE), (FINE, HARM), (FINE, FINE), (None, HARM), (HARM, None)]
-    found = [Pair("jailbroken", HARM, f"p{at % 4}", *both) for at, both in enumerate(read)]
-    harmful, benign = pairs("mine", [*found, Pair("jailbroken", FINE, "b", FINE, HARM)])
+    found = [Pair("jailbroken", HARM, f"p{at % 4}", "r", *both) for at, both in enumerate(read)]
+    harmful, benign = pairs("mine", [*found, Pair("jailbroken", FINE, "b", "r", FINE, HARM)])
     assert (harmful.label, harmful.n, harmful.prompts, harmful.unparsed) == (HARM, 7, 4, 2)
     assert (harmful.plain.k, harmful.rewritten.k, harmful.both.k, harmful.both.n) == (3, 2, 1, 5)
     assert (harmful.attack_success.k, harmful.attack_success.n) == (2, 3)
