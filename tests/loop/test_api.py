@@ -32,7 +32,6 @@ from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import model_roles
 from wizloop.recipes import schema
-from wizloop.recipes.sections import Data
 from wizloop.store import control, errors, events, models, samples
 from wizloop.store.db import Store
 
@@ -115,28 +114,6 @@ def test_a_report_is_noted_in_the_log_of_the_run(ctx: Standalone, tmp_path: Path
     said = f"the champion after round 0 was evaluated on test: the report is in {tmp_path / 'report'}"
     assert (noted.message, noted.round) == (said, 0)
     assert json.loads(noted.data_json or "") == {"report": str(tmp_path / "report")}
-
-
-def test_a_champion_is_perturbed_on_a_test_set_whose_file_says_what_is_adversarial(
-    ctx: Standalone, tmp_path: Path
-) -> None:
-    file = tmp_path / "rows.jsonl"
-    rows = [{"prompt": f"rob bank {at}", "adversarial": at % 2 == 0, "label": "harmful"} for at in range(4)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    data = tuple(Data(path=str(file), split=split) for split in ("pool", "seed", "dev", "test"))
-    recipe = ctx.recipe.model_copy(update={"source": "files", "data": data})
-    new = [
-        samples.NewSample("test", str(row["prompt"]), None, "mine", f"rows.jsonl:{at}", request="harmful")
-        for at, row in enumerate(rows, start=1)
-    ]
-    with ctx.store.write() as db:
-        control.set_recipe(db, recipe.name, schema.canonical_json(recipe), "ab", 1)
-        samples.add(db, new, NOW)
-    done = CliRunner().invoke(evaluate, ["--perturb", "upper", "--json", "--workspace", str(ctx.workspace)])
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)["robustness"]
-    assert [(one["perturbation"], one["n"], one["changed"]) for one in found["perturbations"]] == [("upper", 4, 4)]
-    assert [(one["value"], one["n"]) for one in found["calibration"]] == [("adversarial", 2), ("plain", 2)]
 
 
 def test_a_benchmark_that_is_neither_a_test_set_nor_a_file_is_named(ctx: Standalone) -> None:

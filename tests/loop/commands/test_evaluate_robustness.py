@@ -9,9 +9,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.loop.guard.published.author import FORMS, Author
+from tests.loop.test_api import NOW
+from tests.loop.test_api import ctx as ctx
 from wizloop.loop.cli import app
+from wizloop.loop.context import Standalone
 from wizloop.loop.evaluation.perturbations import PERTURBATIONS
 from wizloop.loop.guard.published import registry
+from wizloop.recipes import schema
+from wizloop.recipes.sections import Data
+from wizloop.store import control, samples
 
 HOSTILE = "\x1b]52;c;aGk=\x07[bold]x[/bold]"
 # The stand-in finds "bomb" and "poison" in lower case, and nothing else.
@@ -187,3 +193,25 @@ def test_a_file_without_pairs_is_told(tmp_path: Path, guard: tuple[str | Path, .
     assert done.exit_code == 0, done.output
     assert "robustness" not in json.loads(done.stdout)
     assert "no row has a plain text beside its rewrite, or an unsafe twin, so there are no pairs" in done.stderr
+
+
+def test_a_champion_is_perturbed_on_a_test_set_whose_file_says_what_is_adversarial(
+    ctx: Standalone, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"rob bank {at}", "adversarial": at % 2 == 0, "label": "harmful"} for at in range(4)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = tuple(Data(path=str(file), split=split) for split in ("pool", "seed", "dev", "test"))
+    recipe = ctx.recipe.model_copy(update={"source": "files", "data": data})
+    new = [
+        samples.NewSample("test", str(row["prompt"]), None, "mine", f"rows.jsonl:{at}", request="harmful")
+        for at, row in enumerate(rows, start=1)
+    ]
+    with ctx.store.write() as db:
+        control.set_recipe(db, recipe.name, schema.canonical_json(recipe), "ab", 1)
+        samples.add(db, new, NOW)
+    done = evaluate("--perturb", "upper", "--json", "--workspace", ctx.workspace)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["robustness"]
+    assert [(one["perturbation"], one["n"], one["changed"]) for one in found["perturbations"]] == [("upper", 4, 4)]
+    assert [(one["value"], one["n"]) for one in found["calibration"]] == [("adversarial", 2), ("plain", 2)]
