@@ -139,9 +139,9 @@ def _of_file(path: Path, ours: "Mapping[str, Sequence[AnsweredRow]]", reader: An
     rows = against.read(path)
     if rows is None:
         return {name: against.recorded_for(path, each, reader) for name, each in ours.items()}
-    if len(ours) == 1:
-        return dict.fromkeys(ours, rows)
-    return {name: [row for row in rows if row.benchmark == name] for name in ours}
+    named = {name: [row for row in rows if row.benchmark == name] for name in ours}
+    # Written elsewhere, the one benchmark may have another name, such as the path of its file.
+    return dict.fromkeys(ours, rows) if len(ours) == 1 and not any(named.values()) else named
 
 
 def _asked(named: str, ours: "Mapping[str, Sequence[AnsweredRow]]", one: Evaluated) -> "dict[str, list[AnsweredRow]]":

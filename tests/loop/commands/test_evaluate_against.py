@@ -112,10 +112,11 @@ def test_rows_of_another_evaluation_are_held_against(folder: Path, tmp_path: Pat
     rows = tmp_path / "rows.jsonl"
     assert evaluate("--predictions", folder / "8B" / AEGIS, "--rows", rows).exit_code == 0
     kept = rows.read_text().splitlines(keepends=True)
-    rows.write_text("".join(kept[10:]))
+    rows.write_text("".join(kept[10:]) + kept[0].replace("AegisSafetyTest", "dev"))
     done = evaluate("--predictions", folder / "1B" / AEGIS, "--against", rows, "--json")
     (one,) = json.loads(done.stdout)["against"]
-    assert (one["n"], one["only_in_ours"], one["conclusion"]) == (50, 10, "cannot be told apart")
+    assert (one["n"], one["only_in_ours"], one["only_in_theirs"]) == (50, 10, 0)
+    assert one["conclusion"] == "cannot be told apart"
     shown = evaluate("--predictions", folder / "1B" / AEGIS, "--against", rows)
     assert "50 rows are compared; left out: 10 answered by" in shown.stderr
 
