@@ -87,7 +87,7 @@ def _compared_recorded(one: Evaluated, files: Sequence[Path], named: str | None)
         rows, ours = _rows_of(one, result), result.output or (str(path) if len(files) == 1 else "the recorded outputs")
         if named is not None:
             other = _counterpart(Path(named), path, files)
-            theirs = [] if other is None else _recorded(other, result.task, one.reader)
+            theirs = [] if other is None else _recorded(other, result, one.reader)
             sides.append(against.Sides(result.benchmark, ours, named, rows, theirs))
         elif known is not result:
             sides.append(against.Sides(result.benchmark, ours, str(known.output), rows, _rows_of(one, known)))
@@ -124,12 +124,14 @@ def _counterpart(named: Path, path: Path, files: Sequence[Path]) -> Path | None:
     return named
 
 
-def _recorded(path: Path, task: Any, reader: Any) -> "list[AnsweredRow]":
-    """Read recorded outputs, or the rows of an evaluation of some. Raises ImportRefused."""
+def _recorded(path: Path, result: "BenchmarkResult", reader: Any) -> "list[AnsweredRow]":
+    """Read recorded outputs of a benchmark, or the rows of an evaluation of some. Raises ImportRefused."""
     from wizloop.loop.evaluation import against, recorded_predictions
 
     rows = against.read(path)
-    return recorded_predictions.read(path, task, reader).answered if rows is None else rows
+    if rows is None:
+        return recorded_predictions.read(path, result.task, reader).answered
+    return _by_benchmark(rows, [result.benchmark])[result.benchmark]
 
 
 def _of_file(path: Path, ours: "Mapping[str, Sequence[AnsweredRow]]", reader: Any) -> "dict[str, list[AnsweredRow]]":
@@ -139,9 +141,13 @@ def _of_file(path: Path, ours: "Mapping[str, Sequence[AnsweredRow]]", reader: An
     rows = against.read(path)
     if rows is None:
         return {name: against.recorded_for(path, each, reader) for name, each in ours.items()}
-    named = {name: [row for row in rows if row.benchmark == name] for name in ours}
-    # Written elsewhere, the one benchmark may have another name, such as the path of its file.
-    return dict.fromkeys(ours, rows) if len(ours) == 1 and not any(named.values()) else named
+    return _by_benchmark(rows, list(ours))
+
+
+def _by_benchmark(rows: "list[AnsweredRow]", names: Sequence[str]) -> "dict[str, list[AnsweredRow]]":
+    """Return the rows of each benchmark; all, if it is one that had another name where they were written."""
+    named = {name: [row for row in rows if row.benchmark == name] for name in names}
+    return dict.fromkeys(names, rows) if len(names) == 1 and not any(named.values()) else named
 
 
 def _asked(named: str, ours: "Mapping[str, Sequence[AnsweredRow]]", one: Evaluated) -> "dict[str, list[AnsweredRow]]":
