@@ -16,8 +16,8 @@ def sentences(read: Mapping[str, Any]) -> list[str]:
     source = read.get("source", {})
     said = []
     for task, by_source in read.get("reached", {}).items():
-        rates = by_source[source.get(task, "direct")]
-        said.append(f"{task}: the threshold is set on dev for {_point(read['operating_point'])}{_reached(rates)}.")
+        if rates := by_source.get(source.get(task, "direct")):
+            said.append(f"{task}: the threshold is set on dev for {_point(read['operating_point'])}{_reached(rates)}.")
     return said + [_promised(task, cut, read["let_through"]) for task, cut in _cuts(read)]
 
 
@@ -28,7 +28,8 @@ def missing(read: Mapping[str, Any]) -> list[str]:
 
 def _cuts(read: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for task, by_source in read.get("cuts", {}).items():
-        yield task, by_source[read.get("source", {}).get(task, "direct")]
+        if cut := by_source.get(read.get("source", {}).get(task, "direct")):
+            yield task, cut
 
 
 def _point(asked: str) -> str:
