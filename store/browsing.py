@@ -179,7 +179,7 @@ def judgements(db: Connection, sample_id: int) -> list[Judgement]:
     for model_id, *rest in db.execute(of_sample.order_by(trace.c.model_id, trace.c.idx)):
         traces.setdefault(model_id, []).append(tuple(rest))
     found = db.execute(query)
-    return [Judgement(*row[2:], traces=traces.get(row[0], ()), calibration_json=row[1]) for row in found]
+    return [Judgement(*row[2:], traces.get(row[0], ()), row[1]) for row in found]
 
 
 def history(db: Connection, sample_id: int) -> History | None:
