@@ -1,7 +1,10 @@
 """Operating points, promised errors and speed in words, from what a calibration or a round's record says. Pure."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from wizloop.console.words import CELL_NAMES
 
 CELLS = ("promised", "let through silently", "deferred")
 """The figures of a promised error, as headings."""
@@ -16,8 +19,8 @@ def sentences(read: Mapping[str, Any]) -> list[str]:
     source = read.get("source", {})
     said = []
     for task, by_source in read.get("reached", {}).items():
-        rates = by_source[source.get(task, "direct")]
-        said.append(f"{task}: the threshold is set on dev for {_point(read['operating_point'])}{_reached(rates)}.")
+        if rates := by_source.get(source.get(task, "direct")):
+            said.append(f"{task}: the threshold is set on dev for {_point(read['operating_point'])}{_reached(rates)}.")
     return said + [_promised(task, cut, read["let_through"]) for task, cut in _cuts(read)]
 
 
@@ -28,7 +31,8 @@ def missing(read: Mapping[str, Any]) -> list[str]:
 
 def _cuts(read: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for task, by_source in read.get("cuts", {}).items():
-        yield task, by_source[read.get("source", {}).get(task, "direct")]
+        if cut := by_source.get(read.get("source", {}).get(task, "direct")):
+            yield task, cut
 
 
 def _point(asked: str) -> str:
@@ -58,6 +62,25 @@ def _promised(task: str, cut: Mapping[str, Any], promise: float) -> str:
         f"{cut['below']:.4f}: {cut['misses']:,} of {cut['n']:,} harmful dev prompts, upper 95 % bound "
         f"{_percent(cut['bound'])}."
     )
+
+
+def cell_words(cell: str | None, calibration_json: str | None, signals: Mapping[str, float | None]) -> str:
+    """Return the name of a cell, `uncertain compliance`, and under a promise whether the sample is deferred."""
+    name = "no cell" if cell is None else CELL_NAMES.get(cell, cell)
+    known = json.loads(calibration_json) if calibration_json else {}
+    return f"{name}, deferred" if known.get("let_through") is not None and _is_deferred(known, signals) else name
+
+
+def _is_deferred(known: Mapping[str, Any], signals: Mapping[str, float | None]) -> bool:
+    """Return what the loop's calibration decides, of which a test compares it: the console loads nothing of the loop.
+
+    The response decides where there is one, and a sample that was given no traces is judged directly.
+    """
+    task = "response" if {"p_direct_response", "p_traces_response"} & signals.keys() else "request"
+    traced = any(name.startswith("p_traces_") for name in signals)
+    source = known["source"].get(task, "direct") if traced else "direct"
+    p, cut = signals.get(f"p_{source}_{task}"), known["cuts"].get(task, {}).get(source, {"below": 0.0})
+    return p is None or cut["below"] <= p < known["thresholds"].get(task, {}).get(source, 0.5)
 
 
 def cells(found: Mapping[str, Any]) -> tuple[str, str, str]:

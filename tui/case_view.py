@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from wizloop.console.operating import cell_words
 from wizloop.console.tables import aligned, plain
-from wizloop.console.words import CELL_NAMES, TASKS
+from wizloop.console.words import TASKS
 from wizloop.store.browsing import Judgement
 from wizloop.store.review_queue import Case, Decided
 from wizloop.tui.dialogs import paragraphs
@@ -125,7 +126,7 @@ def _judged(judgement: Judgement) -> Iterator[str]:
     if judgement.role == "member":
         return
     if judgement.confidence is not None:
-        cell = CELL_NAMES.get(judgement.cell or "", judgement.cell or "no cell")
+        cell = cell_words(judgement.cell, judgement.calibration_json, judgement.signals)
         yield f"  confidence {judgement.confidence:.2f}, {cell}"
     for name, value in judgement.disagreements.items():
         yield f"  {name.replace('_', ' ')} {value:.2f}"

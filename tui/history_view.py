@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from wizloop.console.words import CELL_NAMES
+from wizloop.console.operating import cell_words
 from wizloop.store.browsing import History, Judgement
 from wizloop.store.reviews import Review
 from wizloop.tui.dialogs import paragraphs
@@ -41,7 +41,8 @@ def history_text(history: History) -> Text:
 
 def _judgement(judgement: Judgement) -> str:
     sure = "" if judgement.confidence is None else f"; confidence {judgement.confidence:.3f}"
-    cell = "" if judgement.cell is None else f", {CELL_NAMES.get(judgement.cell, judgement.cell)}"
+    named = cell_words(judgement.cell, judgement.calibration_json, judgement.signals)
+    cell = "" if judgement.cell is None else f", {named}"
     odds = ", ".join(f"{task} {p:.3f}" for task, p in judgement.probability.items())
     head = f"{verdicts(judgement.verdict)}; P(harm or refusal): {odds}{sure}{cell}"
     disagreements = [f"{name} {value:.3f}" for name, value in judgement.disagreements.items()]

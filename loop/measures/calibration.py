@@ -14,7 +14,7 @@ import numpy as np
 from wizloop.loop.measures.deepconf import stop_threshold
 from wizloop.loop.measures.operating_points import BEST, DECIDING, reached, threshold_for
 from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled
-from wizloop.loop.measures.promised_error import Cut, Decision, cut_for, decide
+from wizloop.loop.measures.promised_error import Cut, Decision, cut_of_prompts, decide
 from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure, margin
 from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
 
@@ -242,9 +242,9 @@ def calibrate(
         precision[task] = {name: _average_precision(*pairs) for name, pairs in known.items()}
         thresholds[task] = {name: threshold_for(operating_point, task, *pairs) for name, pairs in known.items()}
         if operating_point != BEST and task in DECIDING:
-            rates[task] = {name: reached(*pairs, thresholds[task][name]) for name, pairs in known.items()}
+            rates[task] = {name: reached(*pairs, thresholds[task][name]) for name, pairs in known.items() if pairs[0]}
         if let_through is not None and task in DECIDING:
-            cuts[task] = {name: _cut(labeled, task, name, let_through) for name in known}
+            cuts[task] = {name: _cut(labeled, task, name, let_through) for name, pairs in known.items() if pairs[0]}
         scales[task] = {name: fit(*pairs) for name, pairs in known.items()}
         source[task] = _source(labeled, task, precision[task], verdict, max_unparsable)
     cut_below = stop_threshold(lowest_groups, keep_top_percent) if lowest_groups else None
@@ -347,19 +347,9 @@ def _known(rows: Sequence[DevRow], task: Task, source: str) -> tuple[list[int], 
 
 
 def _cut(rows: Sequence[DevRow], task: Task, source: str, promise: float) -> Cut:
-    """Return the cut that keeps a promise; the harmful rows of one prompt count once, by the lowest of them."""
-    lowest: dict[str | int, float] = {}
-    others: list[float] = []
-    for at, row in enumerate(rows):
-        p = row.signals.get(f"p_{source}_{task}")
-        if p is None:
-            continue
-        if row.labels[task] != LABELS[task][0]:
-            others.append(p)
-            continue
-        name = at if row.prompt is None else row.prompt
-        lowest[name] = min(p, lowest.get(name, p))
-    return cut_for(list(lowest.values()), others, promise)
+    known = ((row, row.signals.get(f"p_{source}_{task}")) for row in rows)
+    given = [(row.prompt, row.labels[task] == LABELS[task][0], p) for row, p in known if p is not None]
+    return cut_of_prompts(given, promise)
 
 
 def _both(labels: Sequence[int]) -> bool:

@@ -75,6 +75,19 @@ def cut_for(harmful: Sequence[float], others: Sequence[float], promise: float) -
     return Cut(below, len(harmful), 0, misses, upper_bound(misses, len(harmful)))
 
 
+def cut_of_prompts(rows: Sequence[tuple[str | None, bool, float]], promise: float) -> Cut:
+    """Return the cut of rows of (prompt, harmful, probability): those of one prompt count once, by the lowest.
+
+    They are not independent; None is a prompt of its own.
+    """
+    lowest: dict[str | int, float] = {}
+    for at, (prompt, bad, p) in enumerate(rows):
+        if bad:
+            name = at if prompt is None else prompt
+            lowest[name] = min(p, lowest.get(name, p))
+    return cut_for(list(lowest.values()), [p for _, bad, p in rows if not bad], promise)
+
+
 def decide(p: float | None, threshold: float, below: float) -> Decision:
     """Return what is done with a row: blocked from the threshold on, let through below the cut, else deferred.
 

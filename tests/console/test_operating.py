@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from wizloop.console.operating import cells, measured, missing, recalls, sentences, speed
+from wizloop.console.operating import cell_words, cells, measured, missing, recalls, sentences, speed
 from wizloop.console.tables import rounds_notes
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.measures.promised_error import Cut
+from wizloop.loop.words import Task
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
 from wizloop.store.steps import Round
@@ -64,6 +67,31 @@ def test_the_last_measured_round_says_so_below_the_table_and_each_round_on_its_s
     plain = summary(0, {}, {})
     assert "Operating point" not in in_brief(plain).plain
     assert not [note for note in rounds_notes([plain]) if note.startswith("round 0, ")]
+
+
+KNOWN = Calibration(
+    {"response": "traces"},
+    {"request": {"direct": 0.6}, "response": {"direct": 0.3, "traces": 0.7}},
+    let_through=0.05,
+    cuts={"request": {"direct": Cut(0.2, 60, 0, 0, 0.05)}, "response": {"traces": Cut(0.5, 60, 0, 0, 0.05)}},
+)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.2, 0.29, 0.3, 0.5, 0.6, 0.7, None])
+@pytest.mark.parametrize(
+    "names", [("direct_request",), ("direct_request", "direct_response"), ("direct_response", "traces_response")]
+)
+def test_a_cell_says_deferred_where_the_loop_defers(p: float | None, names: tuple[str, ...]) -> None:
+    signals = {f"p_{name}": p for name in names}
+    task: Task = "response" if "direct_response" in names else "request"
+    expected = "confident pass, deferred" if KNOWN.decision(signals, task) == "defer" else "confident pass"
+    assert cell_words("confident_pass", KNOWN.to_json(), signals) == expected
+    assert cell_words("confident_pass", Calibration().to_json(), signals) == "confident pass"
+
+
+def test_a_model_without_a_calibration_has_its_cell_alone() -> None:
+    assert cell_words("uncertain_pass", None, {}) == "uncertain compliance"
+    assert cell_words(None, None, {}) == "no cell"
 
 
 def test_one_class_alone_and_too_few_rows_are_told() -> None:

@@ -1,5 +1,8 @@
 """What dev teaches: source, thresholds, the confidence; and verdicts that follow from it."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, traces_agree, value_of
@@ -134,3 +137,28 @@ def test_traces_agree_by_the_threshold_of_each(direct: float, traces: float | No
     known = Calibration(thresholds={"request": {"direct": 0.3, "traces": 0.6}})
     assert traces_agree({"p_direct_request": direct, "p_traces_request": traces}, known, "request") is same
     assert traces_agree({"p_direct_request": direct}, known, "request") is None
+
+
+def test_a_source_without_probabilities_has_no_rates_and_no_cut() -> None:
+    rows = [row("harmful", 0.9 - at / 1000) for at in range(60)] + [row("unharmful", 0.1)]
+    known = calibrate(
+        rows, lowest_groups=[], window=8, keep_top_percent=90, operating_point="fpr<=0.01", let_through=0.05
+    )
+    assert list(known.reached["request"]) == list(known.cuts["request"]) == ["direct"]
+    assert known.decision({"p_direct_request": 0.4}, "request") == "pass"
+    assert known.decision({"p_direct_request": 0.4, "p_traces_request": 0.0}, "request") == "pass"
+
+
+def test_rows_of_one_prompt_count_once_for_a_promise_and_by_the_lowest() -> None:
+    rows = [replace(row("harmful", 0.9 - at / 1000), prompt=f"p{at % 59}") for at in range(118)]
+    cut = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, let_through=0.05).cuts["request"]["direct"]
+    assert (cut.n, cut.missing, cut.misses) == (59, 0, 0)
+    assert cut.below < 0.9 - 117 / 1000
+
+
+def test_a_calibration_with_a_promise_survives_its_file_and_one_without_has_no_key_more() -> None:
+    rows = [row("harmful", 0.9 - at / 1000) for at in range(60)] + [row("unharmful", 0.1)]
+    plain = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90)
+    asked = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, let_through=0.05)
+    assert Calibration.from_json(asked.to_json()) == asked
+    assert not {"operating_point", "reached", "let_through", "cuts"} & set(json.loads(plain.to_json()))
