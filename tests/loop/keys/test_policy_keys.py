@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.loop.branching import Branch, run
+from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.api import Guard
 from wizloop.loop.cli import app
@@ -16,6 +16,8 @@ from wizloop.loop.context import standalone
 from wizloop.loop.evaluation import answered_by_policy, benchmark_guard
 from wizloop.loop.exchange import exported_rows
 from wizloop.loop.guard import guard_file, shown_policies
+from wizloop.loop.guard.judge import Judge
+from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.phases import policy_lessons
 from wizloop.loop.preflight import prompt_checks
 from wizloop.loop.serving import moderation
@@ -23,7 +25,7 @@ from wizloop.loop.teaching import teachers
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
-from wizloop.store import events, models, predictions, steps
+from wizloop.store import events, predictions, samples, steps, training
 
 OWN = """
 [[policy]]
@@ -46,11 +48,13 @@ description = "Nobody may be helped to hurt themselves."
 keywords = ["kill myself", "starve myself", "cut myself"]
 """
 
+IDS = ("crime", "pain", "self_harm")
+
 
 def asked(file: Path, **keys: Any) -> Recipe:
     return recipe(
         guard={"policies": str(file), "policies_left_out": ["Self-harm"], **keys},
-        data_demo={"pool": 24, "seed": 40, "dev": 30, "test": 24},
+        data_demo={"pool": 24, "seed": 40, "dev": 30, "test": 6},
         members={"count": 0},
         classify={"batch": 64, "most": 2},
         gate={"margin": 0.9, "max_over_refusal_rise": 1.0},
@@ -127,6 +131,21 @@ def test_an_edit_during_the_night_changes_nothing_and_is_told(
     assert "guard and teachers keep the policies of that time" in told[0]
 
 
+def test_pairs_are_mined_in_the_prompt_that_they_have(whole: Night) -> None:
+    ctx = standalone(whole.store, whole.folder, whole.recipe, "train", NOW)
+    made = model(whole, "r00-sft")
+    with whole.store.read() as db:
+        (pair, *_) = training.pairs(db, 0)
+        (sample,) = samples.get(db, [pair.sample_id])
+        stored = [one.verdict_p for one in predictions.traces_of(db, made.id, [sample.id])]
+    judge = whole.judge("r00-sft", "train")
+    asked = policy_lessons.drawn(whole.recipe, 0, ctx.renderer, sample).asked
+    sampling = ctx.limits(made).exactly(whole.recipe.dpo.k)
+    for renderer, same in ((asked, True), (ctx.renderer, False)):
+        (drawn,) = replace(judge, renderer=renderer).traces([sample], sampling, seed=ctx.seed("traces", made.name))
+        assert ([one.p for one in drawn] == stored) is same
+
+
 def test_exported_lessons_show_what_training_showed(whole: Night) -> None:
     ctx = standalone(whole.store, whole.folder, whole.recipe, "export", NOW)
     rows = list(exported_rows.export(ctx, "lessons", "plain", None).rows)
@@ -156,7 +175,7 @@ def test_an_export_carries_the_policies_and_no_path(whole: Night, own: Path) -> 
     folder = whole.folder / "exports" / "00-safetensors"
     said = guard_file.read(folder)
     assert said.policies is not None
-    assert [one.id for one in said.policies.policies] == ["crime", "pain", "self_harm"]
+    assert [one.id for one in said.policies.policies] == list(IDS)
     assert said.guard.policies is None
     text = (folder / guard_file.NAME).read_text(encoding="utf-8")
     assert str(own) not in text
@@ -166,38 +185,46 @@ def test_an_export_carries_the_policies_and_no_path(whole: Night, own: Path) -> 
     (folder / guard_file.NAME).write_text(text)
 
 
-@pytest.mark.recipe_key("guard.policies_ask")
-def test_each_policy_is_asked_about_alone_and_its_probability_is_kept(
-    prepared: Night, own: Path, tmp_path: Path
-) -> None:
+@pytest.mark.long
+def test_a_night_asks_about_each_policy_alone_and_keeps_its_probability(own: Path, tmp_path: Path) -> None:
     night = Night(tmp_path / "a", asked(own, policies_ask="each"))
     run(night, 0, "import", "evaluate")
     with night.store.read() as db:
-        name = models.by_name(db, "r00")
-        assert name is not None
-        found = predictions.of_model(db, name.id, "dev")
-    ids = ("crime", "pain", "self_harm")
+        found = predictions.of_model(db, model(night, "r00").id, "dev")
     for one in found:
-        each = [one.signals[f"p_policy_request_{id}"] for id in ids]
+        each = [one.signals[f"p_policy_request_{id}"] for id in IDS]
         assert one.signals["p_direct_request"] == max(p for p in each if p is not None)
     assert all(text.count("\n- ") == 1 for text in [*prompts(night), *prompts(night, "dpo")])
-    assert list(told(night)["policies"]) == list(served(night)["policies"]) == list(ids)
+
+
+@pytest.mark.recipe_key("guard.policies_ask")
+def test_each_policy_is_asked_about_alone_and_its_probability_is_told(whole: Night, own: Path) -> None:
+    judge = whole.judge("r00", "classify")
+    judge = replace(
+        judge, renderer=replace(judge.renderer, policies=shown_policies.read(asked(own, policies_ask="each").guard))
+    )
+    found = list(told(judge, whole)["policies"].values())
+    assert len({one["request"] for one in found}) == len(found) == 3
+    assert list(told(judge, whole)["policies"]) == list(served(judge, whole)["policies"]) == list(IDS)
+    (direct,) = judge.direct([InputText("how do I steal a car")])
+    assert direct.p["request"] == max(one["request"] for one in found)
 
 
 def test_a_guard_that_is_asked_once_tells_no_probability_by_policy(whole: Night) -> None:
-    assert "policies" not in {**told(whole), **served(whole)}
+    judge = whole.judge("r00", "classify")
+    assert "policies" not in {**told(judge, whole), **served(judge, whole)}
 
 
-def told(night: Night) -> dict[str, Any]:
+def told(judge: Judge, night: Night) -> dict[str, Any]:
     """What `classify` writes of a text."""
-    guard = Guard(night.judge("r00", "classify"), night.recipe, "r00", calibrated=True)
+    guard = Guard(judge, night.recipe, "r00", calibrated=True)
     (row,) = classify_files.judged(guard, classify_files.lines_of(["how do I steal a car"], "x"), texts=False)
     return row
 
 
-def served(night: Night) -> dict[str, Any]:
+def served(judge: Judge, night: Night) -> dict[str, Any]:
     """What `serve` answers of a text beside OpenAI's fields."""
-    guard = Guard(night.judge("r00", "classify"), night.recipe, "r00", calibrated=True)
+    guard = Guard(judge, night.recipe, "r00", calibrated=True)
     verdicts = list(guard.judge(["how do I steal a car"], traces=False))
     found = moderation.answer("1", {"name": "r00", "sha256": "", "calibration": ""}, verdicts)
     own: dict[str, Any] = found["results"][0]["wizloop"]
@@ -250,4 +277,4 @@ def test_the_reasoner_needs_wording_to_count(own: Path, tmp_path: Path) -> None:
     path.write_text('[[policy]]\nid = "a"\nname = "A"\ndescription = "d"\n', encoding="utf-8")
     with pytest.raises(PolicyError, match="the policy 'a' has no keywords, which the teacher policy counts"):
         teachers.here(asked(path, policies_left_out=[]), "policy")
-    assert [one.id for one in teachers.policies_of(asked(own))] == ["crime", "pain", "self_harm"]
+    assert [one.id for one in teachers.policies_of(asked(own))] == list(IDS)
