@@ -170,7 +170,7 @@ def judgements(db: Connection, sample_id: int) -> list[Judgement]:
     # Both tables are keyed by model, then sample: without the models' ids every prediction would be read.
     models = select(model.c.id)
     columns = (made.c.verdict, made.c.probability, made.c.confidence, made.c.cell, made.c.signals)
-    query = select(model.c.id, model.c.calibration_json, model.c.name, model.c.role, made.c.round, *columns)
+    query = select(model.c.id, model.c.name, model.c.role, made.c.round, *columns)
     query = query.join(made, made.c.model_id == model.c.id).where(made.c.model_id.in_(models))
     query = query.where(made.c.sample_id == sample_id).order_by(model.c.id)
     traces: dict[int, list[tuple[str, dict[str, str | None] | None, float]]] = {}
@@ -178,8 +178,10 @@ def judgements(db: Connection, sample_id: int) -> list[Judgement]:
     of_sample = of_sample.where(trace.c.model_id.in_(models), trace.c.sample_id == sample_id)
     for model_id, *rest in db.execute(of_sample.order_by(trace.c.model_id, trace.c.idx)):
         traces.setdefault(model_id, []).append(tuple(rest))
-    found = db.execute(query)
-    return [Judgement(*row[2:], traces.get(row[0], ()), row[1]) for row in found]
+    known = {row.id: row.calibration_json for row in db.execute(select(model.c.id, model.c.calibration_json))}
+    return [
+        Judgement(*row[1:], traces=traces.get(row[0], ()), calibration_json=known[row[0]]) for row in db.execute(query)
+    ]
 
 
 def history(db: Connection, sample_id: int) -> History | None:
