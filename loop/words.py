@@ -108,6 +108,11 @@ LABELS: Final = DEFAULT.by_task
 """The default's two labels of each task; the first is the positive class."""
 
 
+def share_of(task: Task, label: str) -> str:
+    """Return the name of P(label), beside a task's P(positive), where the task has more than two labels."""
+    return f"{task}:{label}"
+
+
 def by_task(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the value of each task, None where there is none: a file of rows has the same keys in every row."""
     return {task: values.get(task) for task in TASKS}

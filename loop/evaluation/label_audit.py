@@ -14,11 +14,11 @@ import numpy as np
 from wizloop.backends.teachers.base import Question
 from wizloop.loop.context import Context
 from wizloop.loop.evaluation.compare_traces import TeacherTrace
-from wizloop.loop.measures.calibration import Calibration, share_of, value_of
+from wizloop.loop.measures.calibration import Calibration, value_of
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.teaching import teachers
-from wizloop.loop.words import TASKS, Declaration, Task
+from wizloop.loop.words import TASKS, Declaration, Task, share_of
 from wizloop.store import models, reviews, steps, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample

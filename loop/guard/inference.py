@@ -16,9 +16,8 @@ from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.readers import STRICT, Reader
 from wizloop.loop.guard.rendering import Renderer, Text, choice
 from wizloop.loop.measures import deepconf
-from wizloop.loop.measures.calibration import share_of
 from wizloop.loop.measures.uncertainty import disagreement
-from wizloop.loop.words import DEFAULT, Declaration, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task, share_of
 
 Signals = dict[str, float | None]
 

@@ -16,7 +16,7 @@ from wizloop.loop.measures.operating_points import BEST, DECIDING, reached, thre
 from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled
 from wizloop.loop.measures.promised_error import Cut, Decision, cut_for, decide
 from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure, margin
-from wizloop.loop.words import DEFAULT, Declaration, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task, share_of
 
 Source = Literal["direct", "traces"]
 Values = Mapping[str, float | None]
@@ -275,11 +275,6 @@ def calibrate(
         declared=declared,
     )
     return _with_measure(learned, rows)
-
-
-def share_of(task: Task, label: str) -> str:
-    """Return the name of P(label), beside a task's P(positive), where the task has more than two labels."""
-    return f"{task}:{label}"
 
 
 def traces_agree(signals: Values, calibration: Calibration, task: Task) -> bool | None:

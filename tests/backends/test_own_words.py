@@ -17,8 +17,14 @@ ALONE, PAIR = Question("k", "Win a prize"), Question("k", "Win a prize", "You wo
 POLICY = Policy("p", "Prizes", "Forbids prizes.", "high", ("prize",), ())
 
 
+def verdict(found: Any) -> tuple[str, str | None, str | None]:
+    return found.request, found.completion, found.response
+
+
 def trace(**changes: Any) -> str:
-    lists = {name: [] for name in ("legitimate_uses", "harmful_uses", "risk_factors", "mitigating_factors")}
+    lists: dict[str, Any] = {
+        name: [] for name in ("legitimate_uses", "harmful_uses", "risk_factors", "mitigating_factors")
+    }
     texts = {"surface_analysis": "A prize.", "context_clues": "None.", "explanation": "It lures.", "confidence": "high"}
     steps = {"request_steps": ["It lures."], "response_steps": []}
     return json.dumps({**texts, **lists, **steps, "request": "spam", "response": None, **changes})
@@ -48,23 +54,22 @@ def test_the_message_says_what_is_empty_without_a_response() -> None:
 
 
 def test_an_answer_is_read_in_these_words() -> None:
-    assert read_trace(trace(request="SPAM"), ALONE, SPAM).request == "spam"
+    assert verdict(read_trace(trace(request="SPAM"), ALONE, SPAM)) == ("spam", None, None)
     found = read_trace(trace(response="ok", response_steps=["It pays."]), PAIR, SPAM)
-    assert (found.completion, found.response) == (None, "OK")
+    assert verdict(found) == ("spam", None, "OK")
     with pytest.raises(InvalidTrace, match="'spam' or 'ham'"):
         read_trace(trace(request="harmful"), ALONE, SPAM)
     with pytest.raises(InvalidTrace, match="response need a verdict"):
         read_trace(trace(), PAIR, SPAM)
     small = answer_from_small('{"rationale": "It lures.", "request": "spam", "response": "OK"}', PAIR, SPAM, model="m")
-    assert small.trace is not None
-    assert small.trace.response == "OK"
+    assert verdict(small.trace) == ("spam", None, "OK")
 
 
 def test_recorded_labels_are_given_back_in_these_words() -> None:
     teacher = RecordedTeacher({text_sha("Win a prize", None): {"request": "spam"}}, SPAM)
     found = teacher.ask(ALONE).trace
     assert found is not None
-    assert (found.request, found.explanation) == ("spam", "Request is spam.")
+    assert (verdict(found)[0], found.explanation) == ("spam", "Request is spam.")
     assert answer_from_raw(found.model_dump_json(), ALONE, SPAM, model="m").outcome == "ok"
     with pytest.raises(ValueError, match="cannot be 'harmful'"):
         RecordedTeacher({"a": {"request": "harmful"}}, SPAM)

@@ -10,7 +10,7 @@ from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, stored
 from wizloop.recipes.tasks import Tasks
 
-ALONE = {"completion": [], "response": []}
+ALONE: dict[str, Any] = {"completion": [], "response": []}
 
 
 def loaded(tmp_path: Path, tasks: str, more: str = "") -> Recipe:
