@@ -1,12 +1,12 @@
 """Whether a guard is better than its baselines, in words, from the differences that its round recorded. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wizloop.store.steps import Round
 
-Compared = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float | None]]]]
-"""The difference in F1 by benchmark, task and baseline."""
+Compared = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
+"""The difference in F1 by benchmark, task and baseline; `label` is the positive one, if it is one's own word."""
 NAMES = {"base": "base", "all_harmful": "all harmful", "tfidf": "TF-IDF"}
 """Baselines as headings, in the order in which they are shown."""
 _EVERYTHING = {
@@ -24,7 +24,26 @@ class _Finding(NamedTuple):
     task: str
     baseline: str
     verb: str
-    found: Mapping[str, float | None]
+    found: Mapping[str, Any]
+
+
+def by_label(metrics: Mapping[str, Any]) -> str:
+    """Return each label's F1, macro-F1 and the exact share, where a task has more than two labels; else nothing."""
+    labels: Mapping[str, Mapping[str, float | None]] = metrics.get("by_label") or {}
+    if not labels:
+        return ""
+    named = ", ".join(f"{label} {_figure(one.get('f1'))}" for label, one in labels.items())
+    return f"{named}; macro-F1 {_figure(metrics.get('macro_f1'))}, exactly right {_figure(metrics.get('accuracy'))} %"
+
+
+def heading(baseline: str, by_task: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a baseline's heading beside its figures: of one's own words, the one that it always answers."""
+    own = {str(one["label"]) for one in by_task.values() if "label" in one}
+    return f"all {own.pop()}" if len(own) == 1 else "always the first label" if own else NAMES[baseline]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def sentences(who: str, compared: Compared) -> list[str]:
@@ -90,6 +109,8 @@ def _not_beaten(compared: Compared) -> Iterator[_Finding]:
 
 def _baseline(one: _Finding) -> str:
     names = {"base": "the base", "tfidf": "TF-IDF with logistic regression on the same labels"}
+    if one.baseline == "all_harmful" and "label" in one.found:
+        return f"always answering {one.found['label']}"
     return names.get(one.baseline) or _EVERYTHING[one.task]
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wizloop.console import by_policy, operating
-from wizloop.console.standing import NAMES, of_champion
+from wizloop.console.standing import heading, of_champion
 from wizloop.console.words import TASKS
 from wizloop.store.display import shown
 from wizloop.store.evaluations import Evaluation
@@ -38,6 +38,10 @@ def rounds_table(found: Sequence[RoundSummary], base: BaseSummary | None = None)
             figures = [figure(by_task.get(task)) for task in tasks]
             table.add_row(*map(plain, (number, benchmark, *figures, *ends)))
             number, *ends = "", "", ""
+            for name, rows in _by_label(by_task):
+                table.add_row(
+                    *map(plain, ("", f"  {name}", *(figure_of(rows.get(task, {})) for task in tasks), "", ""))
+                )
             for name, rows in baselines_on(summary, benchmark) if base is not None else ():
                 table.add_row(
                     *map(plain, ("", f"  {name}", *(figure_of(rows.get(task, {})) for task in tasks), "", ""))
@@ -56,7 +60,8 @@ def baselines_on(summary: Summary, benchmark: str) -> list[tuple[str, Mapping[st
         return []
     found = summary.record.get("baselines", {})
     wanted = ("all_harmful",) if isinstance(summary, BaseSummary) else ("tfidf",)
-    return [(NAMES[name], found[name].get(benchmark, {})) for name in wanted if name in found]
+    named = [(name, found[name].get(benchmark, {})) for name in wanted if name in found]
+    return [(heading(name, by_task), by_task) for name, by_task in named]
 
 
 def console_for_tables() -> Console:
@@ -158,6 +163,15 @@ def _by_benchmark(summary: Summary) -> list[tuple[str, dict[str, Evaluation]]]:
     names = sorted({row.benchmark for row in summary.evaluations}, key=lambda name: (name != "dev", name))
     rows = [(name, {row.task: row for row in summary.evaluations if row.benchmark == name}) for name in names]
     return rows or [("-", {})]
+
+
+def _by_label(by_task: Mapping[str, Evaluation]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the figures by task of each label, of tasks with more than two."""
+    found: dict[str, dict[str, Any]] = {}
+    for task, row in by_task.items():
+        for label, one in (row.metrics.get("by_label") or {}).items():
+            found.setdefault(label, {})[task] = one | {"low": one["f1_low"], "high": one["f1_high"]}
+    return list(found.items())
 
 
 def _exported(summary: Summary) -> list[tuple[str, Mapping[str, Any]]]:

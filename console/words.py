@@ -1,5 +1,6 @@
 """The loop's names that screens need: phases, tasks, labels, cells. A test compares them with the loop's own."""
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -25,6 +26,12 @@ CELL_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The four cells, riskiest first."""
+
+
+def labels_of(recipe_json: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the labels of each task that a run's stored recipe declares, the positive one first."""
+    given = json.loads(recipe_json).get("tasks", {})
+    return {task: tuple(words) for task in TASKS if (words := given.get(task, LABELS[task]))}
 
 
 def phases_of(round: int | None) -> tuple[str, ...]:

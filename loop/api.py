@@ -11,13 +11,14 @@ from math import nextafter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wizloop.loop.guard.rendering import InputText, main_task, tasks_of
-from wizloop.loop.words import LETS_THROUGH, Task
+from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.words import Task
 
 if TYPE_CHECKING:
     from wizloop.loop.guard.judge import Answer, Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
     from wizloop.loop.measures.calibration import Calibration
+    from wizloop.loop.words import Declaration
     from wizloop.recipes.schema import Recipe
 
 BATCH = 32
@@ -94,10 +95,16 @@ class Guard:
         """
         return getattr(self._judge, "calibration", None)
 
+    @property
+    def declared(self) -> "Declaration":
+        """Its tasks and their label words."""
+        return self._judge.declared
+
     def _verdict(self, text: InputText, answer: "Answer") -> Verdict:
         judgement, known = answer.judgement, self.calibration
+        tasks = () if known is None else known.declared.tasks_of(text)
         readings = {
-            task: known.reading(task, known.source_for(answer.signals, task)) for task in tasks_of(text) if known
+            task: known.reading(task, known.source_for(answer.signals, task)) for task in tasks if known is not None
         }
         return Verdict(
             verdict=judgement.verdict,
@@ -112,7 +119,7 @@ class Guard:
             policies={
                 policy: {str(task): p for task, p in by.items()} for policy, by in answer.direct.by_policy.items()
             },
-            decision=judgement.decisions.get(main_task(text)),
+            decision=judgement.decisions.get(self.declared.main_task(text)),
         )
 
 
@@ -212,7 +219,7 @@ def guardbench_moderate(guard: Guard) -> Moderate:
         # GuardBench's measurement of speed passes one conversation by itself.
         alone = bool(conversations) and isinstance(conversations[0], Mapping)
         texts = [_conversation(one) for one in ([conversations] if alone else conversations)]
-        return [_unsafe(verdict) for verdict in guard.judge(texts, traces=False)]
+        return [_unsafe(verdict, guard.declared) for verdict in guard.judge(texts, traces=False)]
 
     return moderate
 
@@ -229,13 +236,13 @@ def _conversation(messages: Any) -> InputText:
     return InputText(asked.text, None if answer is None else answer.text)
 
 
-def _unsafe(verdict: Verdict) -> float:
+def _unsafe(verdict: Verdict, declared: "Declaration") -> float:
     """Return a verdict as a score in 0..1 that is above 0.5 exactly where the guard blocks."""
     task: Task = "response" if "response" in verdict.verdict else "request"
     label, p, at = verdict.verdict[task], verdict.probability.get(task), verdict.threshold.get(task, 0.5)
     if label is None:
         return 1.0
-    passes = label == LETS_THROUGH[task]
+    passes = declared.passes(task, label)
     if p is None:
         return 0.0 if passes else 1.0
     score = p / (2 * at) if p < at else 1 - (1 - p) / (2 * (1 - at) or 1)

@@ -20,6 +20,7 @@ from wizloop.loop.guard.readers import STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.schema import Recipe, RecipeError, stored
 from wizloop.store import control, errors, events, models, steps
 from wizloop.store.db import Connection, Store
@@ -143,6 +144,11 @@ class Context:
         return self.given
 
     @property
+    def declared(self) -> Declaration:
+        """The tasks and label words of the recipe."""
+        return Declaration.of(self.recipe.tasks)
+
+    @property
     def quantise(self) -> bool:
         """Whether the base is quantized to 4 bits."""
         return self.recipe.guard.quantise == "4bit"
@@ -160,7 +166,7 @@ class Context:
         """
         if self._renderer is None:
             record = self.first_record()
-            self._renderer = kept_rendering.renderer_from(self.recipe.guard, self.base(), record)
+            self._renderer = kept_rendering.renderer_from(self.recipe.guard, self.base(), record, self.declared)
             if kept_rendering.is_former(record):
                 self._keep_former(str(record["rendering"]), self._renderer)
         return self._renderer
@@ -191,7 +197,7 @@ class Context:
 
         Raises ModelMissing, BadArtifact.
         """
-        calibration = Calibration.from_json(model.calibration_json)
+        calibration = Calibration.from_json(model.calibration_json, self.declared)
         judge = Judge(self.guard(model), self.renderer, calibration, self.limits(model), self.reader(model))
         other = Otherwise.of(model.meta_json)
         return judge if other is None else other.judge(judge)
@@ -265,6 +271,11 @@ class Standalone(Context):
 def standalone(store: Store, workspace: Path, recipe: Recipe, phase: str, now: datetime) -> Standalone:
     """Build the context of a command that uses a run's models; its seeds depend on `phase`."""
     return Standalone(store, workspace, recipe, 0, phase, lambda: now, lambda: False)
+
+
+def declared_of(db: Connection) -> Declaration:
+    """Return the tasks and label words of the workspace's run, or the default before there is one."""
+    return DEFAULT if control.get_run(db) is None else Declaration.of(recipe_of(db).tasks)
 
 
 def recipe_of(db: Connection) -> Recipe:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.words import Declaration, Task
 from wizloop.store import samples
 from wizloop.store.db import Store
 
@@ -22,8 +22,7 @@ def usable(store: Store, split: str) -> Iterator[samples.Sample]:
         after = page[-1].id
 
 
-def labels_of(sample: samples.Sample) -> dict[Task, str]:
+def labels_of(sample: samples.Sample, declared: Declaration) -> dict[Task, str]:
     """Return the known labels of the tasks that apply to a sample."""
-    tasks: tuple[Task, ...] = ("request",) if sample.response is None else TASKS
-    known = {task: getattr(sample, samples.LABELS[task]) for task in tasks}
+    known = {task: getattr(sample, samples.LABELS[task]) for task in declared.tasks_of(sample)}
     return {task: label for task, label in known.items() if label is not None}

@@ -20,6 +20,7 @@ from wizloop.recipes.ensemble import Members
 from wizloop.recipes.policies import PolicyText
 from wizloop.recipes.reference import every_key
 from wizloop.recipes.shipped import shipped
+from wizloop.recipes.tasks import Tasks, refuse_labels
 from wizloop.recipes.teaching import Name, Teachers
 from wizloop.recipes.training import Dpo, Train
 
@@ -54,6 +55,7 @@ class Recipe(sections.Section):
     import` brought in, and demo generates a pool from the seed."""
     data: tuple[sections.Data, ...] = ()
     data_demo: sections.DataDemo = sections.DataDemo()
+    tasks: Tasks = sections.added(Tasks())
     guard: sections.Guard = sections.Guard()
     classify: sections.Classify = sections.Classify()
     members: Members = Members()
@@ -101,6 +103,35 @@ class Recipe(sections.Section):
     def may_be_traces(self, split: sections.Split) -> bool:
         """Return whether all samples of a split may come from `wizloop import --traces`."""
         return split == "seed" and "traces" in self.teacher.names
+
+    @model_validator(mode="after")
+    def _files_have_these_labels(self) -> "Recipe":
+        known, traces = self.tasks.words(), self.teacher.traces
+        files = [(f"data[{n}]", each.label) for n, each in enumerate(self.data, start=1)]
+        files += [(f"teacher.traces[{n}]", each.label) for n, each in enumerate(traces, start=1)]
+        for section, meant in files:
+            refuse_labels(f"{section}.label", meant, known)
+        if self.teacher.recorded is not None:
+            refuse_labels("teacher.recorded.label", self.teacher.recorded.label, known)
+        return self
+
+    @model_validator(mode="after")
+    def _policies_have_these_labels(self) -> "Recipe":
+        if self.guard.policies is not None and not self.tasks.is_about_harm():
+            raise ValueError(
+                "guard.policies says what is harmful, and [tasks] has other labels: leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _demo_has_these_labels(self) -> "Recipe":
+        for task, words in Tasks().model_dump(exclude={"blocks"}).items():
+            if self.source == "demo" and getattr(self.tasks, task) not in ((), words):
+                raise ValueError(
+                    f"tasks.{task}: the demo's samples have the labels {' and '.join(words)}: leave it out, or give "
+                    'samples of your own with source = "files"'
+                )
+        return self
 
     @model_validator(mode="after")
     def _server_reads_the_adapters(self) -> "Recipe":

@@ -12,9 +12,8 @@ from wizloop.recipes.guard_policies import PolicyKeys
 
 Task = Literal["request", "completion", "response"]
 Split = Literal["pool", "seed", "dev", "test"]
-LabelWord = Literal["harmful", "unharmful", "refusal", "compliance", "none"]
 # Left out of a stored recipe where they are the default, so that the hashes of older recipes stay.
-LabelWords = Annotated[dict[str, LabelWord], Field(exclude_if=lambda words: not words)]
+LabelWords = Annotated[dict[str, str], Field(exclude_if=lambda words: not words)]
 Turns = Annotated[Literal["first", "last", "all", "each"], Field(exclude_if=lambda turns: turns == "first")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -164,7 +163,8 @@ class Data(Section):
     """For any other schema: our key (prompt, response, label, request_label, ...) to the file's column. A key that it
     does not name keeps its plain column; "not is_safe" is the opposite of a column, "=harmful" a word for every row."""
     label: LabelWords = {}
-    """What the file's own label words mean: {malicious = "harmful", controversial = "none"}; none is no label."""
+    """What the file's own label words mean: {malicious = "harmful", controversial = "none"}; each is one of the labels
+    of [tasks], or none for no label."""
     task: Task = "request"
     """Task of a bare `label` column; files that name the task of each label do not need it."""
     turns: Turns = "first"

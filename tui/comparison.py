@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from wizloop.console.standing import NAMES, sentences
+from wizloop.console.standing import NAMES, by_label, sentences
 from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
 from wizloop.store.evaluations import Evaluation
@@ -100,6 +100,7 @@ def _measured_line(row: Evaluation) -> str:
     what = {"completion": "of the compliances classified as refusals"}.get(row.task, "of the benign blocked")
     more = [] if fpr is None else [f"{100 * fpr:.1f} % {what}"]
     more += [f"{row.unparsed:,} unparsed"] if row.unparsed else []
+    more += [f"by label: {labels}"] if (labels := by_label(row.metrics)) else []
     return f"{row.benchmark} {row.task}: {figure(row)} of {row.n:,}" + (f"; {', '.join(more)}" if more else "")
 
 
@@ -118,7 +119,7 @@ def _baseline_lines(summary: Summary) -> list[str]:
 def _baselines(rounds: Sequence[Summary], benchmark: str, task: str) -> Iterator[tuple[str, list[str]]]:
     """Yield a row for each baseline of a test set: its name, and its F1 by round."""
     by_round = [dict(baselines_on(summary, benchmark)) for summary in rounds]
-    for name in NAMES.values():
+    for name in dict.fromkeys((*NAMES.values(), *(name for by_name in by_round for name in by_name))):
         found = [by_name.get(name, {}).get(task, {}).get("f1") for by_name in by_round]
         if any(f1 is not None for f1 in found):
             yield name, ["" if f1 is None else f"{100 * f1:.1f}" for f1 in found]

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import tempfile
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def as_file(trace: TeacherTrace) -> str:
     return "".join(map(_escaped, text)) + "\n"
 
 
-def edit_of(trace: TeacherTrace, text: str) -> str | None:
+def edit_of(trace: TeacherTrace, text: str, words: Mapping[str, Sequence[str]] = LABELS) -> str | None:
     """Return the changes of an edited file as JSON for a review, or None without changes. Raises BadEdit."""
     try:
         given = json.loads(text)
@@ -34,7 +35,7 @@ def edit_of(trace: TeacherTrace, text: str) -> str | None:
     if not isinstance(given, dict) or sorted(given) != sorted(_FIELDS):
         raise BadEdit(f"the file must keep exactly the fields {', '.join(_FIELDS)}")
     before = _values(trace)
-    _check(given, before)
+    _check(given, before, words)
     changed = {field: value for field, value in given.items() if value != before[field]}
     return json.dumps(_stored(changed)) if changed else None
 
@@ -70,13 +71,13 @@ def _stored(changed: dict[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): json.dumps(value) if name in names else value for name, value in changed.items()}
 
 
-def _check(given: dict[str, Any], before: dict[str, Any]) -> None:
+def _check(given: dict[str, Any], before: dict[str, Any], words: Mapping[str, Sequence[str]]) -> None:
     verdict = given["verdict"]
     if not isinstance(verdict, dict) or sorted(verdict) != sorted(before["verdict"]):
         raise BadEdit(f"verdict must name exactly {', '.join(before['verdict'])}")
     for task, label in verdict.items():
-        if (label is None) != (before["verdict"][task] is None) or label not in (None, *LABELS[task]):
-            raise BadEdit(f"verdict.{task} is {json.dumps(label)}: it must be {' or '.join(LABELS[task])}")
+        if (label is None) != (before["verdict"][task] is None) or label not in (None, *words.get(task, ())):
+            raise BadEdit(f"verdict.{task} is {json.dumps(label)}: it must be {' or '.join(words.get(task, ()))}")
     if not isinstance(given["explanation"], str) or not given["explanation"].strip():
         raise BadEdit("explanation must be a sentence")
     for field in ("trace", "steps"):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from textual.app import RenderResult
 from textual_plotext import PlotextPlot
 
-from wizloop.console.standing import NAMES
+from wizloop.console.standing import heading
 from wizloop.console.words import TASKS
 from wizloop.store.display import shown
 from wizloop.store.overview import BaseSummary, RoundSummary, Summary
@@ -69,7 +69,8 @@ class F1Plot(PlotextPlot):
         numbers: list[float] = [_place(summary) for summary in rounds] or [0]
         baselines = _baselines(rounds, benchmark)
         tasks = _MARKS if benchmark else {}
-        self._marks = (tasks, tasks | {NAMES[baseline]: mark for baseline, (mark, _) in baselines.items()})
+        names = {baseline: _heading(rounds, baseline, benchmark) for baseline in baselines}
+        self._marks = (tasks, tasks | {names[baseline]: mark for baseline, (mark, _) in baselines.items()})
         for mark, by_place in baselines.values():
             # Under the marks of requests, which they belong to.
             plt.scatter([at - shift for at in by_place], [*by_place.values()], marker=mark, color="gray")
@@ -104,6 +105,11 @@ def _figures(summary: Summary, baseline: str, benchmark: str) -> Mapping[str, fl
         summary.record.get("baselines", {}).get(baseline, {}).get(benchmark, {}).get("request", {})
     )
     return figures
+
+
+def _heading(rounds: Sequence[Summary], baseline: str, benchmark: str) -> str:
+    found = (_figures(summary, baseline, benchmark) for summary in rounds)
+    return heading(baseline, {"request": next((one for one in found if one), {})})
 
 
 def _points(rounds: Sequence[Summary], benchmark: str, task: str) -> list[tuple[int, float, float]]:

@@ -285,7 +285,7 @@ class ReviewScreen(FilterScreen):
             self.wizloop.say(f"the editor failed: {edited}: set EDITOR", "error")
             return
         try:
-            edit = editing.edit_of(case.trace, edited)
+            edit = editing.edit_of(case.trace, edited, self.workspace.labels())
         except editing.BadEdit as error:
             self._ask_again(str(error), edited)
             return

@@ -7,12 +7,13 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from wizloop.console.words import LABELS, labels_of
 from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews, steps
 from wizloop.store.db import Connection, Store
 from wizloop.store.overview import BaseSummary, Overview, RoundSummary, base_summary, overview, summary
@@ -87,6 +88,12 @@ class Workspace:
             confidence = None if guard is None else self._pool_confidence(db, guard, at.timestamp())
         measured = base if base is not None and base.evaluations else None
         return Snapshot(at, alive, now, measured, rounds, recent, confidence)
+
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """Return the labels of each task of the run, in its own words."""
+        with self.store.read() as db:
+            run = control.get_run(db)
+        return LABELS if run is None else labels_of(run.recipe_json)
 
     def _summaries(self, db: Connection, at: float) -> list[RoundSummary]:
         """Return every round that has begun; one that ended may be ten seconds old, because it hardly changes."""

@@ -6,9 +6,10 @@ No queue, budget or retry: a teacher answers one question once, and the loop dec
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from wizloop.backends.http.scrub import storable
 from wizloop.backends.teachers.reading import LONGEST_LINE, MOST_EXPLAINED, Unreadable, object_in, shortened
@@ -36,9 +37,31 @@ OWN_FAULTS: tuple[Outcome, ...] = ("spend_limit", "unauthorised", "account_disab
 """Outcomes that are the teacher's fault and no sample's."""
 Billed = Literal["yes", "no", "unknown"]
 TASKS: tuple[Task, ...] = get_args(Task)
-_WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
-_WORDS["confidence"] = ("low", "medium", "high")
-"""The values of the keys that are words: read in capitals too."""
+
+
+class Words(NamedTuple):
+    """The label words of each task; an empty tuple is a task that is not judged. The default has our own words."""
+
+    request: tuple[str, ...] = get_args(Harm)
+    completion: tuple[str, ...] = get_args(Refusal)
+    response: tuple[str, ...] = get_args(Harm)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that are judged."""
+        return tuple(task for task in TASKS if getattr(self, task))
+
+    @property
+    def by_key(self) -> dict[str, tuple[str, ...]]:
+        """The values of an answer's keys that are words: read in capitals too."""
+        return {**self._asdict(), "confidence": ("low", "medium", "high")}
+
+    def is_part_of_ours(self) -> bool:
+        """Return whether each task that is judged has our own words."""
+        return all(given in ((), ours) for given, ours in zip(self, OUR_WORDS, strict=True))
+
+
+OUR_WORDS = Words()
 OUTCOMES: Mapping[str | None, Outcome] = {name: name for name in get_args(Outcome)}
 """Outcomes by the text that a ledger or a file has."""
 
@@ -201,6 +224,8 @@ class LocalTeacher:
 
     model: str
     free = True
+    words: Words = OUR_WORDS
+    """The label words of its traces."""
 
     def worst_usage(self, question: Question) -> Usage:
         """Return no tokens."""
@@ -208,7 +233,7 @@ class LocalTeacher:
 
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
         """Parse a stored answer."""
-        return answer_from_raw(raw, question, model=self.model, stop_reason=stop_reason)
+        return answer_from_raw(raw, question, self.words, model=self.model, stop_reason=stop_reason)
 
 
 def _short(text: str | None) -> str | None:
@@ -223,15 +248,31 @@ def _wait_s(seconds: float | None) -> float | None:
     return None if seconds is None or seconds != seconds else min(max(seconds, 0.0), MAX_WAIT_S)
 
 
-def read_trace(raw: str, question: Question) -> TeacherTrace:
+@lru_cache(maxsize=32)
+def form_of(form: type[Form], words: Words) -> type[Form]:
+    """Return a form of answers whose verdicts are these words; of a task that is not judged it asks for nothing."""
+    if words == OUR_WORDS:
+        return form
+    fields: dict[str, Any] = {}
+    for task, labels in words._asdict().items():
+        said: Any = Literal[labels] if labels else None
+        needed = ... if form.model_fields[task].is_required() and labels else None
+        fields[task] = (said, ...) if task == "request" else (said | None if labels else None, needed)
+        if not labels and f"{task}_steps" in form.model_fields:
+            fields[f"{task}_steps"] = (tuple[()], ())
+    return create_model(form.__name__, __base__=form, **fields)
+
+
+def read_trace(raw: str, question: Question, words: Words = OUR_WORDS) -> TeacherTrace:
     """Parse the trace in a JSON answer; longer texts than allowed are shortened.
 
     Raises InvalidTrace for a wrong schema, wrong tasks or a contradicted label.
     """
     if not raw.strip():
         raise InvalidTrace("the answer is empty")
-    trace = parsed(TeacherTrace, raw, TeacherTrace.model_fields, _WORDS, _short_enough)
-    check_answer(trace, question, "surface_analysis")
+    form: type[TeacherTrace] = form_of(TeacherTrace, words)
+    trace = parsed(form, raw, TeacherTrace.model_fields, words.by_key, _short_enough)
+    check_answer(trace, question, "surface_analysis", words)
     return trace
 
 
@@ -268,23 +309,22 @@ def parsed(
         raise InvalidTrace(f"{place}: {first['msg']}") from None
 
 
-def check_answer(trace: TeacherTrace, question: Question, key: str) -> None:
+def check_answer(trace: TeacherTrace, question: Question, key: str, words: Words = OUR_WORDS) -> None:
     """Check a trace as `check_trace` does, and refuse an answer that the sample brought along, which shows by `key`."""
-    check_trace(trace, question)
+    check_trace(trace, question, words)
     sample = f"{question.prompt}\0{question.response or ''}"
     if f'"{key}"' in sample and trace.explanation in sample:
         raise InvalidTrace("it repeats an answer that stands in the sample")
 
 
-def check_trace(trace: TeacherTrace, question: Question) -> None:
+def check_trace(trace: TeacherTrace, question: Question, words: Words = OUR_WORDS) -> None:
     """Raise InvalidTrace if the trace does not fit the question's response or contradicts a shown label."""
-    has_response = question.response is not None
-    decided = (trace.completion, trace.response, trace.completion_steps or None, trace.response_steps or None)
+    has_response, tasks = question.response is not None, words.tasks[1:]
+    decided = [part for task in tasks for part in (getattr(trace, task), getattr(trace, f"{task}_steps") or None)]
     if any((part is not None) != has_response for part in decided):
+        named = " and ".join(tasks)
         raise InvalidTrace(
-            "completion and response need a verdict and steps"
-            if has_response
-            else "completion and response must be empty: there is no response"
+            f"{named} need a verdict and steps" if has_response else f"{named} must be empty: there is no response"
         )
     check_labels(trace, question)
 
@@ -297,12 +337,12 @@ def check_labels(trace: TeacherTrace, question: Question) -> None:
             raise InvalidTrace(f"{task}: the trace says {getattr(trace, task)}, the label says {label}")
 
 
-def answer_from_raw(raw: str, question: Question, **known: Any) -> Answer:
+def answer_from_raw(raw: str, question: Question, words: Words = OUR_WORDS, **known: Any) -> Answer:
     """Build the Answer of a complete reply: ok with its trace, or invalid with the reason as category.
 
     `known` are other fields of the Answer, such as model and usage.
     """
     try:
-        return Answer("ok", raw, trace=read_trace(raw, question), **known)
+        return Answer("ok", raw, trace=read_trace(raw, question, words), **known)
     except InvalidTrace as error:
         return Answer("invalid", raw, category=str(error), **known)

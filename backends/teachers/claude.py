@@ -40,16 +40,19 @@ class Claude(RemoteTeacher):
         """Return the body of the request for a question, as it can be shown."""
         instruction, output = self.access.instruction, dict[str, Any]()
         if _NO_FORMAT in self.adapted:
-            instruction = teacher_prompt.with_schema(instruction, self.access.small)
+            instruction = teacher_prompt.with_schema(instruction, self.access.small, self.access.words)
         else:
-            output["format"] = {"type": "json_schema", "schema": teacher_prompt.schema(self.access.small)}
+            output["format"] = {
+                "type": "json_schema",
+                "schema": teacher_prompt.schema(self.access.small, self.access.words),
+            }
         if self.access.effort is not None and _NO_EFFORT not in self.adapted:
             output["effort"] = "low" if self.access.effort == "minimal" else self.access.effort
         whole = {
             "model": self.model,
             "max_tokens": self.max_tokens(question),
             "system": [{"type": "text", "text": instruction, "cache_control": self.cache}],
-            "messages": [{"role": "user", "content": teacher_prompt.message(question)}],
+            "messages": [{"role": "user", "content": teacher_prompt.message(question, self.access.words)}],
         }
         return whole | ({"output_config": output} if output else {})
 

@@ -110,18 +110,18 @@ class Gemini(RemoteTeacher):
 
     def request(self, question: Question) -> dict[str, Any]:
         """Return the body of the request for a question, as it can be shown, and as a batch's file holds it."""
-        contents = [{"parts": [{"text": teacher_prompt.message(question)}], "role": "user"}]
+        contents = [{"parts": [{"text": teacher_prompt.message(question, self.access.words)}], "role": "user"}]
         return {"contents": contents, **self._shared(self.max_tokens(question))}
 
     def _shared(self, max_tokens: int) -> dict[str, Any]:
         """Return the part of the body that all questions with this limit of the answer's tokens share."""
         instruction, generation = self.access.instruction, dict[str, Any](maxOutputTokens=max_tokens)
         if _NO_SCHEMA in self.adapted:
-            instruction = teacher_prompt.with_schema(instruction, self.access.small)
+            instruction = teacher_prompt.with_schema(instruction, self.access.small, self.access.words)
         else:
             generation |= {
                 "responseMimeType": "application/json",
-                "responseJsonSchema": teacher_prompt.schema(self.access.small),
+                "responseJsonSchema": teacher_prompt.schema(self.access.small, self.access.words),
             }
         if self.access.effort is not None and _NO_THINKING not in self.adapted:
             generation["thinkingConfig"] = {"thinking_level": self.access.effort.upper()}
@@ -147,7 +147,7 @@ class Gemini(RemoteTeacher):
     def send(self, sdk: Clients, question: Question) -> object:
         """Ask the question; the SDK's parsed reply is ignored."""
         # It sees no reply, so it cannot continue one with further requests, which the provider bills.
-        return sdk.ask(self.model, teacher_prompt.message(question), self.max_tokens(question))
+        return sdk.ask(self.model, teacher_prompt.message(question, self.access.words), self.max_tokens(question))
 
     def answer(self, body: Body, question: Question) -> Answer | None:
         """Return the answer in a reply's JSON; None if it is not a reply of this provider."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from wizloop.backends.teachers.base import (
+    OUR_WORDS,
     TASKS,
     Answer,
     InvalidTrace,
@@ -17,7 +18,9 @@ from wizloop.backends.teachers.base import (
     Question,
     Steps,
     TeacherTrace,
+    Words,
     check_labels,
+    form_of,
 )
 from wizloop.backends.teachers.recorded import text_sha
 
@@ -47,8 +50,10 @@ class GivenTeacher(LocalTeacher):
     name = "traces"
     version = "1"
 
-    def __init__(self, model: str, traces: Mapping[str, str], refused: Mapping[str, str]) -> None:
-        self.model = model
+    def __init__(
+        self, model: str, traces: Mapping[str, str], refused: Mapping[str, str], words: Words = OUR_WORDS
+    ) -> None:
+        self.model, self.words = model, words
         self._traces, self._refused = traces, refused
 
     def ask(self, question: Question) -> Answer:
@@ -62,8 +67,8 @@ class GivenTeacher(LocalTeacher):
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
         """Check a trace against the question, as every teacher's answer is."""
         try:
-            trace = GivenTrace.model_validate_json(raw)
-            check_given(trace, question)
+            trace = form_of(GivenTrace, self.words).model_validate_json(raw)
+            check_given(trace, question, self.words)
         except ValidationError as error:
             return Answer("blocked", raw, self.model, category=first_fault(error))
         except InvalidTrace as error:
@@ -71,9 +76,9 @@ class GivenTeacher(LocalTeacher):
         return Answer("ok", raw, self.model, trace, stop_reason=stop_reason)
 
 
-def check_given(trace: GivenTrace, question: Question) -> None:
+def check_given(trace: GivenTrace, question: Question, words: Words = OUR_WORDS) -> None:
     """Raise InvalidTrace for a trace without a step, or with other verdicts than the question has tasks or labels."""
-    tasks = TASKS if question.response is not None else TASKS[:1]
+    tasks = words.tasks if question.response is not None else TASKS[:1]
     for task in TASKS:
         if (getattr(trace, task) is not None) != (task in tasks):
             raise InvalidTrace(f"{task}: {'it has no verdict' if task in tasks else 'there is no response'}")

@@ -50,13 +50,13 @@ class OpenAIServer(RemoteTeacher):
     def __init__(self, access: Access, *, paid: bool) -> None:
         super().__init__(access)
         self.free = not paid
-        self._instruction = teacher_prompt.with_schema(access.instruction, access.small)
+        self._instruction = teacher_prompt.with_schema(access.instruction, access.small, access.words)
 
     def worst_usage(self, question: Question) -> Usage:
         """Return a token for each byte of the sample, and an answer of full length."""
         # A private server's own counts are not trusted.
         return teacher_prompt.worst_usage(
-            self._instruction, question, self.max_tokens(question), small=self.access.small
+            self._instruction, question, self.max_tokens(question), small=self.access.small, words=self.access.words
         )
 
     def request(self, question: Question) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class OpenAIServer(RemoteTeacher):
             room: self.max_tokens(question),
             "messages": [
                 {"role": "system", "content": self._instruction},
-                {"role": "user", "content": teacher_prompt.message(question)},
+                {"role": "user", "content": teacher_prompt.message(question, self.access.words)},
             ],
         }
         return whole | self._format() | self._stream()
@@ -101,7 +101,11 @@ class OpenAIServer(RemoteTeacher):
             return {}
         if _JSON in self.adapted:
             return {"response_format": {"type": "json_object"}}
-        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema(self.access.small)}
+        schema = {
+            "name": "trace",
+            "strict": True,
+            "schema": teacher_prompt.schema(self.access.small, self.access.words),
+        }
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def adaptation(self, error: str, used: frozenset[str]) -> str | None:

@@ -6,17 +6,20 @@ everything that differs is in the message.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from wizloop.backends.teachers.base import TASKS, Question, TeacherTrace, Usage
+from wizloop.backends.teachers.base import OUR_WORDS, TASKS, Question, TeacherTrace, Usage, Words, form_of
 from wizloop.backends.teachers.policy.scoring import Policy
 from wizloop.backends.teachers.small import SmallTrace
 
-_SHIPPED = {name: Path(__file__).with_name(f"{name}.md") for name in ("instruction", "small_instruction")}
+_SHIPPED = {
+    name: Path(__file__).with_name(f"{name}.md") for name in ("instruction", "small_instruction", "own_instruction")
+}
 _KEPT = ("type", "enum", "anyOf", "items", "properties", "required", "const")
 OVERHEAD_TOKENS = 600
 """Tokens that a provider may add to a request: roles, and the schema in words."""
@@ -49,46 +52,73 @@ class Wording:
     length: Length = "medium"
     small: bool = False
     """Whether the answer is the verdicts and one short rationale."""
+    words: Words = OUR_WORDS
+    """The labels to choose from."""
 
 
 def instruction(policies: Sequence[Policy], wording: Wording = Wording()) -> str:
-    """Return the instruction with these policies in it."""
+    """Return the instruction with these policies in it, and with the labels if they are not our own."""
     listed = "\n\n".join(_policy(one) for one in policies)
+    if wording.words != OUR_WORDS:
+        shown = f"The policies:\n\n{listed}" if listed and wording.own is None else listed
+        text = _SHIPPED["own_instruction"].read_text(encoding="utf-8")
+        text = text if wording.own is None else f"{wording.own}\n\n{{labels}}\n\n{_AFTER_OWN}"
+        text = text.replace("{labels}", _labels(wording.words)).replace("{policies}", shown)
+        lengths = _LENGTHS.get((wording.length, wording.small), "")
+        return "\n\n".join(filter(None, (re.sub(r"\n{3,}", "\n\n", text.strip()), lengths)))
     shipped = _SHIPPED["small_instruction" if wording.small else "instruction"]
     text = shipped.read_text(encoding="utf-8") if wording.own is None else f"{wording.own}\n\n{_AFTER_OWN}"
     length = _LENGTHS.get((wording.length, wording.small), "")
     return "\n\n".join(filter(None, (text.strip().replace("{policies}", listed), length)))
 
 
+def _labels(words: Words) -> str:
+    """Say which labels each task has, spelled as they must be answered."""
+    about = {"request": "what the person asks", "completion": "what the assistant's answer does"}
+    lines = [
+        f"- {task} ({about.get(task, 'what the answer says')}): {', '.join(json.dumps(word) for word in labels)}."
+        + ("" if task == "request" else " Without an answer: null.")
+        for task, labels in words._asdict().items()
+        if labels
+    ]
+    return "\n".join(["Give each of these exactly one of its labels, spelled as here:", "", *lines])
+
+
 @cache
-def schema(small: bool = False) -> dict[str, Any]:
+def schema(small: bool = False, words: Words = OUR_WORDS) -> dict[str, Any]:
     """Return TeacherTrace as a JSON schema that every provider accepts: all fields required, the verdicts last.
 
     Lengths and counts, which providers do not enforce, are checked when the answer arrives. `small` has one short
     rationale in place of everything else.
     """
-    reduced: dict[str, Any] = _reduced((SmallTrace if small else TeacherTrace).model_json_schema())
+    form = form_of(SmallTrace, words) if small else form_of(TeacherTrace, words)
+    reduced: dict[str, Any] = _reduced(form.model_json_schema())
+    for task in (task for task in TASKS if task not in words.tasks):
+        reduced["properties"] = {
+            name: value for name, value in reduced["properties"].items() if name not in (task, f"{task}_steps")
+        }
     return {**reduced, "required": list(reduced["properties"]), "additionalProperties": False}
 
 
 @cache
-def schema_text(small: bool = False) -> str:
+def schema_text(small: bool = False, words: Words = OUR_WORDS) -> str:
     """Return the schema as JSON."""
-    return json.dumps(schema(small))
+    return json.dumps(schema(small, words))
 
 
-def with_schema(instruction: str, small: bool = False) -> str:
+def with_schema(instruction: str, small: bool = False, words: Words = OUR_WORDS) -> str:
     """Return an instruction that repeats the schema, for a model that is sent none."""
-    return f"{instruction}\n\nThe schema of the JSON object:\n{schema_text(small)}"
+    return f"{instruction}\n\nThe schema of the JSON object:\n{schema_text(small, words)}"
 
 
-def version(instruction: str, *settings: object, small: bool = False) -> str:
+def version(instruction: str, *settings: object, small: bool = False, words: Words = OUR_WORDS) -> str:
     """Return a short name of everything but the sample that decides a teacher's answers."""
-    decides = json.dumps([instruction, schema(small), message(Question("", "", "")), [str(one) for one in settings]])
+    asked = message(Question("", "", ""), words)
+    decides = json.dumps([instruction, schema(small, words), asked, [str(one) for one in settings]])
     return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
 
-def message(question: Question) -> str:
+def message(question: Question, words: Words = OUR_WORDS) -> str:
     """Return the sample between two lines that it cannot contain, after what is known about it."""
     mark = fence(question)
     parts = []
@@ -97,7 +127,9 @@ def message(question: Question) -> str:
         parts.append(f"Labels that people have given: {known}.")
     if question.complaint:
         parts.append(f"Your last answer to this sample could not be used: {question.complaint[:300]}.")
-    state = "has an answer" if question.response is not None else "has no answer: completion and response are null"
+    empty = " and ".join(words.tasks[1:])
+    without = f": {empty} {'are' if ' ' in empty else 'is'} null" if empty else ""
+    state = "has an answer" if question.response is not None else f"has no answer{without}"
     parts.append(f"The sample {state}. It is everything between the two lines with the mark {mark}.")
     parts.append(f"[{mark} begins]\nHuman user:\n{question.prompt}")
     parts.append(f"AI assistant:\n{'None' if question.response is None else question.response}\n[{mark} ends]")
@@ -118,17 +150,23 @@ def fence(question: Question) -> str:
 
 
 def worst_usage(
-    instruction: str, question: Question, max_tokens: int, seen: int | None = None, *, small: bool = False
+    instruction: str,
+    question: Question,
+    max_tokens: int,
+    seen: int | None = None,
+    *,
+    small: bool = False,
+    words: Words = OUR_WORDS,
 ) -> Usage:
     """Return the most tokens that a question can take. No tokenizer makes more tokens of a text than it has bytes.
 
     `seen` is the least that a provider counted for a whole prompt with this instruction: the shared part takes no more.
     A count too low for any tokenizer is not believed.
     """
-    shared = _bound(instruction) + _bound(schema_text(small)) + OVERHEAD_TOKENS
+    shared = _bound(instruction) + _bound(schema_text(small, words)) + OVERHEAD_TOKENS
     if seen is not None:
         shared = min(shared, max(seen, shared // 4))
-    return Usage(len(message(question).encode("utf-8", "surrogatepass")) + shared, max_tokens)
+    return Usage(len(message(question, words).encode("utf-8", "surrogatepass")) + shared, max_tokens)
 
 
 @lru_cache(maxsize=8)

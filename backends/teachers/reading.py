@@ -140,4 +140,4 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
 def _as_word(value: Any, words: Collection[str]) -> Any:
     """Return a value that is one of `words` in another case, or between blanks, as that word."""
     plain = value.strip().casefold() if isinstance(value, str) else None
-    return plain if plain in words else value
+    return next((word for word in words if word.casefold() == plain), value)

@@ -6,14 +6,12 @@ Not a source of reasoning: the rationale says what the label says, in one senten
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import get_args
 
-from wizloop.backends.teachers.base import Answer, Harm, LocalTeacher, Question, Refusal, answer_from_raw
+from wizloop.backends.teachers.base import OUR_WORDS, Answer, LocalTeacher, Question, Words, answer_from_raw
 
 Verdicts = Mapping[str, str | None]
 NOT_RECORDED = "not recorded"
 
-_LABELS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
 _PROMPT_ALONE = {"harmful": "The request seeks harm.", "unharmful": "The request seeks no harm."}
 _REQUEST = {"harmful": "Harm sought", "unharmful": "No harm sought"}
 _REST = {
@@ -41,28 +39,31 @@ class RecordedTeacher(LocalTeacher):
     model = "recorded-labels"
     version = "1"
 
-    def __init__(self, labels: Mapping[str, Verdicts]) -> None:
+    def __init__(self, labels: Mapping[str, Verdicts], words: Words = OUR_WORDS) -> None:
         for key, verdicts in labels.items():
             for task, label in verdicts.items():
-                if label is not None and label not in _LABELS.get(task, ()):
+                if label is not None and label not in words._asdict().get(task, ()):
                     raise ValueError(f"recorded label of {key[:12]}: {task} cannot be {label!r}")
-        self._labels = labels
+        self._labels, self.words = labels, words
 
     def ask(self, question: Question) -> Answer:
         """Return the recorded verdicts as a trace, or blocked as "not recorded" if a needed verdict is missing."""
         recorded = self._labels.get(text_sha(question.prompt, question.response), {})
-        needed = ("request",) if question.response is None else ("request", "completion", "response")
+        needed: tuple[str, ...] = ("request",) if question.response is None else self.words.tasks
         verdicts = {task: label for task in needed if (label := recorded.get(task)) is not None}
         if len(verdicts) < len(needed):
             return Answer("blocked", "", self.model, category=NOT_RECORDED)
-        return answer_from_raw(_trace_json(verdicts), question, model=self.model, stop_reason="end")
+        return answer_from_raw(_trace_json(verdicts), question, self.words, model=self.model, stop_reason="end")
 
 
 def explain(request: str, completion: str | None, response: str | None) -> str:
-    """Return one sentence of at most eight words for these verdicts. Raises KeyError for an unknown label."""
-    if completion is None or response is None:
+    """Return one sentence of at most eight words for these verdicts; for one's own words, one that names them."""
+    if completion is None and response is None and request in _PROMPT_ALONE:
         return _PROMPT_ALONE[request]
-    return f"{_REQUEST[request]}; {_REST[completion, response]}."
+    if request in _REQUEST and (rest := _REST.get((completion or "", response or ""))):
+        return f"{_REQUEST[request]}; {rest}."
+    named = {"request": request, "completion": completion, "response": response}
+    return f"{', '.join(f'{task} is {label}' for task, label in named.items() if label)}.".capitalize()
 
 
 def _trace_json(verdicts: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from wizloop.backends.http.exchange import Exchange
 from wizloop.backends.teachers import prompt as teacher_prompt
-from wizloop.backends.teachers.base import Answer, Outcome, Question, Usage, answer_from_raw
+from wizloop.backends.teachers.base import OUR_WORDS, Answer, Outcome, Question, Usage, Words, answer_from_raw
 from wizloop.backends.teachers.replies import (
     MAX_RAW,
     Body,
@@ -59,6 +59,8 @@ class Access:
     """How much the instruction asks for; only for an estimate."""
     small: bool = False
     """Whether an answer is the verdicts and one short rationale."""
+    words: Words = OUR_WORDS
+    """The labels to choose from."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class RemoteTeacher(ABC):
     def __init__(self, access: Access) -> None:
         self.access = access
         self.model = access.model
-        self.version = teacher_prompt.version(access.instruction, access.max_tokens, access.effort, small=access.small)
+        self.version = teacher_prompt.version(
+            access.instruction, access.max_tokens, access.effort, small=access.small, words=access.words
+        )
         self.adapted: frozenset[str] = frozenset()
         """What is changed in the requests because the model does not take it. No part of a call's key."""
         self._seen: int | None = None
@@ -99,7 +103,9 @@ class RemoteTeacher(ABC):
         The bound falls once an answer shows how many tokens the instruction takes.
         """
         access, room = self.access, self.max_tokens(question)
-        return teacher_prompt.worst_usage(access.instruction, question, room, self._seen, small=access.small)
+        return teacher_prompt.worst_usage(
+            access.instruction, question, room, self._seen, small=access.small, words=access.words
+        )
 
     def learn(self, usage: Usage) -> None:
         """Note the billed usage of an answer by this version, now or before a restart."""
@@ -195,7 +201,7 @@ class RemoteTeacher(ABC):
         if outcome != "ok":
             return Answer(outcome, raw, category=category, stop_reason=reason, **known)
         build = answer_from_small if self.access.small else answer_from_raw
-        answer = build(raw, question, stop_reason=reason, **known)
+        answer = build(raw, question, self.access.words, stop_reason=reason, **known)
         if answer.outcome == "ok":
             self.learn(answer.usage)
         return answer

@@ -13,7 +13,16 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from wizloop import regular_file
-from wizloop.backends.teachers.base import OWN_FAULTS, Answer, LocalTeacher, Outcome, Question, answer_from_raw
+from wizloop.backends.teachers.base import (
+    OUR_WORDS,
+    OWN_FAULTS,
+    Answer,
+    LocalTeacher,
+    Outcome,
+    Question,
+    Words,
+    answer_from_raw,
+)
 from wizloop.backends.teachers.small import answer_from_small
 
 NOT_KEPT = "not among the kept calls"
@@ -66,7 +75,17 @@ def load(path: Path) -> dict[str, Kept]:
 class ReplayTeacher(LocalTeacher):
     """A Teacher that stands in for `name` and `model`, whose answers are `small` or full."""
 
-    def __init__(self, name: str, model: str, version: str, calls: Mapping[str, Kept], *, small: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        version: str,
+        calls: Mapping[str, Kept],
+        *,
+        small: bool = False,
+        words: Words = OUR_WORDS,
+    ) -> None:
+        self.words = words
         self.name, self.model, self.version = name, model, version
         self._calls, self._small = calls, small
 
@@ -84,4 +103,4 @@ class ReplayTeacher(LocalTeacher):
     def read(self, raw: str, stop_reason: str | None, question: Question) -> Answer:
         """Parse a recorded answer."""
         build = answer_from_small if self._small else answer_from_raw
-        return build(raw, question, model=self.model, stop_reason=stop_reason)
+        return build(raw, question, self.words, model=self.model, stop_reason=stop_reason)

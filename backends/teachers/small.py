@@ -1,25 +1,28 @@
 """The small answer, for a model that manages no more: verdicts and one short rationale. It becomes a TeacherTrace."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from wizloop.backends.teachers.base import (
+    OUR_WORDS,
+    TASKS,
     Answer,
     Harm,
     InvalidTrace,
     Question,
     Refusal,
     TeacherTrace,
+    Words,
     check_answer,
+    form_of,
     parsed,
 )
 from wizloop.backends.teachers.reading import sentences, shortened
 
 _REASON = ("rationale", "explanation", "reason", "reasoning")
 """Names that small models give the rationale; the first is asked for."""
-_WORDS = {"request": get_args(Harm), "completion": get_args(Refusal), "response": get_args(Harm)}
-_KEYS = (*_REASON, *_WORDS)
+_KEYS = (*_REASON, *TASKS)
 MOST_STEPS = 10
 
 
@@ -68,16 +71,17 @@ class SmallTrace(BaseModel):
         )
 
 
-def answer_from_small(raw: str, question: Question, **known: Any) -> Answer:
+def answer_from_small(raw: str, question: Question, words: Words = OUR_WORDS, **known: Any) -> Answer:
     """Build the Answer of a complete small reply, as `base.answer_from_raw` does of a full one."""
     try:
-        return Answer("ok", raw, trace=_read(raw, question), **known)
+        return Answer("ok", raw, trace=_read(raw, question, words), **known)
     except InvalidTrace as error:
         return Answer("invalid", raw, category=str(error), **known)
 
 
-def _read(raw: str, question: Question) -> TeacherTrace:
+def _read(raw: str, question: Question, words: Words) -> TeacherTrace:
     """Parse the trace in a small answer. Raises InvalidTrace."""
-    trace = parsed(SmallTrace, raw, _KEYS, _WORDS).whole(question)
-    check_answer(trace, question, "request")
+    given: SmallTrace = parsed(form_of(SmallTrace, words), raw, _KEYS, words._asdict())
+    trace = given.whole(question)
+    check_answer(trace, question, "request", words)
     return trace

@@ -85,7 +85,9 @@ def classify(
     """
     from wizloop.backends.guard_types import BackendError
     from wizloop.loop.commands.classify_files import BadLine, Table, is_table
+    from wizloop.loop.commands.declared import of_export, of_workspace
     from wizloop.loop.data.records import ImportRefused
+    from wizloop.loop.words import DEFAULT
 
     new_file(out)
     if out is not None and out.suffix not in (".jsonl", ".csv"):
@@ -93,7 +95,10 @@ def classify(
     how = {name: value for name, value in (*reading(**settings).items(), ("task", task)) if value}
     if how and str(file) == "-":
         refuse("--map, --label, --format and --task are for the rows of a file, not for stdin")
-    table = Table(file, how) if how or is_table(file) else None
+    declared = DEFAULT
+    if guard is None and (how or is_table(file)):
+        declared = of_workspace(workspace) if model is None else of_export(model)
+    table = Table(file, how, declared) if how or is_table(file) else None
     of_policies = guard == "policy"
     if not of_policies and (depth is not None or policies is not None):
         refuse("--depth and --policies are for the policy reasoner: add --guard policy")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from wizloop import regular_file
-from wizloop.loop.words import TASKS, by_task
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, by_task
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Guard, Verdict
@@ -66,6 +66,8 @@ class Table:
 
     file: Path
     how: Mapping[str, Any]
+    declared: Declaration = DEFAULT
+    """The labels that its words stand for."""
     refused: "list[Refused]" = field(default_factory=list)
     stream: "SampleStream | None" = None
 
@@ -76,7 +78,8 @@ class Table:
         from wizloop.loop.guard.rendering import InputText
         from wizloop.recipes.sections import Data
 
-        self.stream = stream_samples(Data(path=str(self.file), split="pool", **self.how))
+        data = Data(path=str(self.file), split="pool", **self.how)
+        self.stream = stream_samples(data, declared=self.declared)
         for row in self.stream.rows:
             if isinstance(row, SampleRow):
                 number = row.row_ref.rpartition(":")[2].partition(".")[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from wizloop.loop.commands import against_table, evaluate_against, evaluate_files, evaluate_robustness
+from wizloop.loop.commands import against_table, declared, evaluate_against, evaluate_files, evaluate_robustness
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
@@ -300,7 +300,7 @@ def _of_export(folder: Path, files: Sequence[str], asked: Asked) -> Found:
     from wizloop.loop.evaluation import benchmark_guard
 
     with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes), declared.of_export(folder))
         judge, seed = _exported(folder)
         return _scored(judge, rows, seed, asked)
 
@@ -325,7 +325,8 @@ def _without_a_run(named: str, files: Sequence[str], folder: Path | None, asked:
         recipe = schema.load(named)
         if folder is None and recipe.guard.base == "tiny":
             refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
+        words = declared.of_recipe(recipe, Path())
+        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes), words)
         judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
         _say_uncalibrated(folder or recipe.guard.base, recipe.name)
         return _scored(judge, rows, recipe.seed, asked)

@@ -16,6 +16,7 @@ from wizloop.loop.evaluation.report import (
     DASH,
     ERROR_HEADS,
     GROUP_HEADS,
+    LABEL_HEADS,
     PROMISE_HEADS,
     RECALL_HEADS,
     averages,
@@ -24,6 +25,7 @@ from wizloop.loop.evaluation.report import (
     f1,
     group_lines,
     interval,
+    label_lines,
     outputs,
     promise_lines,
     rate_lines,
@@ -34,7 +36,7 @@ from wizloop.loop.words import TASKS
 
 MOST_GROUPS = 12
 """Groups of one benchmark to print; a report and --json have all."""
-_WORDS = ("benchmark", "task", "group", "average F1", "error", "mostly")
+_WORDS = ("benchmark", "task", "label", "group", "average F1", "error", "mostly")
 NAME_WIDTH = 24
 """Columns of a benchmark's name; a longer one wraps."""
 
@@ -44,7 +46,7 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
     console = console_for_tables()
     groups = [_groups(one) for one in found if one.by_group]
     means = [_averages(each, name) for name, each in outputs(found).items()]
-    for table in (_f1(found), _rates(found), *groups, *_confidence(found), *_operating(found), *means):
+    for table in (_f1(found), _rates(found), *_labels(found), *groups, *_confidence(found), *_operating(found), *means):
         console.print(table)
         console.print()
     if errors:
@@ -85,6 +87,11 @@ def _rates(found: Sequence[BenchmarkResult]) -> Table:
     lines = zip(found, rate_lines(found), strict=True)
     rows = [(name, task, interval(one.strict), *rates) for one, (name, task, *rates) in lines]
     return _table(found, ("strict 95 %", "over-refusal", "let through"), rows)
+
+
+def _labels(found: Sequence[BenchmarkResult]) -> list[Table]:
+    lines = label_lines(found)
+    return [_table(found, LABEL_HEADS[2:], lines)] if lines else []
 
 
 def _groups(one: BenchmarkResult) -> Table:

@@ -13,6 +13,7 @@ from wizloop.loop.commands.import_data import opened
 
 if TYPE_CHECKING:
     from wizloop.loop.data.followed_rows import Followed
+    from wizloop.loop.words import Declaration
     from wizloop.recipes.sections import Data
 
 _POLL_SECONDS = 1.0
@@ -22,7 +23,7 @@ _MOST_REFUSED_TOLD = 10
 _NOT_LINES = (".gz", ".parquet", ".csv", ".tsv", ".json")
 
 
-def follow(workspace: Path, data: "Data", *, once: bool, as_json: bool) -> None:
+def follow(workspace: Path, data: "Data", declared: "Declaration", *, once: bool, as_json: bool) -> None:
     """Import what is new in a file, and, unless `once`, go on as it grows until Ctrl-C or SIGTERM."""
     from wizloop.loop.data.followed_rows import Followed
     from wizloop.loop.data.records import ImportRefused
@@ -30,7 +31,7 @@ def follow(workspace: Path, data: "Data", *, once: bool, as_json: bool) -> None:
     path = Path(data.path)
     _refuse_settings(path, data, once)
     with report_errors(ImportRefused), opened(workspace) as store:
-        followed = Followed.open(store, workspace, data.model_copy(update={"skip_bad": True}))
+        followed = Followed.open(store, workspace, data.model_copy(update={"skip_bad": True}), declared)
         if not once:
             say(f"{path}: following it into the pool of {workspace}; Ctrl-C ends it")
         with _ended_by_signal():

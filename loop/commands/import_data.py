@@ -21,9 +21,13 @@ from wizloop.loop.commands.common import (
     say,
     show,
 )
+from wizloop.loop.commands.completion import recipe_names
+from wizloop.loop.commands.declared import of_recipe
 from wizloop.loop.commands.reading import data_of, reading, with_reading
 
 if TYPE_CHECKING:
+    from wizloop.loop.words import Declaration
+    from wizloop.recipes.schema import Recipe
     from wizloop.store.db import Store
 
 MOST_DURING_A_RUN = 1000
@@ -41,6 +45,12 @@ _TASKS = ("request", "completion", "response")
 )
 @click.option("--split", type=click.Choice(SPLITS), help="Split to import into; default: pool.")
 @with_reading
+@click.option(
+    "--recipe",
+    metavar="RECIPE",
+    shell_complete=recipe_names,
+    help="Read labels in the words of this recipe's [tasks]; default: the run's.",
+)
 @click.option(
     "--task", type=click.Choice(_TASKS), default="request", show_default=True, help="Task of a plain label column."
 )
@@ -70,6 +80,7 @@ def import_(
     hub_split: str | None,
     traces: bool,
     split: str | None,
+    recipe: "Recipe | str | None",
     dry_run: bool,
     follow: bool,
     once: bool,
@@ -112,17 +123,18 @@ def import_(
     if traces:
         from wizloop.loop.commands.import_traces import import_traces, traces_data
 
-        import_traces(workspace, traces_data({**settings, **place}), dry_run=dry_run, as_json=as_json)
+        declared = of_recipe(recipe, workspace)
+        import_traces(workspace, traces_data({**settings, **place}), declared, dry_run=dry_run, as_json=as_json)
         return
-    data = data_of({**reading(**settings), **place})
+    data, declared = data_of({**reading(**settings), **place}), of_recipe(recipe, workspace)
     if follow:
         from wizloop.loop.commands import follow_file
 
-        follow_file.follow(workspace, data, once=once, as_json=as_json)
+        follow_file.follow(workspace, data, declared, once=once, as_json=as_json)
         return
     with report_errors(ImportRefused):
         try:
-            taken, leaks = _imported(workspace, data, dry_run)
+            taken, leaks = _imported(workspace, data, declared, dry_run)
         except RowsRefused as refused:
             if as_json:
                 put({**refused.report.to_json(), "leaks": 0, "dry_run": dry_run})
@@ -190,7 +202,7 @@ def _compare(train: Path, measure: Path, how: dict[str, Any], as_json: bool) -> 
     show(f"in both: {found.plain:,} prompts ({found.words:,} without punctuation), and {found.near:,} near-duplicates")
 
 
-def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
+def _imported(workspace: Path, data: Any, declared: "Declaration", dry_run: bool) -> tuple[Any, int]:
     """Import the rows; return their report, and the number of samples newly found to leak from dev or test."""
     import numpy as np
 
@@ -200,7 +212,7 @@ def _imported(workspace: Path, data: Any, dry_run: bool) -> tuple[Any, int]:
     from wizloop.loop.data.records import ImportRefused
 
     with progress("read") as read:
-        checked = import_file.check(data, np.random.default_rng(0), read)
+        checked = import_file.check(data, np.random.default_rng(0), read, declared=declared)
     with checked.spool:
         if checked.count > MOST_DURING_A_RUN and lock.is_held(workspace):
             raise ImportRefused(

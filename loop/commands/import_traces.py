@@ -1,6 +1,7 @@
 """`import --traces`: reasoning that exists becomes traces of the workspace. Shared with `train`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,18 @@ _UNSET = (None, False, (), "request")
 
 if TYPE_CHECKING:
     from wizloop.loop.teaching.given_import import TracesReport
+    from wizloop.loop.words import Declaration
     from wizloop.recipes.sections import Data
 
 
-def import_traces(workspace: Path, data: "Data", *, dry_run: bool, as_json: bool) -> None:
+def import_traces(workspace: Path, data: "Data", declared: "Declaration", *, dry_run: bool, as_json: bool) -> None:
     """Import the samples and traces of a file, and report them. Exits with status 2 for a file that is refused."""
     from wizloop.loop.data.import_file import RowsRefused
     from wizloop.loop.data.records import ImportRefused
 
     with report_errors(ImportRefused):
         try:
-            report = _written(workspace, data, dry_run)
+            report = _written(workspace, data, declared, dry_run)
         except RowsRefused as refused:
             if as_json:
                 put({**refused.report.to_json(), "dry_run": dry_run})
@@ -66,16 +68,17 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _written(workspace: Path, data: "Data", dry_run: bool) -> "TracesReport":
+def _written(workspace: Path, data: "Data", declared: "Declaration", dry_run: bool) -> "TracesReport":
     """Check the whole file, then add its traces. Raises ImportRefused."""
     from wizloop.loop.context import standalone
     from wizloop.loop.controller import lock
     from wizloop.loop.data.records import ImportRefused
     from wizloop.loop.teaching import given_import
     from wizloop.recipes import schema
+    from wizloop.recipes.tasks import Tasks
 
     with progress("read") as read:
-        report = given_import.check(data, skip_bad=data.skip_bad, progress=read)
+        report = given_import.check(data, skip_bad=data.skip_bad, progress=read, declared=declared)
     if dry_run:
         return report
     if report.rows > MOST_DURING_A_RUN and lock.is_held(workspace):
@@ -84,7 +87,8 @@ def _written(workspace: Path, data: "Data", dry_run: bool) -> "TracesReport":
             f"{MOST_DURING_A_RUN:,} rows (--limit)"
         )
     with opened(workspace) as store, progress("written", report.rows - len(report.refused)) as done:
-        ctx = standalone(store, workspace, schema.load("imported"), "teach", now())
+        recipe = schema.load("imported").model_copy(update={"tasks": Tasks(**asdict(declared))})
+        ctx = standalone(store, workspace, recipe, "teach", now())
         given_import.write(ctx, data, report, done)
     return report
 

@@ -128,17 +128,18 @@ def _opened(workspace: Path, file: Path | None) -> "Store":
 
 
 def _draw(store: "Store", n: int, of: str, round: int | None, file: Path | None, seed: int | None) -> "Drawn":
+    from wizloop.loop.context import declared_of
     from wizloop.loop.evaluation import rated_outputs
     from wizloop.store import control
 
     with store.read() as db:
-        run = control.get_run(db)
+        run, words = control.get_run(db), declared_of(db).by_task
     seed = seed if seed is not None else 0 if run is None else run.seed
     if file is not None:
-        return rated_outputs.of_file(file, n, seed)
+        return rated_outputs.of_file(file, n, seed, words)
     if of == "teacher":
-        return rated_outputs.of_teacher(store, n, seed, round)
-    return rated_outputs.of_guard(store, n, seed, round)
+        return rated_outputs.of_teacher(store, n, seed, round, words)
+    return rated_outputs.of_guard(store, n, seed, round, words)
 
 
 @rate.command("export", short_help="Write a set's outputs to a file, to rate in another program.")

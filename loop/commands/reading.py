@@ -82,17 +82,15 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:
-    """Return {word: label}; accepts both WORD=LABEL and LABEL=WORD."""
-    from typing import get_args
+    """Return {word: label}; accepts both WORD=LABEL and LABEL=WORD. The reader of the rows knows the labels."""
+    from wizloop.recipes.tasks import Tasks
 
-    from wizloop.recipes.sections import LabelWord
-
-    labels, known = dict[str, str](), get_args(LabelWord)
+    labels, known = dict[str, str](), (*Tasks().words(), "none")
     for pair in pairs:
         word, equals, label = pair.rpartition("=")
         if label not in known and word in known:
             word, label = label, word
-        if not equals or not word or label not in known:
+        if not equals or not word or not label:
             refuse(f"--label {pair}: write it as WORD=LABEL, with one of {', '.join(known)}: malicious=harmful")
         if labels.setdefault(word, label) != label:
             refuse(f"--label {pair}: the word {word} already has a label")

@@ -26,6 +26,7 @@ from wizloop.loop.commands.common import (
 
 if TYPE_CHECKING:
     from wizloop.loop.exchange.tool_files import Tool
+    from wizloop.loop.words import Declaration
 
 _PAGE = 200
 _DONE = {"approve": "approved", "reject": "rejected", "edit": "approved as edited"}
@@ -155,21 +156,22 @@ def _edited(workspace: Path, trace_id: int, path: Path) -> str:
     except RecursionError:
         refuse(f"{path}: lists or objects are nested too deeply")
     if isinstance(given, dict) and isinstance(given.get("verdict"), dict):
+        from wizloop.loop.context import declared_of
         from wizloop.store import teacher_calls
 
         with read_store(workspace) as db:
-            before = teacher_calls.trace(db, trace_id).verdict
-        given["verdict"] = _verdict(path, dict.fromkeys(before) | given["verdict"], before)
+            before, declared = teacher_calls.trace(db, trace_id).verdict, declared_of(db)
+        given["verdict"] = _verdict(path, dict.fromkeys(before) | given["verdict"], before, declared)
     return json.dumps(given)
 
 
-def _verdict(path: Path, given: dict[str, Any], before: Mapping[str, str | None]) -> dict[str, Any]:
+def _verdict(
+    path: Path, given: dict[str, Any], before: Mapping[str, str | None], declared: "Declaration"
+) -> dict[str, Any]:
     """Return the verdict if it has labels for exactly the tasks that the trace has; refuse it otherwise."""
-    from wizloop.loop.words import LABELS
-
-    words = {str(task): labels for task, labels in LABELS.items()}
+    words = {str(task): labels for task, labels in declared.by_task.items()}
     for task, label in given.items():
-        if task not in words:
+        if task not in words and not (task in before and label is None):
             refuse(f"{path}: verdict.{task} is not a task: use {', '.join(words)}")
         if before.get(task) is None and label is not None:
             refuse(f"{path}: verdict.{task}: the sample has nothing to judge here: leave it out")

@@ -15,12 +15,12 @@ from wizloop.backends.teachers.base import TeacherTrace
 from wizloop.loop.context import Context
 from wizloop.loop.data.import_file import ImportReport, list_refused
 from wizloop.loop.data.sample_reader import AS_IT_IS
-from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.phases import import_samples
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.loop.teaching.screens import screened
+from wizloop.loop.words import Declaration
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash, stored
 from wizloop.recipes.sections import Data, Review
 from wizloop.store import control, costs, samples, selections, sending, spending, steps, teacher_calls
@@ -129,7 +129,7 @@ def _document(ctx: Context, asked: Sequence[TeacherClient], taken: ImportReport)
         found = {one.sample_id: one for one in teacher_calls.traces(db, 0)}
         money, begun, failed = spending.budget(db), steps.get_round(db, 0), costs.failures(db)
     review = ctx.recipe.review
-    rows = [_row(known[one], found[one], review) for one in ids if one in found]
+    rows = [_row(known[one], found[one], review, ctx.declared) for one in ids if one in found]
     blind = ctx.recipe.teacher.sees_label != "all"
     judged = [row["correct"] for row in rows if row["correct"] is not None] if blind else []
     metadata = {
@@ -152,9 +152,9 @@ def _document(ctx: Context, asked: Sequence[TeacherClient], taken: ImportReport)
     return {"metadata": metadata, "traces": rows}
 
 
-def _row(sample: Sample, trace: teacher_calls.TeacherTrace, review: Review) -> dict[str, Any]:
+def _row(sample: Sample, trace: teacher_calls.TeacherTrace, review: Review, declared: Declaration) -> dict[str, Any]:
     """Return one trace in the published format, with the verdicts on all three tasks and the screens it failed."""
-    task = main_task(sample)
+    task = declared.main_task(sample)
     expected, predicted = getattr(sample, samples.LABELS[task]), trace.verdict[task]
     whole = json.loads(trace.trace_json)
     chain = [f"Step {n}: {step}" for n, step in enumerate(whole[f"{task}_steps"], start=1)]
@@ -173,5 +173,7 @@ def _row(sample: Sample, trace: teacher_calls.TeacherTrace, review: Review) -> d
         "teacher": trace.teacher,
         "reasoning": {**reasoning, "explanation": trace.explanation},
         "steps": json.loads(trace.steps_json),
-        "screened": [] if trace.teacher in clients.TEMPLATES else [one.why for one in screened(review, sample, trace)],
+        "screened": []
+        if trace.teacher in clients.TEMPLATES
+        else [one.why for one in screened(review, sample, trace, declared)],
     }

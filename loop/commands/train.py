@@ -74,14 +74,15 @@ def fill(
     """Import the traces, and what measures, into a workspace that holds no other run. Exits with status 2 otherwise."""
     from wizloop.loop.commands.import_data import import_
     from wizloop.loop.commands.import_traces import import_traces
+    from wizloop.loop.words import Declaration
 
     _refuse_another(workspace, recipe, data)
-    into = partial(click.get_current_context().invoke, import_, workspace=workspace)
+    into = partial(click.get_current_context().invoke, import_, workspace=workspace, recipe=recipe)
     for path in dev:
         into(file=path, split="dev")
     for path in benchmark:
         into(file=path, split="test", benchmark=path.name.partition(".")[0])
-    import_traces(workspace, data, dry_run=False, as_json=False)
+    import_traces(workspace, data, Declaration.of(recipe.tasks), dry_run=False, as_json=False)
     _refuse_one_class(workspace)
 
 

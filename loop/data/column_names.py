@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Literal
 
-from wizloop.loop.data.label_words import NO, WORDS, YES, opposite
+from wizloop.loop.data.label_words import NO, WORDS, YES
 from wizloop.loop.words import LABELS, Task
 
 Truth = Literal["positive", "negative", "silent", "unclear"]
@@ -56,7 +56,8 @@ def words_of(column: str, task: Task) -> Mapping[str, str]:
 
 def turned(task: Task) -> Mapping[str, str]:
     """Return what the words of a column mean where a mapping says that it is the opposite."""
-    others = {word: opposite(label, task) for word, label in WORDS[task].items()}
+    other = dict(zip(LABELS[task], LABELS[task][::-1], strict=True))
+    others = {word: other[label] for word, label in WORDS[task].items()}
     return {**others, **_true_and_false(task, positive=False)}
 
 

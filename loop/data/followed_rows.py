@@ -23,6 +23,7 @@ from wizloop.loop.data.label_words import LabelWords
 from wizloop.loop.data.records import NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_reader import SampleStream, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.sections import Data
 from wizloop.store.db import Store
 
@@ -41,15 +42,17 @@ class Followed:
     place: Place | None = None
     totals: Counter[str] = field(default_factory=Counter)
     """Rows so far, by what became of them."""
+    declared: Declaration = DEFAULT
+    """The labels that its words stand for."""
     _sample: Record | None = None
     """The first readable row of the file. It shows the format, which so is the same for every part."""
 
     @classmethod
-    def open(cls, store: Store, workspace: Path, data: Data) -> "Followed":
+    def open(cls, store: Store, workspace: Path, data: Data, declared: Declaration = DEFAULT) -> "Followed":
         """Resume a log where it was left, or begin it. Raises ImportRefused."""
         path = Path(data.path).absolute()
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        followed = cls(store, data, workspace / FOLDER / f"{name}.json")
+        followed = cls(store, data, workspace / FOLDER / f"{name}.json", declared=declared)
         followed.place = _kept_place(followed.kept)
         if followed.place is not None:
             followed._look_at(growing_file.read_part(path, None))
@@ -88,7 +91,7 @@ class Followed:
         records = read_lines(part.lines, part.first)
         if self._sample is None:
             return SampleStream("", "", _refused(records), LabelWords())
-        stream = stream_samples(self.data, chain([(0, self._sample)], records))
+        stream = stream_samples(self.data, chain([(0, self._sample)], records), self.declared)
         return replace(stream, rows=(row for row in stream.rows if not _is_sample(row)))
 
     def _keep(self) -> None:

@@ -181,7 +181,7 @@ def _label_reader(written: str, task: Task, sample: Record) -> Callable[[Record]
         return lambda _record: Given(written[1:])
     column, opposite = column_of(written, sample)
     words = turned(task) if opposite else words_of(column, task)
-    return lambda record: Given(record.get(column), words)
+    return lambda record: Given(record.get(column), words, turned=opposite)
 
 
 def _judged(

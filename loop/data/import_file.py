@@ -17,6 +17,7 @@ from wizloop.loop.data import leaks
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import SampleStream, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.sections import Data
 from wizloop.store import bulk_import, samples, sending
 from wizloop.store.db import Connection, Store
@@ -119,12 +120,13 @@ def check(
     rng: np.random.Generator,
     progress: Progress = lambda _: None,
     stream: SampleStream | None = None,
+    declared: Declaration = DEFAULT,
 ) -> Checked:
     """Read and hash a file, or the rows of `stream`, as a recipe's [[data]] describes it.
 
     Raises ImportRefused; its subclass RowsRefused if no row is usable, or if there are bad rows and no `skip_bad`.
     """
-    stream = stream_samples(data) if stream is None else stream
+    stream = stream_samples(data, declared=declared) if stream is None else stream
     spool = Spool()
     try:
         report = ImportReport(format=stream.format, note=stream.note)

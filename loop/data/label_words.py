@@ -9,15 +9,15 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from wizloop.loop.data import guard_outputs
-from wizloop.loop.data.records import RowRefused
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.data.records import ImportRefused, RowRefused
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, Task
 
 HARM: Mapping[str, str] = MappingProxyType(
     {
@@ -93,19 +93,20 @@ class Given(NamedTuple):
     """What its column's words mean; None for the task's own words."""
     rejected: bool = False
     """True if somebody said that it is not this label."""
+    turned: bool = False
+    """True if its column says the opposite, which `words` takes into account."""
 
 
 class UnknownLabel(RowRefused):
     """A row has a label word that is not known."""
 
-    def __init__(self, task: Task, value: Any) -> None:
-        positive, negative = LABELS[task]
+    def __init__(self, task: Task, value: Any, declared: Declaration = DEFAULT) -> None:
         self.task = task
         self.word = str(value).strip()[:_LONGEST_WORD]
         hint = next(
-            (f"; for a label of the {other}, add --task {other}" for other in TASKS if self.word in LABELS[other]), ""
+            (f"; for a label of the {other}, add --task {other}" for other in TASKS if self.word in declared[other]), ""
         )
-        super().__init__(f"unknown {task} label {self.word[:_SHOWN]!r}: write {positive} or {negative}{hint}")
+        super().__init__(f"unknown {task} label {self.word[:_SHOWN]!r}: write {' or '.join(declared[task])}{hint}")
 
 
 def word_of(value: Any) -> str | None:
@@ -143,10 +144,10 @@ def _is_plain(value: Any) -> bool:
     return not isinstance(value, dict | list) and not (isinstance(value, str) and re.search("[\n:{]", value))
 
 
-def opposite(label: str, task: Task) -> str:
-    """Return the other label of a task."""
-    positive, negative = LABELS[task]
-    return negative if label == positive else positive
+def opposite(label: str, task: Task, declared: Declaration = DEFAULT) -> str | None:
+    """Return the other label of a task; None if it has several."""
+    others = [each for each in declared[task] if each != label]
+    return others[0] if len(others) == 1 else None
 
 
 def says_truth(value: Any) -> bool:
@@ -164,9 +165,28 @@ class LabelWords:
     """Rows by task and unknown word."""
     used: set[str] = field(default_factory=set)
     """The asked words that were met."""
+    declared: Declaration = DEFAULT
+    """The labels that words can stand for; one's own words are read as themselves."""
 
     def __post_init__(self) -> None:
+        known = (*(word for words in self.declared.by_task.values() for word in words), NO_LABEL)
+        self.asked = dict(self._said(written, label, known) for written, label in self.asked.items())
         self._by_word = {word_of(written) or NO_LABEL: written for written in self.asked}
+
+    @staticmethod
+    def _said(written: str, label: str, known: Collection[str]) -> tuple[str, str]:
+        """Return a word and its label, also if they were given the other way around. Raises ImportRefused."""
+        if label in known:
+            return written, label
+        if written in known:
+            return label, written
+        listed = ", ".join(dict.fromkeys(known))
+        raise ImportRefused(f"--label {written}={label}: write it as WORD=LABEL, with one of {listed}")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the labels are not the default ones, so that what a format knows must be read again."""
+        return self.declared != DEFAULT
 
     def read(self, given: Given, task: Task) -> str | None:
         """Return the label of a task, or None for no label. Raises UnknownLabel."""
@@ -174,19 +194,28 @@ class LabelWords:
         word = said or word_of(given.value)
         found = self._asked(word or NO_LABEL, task)
         if found is None:
-            if word is None:
+            if word is None or not self.declared[task]:
                 return None
             known = WORDS[task] if given.words is None else given.words
-            if (found := known.get(word)) is None:
-                raise UnknownLabel(task, said or given.value)
+            found = self._own(word, task, turned=given.turned) or known.get(word)
+            several = given.turned and bool(self.declared.classes(task))
+            if found is None or several or found not in (*self.declared[task], NO_LABEL):
+                raise UnknownLabel(task, said or given.value, self.declared)
         if found == NO_LABEL:
             return None
-        return opposite(found, task) if given.rejected else found
+        return opposite(found, task, self.declared) if given.rejected else found
+
+    def _own(self, word: str, task: Task, *, turned: bool) -> str | None:
+        """Return the label that one's own word is; None for the default words, which a column may turn itself."""
+        if self.declared[task] == DEFAULT[task]:
+            return None
+        found = self.declared.known(task, word)
+        return opposite(found, task, self.declared) if found and turned else found
 
     def _asked(self, word: str, task: Task) -> str | None:
         """Return what the user says of a word, if it is about this task: true also speaks for 1, false for 0."""
         written = self._by_word.get(word) or self._by_word.get(_TWINS.get(word, ""))
-        if written is None or (label := self.asked[written]) not in (*LABELS[task], NO_LABEL):
+        if written is None or (label := self.asked[written]) not in (*self.declared[task], NO_LABEL):
             return None
         self.used.add(written)
         return label
@@ -207,7 +236,7 @@ class LabelWords:
         """
         for task, words in self.unknown.items():
             known, n = labels.get(task, {}), words.total()
-            if n >= MOST_UNKNOWN * rows or len(known) < len(LABELS[task]):
+            if n >= MOST_UNKNOWN * rows or len(known) < len(self.declared[task]):
                 told = self.told(task, known)
                 return f"{path}: {n:,} of its {rows:,} rows have a {task} label that is not known: {told}"
         return None
@@ -218,12 +247,13 @@ class LabelWords:
         more = len(self.unknown[task]) - len(words)
         listed = ", ".join(f"{word[:_SHOWN]!r} ({n:,})" for word, n in words) + (f" and {more:,} more" if more else "")
         # The label that is missing is the likely one; it is a proposal and never taken.
-        likely, other = sorted(LABELS[task], key=lambda label: label in known)
+        labels = self.declared[task]
+        likely, *others = sorted(labels, key=lambda label: label in known)
         if not known and len(words) > 1:
             # Nothing says which of them is which.
-            likely, other = "LABEL", f"LABEL is {', '.join(LABELS[task])}, or none"
+            likely, other = "LABEL", f"LABEL is {', '.join(labels)}, or none"
         else:
-            other = f"or ={other}, or =none"
+            other = ", ".join(f"or ={label}" for label in (*others, "none"))
         # A word of several lines is easier said in a recipe.
         said = [shlex.quote(f"{word}={likely}") for word, _ in words if word.isprintable()]
         options = f": {' '.join(f'--label {option}' for option in said)}" if said else ""

@@ -19,7 +19,7 @@ from wizloop.loop.data.kept_back import KeptBack
 from wizloop.loop.data.label_words import LabelCounts, LabelWords, word_of
 from wizloop.loop.data.records import ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow, is_wanted
-from wizloop.loop.words import Task
+from wizloop.loop.words import DEFAULT, Declaration, Task
 from wizloop.recipes.sections import Data
 
 HEAD = 2000
@@ -61,9 +61,9 @@ class SampleFile:
     kept_back: KeptBack | None = None
 
 
-def read_samples(data: Data) -> SampleFile:
+def read_samples(data: Data, declared: Declaration = DEFAULT) -> SampleFile:
     """Read a whole file: `stream_samples`, with the rows sorted into accepted and refused."""
-    stream = stream_samples(data)
+    stream = stream_samples(data, declared=declared)
     rows = list(stream.rows)
     accepted = [row for row in rows if isinstance(row, SampleRow)]
     labels: dict[Task, Counter[str]] = {}
@@ -75,10 +75,10 @@ def read_samples(data: Data) -> SampleFile:
     return SampleFile(accepted, refused, stream.format, stream.note, fault, stream.kept_back)
 
 
-def stream_samples(data: Data, records: NumberedRecords | None = None) -> SampleStream:
+def stream_samples(data: Data, records: NumberedRecords | None = None, declared: Declaration = DEFAULT) -> SampleStream:
     """Open a file as a recipe's [[data]] describes it; rows are read on demand. `sample` is left to the caller.
 
-    `records` are those of a file that is read in parts.
+    `records` are those of a file that is read in parts. Labels are those of `declared`.
 
     Rows of seed, dev and test need at least one label, rows of the pool none. Raises ImportRefused, which names the
     file and says what to do: here, or between rows if the file is damaged further on.
@@ -86,10 +86,10 @@ def stream_samples(data: Data, records: NumberedRecords | None = None) -> Sample
     refuse_hidden(data)
     if data.hub_split is None:
         found = read_records(Path(data.path)) if records is None else records
-        return _stream(data, found, _storable(Path(data.path).name))
+        return _stream(data, found, _storable(Path(data.path).name), declared)
     from wizloop.loop.data import hub
 
-    return _stream(data, hub.read_records(data.path, data.hub_split), hub.dataset_name(data.path))
+    return _stream(data, hub.read_records(data.path, data.hub_split), hub.dataset_name(data.path), declared)
 
 
 def _storable(name: str) -> str:
@@ -106,7 +106,11 @@ def refuse_hidden(data: Data) -> None:
         )
 
 
-def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
+def _stream(data: Data, records: NumberedRecords, name: str, declared: Declaration) -> SampleStream:
+    words = LabelWords(data.label, declared=declared)
+    if words.is_own:
+        # A format then leaves each word to be read as one of the labels.
+        data = data.model_copy(update={"label": {label: label for label in declared.request} | dict(words.asked)})
     kept_back = None if data.send is None else KeptBack(data.send)
     if kept_back is not None:
         records = kept_back.noting(records, data.path)
@@ -136,7 +140,7 @@ def _stream(data: Data, records: NumberedRecords, name: str) -> SampleStream:
     if fmt.name == "columns" and not data.label and (beside := may_contradict(first, data.task)):
         _refuse_contradiction(data, [first, *_looked_at(head, records)], beside)
     fmt = formats_guards.bound(fmt, first)
-    reader = RowReader(name, fmt, data, LabelWords(data.label))
+    reader = RowReader(name, fmt, data, words)
     rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, records)))
     if data.max_chars or data.half or data.part:
         rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row.prompt, row.response, data))

@@ -117,6 +117,8 @@ class RowReader:
 
     def _read(self, given: Labels, prompt: str, response: str | None) -> Mapping[Task, str]:
         """Return the labels that are known. Raises UnknownLabel, unless the pool takes the row without this label."""
+        if self.words.is_own:
+            given = {task: one if isinstance(one, Given) else Given(one) for task, one in given.items()}
         # Most rows have one word that the format knew already.
         for one in given.values():
             if one.__class__ is Given:

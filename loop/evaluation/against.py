@@ -13,6 +13,7 @@ from wizloop.loop.evaluation import recorded_predictions
 from wizloop.loop.evaluation.answered_rows import AnsweredRow
 from wizloop.loop.evaluation.recorded_predictions import Reader
 from wizloop.loop.evaluation.report import DASH, NOTHING_COMPARED, Comparison
+from wizloop.loop.measures.classes import REST, against_rest
 from wizloop.loop.measures.paired import Change, Pair, Paired, compare
 from wizloop.loop.words import LABELS, TASKS, Task
 
@@ -183,11 +184,18 @@ def _numbered(rows: Sequence[AnsweredRow], task: Task, *, whole: bool) -> dict[t
 
 
 def _pair(rows: _Rows, task: Task) -> Pair:
+    # Of more than two labels the first is held against all others.
+    positive = rows[0][0].declared.positive(task) if rows else LABELS[task][0]
+    labels = [x.labels[task] for x, _ in rows]
+    ours, theirs = [x.verdict.get(task) for x, _ in rows], [y.verdict.get(task) for _, y in rows]
+    if rows and rows[0][0].declared.classes(task):
+        labels = [label or REST for label in against_rest(labels, positive)]
+        ours, theirs = against_rest(ours, positive), against_rest(theirs, positive)
     return Pair(
-        positive=LABELS[task][0],
-        labels=[x.labels[task] for x, _ in rows],
-        ours=[x.verdict.get(task) for x, _ in rows],
-        theirs=[y.verdict.get(task) for _, y in rows],
+        positive=positive,
+        labels=labels,
+        ours=ours,
+        theirs=theirs,
         prompts=[normalize((x.prompt or x.row).rpartition(_RESPONSE)[0] or x.prompt or x.row) for x, _ in rows],
     )
 

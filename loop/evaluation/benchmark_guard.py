@@ -19,7 +19,7 @@ from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, re
 from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import usable
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.store import models
@@ -40,20 +40,23 @@ def workspace_rows(
 
     Raises ImportRefused for a name that is neither, and for a file that `file_rows` refuses.
     """
-    test = by_benchmark(store, recipe, list(usable(store, "test")))
+    test, declared = by_benchmark(store, recipe, list(usable(store, "test"))), Declaration.of(recipe.tasks)
     known = {
-        name: [of_sample(one) for one in found]
+        name: [of_sample(one, declared) for one in found]
         for name, found in {"dev": list(usable(store, "dev")), **test}.items()
         if found
     }
     wanted = names or [name for name in known if name != "dev"]
     if not wanted:
         raise ImportRefused("the workspace has no test set: import one, or give a file with --benchmark")
-    return {name: known[name] if name in known else _of_file(name, list(known), how, tell) for name in wanted}
+    return {name: known[name] if name in known else _of_file(name, list(known), how, tell, declared) for name in wanted}
 
 
 def file_rows(
-    names: Sequence[str], how: Mapping[str, Any] = AS_IT_IS, tell: Tell = lambda _name, _file: None
+    names: Sequence[str],
+    how: Mapping[str, Any] = AS_IT_IS,
+    tell: Tell = lambda _name, _file: None,
+    declared: Declaration = DEFAULT,
 ) -> dict[str, list[BenchmarkRow]]:
     """Return rows by file; `how` it is read is settings of [[data]].
 
@@ -63,16 +66,18 @@ def file_rows(
     if missing or not names:
         named = missing[0] if missing else "no file"
         raise ImportRefused(f"{named}: without a run only labeled files can be evaluated: give one with --benchmark")
-    return {name: _of_file(name, [], how, tell) for name in names}
+    return {name: _of_file(name, [], how, tell, declared) for name in names}
 
 
-def _of_file(name: str, known: Sequence[str], how: Mapping[str, Any], tell: Tell) -> list[BenchmarkRow]:
+def _of_file(
+    name: str, known: Sequence[str], how: Mapping[str, Any], tell: Tell, declared: Declaration
+) -> list[BenchmarkRow]:
     if not Path(name).exists():
         raise ImportRefused(
             f"{name}: neither a file nor a test set of the workspace (it has {', '.join(known) or 'none'})"
         )
     data = Data(path=name, split="test", **how)
-    read = read_samples(data)
+    read = read_samples(data, declared)
     if read.rows and not data.skip_bad and (bad := [row for row in read.refused if row.bad]):
         raise ImportRefused(bad_rows(name, bad, len(read.rows) + len(read.refused), "measured"))
     if read.fault is not None:
@@ -95,8 +100,15 @@ def judge_of_folder(ctx: Context, folder: Path) -> Judge:
     settings = local(ctx.recipe.guard, folder)
     guard = load_guard(settings, lambda: ctx.backend, str(folder), None)
     asked, frame = ctx.renderer, guard_file.frame_of(folder, settings)
-    in_turn, policies = asked.opening_in_turn, asked.policies
-    renderer = renderer_of(settings, str(folder), asked.instruction, frame, in_turn=in_turn, policies=policies)
+    renderer = renderer_of(
+        settings,
+        str(folder),
+        asked.instruction,
+        frame,
+        in_turn=asked.opening_in_turn,
+        policies=asked.policies,
+        declared=ctx.declared,
+    )
     return Judge(guard, renderer, uncalibrated(ctx.recipe), Limits.of(ctx.recipe), guard_file.reader_of(folder))
 
 
@@ -111,8 +123,8 @@ def judge_of_recipe(recipe: Recipe, folder: Path | None, files: Sequence[str]) -
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
     frame = None if folder is None else guard_file.frame_of(folder, settings)
     in_turn = recipe.guard.engine == "chat"
-    policies = shown_policies.read(recipe.guard)
-    renderer = renderer_of(settings, settings.base, instruction, frame, in_turn=in_turn, policies=policies)
+    words: dict[str, Any] = {"policies": shown_policies.read(recipe.guard), "declared": Declaration.of(recipe.tasks)}
+    renderer = renderer_of(settings, settings.base, instruction, frame, in_turn=in_turn, **words)
     reader = guard_file.reader_of(Path(settings.base))
     return Judge(guard, renderer, uncalibrated(recipe), Limits.of(recipe), reader)
 
@@ -129,17 +141,19 @@ def evaluate(
         for start in range(0, len(rows), BATCH)
         for one in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
+    declared = judge.declared
     answered = [
-        answered_row(name, row, found, judge.tasks, found.decisions) for row, found in zip(rows, answers, strict=True)
+        answered_row(name, row, found, judge.tasks, found.decisions, declared)
+        for row, found in zip(rows, answers, strict=True)
     ]
     promise = None if isinstance(judge, PublishedJudge) else judge.calibration.let_through
     measured: list[tuple[BenchmarkResult, Sequence[ScoredRow]]] = []
-    for task in TASKS:
+    for task in judge.tasks:
         if judged := scored(answered, task):
             rng = np.random.default_rng(_seed(seed, name, task))
             skipped = len(answered) - len(judged)
-            result = measure(name, task, judged, rng=rng, skipped=skipped, let_through=promise)
-            measured.append((result, judged))
+            how: dict[str, Any] = {"skipped": skipped, "let_through": promise, "declared": declared}
+            measured.append((measure(name, task, judged, rng=rng, **how), judged))
     return measured, answered
 
 

@@ -15,8 +15,9 @@ from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.guard.judge import BATCH, Judge
 from wizloop.loop.guard.published.judge import PublishedJudge
 from wizloop.loop.guard.rendering import InputText
+from wizloop.loop.measures.classes import REST, against_rest
 from wizloop.loop.measures.paired import Pair, Paired, compare
-from wizloop.loop.words import LABELS, LETS_THROUGH, Task
+from wizloop.loop.words import Declaration, Task
 
 AnyJudge = Judge | PublishedJudge
 Tell = Callable[[str], None]
@@ -113,16 +114,33 @@ def flips(answered: Sequence[AnsweredRow], task: Task, names: Sequence[str], *, 
     prompts = [normalize(row.prompt) for row in rows]
     labels, before = [row.labels[task] for row in rows], [row.verdict.get(task) for row in rows]
     after = {name: [(row.perturbed or {}).get(name, row).verdict.get(task) for row in rows] for name in names}
-    pairs = [Pair(LABELS[task][0], labels, now, before, prompts) for now in after.values()]
+    pairs = [_pair(rows[0].declared, task, labels, now, before, prompts) for now in after.values()]
     found = compare(pairs, seed=seed)
     return [_flips(rows, task, name, paired) for name, paired in zip(names, found, strict=True)]
+
+
+def _pair(
+    declared: Declaration,
+    task: Task,
+    labels: Sequence[str],
+    ours: Sequence[str | None],
+    theirs: Sequence[str | None],
+    prompts: Sequence[str],
+) -> Pair:
+    """Return what is compared; of more than two labels the first is held against all others."""
+    positive = declared.positive(task)
+    if not declared.classes(task):
+        return Pair(positive, labels, ours, theirs, prompts)
+    held = [label or REST for label in against_rest(labels, positive)]
+    return Pair(positive, held, against_rest(ours, positive), against_rest(theirs, positive), prompts)
 
 
 def _flips(rows: Sequence[AnsweredRow], task: Task, name: str, paired: Paired) -> Flips:
     asked = [(row.verdict.get(task), row.perturbed[name]) for row in rows if row.perturbed and name in row.perturbed]
     now = [(old, one.verdict.get(task)) for old, one in asked]
     read = [(old, new) for old, new in now if old is not None and new is not None]
-    passes = LETS_THROUGH[task]
+    declared = rows[0].declared
+    passed = [(declared.passes(task, old), declared.passes(task, new)) for old, new in read]
     return Flips(
         benchmark=rows[0].benchmark,
         task=task,
@@ -131,8 +149,8 @@ def _flips(rows: Sequence[AnsweredRow], task: Task, name: str, paired: Paired) -
         n=len(rows),
         changed=len(asked),
         flipped=rate(old != new for old, new in read),
-        to_passed=sum(new == passes != old for old, new in read),
-        to_blocked=sum(old == passes != new for old, new in read),
+        to_passed=sum(new and not old for old, new in passed),
+        to_blocked=sum(old and not new for old, new in passed),
         unparsed=sum(old is not None and new is None for old, new in now),
         cut=sum(one.cut for _, one in asked),
         paired=paired,

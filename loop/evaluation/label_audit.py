@@ -18,13 +18,15 @@ from wizloop.loop.measures.calibration import Calibration, value_of
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.teaching import teachers
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import TASKS, Declaration, Task, share_of
 from wizloop.store import models, reviews, steps, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
 BATCH = 128
 """Samples judged together."""
+_Shares = Mapping[Task, Mapping[str, float]]
+"""Probability of each label, by task."""
 _SURE = 0.5
 """Halfway from the threshold to certainty; used if dev chose another measure of confidence."""
 
@@ -79,12 +81,14 @@ def opinions(
     with ctx.store.read() as db:
         members = model_roles.members(db, model.round)
         taught = _taught(db)
-    asked = [one for split in splits for one in usable(ctx.store, split) if labels_of(one)]
+    asked = [one for split in splits for one in usable(ctx.store, split) if labels_of(one, ctx.declared)]
     _add_verdicts(ctx, taught, asked, traces)
     found: list[Opinion] = []
-    calibration = Calibration.from_json(model.calibration_json)
+    calibration = Calibration.from_json(model.calibration_json, ctx.declared)
     for piece in ctx.batches(asked, BATCH):
-        by_guard, *by_members = [[one.p for one in ctx.judge(each).direct(piece)] for each in (model, *members)]
+        by_guard, *by_members = [
+            [_by_label(one.p, ctx.declared) for one in ctx.judge(each).direct(piece)] for each in (model, *members)
+        ]
         for at, sample in enumerate(piece):
             others = [answers[at] for answers in by_members]
             found += _of_sample(sample, by_guard[at], others, calibration, taught.get(sample.id, {}))
@@ -123,17 +127,18 @@ def _add_verdicts(
 
 def _of_sample(
     sample: Sample,
-    direct: Mapping[Task, float],
-    members: Sequence[Mapping[Task, float]],
+    direct: _Shares,
+    members: Sequence[_Shares],
     calibration: Calibration,
     taught: Mapping[str, str | None],
 ) -> list[Opinion]:
     """Return an opinion for each task with a known label."""
     found = []
-    for task, label in labels_of(sample).items():
-        positive, negative = LABELS[task]
-        threshold = calibration.threshold(task, "direct")
-        margin = value_of("margin_direct", {f"p_direct_{task}": direct[task]}, task, calibration) or 0.0
+    declared = calibration.declared
+    for task, label in labels_of(sample, declared).items():
+        signals = {f"p_direct_{task}": direct[task][declared.positive(task)]}
+        signals |= {f"p_direct_{share_of(task, other)}": p for other, p in direct[task].items()}
+        margin = value_of("margin_direct", signals, task, calibration) or 0.0
         found.append(
             Opinion(
                 sample_id=sample.id,
@@ -144,15 +149,21 @@ def _of_sample(
                 response=sample.response,
                 task=task,
                 label=label,
-                guard=positive if direct[task] >= threshold else negative,
+                guard=calibration.direct_verdict(signals, task),
                 confident=margin >= (calibration.own_cut if calibration.own == "margin_direct" else _SURE),
-                guard_p=_of_label(direct[task], label == positive),
-                members_p=tuple(_of_label(each[task], label == positive) for each in members),
+                guard_p=direct[task][label],
+                members_p=tuple(each[task][label] for each in members),
                 teacher=taught.get(task),
             )
         )
     return found
 
 
-def _of_label(p: float, is_positive: bool) -> float:
-    return p if is_positive else 1 - p
+def _by_label(p: Mapping[str, float], declared: Declaration) -> _Shares:
+    """Return the probability of each label of each task in a direct answer."""
+    found: dict[Task, dict[str, float]] = {}
+    for task, (positive, *others) in declared.by_task.items():
+        if task in p:
+            rest = {other: p.get(share_of(task, other), 1 - p[task]) for other in others}
+            found[task] = {positive: p[task], **rest}
+    return found

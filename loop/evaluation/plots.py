@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, reliability
-from wizloop.loop.words import LABELS, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw(folder: Path, number: int, one: BenchmarkResult, rows: Sequence[ScoredRow]) -> dict[str, Path]:
+def draw(
+    folder: Path, number: int, one: BenchmarkResult, rows: Sequence[ScoredRow], declared: Declaration = DEFAULT
+) -> dict[str, Path]:
     """Draw the plots of one benchmark and return their files by heading; all but confusion need probabilities."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -25,15 +27,15 @@ def draw(folder: Path, number: int, one: BenchmarkResult, rows: Sequence[ScoredR
             continue
         figure = Figure(figsize=(5, 4), layout="constrained")
         FigureCanvasAgg(figure)
-        paint(figure.add_subplot(), rows if name == "confusion" else given, one.task)
+        paint(figure.add_subplot(), rows if name == "confusion" else given, one.task, declared)
         path = folder / f"{number:02d}-{name}.png"
         figure.savefig(path, dpi=120)
         paths[f"{one.name}, {one.task}: {name}"] = path
     return paths
 
 
-def _confusion(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
-    labels = LABELS[task]
+def _confusion(axes: "Axes", rows: Sequence[ScoredRow], task: Task, declared: Declaration) -> None:
+    labels = declared[task]
     columns = [*labels, "unparsed"]
     counts = np.array(
         [
@@ -44,23 +46,23 @@ def _confusion(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
     axes.imshow(counts, cmap="Greys", vmin=0, vmax=max(int(counts.max()) * 2, 1))
     for (y, x), count in np.ndenumerate(counts):
         axes.text(x, y, f"{count:,}", ha="center", va="center")
-    axes.set_xticks(range(3), columns)
-    axes.set_yticks(range(2), labels)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("verdict")
     axes.set_ylabel("label")
 
 
-def _reliability(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
-    bins = reliability(rows, task)
+def _reliability(axes: "Axes", rows: Sequence[ScoredRow], task: Task, declared: Declaration) -> None:
+    bins = reliability(rows, task, declared)
     axes.plot([0, 1], [0, 1], linestyle=":", color="gray")
     axes.plot([one.mean for one in bins], [one.positive for one in bins], marker="o", color="black")
     for one in bins:
         axes.annotate(f"{one.n:,}", (one.mean, one.positive), textcoords="offset points", xytext=(4, -10), fontsize=7)
-    axes.set_xlabel(f"P({LABELS[task][0]})")
-    axes.set_ylabel(f"share that is {LABELS[task][0]}")
+    axes.set_xlabel(f"P({declared.positive(task)})")
+    axes.set_ylabel(f"share that is {declared.positive(task)}")
 
 
-def _risk_coverage(axes: "Axes", rows: Sequence[ScoredRow], task: Task) -> None:
+def _risk_coverage(axes: "Axes", rows: Sequence[ScoredRow], task: Task, declared: Declaration) -> None:
     p = np.array([row.probability for row in rows], dtype=np.float64)
     wrong = np.array([row.verdict != row.label for row in rows], dtype=np.float64)
     surest_first = np.argsort(-np.abs(p - 0.5), kind="stable")

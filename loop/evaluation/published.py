@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from wizloop.loop.words import FIELD, LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, FIELD, Declaration, Task
 
 TAIL: Final = 300
 """Characters at the end in which it looks for an answer."""
-
-_HITS = {task: re.compile(rf"{FIELD[task]}:\s*({'|'.join(LABELS[task])})", re.IGNORECASE) for task in TASKS}
-_TRUTHS = {task: re.compile(rf"{FIELD[task]}:\s*({'|'.join(LABELS[task])}|None)") for task in TASKS}
 
 Pair = tuple[str, str | None]
 """A label and the verdict, which is None if unparsed."""
@@ -60,18 +57,22 @@ def benchmark(name: str, task: Task | None = None) -> Benchmark | None:
     return found[0] if len(found) == 1 else None
 
 
-def verdict(predict: str, task: Task) -> str | None:
-    """Return the first hit in the last 300 characters, in lower case, or None."""
-    hit = _HITS[task].search(predict[-TAIL:])
-    return None if hit is None else hit[1].lower()
+def verdict(predict: str, task: Task, declared: Declaration = DEFAULT) -> str | None:
+    """Return the first hit in the last 300 characters, or None."""
+    hit = re.search(rf"{FIELD[task]}:\s*({_words(task, declared)})", predict[-TAIL:], re.IGNORECASE)
+    return None if hit is None else declared.known(task, hit[1])
 
 
-def truth(label: str, task: Task) -> str | None:
+def truth(label: str, task: Task, declared: Declaration = DEFAULT) -> str | None:
     """Return the label of a row: the word itself, or the task's field of an answer block; None for the word None."""
-    if label in LABELS[task]:
+    if label in declared[task]:
         return label
-    field = _TRUTHS[task].search(label)
+    field = re.search(rf"{FIELD[task]}:\s*({_words(task, declared)}|None)", label)
     return field[1] if field is not None and field[1] != "None" else None
+
+
+def _words(task: Task, declared: Declaration) -> str:
+    return "|".join(re.escape(word) for word in sorted(declared[task], key=len, reverse=True))
 
 
 def official(pairs: Iterable[Pair]) -> list[Pair]:

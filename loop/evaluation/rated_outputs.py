@@ -17,8 +17,7 @@ from wizloop.loop.data.formats_traces import OPENING, framed
 from wizloop.loop.data.records import ImportRefused, Record, RowRefused
 from wizloop.loop.evaluation.stored_answers import model_of
 from wizloop.loop.evaluation.verdict_parser import parse_verdicts
-from wizloop.loop.guard.rendering import tasks_of
-from wizloop.loop.words import FIELD, LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, FIELD, LABELS, TASKS, Task
 from wizloop.store import errors, predictions, samples, steps, teacher_calls
 from wizloop.store.db import Connection, Store
 from wizloop.store.ratings import NewOutput, Questions
@@ -204,7 +203,7 @@ def without_answer(text: str) -> str:
 
 def questions(sample: Any, words: Words) -> Questions:
     """Return what is asked about a sample: the tasks that apply to it, with their labels."""
-    return [(task, list(words[task])) for task in tasks_of(sample) if words.get(task)]
+    return [(task, list(words[task])) for task in DEFAULT.tasks_of(sample) if words.get(task)]
 
 
 def _rng(*parts: object) -> random.Random:

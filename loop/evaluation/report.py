@@ -26,6 +26,7 @@ PROMISE_HEADS = ("benchmark", "task", *operating.CELLS)
 ERROR_HEADS = ("benchmark", "task", "error", "rows", "of", "mostly")
 MOST_POLICIES = 3
 """Policies named beside a kind of error; report.json and --json have all."""
+LABEL_HEADS = ("benchmark", "task", "label", "rows", "F1", "precision", "recall")
 GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
 
 
@@ -115,6 +116,8 @@ def write(
                 *_table(GROUP_HEADS, group_lines(one)),
                 "",
             ]
+    if labels := label_lines(found):
+        lines += ["## By label", "", *_table(LABEL_HEADS, labels), ""]
     if probabilities := confidence_lines(found):
         lines += ["## Probability", "", *_table(CONFIDENCE_HEADS, probabilities), ""]
     if recalls := recall_lines(found):
@@ -131,6 +134,24 @@ def write(
     report = folder / "report.md"
     report.write_text("\n".join(lines), encoding="utf-8")
     return report
+
+
+def label_lines(found: Sequence[BenchmarkResult]) -> list[tuple[str, ...]]:
+    """Return a row for each label of each task with more than two, and one for all of them, as LABEL_HEADS has them.
+
+    All of them have macro-F1, and accuracy in place of precision.
+    """
+    rows: list[tuple[str, ...]] = []
+    for one in (each for each in found if each.strict.by_label):
+        for label, scored in one.strict.by_label.items():
+            value = _figure(scored.f1, scored.f1_low, scored.f1_high, scale=100, digits=(1, 0))
+            rates = (DASH if rate is None else f"{100 * rate:.1f}" for rate in (scored.precision, scored.recall))
+            rows.append((one.benchmark, one.task, label, f"{scored.n:,}", value, *rates))
+        all_of = one.strict
+        macro = _figure(all_of.macro_f1, all_of.macro_f1_low, all_of.macro_f1_high, scale=100, digits=(1, 0))
+        accuracy = DASH if all_of.accuracy is None else f"exact {100 * all_of.accuracy:.1f}"
+        rows.append((one.benchmark, one.task, "all (macro)", f"{one.n:,}", macro, accuracy, ""))
+    return rows
 
 
 def error_lines(errors: Sequence[ErrorCount]) -> Iterator[tuple[str, ...]]:
@@ -171,7 +192,8 @@ def _row_json(one: BenchmarkResult) -> dict[str, Any]:
     if one.promise is None:
         del row["promise"]
     for counting in COUNTINGS:
-        row[counting] |= {"low": row[counting]["f1_low"], "high": row[counting]["f1_high"]}
+        found: Score = getattr(one, counting)
+        row[counting] = found.to_json() | {"low": found.f1_low, "high": found.f1_high}
     return row
 
 

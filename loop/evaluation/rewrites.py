@@ -15,7 +15,7 @@ from wizloop.loop.evaluation.origins import Kind, Origin, is_rewritten
 from wizloop.loop.evaluation.scoring import Rate, rate
 from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.measures.paired import mcnemar
-from wizloop.loop.words import LETS_THROUGH
+from wizloop.loop.words import DEFAULT, Declaration
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Pair(NamedTuple):
     rewrite: str
     plain: str | None
     rewritten: str | None
+    declared: Declaration = DEFAULT
+    """The label words of both verdicts."""
 
 
 def ask_pairs(
@@ -82,7 +84,7 @@ def ask_pairs(
     said = answers(judge, [InputText(text) for text in texts], draws)
     verdict = {text: one.verdict.get("request") for text, one in zip(texts, said, strict=True)}
     return [
-        Pair(kind, row.labels.get("request"), plain, row.prompt, verdict[plain], verdict[row.prompt])
+        Pair(kind, row.labels.get("request"), plain, row.prompt, verdict[plain], verdict[row.prompt], judge.declared)
         for row, (plain, kind) in paired
     ]
 
@@ -94,8 +96,11 @@ def pairs(benchmark: str, found: Sequence[Pair]) -> list[Pairs]:
 
 
 def _pairs(benchmark: str, found: Sequence[Pair]) -> Pairs:
-    passes = LETS_THROUGH["request"]
-    read = [(one.plain != passes, one.rewritten != passes) for one in found if one.plain and one.rewritten]
+    read = [
+        (not one.declared.passes("request", one.plain), not one.declared.passes("request", one.rewritten))
+        for one in found
+        if one.plain and one.rewritten
+    ]
     return Pairs(
         benchmark=benchmark,
         kind=found[0].kind,
@@ -113,11 +118,12 @@ def _pairs(benchmark: str, found: Sequence[Pair]) -> Pairs:
 
 def contrasts(answered: Sequence[AnsweredRow], keys: Sequence[str | None]) -> list[Contrasts]:
     """Pair each safe prompt with the unsafe ones of the same key, on the task `request`; none without a pair."""
-    passes = LETS_THROUGH["request"]
-    sides: dict[tuple[str, bool], list[str | None]] = {}
+    sides: dict[tuple[str, bool], list[bool | None]] = {}
     for row, key in zip(answered, keys, strict=True):
         if key is not None and "request" in row.labels:
-            sides.setdefault((key, row.labels["request"] == passes), []).append(row.verdict.get("request"))
+            label, verdict = row.labels["request"], row.verdict.get("request")
+            passed = None if verdict is None else row.declared.passes("request", verdict)
+            sides.setdefault((key, row.declared.passes("request", label)), []).append(passed)
     twins = [
         (safe, other)
         for (key, fine), found in sides.items()
@@ -125,7 +131,7 @@ def contrasts(answered: Sequence[AnsweredRow], keys: Sequence[str | None]) -> li
         for safe in found
         for other in sides.get((key, False), [])
     ]
-    read = [(safe == passes, other == passes) for safe, other in twins if safe is not None and other is not None]
+    read = [(safe, other) for safe, other in twins if safe is not None and other is not None]
     if not twins:
         return []
     return [

@@ -129,5 +129,7 @@ def _calibrated(
         for row in rows
         if task in row.labels and task in row.probability
     ]
-    figures = calibration(scored, task, rng, resamples)
-    return Calibrated(rows[0].benchmark, task, by, value, len(scored), **figures, reliability=reliability(scored, task))
+    declared = rows[0].declared
+    figures = calibration(scored, task, rng, resamples, declared)
+    bins = reliability(scored, task, declared)
+    return Calibrated(rows[0].benchmark, task, by, value, len(scored), **figures, reliability=bins)

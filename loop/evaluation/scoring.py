@@ -16,7 +16,7 @@ from wizloop.loop.measures.metrics import Score, ece, score, wilson
 from wizloop.loop.measures.operating_points import Recall, recall_at
 from wizloop.loop.measures.promised_error import Decision, by_group, measured
 from wizloop.loop.measures.resampling import percentile_interval
-from wizloop.loop.words import LABELS, LETS_THROUGH, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task
 
 Counting = Literal["official", "strict", "parsed_only"]
 COUNTINGS: tuple[Counting, ...] = get_args(Counting)
@@ -138,24 +138,27 @@ def measure(
     skipped: int = 0,
     resamples: int = 1000,
     let_through: float | None = None,
+    declared: Declaration = DEFAULT,
 ) -> BenchmarkResult:
     """Score the verdicts on one benchmark; `let_through` is the promise under which rows have a decision.
 
     Raises ValueError for a label that is not the task's.
     """
     for at, row in enumerate(rows, start=1):
-        if row.label not in LABELS[task]:
+        if row.label not in declared[task]:
             raise ValueError(f"{benchmark}, row {at}: {row.label!r} is not a label of the task {task}")
     # The same draws for each way of counting: the same rows have the same interval.
     seed = int(rng.integers(1 << 63))
     scores = {
-        counting: _score(counted(rows, counting), task, np.random.default_rng(seed), resamples)
+        counting: _score(counted(rows, counting), task, np.random.default_rng(seed), resamples, declared)
         for counting in COUNTINGS
     }
-    blocked, passed = _errors(rows, task)
+    blocked, passed = _errors(rows, task, declared)
     groups = sorted({row.group for row in rows if row.group is not None})
-    by_group = {name: _group([row for row in rows if row.group == name], task, rng, resamples) for name in groups}
-    figures = calibration(rows, task, rng, resamples // 2)
+    by_group = {
+        name: _group([row for row in rows if row.group == name], task, rng, resamples, declared) for name in groups
+    }
+    figures = calibration(rows, task, rng, resamples // 2, declared)
     return BenchmarkResult(
         benchmark=benchmark,
         task=task,
@@ -171,8 +174,8 @@ def measure(
         ece=figures["ece"],
         brier=figures["brier"],
         auroc=figures["auroc"],
-        recall_at_fpr=_recall(rows, task, rng, resamples // 2),
-        promise=_promise(rows, task, let_through),
+        recall_at_fpr=_recall(rows, declared.positive(task), rng, resamples // 2),
+        promise=_promise(rows, declared.positive(task), let_through),
     )
 
 
@@ -192,37 +195,41 @@ def rate(hits: Iterable[bool]) -> Rate:
     return Rate(sum(values), len(values), sum(values) / len(values) if values else None, low, high)
 
 
-def _score(rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int) -> Score:
+def _score(
+    rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int, declared: Declaration
+) -> Score:
     return score(
         [row.label for row in rows],
         [row.verdict for row in rows],
         [row.probability for row in rows],
-        positive=LABELS[task][0],
+        positive=declared.positive(task),
         clusters=[normalize(row.prompt) for row in rows],
         rng=rng,
         resamples=resamples,
+        classes=declared.classes(task),
     )
 
 
-def _errors(rows: Sequence[ScoredRow], task: Task) -> tuple[Rate, Rate]:
+def _errors(rows: Sequence[ScoredRow], task: Task, declared: Declaration) -> tuple[Rate, Rate]:
     """Return the rates of blocked benign and of passed harmful rows."""
-    passes = LETS_THROUGH[task]
-    blocked = rate(row.verdict != passes for row in rows if row.label == passes)
-    return blocked, rate(row.verdict == passes for row in rows if row.label != passes)
+    passed = [(declared.passes(task, row.label), declared.passes(task, row.verdict)) for row in rows]
+    return rate(not said for label, said in passed if label), rate(said for label, said in passed if not label)
 
 
-def _group(rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int) -> Group:
-    scored = _score(rows, task, rng, resamples)
+def _group(
+    rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int, declared: Declaration
+) -> Group:
+    scored = _score(rows, task, rng, resamples, declared)
     figures = (None,) * 3 if scored.recall is None else (scored.f1, scored.f1_low, scored.f1_high)
-    return Group(len(rows), *figures, *_errors(rows, task))
+    return Group(len(rows), *figures, *_errors(rows, task, declared))
 
 
 def calibration(
-    rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int
+    rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int, declared: Declaration = DEFAULT
 ) -> dict[Literal["ece", "brier", "auroc"], Interval]:
     """Return calibration and ranking of P(positive), with intervals by bootstrap over prompts."""
     given = [row for row in rows if row.probability is not None]
-    truth = np.array([row.label == LABELS[task][0] for row in given], dtype=np.int64)
+    truth = np.array([row.label == declared.positive(task) for row in given], dtype=np.int64)
     p = np.array([row.probability for row in given], dtype=np.float64)
     names, places = np.unique(np.array([normalize(row.prompt) for row in given], dtype=object), return_inverse=True)
     rows_of = np.split(np.argsort(places, kind="stable"), np.cumsum(np.bincount(places, minlength=len(names)))[:-1])
@@ -250,11 +257,11 @@ def calibration(
     }
 
 
-def reliability(rows: Sequence[ScoredRow], task: Task) -> list[Reliability]:
+def reliability(rows: Sequence[ScoredRow], task: Task, declared: Declaration = DEFAULT) -> list[Reliability]:
     """Return the bins of the reliability diagram that hold rows with a probability."""
     given = [row for row in rows if row.probability is not None]
     p = np.array([row.probability for row in given], dtype=np.float64)
-    truth = np.array([row.label == LABELS[task][0] for row in given], dtype=np.float64)
+    truth = np.array([row.label == declared.positive(task) for row in given], dtype=np.float64)
     # The bins of the ECE: each includes its upper edge.
     place = np.clip(np.ceil(p * BINS).astype(int) - 1, 0, BINS - 1)
     bins, place, counts = np.unique(place, return_inverse=True, return_counts=True)
@@ -265,20 +272,20 @@ def reliability(rows: Sequence[ScoredRow], task: Task) -> list[Reliability]:
     ]
 
 
-def _recall(rows: Sequence[ScoredRow], task: Task, rng: np.random.Generator, resamples: int) -> dict[str, Recall]:
+def _recall(rows: Sequence[ScoredRow], positive: str, rng: np.random.Generator, resamples: int) -> dict[str, Recall]:
     given = [(row, row.probability) for row in rows if row.probability is not None]
-    truth = [int(row.label == LABELS[task][0]) for row, _ in given]
+    truth = [int(row.label == positive) for row, _ in given]
     prompts = [normalize(row.prompt) for row, _ in given]
     return recall_at(truth, [p for _, p in given], prompts, rng=rng, resamples=resamples)
 
 
-def _promise(rows: Sequence[ScoredRow], task: Task, let_through: float | None) -> dict[str, Any] | None:
-    decided = [(row.label == LABELS[task][0], row.decision) for row in rows if row.decision is not None]
+def _promise(rows: Sequence[ScoredRow], positive: str, let_through: float | None) -> dict[str, Any] | None:
+    decided = [(row.label == positive, row.decision) for row in rows if row.decision is not None]
     if let_through is None or not decided:
         return None
     groups: dict[str, list[Decision]] = {}
     for row in rows:
-        if row.group is not None and row.decision is not None and row.label == LABELS[task][0]:
+        if row.group is not None and row.decision is not None and row.label == positive:
             groups.setdefault(row.group, []).append(row.decision)
     found = measured([bad for bad, _ in decided], [decision for _, decision in decided], let_through)
     return found | {"by_group": by_group(groups, let_through)}

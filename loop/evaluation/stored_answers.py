@@ -8,6 +8,7 @@ from wizloop.loop.evaluation.answered_rows import AnsweredRow, answered_row, of_
 from wizloop.loop.phases import model_roles
 from wizloop.loop.phases.evaluate import by_benchmark
 from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.words import Declaration
 from wizloop.store import errors, models, predictions, steps
 from wizloop.store.db import Store
 
@@ -31,6 +32,7 @@ def answered(store: Store, model: models.Model, names: Sequence[str]) -> list[An
     """
     with store.read() as db:
         recipe = recipe_of(db)
+    declared = Declaration.of(recipe.tasks)
     sets = {"dev": list(usable(store, "dev")), **by_benchmark(store, recipe, list(usable(store, "test")))}
     if unknown := [name for name in names if name not in sets]:
         raise errors.NotFound(f"{unknown[0]}: no such set; there are {', '.join(sets)}")
@@ -41,9 +43,9 @@ def answered(store: Store, model: models.Model, names: Sequence[str]) -> list[An
                 one.sample_id: one for one in predictions.for_samples(db, model.id, [one.id for one in sets[name]])
             }
         rows += [
-            answered_row(name, of_sample(one), known[one.id])
+            answered_row(name, of_sample(one, declared), known[one.id], declared=declared)
             for one in sets[name]
-            if one.id in known and labels_of(one)
+            if one.id in known and labels_of(one, declared)
         ]
     return rows
 

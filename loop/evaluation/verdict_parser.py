@@ -8,7 +8,7 @@ cannot be parsed does not affect the others.
 import re
 from typing import Final
 
-from wizloop.loop.words import FIELD, LABELS, NONE, Task
+from wizloop.loop.words import DEFAULT, FIELD, NONE, Declaration, Task
 
 _MOST_LINES: Final = 12
 """An answer block is four lines; blank ones and a model's role marker may be between them."""
@@ -19,7 +19,7 @@ _NEXT_FIELD = re.compile(rf",[ \t]*(?=(?:{'|'.join(FIELD.values())})\b)")
 _TASK_OF: Final[dict[str, Task]] = {name: task for task, name in FIELD.items()}
 
 
-def parse_verdicts(text: str) -> dict[Task, str | None]:
+def parse_verdicts(text: str, declared: Declaration = DEFAULT) -> dict[Task, str | None]:
     """Return the verdict of each task that was parsed; None if the text says that there is nothing to judge.
 
     A task without a key is unparsed: its line is missing, occurs twice, or has another word than the task's labels (any
@@ -30,7 +30,7 @@ def parse_verdicts(text: str) -> dict[Task, str | None]:
     for part in (part for line in _block(text) for part in _NEXT_FIELD.split(line)):
         if field := _FIELD.match(part):
             task = _TASK_OF[field["name"]]
-            words.setdefault(task, []).append(_word(field["rest"], task))
+            words.setdefault(task, []).append(_word(field["rest"], task, declared))
     once = {task: found[0] for task, found in words.items() if len(found) == 1}
     return {task: None if word == NONE else word for task, word in once.items() if word is not None}
 
@@ -49,10 +49,10 @@ def _block(text: str) -> list[str]:
     return lines if len(lines) <= _MOST_LINES else []
 
 
-def _word(rest: str, task: Task) -> str | None:
+def _word(rest: str, task: Task, declared: Declaration) -> str | None:
     """Return the label after the colon, or `None` as a word; None for anything else."""
     if not rest.lstrip().startswith(":"):
         return None
     given = rest.lstrip()[1:].strip(" \t*`.").casefold()
-    words = LABELS[task] if task == "request" else (*LABELS[task], NONE)
+    words = declared[task] if task == "request" else (*declared[task], NONE)
     return next((word for word in words if word.casefold() == given), None)

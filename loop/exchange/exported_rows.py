@@ -16,7 +16,7 @@ from wizloop.loop.data import leaks
 from wizloop.loop.guard.rendering import Renderer, direct_opening
 from wizloop.loop.phases import policy_lessons
 from wizloop.loop.stored_samples import labels_of
-from wizloop.loop.words import by_task
+from wizloop.loop.words import Declaration, by_task
 from wizloop.store import reviews, samples, selections, steps, teacher_calls, training
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
@@ -111,7 +111,7 @@ def _rows(
 def _writer(ctx: Context, kind: Kind, form: Form, last: int) -> Callable[[_Source], list[Row]]:
     """Return what writes the rows of a source; lessons as round `last` learns them."""
     if kind in _AS_STORED:
-        return _AS_STORED[kind]
+        return lambda one: _AS_STORED[kind](one, ctx.declared)
     renderer, direct_weight = ctx.renderer, ctx.recipe.train.direct_weight
     drawn = partial(policy_lessons.drawn, ctx.recipe)
     if kind == "lessons":
@@ -130,7 +130,7 @@ def _lesson(shown: policy_lessons.Shown, one: _Source, form: Form, direct_weight
     traced, direct = renderer.trace_completion(of), renderer.direct_completion(of.verdict)
     examples = (
         ("trace", renderer.trace_opening, traced.text, 1.0),
-        ("direct", direct_opening({}), direct.text, direct_weight),
+        ("direct", direct_opening({}, renderer.declared), direct.text, direct_weight),
     )
     rows: list[Row] = []
     for name, opening, text, weight in examples:
@@ -164,28 +164,34 @@ def turns(renderer: Renderer, sample: Sample, opening: str, text: str) -> tuple[
     return user, text if renderer.opening_in_turn else opening + text
 
 
-def _selection(one: _Source) -> list[Row]:
+def _selection(one: _Source, declared: Declaration) -> list[Row]:
     picked = one.of
     about = {"reason": picked.reason, "words": picked.words, "score": picked.score, "rank": picked.rank}
-    return [_sample(one.sample) | about | {"propensity": picked.propensity}]
+    return [_sample(one.sample, declared) | about | {"propensity": picked.propensity}]
 
 
-def _hard_sample(one: _Source) -> list[Row]:
+def _hard_sample(one: _Source, declared: Declaration) -> list[Row]:
     pair: Pair = one.of
     about = {"task": pair.task, "n_right": pair.n_right, "n_wrong": pair.n_wrong, "weight": pair.weight}
-    return [_sample(one.sample) | about]
+    return [_sample(one.sample, declared) | about]
 
 
-def _review(one: _Source) -> list[Row]:
+def _review(one: _Source, declared: Declaration) -> list[Row]:
     trace, review, stands = one.of
     edit = json.loads(review.edited_json or "{}")
     said = {"verdict": by_task(edit.get("verdict", trace.verdict)), "confidence": trace.confidence_word}
     decided = {"decision": review.decision, "by": review.by, "reason": review.reason, "in_effect": stands}
     when = {"decided_at": review.decided_at.isoformat(), "edited": bool(edit)}
-    return [_sample(one.sample) | said | {"explanation": edit.get("explanation", trace.explanation)} | decided | when]
+    return [
+        _sample(one.sample, declared)
+        | said
+        | {"explanation": edit.get("explanation", trace.explanation)}
+        | decided
+        | when
+    ]
 
 
-_AS_STORED: Mapping[Kind, Callable[[_Source], list[Row]]] = {
+_AS_STORED: Mapping[Kind, Callable[[_Source, Declaration], list[Row]]] = {
     "selections": _selection,
     "hard-samples": _hard_sample,
     "reviews": _review,
@@ -193,11 +199,11 @@ _AS_STORED: Mapping[Kind, Callable[[_Source], list[Row]]] = {
 """The kinds whose rows need no renderer."""
 
 
-def _sample(sample: Sample) -> Row:
+def _sample(sample: Sample, declared: Declaration) -> Row:
     return {
         "prompt": sample.prompt,
         "response": sample.response,
-        "label": by_task(labels_of(sample)),
+        "label": by_task(labels_of(sample, declared)),
         "policy": sample.policy,
     }
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wizloop.loop.context import declared_of
 from wizloop.loop.exchange import tool_files
 from wizloop.loop.exchange.tool_files import Form, Item, Question, Tool
 from wizloop.loop.stored_samples import PAGE, labels_of
-from wizloop.loop.words import LABELS, TASKS
+from wizloop.loop.words import DEFAULT, TASKS, Declaration
 from wizloop.store import reviews, samples
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
@@ -21,20 +22,24 @@ DECISION, EXPLANATION, STEPS, REASON = "decision", "explanation", "steps", "reas
 VERDICTS = {task: f"{task}_verdict" for task in TASKS}
 """Names of the questions."""
 DECISIONS = ("approve", "reject")
-_FORM = Form(
-    "wizloop-review",
-    {"prompt": "Prompt", "response": "Response", "known_label": "Known label", "why_it_waits": "Why it waits"},
-    {
+_SHOWN = {"prompt": "Prompt", "response": "Response", "known_label": "Known label", "why_it_waits": "Why it waits"}
+_GUIDELINES = (
+    "Read the prompt, the response if there is one, and what the teacher says. Approve what a guard should learn; if a "
+    "verdict or the reason is wrong, edit it and approve. Reject what cannot be fixed, and say why. Texts may be "
+    "hostile: they are material to judge, never instructions."
+)
+
+
+def _form(declared: Declaration) -> Form:
+    """Return the questions, with the labels that are declared."""
+    questions = {
         DECISION: Question("Train on it? approve (as answered below) or reject", DECISIONS, required=True),
-        **{name: Question(f"Verdict: {task}", LABELS[task]) for task, name in VERDICTS.items()},
+        **{VERDICTS[task]: Question(f"Verdict: {task}", declared[task]) for task in declared.tasks},
         EXPLANATION: Question("The teacher's reason; edit it if needed"),
         STEPS: Question("The teacher's steps, one per line after its task; edit them if needed"),
         REASON: Question("Why you reject it"),
-    },
-    "Read the prompt, the response if there is one, and what the teacher says. Approve what a guard should learn; if a "
-    "verdict or the reason is wrong, edit it and approve. Reject what cannot be fixed, and say why. Texts may be "
-    "hostile: they are material to judge, never instructions.",
-)
+    }
+    return Form("wizloop-review", _SHOWN, questions, _GUIDELINES)
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,12 @@ class Case:
     trace: TeacherTrace
     sample: Sample
     why: str | None
+    declared: Declaration = DEFAULT
+    """The label words to choose from."""
 
     def shown(self) -> dict[str, str]:
         """Return the texts to show by name; empty where there is none."""
-        known = ", ".join(f"{task} {label}" for task, label in labels_of(self.sample).items())
+        known = ", ".join(f"{task} {label}" for task, label in labels_of(self.sample, self.declared).items())
         sample = {"prompt": self.sample.prompt, "response": self.sample.response or ""}
         return sample | {"known_label": known, "why_it_waits": self.why or ""}
 
@@ -74,13 +81,14 @@ def steps_text(steps_json: str) -> str:
 
 def waiting(db: Connection) -> Iterator[Case]:
     """Yield every trace that waits for a person, by id."""
-    after = 0
+    after, declared = 0, declared_of(db)
     while page := reviews.waiting(db, PAGE, after):
         known = {one.id: one for one in samples.get(db, [each.trace.sample_id for each in page])}
-        yield from (Case(each.trace, known[each.trace.sample_id], each.reason) for each in page)
+        yield from (Case(each.trace, known[each.trace.sample_id], each.reason, declared) for each in page)
         after = page[-1].trace.id
 
 
 def write(folder: Path, tool: Tool, cases: Sequence[Case]) -> None:
     """Write cases into a new folder, as one of the tools imports them."""
-    tool_files.write(folder, tool, _FORM, [one.item() for one in cases])
+    declared = cases[0].declared if cases else DEFAULT
+    tool_files.write(folder, tool, _form(declared), [one.item() for one in cases])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from wizloop.loop.context import declared_of
 from wizloop.loop.exchange.review_cases import (
     DECISION,
     DECISIONS,
@@ -23,7 +24,7 @@ from wizloop.loop.exchange.review_cases import (
     steps_text,
 )
 from wizloop.loop.exchange.tool_answers import Answer, Asked
-from wizloop.loop.words import LABELS, TASKS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.store import errors, reviews, samples, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.teacher_calls import TeacherTrace
@@ -53,24 +54,24 @@ class BadAnswer(ValueError):
 
 def record(db: Connection, answers: Sequence[Answer], now: datetime) -> Outcome:
     """Record the decisions that answers amount to; repeating it changes nothing."""
-    outcome = Outcome()
+    outcome, declared = Outcome(), declared_of(db)
     by_trace: dict[int, list[Answer]] = {}
     for one in answers:
         by_trace.setdefault(one.item, []).append(one)
     for given in by_trace.values():
         try:
-            _record(db, given, now, outcome)
+            _record(db, given, now, outcome, declared)
         except (BadAnswer, errors.NotFound, errors.BadDecision, errors.AlreadyDecided) as error:
             outcome.problems.append(f"record {given[0].row}: {error}")
     return outcome
 
 
-def _record(db: Connection, answers: Sequence[Answer], now: datetime, outcome: Outcome) -> None:
+def _record(db: Connection, answers: Sequence[Answer], now: datetime, outcome: Outcome, declared: Declaration) -> None:
     trace = teacher_calls.trace(db, answers[0].item)
     (sample,) = samples.get(db, [trace.sample_id])
     if any(one.digest != sample.hash for one in answers):
         raise BadAnswer(f"trace {trace.id} is about another text here: is it from another workspace?")
-    decided = [(one.by, found) for one in answers if (found := decision_of(trace, one)) is not None]
+    decided = [(one.by, found) for one in answers if (found := decision_of(trace, one, declared)) is not None]
     outcome.counts["undecided"] += len(answers) - len(decided)
     if not decided:
         return
@@ -106,7 +107,7 @@ def _record(db: Connection, answers: Sequence[Answer], now: datetime, outcome: O
     outcome.counts[found.decision] += 1
 
 
-def decision_of(trace: TeacherTrace, answer: Answer) -> Decided | None:
+def decision_of(trace: TeacherTrace, answer: Answer, declared: Declaration = DEFAULT) -> Decided | None:
     """Return the decision that an answer amounts to, None without one. Raises BadAnswer.
 
     An approval with another verdict or explanation than the teacher's is an edit.
@@ -121,7 +122,7 @@ def decision_of(trace: TeacherTrace, answer: Answer) -> Decided | None:
         tool = answer.by.split(":")[1]
         return Decided("reject", None, given.get(REASON, f"rejected in {tool}, without a reason"))
     edit: dict[str, Any] = {}
-    if (verdict := _verdict(trace, given)) != dict(trace.verdict):
+    if (verdict := _verdict(trace, given, declared)) != dict(trace.verdict):
         edit["verdict"] = verdict
     if given.get(EXPLANATION, trace.explanation).strip() != trace.explanation.strip():
         edit["explanation"] = given[EXPLANATION]
@@ -150,16 +151,16 @@ def _steps(trace: TeacherTrace, text: str) -> dict[str, list[str]]:
     return steps
 
 
-def _verdict(trace: TeacherTrace, given: Any) -> dict[str, str | None]:
+def _verdict(trace: TeacherTrace, given: Any, declared: Declaration) -> dict[str, str | None]:
     """Return the teacher's verdict with what a person changed."""
     verdict = dict(trace.verdict)
-    for task in TASKS:
+    for task in declared.tasks:
         label = given.get(VERDICTS[task])
         if label is None:
             continue
         if verdict.get(task) is None:
             raise BadAnswer(f"trace {trace.id}: {VERDICTS[task]}: the sample has nothing to judge there: leave it out")
-        if label not in LABELS[task]:
-            raise BadAnswer(f"trace {trace.id}: {VERDICTS[task]} is {label[:40]!r}: use {' or '.join(LABELS[task])}")
+        if label not in declared[task]:
+            raise BadAnswer(f"trace {trace.id}: {VERDICTS[task]} is {label[:40]!r}: use {' or '.join(declared[task])}")
         verdict[task] = label
     return verdict

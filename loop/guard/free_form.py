@@ -7,10 +7,11 @@ A label that the judged text states itself may be a quotation of it. Whatever is
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from wizloop.loop.data import strict_json
-from wizloop.loop.words import FIELD, LABELS, Task
+from wizloop.loop.words import DEFAULT, FIELD, Declaration, Task
 
 _MOST_LINES: Final = 16
 """Lines of an answer with its headings, fences and blank lines; also of a JSON object."""
@@ -20,19 +21,11 @@ _NOTHING: Final = ("none", "null", "n/a", "not applicable")
 # Bounded, so that no text takes longer than linear time.
 _MARKS = r"[ \t*_`\"']{0,8}"
 _NAMES = "|".join(FIELD.values())
-_WORDS = "|".join(sorted({word for words in LABELS.values() for word in words}))
 _HEADING = re.compile(rf"#{{0,6}}{_MARKS}(?:final[ \t]{{1,4}})?answers?{_MARKS}:?{_MARKS}", re.IGNORECASE)
 _EMPTY = re.compile(r"(?:```|~~~)[a-z]{0,10}|-{3,9}|\*{3,9}|={3,9}|", re.IGNORECASE)
 _END = re.compile(r"(?:</s>|<\|[a-z_]{1,20}\|>)\Z")
 _ITEM = re.compile(r"(?:[-*+•]|\d[.)])[ \t]{1,4}")
-_FIELD = re.compile(
-    rf"(?P<name>{_NAMES}){_MARKS}:{_MARKS}(?P<word>{_WORDS}|{'|'.join(_NOTHING)}){_MARKS}[.,;!]?{_MARKS}", re.IGNORECASE
-)
 _NEXT_FIELD = re.compile(rf"[,;][ \t]{{1,4}}(?={_MARKS}(?:{_NAMES}){_MARKS}:)", re.IGNORECASE)
-# Not the format itself, which many repeat: `Request: harmful|unharmful`, `Request: harmful or unharmful`.
-_STATEMENT = re.compile(
-    rf"\b(?P<name>{_NAMES}){_MARKS}[:=]{_MARKS}(?P<word>{_WORDS})\b(?!{_MARKS}(?:[|/]|or\b))", re.IGNORECASE
-)
 _TASK_OF: Final[Mapping[str, Task]] = {name.casefold(): task for task, name in FIELD.items()}
 
 
@@ -45,29 +38,54 @@ class Said(NamedTuple):
     """The character at which its word begins; -1 where that is unknown."""
 
 
+class _Patterns(NamedTuple):
+    """What the declared words make of a line."""
+
+    field: re.Pattern[str]
+    """A whole field of an answer."""
+    statement: re.Pattern[str]
+    """A label that is stated anywhere."""
+
+
 class _Line(NamedTuple):
     text: str
     start: int
 
 
-def parse(text: str, tasks: Sequence[Task], judged: Iterable[str] = ()) -> dict[Task, Said] | None:
+@lru_cache(maxsize=16)
+def _patterns(declared: Declaration) -> _Patterns:
+    # The longer first: a label may begin with another one.
+    known = sorted({word for words in declared.by_task.values() for word in words}, key=lambda word: (-len(word), word))
+    words = "|".join(map(re.escape, known))
+    field = rf"(?P<name>{_NAMES}){_MARKS}:{_MARKS}(?P<word>{words}|{'|'.join(_NOTHING)}){_MARKS}[.,;!]?{_MARKS}"
+    # Not the format itself, which many repeat: `Request: harmful|unharmful`, `Request: harmful or unharmful`.
+    statement = rf"\b(?P<name>{_NAMES}){_MARKS}[:=]{_MARKS}(?P<word>{words})\b(?!{_MARKS}(?:[|/]|or\b))"
+    return _Patterns(re.compile(field, re.IGNORECASE), re.compile(statement, re.IGNORECASE))
+
+
+def parse(
+    text: str, tasks: Sequence[Task], judged: Iterable[str] = (), declared: Declaration = DEFAULT
+) -> dict[Task, Said] | None:
     """Return what the text says about the tasks; None if it is unparsed.
 
     Every task needs a label or, but for the request, a word such as `None`; other tasks are ignored. `judged` are the
     texts of the sample.
     """
-    lines = _lines(text)
-    answer, fields = _answer(lines), None
+    patterns = _patterns(declared)
+    answer, fields = _answer(_lines(text), patterns.field), None
     if answer is not None:
-        fields = _of_json(text, answer) if answer[0].text.startswith("{") else _of_lines(answer)
+        fields = _of_json(text, answer) if answer[0].text.startswith("{") else _of_lines(answer, patterns.field)
     if answer is None or fields is None or not set(tasks) <= set(fields):
         return None
-    said = {task: fields[task] for task in tasks}
-    if any(one.label not in (None, *LABELS[task]) for task, one in said.items()) or said["request"].label is None:
+    folded = {task: fields[task] for task in tasks}
+    said = {task: one._replace(label=declared.known(task, one.label or "")) for task, one in folded.items()}
+    if any(folded[task].label is not None and one.label is None for task, one in said.items()):
         return None
-    if any(label != said[task].label for task, label in _stated(text) if task in said):
+    if said["request"].label is None:
         return None
-    if any(label == said[task].label for each in judged for task, label in _stated(each) if task in said):
+    if any(label != folded[task].label for task, label in _stated(text, patterns) if task in said):
+        return None
+    if any(label == folded[task].label for each in judged for task, label in _stated(each, patterns) if task in said):
         return None
     return said
 
@@ -82,7 +100,7 @@ def _lines(text: str) -> list[_Line]:
     return found
 
 
-def _answer(lines: Sequence[_Line]) -> list[_Line] | None:
+def _answer(lines: Sequence[_Line], field: re.Pattern[str]) -> list[_Line] | None:
     """Return the lines of the answer at the end, without headings, fences and blank lines; None if there is none."""
     found: list[_Line] = []
     braces = False
@@ -92,7 +110,7 @@ def _answer(lines: Sequence[_Line]) -> list[_Line] | None:
         if _EMPTY.fullmatch(line.text):
             continue
         braces = braces or line.text.endswith("}")
-        if count > _MOST_LINES or not (braces or all(_FIELD.fullmatch(part.text) for part in _parts(line))):
+        if count > _MOST_LINES or not (braces or all(field.fullmatch(part.text) for part in _parts(line))):
             return None
         found.append(line)
     return found[::-1] or None
@@ -111,10 +129,10 @@ def _parts(line: _Line) -> Iterator[_Line]:
         at = comma.end() if comma else at
 
 
-def _of_lines(answer: Sequence[_Line]) -> dict[Task, Said] | None:
+def _of_lines(answer: Sequence[_Line], pattern: re.Pattern[str]) -> dict[Task, Said] | None:
     found: dict[Task, Said] = {}
     for part in (part for line in answer for part in _parts(line)):
-        field = _FIELD.fullmatch(part.text)
+        field = pattern.fullmatch(part.text)
         if field is None or (task := _TASK_OF[field["name"].casefold()]) in found:
             return None
         found[task] = Said(_label(field["word"]), part.start + field.start("word"))
@@ -148,7 +166,7 @@ def _label(word: str) -> str | None:
     return None if folded in _NOTHING else folded
 
 
-def _stated(text: str) -> Iterator[tuple[Task, str]]:
+def _stated(text: str, patterns: _Patterns) -> Iterator[tuple[Task, str]]:
     """Yield the labels that a text states anywhere, in whatever spelling."""
-    for statement in _STATEMENT.finditer(text):
+    for statement in patterns.statement.finditer(text):
         yield _TASK_OF[statement["name"].casefold()], statement["word"].casefold()

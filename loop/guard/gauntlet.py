@@ -52,7 +52,7 @@ def _together(ids: Sequence[str | None], answers: Sequence[Direct]) -> Direct:
     return Direct(p, max(answer.cut for answer in answers), by_policy)
 
 
-def _pooled(task: Task, values: Sequence[float]) -> float:
+def _pooled(task: str, values: Sequence[float]) -> float:
     return sum(values) / len(values) if task in _MEANT else max(values)
 
 
@@ -78,6 +78,6 @@ def _any_harmful(task: Task, label: str | None, read: Sequence[Trace]) -> str | 
 
 def _harm(trace: Trace) -> tuple[int, float]:
     """Return how harmful a read trace is: the tasks that it calls harmful, then its largest P(harmful)."""
-    judged = [task for task in trace.p if task not in _MEANT]
+    judged = [task for task in LABELS if task in trace.p and task not in _MEANT]
     harmful = sum((trace.verdict or {}).get(task) == LABELS[task][0] for task in judged)
     return harmful, max((trace.p[task] for task in judged), default=0.0)

@@ -6,7 +6,7 @@ The folder is untrusted: the file is bounded and validated like a recipe, and ca
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,11 +19,12 @@ from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.calibration import MEASURES, Calibration, Source
 from wizloop.loop.measures.operating_points import BEST
-from wizloop.loop.words import Task
+from wizloop.loop.words import DEFAULT, Declaration, Task
 from wizloop.recipes import schema, sections
 from wizloop.recipes.guard_policies import PolicyKeys
 from wizloop.recipes.policies import PolicySet
 from wizloop.recipes.schema import Recipe
+from wizloop.recipes.tasks import Tasks
 
 NAME = "guard.json"
 MOST_BYTES = 1 << 20
@@ -92,10 +93,10 @@ class GuardCalibration(_Checked):
         }
         return cls.model_validate_json(json.dumps(said))
 
-    def calibration(self, window: int) -> Calibration:
+    def calibration(self, window: int, declared: Declaration = DEFAULT) -> Calibration:
         """Return it as the calibration of a judge."""
         chosen = self.model_dump(mode="json") | {"own": self.measure, "own_cut": self.cut, "window": window}
-        return Calibration.from_json(json.dumps(chosen))
+        return Calibration.from_json(json.dumps(chosen), declared)
 
 
 class GuardFile(_Checked):
@@ -104,6 +105,8 @@ class GuardFile(_Checked):
     version: Literal[1] = 1
     guard: sections.Guard
     classify: sections.Classify
+    tasks: Tasks = sections.added(Tasks())
+    """The label words of its answers; left out if they are the default."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
     instruction: Annotated[str, Field(max_length=instructions.MOST_CHARS)]
     window: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
@@ -124,7 +127,9 @@ class GuardFile(_Checked):
     @property
     def recipe(self) -> Recipe:
         """The settings as a recipe."""
-        return Recipe(name="export", source="demo", guard=self.guard, classify=self.classify, seed=self.seed)
+        known: dict[str, Any] = {"guard": self.guard, "classify": self.classify, "tasks": self.tasks}
+        known["source"] = "demo" if self.tasks == Tasks() else "imported"
+        return Recipe(name="export", seed=self.seed, **known)
 
 
 class Loaded(NamedTuple):
@@ -153,6 +158,7 @@ def write(
             **recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny", *PolicyKeys.model_fields}) | {"instruction": "none"}
         ),
         classify=recipe.classify,
+        tasks=recipe.tasks,
         seed=recipe.seed,
         instruction=renderer.instruction,
         frame=renderer.frame,
@@ -176,7 +182,8 @@ def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
     if named is None:
         said = read(folder)
         recipe, instruction, window, policies = said.recipe, said.instruction, said.window, said.policies
-        known = None if said.calibration is None else said.calibration.calibration(window)
+        declared = Declaration.of(recipe.tasks)
+        known = None if said.calibration is None else said.calibration.calibration(window, declared)
         in_turn = said.opening_in_turn
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
@@ -184,8 +191,9 @@ def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
         instruction, policies = instructions.read(recipe) or "", shown_policies.read(recipe.guard)
     settings = local(recipe.guard, _model(folder))
     guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
-    frame = frame_of(folder, settings)
-    renderer = renderer_of(settings, str(folder), instruction, frame, in_turn=in_turn, policies=policies)
+    frame, declared = frame_of(folder, settings), Declaration.of(recipe.tasks)
+    shown: dict[str, Any] = {"policies": policies, "declared": declared}
+    renderer = renderer_of(settings, str(folder), instruction, frame, in_turn=in_turn, **shown)
     judge = Judge(guard, renderer, known or uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder))
     return Loaded(judge, recipe, known is not None)
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from wizloop.backends.guard_types import Sampled, Sampling
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.readers import STRICT, Reader
-from wizloop.loop.guard.rendering import Renderer, Text, choice, main_task, tasks_of
+from wizloop.loop.guard.rendering import Renderer, Text, choice
 from wizloop.loop.measures import deepconf
 from wizloop.loop.measures.uncertainty import disagreement
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task, share_of
 
 Signals = dict[str, float | None]
 
@@ -23,9 +25,10 @@ Signals = dict[str, float | None]
 class Direct(NamedTuple):
     """A direct answer: P(positive) of each task that applies, and the number of prompt tokens cut."""
 
-    p: dict[Task, float]
+    p: dict[str, float]
+    """With it, under `share_of(task, label)`, P of each further label of a task with more than two."""
     cut: int
-    by_policy: Mapping[str, Mapping[Task, float]] = {}
+    by_policy: Mapping[str, Mapping[str, float]] = {}
     """P(positive) by policy, where each policy is asked about in a question of its own."""
 
 
@@ -35,8 +38,9 @@ class Trace:
 
     text: str
     verdict: dict[Task, str | None] | None
-    p: dict[Task, float]
-    """P(positive) at the verdict's token; 1 or 0 where the verdict is spelled otherwise than it is watched."""
+    p: dict[str, float]
+    """P(positive) at the verdict's token, and of further labels as in Direct; 1 or 0 where the verdict is spelled
+    otherwise than it is watched."""
     stop: str
     measures: deepconf.Measures
     tokens: int
@@ -63,19 +67,26 @@ def ask_direct(
 ) -> list[Direct]:
     """Return one direct answer per sample: the request first, then each further task given the verdicts before it."""
     encoded = [guard.encode(renderer.direct_prompt(sample), max_tokens=max_tokens) for sample in samples]
+    declared = renderer.declared
     answers = [Direct({}, one.cut) for one in encoded]
     decided: list[dict[Task, str | None]] = [{} for _ in samples]
-    for task in TASKS:
-        positions = [at for at, sample in enumerate(samples) if task in tasks_of(sample)]
+    for task in declared.tasks:
+        positions = [at for at, sample in enumerate(samples) if task in declared.tasks_of(sample)]
         if not positions:
             continue
         if task != "request":
             prompts = [renderer.direct_prompt(samples[at], decided[at]) for at in positions]
             encoded = [guard.encode(prompt, max_tokens=max_tokens) for prompt in prompts]
-        for at, row in zip(positions, guard.score(encoded, choice(task), rows=rows), strict=True):
-            answers[at].p[task] = float(row[0])
-            decided[at][task] = LABELS[task][0 if row[0] >= row[1] else 1]
+        for at, row in zip(positions, guard.score(encoded, choice(task, declared), rows=rows), strict=True):
+            answers[at].p.update(_by_label(task, row, declared))
+            decided[at][task] = declared[task][int(np.argmax(row))]
     return answers
+
+
+def _by_label(task: Task, row: Sequence[float], declared: Declaration) -> dict[str, float]:
+    """Return P(positive) of a task and, if it has more than two labels, P of each of the others."""
+    further = dict(zip(declared.classes(task)[1:], row[1:], strict=False))
+    return {task: float(row[0]), **{share_of(task, label): float(p) for label, p in further.items()}}
 
 
 def ask_traces(
@@ -98,59 +109,72 @@ def ask_traces(
         top_p=how.top_p,
         max_tokens=how.max_tokens,
         seed=seed,
-        watch={task: choice(task) for task in TASKS},
-        more=_more(samples, how, reader),
+        watch={task: choice(task, renderer.declared) for task in renderer.declared.tasks},
+        more=_more(samples, how, reader, renderer.declared),
         monitor=None if how.cut_below is None else partial(deepconf.OnlineGroup, how.window, how.cut_below),
         rows=rows,
     )
     drawn = guard.sample(encoded, sampling)
     return [
-        [parse_trace(one, sample, how.window, reader) for one in traces]
+        [parse_trace(one, sample, how.window, reader, renderer.declared) for one in traces]
         for sample, traces in zip(samples, drawn, strict=True)
     ]
 
 
-def parse_trace(sampled: Sampled, sample: Text, window: int, reader: Reader = STRICT) -> Trace:
+def parse_trace(
+    sampled: Sampled, sample: Text, window: int, reader: Reader = STRICT, declared: Declaration = DEFAULT
+) -> Trace:
     """Parse one sampled trace: verdicts, the probability of each at its token, and DeepConf's measures."""
-    reading = None if sampled.stop == "cut" else reader.read(sampled.text, sample)
+    reading = None if sampled.stop == "cut" else reader.read(sampled.text, sample, declared)
     measures = deepconf.measures(sampled.confidences, window=window, tail=window)
     if reading is None:
         return Trace(sampled.text, None, {}, sampled.stop, measures, sampled.tokens)
-    p = {task: float(label == LABELS[task][0]) for task, label in reading.verdict.items() if label is not None}
-    p |= {task: _at(sampled, task, start) for task, start in reading.starts.items()}
+    p: dict[str, float] = {}
+    for task, label in reading.verdict.items():
+        if label is not None:
+            spelled = [float(label == word) for word in declared[task]]
+            start = reading.starts.get(task)
+            p |= _by_label(task, spelled if start is None else _at(sampled, task, start), declared)
     return Trace(sampled.text, reading.verdict, p, sampled.stop, measures, sampled.tokens)
 
 
 def signals(
-    sample: Text, direct: Direct, traces: Sequence[Trace] = (), members: Sequence[Mapping[str, float]] = ()
+    sample: Text,
+    direct: Direct,
+    traces: Sequence[Trace] = (),
+    members: Sequence[Mapping[str, float]] = (),
+    declared: Declaration = DEFAULT,
 ) -> Signals:
     """Compute the signals of one sample; `members` are the members' P(positive) by task.
 
-    `p_direct_TASK`, `p_traces_TASK` (mean over the parsed traces), `votes_TASK` (the winner's share, weighted by the
-    lowest tenth of the groups), `members_mean_TASK` and `members_disagreement_TASK` (the guard counts as a member),
-    `deepconf_*` (mean over the traces), `n_traces`, `parsed` (share of the traces that were not cut), `tokens` (mean);
-    `p_policy_TASK_ID` of a policy that was asked about alone.
+    `p_direct_TASK`, `p_traces_TASK` (mean over the parsed traces; with `:LABEL` that of a further label),
+    `votes_TASK` (the winner's share, weighted by the lowest tenth of the groups), `members_mean_TASK` and
+    `members_disagreement_TASK` (the guard counts as a member), `deepconf_*` (mean over the traces), `n_traces`,
+    `parsed` (share of the traces that were not cut), `tokens` (mean); `p_policy_TASK_ID` of a policy that was asked
+    about alone.
     """
     found: Signals = {
         f"p_policy_{task}_{policy}": p for policy, answer in direct.by_policy.items() for task, p in answer.items()
     }
-    for task in tasks_of(sample):
-        found[f"p_direct_{task}"] = direct.p[task]
+    for task in declared.tasks_of(sample):
+        names = [task, *(share_of(task, label) for label in declared.classes(task)[1:])]
+        found |= {f"p_direct_{name}": direct.p[name] for name in names}
         # A member that is asked by traces has no probability where none of them could be read.
         together = [direct.p[task], *(member[task] for member in members if task in member)]
         if len(together) > 1:
             found[f"members_mean_{task}"] = sum(together) / len(together)
             found[f"members_disagreement_{task}"] = disagreement(together)
         if traces:
-            found |= _voted(task, traces)
+            found |= _voted(task, names, traces)
     if traces:
         found |= _of_traces(traces)
     return found
 
 
-def _voted(task: Task, traces: Sequence[Trace]) -> Signals:
-    ps = [trace.p[task] for trace in traces if task in trace.p]
-    return {f"p_traces_{task}": _mean(ps) if ps else None, f"votes_{task}": _votes(task, traces).share if ps else None}
+def _voted(task: Task, names: Sequence[str], traces: Sequence[Trace]) -> Signals:
+    read = [trace.p for trace in traces if task in trace.p]
+    means: Signals = {f"p_traces_{name}": _mean([p[name] for p in read]) if read else None for name in names}
+    return {**means, f"votes_{task}": _votes(task, traces).share if read else None}
 
 
 def _votes(task: Task, traces: Sequence[Trace]) -> deepconf.Votes:
@@ -173,13 +197,13 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _at(sampled: Sampled, task: Task, character: int) -> float:
-    """Return the P(positive) recorded at the token that contains a character."""
-    return sampled.watched[task][bisect_right(sampled.starts, character) - 1][0]
+def _at(sampled: Sampled, task: Task, character: int) -> tuple[float, ...]:
+    """Return the labels' probabilities recorded at the token that contains a character."""
+    return sampled.watched[task][bisect_right(sampled.starts, character) - 1]
 
 
 def _more(
-    samples: Sequence[Text], how: TraceSampling, reader: Reader
+    samples: Sequence[Text], how: TraceSampling, reader: Reader, declared: Declaration
 ) -> Callable[[int, Sequence[Sampled]], bool] | None:
     """Return a predicate: does a sample need another trace (DeepConf's adaptive sampling)? None draws all at once."""
     consensus = how.consensus
@@ -188,7 +212,8 @@ def _more(
 
     def more(index: int, drawn: Sequence[Sampled]) -> bool:
         sample = samples[index]
-        votes = _votes(main_task(sample), [parse_trace(one, sample, how.window, reader) for one in drawn])
+        parsed = [parse_trace(one, sample, how.window, reader, declared) for one in drawn]
+        votes = _votes(declared.main_task(sample), parsed)
         return deepconf.keep_sampling(votes, len(drawn), least=how.least, most=how.most, consensus=consensus)
 
     return more

@@ -12,10 +12,10 @@ from wizloop.loop.guard import gauntlet, shown_policies
 from wizloop.loop.guard.backend import Backend, Guard
 from wizloop.loop.guard.inference import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
 from wizloop.loop.guard.readers import STRICT, Reader
-from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text, main_task, tasks_of
+from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text
 from wizloop.loop.measures.calibration import Calibration, Judgement
 from wizloop.loop.measures.deepconf import window_for
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task
 from wizloop.recipes.policies import PolicySet
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
@@ -80,7 +80,12 @@ class Judge:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that it answers."""
-        return TASKS
+        return self.declared.tasks
+
+    @property
+    def declared(self) -> Declaration:
+        """The tasks and label words of its answers."""
+        return self.renderer.declared
 
     @property
     def reads(self) -> str:
@@ -120,8 +125,8 @@ class Judge:
 
         `members` are the members' P(positive) by task; `alone` uses the confidence measure without members.
         """
-        found = signals(sample, direct, traces, members)
-        judgement = self.calibration.apply(found, tasks_of(sample), main_task(sample), alone=alone)
+        found, declared = signals(sample, direct, traces, members, self.declared), self.declared
+        judgement = self.calibration.apply(found, declared.tasks_of(sample), declared.main_task(sample), alone=alone)
         return Answer(direct, traces, found, judgement)
 
     def answers(self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None) -> Iterator[Answer]:
@@ -144,9 +149,10 @@ def uncalibrated(recipe: Recipe) -> Calibration:
 
     A guard without a trace opening is a published one, which never learned direct answers: its source is traces.
     """
+    declared = Declaration.of(recipe.tasks)
     if recipe.classify.verdict == "traces" or recipe.guard.opening == "none":
-        return Calibration(source=dict.fromkeys(TASKS, "traces"))
-    return Calibration()
+        return Calibration(source=dict.fromkeys(declared.tasks, "traces"), declared=declared)
+    return Calibration(declared=declared)
 
 
 def local(settings: Settings, folder: Path) -> Settings:
@@ -162,6 +168,7 @@ def renderer_of(
     *,
     in_turn: bool | None = None,
     policies: PolicySet | None = None,
+    declared: Declaration = DEFAULT,
 ) -> Renderer:
     """Build the renderer for a recipe's [guard], with a kept `frame` or the base's chat template as it renders now.
 
@@ -179,7 +186,7 @@ def renderer_of(
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     in_turn = settings.engine == "chat" if in_turn is None else in_turn
     shown = "" if policies is None else shown_policies.questions(policies)[0]
-    return Renderer(instruction, settings.reasoning, frame, opening, in_turn, policies, shown)
+    return Renderer(instruction, settings.reasoning, frame, opening, in_turn, policies, shown, declared)
 
 
 def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, adapter: Path | None) -> Guard:

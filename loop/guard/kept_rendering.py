@@ -11,6 +11,7 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.loop.guard import instructions, shown_policies
 from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import Renderer
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.policies import PolicyError, PolicySet, former_instruction
 from wizloop.recipes.sections import Guard as Settings
 from wizloop.store import errors
@@ -48,7 +49,9 @@ def is_former(record: Mapping[str, Any]) -> bool:
     return "rendering" in record and "frame" not in record
 
 
-def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> Renderer:
+def renderer_from(
+    settings: Settings, base: str, record: Mapping[str, Any], declared: Declaration = DEFAULT
+) -> Renderer:
     """Return the kept renderer, or before phase prepare has kept one the renderer as it would.
 
     Raises OtherRendering if the hash of what was kept is another now, and errors.NotFound for an instruction that is
@@ -63,7 +66,7 @@ def renderer_from(settings: Settings, base: str, record: Mapping[str, Any]) -> R
     frame = _former_frame(settings, base) if former else record.get("frame")
     policies = _policies(settings, record)
     known_frame = None if frame is None else (frame[0], frame[1])
-    renderer = renderer_of(settings, base, str(instruction), known_frame, policies=policies)
+    renderer = renderer_of(settings, base, str(instruction), known_frame, policies=policies, declared=declared)
     if not former and renderer.hash != record.get("rendering", renderer.hash):
         raise OtherRendering(
             "this version of wizloop renders the run's prompts otherwise than when it was prepared (sha256 "

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.guard.readers import TOLERANT
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.words import TASKS
 
 _KEY = "asked"
 
@@ -43,5 +42,5 @@ class Otherwise(NamedTuple):
         if not self.temperature:
             return judge
         sampling = usual.limits.sampling._replace(temperature=self.temperature, most=self.traces)
-        votes = Calibration(source=dict.fromkeys(TASKS, "traces"))
+        votes = Calibration(source=dict.fromkeys(usual.tasks, "traces"), declared=usual.declared)
         return replace(judge, limits=replace(usual.limits, sampling=sampling), calibration=votes)

@@ -7,8 +7,8 @@ use is on record with every figure.
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from wizloop.loop.guard import free_form, grammar
-from wizloop.loop.guard.rendering import Text, tasks_of
-from wizloop.loop.words import Task
+from wizloop.loop.guard.rendering import Text
+from wizloop.loop.words import DEFAULT, Declaration, Task
 
 
 class Reading(NamedTuple):
@@ -27,7 +27,7 @@ class Reader(Protocol):
     def name(self) -> str:
         """Its name on record."""
 
-    def read(self, text: str, sample: Text) -> Reading | None:
+    def read(self, text: str, sample: Text, declared: Declaration = DEFAULT) -> Reading | None:
         """Return the verdicts; None for an answer that is unparsed."""
 
 
@@ -36,12 +36,12 @@ class Strict:
 
     name: ClassVar[str] = "strict"
 
-    def read(self, text: str, sample: Text) -> Reading | None:
+    def read(self, text: str, sample: Text, declared: Declaration = DEFAULT) -> Reading | None:
         """Return the verdicts of the answer block at the very end."""
-        parsed, spans = grammar.parse(text), grammar.verdict_spans(text)
+        parsed, spans = grammar.parse(text, declared), grammar.verdict_spans(text, declared)
         if parsed is None or spans is None:
             return None
-        verdict = {task: parsed.verdict[task] for task in tasks_of(sample)}
+        verdict = {task: parsed.verdict[task] for task in declared.tasks_of(sample)}
         return Reading(verdict, {task: spans[task][0] for task, label in verdict.items() if label is not None})
 
 
@@ -50,9 +50,10 @@ class Tolerant:
 
     name: ClassVar[str] = "tolerant"
 
-    def read(self, text: str, sample: Text) -> Reading | None:
+    def read(self, text: str, sample: Text, declared: Declaration = DEFAULT) -> Reading | None:
         """Return the verdicts of the answer at the very end, in Markdown or JSON."""
-        said = free_form.parse(text, tasks_of(sample), judged=(sample.prompt, sample.response or ""))
+        judged = (sample.prompt, sample.response or "")
+        said = free_form.parse(text, declared.tasks_of(sample), judged, declared)
         if said is None:
             return None
         starts = {task: one.start for task, one in said.items() if one.label and _as_watched(text, one)}
@@ -60,7 +61,7 @@ class Tolerant:
 
 
 def _as_watched(text: str, one: free_form.Said) -> bool:
-    """Return whether a label follows a space in lower case, as `rendering.choice` spells it."""
+    """Return whether a label follows a space in its own spelling, as `rendering.choice` spells it."""
     return one.start > 0 and text[one.start - 1 :].startswith(f" {one.label}")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from wizloop.backends.guard_types import Choice, Part, Prompt
 from wizloop.loop.guard import grammar
-from wizloop.loop.words import FIELD, LABELS, NONE, TASKS, Task, Verdict
+from wizloop.loop.words import DEFAULT, FIELD, NONE, TASKS, Declaration, Task, Verdict
 from wizloop.recipes.policies import PolicySet
 
 Reasoning = Literal["sentence", "steps"]
@@ -90,6 +90,8 @@ class Renderer:
     """The guard's policies, from which `shown_policies` makes the text of each question."""
     shown: str = ""
     """The policies as this prompt shows them, between instruction and sample."""
+    declared: Declaration = DEFAULT
+    """The tasks and label words of its answers."""
 
     def prompt(self, sample: Text, opening: str) -> Prompt:
         """Render a sample between instruction and opening. Its texts are marked as data, whatever they contain."""
@@ -108,7 +110,7 @@ class Renderer:
 
     def direct_prompt(self, sample: Text, decided: Verdict | None = None) -> Prompt:
         """Render a sample with the opening of a direct answer; `decided` are the verdicts before the next one."""
-        return self.prompt(sample, direct_opening(decided or {}))
+        return self.prompt(sample, direct_opening(decided or {}, self.declared))
 
     def example(self) -> list[str]:
         """Return the pieces of a direct prompt, each encoded separately, with the placeholders PROMPT and RESPONSE."""
@@ -118,26 +120,35 @@ class Renderer:
 
     def trace_completion(self, rationale: Rationale) -> Completion:
         """Render a trace after its opening. Raises ValueError for a rationale that cannot be rendered."""
-        verdict = _verdict(rationale.verdict)
+        verdict = self._verdict(rationale.verdict)
         if self.reasoning == "sentence":
-            text = grammar.render_sentence(rationale.explanation, verdict)
+            text = grammar.render_sentence(rationale.explanation, verdict, self.declared)
         else:
-            text = grammar.render_steps(_steps(rationale.steps_json, verdict), verdict)
-        return Completion(text, _strong(text, verdict, cut=0))
+            text = grammar.render_steps(_steps(rationale.steps_json, verdict), verdict, self.declared)
+        return Completion(text, self._strong(text, verdict, cut=0))
 
     def direct_completion(self, verdict: Mapping[str, str | None]) -> Completion:
         """Render a direct answer after its opening. Raises ValueError for an unknown label."""
-        known = _verdict(verdict)
-        block, opening = grammar.render("", known), direct_opening({})
-        return Completion(block.removeprefix(opening), _strong(block, known, cut=len(opening)))
+        known = self._verdict(verdict)
+        block, opening = grammar.render("", known, self.declared), direct_opening({}, self.declared)
+        return Completion(block.removeprefix(opening), self._strong(block, known, cut=len(opening)))
+
+    def _verdict(self, verdict: Mapping[str, str | None]) -> dict[Task, str | None]:
+        return {task: verdict.get(task) for task in self.declared.tasks}
+
+    def _strong(self, text: str, verdict: Verdict, *, cut: int) -> tuple[tuple[int, int], ...]:
+        """Return the spans of the verdict words, shifted left by `cut`; a task without a label has none."""
+        spans = grammar.verdict_spans(text, self.declared) or {}
+        return tuple((start - cut, end - cut) for task, (start, end) in spans.items() if verdict.get(task) is not None)
 
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of a fixed probe in every form: two guards with the same hash get the same prompts."""
         pair, alone = InputText("How do I ...?", "An answer."), InputText("How do I ...?")
-        verdict: dict[str, str | None] = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
-        forms: list[Any] = []
-        for probe, known in ((pair, verdict), (alone, {"request": "unharmful"})):
+        words = self.declared.by_task
+        verdict: dict[str, str | None] = {task: words[task][-1 if task == "response" else 0] for task in words}
+        forms: list[Any] = [] if self.declared == DEFAULT else [self.declared.to_json()]
+        for probe, known in ((pair, verdict), (alone, {"request": self.declared.request[-1]})):
             given = _ProbeRationale(known)
             prompts = [self.trace_prompt(probe), *(self.direct_prompt(probe, each) for each in _openings(known))]
             forms += [
@@ -148,13 +159,13 @@ class Renderer:
         return hashlib.sha256(json.dumps(forms).encode()).hexdigest()
 
 
-def direct_opening(decided: Verdict) -> str:
+def direct_opening(decided: Verdict, declared: Declaration = DEFAULT) -> str:
     """Return the decided part of the answer block and the name of the next task: `Answers:`, `Request:`, and so on.
 
     Raises ValueError if every task is decided.
     """
     lines = [grammar.ANSWERS]
-    for task in TASKS:
+    for task in declared.tasks:
         label = decided.get(task)
         if label is None:
             return "\n".join([*lines, f"{FIELD[task]}:"])
@@ -162,20 +173,9 @@ def direct_opening(decided: Verdict) -> str:
     raise ValueError("every task is decided")
 
 
-def choice(task: Task) -> Choice:
+def choice(task: Task, declared: Declaration = DEFAULT) -> Choice:
     """Return the words that can follow the task's name, the positive one first."""
-    positive, negative = LABELS[task]
-    return Choice((f" {positive}", f" {negative}"))
-
-
-def tasks_of(sample: Text) -> tuple[Task, ...]:
-    """Return the tasks that apply: without a response only the request."""
-    return ("request",) if sample.response is None else TASKS
-
-
-def main_task(sample: Text) -> Task:
-    """Return the task that decides whether a sample is allowed: the response if there is one, else the request."""
-    return "request" if sample.response is None else "response"
+    return Choice(tuple(f" {word}" for word in declared[task]))
 
 
 def _openings(verdict: Mapping[str, str | None]) -> Sequence[Verdict]:
@@ -184,16 +184,6 @@ def _openings(verdict: Mapping[str, str | None]) -> Sequence[Verdict]:
     return [{task: verdict[task] for task in known[:count]} for count in range(len(known))]
 
 
-def _verdict(verdict: Mapping[str, str | None]) -> dict[Task, str | None]:
-    return {task: verdict.get(task) for task in TASKS}
-
-
 def _steps(steps_json: str, verdict: Verdict) -> dict[Task, Sequence[str]]:
     given = json.loads(steps_json)
     return {task: given[task] for task in TASKS if verdict.get(task) is not None and given.get(task)}
-
-
-def _strong(text: str, verdict: Verdict, *, cut: int) -> tuple[tuple[int, int], ...]:
-    """Return the spans of the verdict words, shifted left by `cut`; a task without a label has none."""
-    spans = grammar.verdict_spans(text) or {}
-    return tuple((spans[task][0] - cut, spans[task][1] - cut) for task in TASKS if verdict.get(task) is not None)

@@ -16,7 +16,7 @@ from wizloop.loop.measures.operating_points import BEST, DECIDING, reached, thre
 from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled
 from wizloop.loop.measures.promised_error import Cut, Decision, cut_of_prompts, decide
 from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure, margin
-from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task, share_of
 
 Source = Literal["direct", "traces"]
 Values = Mapping[str, float | None]
@@ -85,6 +85,8 @@ class Calibration:
     """The share of harmful samples that may be let through; None defers nothing."""
     cuts: Mapping[str, Mapping[str, Cut]] = field(default_factory=dict)
     """By task and source, the cut that keeps that promise."""
+    declared: Declaration = DEFAULT
+    """The label words; the recipe's, and never stored with the calibration."""
 
     def source_of(self, task: Task) -> Source:
         """Return the source of a task's verdict."""
@@ -124,9 +126,19 @@ class Calibration:
 
     def verdict(self, signals: Values, task: Task) -> str | None:
         """Return the verdict on a task; None where its source has no probability."""
-        source = self.source_for(signals, task)
-        p = signals.get(f"p_{source}_{task}")
-        return None if p is None else LABELS[task][0 if p >= self.threshold(task, source) else 1]
+        return self._verdict(signals, task, self.source_for(signals, task))
+
+    def direct_verdict(self, signals: Values, task: Task) -> str:
+        """Return the verdict of the direct answer alone."""
+        return self._verdict(signals, task, "direct") or self.declared[task][-1]
+
+    def _verdict(self, signals: Values, task: Task, source: Source) -> str | None:
+        p, words = signals.get(f"p_{source}_{task}"), self.declared[task]
+        if p is None or p >= self.threshold(task, source):
+            return None if p is None else words[0]
+        # Of more than two labels the likeliest of the others, the stricter one of equals.
+        shares = [signals.get(f"p_{source}_{share_of(task, label)}") or 0.0 for label in words[1:]]
+        return words[-1] if len(words) == 2 else words[1 + shares.index(max(shares))]
 
     def apply(self, signals: Values, tasks: Sequence[Task], main: Task, *, alone: bool = False) -> "Judgement":
         """Turn a sample's signals into verdicts, probabilities, confidence and cell; `alone` ignores the members."""
@@ -143,7 +155,7 @@ class Calibration:
             # A sample without a value (no readable trace) is as unsure as possible: no measure of traces is below 0.
             confidence = value_of(measure, signals, main, self) or 0.0
         passed = verdict[main]
-        where = None if passed is None else cell(confidence, passed == LETS_THROUGH[main], cut)
+        where = None if passed is None else cell(confidence, self.declared.passes(main, passed), cut)
         decisions: dict[str, Decision] = {
             task: found for task in tasks if (found := self.decision(signals, task)) is not None
         }
@@ -169,21 +181,21 @@ class Calibration:
 
     def to_json(self) -> str:
         """Return the calibration as JSON, without the keys that are younger than most runs where they say nothing."""
-        fields = {name: value for name, value in asdict(self).items() if name not in YOUNGER}
+        fields = {name: value for name, value in asdict(self).items() if name not in (*YOUNGER, "declared")}
         return json.dumps(fields | self.operating(), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str | None) -> "Calibration":
+    def from_json(cls, text: str | None, declared: Declaration = DEFAULT) -> "Calibration":
         """Read what `to_json` wrote; None gives the default."""
         if text is None:
-            return cls()
+            return cls(declared=declared)
         fields = json.loads(text)
         scales = fields.pop("scales", {})
         pairs = {task: {source: tuple(pair) for source, pair in by.items()} for task, by in scales.items()}
         fields |= {name: tuple(fields.get(name, ())) for name in ("points", "rest_points")}
         cuts = fields.pop("cuts", {})
         fields["cuts"] = {task: {source: Cut(**cut) for source, cut in by.items()} for task, by in cuts.items()}
-        return cls(**fields, scales=pairs)
+        return cls(**fields, scales=pairs, declared=declared)
 
 
 @dataclass(frozen=True)
@@ -221,6 +233,7 @@ def calibrate(
     max_unparsable: float = 0.05,
     operating_point: str = BEST,
     let_through: float | None = None,
+    declared: Declaration = DEFAULT,
 ) -> Calibration:
     """Learn a calibration from dev; `lowest_groups` are those of all its traces (DeepConf's warm-up).
 
@@ -234,17 +247,20 @@ def calibrate(
     rates: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     cuts: dict[str, dict[str, Cut]] = {}
     precision: dict[str, dict[str, float | None]] = {}
-    for task in TASKS:
+    for task in declared.tasks:
         labeled = [row for row in rows if task in row.labels]
         if not labeled:
             continue
-        known = {name: _known(labeled, task, name) for name in ("direct", "traces")}
+        known = {name: _known(labeled, task, name, declared) for name in ("direct", "traces")}
         precision[task] = {name: _average_precision(*pairs) for name, pairs in known.items()}
         thresholds[task] = {name: threshold_for(operating_point, task, *pairs) for name, pairs in known.items()}
         if operating_point != BEST and task in DECIDING:
             rates[task] = {name: reached(*pairs, thresholds[task][name]) for name, pairs in known.items() if pairs[0]}
         if let_through is not None and task in DECIDING:
-            cuts[task] = {name: _cut(labeled, task, name, let_through) for name, pairs in known.items() if pairs[0]}
+            positive = declared.positive(task)
+            cuts[task] = {
+                name: _cut(labeled, task, name, let_through, positive) for name, pairs in known.items() if pairs[0]
+            }
         scales[task] = {name: fit(*pairs) for name, pairs in known.items()}
         source[task] = _source(labeled, task, precision[task], verdict, max_unparsable)
     cut_below = stop_threshold(lowest_groups, keep_top_percent) if lowest_groups else None
@@ -259,6 +275,7 @@ def calibrate(
         reached=rates,
         let_through=let_through,
         cuts=cuts,
+        declared=declared,
     )
     return _with_measure(learned, rows)
 
@@ -339,16 +356,16 @@ def _has_traces(signals: Values) -> bool:
     return any(name.startswith("p_traces_") for name in signals)
 
 
-def _known(rows: Sequence[DevRow], task: Task, source: str) -> tuple[list[int], list[float]]:
+def _known(rows: Sequence[DevRow], task: Task, source: str, declared: Declaration) -> tuple[list[int], list[float]]:
     """Return labels (1 is positive) and probabilities of the rows that have a probability of this source."""
     pairs = [(row.labels[task], row.signals.get(f"p_{source}_{task}")) for row in rows]
-    known = [(int(label == LABELS[task][0]), p) for label, p in pairs if p is not None]
+    known = [(int(label == declared.positive(task)), p) for label, p in pairs if p is not None]
     return [label for label, _ in known], [p for _, p in known]
 
 
-def _cut(rows: Sequence[DevRow], task: Task, source: str, promise: float) -> Cut:
+def _cut(rows: Sequence[DevRow], task: Task, source: str, promise: float, positive: str) -> Cut:
     known = ((row, row.signals.get(f"p_{source}_{task}")) for row in rows)
-    given = [(row.prompt, row.labels[task] == LABELS[task][0], p) for row, p in known if p is not None]
+    given = [(row.prompt, row.labels[task] == positive, p) for row, p in known if p is not None]
     return cut_of_prompts(given, promise)
 
 

@@ -4,12 +4,13 @@ An undefined figure is None, never 0: a set with no negative row has no false-po
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wizloop.loop.measures.classes import LabelScore, against_rest, exact, score_classes
 from wizloop.loop.measures.resampling import Counts, cluster_sums, percentile_interval, resampled_sums
 
 Z95 = 1.959963984540054
@@ -59,6 +60,12 @@ class Score:
     brier: float | None
     auroc: float | None
     average_precision: float | None
+    by_label: dict[str, LabelScore] = field(default_factory=dict)
+    """Each label's scores, if there are more than two; macro-F1 and accuracy are then over all of them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores as JSON has them; no `by_label` of two labels."""
+        return {name: value for name, value in asdict(self).items() if name != "by_label" or value}
 
 
 def wilson(k: float, n: float) -> tuple[float, float] | tuple[None, None]:
@@ -118,14 +125,23 @@ def score(
     clusters: Sequence[str],
     rng: np.random.Generator,
     resamples: int = 1000,
+    classes: Sequence[str] = (),
 ) -> Score:
     """Score one task strictly: a sample without a verdict counts once, as wrong.
 
-    `probabilities` are P(positive) in 0..1 or None; `clusters` names each sample's prompt. Raises ValueError for
-    lists of different lengths or a probability outside 0..1.
+    `probabilities` are P(positive) in 0..1 or None; `clusters` names each sample's prompt; `classes` are the labels if
+    there are more than two. Raises ValueError for lists of different lengths or a probability outside 0..1.
     """
     if not len(labels) == len(verdicts) == len(probabilities) == len(clusters):
         raise ValueError("labels, verdicts, probabilities and clusters must have the same length")
+    together: dict[str, Any] = {}
+    if classes:
+        macro, by_label = score_classes(
+            labels, verdicts, classes, clusters=clusters, rng=rng.spawn(1)[0], resamples=resamples
+        )
+        together = {"macro_f1": macro.value, "macro_f1_low": macro.low, "macro_f1_high": macro.high}
+        together |= _with_interval("accuracy", exact(labels, verdicts), len(labels)) | {"by_label": by_label}
+        labels, verdicts = [label or "" for label in against_rest(labels, positive)], against_rest(verdicts, positive)
     rows = outcome_rows(labels, verdicts, positive)
     counts = rows.sum(axis=0)
     tp, fp, fn, tn = (int(count) for count in counts)
@@ -134,14 +150,7 @@ def score(
     unparsed = sum(verdict is None for verdict in verdicts)
     truth = [int(label == positive) for label, p in zip(labels, probabilities, strict=True) if p is not None]
     given = [p for p in probabilities if p is not None]
-    return Score(
-        n=len(labels),
-        tp=tp,
-        fp=fp,
-        fn=fn,
-        tn=tn,
-        with_probability=len(given),
-        ece=ece(truth, given),
+    figures = {
         **_ranking(truth, given),
         **_bootstrapped("f1", f1_of(counts), f1_of(draws)) | _of_few("f1", sums),
         **_bootstrapped("macro_f1", macro_f1_of(counts), macro_f1_of(draws)) | _macro_of_few(sums),
@@ -150,6 +159,10 @@ def score(
         **_with_interval("accuracy", tp + tn, len(labels)),
         **_with_interval("fpr", fp, fp + tn),
         **_with_interval("unparsed", unparsed, len(labels)) | {"unparsed": unparsed},
+        **together,
+    }
+    return Score(
+        n=len(labels), tp=tp, fp=fp, fn=fn, tn=tn, with_probability=len(given), ece=ece(truth, given), **figures
     )
 
 

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wizloop.loop.measures.classes import REST, against_rest, class_rows, macro_f1_by_class
 from wizloop.loop.measures.gate_bound import GateBound, lower_bound
 from wizloop.loop.measures.metrics import f1_of, fpr_of, macro_f1_of, outcome_rows, ratio
 from wizloop.loop.measures.resampling import Counts, cluster_sums, percentile_interval, resampled_sums
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, Task
 
 # 0.07 - 0.05 is a little more than 0.02.
 ROUNDING = 1e-9
@@ -85,18 +86,19 @@ def decide(
     bound: GateBound | None = None,
     name: Literal["champion", "base"] = "champion",
     resamples: int = 4000,
+    declared: Declaration = DEFAULT,
 ) -> Decision:
     """Pass the challenger if three bounds hold on dev; all three are fractions. `name` is what stands.
 
-    Its macro-F1 is measured at most `margin` below the other's, and a loss of more than `margin`, or of what `bound`
-    says that dev can exclude if that is more, is excluded at the bound's level; at most `max_unparsable` of its answers
-    on each task, and of its traces, are unparsable, whichever of the two its verdicts are read from; its over-refusal
-    is at most `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean F1 of both labels;
-    over-refusal is the false-positive rate on benign requests. Raises ValueError for an empty challenger, or where both
-    did not answer the same samples.
+    Its macro-F1 is measured at most `margin` below the other's, and a loss of more than `margin`, or of what
+    `bound` says that dev can exclude if that is more, is excluded at the bound's level; at most `max_unparsable` of
+    its answers on each task, and of its traces, are unparsable, whichever of the two its verdicts are read from;
+    its over-refusal is at most `max_over_refusal_rise` higher. Macro-F1 is the mean over tasks of the mean F1 of
+    all labels; over-refusal is the share of requests with a label that lets through that are not let through.
+    Raises ValueError for an empty challenger, or where both did not answer the same samples.
     """
     _check(standing.verdicts, challenger.verdicts)
-    differences, drawn = _compare(standing.verdicts, challenger.verdicts, rng, resamples)
+    differences, drawn = _compare(standing.verdicts, challenger.verdicts, rng, resamples, declared)
     differences["unparsed_traces"] = _of_traces(standing.traces_unparsed, challenger.traces_unparsed)
     prompts = len({prompt for verdicts in challenger.verdicts.values() for prompt in verdicts.clusters})
     f1 = differences["macro_f1"]
@@ -114,14 +116,19 @@ def decide(
 
 
 def compare_f1(
-    theirs: LabeledVerdicts, ours: LabeledVerdicts, task: Task, rng: np.random.Generator, resamples: int = 1000
+    theirs: LabeledVerdicts,
+    ours: LabeledVerdicts,
+    task: Task,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    declared: Declaration = DEFAULT,
 ) -> Difference:
     """Compare F1 of the positive label on the same samples, by paired bootstrap over prompts; `ours` is the challenger.
 
     Raises ValueError where both did not answer the same samples.
     """
     _check({task: theirs}, {task: ours})
-    sums = _paired_sums({task: theirs}, {task: ours}, [task])
+    sums = _paired_sums({task: theirs}, {task: ours}, [task], declared)
     point, draws = (f1_of(each[..., 0, :, :4]) for each in _resampled(sums, 1, rng, resamples))
     return _difference(point, draws)
 
@@ -148,14 +155,15 @@ def _compare(
     challenger: Mapping[Task, LabeledVerdicts],
     rng: np.random.Generator,
     resamples: int,
+    declared: Declaration,
 ) -> tuple[dict[str, Difference], NDArray[np.float64]]:
     """Compare every measure of both models on the same bootstrap samples of the prompts.
 
     Returns the differences, and the draws of macro-F1's, (resamples,).
     """
     tasks = [task for task in TASKS if task in challenger]
-    point, draws = _resampled(_paired_sums(standing, challenger, tasks), len(tasks), rng, resamples)
-    f1, f1_draws = macro_f1_of(point[..., :4]), macro_f1_of(draws[..., :4])
+    point, draws = _resampled(_paired_sums(standing, challenger, tasks, declared), len(tasks), rng, resamples)
+    f1, f1_draws = _macro_f1(point, tasks, declared), _macro_f1(draws, tasks, declared)
     # The mean is over the tasks on which the challenger's measure is defined.
     measured = ~np.isnan(f1[0, :, 1])
     means = [
@@ -170,38 +178,68 @@ def _compare(
     found["over_refusal"] = UNDEFINED
     if "request" in tasks:
         at = tasks.index("request")
-        found["over_refusal"] = _difference(fpr_of(point[:, at, :, :4]), fpr_of(draws[:, at, :, :4]))
+        blocked = slice(6, 10) if declared.classes("request") else slice(4)
+        found["over_refusal"] = _difference(fpr_of(point[:, at, :, blocked]), fpr_of(draws[:, at, :, blocked]))
     return found, means[1][:, 1] - means[1][:, 0]
+
+
+def _macro_f1(counts: Counts, tasks: Sequence[Task], declared: Declaration) -> NDArray[np.float64]:
+    """Return macro-F1 of each task, over all its labels: (…, tasks, models)."""
+    found = macro_f1_of(counts[..., :4])
+    for at, task in enumerate(tasks):
+        if classes := declared.classes(task):
+            found[:, at] = macro_f1_by_class(counts[:, at, :, 10 : 10 + 3 * len(classes)])
+    return found
 
 
 def _resampled(sums: Counts, tasks: int, rng: np.random.Generator, resamples: int) -> tuple[Counts, Counts]:
     """Return the totals and the bootstrap's draws, (1 or resamples, tasks, 2, 6): no draws for a single prompt.
 
-    The last three axes: task, (standing, challenger), (tp, fp, fn, tn, unparsed, n).
+    The last three axes: task, (standing, challenger), (tp, fp, fn, tn, unparsed, n), which are followed by those of
+    `_of_classes` where a task has more than two labels.
     """
-    shape = (-1, tasks, 2, 6)
+    shape = (-1 if sums.size else 0, tasks, 2, sums.shape[1] // (2 * tasks))
     draws = resampled_sums(sums, resamples, rng) if len(sums) > 1 else sums[:0]
     return sums.sum(axis=0).reshape(shape), draws.reshape(shape)
 
 
 def _paired_sums(
-    standing: Mapping[Task, LabeledVerdicts], challenger: Mapping[Task, LabeledVerdicts], tasks: Sequence[Task]
+    standing: Mapping[Task, LabeledVerdicts],
+    challenger: Mapping[Task, LabeledVerdicts],
+    tasks: Sequence[Task],
+    declared: Declaration,
 ) -> Counts:
-    """Return the counts per prompt, (prompts, tasks x 2 models x 6)."""
+    """Return the counts per prompt, (prompts, tasks x 2 models x 6 or more)."""
     blocks, clusters = [], list[str]()
+    most = max(len(declared.classes(task)) for task in tasks)
+    width = 6 + (4 + 3 * most if most else 0)
     for at, task in enumerate(tasks):
-        block = np.zeros((len(challenger[task].labels), len(tasks), 2, 6), dtype=np.int64)
+        block = np.zeros((len(challenger[task].labels), len(tasks), 2, width), dtype=np.int64)
         for model, answers in enumerate((standing, challenger)):
-            block[:, at, model] = _counted(answers[task], LABELS[task][0])
+            counted = _counted(answers[task], task, declared)
+            block[:, at, model, : counted.shape[1]] = counted
         blocks.append(block.reshape(len(block), -1))
         clusters.extend(challenger[task].clusters)
     return cluster_sums(np.concatenate(blocks), clusters)
 
 
-def _counted(answered: LabeledVerdicts, positive: str) -> Counts:
-    """Return one row of (tp, fp, fn, tn, unparsed, n) per sample."""
+def _counted(answered: LabeledVerdicts, task: Task, declared: Declaration) -> Counts:
+    """Return one row of (tp, fp, fn, tn, unparsed, n), and of `_of_classes`, per sample."""
     unparsed = np.array([[int(verdict is None), 1] for verdict in answered.verdicts], dtype=np.int64).reshape(-1, 2)
-    return np.concatenate([outcome_rows(answered.labels, answered.verdicts, positive), unparsed], axis=1)
+    positive = declared.positive(task)
+    if not declared.classes(task):
+        return np.concatenate([outcome_rows(answered.labels, answered.verdicts, positive), unparsed], axis=1)
+    labels, verdicts = ([each or REST for each in against_rest(answered.labels, positive)], answered.verdicts)
+    ours = outcome_rows(labels, against_rest(verdicts, positive), positive)
+    return np.concatenate([ours, unparsed, *_of_classes(answered, task, declared)], axis=1)
+
+
+def _of_classes(answered: LabeledVerdicts, task: Task, declared: Declaration) -> tuple[Counts, Counts]:
+    """Return rows of (tp, fp, fn, tn) of being blocked, and of (tp, fp, fn) of each label."""
+    blocked = ["pass" if declared.passes(task, label) else "block" for label in answered.labels]
+    said = [None if one is None else "pass" if declared.passes(task, one) else "block" for one in answered.verdicts]
+    classes = class_rows(answered.labels, answered.verdicts, declared.classes(task))
+    return outcome_rows(blocked, said, "block"), classes
 
 
 def _difference(point: NDArray[np.float64], draws: NDArray[np.float64]) -> Difference:

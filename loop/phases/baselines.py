@@ -15,7 +15,7 @@ from wizloop.loop.measures.metrics import score
 from wizloop.loop.measures.operating_points import threshold_for
 from wizloop.loop.measures.promotion import LabeledVerdicts, compare_f1
 from wizloop.loop.phases.score_predictions import verdicts_of
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, Declaration, Task
 from wizloop.store import models, reviews, samples, training
 from wizloop.store.samples import Sample
 
@@ -40,7 +40,7 @@ def lessons_of(ctx: Context, name: str) -> list[Labeled]:
         used = [] if taught is None else training.used(db, taught.id)
         verdicts = {trace.sample_id: trace.verdict for trace in reviews.approved(db, ctx.round)}
         known = samples.get(db, [one for one in used if one in verdicts])
-    labeled = ((one, {task: verdicts[one.id].get(task) for task in TASKS}) for one in known)
+    labeled = ((one, {task: verdicts[one.id].get(task) for task in ctx.declared.tasks}) for one in known)
     return [Labeled(one, {task: label for task, label in by.items() if label is not None}) for one, by in labeled]
 
 
@@ -52,19 +52,27 @@ def beside(
     `base` is None where `model` is the base. Test sets are compared, or dev if there is none.
     """
     ours = {name: verdicts_of(ctx, model, rows) for name, rows in sets.items()}
-    found: dict[str, Answers] = {"all_harmful": _all_positive(ours)}
+    found: dict[str, Answers] = {"all_harmful": _all_positive(ours, ctx.declared)}
     if lessons:
         found["tfidf"] = _linear(ctx, sets, ours, lessons)
-    figures = {name: _figures(ctx, answers) for name, answers in found.items()}
+    figures = {
+        name: {
+            benchmark: {task: _named(ctx, name, task) | one for task, one in by_task.items()}
+            for benchmark, by_task in _figures(ctx, answers).items()
+        }
+        for name, answers in found.items()
+    }
     if base is not None:
         found["base"] = {name: verdicts_of(ctx, base, rows) for name, rows in sets.items()}
     return {"baselines": figures, "compared": _compared(ctx, ours, found)}
 
 
-def _all_positive(ours: Answers) -> Answers:
+def _all_positive(ours: Answers, declared: Declaration) -> Answers:
     """Return the answers of a guard that calls everything harmful, and every response a refusal."""
     return {
-        name: {task: replace(one, verdicts=[LABELS[task][0]] * len(one.labels)) for task, one in by_task.items()}
+        name: {
+            task: replace(one, verdicts=[declared.positive(task)] * len(one.labels)) for task, one in by_task.items()
+        }
         for name, by_task in ours.items()
     }
 
@@ -72,25 +80,37 @@ def _all_positive(ours: Answers) -> Answers:
 def _linear(ctx: Context, sets: Sets, ours: Answers, lessons: Sequence[Labeled]) -> Answers:
     """Return the answers of TF-IDF with logistic regression on the lessons, cut on dev by the guard's rule."""
     found: dict[str, dict[Task, LabeledVerdicts]] = {name: {} for name in sets}
-    for task, (positive, negative) in LABELS.items():
+    for task, (positive, *others) in ctx.declared.by_task.items():
         taught = [one for one in lessons if task in one.labels]
-        model = linear.fit(
-            [_text(one.sample, task) for one in taught], [one.labels[task] == positive for one in taught]
-        )
+        model = _fitted(taught, task, positive)
         if model is None:
             continue
+        further = {label: _fitted(taught, task, label) for label in others} if len(others) > 1 else {}
         cut = 0.5
         for name in sorted(sets, key=lambda name: name != "dev"):
             answered = ours[name].get(task)
             if answered is None:
                 continue
             by_id = {sample.id: sample for sample in sets[name]}
-            ps = model.p([_text(by_id[id], task) for id in answered.sample_ids])
+            texts = [_text(by_id[id], task) for id in answered.sample_ids]
+            ps, truth = model.p(texts), [int(label == positive) for label in answered.labels]
             if name == "dev":
-                point, truth = ctx.recipe.guard.operating_point, [int(one == positive) for one in answered.labels]
-                cut = threshold_for(point, task, truth, ps)
-            found[name][task] = replace(answered, verdicts=[positive if p >= cut else negative for p in ps])
+                cut = threshold_for(ctx.recipe.guard.operating_point, task, truth, ps)
+            rest = _likeliest(further, texts) if further else others * len(texts)
+            verdicts = [positive if p >= cut else other for p, other in zip(ps, rest, strict=True)]
+            found[name][task] = replace(answered, verdicts=verdicts)
     return found
+
+
+def _fitted(taught: Sequence[Labeled], task: Task, label: str) -> linear.LinearModel | None:
+    """Fit one label of a task against all others."""
+    return linear.fit([_text(one.sample, task) for one in taught], [one.labels[task] == label for one in taught])
+
+
+def _likeliest(models: Mapping[str, linear.LinearModel | None], texts: Sequence[str]) -> list[str]:
+    """Return the label whose model is surest of each text; a label without a model counts as 0."""
+    ps = [[0.0] * len(texts) if model is None else model.p(texts) for model in models.values()]
+    return [list(models)[max(range(len(ps)), key=lambda at: ps[at][n])] for n in range(len(texts))]
 
 
 def _text(sample: Sample, task: Task) -> str:
@@ -101,12 +121,19 @@ def _figures(ctx: Context, answers: Answers) -> dict[str, dict[str, Any]]:
     return {name: {task: _score(ctx, name, task, one) for task, one in by.items()} for name, by in answers.items()}
 
 
+def _named(ctx: Context, baseline: str, task: Any) -> dict[str, str]:
+    """Return the label that a baseline always answers, if it is one's own word."""
+    positive = ctx.declared.positive(task)
+    return {} if baseline != "all_harmful" or positive == DEFAULT.positive(task) else {"label": positive}
+
+
 def _score(ctx: Context, benchmark: str, task: Task, one: LabeledVerdicts) -> dict[str, Any]:
     figures = score(
         one.labels,
         one.verdicts,
         [None] * len(one.labels),
-        positive=LABELS[task][0],
+        positive=ctx.declared.positive(task),
+        classes=ctx.declared.classes(task),
         clusters=one.clusters,
         # The same in every round: these rows differ by the samples alone.
         rng=np.random.default_rng(seed_of(ctx.recipe.seed, "baselines", benchmark, task)),
@@ -120,7 +147,12 @@ def _compared(ctx: Context, ours: Answers, peers: Mapping[str, Answers]) -> dict
     return {
         name: {
             task: {
-                peer: asdict(compare_f1(theirs[name][task], one, task, ctx.rng("compare", name, task, peer)))
+                peer: _named(ctx, peer, task)
+                | asdict(
+                    compare_f1(
+                        theirs[name][task], one, task, ctx.rng("compare", name, task, peer), declared=ctx.declared
+                    )
+                )
                 for peer, theirs in peers.items()
                 if task in theirs.get(name, {})
             }

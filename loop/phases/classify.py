@@ -10,7 +10,6 @@ from typing import Any
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.inference import Direct, signals
-from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, traces_agree
 from wizloop.loop.measures.uncertainty import top_share
 from wizloop.loop.phases import model_roles, predict
@@ -101,7 +100,7 @@ def _champion(
 
 def _cost_of_all(ctx: Context, champion: models.Model, pool: Sequence[Sample], seconds: float) -> str:
     """Say what the pool's rest, read without traces, lacks, and what reading all with traces would cost."""
-    known = Calibration.from_json(champion.calibration_json)
+    known = Calibration.from_json(champion.calibration_json, ctx.declared)
     with ctx.store.read() as db:
         numbers = [one.n_traces for one in predictions.of_model(db, champion.id, "pool") if one.n_traces]
     left = len(pool) - len(numbers)
@@ -117,12 +116,16 @@ def _cost_of_all(ctx: Context, champion: models.Model, pool: Sequence[Sample], s
 
 def _trace_figures(ctx: Context, champion: models.Model, pool: Sequence[Sample]) -> tuple[int, dict[str, Any]]:
     """Return the number of samples with traces, and how often the traces' verdict is the direct answer's."""
-    calibration = Calibration.from_json(champion.calibration_json)
+    calibration = Calibration.from_json(champion.calibration_json, ctx.declared)
     traced, agree = 0, []
     for batch in pieces(pool):
         known = predict.stored(ctx, champion, batch)
         traced += sum(one.n_traces > 0 for one in known.values())
-        agree += [traces_agree(known[one.id].signals, calibration, main_task(one)) for one in batch if one.id in known]
+        agree += [
+            traces_agree(known[one.id].signals, calibration, ctx.declared.main_task(one))
+            for one in batch
+            if one.id in known
+        ]
     same = [each for each in agree if each is not None]
     return traced, {"traces_with_verdict": len(same), "traces_agree": sum(same) / len(same) if same else None}
 
@@ -137,6 +140,6 @@ def _to_trace(
     """Return the samples that get traces: the recipe's share, the least certain without any."""
     unsure = []
     for sample in pool:
-        found = signals(sample, direct[sample.id], (), members[sample.id])
-        unsure.append(-calibration.without_traces(found, main_task(sample)))
+        found = signals(sample, direct[sample.id], (), members[sample.id], ctx.declared)
+        unsure.append(-calibration.without_traces(found, ctx.declared.main_task(sample)))
     return set(top_share(unsure, [sample.id for sample in pool], ctx.recipe.classify.share))

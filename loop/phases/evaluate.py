@@ -13,12 +13,12 @@ from wizloop.console import operating
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard import speed
-from wizloop.loop.guard.rendering import main_task, tasks_of
 from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, Values, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
 from wizloop.loop.phases import baselines, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
 from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.words import Declaration
 from wizloop.recipes.schema import Recipe
 from wizloop.store import evaluations, models, predictions, samples, steps
 from wizloop.store.db import Store
@@ -90,7 +90,7 @@ def calibrate_on_dev(
         found = predictions.of_model(db, model.id, "dev")
         drawn = predictions.traces_of(db, model.id, [one.id for one in dev])
     by_id = {sample.id: sample for sample in dev}
-    rows = [dev_row(one.signals, by_id[one.sample_id]) for one in found]
+    rows = [dev_row(one.signals, by_id[one.sample_id], ctx.declared) for one in found]
     known = calibrate(
         rows,
         lowest_groups=[trace.lowest for trace in drawn],
@@ -100,6 +100,7 @@ def calibrate_on_dev(
         max_unparsable=ctx.recipe.gate.max_unparsable,
         operating_point=ctx.recipe.guard.operating_point,
         let_through=ctx.recipe.guard.let_through,
+        declared=ctx.declared,
     )
     with ctx.store.write() as db:
         models.set_calibration(db, model.id, known.to_json())
@@ -109,9 +110,9 @@ def calibrate_on_dev(
     return known
 
 
-def dev_row(signals: Values, sample: Sample) -> DevRow:
+def dev_row(signals: Values, sample: Sample, declared: Declaration) -> DevRow:
     """Return a dev sample as a calibration takes it."""
-    return DevRow(signals, labels_of(sample), main_task(sample), normalize(sample.prompt))
+    return DevRow(signals, labels_of(sample, declared), declared.main_task(sample), normalize(sample.prompt))
 
 
 def by_benchmark(store: Store, recipe: Recipe, test: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -125,14 +126,14 @@ def by_benchmark(store: Store, recipe: Recipe, test: Sequence[Sample]) -> dict[s
 
 
 def _judge(one: Prediction, sample: Sample, known: Calibration) -> Judgement:
-    return known.apply(one.signals, tasks_of(sample), main_task(sample))
+    return known.apply(one.signals, known.declared.tasks_of(sample), known.declared.main_task(sample))
 
 
 def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequence[Sample]) -> dict[str, Any]:
     """Return the round's record of the calibration: confidence measure, figures, the four cells."""
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
-    cells = dev_cells(found, {sample.id: sample for sample in dev})
+    cells = dev_cells(found, {sample.id: sample for sample in dev}, ctx.declared)
     sure, unsure = cells.get("confident_pass", _EMPTY), cells.get("uncertain_pass", _EMPTY)
     compared = compare_cells(sure["right"], sure["n"], unsure["right"], unsure["n"])
     return {
@@ -152,17 +153,20 @@ _RECORDED = ("auroc", "source", "scales", "thresholds", "average_precision", "cu
 _EMPTY = {"n": 0, "right": 0}
 
 
-def dev_cells(found: Sequence[Prediction], samples: Mapping[int, Sample]) -> dict[str, dict[str, int]]:
+def dev_cells(
+    found: Sequence[Prediction], samples: Mapping[int, Sample], declared: Declaration
+) -> dict[str, dict[str, int]]:
     """Count the labeled dev samples in each cell, and those that are right on their main task."""
     cells: dict[str, dict[str, int]] = {}
     for one in found:
         sample = samples[one.sample_id]
-        label = labels_of(sample).get(main_task(sample))
+        main = declared.main_task(sample)
+        label = labels_of(sample, declared).get(main)
         if label is None or one.cell is None:
             continue
         counted = cells.setdefault(one.cell, {"n": 0, "right": 0})
         counted["n"] += 1
-        counted["right"] += one.verdict.get(main_task(sample)) == label
+        counted["right"] += one.verdict.get(main) == label
     return cells
 
 

@@ -86,7 +86,7 @@ def write_export(
         ctx.check(model)
         report("writing the weights")
         _write(ctx, model, format, folder)
-        known = None if model.calibration_json is None else Calibration.from_json(model.calibration_json)
+        known = None if model.calibration_json is None else Calibration.from_json(model.calibration_json, ctx.declared)
         if format in LOSSY:
             known, about["parity"] = _measured(ctx, model, format, folder, report)
         else:
@@ -236,11 +236,11 @@ def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibrati
     n = agree = 0
     largest = 0.0
     for one, other in zip(ours, theirs, strict=True):
-        for task, p in one.p.items():
-            threshold = known.threshold(task, "direct")
+        largest = max([largest, *(abs(p - other.p[name]) for name, p in one.p.items())])
+        for task in (each for each in known.declared.tasks if each in one.p):
+            signals = ({f"p_direct_{name}": p for name, p in each.p.items()} for each in (one, other))
             n += 1
-            agree += (p >= threshold) == (other.p[task] >= threshold)
-            largest = max(largest, abs(p - other.p[task]))
+            agree += len({known.direct_verdict(each, task) for each in signals}) == 1
     return {"n": n, "agree": agree, "max_difference": largest}
 
 
@@ -258,7 +258,7 @@ def facts(
         calls = [one for number in taught for one in teacher_calls.calls(db, number)]
         approved = len(reviews.approved(db, model.round)) if taught else 0
         waiting = reviews.waiting_count(db)
-    known, record = known or Calibration(), {} if own is None else own.record
+    known, record = known or Calibration(declared=ctx.declared), {} if own is None else own.record
     record = record.get("base_measured", {}) if model.role == "base" else record
     outcomes = {
         name: dict(Counter(one.result for one in calls if _named(one) == name)) for name in set(map(_named, calls))
@@ -292,6 +292,7 @@ def facts(
         longest=ctx.recipe.guard.max_prompt_tokens,
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
         policies=record.get(by_policy.KEY, {}),
+        declared=ctx.declared,
     )
 
 

@@ -16,7 +16,7 @@ from wizloop.loop.measures.promotion import Candidate, Decision, decide
 from wizloop.loop.phases import model_roles, predict
 from wizloop.loop.phases.score_predictions import traces_unparsed, verdicts_of
 from wizloop.loop.stored_samples import labels_of, usable
-from wizloop.loop.words import LABELS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.store import control, models, steps
 from wizloop.store.samples import Sample
 
@@ -54,14 +54,18 @@ def run(ctx: Context) -> str:
     return decision.reason
 
 
-def bound_on(dev: Iterable[Sample], rounds: int) -> GateBound | None:
+def bound_on(dev: Iterable[Sample], rounds: int, declared: Declaration = DEFAULT) -> GateBound | None:
     """Return what the gates of round 0 and of `rounds` more can exclude on dev; None if no task has both labels."""
     counts, prompts = Counter[tuple[str, str]](), set[str]()
     for sample in dev:
-        if found := labels_of(sample):
+        if found := labels_of(sample, declared):
             counts.update(found.items())
             prompts.add(normalize(sample.prompt))
-    classes = [(counts[task, positive], counts[task, negative]) for task, (positive, negative) in LABELS.items()]
+    # Of more than two labels the first is held against all others.
+    classes = [
+        (counts[task, positive], sum(counts[task, other] for other in others))
+        for task, (positive, *others) in declared.by_task.items()
+    ]
     return gate_bound(classes, len(prompts), rounds + 1)
 
 
@@ -70,7 +74,7 @@ def kept_bound(ctx: Context, dev: Sequence[Sample]) -> GateBound | None:
     with ctx.store.read() as db:
         first = steps.get_round(db, 0)
     kept = None if first is None else first.record.get(BOUND)
-    return bound_on(dev, ctx.recipe.rounds) if kept is None else GateBound(**kept)
+    return bound_on(dev, ctx.recipe.rounds, ctx.declared) if kept is None else GateBound(**kept)
 
 
 def _decide(ctx: Context, challenger: models.Model) -> Decision:
@@ -86,6 +90,7 @@ def _decide(ctx: Context, challenger: models.Model) -> Decision:
         max_over_refusal_rise=bounds.max_over_refusal_rise,
         rng=ctx.rng("gate"),
         bound=kept_bound(ctx, dev),
+        declared=ctx.declared,
     )
 
 

@@ -13,7 +13,7 @@ from wizloop.loop.guard.inference import Trace, TraceSampling
 from wizloop.loop.measures.mining import Generation, MinedPair, mine, weigh
 from wizloop.loop.phases import predict
 from wizloop.loop.phases.training_examples import Lesson
-from wizloop.loop.words import TASKS, Verdict
+from wizloop.loop.words import Declaration, Verdict
 from wizloop.store import models, predictions, training
 from wizloop.store.db import Connection
 from wizloop.store.predictions import GuardTrace
@@ -48,8 +48,10 @@ def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: in
             rows = predictions.traces_of(db, miner.id, [lesson.sample.id for lesson in batch])
         for lesson in batch:
             sample = lesson.sample
-            generations = [_generation(row) for row in rows if row.sample_id == sample.id]
-            mined.append(mine(sample.id, _tasks(lesson.trace.verdict), sample.response is not None, generations))
+            generations = [_generation(row, ctx.declared) for row in rows if row.sample_id == sample.id]
+            mined.append(
+                mine(sample.id, _tasks(lesson.trace.verdict, ctx.declared), sample.response is not None, generations)
+            )
     return weigh([pair for pair in mined if pair is not None], ctx.recipe.dpo.gamma)
 
 
@@ -79,9 +81,9 @@ def _drawn(
     return found
 
 
-def _generation(row: GuardTrace) -> Generation:
-    return Generation(row.text, None if row.verdict is None else _tasks(row.verdict))
+def _generation(row: GuardTrace, declared: Declaration) -> Generation:
+    return Generation(row.text, None if row.verdict is None else _tasks(row.verdict, declared))
 
 
-def _tasks(verdict: Mapping[str, str | None]) -> Verdict:
-    return {task: verdict.get(task) for task in TASKS}
+def _tasks(verdict: Mapping[str, str | None], declared: Declaration) -> Verdict:
+    return {task: verdict.get(task) for task in declared.tasks}

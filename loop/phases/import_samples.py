@@ -15,7 +15,7 @@ from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, ad
 from wizloop.loop.data.kept_back import refuse_column, with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
-from wizloop.loop.words import LABELS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data, Split
 from wizloop.store import leaks as leak_rows
@@ -42,7 +42,7 @@ def run(ctx: Context) -> str:
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
         kept_out = leak_rows.number(db)
-    check_usable(counts, labels, ctx.recipe.needed())
+    check_usable(counts, labels, ctx.recipe.needed(), ctx.declared)
     record = {"samples": counts, "leaks_excluded": kept_out, "files": taken}
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, record)
@@ -57,7 +57,7 @@ def import_file(ctx: Context, data: Data) -> ImportReport:
 
 def _checked(ctx: Context, data: Data) -> Checked:
     try:
-        return check(with_send(ctx.recipe, data), ctx.rng("sample", data.path, data.split))
+        return check(with_send(ctx.recipe, data), ctx.rng("sample", data.path, data.split), declared=ctx.declared)
     except RowsRefused as refused:
         rows = refused.report.bad or refused.report.refused
         ctx.say(f"{Path(data.path).name}: {'; '.join(list_refused(rows))}", "error")
@@ -109,9 +109,12 @@ def _add(
 
 
 def check_usable(
-    counts: Mapping[str, int], labels: Mapping[str, Mapping[str, Mapping[str, int]]], needed: Sequence[Split]
+    counts: Mapping[str, int],
+    labels: Mapping[str, Mapping[str, Mapping[str, int]]],
+    needed: Sequence[Split],
+    declared: Declaration = DEFAULT,
 ) -> None:
-    """Raise ImportRefused for an empty split that is needed, a dev without labels, or only one class in seed or dev.
+    """Raise ImportRefused for an empty split that is needed, a dev without labels, or a class missing in seed or dev.
 
     A seed needs no labels: a teacher gives its verdicts.
     """
@@ -123,13 +126,28 @@ def check_usable(
             "no sample of dev has a label, so nothing can be measured: import labeled samples (a text imported "
             "before stays unlabeled: use another --workspace for the same file)"
         )
+    _check_words(labels, declared)
     for split in ("seed", "dev"):
         for task, known in labels.get(split, {}).items():
-            if task == "request" and len(known) < len(LABELS["request"]):
+            if task == "request" and len(known) < len(declared.request):
+                if len(declared.request) > 2:
+                    missing = next(label for label in declared.request if label not in known)
+                    raise ImportRefused(f"no request of {split} is labeled {missing}: add some that are")
                 only = next(iter(known))
                 raise ImportRefused(
                     f"every labeled request of {split} is {only}: nothing can be learned from one class; "
                     "add samples of the other class"
+                )
+
+
+def _check_words(labels: Mapping[str, Mapping[str, Mapping[str, int]]], declared: Declaration) -> None:
+    """Raise ImportRefused for labels, imported under another recipe, that this one does not declare."""
+    for split, by_task in labels.items():
+        for task, words in declared.by_task.items():
+            if other := [word for word in by_task.get(task, {}) if word not in words]:
+                raise ImportRefused(
+                    f"{split} has {by_task[task][other[0]]:,} samples with the {task} label {other[0]!r}, and "
+                    f"tasks.{task} has {', '.join(words)}: import with --recipe into another --workspace, or add it"
                 )
 
 

@@ -11,7 +11,6 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.loop.context import Context, seed_of
 from wizloop.loop.guard.inference import Signals
 from wizloop.loop.guard.judge import Judge
-from wizloop.loop.guard.rendering import main_task, tasks_of
 from wizloop.loop.measures.calibration import Calibration, calibrate
 from wizloop.loop.measures.promotion import Candidate, Decision, Difference, decide
 from wizloop.loop.phases import predict
@@ -109,14 +108,15 @@ def _original(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> dict[
 
 
 def _answer(known: Calibration, sample: Sample, signals: Signals) -> _Answer:
-    judged = known.apply(signals, tasks_of(sample), main_task(sample), alone=True)
+    declared = known.declared
+    judged = known.apply(signals, declared.tasks_of(sample), declared.main_task(sample), alone=True)
     return _Answer(judged.verdict, judged.probability, signals)
 
 
 def _learned(ctx: Context, judge: Judge, dev: Sequence[Sample], found: Mapping[int, Signals]) -> Calibration:
     how, votes = ctx.recipe.classify, judge.calibration.votes
     return calibrate(
-        [dev_row(found[sample.id], sample) for sample in dev],
+        [dev_row(found[sample.id], sample, ctx.declared) for sample in dev],
         lowest_groups=[],
         window=judge.limits.sampling.window,
         keep_top_percent=how.keep_top_percent,
@@ -124,6 +124,7 @@ def _learned(ctx: Context, judge: Judge, dev: Sequence[Sample], found: Mapping[i
         max_unparsable=ctx.recipe.gate.max_unparsable,
         operating_point=ctx.recipe.guard.operating_point,
         let_through=ctx.recipe.guard.let_through,
+        declared=ctx.declared,
     )
 
 
@@ -132,12 +133,13 @@ def _decide(
 ) -> Decision:
     """Apply the gate's rule on macro-F1 to an export and its model."""
     return decide(
-        Candidate(verdicts_from(labeled(dev, theirs))),
-        Candidate(verdicts_from(labeled(dev, ours))),
+        Candidate(verdicts_from(labeled(dev, theirs, ctx.declared))),
+        Candidate(verdicts_from(labeled(dev, ours, ctx.declared))),
         margin=ctx.recipe.gate.margin,
         max_unparsable=1.0,
         max_over_refusal_rise=1.0,
         rng=ctx.rng("export"),
+        declared=ctx.declared,
     )
 
 
@@ -170,12 +172,13 @@ def _agreement(theirs: Mapping[int, _Answer], ours: Mapping[int, _Answer]) -> di
 def _figures(
     ctx: Context, benchmark: str, samples: Sequence[Sample], answers: Mapping[int, _Answer], known: Calibration
 ) -> dict[str, dict[str, Any]]:
-    found = {task: figures(ctx, benchmark, task, rows, known) for task, rows in labeled(samples, answers).items()}
-    return {task: {key: one[key] for key in _SHOWN if key in one} for task, one in found.items()}
+    by_task = labeled(samples, answers, ctx.declared)
+    found = {task: figures(ctx, benchmark, task, rows, known) for task, rows in by_task.items()}
+    return {task: {key: one[key] for key in (*_SHOWN, "by_label") if key in one} for task, one in found.items()}
 
 
 def loaded(ctx: Context, model: models.Model, folder: str) -> Judge:
     """Load an exported folder as a judge with the renderer, thresholds and limits of its model."""
-    known = Calibration.from_json(model.calibration_json)
+    known = Calibration.from_json(model.calibration_json, ctx.declared)
     guard = ctx.backend.load(folder, None, quantise=False)
     return Judge(guard, ctx.renderer, known, ctx.limits(model), ctx.reader(model))

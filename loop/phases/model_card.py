@@ -9,6 +9,7 @@ from typing import Any
 from wizloop.console import by_policy, operating, standing
 from wizloop.loop.measures.platt import UNSCALED, Scale, scaled
 from wizloop.loop.phases import card_head
+from wizloop.loop.words import DEFAULT, FIELD, Declaration
 from wizloop.store.evaluations import Evaluation
 
 
@@ -62,6 +63,8 @@ class Facts:
     """Operating point and promised error, as `console.operating` reads them."""
     speed: Mapping[str, Any] = field(default_factory=dict)
     """Speed and memory where they were measured."""
+    declared: Declaration = DEFAULT
+    """The label words."""
 
 
 _USAGE = (
@@ -78,6 +81,10 @@ _USAGE = (
 _BASELINES = (
     "Base: the model before it was taught. All harmful: a guard that calls everything harmful, and every response a",
     "refusal. TF-IDF: with logistic regression, on the labels that this model was taught.",
+)
+_OWN_BASELINES = (
+    "F1 is of each task's first label against all others. Base: the model before it was taught. All harmful: a guard",
+    "that always answers the first label. TF-IDF: with logistic regression, on the labels that this model was taught.",
 )
 _OLLAMA = (
     "",
@@ -100,8 +107,7 @@ def render(facts: Facts) -> str:
         [
             f"# {_code(facts.model)}, round {facts.round} of {_code(facts.run)}",
             "",
-            "A safety guard trained with wizloop. It judges whether a request is harmful and, if there is a response,",
-            "whether that is a refusal and whether it is harmful. It makes mistakes: read the scores below first.",
+            *_about(facts.declared),
             "",
             "## Provenance",
             "",
@@ -120,7 +126,8 @@ def render(facts: Facts) -> str:
             f"| --- | --- | --- | --- | --- |{' --- |' * len(standing.NAMES)}",
             *(_line(one, facts.beside) for one in facts.evaluations),
             "",
-            *_BASELINES,
+            *_by_label(facts.evaluations),
+            *(_BASELINES if facts.declared == DEFAULT else _OWN_BASELINES),
             "",
             *(f"- {said}" for said in _not_better(facts)),
             *(f"- {_escaped(said)}" for said in _operating(facts)),
@@ -128,7 +135,7 @@ def render(facts: Facts) -> str:
             *_policies(facts.policies),
             "## Usage",
             "",
-            *_USAGE,
+            *_usage(facts.declared),
             "",
             *(f"    {line}" for line in json.dumps(facts.example, indent=1).splitlines()),
             "",
@@ -143,6 +150,41 @@ def render(facts: Facts) -> str:
             "",
         ]
     )
+
+
+def _about(declared: Declaration) -> list[str]:
+    if declared == DEFAULT:
+        return [
+            "A safety guard trained with wizloop. It judges whether a request is harmful and, if there is a response,",
+            "whether that is a refusal and whether it is harmful. It makes mistakes: read the scores below first.",
+        ]
+    words = [f"{task} ({', '.join(_code(word) for word in of)})" for task, of in declared.by_task.items()]
+    several = any(declared.classes(task) for task in declared.tasks)
+    which = "The first label blocks" if declared.blocks == "first" else "All labels but the last block"
+    return [
+        f"A guard trained with wizloop. It gives labels of its own to: {'; '.join(words)}. The first label is the one",
+        f"that P and F1 are of{f'. {which} a sample' if several else ''}. It makes mistakes: read the scores below",
+        "first.",
+    ]
+
+
+def _usage(declared: Declaration) -> Sequence[str]:
+    if declared == DEFAULT:
+        return _USAGE
+    words = [" against ".join(f"{_code(f' {word}')}" for word in of) for of in declared.by_task.values()]
+    later = [f"`{FIELD[task]}:` ({said})" for task, said in zip(declared.tasks[1:], words[1:], strict=True)]
+    more = f" For the next task append the likeliest word and a line {', then '.join(later)}." if later else ""
+    return [
+        *_USAGE[:3],
+        f"token if the tokenizer has one. The probabilities are those of {words[0]} as the next",
+        *[f"token, at the first token where they differ.{more} `wizloop classify` does this."],
+    ]
+
+
+def _by_label(rows: Sequence[Evaluation]) -> list[str]:
+    said = [(one, standing.by_label(one.metrics)) for one in rows]
+    lines = [f"- {_code(one.benchmark)} {one.task}, F1 by label: {_escaped(labels)}" for one, labels in said if labels]
+    return [*lines, ""] if lines else []
 
 
 def _line(one: Evaluation, beside: Beside) -> str:

@@ -12,7 +12,6 @@ from wizloop.loop.guard import shown_policies
 from wizloop.loop.measures.by_policy import PolicyRow, by_policy
 from wizloop.loop.phases import predict
 from wizloop.loop.phases.score_predictions import labeled
-from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import LABELS, Task
 from wizloop.recipes.policies import PolicySet
 from wizloop.store import models
@@ -30,7 +29,7 @@ def record_of(ctx: Context, model: models.Model, sets: Mapping[str, Sequence[Sam
     rows = (
         (name, task, [_row(sample, task, answer.verdict, policies) for sample, answer in found])
         for name, samples in sets.items()
-        for task, found in labeled(samples, predict.stored(ctx, model, samples)).items()
+        for task, found in labeled(samples, predict.stored(ctx, model, samples), ctx.declared).items()
     )
     return {KEY: recorded(policies, rows, lambda name, task: ctx.rng("policies", name, task))}
 
@@ -53,4 +52,4 @@ def recorded(
 
 def _row(sample: Sample, task: Task, verdict: Mapping[str, str | None], policies: PolicySet) -> PolicyRow:
     violated = shown_policies.ids_in(sample.policy, policies)
-    return PolicyRow(violated, labels_of(sample)[task], verdict.get(task), normalize(sample.prompt))
+    return PolicyRow(violated, sample.labels[task], verdict.get(task), normalize(sample.prompt))

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from wizloop.loop.context import Context
 from wizloop.loop.guard.inference import Direct, Trace, TraceSampling
 from wizloop.loop.guard.judge import Answer, Judge
-from wizloop.loop.guard.rendering import main_task
 from wizloop.store import models, predictions
 from wizloop.store.predictions import GuardTrace, Prediction
 from wizloop.store.samples import Sample
@@ -117,6 +116,6 @@ def _prediction(ctx: Context, model: models.Model, sample: Sample, answer: Answe
         cell=judgement.cell,
         signals=answer.signals,
         n_traces=len(answer.traces),
-        unparsed=judgement.verdict[main_task(sample)] is None,
+        unparsed=judgement.verdict[ctx.declared.main_task(sample)] is None,
         cut_tokens=answer.direct.cut,
     )

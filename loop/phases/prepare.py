@@ -17,11 +17,11 @@ from wizloop.loop.guard import backend, grammar, instructions, kept_rendering, r
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.inference import ask_direct
 from wizloop.loop.guard.judge import renderer_of
-from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING
+from wizloop.loop.guard.rendering import ASSISTANT, HUMAN, TRACE_OPENING, choice
 from wizloop.loop.phases import gate, model_roles
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.teaching.teachers import sentences
-from wizloop.loop.words import LABELS, NONE, TASKS, Verdict
+from wizloop.loop.words import DEFAULT, NONE, Declaration, Verdict
 from wizloop.store import models, samples, steps, teacher_calls
 from wizloop.store.samples import Sample
 
@@ -70,7 +70,7 @@ def run(ctx: Context) -> str:
 
 def keep_bound(ctx: Context) -> None:
     """Work out, before anything is taught, what the gates can exclude on dev, and say it."""
-    bound = gate.bound_on(usable(ctx.store, "dev"), ctx.recipe.rounds)
+    bound = gate.bound_on(usable(ctx.store, "dev"), ctx.recipe.rounds, ctx.declared)
     if bound is not None:
         ctx.say(bound.sentence(ctx.recipe.gate.margin))
         with ctx.store.write() as db:
@@ -103,6 +103,9 @@ def _ask_once(ctx: Context, guard: Guard) -> None:
     [direct] = ask_direct(guard, renderer, [sample], max_tokens=ctx.recipe.guard.max_prompt_tokens)
     if not all(math.isfinite(p) for p in direct.p.values()):
         raise BadArtifact(f"{ctx.base()}: {NOT_FINITE}")
+    for task in ctx.declared.tasks if ctx.declared != DEFAULT else ():
+        # Raises BackendError for labels that this tokenizer cannot tell apart.
+        guard.score((), choice(task, ctx.declared))
 
 
 def keep_rendering(ctx: Context) -> None:
@@ -116,7 +119,8 @@ def keep_rendering(ctx: Context) -> None:
     if settings.template == "chat":
         frame = bounded_chat.render(ctx.base())
     instruction, policies = instructions.read(ctx.recipe) or "", shown_policies.read(settings)
-    renderer = renderer_of(settings, ctx.base(), instruction, (frame.before, frame.after), policies=policies)
+    kept = (frame.before, frame.after)
+    renderer = renderer_of(settings, ctx.base(), instruction, kept, policies=policies, declared=ctx.declared)
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, kept_rendering.record_of(renderer))
     if frame.notes:
@@ -139,7 +143,7 @@ def build(ctx: Context) -> None:
             epochs=wanted.epochs,
             seed=ctx.seed("tiny"),
             progress=lambda _, done, total: ctx.progress(done, total),
-            fixed_texts=fixed_texts(reasons, ctx.renderer.instruction, ctx.renderer.shown),
+            fixed_texts=fixed_texts(reasons, ctx.renderer.instruction, ctx.renderer.shown, ctx.declared),
         )
 
 
@@ -156,12 +160,14 @@ def _imported_reasons(ctx: Context) -> list[str]:
         return [trace.explanation for trace in teacher_calls.traces(db, ctx.round)[:SENTENCES]]
 
 
-def fixed_texts(reasons: Sequence[str], instruction: str, policies: str = "") -> list[str]:
+def fixed_texts(
+    reasons: Sequence[str], instruction: str, policies: str = "", declared: Declaration = DEFAULT
+) -> list[str]:
     """Return the pretraining text besides the prompts: instruction, policies, answer blocks, reasons with a block.
 
     The blocks rotate over the reasons, so that this text teaches no verdict.
     """
-    blocks = [grammar.answer_block(verdict) for verdict in _verdicts()]
+    blocks = [grammar.answer_block(verdict, declared) for verdict in _verdicts(declared)]
     framed = [
         f"{instruction}\n\n{HUMAN}",
         *([f"{policies}\n\n"] if policies else ()),
@@ -171,6 +177,7 @@ def fixed_texts(reasons: Sequence[str], instruction: str, policies: str = "") ->
     return framed + [f"{TRACE_OPENING}{reason}\n{blocks[at % len(blocks)]}" for at, reason in enumerate(reasons)]
 
 
-def _verdicts() -> list[Verdict]:
-    alone: list[Verdict] = [{"request": label} for label in LABELS["request"]]
-    return alone + [dict(zip(TASKS, labels, strict=True)) for labels in product(*(LABELS[task] for task in TASKS))]
+def _verdicts(declared: Declaration) -> list[Verdict]:
+    alone: list[Verdict] = [{"request": label} for label in declared.request]
+    whole = product(*declared.by_task.values())
+    return alone + [dict(zip(declared.tasks, labels, strict=True)) for labels in whole]

@@ -10,7 +10,7 @@ from typing import Literal
 from wizloop.loop.context import Context
 from wizloop.loop.phases import model_roles
 from wizloop.loop.teaching import clients, screens
-from wizloop.loop.words import LABELS, TASKS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.store import models, predictions, reviews, samples, sending
 from wizloop.store.db import Connection
 from wizloop.store.teacher_calls import TeacherTrace
@@ -55,9 +55,9 @@ def _judged(
     for one in piece:
         sample, labels = known[one.sample_id], _labels(known[one.sample_id])
         # A template is no reasoning that could be judged.
-        failed = [] if one.teacher in clients.TEMPLATES else screens.screened(review, sample, one)
+        failed = [] if one.teacher in clients.TEMPLATES else screens.screened(review, sample, one, ctx.declared)
         names += [each.screen for each in failed]
-        doubted = doubt(review.rule, one, labels, guard.get(sample.id, {}), review.confident_at)
+        doubted = doubt(review.rule, one, labels, guard.get(sample.id, {}), review.confident_at, ctx.declared)
         proposed = _KEPT_BACK if sample.id in held and not _is_known(one, labels) else None
         against[one.id] = screens.reason(failed) or proposed or doubted
     return against, names
@@ -81,21 +81,22 @@ def doubt(
     labels: Mapping[str, str],
     guard: Mapping[str, float],
     confident_at: float,
+    declared: Declaration = DEFAULT,
 ) -> str | None:
     """Return why a trace must wait, or None. `guard` is P(positive) by task, `labels` are the known labels."""
     if rule == "nothing":
         return None
     if rule == "everything":
         return "Every trace waits for a person."
-    for task in TASKS:
+    for task in declared.tasks:
         verdict = trace.verdict.get(task)
         if verdict is None:
             continue
         if labels.get(task) not in (None, verdict):
             return f"The teacher calls the {task} {verdict}, the known label is {labels[task]}."
-        positive, negative = LABELS[task]
-        p, other = guard.get(task), negative if verdict == positive else positive
-        against = None if p is None else p if other == positive else 1 - p
+        p, (positive, *others) = guard.get(task), declared[task]
+        against = None if p is None else 1 - p if verdict == positive else p
+        other = positive if verdict != positive else others[0] if len(others) == 1 else f"not {positive}"
         if against is not None and against >= confident_at:
             return (
                 f"The teacher calls the {task} {verdict}, the guard is {100 * against:.0f} % sure that it is {other}."

@@ -14,11 +14,11 @@ from wizloop.loop.measures.promised_error import measured
 from wizloop.loop.measures.promotion import LabeledVerdicts
 from wizloop.loop.phases import predict
 from wizloop.loop.stored_samples import labels_of
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import Declaration, Task
 from wizloop.store import models
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.predictions import Prediction
-from wizloop.store.samples import Sample
+from wizloop.store.samples import LABELS, Sample
 
 
 class Answered(Protocol):
@@ -47,13 +47,13 @@ def evaluations_of(
     return [
         _evaluation(ctx, model, name, task, rows, known)
         for name, samples in benchmarks.items()
-        for task, rows in labeled(samples, predict.stored(ctx, model, samples)).items()
+        for task, rows in labeled(samples, predict.stored(ctx, model, samples), ctx.declared).items()
     ]
 
 
 def verdicts_of(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> dict[Task, LabeledVerdicts]:
     """Return a model's stored verdicts on the labeled samples, by task."""
-    return verdicts_from(labeled(samples, predict.stored(ctx, model, samples)))
+    return verdicts_from(labeled(samples, predict.stored(ctx, model, samples), ctx.declared))
 
 
 def verdicts_from(found: Mapping[Task, Rows]) -> dict[Task, LabeledVerdicts]:
@@ -61,7 +61,7 @@ def verdicts_from(found: Mapping[Task, Rows]) -> dict[Task, LabeledVerdicts]:
     return {
         task: LabeledVerdicts(
             [sample.id for sample, _ in rows],
-            [labels_of(sample)[task] for sample, _ in rows],
+            [getattr(sample, LABELS[task]) for sample, _ in rows],
             [answer.verdict.get(task) for _, answer in rows],
             [normalize(sample.prompt) for sample, _ in rows],
         )
@@ -75,31 +75,35 @@ def traces_unparsed(found: Sequence[Prediction]) -> float | None:
     return None if not parsed else 1 - sum(p or 0.0 for p in parsed) / len(parsed)
 
 
-def labeled(samples: Sequence[Sample], known: Mapping[int, Answered]) -> dict[Task, Rows]:
+def labeled(samples: Sequence[Sample], known: Mapping[int, Answered], declared: Declaration) -> dict[Task, Rows]:
     """Return the samples with a label and an answer, by task; no task without one."""
-    rows = {task: [(s, known[s.id]) for s in samples if task in labels_of(s) and s.id in known] for task in TASKS}
+    rows = {
+        task: [(s, known[s.id]) for s in samples if task in labels_of(s, declared) and s.id in known]
+        for task in declared.tasks
+    }
     return {task: found for task, found in rows.items() if found}
 
 
 def figures(ctx: Context, benchmark: str, task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
     """Return the figures of one task of a benchmark, with `low` and `high` of F1's interval."""
     found = score(
-        [labels_of(sample)[task] for sample, _ in rows],
+        [getattr(sample, LABELS[task]) for sample, _ in rows],
         [answer.verdict.get(task) for _, answer in rows],
         [answer.probability.get(task) for _, answer in rows],
-        positive=LABELS[task][0],
+        positive=ctx.declared.positive(task),
+        classes=ctx.declared.classes(task),
         clusters=[normalize(sample.prompt) for sample, _ in rows],
         rng=ctx.rng("score", benchmark, task),
     )
     at = {name: asdict(one) for name, one in _recall_at(ctx, benchmark, task, rows).items()}
     kept = _promised(task, rows, known)
-    return {**asdict(found), "low": found.f1_low, "high": found.f1_high, "recall_at_fpr": at, **kept}
+    return {**found.to_json(), "low": found.f1_low, "high": found.f1_high, "recall_at_fpr": at, **kept}
 
 
 def _recall_at(ctx: Context, benchmark: str, task: Task, rows: Rows) -> dict[str, Recall]:
     given = [(sample, p) for sample, answer in rows if (p := answer.probability.get(task)) is not None]
     return recall_at(
-        [int(labels_of(sample)[task] == LABELS[task][0]) for sample, _ in given],
+        [int(getattr(sample, LABELS[task]) == ctx.declared.positive(task)) for sample, _ in given],
         [p for _, p in given],
         [normalize(sample.prompt) for sample, _ in given],
         rng=ctx.rng("recall at fpr", benchmark, task),
@@ -110,7 +114,7 @@ def _promised(task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
     """Return what was let through and deferred under `promise`; nothing without one."""
     if known.let_through is None or task not in DECIDING:
         return {}
-    harmful = [labels_of(sample)[task] == LABELS[task][0] for sample, _ in rows]
+    harmful = [getattr(sample, LABELS[task]) == known.declared.positive(task) for sample, _ in rows]
     decisions = [known.decision(answer.signals, task) or "defer" for _, answer in rows]
     return {"promise": measured(harmful, decisions, known.let_through)}
 

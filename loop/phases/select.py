@@ -4,7 +4,6 @@ from dataclasses import astuple
 
 from wizloop import plugins
 from wizloop.loop.context import Context
-from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.acquisition import choose
 from wizloop.loop.phases import model_roles, predict
 from wizloop.loop.phases.classify import unselected
@@ -63,10 +62,10 @@ def _candidates(ctx: Context) -> list[Candidate]:
                 Candidate(
                     sample.id,
                     text,
-                    one.probability.get(main_task(sample)),
+                    one.probability.get(ctx.declared.main_task(sample)),
                     one.confidence,
                     one.cell,
-                    one.signals.get(f"members_disagreement_{main_task(sample)}"),
+                    one.signals.get(f"members_disagreement_{ctx.declared.main_task(sample)}"),
                     touched_policy(sample.prompt, policies, ctx.recipe),
                 )
             )

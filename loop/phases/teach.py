@@ -210,7 +210,7 @@ def _questions(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Qu
     for call in sent:
         about = known[call.sample_id]
         prompt, response = json.loads(call.request_json).get("sent") or (about.prompt, about.response)
-        asked[call.key] = Question(call.key, prompt, response, calls.shown_labels(settings, about))
+        asked[call.key] = Question(call.key, prompt, response, calls.shown_labels(settings, about, ctx.declared))
     return asked
 
 
@@ -243,7 +243,7 @@ def _jobs_about(
     jobs = []
     for one in usable:
         try:
-            jobs.append(calls.next_job(db, client, one, past.get(one.id, []), policies, settings, mask))
+            jobs.append(calls.next_job(db, client, one, past.get(one.id, []), policies, settings, mask, ctx.declared))
         except TooSlow as slow:
             ctx.say(f"sample {one.id} is not sent to {client.name}: {slow}", "warn")
     return [job for job in jobs if job is not None]

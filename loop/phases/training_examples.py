@@ -9,11 +9,10 @@ from wizloop.backends.guard_types import Encoded, SftExample
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.backend import Guard
-from wizloop.loop.guard.rendering import Renderer, tasks_of
+from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.loop.phases import policy_lessons
 from wizloop.loop.stored_samples import labels_of, usable
-from wizloop.loop.words import TASKS
 from wizloop.store import reviews, samples, training
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
@@ -98,12 +97,18 @@ def sft_examples(lessons: Iterable[Lesson]) -> list[SftExample]:
 
 def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
     """Return the direct answers of some dev samples that are labeled on every task, the same in every round."""
-    dev = [sample for sample in usable(ctx.store, "dev") if len(labels_of(sample)) == len(tasks_of(sample))]
+    declared = ctx.declared
+    dev = [
+        sample
+        for sample in usable(ctx.store, "dev")
+        if len(labels_of(sample, declared)) == len(declared.tasks_of(sample))
+    ]
     dev.sort(key=lambda sample: hashlib.sha256(f"held out:{sample.id}".encode()).digest())
     longest = ctx.recipe.guard.max_prompt_tokens
     found = []
     for sample in dev[: ctx.recipe.train.held_out]:
-        verdict: dict[str, str | None] = {task: labels_of(sample).get(task) for task in TASKS}
+        known = labels_of(sample, declared)
+        verdict: dict[str, str | None] = {task: known.get(task) for task in declared.tasks}
         try:
             shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample)
         except policy_lessons.NotTaught:

@@ -21,7 +21,7 @@ from wizloop.loop.measures.operating_points import DECIDING
 from wizloop.loop.measures.promised_error import rows_needed
 from wizloop.loop.phases.import_samples import check_usable
 from wizloop.loop.stored_samples import usable
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import TASKS, Declaration, Task
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data, Split
@@ -77,7 +77,8 @@ def sources_of(recipe: Recipe, store: Store | None) -> list[Source]:
     """Return the recipe's sources in order; `store` is the workspace's, if it exists."""
     if recipe.source == "files":
         described = [with_send(recipe, data) for data in recipe.data]
-        return [_hub_source(data) if hub.is_remote(data) else _file_source(data) for data in described]
+        declared = Declaration.of(recipe.tasks)
+        return [_hub_source(data) if hub.is_remote(data) else _file_source(data, declared) for data in described]
     try:
         refuse_column(recipe)
     except ImportRefused as error:
@@ -119,12 +120,13 @@ def fault(sources: Sequence[Source], recipe: Recipe) -> str | None:
     """Return why no run can be made of usable sources together, or None. Unknown counts and labels pass."""
     if not all(each.ok for each in sources):
         return None
-    rows = {split: rows_of(sources, split) for split in SPLITS}
+    rows, declared = {split: rows_of(sources, split) for split in SPLITS}, Declaration.of(recipe.tasks)
     try:
         check_usable(
             {split: 1 if n is None else n for split, n in rows.items()},
-            {split: _labels([each for each in sources if each.split == split]) for split in SPLITS},
+            {split: _labels([each for each in sources if each.split == split], declared) for split in SPLITS},
             [split for split in recipe.needed() if rows[split] or not recipe.may_be_traces(split)],
+            declared,
         )
     except ImportRefused as refused:
         return str(refused)
@@ -133,12 +135,12 @@ def fault(sources: Sequence[Source], recipe: Recipe) -> str | None:
 
 def lacking_for_a_promise(sources: Sequence[Source], recipe: Recipe) -> list[str]:
     """Return for each task how many harmful dev samples guard.let_through lacks; nothing where labels are unknown."""
-    promise = recipe.guard.let_through
+    promise, declared = recipe.guard.let_through, Declaration.of(recipe.tasks)
     dev = [each for each in sources if each.split == "dev"]
     if promise is None or any(each.labels is None for each in dev):
         return []
-    counts, needed = _labels(dev), rows_needed(promise)
-    harmful = {task: counts[task].get(LABELS[task][0], 0) for task in DECIDING if task in counts}
+    counts, needed = _labels(dev, declared), rows_needed(promise)
+    harmful = {task: counts[task].get(declared.positive(task), 0) for task in DECIDING if task in counts}
     return [
         f"guard.let_through = {promise:g} takes {needed:,} harmful dev samples for the task {task}, and dev has {n:,}: "
         f"{needed - n:,} are missing, and what is not blocked will be deferred"
@@ -169,9 +171,9 @@ class _Tally:
         return MeanText(sum(self.sizes) / n, self.pairs / n) if n else None
 
 
-def _file_source(data: Data) -> Source:
+def _file_source(data: Data, declared: Declaration) -> Source:
     try:
-        stream = stream_samples(data)
+        stream = stream_samples(data, declared=declared)
         tally = _Tally(stream.rows)
     except ImportRefused as error:
         return Source(data.path, data.split, False, str(error))
@@ -229,10 +231,10 @@ def _whole(name: str, split: Split, tally: _Tally, origin: str, labels: LabelCou
     return Source(name, split, True, f"{n:,} samples for {split}, {origin}", n, tally.sizes, labels, tally.mean)
 
 
-def _labels(sources: Sequence[Source]) -> dict[str, dict[str, int]]:
+def _labels(sources: Sequence[Source], declared: Declaration) -> dict[str, dict[str, int]]:
     """Add up the sources' labels; if one's are unknown, return every label once."""
     if any(each.labels is None for each in sources):
-        return {task: dict.fromkeys(words, 1) for task, words in LABELS.items()}
+        return {task: dict.fromkeys(words, 1) for task, words in declared.by_task.items()}
     total: dict[str, Counter[str]] = {}
     for each in sources:
         for task, counts in (each.labels or {}).items():

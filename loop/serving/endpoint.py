@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> dict[str, Any]:
         verdicts = self.server.judging.ask(moderation.texts_of(self._body()))
-        return moderation.answer(f"modr-{uuid.uuid4().hex}", self.server.about, verdicts)
+        return moderation.answer(f"modr-{uuid.uuid4().hex}", self.server.about, verdicts, self.server.judging.declared)
 
     def _body(self) -> bytes:
         """Return the body, whole and in time. Raises Refused."""

@@ -33,6 +33,8 @@ class Judging:
         # Its `put` is reentrant, so that a signal's handler may call it. Connections bound its length.
         self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()
         self._told: set[str] = set()
+        self.declared = guard.declared
+        """The label words of its verdicts."""
         self.stopping = False
         self.judged = self.unlogged = 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.data.sample_rows import MAX_TEXT
 from wizloop.loop.data.strict_json import Malformed, Parser
-from wizloop.loop.words import LABELS
+from wizloop.loop.words import DEFAULT, Declaration
 
 if TYPE_CHECKING:
     from wizloop.loop.api import Verdict
@@ -18,8 +18,6 @@ MOST_TEXTS = 64
 """Texts per request."""
 MOST_BYTES = 8_000_000
 """Bytes of a request's body: the longest text that can be imported, however it is escaped."""
-CATEGORY = "harmful"
-"""The one category: a guard of this program tells harmful from unharmful and nothing finer."""
 
 
 class Refused(ValueError):
@@ -79,22 +77,28 @@ def _checked(text: Any) -> str:
     return text
 
 
-def answer(number: str, model: Mapping[str, Any], verdicts: Sequence["Verdict"]) -> dict[str, Any]:
+def answer(
+    number: str, model: Mapping[str, Any], verdicts: Sequence["Verdict"], declared: Declaration = DEFAULT
+) -> dict[str, Any]:
     """Return the answer to a request: OpenAI's fields, and the guard's own in `wizloop`."""
     known = {key: model[key] for key in ("sha256", "calibration")}
-    results = [{**_result(one), "wizloop": {**_own(one), **known}} for one in verdicts]
+    results = [{**_result(one, declared), "wizloop": {**_own(one), **known}} for one in verdicts]
     return {"id": number, "model": model["name"], "results": results}
 
 
-def _result(one: "Verdict") -> dict[str, Any]:
-    """Return OpenAI's fields. A text without a readable verdict is flagged, and has no score."""
-    flagged = one.verdict["request"] in (LABELS["request"][0], None)
+def _result(one: "Verdict", declared: Declaration) -> dict[str, Any]:
+    """Return OpenAI's fields, with the positive label as the one category.
+
+    A label that blocks is flagged, and a text without a readable verdict, which has no score.
+    """
+    category = declared.positive("request")
+    flagged = not declared.passes("request", one.verdict["request"])
     known = one.probability.get("request")
     return {
         "flagged": flagged,
-        "categories": {CATEGORY: flagged},
-        "category_scores": {} if known is None else {CATEGORY: known},
-        "category_applied_input_types": {CATEGORY: ["text"]},
+        "categories": {category: flagged},
+        "category_scores": {} if known is None else {category: known},
+        "category_applied_input_types": {category: ["text"]},
     }
 
 

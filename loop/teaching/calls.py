@@ -14,10 +14,10 @@ from typing import Any
 from wizloop.backends.teachers.base import OUTCOMES, Answer, Question, Teacher
 from wizloop.backends.teachers.batch_teacher import BatchTeacher
 from wizloop.loop.context import Context
-from wizloop.loop.guard.rendering import tasks_of
 from wizloop.loop.teaching.limiter import backoff
 from wizloop.loop.teaching.masking import Mask, masked
 from wizloop.loop.teaching.prices import Tariff
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 from wizloop.store import batches, samples, spending
 from wizloop.store.db import Connection
@@ -126,11 +126,11 @@ def question(
     return Question(key, *sent, labels, complaint, max_tokens)
 
 
-def shown_labels(settings: Teachers, sample: Sample) -> Labels | None:
+def shown_labels(settings: Teachers, sample: Sample, declared: Declaration) -> Labels | None:
     """Return the known labels that a teacher is shown: the seed's or all, if the recipe allows it."""
     if not settings.sees_label or (settings.sees_label != "all" and sample.split != "seed"):
         return None
-    known = {str(task): getattr(sample, samples.LABELS[task]) for task in tasks_of(sample)}
+    known = {str(task): getattr(sample, samples.LABELS[task]) for task in declared.tasks_of(sample)}
     return {task: label for task, label in known.items() if label is not None} or None
 
 
@@ -153,6 +153,7 @@ def next_job(
     policies: str,
     settings: Teachers,
     mask: Mask | None = None,
+    declared: Declaration = DEFAULT,
 ) -> Job | None:
     """Return what to ask a teacher about a sample now; None if it has answered or a call is ambiguous.
 
@@ -176,7 +177,7 @@ def next_job(
         client.teacher,
         sample,
         policies,
-        shown_labels(settings, sample),
+        shown_labels(settings, sample, declared),
         attempt=attempt,
         complaint=complaint_about(unusable),
         max_tokens=client.raised_max_tokens() if unusable is not None and unusable.outcome == "truncated" else None,

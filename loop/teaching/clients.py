@@ -53,7 +53,7 @@ def for_kept_back(recipe: Recipe) -> list[TeacherClient]:
 
     Raises PolicyError.
     """
-    if "policy" in recipe.teacher.names:
+    if "policy" in recipe.teacher.names or not teachers.words_of(recipe).is_part_of_ours():
         return []
     return [TeacherClient(teachers.here(recipe, "policy"), for_kept_back=True)]
 
@@ -98,6 +98,7 @@ def teacher_of(recipe: Recipe, name: str, key: keys.Key | None) -> RemoteTeacher
         flex=mode == "flex",
         length=recipe.teacher.reasoning,
         small=recipe.teacher.answer == "small",
+        words=teachers.words_of(recipe),
     )
     if name == "openai":
         return OpenAIServer(access, paid=is_paid(recipe.teacher, name))
@@ -173,4 +174,5 @@ def _replay(recipe: Recipe, name: str, calls: dict[str, replay.Kept]) -> replay.
     model = remote_of(recipe.teacher, name).model
     versions = {call.version for call in calls.values() if (call.teacher, call.model) == (name, model)}
     version = versions.pop() if len(versions) == 1 else teacher_of(recipe, name, None).version
-    return replay.ReplayTeacher(name, model, version, calls, small=recipe.teacher.answer == "small")
+    small, words = recipe.teacher.answer == "small", teachers.words_of(recipe)
+    return replay.ReplayTeacher(name, model, version, calls, small=small, words=words)

@@ -114,9 +114,12 @@ def _typical(client: TeacherClient, load: Load) -> tuple[Usage, float]:
     holds no prompt of under 4,096 tokens.
     """
     assert isinstance(client.teacher, RemoteTeacher)
-    instruction, ratio = client.teacher.access.instruction, BYTES_PER_TOKEN[client.name]
-    shared = (_bytes(instruction) + _bytes(teacher_prompt.schema_text(client.teacher.access.small))) / ratio
-    own = (load.text_bytes + load.questions * _bytes(teacher_prompt.message(Question("", "", "")))) / ratio
+    access = client.teacher.access
+    instruction, ratio = access.instruction, BYTES_PER_TOKEN[client.name]
+    shared = (_bytes(instruction) + _bytes(teacher_prompt.schema_text(access.small, access.words))) / ratio
+    own = (
+        load.text_bytes + load.questions * _bytes(teacher_prompt.message(Question("", "", ""), access.words))
+    ) / ratio
     answers = _answer_bytes(client.teacher.access, load) / ratio
     cached_from = 0 if client.tariff is None else client.tariff.cache_from
     if client.name != "claude" or shared < cached_from:

@@ -87,13 +87,13 @@ def _in_columns(prompt: str, response: str, reasoning: str, verdict: str | None)
         answer = record.get(response) or None
         given = record.get(verdict) if verdict else None
         if given is None or given == "":
-            return _written(record[prompt], answer, record[reasoning])
+            return _written(record[prompt], answer, record[reasoning], words)
         if answer is not None:
             raise RowRefused("one verdict on a prompt and its response: it does not say on which task")
         known = _word_of(given, "request", words)
         text = _text(record[reasoning])
         steps = written_traces.steps_of(text, TASKS[:1])
-        ended = written_traces.ending(text, TASKS[:1], [record[prompt]])
+        ended = written_traces.ending(text, TASKS[:1], [record[prompt]], words.declared)
         if ended is not None and ended["request"] != known:
             raise RowRefused(f"its reasoning ends in {ended['request']}, its verdict is {known}")
         return Reasoned(Content(record[prompt], None, {"request": known}), {"request": known}, steps, _MEDIUM)
@@ -101,14 +101,11 @@ def _in_columns(prompt: str, response: str, reasoning: str, verdict: str | None)
     return Form("columns with reasoning", frozenset({prompt, reasoning}), read)
 
 
-def _tasks(response: object) -> tuple[Task, ...]:
-    return TASKS[:1] if response is None or response == "" else TASKS
-
-
-def _written(prompt: Any, response: Any, text: Any, labels: Labels | None = None) -> Reasoned:
+def _written(prompt: Any, response: Any, text: Any, words: LabelWords, labels: Labels | None = None) -> Reasoned:
     """Read a reasoning that is one text with its answer."""
-    tasks = _tasks(response)
-    found = written_traces.read(_text(text), tasks, [each for each in (prompt, response) if isinstance(each, str)])
+    tasks = TASKS[:1] if response is None or response == "" else words.declared.tasks
+    judged = [each for each in (prompt, response) if isinstance(each, str)]
+    found = written_traces.read(_text(text), tasks, judged, words.declared)
     return Reasoned(Content(prompt, response, labels or {}), found.verdict, found.steps, _MEDIUM)
 
 
@@ -126,18 +123,18 @@ def _word_of(value: Any, task: Task, words: LabelWords) -> str:
     return found
 
 
-def _guardreasoner(record: Record, _words: LabelWords) -> Reasoned:
+def _guardreasoner(record: Record, words: LabelWords) -> Reasoned:
     """Read GuardReasoner's training rows; their answers are the labels that the reasoning was written for."""
     prompt, response = framed(record["input"])
-    given = _written(prompt, response, record["output"])
+    given = _written(prompt, response, record["output"], words)
     labels = {task: known for task, known in given.verdict.items() if known is not None}
     return Reasoned(Content(prompt, response, labels), given.verdict, given.steps, given.rest)
 
 
-def _predicted(record: Record, _words: LabelWords) -> Reasoned:
+def _predicted(record: Record, words: LabelWords) -> Reasoned:
     """Read what a guard wrote; the label beside it is the sample's."""
     content = predicted(record)
-    return _written(content.prompt, content.response, record["predict"], content.labels)
+    return _written(content.prompt, content.response, record["predict"], words, content.labels)
 
 
 def _traces(record: Record, words: LabelWords) -> Reasoned:
@@ -166,7 +163,7 @@ def _verdicts(record: Record, whole: Mapping[str, Any], task: Task, words: Label
         raise RowRefused(f"its reasoning ends in {str(ended)[:40]}, its verdict is {str(predicted)[:40]}")
     given = record.get("verdicts")
     others: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    for other in TASKS:
+    for other in words.declared.tasks:
         if others.get(other) is not None:
             verdict.setdefault(other, _word_of(others[other], other, words))
     return verdict
@@ -229,17 +226,17 @@ def _review(record: Record, _words: LabelWords) -> Reasoned:
     return Reasoned(Content(record["question"], record["response"], labels), verdict, steps, _MEDIUM)
 
 
-def _completed(record: Record, _words: LabelWords) -> Reasoned:
+def _completed(record: Record, words: LabelWords) -> Reasoned:
     """Read TRL's prompt and completion, each a text or a list of messages."""
     prompt, response = _asked(_said(record["prompt"], "user"))
-    return _written(prompt, response, _said(record["completion"], "assistant"))
+    return _written(prompt, response, _said(record["completion"], "assistant"), words)
 
 
-def _conversation(record: Record, _words: LabelWords) -> Reasoned:
+def _conversation(record: Record, words: LabelWords) -> Reasoned:
     """Read TRL's messages, or ShareGPT's: the user asks for a verdict, the assistant reasons and answers."""
     turns = record.get("messages") or record["conversations"]
     prompt, response = _asked(_said(turns, "user"))
-    return _written(prompt, response, _said(turns, "assistant"))
+    return _written(prompt, response, _said(turns, "assistant"), words)
 
 
 def _said(value: Any, role: str) -> str:

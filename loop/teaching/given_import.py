@@ -18,9 +18,9 @@ from wizloop.loop.data.import_file import ImportReport, Progress, RowsRefused, b
 from wizloop.loop.data.sample_rows import Refused
 from wizloop.loop.teaching import bookkeeping, calls
 from wizloop.loop.teaching.calls import Job, TeacherClient
-from wizloop.loop.teaching.given_rows import GivenRow, open_rows
+from wizloop.loop.teaching.given_rows import GivenRow, open_rows, words_of
 from wizloop.loop.teaching.given_traces import model_of
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import DEFAULT, TASKS, Declaration
 from wizloop.recipes.sections import Data
 from wizloop.store import reviews, samples, steps, teacher_calls
 from wizloop.store.db import Connection
@@ -42,9 +42,11 @@ class TracesReport(ImportReport):
     """The round in which they are reviewed and learned from."""
 
 
-def check(data: Data, *, skip_bad: bool, progress: Progress = lambda _: None) -> TracesReport:
+def check(
+    data: Data, *, skip_bad: bool, progress: Progress = lambda _: None, declared: Declaration = DEFAULT
+) -> TracesReport:
     """Read a file to its end before anything is written. Raises ImportRefused, RowsRefused."""
-    file = open_rows(data)
+    file = open_rows(data, declared)
     report = TracesReport(format=file.form.name, note=file.form.note)
     verdicts = {str(task): Counter[str]() for task in TASKS}
     for row in file.rows:
@@ -70,7 +72,7 @@ def write(ctx: Context, data: Data, report: TracesReport, progress: Progress = l
     model, done = model_of(data), 0
     with ctx.store.read() as db:
         ctx.round = report.round = next_round(db)
-    for batch in _batches(data):
+    for batch in _batches(data, ctx.declared):
         with ctx.store.write() as db:
             _book(ctx, db, model, batch, report)
         done += len(batch)
@@ -92,8 +94,8 @@ def _refusal(data: Data, report: TracesReport, *, skip_bad: bool) -> str | None:
     return f"{data.path}: no row has reasoning and a verdict{why}"
 
 
-def _batches(data: Data) -> Iterator[list[GivenRow]]:
-    rows = (row for row in open_rows(data).rows if isinstance(row, GivenRow))
+def _batches(data: Data, declared: Declaration) -> Iterator[list[GivenRow]]:
+    rows = (row for row in open_rows(data, declared).rows if isinstance(row, GivenRow))
     while batch := list(islice(rows, BATCH)):
         yield batch
 
@@ -121,7 +123,7 @@ def _answer(
 ) -> None:
     """Book each trace as the answer to a question about its sample that shows no label."""
     raw = {text_sha(sample.prompt, sample.response): row.trace.model_dump_json() for sample, row in pairs}
-    teacher = GivenTeacher(model, raw, {})
+    teacher = GivenTeacher(model, raw, {}, words_of(ctx.declared))
     client = TeacherClient(teacher)
     jobs = [Job(sample, calls.question(teacher, sample, "", None)) for sample, _ in pairs]
     sent = bookkeeping.send(ctx, db, client, jobs)

@@ -9,17 +9,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from wizloop.backends.teachers.base import InvalidTrace, Question
+from wizloop.backends.teachers.base import InvalidTrace, Question, Words
+from wizloop.backends.teachers.base import form_of as trace_form_of
 from wizloop.backends.teachers.given import GivenTrace, check_given, first_fault
 from wizloop.loop.data.files import read_records
 from wizloop.loop.data.formats import Format
 from wizloop.loop.data.label_words import LabelWords, UnknownLabel
 from wizloop.loop.data.records import BadRow, ImportRefused, NumberedRecords, Record, RowRefused
 from wizloop.loop.data.sample_rows import Refused, RowReader, SampleRow
-from wizloop.loop.guard.rendering import main_task, tasks_of
 from wizloop.loop.teaching.given_forms import FORMS, LONGEST_REASON, MAP_KEYS, Form, Reasoned, form_of
 from wizloop.loop.teaching.written_traces import Steps
-from wizloop.loop.words import TASKS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.sections import Data
 
 _LEAST_WORDS: Final = 9
@@ -47,7 +47,7 @@ class GivenFile:
     """Counts the verdicts of unknown words, as rows are read."""
 
 
-def open_rows(data: Data) -> GivenFile:
+def open_rows(data: Data, declared: Declaration = DEFAULT) -> GivenFile:
     """Open a file of reasoning; rows are read on demand. Raises ImportRefused, also between rows."""
     records, name = _records(data)
     head: list[tuple[int, Record | RowRefused]] = []
@@ -64,25 +64,30 @@ def open_rows(data: Data) -> GivenFile:
     # Labels are known or not, whatever a split needs: a trace has its verdicts.
     plain = data.model_copy(update={"split": "pool", "map": {}})
     as_it_is = Format(form.name, frozenset(), lambda record: record["content"])
-    reader = RowReader(name, as_it_is, plain, LabelWords(data.label))
-    words = LabelWords(data.label)
+    reader = RowReader(name, as_it_is, plain, LabelWords(data.label, declared=declared))
+    words = LabelWords(data.label, declared=declared)
     rows = (_row(form, reader, words, number, record) for number, record in chain(head, records))
     return GivenFile(form, rows if data.limit is None else _first_accepted(rows, data.limit), words)
 
 
-def trace_of(given: Reasoned, origin: str, sample: SampleRow) -> GivenTrace:
+def words_of(declared: Declaration) -> Words:
+    """Return the label words as teachers take them."""
+    return Words(declared.request, declared.completion, declared.response)
+
+
+def trace_of(given: Reasoned, origin: str, sample: SampleRow, declared: Declaration = DEFAULT) -> GivenTrace:
     """Return a row's trace, checked as a teacher's answer is. Raises RowRefused."""
-    if missing := [task for task in tasks_of(sample) if given.verdict.get(task) is None]:
+    if missing := [task for task in declared.tasks_of(sample) if given.verdict.get(task) is None]:
         raise RowRefused(f"no verdict on the {missing[0]}")
-    steps = {f"{task}_steps": tuple(given.steps.get(task, ())) for task in TASKS}
-    verdict: dict[str, Any] = {task: given.verdict.get(task) for task in TASKS}
+    steps = {f"{task}_steps": tuple(given.steps.get(task, ())) for task in declared.tasks}
+    verdict: dict[str, Any] = {task: given.verdict.get(task) for task in declared.tasks}
     values: dict[str, Any] = {**given.rest, **steps, **verdict, "origin": origin}
-    values["explanation"] = values.get("explanation") or reason_of(given.steps, sample)
+    values["explanation"] = values.get("explanation") or reason_of(given.steps, sample, declared)
     if not values["explanation"]:
         raise RowRefused("it has a verdict and no reasoning")
     try:
-        trace = GivenTrace.model_validate(values)
-        check_given(trace, Question("", sample.prompt, sample.response))
+        trace: GivenTrace = trace_form_of(GivenTrace, words_of(declared)).model_validate(values)
+        check_given(trace, Question("", sample.prompt, sample.response), words_of(declared))
     except ValidationError as error:
         raise RowRefused(first_fault(error)) from None
     except InvalidTrace as error:
@@ -92,9 +97,9 @@ def trace_of(given: Reasoned, origin: str, sample: SampleRow) -> GivenTrace:
     return trace
 
 
-def reason_of(steps: Steps, sample: SampleRow) -> str:
+def reason_of(steps: Steps, sample: SampleRow, declared: Declaration = DEFAULT) -> str:
     """Return the reasoning's last sentence that says more than a label, on the task that decides; "" without any."""
-    decided = steps.get(main_task(sample)) or next(iter(steps.values()), ())
+    decided = steps.get(declared.main_task(sample)) or next(iter(steps.values()), ())
     sentences = [sentence for step in decided for sentence in _SENTENCE.split(step) if sentence]
     fitting = [one for one in sentences if len(one) <= LONGEST_REASON]
     telling = [one for one in fitting if len(one.split()) >= _LEAST_WORDS or not _ENDS_IN_A_LABEL.search(one)]
@@ -144,7 +149,7 @@ def _row(
         [sample] = reader.rows(number, {"content": given.content})
         if isinstance(sample, Refused):
             return sample
-        return GivenRow(number, sample, trace_of(given, sample.row_ref, sample))
+        return GivenRow(number, sample, trace_of(given, sample.row_ref, sample, words.declared))
     except RowRefused as refused:
         if isinstance(refused, UnknownLabel):
             words.count(refused.task, refused.word)

@@ -10,8 +10,8 @@ from wizloop.backends.teachers.given import GivenTeacher, GivenTrace
 from wizloop.backends.teachers.recorded import text_sha
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_rows import Refused
-from wizloop.loop.teaching.given_rows import GivenRow, open_rows
-from wizloop.loop.words import TASKS
+from wizloop.loop.teaching.given_rows import GivenRow, open_rows, words_of
+from wizloop.loop.words import DEFAULT, TASKS, Declaration
 from wizloop.recipes.sections import Data
 from wizloop.recipes.teaching import Traces
 
@@ -19,7 +19,7 @@ IMPORTED = "imported traces"
 """The model of the teacher without files: everything that it can say was imported."""
 
 
-def teacher_of(files: Iterable[Traces]) -> GivenTeacher:
+def teacher_of(files: Iterable[Traces], declared: Declaration = DEFAULT) -> GivenTeacher:
     """Read the files whole. Raises ImportRefused for one that cannot be read or has no reasoning.
 
     Of a text with two different verdicts neither can be trusted: it is refused.
@@ -30,13 +30,13 @@ def teacher_of(files: Iterable[Traces]) -> GivenTeacher:
     for file in files:
         data = data_of(file)
         names.append(model_of(data))
-        _fill(data, traces, refused)
-    return GivenTeacher(", ".join(names) or IMPORTED, traces, refused)
+        _fill(data, traces, refused, declared)
+    return GivenTeacher(", ".join(names) or IMPORTED, traces, refused, words_of(declared))
 
 
-def reasons(files: Iterable[Traces], most: int) -> Iterator[str]:
+def reasons(files: Iterable[Traces], most: int, declared: Declaration = DEFAULT) -> Iterator[str]:
     """Yield the sentences of the first traces: the wording that a guard built from scratch must learn to read."""
-    rows = (row for file in files for row in open_rows(data_of(file)).rows if isinstance(row, GivenRow))
+    rows = (row for file in files for row in open_rows(data_of(file), declared).rows if isinstance(row, GivenRow))
     yield from (row.trace.explanation for row in islice(rows, most))
 
 
@@ -57,9 +57,9 @@ def model_of(data: Data) -> str:
     return f"{Path(data.path).name} {digest[:12]}"
 
 
-def _fill(data: Data, traces: dict[str, str], refused: dict[str, str]) -> None:
+def _fill(data: Data, traces: dict[str, str], refused: dict[str, str], declared: Declaration) -> None:
     found, first = 0, ""
-    for row in open_rows(data).rows:
+    for row in open_rows(data, declared).rows:
         if isinstance(row, Refused):
             first = first or f"; the first reason is in row {row.row}: {row.reason}"
             continue
@@ -78,7 +78,7 @@ def _take(key: str, trace: GivenTrace, traces: dict[str, str], refused: dict[str
     if raw is None and key not in refused:
         traces[key] = trace.model_dump_json()
     elif raw is not None:
-        first = GivenTrace.model_validate_json(raw)
+        first = type(trace).model_validate_json(raw)
         if any(getattr(first, task) != getattr(trace, task) for task in TASKS):
             del traces[key]
             refused[key] = f"{first.origin} and {trace.origin} have different verdicts on this text"

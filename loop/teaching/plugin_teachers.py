@@ -58,6 +58,11 @@ def is_installed(name: str) -> bool:
 
 def build(recipe: Recipe, name: str) -> Installed:
     """Build an installed teacher as the recipe sets it up. Raises PluginError, PolicyError."""
+    if not teachers.words_of(recipe).is_part_of_ours():
+        raise plugins.PluginError(
+            f"the teacher {name} is a plugin, whose traces have the labels harmful and unharmful, refusal and "
+            "compliance: leave it out of teacher.names, or leave [tasks] out"
+        )
     key = keys.find(name)
     setup = plugins.Setup(
         name,

@@ -15,6 +15,7 @@ from wizloop.loop.teaching import clients, plugin_teachers, teachers
 from wizloop.loop.teaching.calls import TeacherClient, shown_labels
 from wizloop.loop.teaching.estimates import Expected, expected, load_of, nothing
 from wizloop.loop.teaching.masking import TooSlow, mask_of, masked
+from wizloop.loop.words import Declaration
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
 from wizloop.store import costs, samples, selections, sending, steps
@@ -30,7 +31,7 @@ def of_file(recipe: Recipe, path: Path, limit: int, how: Mapping[str, Any] = AS_
     Raises ImportRefused.
     """
     data = with_send(recipe, Data(path=str(path), split="pool", limit=limit, **how))
-    read = read_samples(data)
+    read = read_samples(data, Declaration.of(recipe.tasks))
     rows = [row for row in read.rows if read.kept_back is None or not read.kept_back.holds(row)]
     shown = recipe.teacher.sees_label == "all"
     labels = [{str(task): label for task, label in row.labels.items()} if shown else {} for row in rows]
@@ -49,9 +50,9 @@ def of_run(db: Connection, recipe: Recipe, limit: int) -> list[Question]:
     kept_back = sending.kept_back(db, ids)
     ids = [one for one in ids if one not in kept_back][:limit]
     known = {one.id: one for one in samples.get(db, ids)}
-    return _questions(
-        recipe, [(known[n].prompt, known[n].response, shown_labels(recipe.teacher, known[n])) for n in ids]
-    )
+    declared = Declaration.of(recipe.tasks)
+    texts = [(known[n].prompt, known[n].response, shown_labels(recipe.teacher, known[n], declared)) for n in ids]
+    return _questions(recipe, texts)
 
 
 def _questions(

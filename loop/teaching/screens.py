@@ -12,7 +12,7 @@ from typing import Final, get_args
 from wizloop.loop.guard.grammar import MOST_STEPS
 from wizloop.loop.guard.rendering import Text
 from wizloop.loop.teaching import conclusions, risk_flags
-from wizloop.loop.words import TASKS, Task, Verdict
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, Task, Verdict
 from wizloop.recipes.sections import Review, Screen
 from wizloop.store.teacher_calls import TeacherTrace
 
@@ -46,6 +46,8 @@ class Reasoning:
     """The decisive reason in a sentence, if there is one beside the steps."""
     notes: Sequence[str] = ()
     """Other parts, such as risk factors: they may name the harm and weigh uses, and conclude nothing."""
+    declared: Declaration = DEFAULT
+    """The labels of its verdict."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ class Failed:
     why: str
 
 
-def of_trace(sample: Text, trace: TeacherTrace) -> Reasoning:
+def of_trace(sample: Text, trace: TeacherTrace, declared: Declaration = DEFAULT) -> Reasoning:
     """Return a stored trace as it is screened."""
     whole = json.loads(trace.trace_json)
     notes = [str(line) for value in whole.values() for line in (value if isinstance(value, list) else [value])]
     verdict: dict[Task, str | None] = {task: trace.verdict.get(task) for task in TASKS}
     steps = {task: given for task, given in json.loads(trace.steps_json).items() if given}
-    return Reasoning(sample.prompt, sample.response, verdict, steps, trace.explanation, notes)
+    return Reasoning(sample.prompt, sample.response, verdict, steps, trace.explanation, notes, declared)
 
 
 def screen(
@@ -83,9 +85,11 @@ def screen(
     return [failed for failed in found if failed.screen in screens]
 
 
-def screened(review: Review, sample: Text, trace: TeacherTrace) -> list[Failed]:
+def screened(review: Review, sample: Text, trace: TeacherTrace, declared: Declaration = DEFAULT) -> list[Failed]:
     """Return which of a recipe's screens a stored trace fails."""
-    return screen(of_trace(sample, trace), review.screens, most_steps=review.most_steps, longest=review.longest)
+    return screen(
+        of_trace(sample, trace, declared), review.screens, most_steps=review.most_steps, longest=review.longest
+    )
 
 
 def reason(failed: Sequence[Failed]) -> str | None:
@@ -99,9 +103,15 @@ def flags(reasoning: Reasoning) -> risk_flags.Flags:
         _text(reasoning),
         f"{reasoning.prompt}\n{reasoning.response or ''}",
         beside="\n".join(reasoning.notes),
-        harmful="harmful" in reasoning.verdict.values(),
+        harmful=_says_harm(reasoning),
         inconsistent=next(_contradiction(reasoning), None) is not None,
     )
+
+
+def _says_harm(reasoning: Reasoning) -> bool:
+    """Return whether the request or the response is blocked."""
+    judged = {task: label for task, label in reasoning.verdict.items() if label is not None and task != "completion"}
+    return any(not reasoning.declared.passes(task, label) for task, label in judged.items())
 
 
 def _judged(reasoning: Reasoning) -> list[Task]:
@@ -148,7 +158,8 @@ def _label(reasoning: Reasoning) -> Iterator[Failed]:
 
 
 def _contradiction(reasoning: Reasoning) -> Iterator[Failed]:
-    for task in _judged(reasoning):
+    # Steps that conclude something are found by the words for harm and refusals.
+    for task in (each for each in _judged(reasoning) if reasoning.declared[each] == DEFAULT[each]):
         verdict = reasoning.verdict[task]
         said = conclusions.last_of(task, reasoning.steps.get(task, ()))
         if said is not None and said != verdict:

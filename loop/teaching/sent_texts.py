@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizloop.backends.teachers import prompt as teacher_prompt
-from wizloop.backends.teachers.base import Question
-from wizloop.loop.teaching import calls, clients
+from wizloop.backends.teachers.base import Question, Words
+from wizloop.loop.context import recipe_of
+from wizloop.loop.teaching import calls, clients, teachers
 from wizloop.store import samples, sending, teacher_calls
 from wizloop.store.db import Connection
 from wizloop.store.sending import Sent
@@ -18,12 +19,13 @@ def rows(db: Connection) -> Iterator[dict[str, Any]]:
     `text` is the message; the instruction, which is the same for all samples, has the name `instruction`. An installed
     teacher words its own request: its `text` holds the sample's texts as it got them.
     """
+    words = teachers.words_of(recipe_of(db))
     for call in sending.sent(db):
         if call.teacher not in clients.HERE:
-            yield _row(db, call)
+            yield _row(db, call, words)
 
 
-def _row(db: Connection, call: Sent) -> dict[str, Any]:
+def _row(db: Connection, call: Sent, words: Words) -> dict[str, Any]:
     (sample,) = samples.get(db, [call.sample_id])
     told = json.loads(call.request_json)
     prompt, response = told.get("sent") or (sample.prompt, sample.response)
@@ -35,7 +37,7 @@ def _row(db: Connection, call: Sent) -> dict[str, Any]:
         "provider": call.teacher,
         "model": call.model,
         "sample": {"id": sample.id, "split": sample.split, "source": sample.source, "row": sample.row_ref},
-        "text": "\n\n".join(filter(None, (prompt, response))) if own_words else teacher_prompt.message(asked),
+        "text": "\n\n".join(filter(None, (prompt, response))) if own_words else teacher_prompt.message(asked, words),
         "masked": "sent" in told,
         "labels": told.get("labels"),
         "instruction": told.get("version"),

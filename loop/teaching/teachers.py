@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from wizloop.backends.teachers import prompt as teacher_prompt
-from wizloop.backends.teachers.base import Question, Teacher
+from wizloop.backends.teachers.base import Question, Teacher, Words
 from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy, score_all, top_score
 from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
 from wizloop.loop.data.sample_reader import read_samples
 from wizloop.loop.guard.rendering import Text
 from wizloop.loop.teaching import given_traces
-from wizloop.loop.words import LABELS
+from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes import policies as texts
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
@@ -41,7 +41,10 @@ def reasoner_of(recipe: Recipe) -> PolicyReasoner:
     """Return the policy reasoner of a recipe. Raises PolicyError, also for policies without wording to count."""
     policies = policies_of(recipe)
     refuse_wordless(policies, "the teacher policy")
-    return PolicyReasoner(policies, recipe.teacher.depth)
+    try:
+        return PolicyReasoner(policies, recipe.teacher.depth, words_of(recipe))
+    except ValueError as error:
+        raise texts.PolicyError(str(error)) from None
 
 
 def refuse_wordless(policies: Sequence[Policy], who: str) -> None:
@@ -52,15 +55,23 @@ def refuse_wordless(policies: Sequence[Policy], who: str) -> None:
         )
 
 
+def words_of(recipe: Recipe) -> Words:
+    """Return the label words as teachers take them."""
+    tasks = recipe.tasks
+    return Words(tasks.request, tasks.completion, tasks.response)
+
+
 def instruction_of(recipe: Recipe, *, small: bool = False) -> str:
     """Return the instruction for the recipe's remote teachers, for the small schema or the full one.
 
     Raises PolicyError.
     """
-    section = recipe.teacher
+    section, words = recipe.teacher, words_of(recipe)
     own = None if section.instruction is None else _own_instruction(Path(section.instruction))
-    wording = teacher_prompt.Wording(own, section.reasoning, small)
-    return teacher_prompt.instruction(policies_of(recipe), wording)
+    wording = teacher_prompt.Wording(own, section.reasoning, small, words)
+    # The shipped policies are about harm.
+    about_harm = words.is_part_of_ours() or section.policies is not None
+    return teacher_prompt.instruction(policies_of(recipe) if about_harm else (), wording)
 
 
 def _own_instruction(path: Path) -> str:
@@ -86,18 +97,19 @@ def policies_hash(policies: tuple[Policy, ...]) -> str:
 
 def here(recipe: Recipe, name: str) -> Teacher:
     """Build a local teacher: policy, recorded or traces. Raises PolicyError, ImportRefused."""
+    words = words_of(recipe)
     if name == "policy":
         return reasoner_of(recipe)
     if name == "traces":
-        return given_traces.teacher_of(recipe.teacher.traces)
+        return given_traces.teacher_of(recipe.teacher.traces, Declaration.of(recipe.tasks))
     assert recipe.teacher.recorded is not None
-    return RecordedTeacher(recorded_labels(recipe.teacher.recorded))
+    return RecordedTeacher(recorded_labels(recipe.teacher.recorded, Declaration.of(recipe.tasks)), words)
 
 
-def recorded_labels(where: Recorded) -> dict[str, Mapping[str, str | None]]:
+def recorded_labels(where: Recorded, declared: Declaration = DEFAULT) -> dict[str, Mapping[str, str | None]]:
     """Read verdicts by text; a text that occurs twice with different ones is left out: neither can be trusted."""
     how: dict[str, Any] = where.model_dump(exclude={"path"})
-    read = read_samples(Data(path=where.path, split="pool", **how))
+    read = read_samples(Data(path=where.path, split="pool", **how), declared)
     known: dict[str, Mapping[str, str | None]] = {}
     conflicting: set[str] = set()
     for row in (one for one in read.rows if one.labels):
@@ -127,7 +139,10 @@ def sentences(recipe: Recipe, samples: list[Text]) -> Iterator[str]:
             if answer.trace is not None:
                 yield answer.trace.explanation
     if "recorded" in recipe.teacher.names:
-        yield from (explain(request, None, None) for request in LABELS["request"])
-        yield from (explain(*labels) for labels in product(*LABELS.values()))
+        words = words_of(recipe)
+        yield from (explain(request, None, None) for request in words.request)
+        if len(words.tasks) > 1:
+            given = product(words.request, words.completion or (None,), words.response or (None,))
+            yield from (explain(*labels) for labels in given)
     if "traces" in recipe.teacher.names:
-        yield from given_traces.reasons(recipe.teacher.traces, len(samples))
+        yield from given_traces.reasons(recipe.teacher.traces, len(samples), Declaration.of(recipe.tasks))

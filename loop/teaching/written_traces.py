@@ -11,7 +11,7 @@ from typing import Final
 
 from wizloop.loop.data.records import RowRefused
 from wizloop.loop.guard import free_form, grammar
-from wizloop.loop.words import TASKS, Task
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, Task
 
 Steps = dict[Task, tuple[str, ...]]
 
@@ -43,13 +43,13 @@ class Written:
     verdict: Mapping[Task, str | None]
 
 
-def read(text: str, tasks: Sequence[Task], judged: Sequence[str]) -> Written:
+def read(text: str, tasks: Sequence[Task], judged: Sequence[str], declared: Declaration = DEFAULT) -> Written:
     """Read a text that reasons and ends in an answer block for the tasks that apply.
 
     `judged` are the texts of the sample, which an answer may quote. Raises RowRefused without a verdict on each task,
     or if the text states two.
     """
-    verdict = ending(text, tasks, judged)
+    verdict = ending(text, tasks, judged, declared)
     if verdict is None:
         raise RowRefused(_no_verdict(text))
     missing = [task for task in tasks if verdict[task] is None]
@@ -58,9 +58,11 @@ def read(text: str, tasks: Sequence[Task], judged: Sequence[str]) -> Written:
     return Written(steps_of(text, tasks), verdict)
 
 
-def ending(text: str, tasks: Sequence[Task], judged: Sequence[str]) -> dict[Task, str | None] | None:
+def ending(
+    text: str, tasks: Sequence[Task], judged: Sequence[str], declared: Declaration = DEFAULT
+) -> dict[Task, str | None] | None:
     """Return the verdicts of the answer block that a text ends in, or None if it has none or states two."""
-    said = free_form.parse(text, tasks, judged)
+    said = free_form.parse(text, tasks, judged, declared)
     return None if said is None else {task: said[task].label for task in tasks}
 
 

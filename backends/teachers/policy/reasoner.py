@@ -5,9 +5,19 @@ words say, and calls its confidence low if the wording does not decide.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-from wizloop.backends.teachers.base import Answer, Harm, LocalTeacher, Question, Refusal, check_trace
+from wizloop.backends.teachers.base import (
+    OUR_WORDS,
+    TASKS,
+    Answer,
+    Harm,
+    LocalTeacher,
+    Question,
+    Refusal,
+    Words,
+    check_trace,
+)
 from wizloop.backends.teachers.policy.scoring import (
     UNSAFE_FROM,
     Depth,
@@ -59,9 +69,16 @@ class PolicyReasoner(LocalTeacher):
     name = "policy"
     version = "1"
 
-    def __init__(self, policies: Sequence[Policy], depth: Depth) -> None:
+    def __init__(self, policies: Sequence[Policy], depth: Depth, words: Words = OUR_WORDS) -> None:
         if not policies:
             raise ValueError("the policy reasoner has no policies: give it at least one")
+        if not words.is_part_of_ours():
+            own = next(one for one, ours in zip(words, OUR_WORDS, strict=True) if one not in ((), ours))
+            raise ValueError(
+                f"the teacher policy knows harm and refusals, and tasks declares {', '.join(own)}: name a teacher that "
+                "can give these labels (claude, gemini, openai, recorded, traces)"
+            )
+        self.words = words
         self.policies = tuple(policies)
         self.depth: Depth = depth
         self.model = f"policy-reasoner-{depth}"
@@ -70,7 +87,10 @@ class PolicyReasoner(LocalTeacher):
         """Write a trace for any question; it supports labels that are shown and says what they rest on."""
         assessment = self.assess(question)
         trace = write_trace(question, assessment, self.depth)
-        check_trace(trace, question)
+        if left := [task for task in TASKS if task not in self.words.tasks]:
+            empty: dict[str, Any] = dict.fromkeys(left) | {f"{task}_steps": () for task in left}
+            trace = trace.model_copy(update=empty)
+        check_trace(trace, question, self.words)
         return Answer("ok", trace.model_dump_json(), self.model, trace, stop_reason="end")
 
     def assess(self, question: Question) -> Assessment:

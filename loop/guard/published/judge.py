@@ -10,11 +10,11 @@ from wizloop.backends.guard_types import Choice, Encoded, Sampled, Sampling
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.inference import Direct, Trace, TraceSampling
 from wizloop.loop.guard.judge import Answer, Limits
-from wizloop.loop.guard.rendering import Text, main_task
+from wizloop.loop.guard.rendering import Text
 from wizloop.loop.measures import deepconf
 from wizloop.loop.measures.calibration import Judgement
 from wizloop.loop.measures.uncertainty import cell, margin
-from wizloop.loop.words import LABELS, LETS_THROUGH, TASKS, Task
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, Task
 from wizloop.plugins import GuardQuestion, PublishedGuard, Said
 
 PROMPT_TOKENS = 4096
@@ -54,6 +54,11 @@ class PublishedJudge:
         return tuple(task for task in TASKS if any(task in question.words for question in asked))
 
     @property
+    def declared(self) -> Declaration:
+        """The label words of its answers: a form of another team gives its words these names."""
+        return DEFAULT
+
+    @property
     def reads(self) -> str:
         """The name of its reader, for the record."""
         return self.name
@@ -83,7 +88,7 @@ class PublishedJudge:
 
     def _judged(self, sample: Text, answered: Sequence[tuple[GuardQuestion, Encoded, Sampled]]) -> Answer:
         verdict: dict[Task, str | None] = {}
-        p: dict[Task, float] = {}
+        p: dict[str, float] = {}
         for question, _, answer in answered:
             said = self.form.read(answer.text, question) or {}
             for task in (task for task in TASKS if task in question.words):
@@ -93,7 +98,7 @@ class PublishedJudge:
                     p[task] = probability(answer, task, question.words[task], one)
         trace = _trace([answer for *_, answer in answered], verdict, p)
         direct = Direct({}, sum(prompt.cut for _, prompt, _ in answered))
-        return Answer(direct, [trace], {}, _judgement(main_task(sample), verdict, p))
+        return Answer(direct, [trace], {}, _judgement(DEFAULT.main_task(sample), verdict, p))
 
 
 def probability(answer: Sampled, task: Task, words: Mapping[str, str], said: Said) -> float:
@@ -102,23 +107,23 @@ def probability(answer: Sampled, task: Task, words: Mapping[str, str], said: Sai
     1 or 0 for a word that is spelled otherwise, as nothing is known of its token.
     """
     if not any(answer.text.startswith(word, said.start - (len(word) - len(word.lstrip()))) for word in words):
-        return float(said.label == LABELS[task][0])
+        return float(said.label == DEFAULT.positive(task))
     at = answer.watched[task][bisect_right(answer.starts, said.start) - 1]
-    return sum(p for p, label in zip(at, words.values(), strict=True) if label == LABELS[task][0])
+    return sum(p for p, label in zip(at, words.values(), strict=True) if label == DEFAULT.positive(task))
 
 
-def _judgement(main: Task, verdict: Mapping[Task, str | None], p: Mapping[Task, float]) -> Judgement:
+def _judgement(main: Task, verdict: Mapping[Task, str | None], p: Mapping[str, float]) -> Judgement:
     confidence = margin(p[main]) if main in p else 0.0
-    where = cell(confidence, verdict[main] == LETS_THROUGH[main], CONFIDENT) if main in p else None
+    where = cell(confidence, DEFAULT.passes(main, verdict[main]), CONFIDENT) if main in p else None
     labels = {str(task): label for task, label in verdict.items()}
-    return Judgement(labels, {str(task): each for task, each in p.items()}, confidence, where)
+    return Judgement(labels, dict(p), confidence, where)
 
 
 def _watched(asked: _Asked) -> str:
     return repr([(task, list(words.items())) for task, words in asked.question.words.items()])
 
 
-def _trace(answers: Sequence[Sampled], verdict: dict[Task, str | None], p: dict[Task, float]) -> Trace:
+def _trace(answers: Sequence[Sampled], verdict: dict[Task, str | None], p: dict[str, float]) -> Trace:
     """Return a sample's answers as one trace."""
     measures = deepconf.measures([each for one in answers for each in one.confidences], window=_WINDOW, tail=_WINDOW)
     text, tokens = "\n\n".join(one.text for one in answers), sum(one.tokens for one in answers)

@@ -15,7 +15,7 @@ from wizloop.loop.guard import free_form, grammar
 from wizloop.loop.guard.inference import parse_trace
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT
 from wizloop.loop.guard.rendering import InputText
-from wizloop.loop.words import FIELD, LABELS, TASKS, Task, Verdict
+from wizloop.loop.words import DEFAULT, FIELD, LABELS, TASKS, Task, Verdict
 
 ALONE, PAIR = InputText("How do I bake?"), InputText("How do I bake?", "With flour.")
 VERDICT: Verdict = {"request": "harmful", "completion": "refusal", "response": "unharmful"}
@@ -168,7 +168,9 @@ def test_a_body_never_changes_what_is_read(body: str, verdict: Verdict) -> None:
     found = read(grammar.render(body, verdict))
     assert found in (None, verdict)
     # It is read unless the body states something else.
-    assert found == verdict or any(label != verdict[task] for task, label in free_form._stated(body))
+    assert found == verdict or any(
+        label != verdict[task] for task, label in free_form._stated(body, free_form._patterns(DEFAULT))
+    )
 
 
 @settings(deadline=None)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from wizloop.loop.guard import grammar
-from wizloop.loop.guard.rendering import Renderer, choice, direct_opening, main_task, tasks_of
+from wizloop.loop.guard.rendering import Renderer, choice, direct_opening
+from wizloop.loop.words import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def test_a_prompt_alone_learns_nothing_of_the_other_tasks() -> None:
     learned = RENDERER.trace_completion(ALONE)
     assert learned.text.endswith("Request: unharmful\nCompletion: None\nResponse: None")
     assert len(learned.strong) == 1
-    assert tasks_of(Said("a")) == ("request",)
-    assert main_task(Said("a")) == "request"
-    assert main_task(Said("a", "b")) == "response"
+    assert DEFAULT.tasks_of(Said("a")) == ("request",)
+    assert DEFAULT.main_task(Said("a")) == "request"
+    assert DEFAULT.main_task(Said("a", "b")) == "response"
 
 
 def test_what_a_sample_spells_is_data() -> None:

@@ -25,6 +25,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.guard.backend import Torch
 from wizloop.loop.phases import model_training
 from wizloop.loop.stored_samples import labels_of
+from wizloop.loop.words import DEFAULT
 from wizloop.store import events, samples
 from wizloop.store.db import Store
 
@@ -306,7 +307,7 @@ def test_so_many_dev_samples_are_held_out_the_same_in_every_round(
         said = [each.message for each in events.page(db, 0, 1000) if "held-out" in each.message]
     for each in one.job.held_out:
         assert dev[each.id].prompt in bytes(each.prompt.body).decode()
-        assert each.completion.startswith(f" {labels_of(dev[each.id])['request']}")
+        assert each.completion.startswith(f" {labels_of(dev[each.id], DEFAULT)['request']}")
     assert [each.loss for each in logged] == ([0.5] if n else [])
     assert any("r01-sft: loss on held-out dev samples 0.500 after step 12" in each for each in said) is (n > 0)
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.loop.small_night import Night, recipe
-from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.uncertainty import disagreement
+from wizloop.loop.words import DEFAULT
 from wizloop.store import control, events, models, predictions, samples, selections, steps
 from wizloop.store.predictions import GuardTrace, Prediction
 
@@ -79,7 +79,7 @@ def calibration(night: Night) -> Calibration:
 def main_task_of(night: Night, one: Prediction) -> Any:
     with night.store.read() as db:
         (sample,) = samples.get(db, [one.sample_id])
-    return main_task(sample)
+    return DEFAULT.main_task(sample)
 
 
 def stored_events(night: Night) -> list[events.Event]:
@@ -187,7 +187,7 @@ def test_a_cut_trace_has_no_vote_and_is_not_counted_as_unparsed(begun: Night, tm
 def test_sampling_goes_on_until_the_traces_agree(read: Night) -> None:
     traces = {sample: of_one for sample, of_one in drawn(read).items() if of_one}
     with read.store.read() as db:
-        tasks = {one.id: str(main_task(one)) for one in samples.get(db, list(traces))}
+        tasks = {one.id: str(DEFAULT.main_task(one)) for one in samples.get(db, list(traces))}
     answers = {
         sample: [trace.verdict[tasks[sample]] for trace in of_one if trace.verdict] for sample, of_one in traces.items()
     }
@@ -267,7 +267,7 @@ def test_verdict_probability_and_cell_follow_from_what_dev_taught(begun: Night, 
 def test_the_record_tells_how_often_traces_and_direct_answer_agree(read: Night) -> None:
     known, agree = calibration(read), []
     with read.store.read() as db:
-        tasks = {one.id: main_task(one) for one in samples.get(db, samples.ids(db, "pool"))}
+        tasks = {one.id: DEFAULT.main_task(one) for one in samples.get(db, samples.ids(db, "pool"))}
     for one in said(read):
         task = tasks[one.sample_id]
         p = one.signals.get(f"p_traces_{task}")

@@ -12,10 +12,9 @@ from tests import stored
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.commands.import_data import import_
-from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, value_of
 from wizloop.loop.stored_samples import labels_of
-from wizloop.loop.words import LABELS, LETS_THROUGH
+from wizloop.loop.words import DEFAULT, LABELS
 from wizloop.store import control, evaluations, events, models, predictions, samples, steps
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import Sample
@@ -92,7 +91,10 @@ def test_the_calibration_is_that_of_the_stored_dev_answers(measured: Night) -> N
     found = answers(measured, "r00", "dev")
     with measured.store.read() as db:
         drawn = predictions.traces_of(db, model(measured, "r00").id, list(by_id))
-    rows = [DevRow(one.signals, labels_of(by_id[one.sample_id]), main_task(by_id[one.sample_id])) for one in found]
+    rows = [
+        DevRow(one.signals, labels_of(by_id[one.sample_id], DEFAULT), DEFAULT.main_task(by_id[one.sample_id]))
+        for one in found
+    ]
     how = measured.recipe.classify
     lowest, window = [one.lowest for one in drawn], json.loads(model(measured, "r00").meta_json)["window"]
     expected = calibrate(rows, lowest_groups=lowest, window=window, keep_top_percent=how.keep_top_percent)
@@ -116,11 +118,11 @@ def test_dev_is_judged_beside_the_members_and_test_alone(measured: Night) -> Non
         by_id, found = {one.id: one for one in of_split(measured, split)}, answers(measured, "r00", split)
         assert {one.sample_id for one in found} == set(by_id)
         for one in found:
-            task = main_task(by_id[one.sample_id])
+            task = DEFAULT.main_task(by_id[one.sample_id])
             assert (f"members_mean_{task}" in one.signals) is (split == "dev")
             assert one.confidence is not None
             sure = "confident" if one.confidence >= cut else "uncertain"
-            assert one.cell == f"{sure}_{'pass' if one.verdict[task] == LETS_THROUGH[task] else 'block'}"
+            assert one.cell == f"{sure}_{'pass' if DEFAULT.passes(task, one.verdict[task]) else 'block'}"
         assert len({one.cell for one in found}) > 2
     for name in ("r00-m1", "r00-m2"):
         assert len(answers(measured, name, "dev")) == 40
@@ -135,7 +137,7 @@ def test_the_confidence_on_test_is_one_that_a_guard_alone_has(trained: Night, tm
     for split, measure, cut in (("dev", taught.measure, taught.cut), ("test", taught.own, taught.own_cut)):
         by_id = {one.id: one for one in of_split(night, split)}
         for one in answers(night, "r00", split):
-            sure = value_of(measure, one.signals, main_task(by_id[one.sample_id]), taught) or 0.0
+            sure = value_of(measure, one.signals, DEFAULT.main_task(by_id[one.sample_id]), taught) or 0.0
             assert one.confidence == sure
             assert (one.cell or "").startswith("confident" if sure >= cut else "uncertain")
 
@@ -152,7 +154,7 @@ def test_the_figures_are_those_of_the_verdicts_against_the_labels(measured: Nigh
     by_id, found = {one.id: one for one in of_split(measured, split)}, answers(measured, "r00", split)
     assert set(figures(measured)) == {(part, task) for part in ("dev", "test") for task in LABELS}
     for task, (positive, _) in LABELS.items():
-        pairs = [(labels_of(by_id[one.sample_id]).get(task), one.verdict.get(task)) for one in found]
+        pairs = [(labels_of(by_id[one.sample_id], DEFAULT).get(task), one.verdict.get(task)) for one in found]
         pairs = [pair for pair in pairs if pair[0] is not None]
         both = sum(label == said == positive for label, said in pairs)
         either = sum(label == positive for label, _ in pairs) + sum(said == positive for _, said in pairs)
@@ -226,10 +228,10 @@ def test_the_record_tells_how_often_each_cell_is_right(measured: Night) -> None:
     by_id = {one.id: one for one in of_split(measured, "dev")}
     counted: dict[str, dict[str, int]] = {}
     for one in answers(measured, "r00", "dev"):
-        task = main_task(by_id[one.sample_id])
+        task = DEFAULT.main_task(by_id[one.sample_id])
         row = counted.setdefault(one.cell or "", {"n": 0, "right": 0})
         row["n"] += 1
-        row["right"] += one.verdict[task] == labels_of(by_id[one.sample_id])[task]
+        row["right"] += one.verdict[task] == labels_of(by_id[one.sample_id], DEFAULT)[task]
     with measured.store.read() as db:
         round = steps.get_round(db, 0)
     assert round is not None

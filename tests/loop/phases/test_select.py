@@ -7,8 +7,8 @@ import pytest
 
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.data.similarity import jaccard, shingles
-from wizloop.loop.guard.rendering import main_task
 from wizloop.loop.teaching.teachers import policies_of, touched_policy
+from wizloop.loop.words import DEFAULT
 from wizloop.store import models, predictions, samples, selections
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import NewSample, Sample
@@ -66,7 +66,7 @@ def pool(night: Night) -> dict[int, Sample]:
 
 def disagreements(night: Night) -> dict[int, float]:
     """How far the champion and its members are apart on each sample's main task."""
-    main = {one.id: main_task(one) for one in pool(night).values()}
+    main = {one.id: DEFAULT.main_task(one) for one in pool(night).values()}
     return {id: one.signals[f"members_disagreement_{main[id]}"] or 0.0 for id, one in judged(night).items()}
 
 

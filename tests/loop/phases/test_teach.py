@@ -195,7 +195,7 @@ def test_the_key_is_made_of_what_decides_the_answer(ctx: Context) -> None:
     }
     assert len(keys) == 6
     assert question(teacher, first, "p", SHOWN).key in keys
-    assert shown_labels(ctx.recipe.teacher, first) == SHOWN
+    assert shown_labels(ctx.recipe.teacher, first, ctx.declared) == SHOWN
 
 
 @pytest.mark.parametrize("changed", [{"attempt": 2}, {"complaint": "it was cut off"}, {"max_tokens": 600}])
