@@ -15,7 +15,7 @@ from wizloop.loop.preflight.data_sources import SPLITS, Source, rows_of
 from wizloop.loop.preflight.memory import TrainingMemory, training_memory
 from wizloop.loop.preflight.teacher_costs import TeacherCost, picked, teacher_costs
 from wizloop.loop.teaching.prices import PriceError
-from wizloop.loop.words import LABELS
+from wizloop.loop.words import Declaration
 from wizloop.plugins import PluginError
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
@@ -125,7 +125,10 @@ def _gate(recipe: Recipe, sources: Sequence[Source], rounds: int) -> str | None:
     for labels in known:
         for task, of_task in (labels or {}).items():
             counts.update({(task, label): n for label, n in of_task.items()})
-    classes = [(counts[task, positive], counts[task, negative]) for task, (positive, negative) in LABELS.items()]
+    classes = [
+        (counts[task, positive], sum(counts[task, other] for other in others))
+        for task, (positive, *others) in Declaration.of(recipe.tasks).by_task.items()
+    ]
     bound = gate_bound(classes, rows_of(sources, "dev") or 0, rounds + 1)
     return None if bound is None or None in known else bound.sentence(recipe.gate.margin)
 
