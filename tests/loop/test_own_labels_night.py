@@ -83,7 +83,7 @@ def write_rows(folder: Path, words: list[str]) -> None:
         for word, kind in zip(words, kinds, strict=True)
         for what in kind.split("|")
     ]
-    splits = ["pool", "seed", "seed", "dev", "dev", "test", "test"]
+    splits = ["pool", "pool", "pool", "seed", "seed", "dev", "dev", "test", "test"]
     for split in dict.fromkeys(splits):
         kept = [row for at, row in enumerate(rows) if splits[at % len(splits)] == split]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
