@@ -88,21 +88,21 @@ def figures(
 ) -> dict[str, Any]:
     """Return what the meter has counted over these rows, their latency one by one, and the peaks of memory.
 
-    `again` is how many rows were asked besides, perturbed. The memory of a server is not known.
+    `again` is how many rows were asked besides, perturbed. A server is asked nothing more, and its memory is not known.
     """
     rates = meter.rates(len(rows) + again)
-    return rates | latency(judge, rows, seed=seed) | (memory() if meter.is_here else {})
+    return rates | latency(judge, rows, seed=seed) | memory() if meter.is_here else rates
 
 
 def of_few(judge: Judge, samples: Sequence[Text]) -> dict[str, Any]:
-    """Return the speed on a few samples, in some seconds; nothing for a guard whose verdicts are read from traces.
+    """Return the speed on a few samples, in some seconds; nothing for a server, or where traces give the verdicts.
 
     Memory is left out: the process of a night has trained in it too.
     """
-    if judge.calibration.votes or not samples:
+    together, meter = metered(judge)
+    if judge.calibration.votes or not samples or not meter.is_here:
         return {}
     alone = latency(judge, samples, seed=0, most=ALONE_AT_NIGHT, seconds=SECONDS_AT_NIGHT)
-    together, meter = metered(judge)
     rows = samples[: max(1, min(BATCH, int(1000 * SECONDS_AT_NIGHT / max(alone["p50_ms"], 1e-3))))]
     together.direct(rows)
     return meter.rates(len(rows)) | alone

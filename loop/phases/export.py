@@ -96,7 +96,7 @@ def write_export(
         guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model), known, _base(ctx))
         found = facts(ctx, model, format, about["parity"], known)
         # The figures of a lossy export are its own, and its speed is not measured.
-        if timed and format not in LOSSY:
+        if timed and format not in LOSSY and about["parity"]["n"]:
             found = replace(found, speed=speed.of_few(ctx.judge(model), list(usable(ctx.store, "dev"))))
         card = model_card.render(found)
         (folder / "README.md").write_text(card, encoding="utf-8")

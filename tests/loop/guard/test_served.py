@@ -224,6 +224,8 @@ def test_a_published_guard_is_measured_by_its_traces_with_the_instruction_of_the
     assert result.exit_code == 0, result.output
     # Everything is called harmful: three of four are, which is a precision of 0.75 at a recall of 1.
     assert json.loads(result.stdout)["strict"]["f1"] == pytest.approx(2 * 0.75 / 1.75)
+    # Nothing is asked for the speed alone, and the server's memory is not this process's.
+    assert sorted(json.loads(result.stdout)["speed"]) == ["on", "rows", "rows_per_s", "tokens_per_s"]
     assert len(asked) == 4
     assert model.decode(asked[0]).startswith("Judge as you learned.\n\nHuman user:\n")
     assert sorted(tmp_path.iterdir()) == before
