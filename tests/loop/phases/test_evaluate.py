@@ -288,3 +288,10 @@ def test_a_promise_that_dev_is_too_small_for_defers_and_says_what_is_missing(tra
     cut = lacking.cuts["request"]["direct"]
     assert (cut.below, cut.n + cut.missing, dev["promise"]["misses"]["k"]) == (0.0, 299, 0)
     assert any(f"takes 299 harmful dev prompts, and {cut.missing} are missing" in one for one in record["said"])
+
+
+def test_the_speed_of_a_guard_is_told_and_stands_in_no_row(trained: Night, tmp_path: Path) -> None:
+    *_, record = with_guard(trained, tmp_path / "a")
+    (said,) = [one for one in record["said"] if one.startswith("Speed on ")]
+    assert "(20 rows asked one by one)" in said
+    assert "speed" not in record

@@ -152,6 +152,17 @@ def test_a_base_that_was_never_taught_is_exported_and_called_one(passed: Night, 
     assert not (tmp_path / "none").exists()
 
 
+def test_only_a_timed_export_has_its_speed_on_the_card(passed: Night, exported: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a")
+    ctx = standalone(night.store, night.folder, night.recipe, "export", NOW)
+    ctx.given = night.backend
+    for form in ("safetensors", "mlx-4bit"):
+        exporting.write_export(ctx, model(night, "base"), form, tmp_path / form, timed=True)
+    assert "- Speed on " in (tmp_path / "safetensors" / "README.md").read_text()
+    assert "Speed on" not in (tmp_path / "mlx-4bit" / "README.md").read_text()
+    assert not [card for card in exported.folder.glob("exports/*/README.md") if "Speed on" in card.read_text()]
+
+
 def test_a_guard_whose_weights_were_all_trained_has_no_adapter_to_export(passed: Night, tmp_path: Path) -> None:
     night = Branch(passed, tmp_path / "a")
     ctx = standalone(night.store, night.folder, recipe(train={"method": "full"}), "export", NOW)
