@@ -41,8 +41,10 @@ class Verdict:
     """The most confident trace that ends in this verdict, or None."""
     cut_tokens: int
     """Number of tokens cut from the text."""
-    category: str | None = None
-    """Category of a harmful text; None for a guard trained without categories."""
+    categories: tuple[str, ...] | None = None
+    """Categories that a harmful text is in; None for a guard without categories, and where they cannot be read."""
+    category_probability: dict[str, float] = field(default_factory=dict)
+    """P(the text is in it) by category; empty where `categories` is None."""
     line: int = 0
     """Line number of the text in its file, from 1; 0 without a file."""
     threshold: dict[str, float] = field(default_factory=dict)
@@ -88,6 +90,12 @@ class Guard:
             yield from (self._verdict(*answered) for answered in zip(batch, answers, strict=True))
 
     @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of the categories that it knows; empty for a guard without."""
+        renderer = getattr(self._judge, "renderer", None)
+        return () if renderer is None else renderer.categories
+
+    @property
     def calibration(self) -> "Calibration | None":
         """How it reads probabilities: `calibration.reading(task)` has source, threshold and scale of a task.
 
@@ -114,6 +122,8 @@ class Guard:
             trace=answer.rationale,
             cut_tokens=answer.direct.cut,
             line=text.line,
+            categories=answer.categories,
+            category_probability=dict(answer.category_p),
             threshold={task: reading.threshold for task, reading in readings.items()},
             scale={task: reading.scale for task, reading in readings.items()},
             policies={

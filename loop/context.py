@@ -173,8 +173,9 @@ class Context:
 
     @property
     def asking(self) -> Recipe:
-        """The recipe as teachers are asked by it: its own policies are those that phase prepare kept."""
-        return shown_policies.asking(self.recipe, self.first_record())
+        """The recipe as teachers are asked by it: policies and categories are those that phase prepare kept."""
+        record = self.first_record()
+        return shown_policies.asking(kept_rendering.asking(self.recipe, record), record)
 
     def check_rendering(self) -> None:
         """Compare the rendering with its stored hash, if the run is prepared. Raises OtherRendering."""

@@ -71,6 +71,7 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "exported": [],
         "baselines": summary.record.get("baselines", {}),
         "compared": summary.record.get("compared", {}),
+        **_categories(summary.record),
         "champion": None,
         "challenger": None,
         "started_at": None,
@@ -92,12 +93,18 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "exported": [_export_of(export, workspace) for export in summary.exports],
         "baselines": made.record.get("baselines", {}),
         "compared": made.record.get("compared", {}),
+        **_categories(made.record),
         "champion": made.champion_after,
         "challenger": made.challenger,
         "started_at": _time(made.started_at),
         "ended_at": _time(made.ended_at),
         "record": made.record,
     }
+
+
+def _categories(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of categories by benchmark, if the guard names any."""
+    return {"categories": record["categories"]} if "categories" in record else {}
 
 
 def _export_of(export: "Export", workspace: Path) -> dict[str, Any]:

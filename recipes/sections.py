@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
+from wizloop.recipes.categories import Bounds, Names
 from wizloop.recipes.guard_policies import PolicyKeys
 
 Task = Literal["request", "completion", "response"]
@@ -123,6 +124,10 @@ class Guard(PolicyKeys, Section):
     """The share of harmful samples that may be let through at most, such as 0.05: a second cut that keeps it with 95 %
     confidence on dev, and what lies between it and the threshold is deferred. Needs 59 harmful dev rows for 0.05, 299
     for 0.01. None has no second cut."""
+    categories: Names = added(())
+    """Categories that a harmful text may be in, as a list of names, a .txt file with one a line, a .toml file of
+    policies, or "policies", the names of the guard's policies (without any, of the teacher's). The guard learns to name
+    those that apply in a last line of its answer, `Categories: a, b`. Empty asks for none."""
     tiny: TinyGuard = TinyGuard()
 
     @model_validator(mode="after")
@@ -165,6 +170,9 @@ class Data(Section):
     label: LabelWords = {}
     """What the file's own label words mean: {malicious = "harmful", controversial = "none"}; each is one of the labels
     of [tasks], or none for no label."""
+    category: dict[str, str] = added({})
+    """What the file's own words for categories mean: {S1 = "violence"}; "none" is no category. Words that are not here
+    stay as they are."""
     task: Task = "request"
     """Task of a bare `label` column; files that name the task of each label do not need it."""
     turns: Turns = "first"
@@ -310,7 +318,7 @@ class Review(Section):
     """Maximum characters of a reasoning, all steps together; recorded traces of GuardReasoner have 1,400."""
 
 
-class Gate(Section):
+class Gate(Bounds, Section):
     """Conditions on dev for a challenger to become champion."""
 
     margin: Share = 0.01

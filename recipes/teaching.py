@@ -28,6 +28,8 @@ class Recorded(Section):
     """Maps our keys to the file's columns."""
     label: LabelWords = Field(default_factory=dict)
     """Maps the file's label words to labels, as in [[data]]."""
+    category: dict[str, str] = added({})
+    """Maps the file's words for categories to names, as in [[data]]."""
     task: Task = "request"
     """The task of a plain `label` column."""
     turns: Turns = "first"

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from wizloop.store import category_tables as category_tables
 from wizloop.store.rating_tables import rated_outputs as rated_outputs
 from wizloop.store.rating_tables import rating_sets as rating_sets
 from wizloop.store.rating_tables import ratings as ratings

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
+from wizloop.console import category_figures
 from wizloop.console.standing import NAMES, by_label, sentences
 from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
@@ -39,7 +40,7 @@ def _columns(rounds: Sequence[Summary], chosen: int, n: int, wide: bool) -> Text
         lines.append([*map(plain, (f"{benchmark} {task}", f"{size:,}", *cells))])
         for name, values in _baselines(rounds, benchmark, task):
             lines.append([*map(plain, (f"  {name}", "", *(values[at] for at in seen)))])
-    for name, values in _other_rows(rounds):
+    for name, values in (*_category_rows(rounds), *_other_rows(rounds)):
         lines.append([*map(plain, (name, "", *(values[at] for at in seen)))])
     return aligned(lines, right=frozenset([1]))
 
@@ -59,15 +60,20 @@ def _title(summary: Summary) -> str:
 def in_brief(summary: Summary) -> Text:
     """Build the summary of one round: gate's reason, F1 with intervals, baselines, selections, exports."""
     measured = ("F1 with 95 % intervals", "\n".join(map(_measured_line, _in_order(summary.evaluations))))
+    named = (
+        "Categories, F1 with 95 % intervals",
+        "\n".join(category_figures.lines(summary.record.get("categories", {}))),
+    )
     beside = ("Beside its baselines", "\n".join(_baseline_lines(summary)))
     point = ("Operating point", "\n".join(operating_lines(summary)))
     if isinstance(summary, BaseSummary):
-        return paragraphs(("Base", "the guard before anything was taught"), measured, beside, point)
+        return paragraphs(("Base", "the guard before anything was taught"), measured, named, beside, point)
     reason = summary.round.gate_reason or "the round is not finished"
     selected = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),
         measured,
+        named,
         beside,
         point,
         ("Picked", selected),
@@ -153,6 +159,21 @@ def _cell(row: Evaluation | None, before: Evaluation | None, wide: bool) -> str:
 
 def _metric(row: Evaluation | None, name: str) -> float | None:
     return None if row is None else row.metrics.get(name)
+
+
+def _category_rows(rounds: Sequence[Summary]) -> Iterator[tuple[str, list[str]]]:
+    """Yield macro-F1, exact match and each category's F1 by round, for each benchmark with categories."""
+    by_round = [dict(category_figures.of_summary(summary)) for summary in rounds]
+    for benchmark in dict.fromkeys(name for found in by_round for name in found):
+        figures = [found.get(benchmark, {}) for found in by_round]
+        for title, key in ((category_figures.MACRO, "macro_f1"), (category_figures.EXACT, "exact")):
+            yield f"{benchmark} {title} of categories", [_short(found.get(key)) for found in figures]
+        for name in dict.fromkeys(name for found in figures for name in found.get("by_category", {})):
+            yield f"  {name}", [_short(found.get("by_category", {}).get(name, {}).get("f1")) for found in figures]
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _other_rows(rounds: Sequence[Summary]) -> Iterator[tuple[str, list[str]]]:

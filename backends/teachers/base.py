@@ -129,6 +129,10 @@ class TeacherTrace(BaseModel):
     request: Harm
     completion: Refusal | None
     response: Harm | None
+    categories: Annotated[Lines, Field(max_length=64)] | None = Field(
+        default=None, exclude_if=lambda named: named is None
+    )
+    """Every category that applies, if a recipe asks for categories."""
 
 
 @dataclass(frozen=True)

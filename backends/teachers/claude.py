@@ -40,12 +40,9 @@ class Claude(RemoteTeacher):
         """Return the body of the request for a question, as it can be shown."""
         instruction, output = self.access.instruction, dict[str, Any]()
         if _NO_FORMAT in self.adapted:
-            instruction = teacher_prompt.with_schema(instruction, self.access.small, self.access.words)
+            instruction = teacher_prompt.with_schema(instruction, *self.access.form)
         else:
-            output["format"] = {
-                "type": "json_schema",
-                "schema": teacher_prompt.schema(self.access.small, self.access.words),
-            }
+            output["format"] = {"type": "json_schema", "schema": teacher_prompt.schema(*self.access.form)}
         if self.access.effort is not None and _NO_EFFORT not in self.adapted:
             output["effort"] = "low" if self.access.effort == "minimal" else self.access.effort
         whole = {

@@ -117,11 +117,11 @@ class Gemini(RemoteTeacher):
         """Return the part of the body that all questions with this limit of the answer's tokens share."""
         instruction, generation = self.access.instruction, dict[str, Any](maxOutputTokens=max_tokens)
         if _NO_SCHEMA in self.adapted:
-            instruction = teacher_prompt.with_schema(instruction, self.access.small, self.access.words)
+            instruction = teacher_prompt.with_schema(instruction, *self.access.form)
         else:
             generation |= {
                 "responseMimeType": "application/json",
-                "responseJsonSchema": teacher_prompt.schema(self.access.small, self.access.words),
+                "responseJsonSchema": teacher_prompt.schema(*self.access.form),
             }
         if self.access.effort is not None and _NO_THINKING not in self.adapted:
             generation["thinkingConfig"] = {"thinking_level": self.access.effort.upper()}

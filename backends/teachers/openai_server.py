@@ -50,13 +50,14 @@ class OpenAIServer(RemoteTeacher):
     def __init__(self, access: Access, *, paid: bool) -> None:
         super().__init__(access)
         self.free = not paid
-        self._instruction = teacher_prompt.with_schema(access.instruction, access.small, access.words)
+        self._instruction = teacher_prompt.with_schema(access.instruction, *access.form)
 
     def worst_usage(self, question: Question) -> Usage:
         """Return a token for each byte of the sample, and an answer of full length."""
         # A private server's own counts are not trusted.
+        room, (small, words, categories) = self.max_tokens(question), self.access.form
         return teacher_prompt.worst_usage(
-            self._instruction, question, self.max_tokens(question), small=self.access.small, words=self.access.words
+            self._instruction, question, room, small=small, words=words, categories=categories
         )
 
     def request(self, question: Question) -> dict[str, Any]:
@@ -101,11 +102,7 @@ class OpenAIServer(RemoteTeacher):
             return {}
         if _JSON in self.adapted:
             return {"response_format": {"type": "json_object"}}
-        schema = {
-            "name": "trace",
-            "strict": True,
-            "schema": teacher_prompt.schema(self.access.small, self.access.words),
-        }
+        schema = {"name": "trace", "strict": True, "schema": teacher_prompt.schema(*self.access.form)}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def adaptation(self, error: str, used: frozenset[str]) -> str | None:

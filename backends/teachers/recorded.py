@@ -5,7 +5,7 @@ Not a source of reasoning: the rationale says what the label says, in one senten
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from wizloop.backends.teachers.base import OUR_WORDS, Answer, LocalTeacher, Question, Words, answer_from_raw
 
@@ -39,21 +39,31 @@ class RecordedTeacher(LocalTeacher):
     model = "recorded-labels"
     version = "1"
 
-    def __init__(self, labels: Mapping[str, Verdicts], words: Words = OUR_WORDS) -> None:
+    def __init__(
+        self,
+        labels: Mapping[str, Verdicts],
+        words: Words = OUR_WORDS,
+        categories: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Take verdicts and, for a guard that names categories, those of each text that has known ones."""
         for key, verdicts in labels.items():
             for task, label in verdicts.items():
                 if label is not None and label not in words._asdict().get(task, ()):
                     raise ValueError(f"recorded label of {key[:12]}: {task} cannot be {label!r}")
-        self._labels, self.words = labels, words
+        self._labels, self.words, self._categories = labels, words, categories or {}
+        if categories is not None:
+            self.version = "1 with categories"
 
     def ask(self, question: Question) -> Answer:
         """Return the recorded verdicts as a trace, or blocked as "not recorded" if a needed verdict is missing."""
-        recorded = self._labels.get(text_sha(question.prompt, question.response), {})
+        key = text_sha(question.prompt, question.response)
+        recorded = self._labels.get(key, {})
         needed: tuple[str, ...] = ("request",) if question.response is None else self.words.tasks
         verdicts = {task: label for task in needed if (label := recorded.get(task)) is not None}
         if len(verdicts) < len(needed):
             return Answer("blocked", "", self.model, category=NOT_RECORDED)
-        return answer_from_raw(_trace_json(verdicts), question, self.words, model=self.model, stop_reason="end")
+        raw = _trace_json(verdicts, self._categories.get(key))
+        return answer_from_raw(raw, question, self.words, model=self.model, stop_reason="end")
 
 
 def explain(request: str, completion: str | None, response: str | None) -> str:
@@ -66,7 +76,7 @@ def explain(request: str, completion: str | None, response: str | None) -> str:
     return f"{', '.join(f'{task} is {label}' for task, label in named.items() if label)}.".capitalize()
 
 
-def _trace_json(verdicts: Mapping[str, str]) -> str:
+def _trace_json(verdicts: Mapping[str, str], categories: Sequence[str] | None) -> str:
     request, completion, response = verdicts["request"], verdicts.get("completion"), verdicts.get("response")
     return json.dumps(
         {
@@ -84,5 +94,6 @@ def _trace_json(verdicts: Mapping[str, str]) -> str:
             "request": request,
             "completion": completion,
             "response": response,
+            **({} if categories is None else {"categories": list(categories)}),
         }
     )

@@ -61,6 +61,13 @@ class Access:
     """Whether an answer is the verdicts and one short rationale."""
     words: Words = OUR_WORDS
     """The labels to choose from."""
+    categories: tuple[str, ...] = ()
+    """Categories that an answer names; empty asks for none."""
+
+    @property
+    def form(self) -> tuple[bool, Words, tuple[str, ...]]:
+        """What decides an answer's schema: whether it is small, its labels, and its categories."""
+        return self.small, self.words, self.categories
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,9 @@ class RemoteTeacher(ABC):
     def __init__(self, access: Access) -> None:
         self.access = access
         self.model = access.model
+        told, (small, words, categories) = (access.max_tokens, access.effort), access.form
         self.version = teacher_prompt.version(
-            access.instruction, access.max_tokens, access.effort, small=access.small, words=access.words
+            access.instruction, *told, small=small, words=words, categories=categories
         )
         self.adapted: frozenset[str] = frozenset()
         """What is changed in the requests because the model does not take it. No part of a call's key."""
@@ -102,9 +110,9 @@ class RemoteTeacher(ABC):
 
         The bound falls once an answer shows how many tokens the instruction takes.
         """
-        access, room = self.access, self.max_tokens(question)
+        (small, words, categories), room = self.access.form, self.max_tokens(question)
         return teacher_prompt.worst_usage(
-            access.instruction, question, room, self._seen, small=access.small, words=access.words
+            self.access.instruction, question, room, self._seen, small=small, words=words, categories=categories
         )
 
     def learn(self, usage: Usage) -> None:

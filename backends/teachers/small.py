@@ -22,7 +22,7 @@ from wizloop.backends.teachers.reading import sentences, shortened
 
 _REASON = ("rationale", "explanation", "reason", "reasoning")
 """Names that small models give the rationale; the first is asked for."""
-_KEYS = (*_REASON, *TASKS)
+_KEYS = (*_REASON, *TASKS, "categories")
 MOST_STEPS = 10
 
 
@@ -42,6 +42,7 @@ class SmallTrace(BaseModel):
     request: Harm
     completion: Refusal | None = None
     response: Harm | None = None
+    categories: tuple[str, ...] | None = None
 
     @field_validator("rationale", mode="before")
     @classmethod
@@ -68,6 +69,7 @@ class SmallTrace(BaseModel):
             request=self.request,
             completion=self.completion if judged else None,
             response=self.response if judged else None,
+            categories=self.categories,
         )
 
 

@@ -156,8 +156,9 @@ def _judge(guard: "Guard", asked: "Iterator[Asked]", to: TextIO, *, as_csv: bool
     from wizloop.loop.commands import classify_files
 
     known = guard.calibration
-    decides = known is not None and known.let_through is not None
-    write = classify_files.csv_writer(to, texts=texts, decides=decides) if as_csv else lambda row: put(row, to)
+    decides, named = known is not None and known.let_through is not None, bool(guard.categories)
+    table = classify_files.csv_writer(to, texts=texts, decides=decides, named=named) if as_csv else None
+    write = table or (lambda row: put(row, to))
     n = 0
     for row in classify_files.judged(guard, asked, texts=texts):
         write(row)

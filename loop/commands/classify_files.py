@@ -150,32 +150,37 @@ def judged(guard: "Guard", asked: Iterable[Asked], *, texts: bool) -> Iterator[d
             yield one.text
 
     for verdict in guard.judge(fed()):
-        yield _row(waiting.popleft(), verdict, texts=texts)
+        yield _row(waiting.popleft(), verdict, texts=texts, named=bool(guard.categories))
 
 
-def _row(one: Asked, found: "Verdict", *, texts: bool) -> dict[str, Any]:
+def _row(one: Asked, found: "Verdict", *, texts: bool, named: bool) -> dict[str, Any]:
     known = {task: label for task, label in one.labels.items() if task in found.verdict}
     row = {key: getattr(found, key) for key in _KEYS}
     if found.decision is not None:
         row["decision"] = found.decision
     row |= {"row": one.row, "label": by_task(one.labels)} | ({"policies": found.policies} if found.policies else {})
     row["right"] = all(found.verdict[task] == label for task, label in known.items()) if known else None
+    row |= {"categories": found.categories} if named else {}
     return row | {"prompt": one.text.prompt, "response": one.text.response} if texts else row
 
 
-def csv_writer(to: TextIO, *, texts: bool, decides: bool = False) -> Callable[[dict[str, Any]], None]:
+def csv_writer(
+    to: TextIO, *, texts: bool, decides: bool = False, named: bool = False
+) -> Callable[[dict[str, Any]], None]:
     """Write the header of a table and return the writer of its rows, with a column for each task.
 
-    `decides` is whether the guard has a promised error, and so a decision on every row.
+    `decides` is whether the guard has a promised error, and so a decision on every row; `named` whether it names
+    categories.
     """
     names = [f"{task}_{key}" for key in _BY_TASK for task in TASKS]
-    columns = ["row", *names, *_ONCE, *(("decision",) if decides else ())]
+    columns = ["row", *names, *_ONCE, *(("decision",) if decides else ()), *(("categories",) if named else ())]
     columns += ["prompt", "response"] if texts else []
     table = csv.DictWriter(to, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
 
     def write(row: dict[str, Any]) -> None:
         flat = {f"{task}_{key}": row[key].get(task) for key in _BY_TASK for task in TASKS}
+        flat |= {"categories": ", ".join(row["categories"])} if row.get("categories") is not None else {}
         table.writerow({name: cell(value) for name, value in (row | flat).items()})
 
     return write

@@ -374,18 +374,18 @@ def _scored(
     judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, asked: Asked
 ) -> Found:
     """Evaluate on every benchmark; add how the verdicts were read, and figures by policy, to the notes."""
-    from wizloop.loop.evaluation import answered_by_policy
+    from wizloop.loop.evaluation import answered_by_policy, benchmark_guard
     from wizloop.loop.guard import speed
 
-    notes = asked.notes
+    notes, found = asked.notes, Found([], [])
     notes["reader"] = judge.reads
-    found = Found([], [])
     policies = getattr(getattr(judge, "renderer", None), "policies", None)
     judge, meter = speed.metered(judge)
     for name, each in rows.items():
         scored, answered = asked.more.evaluated(judge, name, each, seed)
         found.scored.extend(scored)
         found.answered.extend(answered)
+    notes |= benchmark_guard.category_notes(judge, found.answered, seed=seed)
     if policies is not None:
         notes["by_policy"] = answered_by_policy.record_of(found.answered, policies, seed)
     again = sum(one.asked for one in asked.more.found)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from wizloop.console import by_policy, operating
+from wizloop.console import by_policy, category_figures, operating
 from wizloop.console.tables import console_for_tables, plain
 from wizloop.loop.evaluation.answered_rows import ErrorCount
 from wizloop.loop.evaluation.report import (
@@ -54,6 +54,10 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
         console.print()
     for line in by_policy.lines(notes.get("by_policy", {})):
         console.print(plain(line))
+    for line in category_figures.lines(notes.get("categories", {})):
+        console.print(plain(line))
+    if "categories" in notes:
+        console.print(plain(category_figures.NOTE, 2000))
     if reader := notes.get("reader"):
         console.print(plain(f"Verdicts are read by the reader {reader}."))
     for task, read in notes.get("reading", {}).items():

@@ -286,6 +286,8 @@ def _report(path: str, split: str, taken: Any, leaks: int, dry_run: bool) -> Non
     again = " (duplicates included)" if taken.duplicates or taken.conflicts else ""
     for task, labels in taken.labels.items():
         say(f"  {task}: " + ", ".join(f"{n:,} {label}" for label, n in labels.items()) + again)
+    if taken.categories:
+        say("  categories: " + ", ".join(f"{n:,} {name or 'none'}" for name, n in list(taken.categories.items())[:10]))
     _report_words(taken, split)
     elsewhere = f" ({taken.elsewhere:,} of them in another split)" if taken.elsewhere else ""
     say(f"{taken.duplicates:,} duplicates{elsewhere}, {taken.conflicts:,} conflicting labels")

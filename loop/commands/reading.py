@@ -23,6 +23,9 @@ _OPTIONS = (
         metavar="WORD=LABEL",
         help="Read a label word as harmful, unharmful, refusal, compliance or none.",
     ),
+    click.option(
+        "--category", multiple=True, metavar="WORD=NAME", help="Read a word for a category, such as S1, as this name."
+    ),
     click.option("--format", help="Name of the file's format, if it is not detected."),
     click.option(
         "--turns",
@@ -34,17 +37,24 @@ _OPTIONS = (
 
 
 def with_reading(command: Callable[..., object]) -> Callable[..., object]:
-    """Add the options --map, --label, --format and --turns."""
+    """Add the options --map, --label, --category, --format and --turns."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def reading(
-    map: Sequence[str], label: Sequence[str], format: str | None, turns: str | None, **others: Any
+    map: Sequence[str],
+    label: Sequence[str],
+    category: Sequence[str],
+    format: str | None,
+    turns: str | None,
+    **others: Any,
 ) -> dict[str, Any]:
     """Return the options as settings of a recipe's [[data]]; refuse what cannot be one."""
     settings = {"map": _mapping(map), "label": labels_of(label), "format": format, **others}
+    if category:
+        settings["category"] = _categories(category)
     if turns is not None:
         settings["turns"] = turns
     data_of({"path": "-", "split": "pool", **settings})
@@ -79,6 +89,18 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
             refuse(f"--map {pair}: the field {field} already has a column")
         mapping[field] = column
     return mapping
+
+
+def _categories(pairs: Sequence[str]) -> dict[str, str]:
+    """Return {word: name of the category}."""
+    named: dict[str, str] = {}
+    for pair in pairs:
+        word, equals, name = pair.partition("=")
+        if not equals or not word.strip() or not name.strip():
+            refuse(f"--category {pair}: write it as WORD=NAME, for example S1=violence")
+        if named.setdefault(word, name.strip()) != name.strip():
+            refuse(f"--category {pair}: the word {word} already has a name")
+    return named
 
 
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:

@@ -51,10 +51,15 @@ def rounds(against: str | None, workspace: Path, as_json: bool) -> None:
             put(every if against is None else [one | against_table.of_round(compared, one["round"]) for one in every])
             return
         base, found = base_summary(db), summaries(db)
+    from wizloop.console import category_figures
     from wizloop.console.tables import console_for_tables, plain, rounds_notes, rounds_table
 
     console = console_for_tables()
     console.print(rounds_table(found, base))
+    if (of_categories := category_figures.table(found, base)) is not None:
+        console.print()
+        console.print(of_categories)
+        console.print(plain(category_figures.NOTE, 2000))
     for note in rounds_notes(found):
         console.print(plain(note, 2000))
     against_table.show(compared)

@@ -154,6 +154,7 @@ def _watched(controller: "Supervisor", workspace: Path, live: bool) -> Iterator[
 
 def _report(workspace: Path, ending: str) -> None:
     """Print the rounds and exports to stdout, and how the run ended to stderr."""
+    from wizloop.console import category_figures
     from wizloop.console.tables import console_for_tables, exports_of, rounds_table
     from wizloop.loop.commands.common import read_store
     from wizloop.store.overview import base_summary, summaries
@@ -162,7 +163,11 @@ def _report(workspace: Path, ending: str) -> None:
     with read_store(workspace) as db:
         base, found, waiting = base_summary(db), summaries(db), waiting_count(db)
     if found:
-        console_for_tables().print(rounds_table(found, base))
+        console = console_for_tables()
+        console.print(rounds_table(found, base))
+        if (of_categories := category_figures.table(found, base)) is not None:
+            console.print()
+            console.print(of_categories)
     for path in exports_of(found):
         print(workspace / path)
     if waiting:

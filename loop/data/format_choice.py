@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from wizloop import plugins
 from wizloop.loop.data import formats_plugins
+from wizloop.loop.data.category_columns import is_field
 from wizloop.loop.data.formats import ASSUMED, TEXT_COLUMNS, Constant, Format, text_column
 from wizloop.loop.data.formats_benchmarks import BENCHMARK_SETS
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, column_of, columns_format, has_known_label, mapped_format
@@ -107,7 +108,9 @@ def _plain(name: str) -> str:
 
 def field_and_column(field: str, column: str) -> tuple[str, str]:
     """Return a mapping's field and column, which may be written the other way round."""
-    return (column, field) if field not in MAPPING_KEYS and column in MAPPING_KEYS else (field, column)
+    if field in MAPPING_KEYS:
+        return field, column
+    return (column, field) if column in MAPPING_KEYS or (is_field(column) and not is_field(field)) else (field, column)
 
 
 def _mapping(data: Data, first: Record) -> dict[str, str]:

@@ -65,8 +65,17 @@ def llama_guard(text: str) -> tuple[str, str | None] | None:
     found = _LLAMA_GUARD.fullmatch(_END.sub("", text).replace("\\n", "\n").strip())
     if found is None:
         return None
-    kinds = re.split(r"[,\s]+" if found[2] else r"\s*[,\n]\s*", found[2] or found[4] or "")
-    return (found[1] or found[3]).casefold(), kinds[0].strip() or None
+    return (found[1] or found[3]).casefold(), _kinds(found)[0].strip() or None
+
+
+def codes(text: str) -> list[str]:
+    """Return every category of Llama Guard's answer; none for safe, and for another text."""
+    found = _LLAMA_GUARD.fullmatch(_END.sub("", text).replace("\\n", "\n").strip())
+    return [] if found is None else [kind for kind in map(str.strip, _kinds(found)) if kind]
+
+
+def _kinds(found: re.Match[str]) -> list[str]:
+    return re.split(r"[,\s]+" if found[2] else r"\s*[,\n]\s*", found[2] or found[4] or "")
 
 
 def word(value: Any, task: Task) -> str | None:

@@ -19,7 +19,7 @@ from wizloop.loop.data.sample_reader import SampleStream, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
 from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.sections import Data
-from wizloop.store import bulk_import, samples, sending
+from wizloop.store import bulk_import, categories, samples, sending
 from wizloop.store.db import Connection, Store
 from wizloop.store.spool import Spool
 
@@ -54,6 +54,8 @@ class ImportReport:
     """Note for the user about such a file."""
     kept_back: int = 0
     """Texts that no teacher may see."""
+    categories: dict[str, int] = field(default_factory=dict)
+    """Texts by category, most first; those in none under the empty name."""
 
     @property
     def bad(self) -> list[Refused]:
@@ -62,7 +64,8 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as `wizloop import --json` prints it."""
-        return {**vars(self), "refused": [row._asdict() for row in self.refused]}
+        report = {**vars(self), "refused": [row._asdict() for row in self.refused]}
+        return report if self.categories else {name: value for name, value in report.items() if name != "categories"}
 
     def count(self, added: samples.Added) -> None:
         """Add the counts of a batch of its rows."""
@@ -94,6 +97,8 @@ class Checked:
     """Name under which its test rows are reported."""
     kept_back: Mapping[bytes, str] = field(default_factory=dict)
     """Digests of the texts that no teacher may see, with the reason."""
+    categories: Mapping[bytes, Sequence[str]] = field(default_factory=dict)
+    """Categories of texts, by their digests."""
 
     @property
     def count(self) -> int:
@@ -131,7 +136,8 @@ def check(
     try:
         report = ImportReport(format=stream.format, note=stream.note)
         kept_back: dict[bytes, str] = {}
-        labels, heads = _fill(spool, stream, data, report, progress, kept_back)
+        named: dict[bytes, Sequence[str]] = {}
+        labels, heads = _fill(spool, stream, data, report, progress, kept_back, named)
         report.unknown_labels = {task: dict(words.most_common()) for task, words in stream.words.unknown.items()}
         report.unused_labels = stream.words.unused()
         fault = stream.fault(data, report.rows, _label_counts(labels))
@@ -146,7 +152,9 @@ def check(
         report.labels = _label_counts(labels)
         report.unlabeled = sum(n for (_, *known), n in labels.items() if not any(known))
         report.kept_back = len(kept_back)
-        return Checked(spool, report, chosen, heads, _benchmark(data), kept_back)
+        counted = Counter(name for names in named.values() for name in names or (categories.NONE,))
+        report.categories = dict(counted.most_common())
+        return Checked(spool, report, chosen, heads, _benchmark(data), kept_back, named)
     except BaseException:
         spool.close()
         raise
@@ -170,6 +178,7 @@ def write(
         if checked.benchmark is not None:
             samples.name_benchmark(db, checked.benchmark)
         mark_kept_back(db, checked)
+        categories.label(db, checked.categories)
         if not keep:
             db.rollback()
 
@@ -208,11 +217,12 @@ def _fill(
     report: ImportReport,
     progress: Progress,
     kept_back: dict[bytes, str],
+    named: dict[bytes, Sequence[str]],
 ) -> tuple[Counter[tuple[str | None, ...]], bulk_import.Heads]:
     """Put accepted rows into the spool and refused ones into the report.
 
     Returns how often each combination of labels occurs, and the heads of the rows in the spool; `kept_back` gets the
-    texts that no teacher may see.
+    texts that no teacher may see, `named` the categories of texts: the first ones that a text has.
     """
     labels: Counter[tuple[str | None, ...]] = Counter()
     heads = bytearray()
@@ -222,9 +232,11 @@ def _fill(
         kept: list[samples.Kept] = []
         for row in read:
             if isinstance(row, SampleRow):
-                prompt, response, given, source, ref, policy = row
+                prompt, response, given, source, ref, policy, of_row = row
                 known = given.get("request"), given.get("completion"), given.get("response")
                 kept.append(samples.kept(data.split, prompt, response, benchmark or source, ref, *known, policy))
+                if of_row is not None:
+                    named.setdefault(samples.digest_of(kept[-1]), of_row)
             else:
                 # A million rows may be refused for the same reason.
                 report.refused.append(row._replace(reason=reasons.setdefault(row.reason, row.reason)))

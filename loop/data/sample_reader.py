@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from wizloop.loop.data import formats_guards, formats_injections
+from wizloop.loop.data import category_columns, formats_guards, formats_injections
 from wizloop.loop.data.annotation_exports import export_of
 from wizloop.loop.data.files import read_records
-from wizloop.loop.data.format_choice import choose_format
+from wizloop.loop.data.format_choice import choose_format, field_and_column
 from wizloop.loop.data.formats import Format, plain, spelling
 from wizloop.loop.data.formats_columns import MAPPING_KEYS, answer_column, column_of, contradicting, may_contradict
 from wizloop.loop.data.kept_back import KeptBack
@@ -120,6 +120,8 @@ def _stream(data: Data, records: NumberedRecords, name: str, declared: Declarati
     number, first = head[-1]
     if isinstance(first, RowRefused):
         raise ImportRefused(f"{data.path}: no row can be read; the last is row {number}: {first}")
+    own, of_categories = category_columns.split_map(dict(field_and_column(*pair) for pair in data.map.items()))
+    data = data.model_copy(update={"map": own} if of_categories else {})
     note = ""
     if data.format is None and (export := export_of(first)) is not None:
         head, records = list(export.records(iter(head))), export.records(records)
@@ -134,13 +136,15 @@ def _stream(data: Data, records: NumberedRecords, name: str, declared: Declarati
         ahead = list(islice(records, LOOK_AHEAD if lacking else 0))
         first = _filled(first, ahead, data)
         head += ahead
+    whole, first = first, category_columns.without(first, of_categories)
     fmt = choose_format(data, first, name)
     if fmt.name == "columns" and data.format is None and not data.label:
         fmt = _settled(fmt, first, head, records)
     if fmt.name == "columns" and not data.label and (beside := may_contradict(first, data.task)):
         _refuse_contradiction(data, [first, *_looked_at(head, records)], beside)
     fmt = formats_guards.bound(fmt, first)
-    reader = RowReader(name, fmt, data, words)
+    read_categories = category_columns.reader_of(data, of_categories, whole)
+    reader = RowReader(name, fmt, data, words, read_categories)
     rows: Iterator[SampleRow | Refused] = chain.from_iterable(starmap(reader.rows, chain(head, records)))
     if data.max_chars or data.half or data.part:
         rows = (row for row in rows if isinstance(row, Refused) or is_wanted(row.prompt, row.response, data))

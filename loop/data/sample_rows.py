@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from wizloop.loop.data.category_columns import Read
 from wizloop.loop.data.formats import NO_LABELS, Content, Format, Labels
 from wizloop.loop.data.formats_conversations import chosen_turns
 from wizloop.loop.data.label_words import Given, LabelWords, UnknownLabel, is_missing
@@ -34,6 +35,8 @@ class SampleRow(NamedTuple):
     row_ref: str
     """File name and row number."""
     policy: str | None
+    categories: tuple[str, ...] | None = None
+    """As the file names them; None where it does not say."""
 
 
 class Refused(NamedTuple):
@@ -54,6 +57,8 @@ class RowReader:
     data: Data
     words: LabelWords = field(default_factory=LabelWords)
     """What the file's label words mean, and which of them are unknown."""
+    categories: Read | None = None
+    """Reads the categories of a record; None for a file without any."""
 
     def rows(self, number: int, record: Record | RowRefused) -> Sequence[SampleRow | Refused]:
         """Return the rows of a record, or the reason to refuse it."""
@@ -62,8 +67,14 @@ class RowReader:
         except RowRefused as refused:
             return (Refused(number, str(refused), refused.bad),)
         if isinstance(content, list):
-            return [self._row(one, number, f"{number}.{place}") for place, one in enumerate(content, start=1)]
-        return (self._row(content, number, str(number)),)
+            rows = [self._row(one, number, f"{number}.{place}") for place, one in enumerate(content, start=1)]
+        else:
+            rows = [self._row(content, number, str(number))]
+        if self.categories is None or isinstance(record, RowRefused):
+            return rows
+        if (named := self.categories(record)) is None:
+            return rows
+        return [row._replace(categories=named) if isinstance(row, SampleRow) else row for row in rows]
 
     def _content(self, record: Record | RowRefused) -> Content | list[Content]:
         if isinstance(record, RowRefused):

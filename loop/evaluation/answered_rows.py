@@ -39,6 +39,8 @@ class BenchmarkRow:
     """File name and row number of the source."""
     sample: int | None = None
     """Id in the workspace."""
+    categories: Sequence[str] | None = None
+    """As its source names them; None where it does not say."""
 
 
 class _Answer(Protocol):
@@ -97,6 +99,12 @@ class AnsweredRow:
     """What is done with the row by task; empty without a promise."""
     declared: Declaration = DEFAULT
     """The label words of its labels and verdicts."""
+    true_categories: Sequence[str] | None = None
+    """Of the guard's categories those that the row is in; None where its labels do not say."""
+    categories: Sequence[str] | None = None
+    """Those that the guard names; None for a guard without categories, and where they cannot be read."""
+    category_p: Mapping[str, float] = field(default_factory=dict)
+    """P(the row is in it) by category."""
 
     def error(self, task: Task) -> Error | None:
         """Return what is wrong about the verdict on a task; None if it is right, or without a label."""

@@ -11,19 +11,23 @@ from wizloop.loop.context import Context, seed_of
 from wizloop.loop.data.import_file import bad_rows
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.data.sample_reader import AS_IT_IS, SampleFile, read_samples
+from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow, answered_row, of_sample, scored
 from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow, measure
 from wizloop.loop.guard import guard_file, instructions, shown_policies
 from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import BATCH, Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.published.judge import PublishedJudge
+from wizloop.loop.measures.category_scores import score_categories
 from wizloop.loop.phases.evaluate import by_benchmark
+from wizloop.loop.phases.taught_categories import true_of
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Data
-from wizloop.store import models
+from wizloop.store import categories, models
 from wizloop.store.db import Store
+from wizloop.store.samples import Sample
 
 Tell = Callable[[str, SampleFile], None]
 """Takes a file's name and how it was read: its format, and the rows that were left out."""
@@ -42,7 +46,7 @@ def workspace_rows(
     """
     test, declared = by_benchmark(store, recipe, list(usable(store, "test"))), Declaration.of(recipe.tasks)
     known = {
-        name: [of_sample(one, declared) for one in found]
+        name: _of_samples(store, found, declared)
         for name, found in {"dev": list(usable(store, "dev")), **test}.items()
         if found
     }
@@ -50,6 +54,12 @@ def workspace_rows(
     if not wanted:
         raise ImportRefused("the workspace has no test set: import one, or give a file with --benchmark")
     return {name: known[name] if name in known else _of_file(name, list(known), how, tell, declared) for name in wanted}
+
+
+def _of_samples(store: Store, found: Sequence[Sample], declared: Declaration) -> list[BenchmarkRow]:
+    with store.read() as db:
+        named = categories.labels(db, [one.id for one in found])
+    return [replace(of_sample(one, declared), categories=named.get(one.id)) for one in found]
 
 
 def file_rows(
@@ -86,7 +96,10 @@ def _of_file(
         first = read.refused[0]
         raise ImportRefused(f"{name}: no row can be used; the first reason is in row {first.row}: {first.reason}")
     tell(name, read)
-    return [BenchmarkRow(row.prompt, row.response, row.labels, row.policy, row.row_ref) for row in read.rows]
+    return [
+        BenchmarkRow(row.prompt, row.response, row.labels, row.policy, row.row_ref, categories=row.categories)
+        for row in read.rows
+    ]
 
 
 def judge_of_run(ctx: Context, model: models.Model) -> Judge:
@@ -137,13 +150,20 @@ def evaluate(
     Labels of tasks that the guard does not judge are left out.
     """
     answers = [
-        one.judgement
+        one
         for start in range(0, len(rows), BATCH)
         for one in judge.answers(rows[start : start + BATCH], seed=_seed(seed, name))
     ]
     declared = judge.declared
     answered = [
-        answered_row(name, row, found, judge.tasks, found.decisions, declared)
+        replace(
+            answered_row(name, row, found.judgement, judge.tasks, found.judgement.decisions, declared),
+            true_categories=None
+            if isinstance(judge, PublishedJudge)
+            else true_of(judge.renderer, row.labels, row.categories),
+            categories=found.categories,
+            category_p=found.category_p,
+        )
         for row, found in zip(rows, answers, strict=True)
     ]
     promise = None if isinstance(judge, PublishedJudge) else judge.calibration.let_through
@@ -155,6 +175,34 @@ def evaluate(
             how: dict[str, Any] = {"skipped": skipped, "let_through": promise, "declared": declared}
             measured.append((measure(name, task, judged, rng=rng, **how), judged))
     return measured, answered
+
+
+def categories_of(judge: Judge | PublishedJudge) -> tuple[str, ...]:
+    """Return the names of a guard's categories; empty for a guard without."""
+    return judge.renderer.categories if isinstance(judge, Judge) else ()
+
+
+def category_notes(judge: Judge | PublishedJudge, answered: Sequence[AnsweredRow], *, seed: int) -> dict[str, Any]:
+    """Return {"categories": {benchmark: figures}} of the rows whose labels say which categories they are in.
+
+    Empty for a guard without categories; a benchmark without such a row is left out.
+    """
+    by_name: dict[str, list[AnsweredRow]] = {}
+    for row in answered if categories_of(judge) else ():
+        if row.true_categories is not None:
+            by_name.setdefault(row.benchmark, []).append(row)
+    found = {
+        name: score_categories(
+            categories_of(judge),
+            [frozenset(one.true_categories or ()) for one in rows],
+            [None if one.categories is None else frozenset(one.categories) for one in rows],
+            [one.category_p for one in rows],
+            clusters=[normalize(one.prompt) for one in rows],
+            rng=np.random.default_rng(_seed(seed, name, "categories")),
+        )
+        for name, rows in by_name.items()
+    }
+    return {"categories": found} if found else {}
 
 
 def _seed(seed: int, *parts: str | int) -> int:

@@ -15,9 +15,10 @@ from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.rendering import Renderer, direct_opening
 from wizloop.loop.phases import policy_lessons
+from wizloop.loop.phases.taught_categories import with_categories
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import Declaration, by_task
-from wizloop.store import reviews, samples, selections, steps, teacher_calls, training
+from wizloop.store import categories, reviews, samples, selections, steps, teacher_calls, training
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 from wizloop.store.teacher_calls import TeacherTrace
@@ -83,8 +84,9 @@ def export(ctx: Context, kind: Kind, form: Form, round: int | None) -> Exported:
     with ctx.store.read() as db:
         rounds = [one.number for one in steps.rounds(db) if round is None or one.number <= round]
         sources = _READERS[kind](db, rounds)
+        labeled = categories.labels(db, [one.sample.id for one in sources])
     made = Exported(iter(()))
-    made.rows = _rows(ctx, sources, _writer(ctx, kind, form, max(rounds, default=0)), made.left_out)
+    made.rows = _rows(ctx, sources, _writer(ctx, kind, form, max(rounds, default=0), labeled), made.left_out)
     return made
 
 
@@ -108,14 +110,18 @@ def _rows(
         yield from ({**row, "origin": one.origin()} for row in found)
 
 
-def _writer(ctx: Context, kind: Kind, form: Form, last: int) -> Callable[[_Source], list[Row]]:
-    """Return what writes the rows of a source; lessons as round `last` learns them."""
+def _writer(
+    ctx: Context, kind: Kind, form: Form, last: int, labeled: Mapping[int, Sequence[str]]
+) -> Callable[[_Source], list[Row]]:
+    """Return what writes the rows of a source; lessons as round `last` learns them, by these known categories."""
     if kind in _AS_STORED:
         return lambda one: _AS_STORED[kind](one, ctx.declared)
     renderer, direct_weight = ctx.renderer, ctx.recipe.train.direct_weight
     drawn = partial(policy_lessons.drawn, ctx.recipe)
     if kind == "lessons":
-        return lambda one: _lesson(drawn(last, renderer, one.sample, one.of), one, form, direct_weight)
+        return lambda one: _lesson(
+            drawn(last, renderer, one.sample, one.of), one, form, direct_weight, labeled.get(one.sample.id)
+        )
     traces: dict[int, TeacherTrace] = {}
     if renderer.policies is not None:
         with ctx.store.read() as db:
@@ -123,11 +129,14 @@ def _writer(ctx: Context, kind: Kind, form: Form, last: int) -> Callable[[_Sourc
     return lambda one: [_pair(drawn(one.round, renderer, one.sample, traces.get(one.sample.id)).asked, one, form)]
 
 
-def _lesson(shown: policy_lessons.Shown, one: _Source, form: Form, direct_weight: float) -> list[Row]:
+def _lesson(
+    shown: policy_lessons.Shown, one: _Source, form: Form, direct_weight: float, labeled: Sequence[str] | None
+) -> list[Row]:
     """Return the two examples that R-SFT makes of a trace. Raises ValueError for a trace that cannot be rendered."""
     renderer = shown.varied
     of = policy_lessons.following(one.of) if shown.follows else one.of
     traced, direct = renderer.trace_completion(of), renderer.direct_completion(of.verdict)
+    traced, direct = with_categories(renderer, of, labeled, traced, direct)
     examples = (
         ("trace", renderer.trace_opening, traced.text, 1.0),
         ("direct", direct_opening({}, renderer.declared), direct.text, direct_weight),

@@ -79,6 +79,8 @@ class GuardCalibration(_Checked):
     let_through: _Cut | None = sections.added(None)
     cuts: dict[Task, dict[Source, _PromisedCut]] = sections.added({})
     """By task and source, the cut below which a sample is let through under that promise."""
+    categories: dict[_Word, _Unit] = sections.added({})
+    """By category, the probability from which a text is in it; left out for a guard without categories."""
 
     @classmethod
     def of(cls, known: Calibration) -> "GuardCalibration":
@@ -90,6 +92,7 @@ class GuardCalibration(_Checked):
             "measure": known.own,
             "cut": known.own_cut,
             **known.operating(),
+            "categories": dict(known.categories),
         }
         return cls.model_validate_json(json.dumps(said))
 
@@ -155,7 +158,8 @@ def write(
     """
     content = GuardFile(
         guard=sections.Guard(
-            **recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny", *PolicyKeys.model_fields}) | {"instruction": "none"}
+            **recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny", *PolicyKeys.model_fields})
+            | {"instruction": "none", "categories": renderer.categories}
         ),
         classify=recipe.classify,
         tasks=recipe.tasks,
@@ -241,6 +245,8 @@ def read(folder: Path) -> GuardFile:
             raise ValueError("guard.policies names a file, and its policies belong into `policies`")
         if most := _too_large(said):
             raise ValueError(f"{most} is above {MOST_TOKENS:,}")
+        if isinstance(said.guard.categories, str):
+            raise ValueError("guard.categories names a file: an export lists its categories")
     except FileNotFoundError:
         raise ValueError(f"{path}: not found; give a recipe with the settings for this model") from None
     except OSError as error:

@@ -6,10 +6,12 @@ It stores nothing: phases write its answers as rows, commands print them.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from wizloop.loop.guard import gauntlet, shown_policies
 from wizloop.loop.guard.backend import Backend, Guard
+from wizloop.loop.guard.categories import BeforeLine, Probabilities, ask_categories, chosen
 from wizloop.loop.guard.inference import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
 from wizloop.loop.guard.readers import STRICT, Reader
 from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text
@@ -31,6 +33,10 @@ class Answer(NamedTuple):
     traces: Sequence[Trace]
     signals: Signals
     judgement: Judgement
+    categories: tuple[str, ...] | None = None
+    """Those that the text is in; None for a guard without categories, and where they cannot be read."""
+    category_p: Probabilities = MappingProxyType({})
+    """P(category) by name; empty where `categories` is None."""
 
     @property
     def rationale(self) -> str | None:
@@ -102,11 +108,28 @@ class Judge:
     def traces(self, samples: Sequence[Text], sampling: TraceSampling, *, seed: int) -> list[list[Trace]]:
         """Return the traces of each sample, in the order drawn."""
         tokens = self.limits.prompt_tokens
+        reader = BeforeLine(self.reader) if self.renderer.categories else self.reader
         asked = [
-            ask_traces(self.guard, one, samples, sampling, max_tokens=tokens, seed=seed, reader=self.reader)
+            ask_traces(self.guard, one, samples, sampling, max_tokens=tokens, seed=seed, reader=reader)
             for _, one in gauntlet.renderers(self.renderer)
         ]
         return gauntlet.traced(asked)
+
+    def categories_of(
+        self, samples: Sequence[Text], verdicts: Sequence[Mapping[Any, str | None]], traces: Sequence[Sequence[str]]
+    ) -> list[Probabilities]:
+        """Return P(category) by name of each sample, given its final verdicts; they are read where verdicts are read.
+
+        `traces` are the texts of the traces of each sample, if any. Of several questions the highest counts.
+        """
+        by_trace = [self.calibration.source_of(self.declared.main_task(one)) == "traces" for one in samples]
+        read = [texts if by else None for by, texts in zip(by_trace, traces, strict=True)]
+        tokens = self.limits.prompt_tokens
+        asked = [
+            ask_categories(self.guard, one, samples, verdicts, read, max_tokens=tokens)
+            for _, one in gauntlet.renderers(self.renderer)
+        ]
+        return [{name: max(p[name] for p in ps) for name in ps[0]} for ps in zip(*asked, strict=True)]
 
     def online(self) -> TraceSampling:
         """Return DeepConf's online sampling: stop at consensus, cut a trace below the calibrated group confidence."""
@@ -140,8 +163,15 @@ class Judge:
         drawn: Sequence[Sequence[Trace]] = [()] * len(samples)
         if sampling is not None:
             drawn = self.traces(samples, sampling, seed=seed)
-        for row in zip(samples, direct, drawn, strict=True):
-            yield self.answer(*row, alone=True)
+        answers = (self.answer(*row, alone=True) for row in zip(samples, direct, drawn, strict=True))
+        yield from self._with_categories(samples, list(answers)) if self.renderer.categories else answers
+
+    def _with_categories(self, samples: Sequence[Text], answers: Sequence[Answer]) -> Iterator[Answer]:
+        traces = [[trace.text for trace in answer.traces] for answer in answers]
+        found = self.categories_of(samples, [answer.judgement.verdict for answer in answers], traces)
+        for answer, p in zip(answers, found, strict=True):
+            named = chosen(p, self.calibration.categories, self.renderer.categories)
+            yield answer._replace(categories=named, category_p=p)
 
 
 def uncalibrated(recipe: Recipe) -> Calibration:
@@ -174,7 +204,8 @@ def renderer_of(
 
     `in_turn` is whether an opening ends the user's turn (default: for a chat endpoint).
 
-    Raises BackendError for a base without a required chat template.
+    Categories are asked for if [guard] lists them; a file of names must have been read (`categories.settled`). Raises
+    BackendError for a base without a required chat template.
     """
     if settings.template == "raw":
         frame = ("", "")
@@ -186,7 +217,8 @@ def renderer_of(
     opening = TRACE_OPENING if settings.opening == "reasoning" else ""
     in_turn = settings.engine == "chat" if in_turn is None else in_turn
     shown = "" if policies is None else shown_policies.questions(policies)[0]
-    return Renderer(instruction, settings.reasoning, frame, opening, in_turn, policies, shown, declared)
+    names = () if isinstance(settings.categories, str) else settings.categories
+    return Renderer(instruction, settings.reasoning, frame, opening, in_turn, policies, shown, declared, names)
 
 
 def load_guard(settings: Settings, backend: Callable[[], Backend], base: str, adapter: Path | None) -> Guard:

@@ -5,7 +5,7 @@ base's template says by then.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop.guard import instructions, shown_policies
@@ -13,8 +13,11 @@ from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.policies import PolicyError, PolicySet, former_instruction
+from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
 from wizloop.store import errors
+
+_NAMES: Final = "category_names"
 
 
 class OtherRendering(BackendError):
@@ -23,9 +26,19 @@ class OtherRendering(BackendError):
 
 def record_of(renderer: Renderer) -> dict[str, Any]:
     """Return what to keep in the record of round 0."""
-    kept = {"instruction": renderer.instruction, "frame": list(renderer.frame), "rendering": renderer.hash}
+    kept: dict[str, Any] = {"instruction": renderer.instruction, "frame": list(renderer.frame)}
+    kept["rendering"] = renderer.hash
+    kept |= {_NAMES: list(renderer.categories)} if renderer.categories else {}
     policies = renderer.policies
     return kept if policies is None else kept | {shown_policies.KEY: policies.model_dump(mode="json")}
+
+
+def asking(recipe: Recipe, record: Mapping[str, Any]) -> Recipe:
+    """Return a run's recipe with the categories that round 0's record keeps, where the recipe names their file."""
+    if not isinstance(recipe.guard.categories, str) or _NAMES not in record:
+        return recipe
+    named = recipe.guard.model_copy(update={"categories": tuple(record[_NAMES])})
+    return recipe.model_copy(update={"guard": named})
 
 
 def edited(settings: Settings, record: Mapping[str, Any]) -> str | None:
@@ -66,6 +79,9 @@ def renderer_from(
     frame = _former_frame(settings, base) if former else record.get("frame")
     policies = _policies(settings, record)
     known_frame = None if frame is None else (frame[0], frame[1])
+    # A file of names may be another one by now.
+    names = {"categories": tuple(record.get(_NAMES, ()))} if "rendering" in record else {}
+    settings = settings.model_copy(update=names)
     renderer = renderer_of(settings, base, str(instruction), known_frame, policies=policies, declared=declared)
     if not former and renderer.hash != record.get("rendering", renderer.hash):
         raise OtherRendering(

@@ -92,6 +92,8 @@ class Renderer:
     """The policies as this prompt shows them, between instruction and sample."""
     declared: Declaration = DEFAULT
     """The tasks and label words of its answers."""
+    categories: tuple[str, ...] = ()
+    """Names of the categories that answers may end in (see `categories`); empty for a guard without."""
 
     def prompt(self, sample: Text, opening: str) -> Prompt:
         """Render a sample between instruction and opening. Its texts are marked as data, whatever they contain."""
@@ -156,6 +158,7 @@ class Renderer:
                 for one in prompts
             ]
             forms += [(one.text, one.strong) for one in (self.trace_completion(given), self.direct_completion(known))]
+        forms += [self.categories] if self.categories else []
         return hashlib.sha256(json.dumps(forms).encode()).hexdigest()
 
 

@@ -85,6 +85,8 @@ class Calibration:
     """The share of harmful samples that may be let through; None defers nothing."""
     cuts: Mapping[str, Mapping[str, Cut]] = field(default_factory=dict)
     """By task and source, the cut that keeps that promise."""
+    categories: Mapping[str, float] = field(default_factory=dict)
+    """By category, the probability from which a text is in it; the default is 0.5."""
     declared: Declaration = DEFAULT
     """The label words; the recipe's, and never stored with the calibration."""
 
@@ -181,8 +183,10 @@ class Calibration:
 
     def to_json(self) -> str:
         """Return the calibration as JSON, without the keys that are younger than most runs where they say nothing."""
-        fields = {name: value for name, value in asdict(self).items() if name not in (*YOUNGER, "declared")}
-        return json.dumps(fields | self.operating(), sort_keys=True)
+        left = (*YOUNGER, "categories", "declared")
+        fields = {name: value for name, value in asdict(self).items() if name not in left}
+        named = {"categories": dict(self.categories)} if self.categories else {}
+        return json.dumps(fields | self.operating() | named, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | None, declared: Declaration = DEFAULT) -> "Calibration":

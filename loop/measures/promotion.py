@@ -87,8 +87,9 @@ def decide(
     name: Literal["champion", "base"] = "champion",
     resamples: int = 4000,
     declared: Declaration = DEFAULT,
+    further: Sequence[tuple[bool, str]] = (),
 ) -> Decision:
-    """Pass the challenger if three bounds hold on dev; all three are fractions. `name` is what stands.
+    """Pass the challenger if three bounds hold on dev, all fractions, and `further` ones. `name` is what stands.
 
     Its macro-F1 is measured at most `margin` below the other's, and a loss of more than `margin`, or of what
     `bound` says that dev can exclude if that is more, is excluded at the bound's level; at most `max_unparsable` of
@@ -108,6 +109,7 @@ def decide(
         _check_answers(challenger, max_unparsable),
         _check_traces(challenger.traces_unparsed, max_unparsable),
         _check_refusal(differences["over_refusal"], max_over_refusal_rise),
+        *further,
     ]
     failed = [reason for passed, reason in checks if not passed]
     if failed:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from wizloop.loop.context import Context
 from wizloop.loop.guard.judge import uncalibrated
 from wizloop.loop.measures.calibration import Source
-from wizloop.loop.phases import baselines, evaluate, model_roles, policy_figures, predict
+from wizloop.loop.phases import baselines, category_measures, evaluate, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of
 from wizloop.loop.stored_samples import usable
 from wizloop.store import evaluations, steps
@@ -25,8 +25,10 @@ def run(ctx: Context) -> str:
     base = replace(base, calibration_json=known.to_json())
     predict.predict_missing(ctx, base, test, alone=True, done=len(dev), total=total)
     sets = {"dev": dev, **evaluate.by_benchmark(ctx.store, ctx.recipe, test)}
+    category_measures.tell_unknown(ctx, [*usable(ctx.store, "seed"), *dev, *test])
+    named = category_measures.measure(ctx, base, known, sets)
     scored = evaluations_of(ctx, base, sets, known)
-    record = evaluate.record_of(ctx, base, known, dev) | baselines.beside(ctx, base, None, sets, ())
+    record = evaluate.record_of(ctx, base, known, dev) | named | baselines.beside(ctx, base, None, sets, ())
     record |= policy_figures.record_of(ctx, base, sets)
     with ctx.store.write() as db:
         evaluations.add(db, scored)

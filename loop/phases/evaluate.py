@@ -15,7 +15,7 @@ from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard import speed
 from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, Values, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
-from wizloop.loop.phases import baselines, model_roles, policy_figures, predict
+from wizloop.loop.phases import baselines, category_measures, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import Declaration
@@ -44,13 +44,15 @@ def run(ctx: Context) -> str:
     predict.predict_missing(ctx, base, [*dev, *test], alone=True)
     predict.predict_missing(ctx, replace(challenger, calibration_json=known.to_json()), test, alone=True)
     sets = {"dev": dev, **by_benchmark(ctx.store, ctx.recipe, test)}
+    category_measures.ask_missing(ctx, standing, dev)
+    named = category_measures.measure(ctx, challenger, known, sets)
     scored, record = evaluations_of(ctx, challenger, sets, known), record_of(ctx, challenger, known, dev)
     lessons = baselines.lessons_of(ctx, model_roles.sft_name(ctx.round))
     beside = baselines.beside(ctx, challenger, base, sets, lessons) | policy_figures.record_of(ctx, challenger, sets)
     timed = speed.of_few(ctx.judge(replace(challenger, calibration_json=known.to_json())), test or dev)
     with ctx.store.write() as db:
         evaluations.add(db, scored)
-        steps.merge_record(db, ctx.round, {"evaluate": record, **beside})
+        steps.merge_record(db, ctx.round, {"evaluate": record, **named, **beside})
     # An event and no record: a night that is resumed leaves the same rows, and a clock does not.
     if timed:
         ctx.say(operating.speed(timed), data={"speed": timed})

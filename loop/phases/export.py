@@ -290,6 +290,8 @@ def facts(
         operating=known.operating() | {"source": known.source},
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
+        categories=record.get("categories", {}),
+        category_thresholds={name: known.categories.get(name, 0.5) for name in ctx.renderer.categories},
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
         policies=record.get(by_policy.KEY, {}),
         declared=ctx.declared,

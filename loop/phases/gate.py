@@ -6,14 +6,14 @@ The champion stands; before the first one, the base.
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.gate_bound import GateBound, gate_bound
 from wizloop.loop.measures.promotion import Candidate, Decision, decide
-from wizloop.loop.phases import model_roles, predict
+from wizloop.loop.phases import category_measures, model_roles, predict
 from wizloop.loop.phases.score_predictions import traces_unparsed, verdicts_of
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import DEFAULT, Declaration
@@ -81,7 +81,8 @@ def _decide(ctx: Context, challenger: models.Model) -> Decision:
     dev, bounds = list(usable(ctx.store, "dev")), ctx.recipe.gate
     with ctx.store.read() as db:
         standing = model_roles.standing(db)
-    return decide(
+    of_categories, figures = category_measures.compared(ctx, bounds, standing, challenger, dev)
+    decision = decide(
         _candidate(ctx, standing, dev),
         _candidate(ctx, challenger, dev),
         name="base" if standing.role == "base" else "champion",
@@ -91,7 +92,9 @@ def _decide(ctx: Context, challenger: models.Model) -> Decision:
         rng=ctx.rng("gate"),
         bound=kept_bound(ctx, dev),
         declared=ctx.declared,
+        further=of_categories,
     )
+    return replace(decision, differences={**decision.differences, **figures})
 
 
 def _candidate(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> Candidate:

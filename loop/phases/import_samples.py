@@ -18,8 +18,8 @@ from wizloop.loop.guard.backend import export_fault
 from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data, Split
+from wizloop.store import categories, samples, steps
 from wizloop.store import leaks as leak_rows
-from wizloop.store import samples, steps
 from wizloop.store.db import Connection
 
 T = TypeVar("T")
@@ -68,6 +68,8 @@ def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
     taken = checked.report
     with checked.spool:
         _add(ctx, taken, checked.batches(), checked.count, lambda db, batch: add(db, [batch], ctx.now()))
+    names = sorted(checked.categories)
+    ctx.write_batches(names, lambda db, some: categories.label(db, {one: checked.categories[one] for one in some}))
     if checked.kept_back:
         with ctx.store.write() as db:
             mark_kept_back(db, checked)
@@ -168,6 +170,8 @@ def _demo(ctx: Context) -> list[dict[str, Any]]:
         )
     taken = ImportReport(rows=len(new))
     _add(ctx, taken, [new], len(new), lambda db, batch: samples.add(db, batch, ctx.now()))
+    named = [(samples.digest_of(samples.kept(*one)), (one.policy,)) for one in new if one.policy is not None]
+    ctx.write_batches(named, lambda db, some: categories.label(db, dict(some)))
     return [_counts("demo", taken)]
 
 

@@ -4,7 +4,7 @@ Nothing is stored here: the figures go onto its card, into its guard.json and in
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wizloop.backends.guard_types import BackendError
@@ -67,7 +67,7 @@ def measure(ctx: Context, model: models.Model, exported: Judge, report: Report) 
     dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
     theirs = _original(ctx, model, dev)
     found = _signals(ctx, model, exported, dev, report) | _signals(ctx, model, exported, test, report)
-    known = _learned(ctx, exported, dev, found)
+    known = replace(_learned(ctx, exported, dev, found), categories=exported.calibration.categories)
     ours = {sample.id: _answer(known, sample, found[sample.id]) for sample in (*dev, *test)}
     sets = {"dev": dev, **by_benchmark(ctx.store, ctx.recipe, test)}
     decision = _decide(ctx, dev, theirs, ours)
@@ -181,4 +181,6 @@ def loaded(ctx: Context, model: models.Model, folder: str) -> Judge:
     """Load an exported folder as a judge with the renderer, thresholds and limits of its model."""
     known = Calibration.from_json(model.calibration_json, ctx.declared)
     guard = ctx.backend.load(folder, None, quantise=False)
-    return Judge(guard, ctx.renderer, known, ctx.limits(model), ctx.reader(model))
+    # Its categories are not measured again: it keeps its model's thresholds.
+    renderer = replace(ctx.renderer, categories=())
+    return Judge(guard, renderer, known, ctx.limits(model), ctx.reader(model))

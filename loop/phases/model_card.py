@@ -8,7 +8,7 @@ from typing import Any
 
 from wizloop.console import by_policy, operating, standing
 from wizloop.loop.measures.platt import UNSCALED, Scale, scaled
-from wizloop.loop.phases import card_head
+from wizloop.loop.phases import card_head, category_card
 from wizloop.loop.words import DEFAULT, FIELD, Declaration
 from wizloop.store.evaluations import Evaluation
 
@@ -65,6 +65,10 @@ class Facts:
     """Speed and memory where they were measured."""
     declared: Declaration = DEFAULT
     """The label words."""
+    categories: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of its categories by benchmark; empty for a guard without."""
+    category_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """By every category that it names, the probability from which a text is in it."""
 
 
 _USAGE = (
@@ -133,6 +137,7 @@ def render(facts: Facts) -> str:
             *(f"- {_escaped(said)}" for said in _operating(facts)),
             "",
             *_policies(facts.policies),
+            *category_card.section(facts.categories, facts.category_thresholds, rounded="metrics" in facts.parity),
             "## Usage",
             "",
             *_usage(facts.declared),

@@ -13,7 +13,15 @@ from wizloop.backends.chat import Frame
 from wizloop.backends.guard_types import NOT_FINITE, BadArtifact
 from wizloop.backends.tiny.build import Shape
 from wizloop.loop.context import Context
-from wizloop.loop.guard import backend, grammar, instructions, kept_rendering, run_base, shown_policies
+from wizloop.loop.guard import (
+    backend,
+    categories,
+    grammar,
+    instructions,
+    kept_rendering,
+    run_base,
+    shown_policies,
+)
 from wizloop.loop.guard.backend import Guard
 from wizloop.loop.guard.inference import ask_direct
 from wizloop.loop.guard.judge import renderer_of
@@ -114,7 +122,7 @@ def keep_rendering(ctx: Context) -> None:
     A start that was interrupted here renders anew: nothing has been asked yet. Raises BackendError, ImportRefused,
     PolicyError.
     """
-    settings = ctx.recipe.guard
+    settings = categories.settled(ctx.recipe)
     frame = Frame("", "")
     if settings.template == "chat":
         frame = bounded_chat.render(ctx.base())
@@ -143,7 +151,9 @@ def build(ctx: Context) -> None:
             epochs=wanted.epochs,
             seed=ctx.seed("tiny"),
             progress=lambda _, done, total: ctx.progress(done, total),
-            fixed_texts=fixed_texts(reasons, ctx.renderer.instruction, ctx.renderer.shown, ctx.declared),
+            fixed_texts=fixed_texts(
+                reasons, ctx.renderer.instruction, ctx.renderer.shown, ctx.declared, ctx.renderer.categories
+            ),
         )
 
 
@@ -161,13 +171,18 @@ def _imported_reasons(ctx: Context) -> list[str]:
 
 
 def fixed_texts(
-    reasons: Sequence[str], instruction: str, policies: str = "", declared: Declaration = DEFAULT
+    reasons: Sequence[str],
+    instruction: str,
+    policies: str = "",
+    declared: Declaration = DEFAULT,
+    names: Sequence[str] = (),
 ) -> list[str]:
     """Return the pretraining text besides the prompts: instruction, policies, answer blocks, reasons with a block.
 
-    The blocks rotate over the reasons, so that this text teaches no verdict.
+    The blocks, each with every ending in categories, rotate over the reasons, so that this text teaches no verdict.
     """
-    blocks = [grammar.answer_block(verdict, declared) for verdict in _verdicts(declared)]
+    endings = categories.endings(names)
+    blocks = [f"{grammar.answer_block(verdict, declared)}{end}" for end in endings for verdict in _verdicts(declared)]
     framed = [
         f"{instruction}\n\n{HUMAN}",
         *([f"{policies}\n\n"] if policies else ()),

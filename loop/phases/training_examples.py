@@ -9,11 +9,13 @@ from wizloop.backends.guard_types import Encoded, SftExample
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.backend import Guard
+from wizloop.loop.guard.categories import in_direct
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.loop.phases import policy_lessons
+from wizloop.loop.phases.taught_categories import named_by, true_of, unknown_words, with_categories
 from wizloop.loop.stored_samples import labels_of, usable
-from wizloop.store import reviews, samples, training
+from wizloop.store import categories, reviews, samples, training
 from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 from wizloop.store.teacher_calls import TeacherTrace
@@ -63,12 +65,16 @@ def collect(ctx: Context, guard: Guard) -> TrainingSet:
     with ctx.store.read() as db:
         approved = {trace.sample_id: trace for trace in reviews.approved(db, ctx.round)}
         known = samples.get(db, list(approved))
+        labeled = categories.labels(db, list(approved)) if ctx.renderer.categories else {}
+    names, given = ctx.renderer.categories, (named_by(trace) or () for trace in approved.values())
+    if names and (listed := unknown_words(names, given)):
+        ctx.say(f"Categories of teachers that guard.categories does not name are left out: {listed}.", "warn")
     leaking = leaks.among(ctx.store, known)
     lessons: list[Lesson] = []
     left_out: dict[int, str] = {}
     for sample in known:
         leaked = sample.id in leaking or sample.excluded is not None
-        lesson = LEAKED if leaked else _lesson(ctx, guard, sample, approved[sample.id])
+        lesson = LEAKED if leaked else _lesson(ctx, guard, sample, approved[sample.id], labeled.get(sample.id))
         if isinstance(lesson, str):
             left_out[sample.id] = lesson
         else:
@@ -104,23 +110,28 @@ def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
         if len(labels_of(sample, declared)) == len(declared.tasks_of(sample))
     ]
     dev.sort(key=lambda sample: hashlib.sha256(f"held out:{sample.id}".encode()).digest())
-    longest = ctx.recipe.guard.max_prompt_tokens
-    found = []
-    for sample in dev[: ctx.recipe.train.held_out]:
+    names, longest = ctx.renderer.categories, ctx.recipe.guard.max_prompt_tokens
+    dev, found = dev[: ctx.recipe.train.held_out], []
+    with ctx.store.read() as db:
+        labeled = categories.labels(db, [sample.id for sample in dev]) if names else {}
+    for sample in dev:
         known = labels_of(sample, declared)
         verdict: dict[str, str | None] = {task: known.get(task) for task in declared.tasks}
         try:
             shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample)
         except policy_lessons.NotTaught:
             continue
-        direct = shown.asked.direct_completion(verdict)
+        named = true_of(ctx.renderer, verdict, labeled.get(sample.id))
+        direct = in_direct(shown.asked.direct_completion(verdict), ctx.renderer, named, verdict)
         prompt = guard.encode(shown.asked.direct_prompt(sample), max_tokens=longest)
         found.append(SftExample(sample.id, prompt, direct.text, direct.strong))
     return found
 
 
-def _lesson(ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace) -> Lesson | str:
-    """Return the lesson, or the reason why there is none."""
+def _lesson(
+    ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace, labeled: Sequence[str] | None
+) -> Lesson | str:
+    """Return the lesson, or the reason why there is none; `labeled` are the sample's known categories."""
     try:
         shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample, trace)
     except policy_lessons.NotTaught as error:
@@ -131,6 +142,7 @@ def _lesson(ctx: Context, guard: Guard, sample: Sample, trace: TeacherTrace) -> 
         traced, direct = renderer.trace_completion(taught), renderer.direct_completion(taught.verdict)
     except ValueError as error:
         return f"its trace cannot be rendered: {error}"
+    traced, direct = with_categories(renderer, taught, labeled, traced, direct)
     if guard.count(traced.text) >= ctx.recipe.guard.max_trace_tokens:
         return "its trace is longer than guard.max_trace_tokens, and its verdict would be cut"
     trace_prompt = guard.encode(renderer.trace_prompt(sample), max_tokens=longest)

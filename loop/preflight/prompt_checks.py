@@ -5,7 +5,7 @@ from pathlib import Path
 from wizloop.backends import model_folder
 from wizloop.backends.guard_types import BackendError
 from wizloop.loop.data.records import ImportRefused
-from wizloop.loop.guard import instructions, shown_policies
+from wizloop.loop.guard import categories, instructions, shown_policies
 from wizloop.loop.preflight import Check
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
@@ -13,7 +13,18 @@ from wizloop.recipes.schema import Recipe
 
 def checks(recipe: Recipe) -> list[Check]:
     """Check what is before every sample, instruction and policies, and the template of a base that is on this disk."""
-    return [_instruction(recipe), *_policies(recipe), *_template(recipe)]
+    return [_instruction(recipe), *_policies(recipe), *_categories(recipe), *_template(recipe)]
+
+
+def _categories(recipe: Recipe) -> list[Check]:
+    """Check the names of categories; nothing for a guard without."""
+    if not recipe.guard.categories:
+        return []
+    try:
+        names = categories.settled(recipe).categories
+    except PolicyError as error:
+        return [Check("categories", False, str(error))]
+    return [Check("categories", True, f"{len(names)}: {', '.join(names)}")]
 
 
 def _instruction(recipe: Recipe) -> Check:

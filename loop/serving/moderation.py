@@ -87,18 +87,18 @@ def answer(
 
 
 def _result(one: "Verdict", declared: Declaration) -> dict[str, Any]:
-    """Return OpenAI's fields, with the positive label as the one category.
+    """Return OpenAI's fields, with the positive label as a category beside those that the guard names.
 
     A label that blocks is flagged, and a text without a readable verdict, which has no score.
     """
     category = declared.positive("request")
     flagged = not declared.passes("request", one.verdict["request"])
-    known = one.probability.get("request")
+    known, scores = one.probability.get("request"), one.category_probability
     return {
         "flagged": flagged,
-        "categories": {category: flagged},
-        "category_scores": {} if known is None else {category: known},
-        "category_applied_input_types": {category: ["text"]},
+        "categories": {**{name: name in (one.categories or ()) for name in scores}, category: flagged},
+        "category_scores": {**scores, **({} if known is None else {category: known})},
+        "category_applied_input_types": {name: ["text"] for name in (*scores, category)},
     }
 
 

@@ -99,6 +99,7 @@ def teacher_of(recipe: Recipe, name: str, key: keys.Key | None) -> RemoteTeacher
         length=recipe.teacher.reasoning,
         small=recipe.teacher.answer == "small",
         words=teachers.words_of(recipe),
+        categories=teachers.categories_of(recipe),
     )
     if name == "openai":
         return OpenAIServer(access, paid=is_paid(recipe.teacher, name))

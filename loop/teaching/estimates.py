@@ -116,7 +116,7 @@ def _typical(client: TeacherClient, load: Load) -> tuple[Usage, float]:
     assert isinstance(client.teacher, RemoteTeacher)
     access = client.teacher.access
     instruction, ratio = access.instruction, BYTES_PER_TOKEN[client.name]
-    shared = (_bytes(instruction) + _bytes(teacher_prompt.schema_text(access.small, access.words))) / ratio
+    shared = (_bytes(instruction) + _bytes(teacher_prompt.schema_text(*access.form))) / ratio
     own = (
         load.text_bytes + load.questions * _bytes(teacher_prompt.message(Question("", "", ""), access.words))
     ) / ratio

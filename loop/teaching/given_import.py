@@ -152,6 +152,6 @@ def _contradiction(sample: Sample, trace: Any) -> str | None:
 
 
 def _kept(row: GivenRow) -> Kept:
-    prompt, response, labels, source, row_ref, policy = row.sample
+    prompt, response, labels, source, row_ref, policy, _ = row.sample
     known = (labels.get("request"), labels.get("completion"), labels.get("response"))
     return samples.kept("seed", prompt, response, source, row_ref, *known, policy)

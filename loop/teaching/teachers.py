@@ -13,6 +13,8 @@ from wizloop.backends.teachers.policy.reasoner import PolicyReasoner
 from wizloop.backends.teachers.policy.scoring import Policy, score_all, top_score
 from wizloop.backends.teachers.recorded import RecordedTeacher, explain, text_sha
 from wizloop.loop.data.sample_reader import read_samples
+from wizloop.loop.data.sample_rows import SampleRow
+from wizloop.loop.guard import categories
 from wizloop.loop.guard.rendering import Text
 from wizloop.loop.teaching import given_traces
 from wizloop.loop.words import DEFAULT, Declaration
@@ -37,12 +39,17 @@ def plain(text: texts.PolicyText) -> Policy:
     return Policy(**known | {"keywords": text.keywords or ()})
 
 
-def reasoner_of(recipe: Recipe) -> PolicyReasoner:
-    """Return the policy reasoner of a recipe. Raises PolicyError, also for policies without wording to count."""
+def reasoner_of(recipe: Recipe, names: Sequence[str] = ()) -> PolicyReasoner:
+    """Return the policy reasoner of a recipe, which also names categories, by the names of its policies or their ids.
+
+    Raises PolicyError, also for policies without wording to count.
+    """
     policies = policies_of(recipe)
     refuse_wordless(policies, "the teacher policy")
+    by_id = {one.id: categories.matched((one.name, one.id), names)[0] for one in policies}
+    named = {id: found[0] for id, found in by_id.items() if found}
     try:
-        return PolicyReasoner(policies, recipe.teacher.depth, words_of(recipe))
+        return PolicyReasoner(policies, recipe.teacher.depth, words_of(recipe), named)
     except ValueError as error:
         raise texts.PolicyError(str(error)) from None
 
@@ -61,6 +68,11 @@ def words_of(recipe: Recipe) -> Words:
     return Words(tasks.request, tasks.completion, tasks.response)
 
 
+def categories_of(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the categories that teachers are asked for. Raises PolicyError."""
+    return tuple(categories.settled(recipe).categories)
+
+
 def instruction_of(recipe: Recipe, *, small: bool = False) -> str:
     """Return the instruction for the recipe's remote teachers, for the small schema or the full one.
 
@@ -68,7 +80,7 @@ def instruction_of(recipe: Recipe, *, small: bool = False) -> str:
     """
     section, words = recipe.teacher, words_of(recipe)
     own = None if section.instruction is None else _own_instruction(Path(section.instruction))
-    wording = teacher_prompt.Wording(own, section.reasoning, small, words)
+    wording = teacher_prompt.Wording(own, section.reasoning, small, words, categories_of(recipe))
     # The shipped policies are about harm.
     about_harm = words.is_part_of_ours() or section.policies is not None
     return teacher_prompt.instruction(policies_of(recipe) if about_harm else (), wording)
@@ -98,21 +110,32 @@ def policies_hash(policies: tuple[Policy, ...]) -> str:
 def here(recipe: Recipe, name: str) -> Teacher:
     """Build a local teacher: policy, recorded or traces. Raises PolicyError, ImportRefused."""
     words = words_of(recipe)
+    names = categories_of(recipe)
     if name == "policy":
-        return reasoner_of(recipe)
+        return reasoner_of(recipe, names)
     if name == "traces":
         return given_traces.teacher_of(recipe.teacher.traces, Declaration.of(recipe.tasks))
     assert recipe.teacher.recorded is not None
-    return RecordedTeacher(recorded_labels(recipe.teacher.recorded, Declaration.of(recipe.tasks)), words)
+    rows = _recorded_rows(recipe.teacher.recorded, Declaration.of(recipe.tasks))
+    # The first of a text counts, as at an import.
+    named = {text_sha(one.prompt, one.response): one.categories for one in rows[::-1] if one.categories is not None}
+    return RecordedTeacher(_labels_of(rows), words, named if names else None)
 
 
 def recorded_labels(where: Recorded, declared: Declaration = DEFAULT) -> dict[str, Mapping[str, str | None]]:
     """Read verdicts by text; a text that occurs twice with different ones is left out: neither can be trusted."""
+    return _labels_of(_recorded_rows(where, declared))
+
+
+def _recorded_rows(where: Recorded, declared: Declaration) -> list[SampleRow]:
     how: dict[str, Any] = where.model_dump(exclude={"path"})
-    read = read_samples(Data(path=where.path, split="pool", **how), declared)
+    return read_samples(Data(path=where.path, split="pool", **how), declared).rows
+
+
+def _labels_of(rows: Sequence[SampleRow]) -> dict[str, Mapping[str, str | None]]:
     known: dict[str, Mapping[str, str | None]] = {}
     conflicting: set[str] = set()
-    for row in (one for one in read.rows if one.labels):
+    for row in (one for one in rows if one.labels):
         given: dict[str, str | None] = {str(task): label for task, label in row.labels.items()}
         forms = [(row.response, given)]
         if row.response is not None and "request" in given:

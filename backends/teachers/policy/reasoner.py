@@ -4,7 +4,8 @@ It lets the whole loop run without a network. It counts wording and understands 
 words say, and calls its confidence low if the wording does not decide.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from wizloop.backends.teachers.base import (
@@ -15,6 +16,7 @@ from wizloop.backends.teachers.base import (
     LocalTeacher,
     Question,
     Refusal,
+    TeacherTrace,
     Words,
     check_trace,
 )
@@ -69,7 +71,14 @@ class PolicyReasoner(LocalTeacher):
     name = "policy"
     version = "1"
 
-    def __init__(self, policies: Sequence[Policy], depth: Depth, words: Words = OUR_WORDS) -> None:
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        depth: Depth,
+        words: Words = OUR_WORDS,
+        categories: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the policies and, by their ids, the names of the categories that a trace is to name; None names none."""
         if not policies:
             raise ValueError("the policy reasoner has no policies: give it at least one")
         if not words.is_part_of_ours():
@@ -82,6 +91,9 @@ class PolicyReasoner(LocalTeacher):
         self.policies = tuple(policies)
         self.depth: Depth = depth
         self.model = f"policy-reasoner-{depth}"
+        self._categories = categories or {}
+        if categories:
+            self.version = f"1, {json.dumps(categories, sort_keys=True)}"
 
     def ask(self, question: Question) -> Answer:
         """Write a trace for any question; it supports labels that are shown and says what they rest on."""
@@ -90,8 +102,26 @@ class PolicyReasoner(LocalTeacher):
         if left := [task for task in TASKS if task not in self.words.tasks]:
             empty: dict[str, Any] = dict.fromkeys(left) | {f"{task}_steps": () for task in left}
             trace = trace.model_copy(update=empty)
+        if self._categories:
+            trace = trace.model_copy(update={"categories": self._named(question, trace)})
         check_trace(trace, question, self.words)
         return Answer("ok", trace.model_dump_json(), self.model, trace, stop_reason="end")
+
+    def _named(self, question: Question, trace: TeacherTrace) -> tuple[str, ...] | None:
+        """Return the categories of all policies that a harmful text violates by its wording, or of the one nearest.
+
+        None where it is harmful by its label alone, and its wording says nothing.
+        """
+        texts = ((trace.request, question.prompt), (trace.response, question.response))
+        harmful = [text for verdict, text in texts if verdict == "harmful" and text is not None]
+        if not harmful:
+            return ()
+        scores = [score for text in harmful for score in score_all(text, self.policies, self.depth) if score.touched]
+        if not scores:
+            return None
+        violated = [score for score in scores if score.state == "unsafe"] or [top_score(scores)]
+        named = [self._categories[score.policy.id] for score in violated if score.policy.id in self._categories]
+        return tuple(dict.fromkeys(named))
 
     def assess(self, question: Question) -> Assessment:
         """Decide on a question, with the score of every policy; the labels that it shows outrank the wording."""
