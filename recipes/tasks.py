@@ -1,5 +1,6 @@
 """The section [tasks] of a recipe: the labels of each task, in one's own words."""
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
@@ -71,4 +72,4 @@ def refuse_labels(key: str, meant: Mapping[str, str], known: Collection[str]) ->
     """Raise ValueError for a file's word that stands for a label that [tasks] does not declare."""
     for word, label in meant.items():
         if label not in (*known, "none"):
-            raise ValueError(f"{key}.{word} = {label!r}: it must be {', '.join(known)} or none")
+            raise ValueError(f"{key}.{word} = {json.dumps(label)}: it must be {', '.join(known)} or none")
