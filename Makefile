@@ -10,12 +10,14 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: start test check imports links types newest lock long long-tests bench real mutants docs clean
+.PHONY: start test units check imports links types newest lock long long-tests bench real mutants docs clean
 start: .venv/installed
 	$(BIN)/wizloop start
 
 test: .venv/tested
-	$(MAKE) check
+	$(MAKE) --no-print-directory --jobs 2 check units
+
+units: .venv/tested
 	$(BIN)/python $(PYTEST)
 
 # The whole gate but the tests: format, lint, import contracts, types.

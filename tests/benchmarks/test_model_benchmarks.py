@@ -73,6 +73,7 @@ def test_torch_speed_gives_the_labels_that_generate_gives() -> None:
     assert all(set(found[name]) > {"ms_per_prompt", "generate_1", "generate_16"} for name in ("triage", "night"))
 
 
+@pytest.mark.long
 @NEEDS_SHARED_DATA
 def test_torch_dpo_takes_as_many_steps_as_its_peer() -> None:
     small = ("--pairs", "4", "--batch", "2", "--layers", "1", "--longest", "2500")
@@ -92,7 +93,9 @@ def test_torch_dpo_wants_a_step_to_count(capsys: pytest.CaptureFixture[str]) -> 
     assert "8 pairs at 8 a step" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("library", "batches"), [("mlx", ["1", "2"]), ("torch", ["1"])])
+@pytest.mark.parametrize(
+    ("library", "batches"), [("mlx", ["1", "2"]), pytest.param("torch", ["1"], marks=pytest.mark.long)]
+)
 def test_memory_is_measured_beside_the_dry_runs_estimate(tmp_path: Path, library: str, batches: list[str]) -> None:
     texts = [sample.prompt for sample in demo_samples(random.Random(1), pool=200, seed=0, dev=0, test=0)]
     build(tmp_path, texts, shape=Shape(600, 1, 32, 32), epochs=0, seed=1, progress=lambda *_: None)

@@ -167,14 +167,23 @@ def test_a_seed_of_one_class_is_refused(folder: Path) -> None:
     assert "every labeled request of seed is unharmful: nothing can be learned from one class" in said
 
 
-def test_a_pool_of_one_class_is_read_a_text_of_ten_megabytes_left_out_if_so_asked_and_a_damaged_adapter_is_not(
-    folder: Path,
-) -> None:
+def of_one_class_with_a_huge_text(folder: Path) -> None:
     huge = {"prompt": "ten megabytes of this " * 460_000, "label": "unharmful"}
     write(folder / "pool.jsonl", [huge, *of_one_class(folder / "pool.jsonl")])
+
+
+def test_a_text_of_ten_megabytes_is_refused_with_its_row(folder: Path) -> None:
+    of_one_class_with_a_huge_text(folder)
     status, said = start(folder, "--rounds", "0")
     assert status == 2
     assert "pool.jsonl: row 1: the prompt is 10,120,000 bytes, more than 1,000,000; none of its" in said
+
+
+@pytest.mark.long
+def test_a_pool_of_one_class_is_read_a_huge_text_left_out_if_so_asked_and_a_damaged_adapter_is_not(
+    folder: Path,
+) -> None:
+    of_one_class_with_a_huge_text(folder)
     mend(folder, "hide_labels = true\n", "hide_labels = true\nskip_bad = true\n")
     assert start(folder, "--rounds", "0")[0] == 0
     # The champion's is among them, whichever round it is of.
