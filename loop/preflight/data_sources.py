@@ -213,8 +213,12 @@ def _demo(recipe: Recipe) -> list[Source]:
     sizes = recipe.data_demo
     rng = random.Random(seed_of(recipe.seed, 0, "import", "demo"))
     generated = demo_samples(rng, pool=sizes.pool, seed=sizes.seed, dev=sizes.dev, test=sizes.test)
-    tallies = {split: _Tally(one for one in generated if one.split == split) for split in SPLITS}
-    return [_whole("demo", split, tally, "generated from the seed", None) for split, tally in tallies.items()]
+    found = []
+    for split in SPLITS:
+        own = [one for one in generated if one.split == split]
+        labels = {task: Counter(str(one.labels[task]) for one in own if one.labels[task] is not None) for task in TASKS}
+        found.append(_whole("demo", split, _Tally(own), "generated from the seed", labels))
+    return found
 
 
 def _imported(split: Split, store: Store | None) -> Source:

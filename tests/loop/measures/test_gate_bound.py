@@ -21,6 +21,13 @@ def test_the_loss_is_so_many_standard_errors() -> None:
     assert (bound.level, bound.gates, bound.prompts) == (0.0125, 4, 1000)
 
 
+def test_a_second_task_as_large_halves_the_variance() -> None:
+    one, two = gate_bound([(50, 50)], 100, 4), gate_bound([(50, 50), (50, 50)], 100, 4)
+    assert one is not None
+    assert two is not None
+    assert two.loss == pytest.approx(one.loss / 2**0.5)
+
+
 @pytest.mark.parametrize(
     ("smaller", "larger"),
     [(([(500, 500)], 1000, 4), ([(50, 50)], 100, 4)), (([(50, 50)], 100, 1), ([(50, 50)], 100, 8))],

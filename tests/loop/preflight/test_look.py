@@ -1,6 +1,7 @@
 """`wizloop start --dry-run`: what is missing is listed, the plan is bounded from above, and nothing is made or sent."""
 
 import json
+import re
 import socket
 import sys
 from datetime import UTC, datetime, timedelta
@@ -240,6 +241,14 @@ def test_a_hub_dataset_is_not_asked_for_and_its_size_is_bounded_by_the_recipe(tm
     )
     found = told(written(tmp_path, hub + "sample = 70"), "-w", tmp_path / "runs")
     assert found["plan"]["samples"]["test"] == 70
+
+
+@pytest.mark.parametrize(("rounds", "gates"), [("0", "one gate"), ("3", "4 gates")])
+def test_it_says_which_loss_the_gates_can_exclude(tmp_path: Path, rounds: str, gates: str) -> None:
+    found = told("demo", "--rounds", rounds, "-w", tmp_path / "runs")
+    assert re.search(
+        rf"With 260 dev prompts, {gates} can exclude a loss of more than \d+\.\d points", found["plan"]["gate"]
+    )
 
 
 def test_a_measured_workspace_tells_how_long_the_rest_takes(tmp_path: Path) -> None:
