@@ -59,8 +59,8 @@ def gate_bound(classes: Sequence[tuple[int, int]], prompts: int, gates: int) -> 
     if not both:
         return None
     level = NIGHT_LEVEL / gates
-    # Of a mean over tasks whose errors are independent: nearly so in nights, where verdicts on one prompt err apart.
-    error = sum(_standard_error(*each) ** 2 for each in both) ** 0.5 / len(both)
+    # Tasks share their prompts: their errors are taken as one, not as independent.
+    error = float(np.mean([_standard_error(*each) for each in both]))
     return GateBound(float((norm.ppf(1 - level) + norm.ppf(POWER)) * error), level, gates, prompts)
 
 
