@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,8 @@ SPLITS = ("pool", "seed", "dev", "test")
 MOST_ROUNDS = 1000
 """Most rounds of a run, as in a recipe."""
 MOST_DOLLARS = 10**9
+_MOST_PROBLEMS = 20
+"""Answers that were not recorded and are named; --json names all."""
 
 
 class _Number(click.IntRange):
@@ -201,3 +203,15 @@ def _refuse_place(path: Path, parent: Path) -> None:
 def on_terminal() -> bool:
     """Return whether stdout and stderr are a terminal that can place a cursor (TERM=dumb cannot)."""
     return os.environ.get("TERM") != "dumb" and sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def show_recorded(
+    counts: Mapping[str, int], words: Mapping[str, str], problems: Sequence[str], *, as_json: bool
+) -> None:
+    """Show how many answers of a file were recorded, by kind in `words`, and those that were not, with the reason."""
+    if as_json:
+        put({**{name: counts[name] for name in words}, "problems": problems})
+    for problem in problems[:_MOST_PROBLEMS]:
+        say(f"not recorded: {problem}")
+    said = ", ".join(f"{counts[name]:,} {meaning}" for name, meaning in words.items() if counts[name])
+    say(f"{said or 'nothing was recorded'}{f'; {len(problems):,} not recorded' if problems else ''}")

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.commands.classify_files import cell
-from wizloop.loop.commands.common import new_file, new_folder, now, put, refuse, report_errors, say, written_whole
+from wizloop.loop.commands.common import (
+    new_file,
+    new_folder,
+    now,
+    refuse,
+    report_errors,
+    say,
+    show_recorded,
+    written_whole,
+)
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.rater_agreement import Agreement
@@ -20,8 +29,6 @@ _NEXT = {
     None: "fill in the columns *_verdict and coherence, then `wizloop rate import` it",
 }
 _COUNTED = {"new": "recorded", "changed": "changed", "known": "known already"}
-_MOST_PROBLEMS = 20
-"""Answers that were not recorded and are named; --json names all."""
 
 
 def write(db: Any, path: Path, name: str | None, tool: "Tool | None", set_id: int | None) -> None:
@@ -67,13 +74,7 @@ def read(workspace: Path, path: Path, *, as_json: bool) -> None:
         answers = tool_answers.read(path, rating_files.ASKED)
     with Store.open(workspace) as store, store.write() as db:
         outcome = rating_answers.record(db, answers.found, now())
-    problems = [*answers.problems, *outcome.problems]
-    if as_json:
-        put({**{name: outcome.counts[name] for name in _COUNTED}, "problems": problems})
-    for problem in problems[:_MOST_PROBLEMS]:
-        say(f"not recorded: {problem}")
-    counts = ", ".join(f"{outcome.counts[name]:,} {words}" for name, words in _COUNTED.items() if outcome.counts[name])
-    say(f"{counts or 'nothing was recorded'}{f'; {len(problems):,} not recorded' if problems else ''}")
+    show_recorded(outcome.counts, _COUNTED, [*answers.problems, *outcome.problems], as_json=as_json)
 
 
 def write_rows(path: Path, found: "Agreement", *, texts: bool) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wizloop.loop.commands.common import new_folder, now, put, read_store, report_errors, say
+from wizloop.loop.commands.common import new_folder, now, read_store, report_errors, say, show_recorded
 
 if TYPE_CHECKING:
     from wizloop.loop.exchange.tool_files import Tool
@@ -19,8 +19,6 @@ _COUNTED = {
     "unchanged": "known already",
     "undecided": "without a decision",
 }
-_MOST_PROBLEMS = 20
-"""Answers that were not recorded and are named; --json names all."""
 
 
 def write(workspace: Path, folder: Path, tool: "Tool") -> None:
@@ -47,10 +45,4 @@ def read(workspace: Path, file: Path, *, as_json: bool) -> None:
         answers = tool_answers.read(file, review_decisions.ASKED)
     with Store.open(workspace) as store, store.write() as db:
         outcome = review_decisions.record(db, answers.found, now())
-    problems = [*answers.problems, *outcome.problems]
-    if as_json:
-        put({**{name: outcome.counts[name] for name in _COUNTED}, "problems": problems})
-    for problem in problems[:_MOST_PROBLEMS]:
-        say(f"not recorded: {problem}")
-    counts = ", ".join(f"{outcome.counts[name]:,} {words}" for name, words in _COUNTED.items() if outcome.counts[name])
-    say(f"{counts or 'nothing was recorded'}{f'; {len(problems):,} not recorded' if problems else ''}")
+    show_recorded(outcome.counts, _COUNTED, [*answers.problems, *outcome.problems], as_json=as_json)
