@@ -7,6 +7,8 @@ import pytest
 
 from tests.loop.branching import change, model
 from tests.loop.small_night import NOW, Night, recipe
+from wizloop.loop.phases import gate
+from wizloop.loop.stored_samples import usable
 from wizloop.store import control, models, predictions, samples, steps
 from wizloop.store.predictions import Prediction
 from wizloop.store.steps import Round
@@ -198,3 +200,25 @@ def test_a_round_is_decided_once(night: Night, first: Answers) -> None:
             predictions.judge(db, [(model_id, one.id, {"request": None}, {}, 0.0, None) for one in asked])
     assert decided(night) == before
     assert before[0] == ("r00" if first else "r01")
+
+
+def test_the_bound_that_prepare_kept_is_the_one_that_is_held_to(night: Night) -> None:
+    with night.store.write() as db:
+        steps.begin_round(db, 0, None, NOW)
+        steps.merge_record(db, 0, {gate.BOUND: {"loss": 0.0, "level": 0.05, "gates": 1, "prompts": 40}})
+    champion(night, {"missed": 1})
+    candidate(night, "r01", {"refused": 1})
+    name, row = decided(night)
+    assert name == "r00"
+    assert "cannot be told: a loss of" in (row.gate_reason or "")
+    assert row.record["gate_lower"] < -0.01
+
+
+def test_without_a_kept_bound_it_is_worked_out_from_dev(night: Night) -> None:
+    champion(night, {"missed": 1})
+    candidate(night, "r01", {"refused": 1})
+    name, row = decided(night)
+    bound = gate.bound_on(list(usable(night.store, "dev")), night.recipe.rounds)
+    assert bound is not None
+    assert name == "r01"
+    assert f"a loss of more than {100 * bound.loss:.1f} points is excluded" in (row.gate_reason or "")

@@ -20,6 +20,7 @@ from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard import guard_file
 from wizloop.loop.guard.kept_rendering import OtherRendering
 from wizloop.loop.guard.rendering import Renderer
+from wizloop.loop.measures.gate_bound import GateBound
 from wizloop.recipes import policies
 from wizloop.recipes.schema import Recipe
 from wizloop.store import events, exports, steps, tables
@@ -93,6 +94,12 @@ def test_an_export_is_asked_as_it_was_trained_and_not_by_its_own_template(night:
     ctx.given = night.backend
     assert benchmark_guard.judge_of_folder(ctx, folder).renderer == ctx.renderer
     assert guard_file.frame_of(base, settings) is None
+
+
+def test_what_the_gates_can_exclude_is_kept_and_said_before_anything_is_taught(night: Night) -> None:
+    bound = GateBound(**record(night)["gate_bound"])
+    assert (bound.gates, bound.prompts) == (night.recipe.rounds + 1, 40)
+    assert bound.sentence(night.recipe.gate.margin) in said(night, "info")
 
 
 @pytest.mark.parametrize("frame", [["<|user|>"], "xyz", [1, 2], ["a", "b", "c"]])
