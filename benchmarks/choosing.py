@@ -1,15 +1,16 @@
 """Measure what choosing pays: average precision by labels for each way of choosing, on five pools and three features.
 
-    python benchmarks/choosing.py cell [POOL FEATURES STRATEGY]   # the next cell, or this one; appends choosing_results.jsonl
+    python benchmarks/choosing.py cell [POOL FEATURES STRATEGY]   # the next cell, or this one
     python benchmarks/choosing.py cells                           # which cells have a result
-    python benchmarks/choosing.py states POOL                     # hidden states of SmolLM2 once, kept in build/choosing
-    python benchmarks/choosing.py table                           # label ratios against chance, and the gain at 500 labels
+    python benchmarks/choosing.py states POOL                     # hidden states of SmolLM2, once
+    python benchmarks/choosing.py table                           # label ratios and gains against chance
 
-A cell is ten seeds: each divides the file anew (choosing_pools.py), takes 100 labels at random and then four times 100 that
-the strategy picks by the night's own code (loop/measures/acquisition.py), with the committee's disagreement where it asks
-for it. The learner is one logistic regression on the features, which stands for the guard. The label ratio is the labels
-with which choosing reaches the average precision of 500 random ones, over 500; its interval comes from the seeds
-(bootstrap), that of the gain from Student's t.
+A cell is ten seeds: each divides the file anew (choosing_pools.py), takes 100 labels at random and then four times 100
+that the strategy picks by the night's own code (loop/measures/acquisition.py), with the committee's disagreement where
+it asks for it. The learner is one logistic regression on the features, which stands for the guard. The label ratio is
+the labels with which choosing reaches the average precision of 500 random ones, over 500; its interval comes from the
+seeds (bootstrap), that of the gain at the last labels from Student's t. Cells are appended to choosing_results.jsonl,
+which is committed; states are kept in build/choosing.
 """
 
 import argparse
@@ -119,7 +120,7 @@ def every_cell() -> list[tuple[str, str, str]]:
 
 
 def labels_needed(chosen: np.ndarray, level: float, labels: Sequence[int]) -> float:
-    """Return the labels with which a mean curve first reaches a level, interpolated; more than its last if it does not."""
+    """Return the labels with which a mean curve reaches a level, interpolated; twice its last if it does not."""
     if chosen[0] >= level:
         return float(labels[0])
     for at in range(1, len(chosen)):
@@ -173,7 +174,7 @@ def main() -> None:
     given = ask.parse_args()
     does: Mapping[str, Callable[[], None]] = {
         "table": table,
-        "cells": lambda: print("\n".join(f"{' '.join(one)}: {'done' if one in results() else '-'}" for one in every_cell())),
+        "cells": lambda: print("\n".join(f"{' '.join(one)} {'done' * (one in results())}" for one in every_cell())),
         "states": lambda: states(*given.names),
         "cell": lambda: _cell(given.names, given.seeds),
     }

@@ -1,8 +1,8 @@
 """The pools on which ways of choosing are compared: three where harmful is rare and two where it is not.
 
-A pool and its measured rows come from one file each (ToxicChat: from its train and its test file), divided anew for each
-seed by prompt, so that an interval over seeds holds the luck of the division too. Where the file has too many harmful
-rows they are thinned in the pool, and the measured ones weigh as little.
+A pool and its measured rows come from one file (ToxicChat: from its train and its test file), divided anew for each
+seed by prompt: an interval over seeds holds the luck of the division too. Where the file has too many harmful rows
+they are thinned in the pool, and the measured ones weigh as little.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ class Source:
     """Where a pool comes from."""
 
     file: str
-    task: str = "request"
     test_file: str | None = None
+    task: str = "request"
     share: float = 0.5
     """Share of the file's prompts in the pool."""
     harmful: float | None = None
@@ -35,7 +35,7 @@ class Source:
 
 
 POOLS = {
-    "toxicchat": Source("toxicchat/toxic_chat_train.json.gz", test_file="toxicchat/toxic_chat_test.json.gz", max_chars=200),
+    "toxicchat": Source("toxicchat/toxic_chat_train.json.gz", "toxicchat/toxic_chat_test.json.gz", max_chars=200),
     "guardreasoner_5k": Source("wizard101/evaluation_guardreasoner_test_5k.json.gz", harmful=0.05),
     "openai_moderation": Source("openai_moderation/samples-1680.jsonl", share=0.8, harmful=0.05),
     "wildguardtest": Source("wildguardtest/wildguardtest.csv.gz", share=0.7),

@@ -66,9 +66,10 @@ class Epig(Further):
         targets = votes[:, rng.permutation(len(rows))[:500]]
         joint = votes.T @ targets / len(votes)
         p, q = votes.mean(axis=0)[:, None], targets.mean(axis=0)[None, :]
-        cells = ((joint, p * q), (p - joint, p * (1 - q)), (q - joint, (1 - p) * q), (1 - p - q + joint, (1 - p) * (1 - q)))
-        gain = sum(np.clip(a, 1e-12, 1) * np.log(np.clip(a, 1e-12, 1) / np.clip(b, 1e-12, 1)) for a, b in cells)
-        return gain.mean(axis=1)
+        both = (joint, p - joint, q - joint, 1 - p - q + joint)
+        apart = (p * q, p * (1 - q), (1 - p) * q, (1 - p) * (1 - q))
+        cells = [(np.clip(a, 1e-12, 1), np.clip(b, 1e-12, 1)) for a, b in zip(both, apart, strict=True)]
+        return sum(a * np.log(a / b) for a, b in cells).mean(axis=1)
 
 
 class Greedy(Further):
@@ -96,19 +97,19 @@ class TypiClust(Further):
         from sklearn.neighbors import NearestNeighbors
 
         seed, every = int(rng.integers(2**31)), np.concatenate([self.known.labeled, rows])
-        few = TruncatedSVD(64, random_state=seed).fit_transform(self.known.X[every])
-        clusters = KMeans(min(len(self.known.labeled) + 100, len(every) // 2), n_init=1, random_state=seed).fit(few).labels_
+        few, begun = TruncatedSVD(64, random_state=seed).fit_transform(self.known.X[every]), len(self.known.labeled)
+        clusters = KMeans(min(begun + 100, len(every) // 2), n_init=1, random_state=seed).fit(few).labels_
         near = NearestNeighbors(n_neighbors=min(21, len(every))).fit(few).kneighbors(few)[0]
         typical = 1 / (near[:, 1:].mean(axis=1) + 1e-6)
-        size, taken = np.bincount(clusters), np.bincount(clusters[: len(self.known.labeled)], minlength=clusters.max() + 1)
-        order, open_ = [], {int(at) for at in range(len(self.known.labeled), len(every))}
+        size, taken = np.bincount(clusters), np.bincount(clusters[:begun], minlength=clusters.max() + 1)
+        order, open_ = [], set(range(begun, len(every)))
         while open_ and len(order) < 200:
             inside = sorted({int(clusters[at]) for at in open_})
             best = min(inside, key=lambda one: (taken[one], -size[one]))
             at = max((one for one in open_ if clusters[one] == best), key=lambda one: typical[one])
             open_.remove(at)
             taken[best] += 1
-            order.append(at - len(self.known.labeled))
+            order.append(at - begun)
         return _in_order(order, len(rows))
 
 

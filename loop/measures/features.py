@@ -48,9 +48,7 @@ class Space:
         n = _rows(texts, states)
         if not n:
             raise ValueError("no row to fit a space on: give at least one text")
-        rows = np.arange(n)
-        if n > FITTED:
-            rows = np.sort(np.random.default_rng(seed).choice(n, FITTED, replace=False))
+        rows = drawn(n, seed)
         known: dict[str, Floats] = {}
         if texts is not None:
             known |= _fit_texts([texts[int(row)] for row in rows])
@@ -113,6 +111,13 @@ class Space:
     def _projected(self, states: Floats) -> Floats:
         assert self.components is not None
         return np.matmul(states - self.center, self.components.T, dtype=np.float32)
+
+
+def drawn(n: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows, of `n`, that a space is fitted on, ascending."""
+    if n <= FITTED:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, FITTED, replace=False))
 
 
 def _rows(texts: Sequence[str] | None, states: Any) -> int:

@@ -1,16 +1,20 @@
 """Phase select: pick the round's samples for the teacher, each with its reason. The strategies are in `measures`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 
 from wizloop import plugins
 from wizloop.loop.context import Context
 from wizloop.loop.measures.acquisition import choose
-from wizloop.loop.phases import model_roles, predict
+from wizloop.loop.phases import model_roles, predict, round_committee
 from wizloop.loop.phases.classify import unselected
+from wizloop.loop.phases.round_committee import text_of
 from wizloop.loop.teaching.teachers import policies_of, touched_policy
 from wizloop.plugins import Candidate
 from wizloop.store import samples, selections
+from wizloop.store.predictions import Prediction
 from wizloop.store.rows import pieces
+from wizloop.store.samples import Sample
 from wizloop.store.selections import Selection
 
 
@@ -47,26 +51,36 @@ def _batch(ctx: Context) -> list[Selection]:
 
 
 def _candidates(ctx: Context) -> list[Candidate]:
-    """Return the pool with the champion's predictions, the members' disagreement and the best matching policy."""
+    """Return the pool with the champion's predictions, the committee's or members' disagreement and the best policy."""
     with ctx.store.read() as db:
         champion = model_roles.champion(db) or model_roles.base(db)
     policies = policies_of(ctx.asking)
+    # The newest, which has learned from every label: the champion's predictions may be of an earlier round.
+    committee = round_committee.newest(ctx)
     found = []
     for batch in pieces(unselected(ctx)):
         known = predict.stored(ctx, champion, batch)
+        apart = _disagreement(ctx, batch, known) if committee is None else committee.disagreement(batch)
         for sample in batch:
             if (one := known.get(sample.id)) is None:
                 continue
-            text = sample.prompt if sample.response is None else f"{sample.prompt}\n{sample.response}"
             found.append(
                 Candidate(
                     sample.id,
-                    text,
+                    text_of(sample),
                     one.probability.get(ctx.declared.main_task(sample)),
                     one.confidence,
                     one.cell,
-                    one.signals.get(f"members_disagreement_{ctx.declared.main_task(sample)}"),
+                    apart.get(sample.id),
                     touched_policy(sample.prompt, policies, ctx.recipe),
+                    "members" if committee is None else "committee",
                 )
             )
     return found
+
+
+def _disagreement(ctx: Context, samples: Sequence[Sample], known: Mapping[int, Prediction]) -> dict[int, float | None]:
+    """Return how far the members are apart on each sample's main task, by sample id."""
+    main = ctx.declared.main_task
+    read = [one for one in samples if one.id in known]
+    return {one.id: known[one.id].signals.get(f"members_disagreement_{main(one)}") for one in read}

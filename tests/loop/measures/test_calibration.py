@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, traces_agree, value_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, traces_agree
+from wizloop.loop.measures.confidence import value_of
 
 
 def row(label: str, direct: float, traces: float | None = None, **more: float) -> DevRow:
