@@ -42,6 +42,8 @@ def run(ctx: Context) -> str:
         "read_by": champion.name,
         "reader": ctx.reader(champion).name,
     }
+    if committee is not None:
+        record["committee"] = committee.record()
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
     return f"{champion.name} classified {len(pool):,} pool samples, {traced:,} with traces"

@@ -140,7 +140,8 @@ def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequen
     """Return the round's record of the calibration: confidence measure, figures, the four cells."""
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
-    cells = dev_cells(found, {sample.id: sample for sample in dev}, ctx.declared)
+    by_id = {sample.id: sample for sample in dev}
+    cells = dev_cells(found, by_id, ctx.declared)
     sure, unsure = cells.get("confident_pass", _EMPTY), cells.get("uncertain_pass", _EMPTY)
     compared = compare_cells(sure["right"], sure["n"], unsure["right"], unsure["n"])
     return {
@@ -152,6 +153,7 @@ def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequen
         "cells": cells,
         "confident_passes_are_righter": None if compared is None else compared.words,
         "traces_unparsed": traces_unparsed(found),
+        **round_committee.figures(found, by_id, ctx.declared),
         **known.operating(),
     }
 

@@ -11,12 +11,14 @@ from typing import Any
 from wizloop.loop.context import Context, seed_of
 from wizloop.loop.measures import committee
 from wizloop.loop.measures.committee import Committee
-from wizloop.loop.measures.features import Space, drawn
+from wizloop.loop.measures.features import Floats, Space, drawn
+from wizloop.loop.measures.uncertainty import auroc
 from wizloop.loop.phases import model_roles
 from wizloop.loop.phases.taught_lessons import Labeled, lessons_of
-from wizloop.loop.stored_samples import usable
-from wizloop.loop.words import Task
+from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.words import Declaration, Task
 from wizloop.store import models, steps
+from wizloop.store.predictions import Prediction
 from wizloop.store.samples import Sample
 
 Signals = Mapping[str, float | None]
@@ -30,14 +32,20 @@ class RoundCommittee:
     round: int
     space: Space
     by_task: Mapping[Task, Committee]
+    labels: Mapping[Task, int]
+    """How many labels each learned from."""
 
     def signals(self, samples: Sequence[Sample]) -> dict[int, Signals]:
         """Return by sample id `committee_p_TASK`, `committee_margin_TASK` and `committee_disagreement_TASK`."""
         if not samples:
             return {}
         rows = self.space.matrix([text_of(one) for one in samples], vectors_of(self.ctx, samples))
-        ps = {task: one.p(rows) for task, one in self.by_task.items()}
-        return {one.id: self._of(one, at, ps) for at, one in enumerate(samples)}
+        told = {task: _told(task, one.p(rows)) for task, one in self.by_task.items()}
+        found: dict[int, Signals] = {}
+        for at, sample in enumerate(samples):
+            of = [told[task] for task in self.ctx.declared.tasks_of(sample) if task in told]
+            found[sample.id] = {name: float(values[at]) for named in of for name, values in named.items()}
+        return found
 
     def disagreement(self, samples: Sequence[Sample]) -> dict[int, float | None]:
         """Return how far the copies are apart on each sample's main task, by sample id."""
@@ -45,15 +53,14 @@ class RoundCommittee:
         found = self.signals(samples)
         return {one.id: found[one.id].get(f"committee_disagreement_{main(one)}") for one in samples}
 
-    def _of(self, sample: Sample, at: int, ps: Mapping[Task, Any]) -> Signals:
-        told: dict[str, float | None] = {}
-        for task in self.ctx.declared.tasks_of(sample):
-            if task in ps:
-                one = ps[task][:, [at]]
-                told[f"committee_p_{task}"] = float(committee.mean(one)[0])
-                told[f"committee_margin_{task}"] = float(committee.margin(one)[0])
-                told[f"committee_disagreement_{task}"] = float(committee.spread(one)[0])
-        return told
+    def record(self) -> dict[str, Any]:
+        """Return for the record of a round: whose committee it is, and the labels that it learned from."""
+        return {"round": self.round, "labels": dict(self.labels)}
+
+    def sentence(self) -> str:
+        """Return the record in words."""
+        labels = ", ".join(f"{n:,} {task}" for task, n in self.labels.items())
+        return f"the committee of round {self.round} learned from these labels: {labels}"
 
 
 def is_on(ctx: Context) -> bool:
@@ -69,7 +76,8 @@ def of_round(ctx: Context, round: int) -> RoundCommittee | None:
     space = _space(ctx, round, lessons)
     found = {task: _fitted(ctx, round, space, task, lessons) for task in ctx.declared.tasks}
     by_task = {task: one for task, one in found.items() if one is not None}
-    return RoundCommittee(ctx, round, space, by_task) if by_task else None
+    labels = {task: sum(task in one.labels for one in lessons) for task in by_task}
+    return RoundCommittee(ctx, round, space, by_task, labels) if by_task else None
 
 
 def newest(ctx: Context) -> RoundCommittee | None:
@@ -82,6 +90,17 @@ def newest(ctx: Context) -> RoundCommittee | None:
     return None
 
 
+def figures(found: Sequence[Prediction], dev: Mapping[int, Sample], declared: Declaration) -> dict[str, Any]:
+    """Return by task the AUROC of the committee's mean probability on dev, and the rows; empty without a committee."""
+    told: dict[str, Any] = {}
+    for task in declared.tasks:
+        given = [(one.signals.get(f"committee_p_{task}"), labels_of(dev[one.sample_id], declared)) for one in found]
+        rows = [(p, labels[task] == declared.positive(task)) for p, labels in given if p is not None and task in labels]
+        if rows:
+            told[task] = {"auroc": auroc(*zip(*rows, strict=True)), "n": len(rows)}
+    return {"committee": told} if told else {}
+
+
 def text_of(sample: Sample) -> str:
     """Return what the features read of a sample, whatever the task."""
     return sample.prompt if sample.response is None else f"{sample.prompt}\n{sample.response}"
@@ -90,6 +109,14 @@ def text_of(sample: Sample) -> str:
 def vectors_of(ctx: Context, samples: Sequence[Sample]) -> Any:
     """Return the base's vectors of samples, or None."""
     return None
+
+
+def _told(task: Task, p: Floats) -> dict[str, Floats]:
+    return {
+        f"committee_p_{task}": committee.mean(p),
+        f"committee_margin_{task}": committee.margin(p),
+        f"committee_disagreement_{task}": committee.spread(p),
+    }
 
 
 def _space(ctx: Context, round: int, lessons: Sequence[Labeled]) -> Space:
