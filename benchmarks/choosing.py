@@ -1,6 +1,6 @@
 """Measure what choosing pays: average precision by labels for each way of choosing, on five pools and three features.
 
-    python benchmarks/choosing.py cell [POOL FEATURES STRATEGY]   # the next cell, or this one
+    python benchmarks/choosing.py cell [POOL [FEATURES [STRATEGY]]]   # the next cell, or these
     python benchmarks/choosing.py cells                           # which cells have a result
     python benchmarks/choosing.py states POOL                     # hidden states of SmolLM2, once
     python benchmarks/choosing.py table                           # label ratios and gains against chance
@@ -17,6 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from sklearn.metrics import average_precision_score
 from wizloop.loop.measures import committee
 from wizloop.loop.measures.acquisition import choose
 from wizloop.loop.measures.features import Space
-from wizloop.loop.measures.strategies import RANKED
 from wizloop.loop.measures.uncertainty import cell as cell_of
 from wizloop.plugins import Candidate
 from wizloop.recipes.sections import Shares
@@ -47,24 +47,33 @@ MIXES: dict[str, Mapping[str, float]] = {
         "uncertain_compliance": 0.35, "disagreement": 0.25, "low_confidence": 0.15, "diversity": 0.1, "random": 0.15,
     },
 }  # fmt: skip
-STRATEGIES = ("random", *RANKED, "diversity", *FURTHER, *MIXES)
+STRATEGIES = ("random", "disagreement", *FURTHER, "low_confidence", "uncertain_compliance", *MIXES, "diversity")
 
 
-def matrix(name: str, features: str, rows: Rows, division: Division) -> Any:
-    """Return the features of all rows, of a space fitted on the pool."""
+@cache
+def read(name: str) -> Rows:
+    """Read a pool once."""
+    return choosing_pools.read(name)
+
+
+@cache
+def divided(name: str, features: str, seed: int) -> tuple[Division, Any]:
+    """Return a seed's division, and the features of all rows, of a space fitted on its pool."""
+    rows = read(name)
+    division = choosing_pools.divide(name, rows, seed)
     texts = None if features == "states" else rows.texts
     states = None if features == "tfidf" else np.load(KEPT / f"{name}.npy", mmap_mode="r")
     here = division.pool
     space = Space.fit(
         None if texts is None else [texts[at] for at in here], None if states is None else states[here], seed=0
     )
-    return space.matrix(texts, states)
+    return division, space.matrix(texts, states)
 
 
 def curve(name: str, features: str, strategy: str, rows: Rows, seed: int) -> list[float]:
     """Return the average precision at 100, 200, ... labels."""
-    division = choosing_pools.divide(name, rows, seed)
-    X, y, strength = matrix(name, features, rows, division), rows.harmful, STRENGTH[features]
+    division, X = divided(name, features, seed)
+    y, strength = rows.harmful, STRENGTH[features]
     rng = np.random.default_rng(seed)
     pool, labeled, found = division.pool, list(rng.permutation(division.pool)[:STEP]), []
     while True:
@@ -97,7 +106,7 @@ def pick(strategy: str, rows: Rows, rest: np.ndarray, known: Known, rng: np.rand
 
 def cell(name: str, features: str, strategy: str, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """Measure one cell."""
-    begun, rows = time.process_time(), choosing_pools.read(name)
+    begun, rows = time.process_time(), read(name)
     curves = [curve(name, features, strategy, rows, seed) for seed in seeds]
     labels = [STEP * (at + 1) for at in range(len(curves[0]))]
     figures = [[round(one, 4) for one in by] for by in curves]
@@ -182,16 +191,19 @@ def main() -> None:
 
 
 def _cell(names: Sequence[str], seeds: int) -> None:
-    missing = [one for one in every_cell() if one not in results()]
-    wanted = tuple(names) or next(iter(missing), None)
-    if wanted is None:
-        print("every cell has a result")
-        return
+    missing = [one for one in every_cell() if one not in results() and one[: len(names)] == tuple(names)]
+    for wanted in missing if names else missing[:1]:
+        _measure(wanted, seeds)
+    if not missing:
+        print("every such cell has a result")
+
+
+def _measure(wanted: tuple[str, str, str], seeds: int) -> None:
     found = cell(*wanted, seeds=range(seeds))
     if seeds == len(SEEDS):
         with RESULTS.open("a") as out:
             out.write(json.dumps(found) + "\n")
-    print(json.dumps({**found, "ap": np.round(np.mean(found["ap"], axis=0), 3).tolist()}))
+    print(json.dumps({**found, "ap": np.round(np.mean(found["ap"], axis=0), 3).tolist()}), flush=True)
 
 
 if __name__ == "__main__":

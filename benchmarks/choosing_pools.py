@@ -2,7 +2,7 @@
 
 A pool and its measured rows come from one file (ToxicChat: from its train and its test file), divided anew for each
 seed by prompt: an interval over seeds holds the luck of the division too. Where the file has too many harmful rows
-they are thinned in the pool, and the measured ones weigh as little.
+they are thinned in the pool, and the measured ones, thinned ones included, weigh as little.
 """
 
 import hashlib
@@ -99,6 +99,9 @@ def divide(name: str, rows: Rows, seed: int) -> Division:
         harmful, rest = pool[rows.harmful[pool]], pool[~rows.harmful[pool]]
         kept = rng.permutation(harmful)[: round(len(rest) * source.harmful / (1 - source.harmful))]
         pool = np.sort(np.concatenate([rest, kept]))
+        # What thinning left out is measured too: few harmful rows make few figures.
+        known = {rows.groups[at] for at in pool}
+        test = np.array([at for at in range(len(rows.groups)) if rows.groups[at] not in known])
     weights, share = np.ones(len(test)), rows.harmful[pool].mean()
     if source.harmful is not None:
         measured = rows.harmful[test].mean()

@@ -114,10 +114,10 @@ class TypiClust(Further):
 
 
 FURTHER: dict[str, Callable[[Known], SelectionStrategy]] = {
-    "bald": Bald,
     "epig": Epig,
     "greedy": Greedy,
     "badge": Badge,
+    "bald": Bald,
     "typiclust": TypiClust,
 }
 
