@@ -89,7 +89,7 @@ class VectorFile:
 
     @property
     def _row(self) -> np.dtype[np.void]:
-        return np.dtype([("check", "<u4"), ("vector", "<f2", (self.width,))])
+        return _row_of(self.width)
 
     def _rows(self, ids: NDArray[np.int64]) -> NDArray[np.void]:
         """Return copies of the rows, zero beyond the end of the file. A map of it would stay in memory."""
@@ -100,6 +100,21 @@ class VectorFile:
             mapped = np.memmap(self.path, self._row, "r", offset=_HEAD.size, shape=(whole,))
             rows[inside] = mapped[ids[inside]]
         return rows
+
+
+def kept_in(folder: Path) -> VectorFile | None:
+    """Return the folder's file, or None. Raises OSError."""
+    found = (VectorFile.find(path) for path in folder.glob(f"*{SUFFIX}"))
+    return next((file for file in found if file is not None), None)
+
+
+def row_bytes(width: int) -> int:
+    """Return the bytes of a vector of so many numbers on the disk."""
+    return _row_of(width).itemsize
+
+
+def _row_of(width: int) -> np.dtype[np.void]:
+    return np.dtype([("check", "<u4"), ("vector", "<f2", (width,))])
 
 
 def _check_of_head(width: int) -> int:
