@@ -34,7 +34,6 @@ from wizloop.loop.measures.acquisition import choose
 from wizloop.loop.measures.features import Space
 from wizloop.loop.measures.uncertainty import cell as cell_of
 from wizloop.plugins import Candidate
-from wizloop.recipes.sections import Shares
 
 RESULTS = Path(__file__).parent / "choosing_results.jsonl"
 KEPT = Path("build/choosing")
@@ -42,12 +41,14 @@ FEATURES = ("tfidf", "states", "both")
 STRENGTH = {"tfidf": 10.0, "states": 30.0, "both": 10.0}
 SEEDS, STEP, MOST = range(10), 100, 500
 MIXES: dict[str, Mapping[str, float]] = {
-    "mix": Shares().model_dump(),
+    "mix": {
+        "uncertain_compliance": 0.2, "disagreement": 0.5, "low_confidence": 0.05, "diversity": 0.1, "random": 0.15,
+    },
     "former_mix": {
         "uncertain_compliance": 0.35, "disagreement": 0.25, "low_confidence": 0.15, "diversity": 0.1, "random": 0.15,
     },
 }  # fmt: skip
-STRATEGIES = ("random", "disagreement", *FURTHER, "low_confidence", "uncertain_compliance", *MIXES, "diversity")
+STRATEGIES = ("random", "disagreement", *MIXES, *FURTHER, "low_confidence", "uncertain_compliance", "diversity")
 
 
 @cache

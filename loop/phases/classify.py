@@ -84,6 +84,8 @@ def _champion(
         # Report damaged files before a round is built on the champion's predictions.
         ctx.check(champion)
         return
+    if committee is not None:
+        committee.read(pool)
     done = len(members) * len(pool)
     direct: dict[int, Direct] = {}
     for batch in ctx.batches(pool, ctx.recipe.classify.batch):

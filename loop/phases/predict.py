@@ -35,6 +35,8 @@ def predict_missing(
     `committee` stands in for members, `direct` holds direct answers already computed, `alone` judges with nobody
     beside. `done` of `total` samples count as already done. Raises Interrupted between two batches.
     """
+    if committee is not None:
+        committee.read(samples)
     for batch in ctx.batches(samples, ctx.recipe.classify.batch):
         ctx.progress(done, total or len(samples))
         known = stored(ctx, model, batch)

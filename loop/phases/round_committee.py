@@ -13,7 +13,7 @@ from wizloop.loop.measures import committee
 from wizloop.loop.measures.committee import Committee
 from wizloop.loop.measures.features import Floats, Space, drawn
 from wizloop.loop.measures.uncertainty import auroc
-from wizloop.loop.phases import model_roles
+from wizloop.loop.phases import model_roles, vectors
 from wizloop.loop.phases.taught_lessons import Labeled, lessons_of
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import Declaration, Task
@@ -35,11 +35,16 @@ class RoundCommittee:
     labels: Mapping[Task, int]
     """How many labels each learned from."""
 
+    def read(self, samples: Sequence[Sample]) -> None:
+        """Read the base's vectors of samples that have none yet, all at once: the guard stays loaded after."""
+        if self.space.center is not None:
+            vectors.read(self.ctx, samples)
+
     def signals(self, samples: Sequence[Sample]) -> dict[int, Signals]:
         """Return by sample id `committee_p_TASK`, `committee_margin_TASK` and `committee_disagreement_TASK`."""
         if not samples:
             return {}
-        rows = self.space.matrix([text_of(one) for one in samples], vectors_of(self.ctx, samples))
+        rows = self.space.matrix([text_of(one) for one in samples], vectors.of(self.ctx, samples))
         told = {task: _told(task, one.p(rows)) for task, one in self.by_task.items()}
         found: dict[int, Signals] = {}
         for at, sample in enumerate(samples):
@@ -106,11 +111,6 @@ def text_of(sample: Sample) -> str:
     return sample.prompt if sample.response is None else f"{sample.prompt}\n{sample.response}"
 
 
-def vectors_of(ctx: Context, samples: Sequence[Sample]) -> Any:
-    """Return the base's vectors of samples, or None."""
-    return None
-
-
 def _told(task: Task, p: Floats) -> dict[str, Floats]:
     return {
         f"committee_p_{task}": committee.mean(p),
@@ -124,7 +124,7 @@ def _space(ctx: Context, round: int, lessons: Sequence[Labeled]) -> Space:
     pool = list(_pool(ctx, round)) or [one.sample for one in lessons]
     seed = seed_of(ctx.recipe.seed, "space")
     rows = [pool[at] for at in drawn(len(pool), seed)]
-    return Space.fit([text_of(one) for one in rows], vectors_of(ctx, rows), seed)
+    return Space.fit([text_of(one) for one in rows], vectors.of(ctx, rows), seed)
 
 
 def _pool(ctx: Context, round: int) -> Iterator[Sample]:
@@ -142,5 +142,5 @@ def _fitted(ctx: Context, round: int, space: Space, task: Task, lessons: Sequenc
     rows = [one.sample for one in taught]
     positive = ctx.declared.positive(task)
     labels = [one.labels[task] == positive for one in taught]
-    X = space.matrix([text_of(one) for one in rows], vectors_of(ctx, rows))
+    X = space.matrix([text_of(one) for one in rows], vectors.of(ctx, rows))
     return committee.fit(X, labels, seed=seed_of(ctx.recipe.seed, "committee", round, task))

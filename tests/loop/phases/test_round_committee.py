@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.loop.branching import model, run
-from tests.loop.small_night import Night, recipe
+from tests.loop.small_night import NOW, Night, recipe
+from wizloop.loop.context import Context
 from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.phases import round_committee
 from wizloop.loop.words import DEFAULT
-from wizloop.store import control, models, predictions, samples, selections, steps
+from wizloop.store import control, models, predictions, samples, selections, steps, tables
 from wizloop.store.predictions import Prediction
 from wizloop.store.selections import Selection
 
@@ -62,6 +64,10 @@ def record(night: Night, round: int, phase: str) -> Mapping[str, Any]:
     return of_phase
 
 
+def _context(night: Night, phase: str) -> Context:
+    return Context(night.store, night.folder, night.recipe, 1, phase, lambda: NOW, lambda: False, given=night.backend)
+
+
 def test_its_signals_stand_beside_the_guards_on_dev_and_pool_and_nowhere_else(picked: Night) -> None:
     names = {f"committee_{what}_request" for what in ("p", "margin", "disagreement")}
     for split in ("dev", "pool"):
@@ -98,15 +104,15 @@ def test_the_most_disputed_are_picked_and_the_reviewer_reads_by_whom(picked: Nig
     assert record(picked, 1, "select")["committee"]["labels"]["request"] == 30
 
 
-def test_a_phase_that_is_done_again_says_the_same(measured: Night, picked: Night, tmp_path: Path) -> None:
-    night = measured.copy(tmp_path / "a")
-    run(night, 1, "classify", "select")
-    assert said(night, "r00", "pool") == said(picked, "r00", "pool")
-    assert disputed(night) == disputed(picked)
+def test_a_phase_that_is_done_again_picks_the_same_and_says_from_what(picked: Night, tmp_path: Path) -> None:
+    night = picked.copy(tmp_path / "a")
+    with night.store.write() as db:
+        db.execute(tables.selections.delete().where(tables.selections.c.round == 1))
     assert night.phase(1, "select") == (
         "4 disagreement, 2 diversity, 2 low confidence, 2 random, 6 uncertain compliance; "
         "the committee of round 0 learned from these labels: 30 request, 5 completion, 5 response"
     )
+    assert disputed(night) == disputed(picked)
 
 
 def test_after_a_held_gate_the_newest_committee_picks_and_the_champions_own_is_its_confidence(
@@ -128,10 +134,9 @@ def test_after_a_held_gate_the_newest_committee_picks_and_the_champions_own_is_i
     ]
 
 
-@pytest.mark.parametrize("measure", ["committee_p", "committee_margin", "committee_spread"])
-def test_it_says_who_is_least_certain_where_it_is_the_confidence(measured: Night, tmp_path: Path, measure: str) -> None:
-    night = measured.copy(tmp_path / "a")
-    known = json.loads(model(night, "r00").calibration_json or "") | {"measure": measure, "rest": measure}
+def test_it_says_who_is_least_certain_where_it_is_the_confidence(measured: Night, tmp_path: Path) -> None:
+    night, spread = measured.copy(tmp_path / "a"), "committee_spread"
+    known = json.loads(model(night, "r00").calibration_json or "") | {"measure": spread, "rest": spread}
     with night.store.write() as db:
         models.set_calibration(db, model(night, "r00").id, json.dumps(known))
     night.phase(1, "classify")
@@ -139,3 +144,22 @@ def test_it_says_who_is_least_certain_where_it_is_the_confidence(measured: Night
     rest = [one.confidence or 0 for one in said(night, "r00", "pool").values() if not one.n_traces]
     assert len(traced) == 22
     assert max(traced) <= min(rest)
+
+
+def test_it_reads_the_hidden_states_of_the_base_where_there_are_some(picked: Night) -> None:
+    assert len(list((picked.folder / "vectors").iterdir())) == 1
+    with picked.store.read() as db:
+        pool = samples.get(db, samples.ids(db, "pool"))
+    context = _context(picked, "select")
+    found = round_committee.newest(context)
+    assert found is not None
+    assert found.space.center is not None
+    assert {one.id: found.disagreement([one])[one.id] for one in pool[:3]} == pytest.approx(
+        {id: found.disagreement(pool)[id] for id in (one.id for one in pool[:3])}
+    )
+
+
+@pytest.mark.parametrize("members", [{"count": 1}, {"count": 0, "others": [{"temperature": 0.5}]}])
+def test_where_members_stand_there_is_no_committee(measured: Night, members: dict[str, Any]) -> None:
+    night = measured.copy(measured.folder.parent / f"{len(members)}", recipe(members=members))
+    assert round_committee.of_round(_context(night, "classify"), 0) is None
