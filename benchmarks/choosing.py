@@ -1,8 +1,8 @@
 """Measure what choosing pays: average precision by labels for each way of choosing, on five pools and three features.
 
-    python benchmarks/choosing.py cell [POOL [FEATURES [STRATEGY]]]   # the next cell, or these
+    python benchmarks/choosing.py cell [POOL [FEATURES [STRATEGY ...]]]   # the next cell, or these
     python benchmarks/choosing.py cells                           # which cells have a result
-    python benchmarks/choosing.py states POOL                     # hidden states of SmolLM2, once
+    python benchmarks/choosing.py states [POOL]                   # hidden states of SmolLM2, once; resumes
     python benchmarks/choosing.py table                           # label ratios and gains against chance
 
 A cell is ten seeds: each divides the file anew (choosing_pools.py), takes 100 labels at random and then four times 100
@@ -29,10 +29,12 @@ from nights import interval
 from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
+from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.measures import committee
 from wizloop.loop.measures.acquisition import choose
 from wizloop.loop.measures.features import Space
 from wizloop.loop.measures.uncertainty import cell as cell_of
+from wizloop.loop.phases.vectors import DEPTH
 from wizloop.plugins import Candidate
 
 RESULTS = Path(__file__).parent / "choosing_results.jsonl"
@@ -40,6 +42,8 @@ KEPT = Path("build/choosing")
 FEATURES = ("tfidf", "states", "both")
 STRENGTH = {"tfidf": 10.0, "states": 30.0, "both": 10.0}
 SEEDS, STEP, MOST = range(10), 100, 500
+TOKENS, AT_ONCE = 128, 64
+"""Tokens of a rendered prompt that are read, and rows between two looks at the clock."""
 MIXES: dict[str, Mapping[str, float]] = {
     "mix": {
         "uncertain_compliance": 0.2, "disagreement": 0.5, "low_confidence": 0.05, "diversity": 0.1, "random": 0.15,
@@ -170,9 +174,46 @@ def table() -> None:
         print(f"| {features} | {way} | {pool} | {says} {against}")
 
 
-def states(name: str) -> None:
-    """Read the hidden states of a pool's rows with the product's own guard."""
-    raise SystemExit(f"{name}: waits for Guard.states")
+def states(name: str, minutes: float = 30, base: str | None = None) -> bool:
+    """Read the hidden states of a pool's rows until all have theirs or the time is up; return whether all have."""
+    file, rows = KEPT / f"{name}.npy", read(name)
+    part = file.with_suffix(".part.npy")
+    known = [np.load(part)] if part.exists() else []
+    asked, begun = None if file.exists() else Asked(base), time.monotonic()
+    while asked is not None and (done := sum(map(len, known))) < len(rows.texts):
+        if time.monotonic() - begun > 60 * minutes:
+            print(f"{name}: {done:,} of {len(rows.texts):,} rows; call it again")
+            return False
+        here = slice(done, done + AT_ONCE)
+        known = [*known, asked.states(rows.prompts[here], rows.responses[here])]
+        KEPT.mkdir(parents=True, exist_ok=True)
+        np.save(part, np.concatenate(known))
+    if asked is not None:
+        part.replace(file)
+    print(f"{name}: {file} has all {len(rows.texts):,} rows")
+    return True
+
+
+class Asked:
+    """The untaught base as a night reads its vectors, without an instruction."""
+
+    def __init__(self, base: str | None) -> None:
+        from real import MADE, fetch
+
+        from wizloop.backends import bounded_chat, model_folder
+        from wizloop.loop.guard.backend import choose_backend
+        from wizloop.loop.guard.rendering import Renderer
+
+        here = MADE / "smollm2"
+        self.base = base or str(here if here.is_dir() else model_folder.find(str(fetch())))
+        self.renderer = Renderer("", frame=bounded_chat.render(self.base)[:2])
+        self.guard = choose_backend("auto", "auto").load(self.base, None, quantise=False)
+
+    def states(self, prompts: Sequence[str], responses: Sequence[str | None]) -> np.ndarray:
+        """Return float16 states of shape (rows, 2 * width)."""
+        texts = map(InputText, prompts, responses)
+        encoded = [self.guard.encode(self.renderer.direct_prompt(one), max_tokens=TOKENS) for one in texts]
+        return self.guard.states(encoded, depth=DEPTH).astype(np.float16)
 
 
 def main() -> None:
@@ -181,18 +222,20 @@ def main() -> None:
     ask.add_argument("command", choices=["cell", "cells", "states", "table"])
     ask.add_argument("names", nargs="*")
     ask.add_argument("--seeds", type=int, default=len(SEEDS))
+    ask.add_argument("--minutes", type=float, default=30, help="of reading states")
     given = ask.parse_args()
     does: Mapping[str, Callable[[], None]] = {
         "table": table,
         "cells": lambda: print("\n".join(f"{' '.join(one)} {'done' * (one in results())}" for one in every_cell())),
-        "states": lambda: states(*given.names),
+        "states": lambda: print("done" if all(states(one, given.minutes) for one in given.names or POOLS) else "-"),
         "cell": lambda: _cell(given.names, given.seeds),
     }
     does[given.command]()
 
 
 def _cell(names: Sequence[str], seeds: int) -> None:
-    missing = [one for one in every_cell() if one not in results() and one[: len(names)] == tuple(names)]
+    where, ways = tuple(names[:2]), names[2:] or STRATEGIES
+    missing = [one for one in every_cell() if one[: len(where)] == where and one[2] in ways and one not in results()]
     for wanted in missing if names else missing[:1]:
         _measure(wanted, seeds)
     if not missing:
