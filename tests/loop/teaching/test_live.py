@@ -217,6 +217,8 @@ def test_the_cap_is_used_and_never_passed(tmp_path: Path) -> None:
     assert [row[0] for row in rows(ctx)].count("parsed") == settled // COST
     assert sorted(warnings(ctx))[0] == "80 % of the budget is spent: $0.00 of $0.00"
     assert len(warnings(ctx)) == 2
+    with ctx.store.read() as db:
+        assert {one.round for one in events.page(db, 0, 1000) if one.level == "warn"} == {ctx.round}
 
 
 def test_an_answer_dearer_than_its_worst_stops_the_teacher(tmp_path: Path) -> None:
