@@ -138,9 +138,12 @@ class Candidate:
     cell: str | None
     """uncertain_pass, confident_pass, uncertain_block or confident_block; None where there is no verdict."""
     disagreement: float | None
-    """Sum over pairs of members of |p_i - p_j|; None or 0 where there is nothing to disagree."""
+    """Sum over pairs of members of |p_i - p_j|, or the standard deviation of P(positive) over the committee's copies;
+    None or 0 where there is nothing to disagree."""
     policy: str | None = None
     """The policy that the guard or the source assigned."""
+    asked: Literal["members", "committee"] = "members"
+    """Who disagrees."""
 
 
 class SelectionStrategy(Protocol):

@@ -82,9 +82,26 @@ class LocalGuard(GuardBase, ABC):
             rows = self._rows(step_spec(sampling, self.tokens, self._vocab))
             return TraceSampler(rows, self.tokens, sampling, prompts, caches).run(self._order(prompts))
 
-    def _share(self, prompts: Sequence[Encoded]) -> list[Encoded]:
+    def states(self, prompts: Sequence[Encoded], *, depth: float) -> NDArray[np.float32] | None:
+        """Return [prompts, 2 * width]: hidden states after the first `depth` (0..1) of the blocks; no other one runs.
+
+        First the mean over the sample's own tokens, then the state of the prompt's last token. None for a model whose
+        blocks give anything else than one state a token.
+        """
+        found = []
+        with self._inference():
+            prompts = self._share(prompts, before_own=True)
+            for group in groups(prompts, 128, self._busy):
+                some = [prompts[i] for i in group]
+                pooled = self._pooled(some[0].shared, [one.body for one in some], _pooling(some), depth)
+                if pooled is None:
+                    return None
+                found += zip(group, pooled.reshape(len(group), -1), strict=True)
+        return np.array([state for _, state in sorted(found, key=lambda one: one[0])], np.float32)
+
+    def _share(self, prompts: Sequence[Encoded], *, before_own: bool = False) -> list[Encoded]:
         """Move what all prompts begin with into their prefix, and prefill it."""
-        longer = with_longest_prefix(prompts)
+        longer = with_longest_prefix(prompts, before_own=before_own)
         if longer:
             self._prefill_prefix(prompts[0].shared, longer[0].shared)
         return longer
@@ -106,6 +123,12 @@ class LocalGuard(GuardBase, ABC):
         """Return [bodies, ids]: softmax over the logits of `ids` after each body, which follows the shared prefix."""
 
     @abstractmethod
+    def _pooled(
+        self, shared: Prefix, bodies: Bodies, weights: NDArray[np.float32], depth: float
+    ) -> NDArray[np.float32] | None:
+        """Return [bodies, sums, width]: sums by `weights` [bodies, sums, longest body] of the states after a block."""
+
+    @abstractmethod
     def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[Any]:
         """Yield each prompt's cache without padding and its last token, which starts the decoding."""
 
@@ -114,10 +137,16 @@ class LocalGuard(GuardBase, ABC):
         """Return the rows to decode in."""
 
 
-def with_longest_prefix(prompts: Sequence[Encoded]) -> list[Encoded]:
+def block_at(depth: float, blocks: int) -> int:
+    """Return the number of blocks, from 1, that are `depth` (0..1) of all."""
+    return max(1, round(depth * blocks))
+
+
+def with_longest_prefix(prompts: Sequence[Encoded], *, before_own: bool = False) -> list[Encoded]:
     """Move what all bodies begin with (the markup before a sample) into the shared prefix.
 
-    Prompts with different prefixes are returned unchanged. Every body keeps at least one token.
+    Prompts with different prefixes are returned unchanged. Every body keeps at least one token, and with `before_own`
+    all of the sample's.
     """
     bodies = [prompt.body for prompt in prompts]
     if len(bodies) < 2 or len({prompt.shared for prompt in prompts}) > 1:
@@ -125,7 +154,27 @@ def with_longest_prefix(prompts: Sequence[Encoded]) -> list[Encoded]:
     # In sorted order the first and the last body differ earliest.
     alike = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(min(bodies), max(bodies), strict=False)))
     more = min(alike, min(map(len, bodies)) - 1)
-    return [replace(each, shared=each.shared + each.body[:more], body=each.body[more:]) for each in prompts]
+    if before_own:
+        more = min([more, *(start for each in prompts for start, _ in each.own)])
+    return [_after(each, more) for each in prompts]
+
+
+def _after(prompt: Encoded, more: int) -> Encoded:
+    own = tuple((max(0, start - more), max(0, end - more)) for start, end in prompt.own)
+    return replace(prompt, shared=prompt.shared + prompt.body[:more], body=prompt.body[more:], own=own)
+
+
+def _pooling(prompts: Sequence[Encoded]) -> NDArray[np.float32]:
+    """Return [prompts, 2, longest body]: weights of the mean over a sample's own tokens, and of the last token.
+
+    A sample without a token of its own has the last one's twice.
+    """
+    weights = np.zeros((len(prompts), 2, max(len(one.body) for one in prompts)), np.float32)
+    for row, one in enumerate(prompts):
+        own = [at for start, end in one.own for at in range(start, end)] or [len(one.body) - 1]
+        weights[row, 0, own] = 1 / len(own)
+        weights[row, 1, len(one.body) - 1] = 1
+    return weights
 
 
 def groups(

@@ -60,6 +60,8 @@ class Encoded:
     shared: tuple[int, ...]
     body: tuple[int, ...]
     cut: int = 0
+    own: tuple[tuple[int, int], ...] = ()
+    """Where the sample's own tokens are in `body`: from and to, of its prompt and of its response."""
 
 
 @dataclass(frozen=True, slots=True)

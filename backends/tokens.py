@@ -131,13 +131,14 @@ class Tokens:
                 f"guard.max_prompt_tokens is {max_tokens}, and the instruction and markup take {fixed}: "
                 f"raise it to {fixed + 64} or more"
             )
-        body, cut = [], 0
+        body, cut, own = list[int](), 0, []
         for ids, data in parts:
             share = room * len(ids) // wanted if data and wanted > room else len(ids)
             kept = self._cut(ids, share) if data else ids
             cut += max(0, len(ids) - len(kept))
+            own += [(len(body), len(body) + len(kept))] if data and kept else []
             body.extend(kept)
-        return Encoded(shared, (*body, *opening), cut)
+        return Encoded(shared, (*body, *opening), cut, tuple(own))
 
     def deciding(self, choice: Choice) -> tuple[list[int], list[int]]:
         """Return (common ids before the decision, the id of each word at it).

@@ -271,7 +271,7 @@ class Shares(Section):
     uncertain_compliance: Share = 0.35
     """Let through with low confidence: the riskiest cell first."""
     disagreement: Share = 0.25
-    """Largest disagreement of the members; best if harm is as rare as in real traffic."""
+    """Largest disagreement of the committee or the members; best if harm is as rare as in real traffic."""
     low_confidence: Share = 0.15
     """Least confident, whatever the verdict."""
     diversity: Share = 0.1

@@ -31,7 +31,7 @@ class SampleFilter:
     """A label that the model gave on any task."""
     cell: str | None = None
     disagreement: float | None = None
-    """Minimum of the members' disagreement on any task."""
+    """Minimum of the members' or the committee's disagreement on any task."""
     wrong: Wrong | None = None
     """A task whose verdict is not the known label, or `any`; an answer that could not be read is wrong, too."""
 
@@ -68,7 +68,7 @@ class Judgement:
 
     @property
     def disagreements(self) -> dict[str, float]:
-        """The signals that measure how much the ensemble's members disagree."""
+        """The signals that measure how much the ensemble's members or the committee's copies disagree."""
         return {name: value for name, value in self.signals.items() if value is not None and "disagree" in name}
 
 
@@ -140,7 +140,7 @@ def _conditions(wanted: SampleFilter) -> list[ColumnElement[bool]]:
     ]
     if wanted.disagreement is not None:
         signal = func.json_each(made.c.signals).table_valued("key", "value", name="signal")
-        disagree = signal.c.key.like("members_disagreement_%") & (signal.c.value >= wanted.disagreement)
+        disagree = signal.c.key.like("%_disagreement_%") & (signal.c.value >= wanted.disagreement)
         conditions.append(select(signal.c.value).where(disagree).exists())
     if wanted.wrong is not None:
         tasks = LABELS if wanted.wrong == "any" else {wanted.wrong: LABELS[wanted.wrong]}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wizloop.backends import model_config, unreadable
 from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
-from wizloop.backends.mlx import cpu_kernels
+from wizloop.backends.mlx import block_states, cpu_kernels
 from wizloop.backends.mlx import load as mlx_load
 from wizloop.backends.mlx.batch_caches import BatchPasses
 from wizloop.backends.mlx.caches import PrefillCache, SuffixCache
@@ -73,6 +73,20 @@ class Guard(LocalGuard):
         last = mx.array([len(body) - 1 for body in bodies])[:, None, None]
         logits = self._loaded.head(mx.take_along_axis(hidden, last, axis=1))[:, 0, :]
         return np.array(mx.softmax(logits[:, mx.array(ids)].astype(mx.float32), axis=-1), dtype=np.float64)
+
+    def _pooled(
+        self, shared: Prefix, bodies: Bodies, weights: NDArray[np.float32], depth: float
+    ) -> NDArray[np.float32] | None:
+        def run() -> None:
+            if self._passes:
+                self._passes.states(self._prefix(shared), bodies)
+            else:
+                self._prefill(shared, bodies)
+
+        # Before the pass that ends early: a prefix is kept after all blocks.
+        self._prefix(shared)
+        hidden = block_states.after(self._loaded.model, depth, run)
+        return None if hidden.ndim != 3 else np.array(mx.array(weights) @ hidden.astype(mx.float32))
 
     def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[list[Any]]:
         if self._passes:

@@ -118,6 +118,9 @@ class ServedGuard(GuardBase):
         """
         return np.array(list(self._threads.map(lambda prompt: self._score(prompt, choice), prompts)))
 
+    def states(self, prompts: Sequence[Encoded], *, depth: float) -> None:
+        """Return None: a server gives no hidden states."""
+
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         """Return traces for every prompt, in order. The server's cache computes a prompt once."""
         return list(self._threads.map(lambda at: self._sample(at, prompts[at], sampling), range(len(prompts))))

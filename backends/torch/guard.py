@@ -18,7 +18,7 @@ from wizloop.backends.guard_base import Bodies, LocalGuard, Prefix, padded
 from wizloop.backends.guard_types import Encoded
 from wizloop.backends.sampling import StepSpec
 from wizloop.backends.tokens import Tokens
-from wizloop.backends.torch import caches
+from wizloop.backends.torch import block_states, caches
 from wizloop.backends.torch import load as torch_load
 from wizloop.backends.torch.caches import Held
 from wizloop.backends.torch.decode import Rows
@@ -71,6 +71,18 @@ class Guard(LocalGuard):
         last = states[range(len(bodies)), [len(body) - 1 for body in bodies]]
         chosen = self._loaded.head(last)[:, ids].float()
         return np.asarray(torch.softmax(chosen, dim=-1).double().cpu().numpy())
+
+    def _pooled(
+        self, shared: Prefix, bodies: Bodies, weights: NDArray[np.float32], depth: float
+    ) -> NDArray[np.float32] | None:
+        if shared:
+            # Before the pass that ends early: a prefix is kept after all blocks.
+            self._prefix(shared)
+        hidden = block_states.after(self._loaded.model, depth, lambda: self._prefill(shared, bodies))
+        if hidden.ndim != 3:
+            return None
+        pooled = torch.from_numpy(weights).to(self._loaded.device) @ hidden.float()
+        return np.asarray(pooled.cpu().numpy())
 
     def _row_caches(self, shared: Prefix, bodies: Bodies) -> Iterator[Held]:
         if self.equal:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wizloop.loop.preflight.memory import TrainingMemory
     from wizloop.loop.preflight.plan import Plan
     from wizloop.loop.preflight.teacher_costs import TeacherCost
+    from wizloop.loop.preflight.vector_reading import VectorReading
 
 
 def report(workspace: Path, recipe: str | None, limits: "RunLimits", *, as_json: bool) -> None:
@@ -53,6 +54,7 @@ def _lines(plan: "Plan") -> list[str]:
         lines += [f"{'':14} {line}" for line in _expected(cost, plan.teachers[:at])]
     lines += [f"money          {_money(plan)}", f"time           {_time(plan)}"]
     lines += [] if plan.gate is None else [f"gate           {plan.gate[0].lower()}{plan.gate[1:]}"]
+    lines += [] if plan.vectors is None else [f"vectors        {_vectors(plan.vectors)}"]
     return [*lines, f"memory         {_memory(plan.training)}", f"disk           {_disk(plan.training)}"]
 
 
@@ -107,6 +109,14 @@ def _memory(training: "TrainingMemory") -> str:
     if training.bytes is None:
         return f"training ({training.method}): {training.rests_on}"
     return f"training ({training.method}): about {training.bytes / 1e9:.1f} GB, {training.rests_on}"
+
+
+def _vectors(reading: "VectorReading") -> str:
+    disk = "disk unknown" if reading.bytes is None else f"{reading.bytes / 1e6:,.1f} MB on the disk"
+    time = "time measured at the first reading"
+    if reading.seconds is not None:
+        time = f"about {reading.seconds / 60:,.0f} min to go, as fast as so far"
+    return f"hidden states of at most {_number(reading.rows)} texts, each read once: {disk}, {time}"
 
 
 def _disk(training: "TrainingMemory") -> str:

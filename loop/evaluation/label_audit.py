@@ -14,7 +14,8 @@ import numpy as np
 from wizloop.backends.teachers.base import Question
 from wizloop.loop.context import Context
 from wizloop.loop.evaluation.compare_traces import TeacherTrace
-from wizloop.loop.measures.calibration import Calibration, value_of
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.measures.confidence import value_of
 from wizloop.loop.phases import model_roles
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.teaching import teachers

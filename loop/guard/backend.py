@@ -43,6 +43,12 @@ class Guard(Protocol):
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
         """Return the probability of each word of a choice as the next one: (prompts, words)."""
 
+    def states(self, prompts: Sequence[Encoded], *, depth: float) -> NDArray[np.float32] | None:
+        """Return hidden states after `depth` of the blocks, (prompts, 2 * width): own tokens' mean, then the last's.
+
+        None for a guard that has none, such as one on a server.
+        """
+
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         """Return the sampled traces of each prompt."""
 

@@ -17,7 +17,8 @@ from wizloop.loop.guard.backend import choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_of, uncalibrated
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
-from wizloop.loop.measures.calibration import MEASURES, Calibration, Source
+from wizloop.loop.measures.calibration import Calibration, Source
+from wizloop.loop.measures.confidence import MEASURES
 from wizloop.loop.measures.operating_points import BEST
 from wizloop.loop.words import DEFAULT, Declaration, Task
 from wizloop.recipes import schema, sections

@@ -142,13 +142,16 @@ class Judge:
         traces: Sequence[Trace] = (),
         members: Sequence[Mapping[str, float]] = (),
         *,
+        beside: Mapping[str, float | None] = MappingProxyType({}),
         alone: bool = False,
     ) -> Answer:
         """Judge one sample from its direct answer and traces.
 
-        `members` are the members' P(positive) by task; `alone` uses the confidence measure without members.
+        `members` are the members' P(positive) by task, `beside` the signals of a committee; `alone` uses the
+        confidence measure without either.
         """
-        found, declared = signals(sample, direct, traces, members, self.declared), self.declared
+        declared = self.declared
+        found = {**signals(sample, direct, traces, members, declared), **beside}
         judgement = self.calibration.apply(found, declared.tasks_of(sample), declared.main_task(sample), alone=alone)
         return Answer(direct, traces, found, judgement)
 

@@ -58,6 +58,14 @@ class Meter:
         self.tokens += _read(prompts)
         return found
 
+    def states(self, prompts: Sequence[Encoded], *, depth: float) -> NDArray[np.float32] | None:
+        """Return the hidden states, and count the prompts' tokens."""
+        begun = perf_counter()
+        found = self._guard.states(prompts, depth=depth)
+        self.seconds += perf_counter() - begun
+        self.tokens += _read(prompts)
+        return found
+
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         """Return the sampled traces, and count the prompts' tokens and theirs."""
         begun = perf_counter()

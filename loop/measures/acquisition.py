@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 
 from wizloop.loop.data.similarity import Fingerprint, NearDuplicates
-from wizloop.loop.measures.strategies import RANKED, Explainer, Reason, Scores
+from wizloop.loop.measures.strategies import RANKED, Reason, Scores, words
 from wizloop.plugins import Candidate, SelectionStrategy, blamed
 
 ORDER: tuple[str, ...] = get_args(Reason)
@@ -77,7 +77,7 @@ def choose(
         elif reason in installed:
             order = _best_first(left, _scored(reason, installed[reason], left, int(rng.integers(2**31))))
         else:
-            order = _best_first(left, RANKED[reason](left))
+            order = _best_first(left, np.array(batch.built_in[reason].score(left, 0), dtype=np.float64))
         rest = want - batch.take(reason, order, want, len(left))
     return batch.picks
 
@@ -118,7 +118,7 @@ class _Batch:
         for one, following in zip(self._pool, self._pool[1:], strict=False):
             if one.sample_id == following.sample_id:
                 raise ValueError(f"sample {one.sample_id} occurs twice among the candidates")
-        self._explainer = Explainer(self._pool)
+        self.built_in = {name: make(self._pool) for name, make in RANKED.items()}
         self._installed = installed
         self._gone: set[int] = set()
         self.near = NearDuplicates(near_duplicate)
@@ -150,12 +150,14 @@ class _Batch:
         self.near.add(fingerprint)
         self.fingerprints.append(fingerprint)
         self.policies[one.policy] += 1
-        words = self._words(reason, one, score, left)
-        self.picks.append(Pick(one.sample_id, reason, score, len(self.picks) + 1, None, words))
+        told = self._words(reason, one, score, left)
+        self.picks.append(Pick(one.sample_id, reason, score, len(self.picks) + 1, None, told))
 
     def _words(self, reason: str, one: Candidate, score: float, left: int) -> str:
+        if reason in self.built_in:
+            return self.built_in[reason].explain(one, score)
         if reason not in self._installed:
-            return self._explainer.words(reason, one, score, left)
+            return words(reason, one, score, left)
         with blamed("strategy", reason):
             return str(self._installed[reason].explain(one, score))
 

@@ -11,20 +11,16 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
+from wizloop.loop.measures.confidence import OF_OTHERS, OF_TRACES, Values, candidates_of, value_of
 from wizloop.loop.measures.deepconf import stop_threshold
 from wizloop.loop.measures.operating_points import BEST, DECIDING, reached, threshold_for
 from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled
 from wizloop.loop.measures.promised_error import Cut, Decision, cut_of_prompts, decide
-from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure, margin
+from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure
 from wizloop.loop.words import DEFAULT, Declaration, Task, share_of
 
 Source = Literal["direct", "traces"]
-Values = Mapping[str, float | None]
 
-OF_TRACES: Final = ("margin_traces", "votes", "deepconf_mean", "deepconf_tail", "deepconf_lowest", "deepconf_bottom")
-OF_MEMBERS: Final = ("members_margin", "members_spread")
-MEASURES: Final = ("margin_direct", *OF_TRACES, *OF_MEMBERS)
-"""The candidates for the confidence. Without traces or members a sample has no value of some."""
 TRACES_MUST_GAIN: Final = 0.01
 """The gain in average precision that makes traces the source: they cost many times as much as a direct answer."""
 YOUNGER: Final = ("operating_point", "reached", "let_through", "cuts")
@@ -292,38 +288,17 @@ def traces_agree(signals: Values, calibration: Calibration, task: Task) -> bool 
     return (direct >= calibration.threshold(task, "direct")) == (traces >= calibration.threshold(task, "traces"))
 
 
-def value_of(measure: str, signals: Values, task: Task, calibration: Calibration) -> float | None:
-    """Return a measure's value for a sample, higher is more confident; None where it has none.
-
-    `margin_*` is the distance of the probability from its threshold: 0 at the threshold, 1 at either end. Raises
-    ValueError for an unknown measure.
-    """
-    if measure in ("margin_direct", "margin_traces"):
-        source: Source = "direct" if measure == "margin_direct" else "traces"
-        p = signals.get(f"p_{source}_{task}")
-        return None if p is None else _distance(p, calibration.threshold(task, source))
-    if measure == "members_margin":
-        mean = signals.get(f"members_mean_{task}")
-        return None if mean is None else margin(mean)
-    if measure == "members_spread":
-        spread = signals.get(f"members_disagreement_{task}")
-        return None if spread is None else -spread
-    if measure not in MEASURES:
-        raise ValueError(f"unknown measure {measure!r}: use {', '.join(MEASURES)}")
-    return signals.get(f"votes_{task}" if measure == "votes" else measure)
-
-
 def _with_measure(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
     """Choose the confidence measure by its AUROC of separating right from wrong verdicts on the main task."""
     labeled = [row for row in rows if row.main in row.labels]
     right = [known.verdict(row.signals, row.main) == row.labels[row.main] for row in labeled]
-    candidates = {name: [value_of(name, row.signals, row.main, known) for row in labeled] for name in MEASURES}
+    candidates = candidates_of([(row.signals, row.main) for row in labeled], known)
     least = max(1, len(labeled) // 2)
     best = choose_measure(candidates, right, least=least)
-    # Alone a guard has no members, and draws traces only where they are the source.
-    lacking = OF_MEMBERS if known.votes else (*OF_MEMBERS, *OF_TRACES)
-    own = choose_measure({name: candidates[name] for name in MEASURES if name not in lacking}, right, least=least)
-    rest = choose_measure({name: candidates[name] for name in MEASURES if name not in OF_TRACES}, right, least=least)
+    # Alone a guard has nobody beside it, and draws traces only where they are the source.
+    lacking = OF_OTHERS if known.votes else (*OF_OTHERS, *OF_TRACES)
+    own = choose_measure({name: candidates[name] for name in candidates if name not in lacking}, right, least=least)
+    rest = choose_measure({name: candidates[name] for name in candidates if name not in OF_TRACES}, right, least=least)
     measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
     without = rest.measure or "margin_direct"
     needs = measure in OF_TRACES
@@ -339,10 +314,6 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
         auroc=best.auroc,
         n=best.n,
     )
-
-
-def _distance(p: float, threshold: float) -> float:
-    return (p - threshold) / (1 - threshold) if p >= threshold else (threshold - p) / threshold
 
 
 def _median(values: Sequence[float | None]) -> float:

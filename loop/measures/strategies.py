@@ -1,73 +1,90 @@
-"""Scorers of the selection strategies. `acquisition` picks from what they rank.
+"""The built-in selection strategies, of the same interface as a plugin's. `acquisition` picks from what they rank."""
 
-A scorer returns one float per candidate: higher is picked sooner, NaN is never picked.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wizloop.plugins import Candidate
+from wizloop.plugins import Candidate, SelectionStrategy
 
 Reason = Literal["uncertain_compliance", "disagreement", "low_confidence", "diversity", "random"]
 Scores = NDArray[np.float64]
+Scored = Sequence[float | None]
 
 
-def uncertain_compliance(candidates: Sequence[Candidate]) -> Scores:
-    """Score samples allowed with low confidence, lowest confidence first: the riskiest mistakes."""
-    return _scores(candidates, lambda one: None if one.cell != "uncertain_pass" else _negated(one.confidence))
+class UncertainCompliance(SelectionStrategy):
+    """Samples allowed with low confidence, lowest confidence first: the riskiest mistakes."""
 
-
-def disagreement(candidates: Sequence[Candidate]) -> Scores:
-    """Score by the members' disagreement; full agreement is never picked."""
-    return _scores(candidates, lambda one: one.disagreement or None)
-
-
-def low_confidence(candidates: Sequence[Candidate]) -> Scores:
-    """Score by low confidence, whatever the verdict."""
-    return _scores(candidates, lambda one: _negated(one.confidence))
-
-
-RANKED: dict[str, Callable[[Sequence[Candidate]], Scores]] = {
-    "uncertain_compliance": uncertain_compliance,
-    "disagreement": disagreement,
-    "low_confidence": low_confidence,
-}
-"""The strategies that score candidates one by one, in the order in which they pick."""
-
-
-class Explainer:
-    """Explain a pick in one sentence for a reviewer, by comparing it with all candidates of the round."""
-
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, pool: Sequence[Candidate]) -> None:
         passing = ("uncertain_pass", "confident_pass")
-        self._let_through = _ascending(one.confidence for one in candidates if one.cell in passing)
-        self._confidences = _ascending(one.confidence for one in candidates)
-        self._disagreements = _ascending(one.disagreement for one in candidates)
+        self._let_through = _ascending(one.confidence for one in pool if one.cell in passing)
 
-    def words(self, reason: str, one: Candidate, score: float, left: int) -> str:
-        """Return the sentence for one pick; `left` is the number of candidates that the strategy chose from."""
-        answer = "an unreadable answer" if one.p is None else f"P(harmful) {one.p:.2f}"
-        if reason == "uncertain_compliance":
-            share = _above(self._let_through, -score)
-            return f"Allowed at {answer} with confidence {-score:.2f}, lower than {share} of what the guard allows."
-        if reason == "disagreement":
-            share = _below(self._disagreements, score)
-            return f"The members disagree by {score:.2f}, more than on {share} of the pool; guard: {answer}."
-        if reason == "low_confidence":
-            share = _above(self._confidences, -score)
-            return f"Confidence {-score:.2f}, lower than {share} of the pool, at {answer}."
-        if reason == "diversity":
-            where = f", under the policy {one.policy}" if one.policy else ""
-            return f"Unlike the other picks{where}: at most {100 * (1 - score):.0f} % of the wording is shared."
-        return f"Drawn at random from the {left:,} remaining samples, for an unbiased estimate of the pool."
+    def score(self, candidates: Sequence[Candidate], seed: int) -> Scored:
+        """Score by low confidence; only what is allowed is picked."""
+        return [_negated(one.confidence) if one.cell == "uncertain_pass" else None for one in candidates]
+
+    def explain(self, candidate: Candidate, score: float) -> str:
+        """Compare the confidence with that of all that the guard allows."""
+        share, answer = _above(self._let_through, -score), _answer(candidate)
+        return f"Allowed at {answer} with confidence {-score:.2f}, lower than {share} of what the guard allows."
 
 
-def _scores(candidates: Sequence[Candidate], score: Callable[[Candidate], float | None]) -> Scores:
-    """Return one score per candidate, NaN for None."""
-    return np.array([score(one) for one in candidates], dtype=np.float64)
+class Disagreement(SelectionStrategy):
+    """Samples on which the members, or the committee's copies, are farthest apart; full agreement is never picked."""
+
+    def __init__(self, pool: Sequence[Candidate]) -> None:
+        self._disagreements = _ascending(one.disagreement for one in pool)
+
+    def score(self, candidates: Sequence[Candidate], seed: int) -> Scored:
+        """Score by the disagreement."""
+        return [one.disagreement or None for one in candidates]
+
+    def explain(self, candidate: Candidate, score: float) -> str:
+        """Compare the disagreement with that on the pool."""
+        who = "The committee disagrees" if candidate.asked == "committee" else "The members disagree"
+        share = _below(self._disagreements, score)
+        return f"{who} by {score:.2f}, more than on {share} of the pool; guard: {_answer(candidate)}."
+
+
+class LowConfidence(SelectionStrategy):
+    """The least confident samples, whatever the verdict."""
+
+    def __init__(self, pool: Sequence[Candidate]) -> None:
+        self._confidences = _ascending(one.confidence for one in pool)
+
+    def score(self, candidates: Sequence[Candidate], seed: int) -> Scored:
+        """Score by low confidence."""
+        return [_negated(one.confidence) for one in candidates]
+
+    def explain(self, candidate: Candidate, score: float) -> str:
+        """Compare the confidence with that of the pool."""
+        share = _above(self._confidences, -score)
+        return f"Confidence {-score:.2f}, lower than {share} of the pool, at {_answer(candidate)}."
+
+
+RANKED: Mapping[str, Callable[[Sequence[Candidate]], SelectionStrategy]] = MappingProxyType(
+    {
+        "uncertain_compliance": UncertainCompliance,
+        "disagreement": Disagreement,
+        "low_confidence": LowConfidence,
+    }
+)
+"""The built-in strategies that score candidates one by one, in the order in which they pick: plugins that know all
+candidates of the round, to compare a pick with."""
+
+
+def words(reason: str, one: Candidate, score: float, left: int) -> str:
+    """Return the sentence for a pick of the strategies that score nothing; `left` candidates were left for them."""
+    if reason == "diversity":
+        where = f", under the policy {one.policy}" if one.policy else ""
+        return f"Unlike the other picks{where}: at most {100 * (1 - score):.0f} % of the wording is shared."
+    return f"Drawn at random from the {left:,} remaining samples, for an unbiased estimate of the pool."
+
+
+def _answer(one: Candidate) -> str:
+    return "an unreadable answer" if one.p is None else f"P(harmful) {one.p:.2f}"
 
 
 def _negated(value: float | None) -> float | None:

@@ -4,7 +4,7 @@ A guard that is not better than these has learned nothing that was worth a night
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,15 @@ from wizloop.loop.measures.metrics import score
 from wizloop.loop.measures.operating_points import threshold_for
 from wizloop.loop.measures.promotion import LabeledVerdicts, compare_f1
 from wizloop.loop.phases.score_predictions import verdicts_of
+from wizloop.loop.phases.taught_lessons import Labeled
 from wizloop.loop.words import DEFAULT, Declaration, Task
-from wizloop.store import models, reviews, samples, training
+from wizloop.store import models
 from wizloop.store.samples import Sample
 
 Sets = Mapping[str, Sequence[Sample]]
 Answers = Mapping[str, Mapping[Task, LabeledVerdicts]]
 """By benchmark and task."""
 _KEPT = ("f1", "macro_f1", "macro_f1_low", "macro_f1_high", "precision", "recall", "fpr", "n")
-
-
-@dataclass(frozen=True)
-class Labeled:
-    """A sample that a model was taught, and the taught labels."""
-
-    sample: Sample
-    labels: Mapping[Task, str]
-
-
-def lessons_of(ctx: Context, name: str) -> list[Labeled]:
-    """Return what the model of this name was taught, by its approved traces, in sample order."""
-    with ctx.store.read() as db:
-        taught = models.by_name(db, name)
-        used = [] if taught is None else training.used(db, taught.id)
-        verdicts = {trace.sample_id: trace.verdict for trace in reviews.approved(db, ctx.round)}
-        known = samples.get(db, [one for one in used if one in verdicts])
-    labeled = ((one, {task: verdicts[one.id].get(task) for task in ctx.declared.tasks}) for one in known)
-    return [Labeled(one, {task: label for task, label in by.items() if label is not None}) for one, by in labeled]
 
 
 def beside(

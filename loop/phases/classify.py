@@ -12,7 +12,8 @@ from wizloop.loop.data import leaks
 from wizloop.loop.guard.inference import Direct, signals
 from wizloop.loop.measures.calibration import Calibration, traces_agree
 from wizloop.loop.measures.uncertainty import top_share
-from wizloop.loop.phases import model_roles, predict
+from wizloop.loop.phases import model_roles, predict, round_committee
+from wizloop.loop.phases.round_committee import RoundCommittee
 from wizloop.loop.stored_samples import usable
 from wizloop.store import models, predictions, selections, steps
 from wizloop.store.rows import pieces
@@ -27,11 +28,12 @@ def run(ctx: Context) -> str:
         champion = model_roles.standing(db)
         # The members of its own round, which its calibration refers to. After a failed gate there are newer ones.
         members = [] if champion.role == "base" else model_roles.members(db, champion.round)
+    committee = None if champion.role == "base" else round_committee.of_round(ctx, champion.round)
     pool = unselected(ctx)
     total = len(pool) * (len(members) + 2)
     for number, member in enumerate(members):
         predict.predict_missing(ctx, member, pool, done=number * len(pool), total=total)
-    _champion(ctx, champion, members, pool, total)
+    _champion(ctx, champion, members, committee, pool, total)
     traced, record = _trace_figures(ctx, champion, pool)
     share = traced / len(pool) if pool else 0.0
     record |= {
@@ -40,6 +42,8 @@ def run(ctx: Context) -> str:
         "read_by": champion.name,
         "reader": ctx.reader(champion).name,
     }
+    if committee is not None:
+        record["committee"] = committee.record()
     with ctx.store.write() as db:
         steps.merge_record(db, ctx.round, {"classify": record})
     return f"{champion.name} classified {len(pool):,} pool samples, {traced:,} with traces"
@@ -64,7 +68,12 @@ def unselected(ctx: Context) -> list[Sample]:
 
 
 def _champion(
-    ctx: Context, champion: models.Model, members: Sequence[models.Model], pool: Sequence[Sample], total: int
+    ctx: Context,
+    champion: models.Model,
+    members: Sequence[models.Model],
+    committee: RoundCommittee | None,
+    pool: Sequence[Sample],
+    total: int,
 ) -> None:
     """Store the champion's predictions, unless it has predicted the whole pool in an earlier round.
 
@@ -75,6 +84,8 @@ def _champion(
         # Report damaged files before a round is built on the champion's predictions.
         ctx.check(champion)
         return
+    if committee is not None:
+        committee.read(pool)
     done = len(members) * len(pool)
     direct: dict[int, Direct] = {}
     for batch in ctx.batches(pool, ctx.recipe.classify.batch):
@@ -82,12 +93,13 @@ def _champion(
         direct |= zip((one.id for one in batch), ctx.judge(champion).direct(batch), strict=True)
         done += len(batch)
     judge, began = ctx.judge(champion), ctx.now()
-    traced = _to_trace(ctx, pool, direct, predict.member_probabilities(ctx, members, pool), judge.calibration)
+    traced = _to_trace(ctx, pool, direct, members, committee, judge.calibration)
     predict.predict_missing(
         ctx,
         champion,
         pool,
         members=members,
+        committee=committee,
         sampling=judge.online(),
         direct=direct,
         traced=traced,
@@ -134,12 +146,16 @@ def _to_trace(
     ctx: Context,
     pool: Sequence[Sample],
     direct: Mapping[int, Direct],
-    members: Mapping[int, list[predict.Probabilities]],
+    members: Sequence[models.Model],
+    committee: RoundCommittee | None,
     calibration: Calibration,
 ) -> set[int]:
     """Return the samples that get traces: the recipe's share, the least certain without any."""
-    unsure = []
-    for sample in pool:
-        found = signals(sample, direct[sample.id], (), members[sample.id], ctx.declared)
-        unsure.append(-calibration.without_traces(found, ctx.declared.main_task(sample)))
+    unsure: list[float] = []
+    for batch in pieces(pool):
+        of_members = predict.member_probabilities(ctx, members, batch)
+        beside = {} if committee is None else committee.signals(batch)
+        for one in batch:
+            found = signals(one, direct[one.id], (), of_members[one.id], ctx.declared)
+            unsure.append(-calibration.without_traces({**found, **beside.get(one.id, {})}, ctx.declared.main_task(one)))
     return set(top_share(unsure, [sample.id for sample in pool], ctx.recipe.classify.share))

@@ -15,8 +15,10 @@ from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard import speed
 from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, Values, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
-from wizloop.loop.phases import baselines, category_measures, model_roles, policy_figures, predict
+from wizloop.loop.phases import baselines, category_measures, model_roles, policy_figures, predict, round_committee
+from wizloop.loop.phases.round_committee import RoundCommittee
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
+from wizloop.loop.phases.taught_lessons import lessons_of
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import Declaration
 from wizloop.recipes.schema import Recipe
@@ -38,7 +40,7 @@ def run(ctx: Context) -> str:
     dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
     for member in members:
         predict.predict_missing(ctx, member, dev)
-    known = calibrate_on_dev(ctx, challenger, members, dev)
+    known = calibrate_on_dev(ctx, challenger, members, dev, committee=round_committee.of_round(ctx, ctx.round))
     # They predicted dev and test before; samples imported since are new to them, and no member predicts these.
     predict.predict_missing(ctx, standing, dev, alone=True)
     predict.predict_missing(ctx, base, [*dev, *test], alone=True)
@@ -47,7 +49,7 @@ def run(ctx: Context) -> str:
     category_measures.ask_missing(ctx, standing, dev)
     named = category_measures.measure(ctx, challenger, known, sets)
     scored, record = evaluations_of(ctx, challenger, sets, known), record_of(ctx, challenger, known, dev)
-    lessons = baselines.lessons_of(ctx, model_roles.sft_name(ctx.round))
+    lessons = lessons_of(ctx, model_roles.sft_name(ctx.round))
     beside = baselines.beside(ctx, challenger, base, sets, lessons) | policy_figures.record_of(ctx, challenger, sets)
     timed = speed.of_few(ctx.judge(replace(challenger, calibration_json=known.to_json())), test or dev)
     with ctx.store.write() as db:
@@ -79,6 +81,8 @@ def calibrate_on_dev(
     dev: Sequence[Sample],
     only: Source | None = None,
     total: int | None = None,
+    *,
+    committee: RoundCommittee | None = None,
 ) -> Calibration:
     """Predict dev with a model, learn its calibration, and judge its dev predictions by it.
 
@@ -87,7 +91,8 @@ def calibrate_on_dev(
     """
     how, limits = ctx.recipe.classify, ctx.limits(model)
     sampling = None if only == "direct" else limits.exactly()
-    predict.predict_missing(ctx, model, dev, members=members, sampling=sampling, total=total)
+    beside: dict[str, Any] = {"members": members, "committee": committee}
+    predict.predict_missing(ctx, model, dev, sampling=sampling, total=total, **beside)
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
         drawn = predictions.traces_of(db, model.id, [one.id for one in dev])
@@ -135,7 +140,8 @@ def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequen
     """Return the round's record of the calibration: confidence measure, figures, the four cells."""
     with ctx.store.read() as db:
         found = predictions.of_model(db, model.id, "dev")
-    cells = dev_cells(found, {sample.id: sample for sample in dev}, ctx.declared)
+    by_id = {sample.id: sample for sample in dev}
+    cells = dev_cells(found, by_id, ctx.declared)
     sure, unsure = cells.get("confident_pass", _EMPTY), cells.get("uncertain_pass", _EMPTY)
     compared = compare_cells(sure["right"], sure["n"], unsure["right"], unsure["n"])
     return {
@@ -147,6 +153,7 @@ def record_of(ctx: Context, model: models.Model, known: Calibration, dev: Sequen
         "cells": cells,
         "confident_passes_are_righter": None if compared is None else compared.words,
         "traces_unparsed": traces_unparsed(found),
+        **round_committee.figures(found, by_id, ctx.declared),
         **known.operating(),
     }
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from wizloop.loop.context import Context
 from wizloop.loop.guard.inference import Direct, Trace, TraceSampling
 from wizloop.loop.guard.judge import Answer, Judge
+from wizloop.loop.phases.round_committee import RoundCommittee
 from wizloop.store import models, predictions
 from wizloop.store.predictions import GuardTrace, Prediction
 from wizloop.store.samples import Sample
@@ -20,6 +21,7 @@ def predict_missing(
     samples: Sequence[Sample],
     *,
     members: Sequence[models.Model] = (),
+    committee: RoundCommittee | None = None,
     sampling: TraceSampling | None = None,
     direct: Mapping[int, Direct] | None = None,
     traced: Collection[int] | None = None,
@@ -30,9 +32,11 @@ def predict_missing(
     """Predict the samples without a stored prediction, in batches, and store predictions and traces.
 
     Traces are drawn by `sampling`, or where they are the source of a verdict; `traced` limits them to these samples.
-    `direct` holds direct answers already computed, `alone` judges without the members. `done` of `total` samples count
-    as already done. Raises Interrupted between two batches.
+    `committee` stands in for members, `direct` holds direct answers already computed, `alone` judges with nobody
+    beside. `done` of `total` samples count as already done. Raises Interrupted between two batches.
     """
+    if committee is not None:
+        committee.read(samples)
     for batch in ctx.batches(samples, ctx.recipe.classify.batch):
         ctx.progress(done, total or len(samples))
         known = stored(ctx, model, batch)
@@ -44,8 +48,11 @@ def predict_missing(
             traces = sample_traces(ctx, judge, model, to_trace, how) if how else {}
             answers = judge.direct(missing) if direct is None else [direct[sample.id] for sample in missing]
             of_members = member_probabilities(ctx, members, missing)
+            beside = {} if committee is None else committee.signals(missing)
             judged = [
-                judge.answer(one, answer, traces.get(one.id, ()), of_members[one.id], alone=alone)
+                judge.answer(
+                    one, answer, traces.get(one.id, ()), of_members[one.id], beside=beside.get(one.id, {}), alone=alone
+                )
                 for one, answer in zip(missing, answers, strict=True)
             ]
             _store(ctx, model, list(zip(missing, judged, strict=True)))

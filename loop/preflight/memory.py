@@ -32,7 +32,7 @@ class TrainingMemory:
 
 def training_memory(recipe: Recipe) -> TrainingMemory:
     """Estimate the training of a recipe on this machine. Fetches nothing."""
-    train, guard, config = recipe.train, recipe.guard, _config(recipe)
+    train, guard, config = recipe.train, recipe.guard, base_config(recipe)
     count = 1 + recipe.dpo.enabled + recipe.members.count
     try:
         picked = devices.pick(guard.backend, guard.device)
@@ -60,7 +60,7 @@ def whole_weights(recipe: Recipe, free: float) -> tuple[bool, str]:
 
     `free` are the bytes free where the models are written.
     """
-    config, told = _config(recipe) or {}, training_memory(recipe)
+    config, told = base_config(recipe) or {}, training_memory(recipe)
     if (why := whole_fault(config)) is not None:
         return False, why
     if told.model_bytes is None or told.checkpoint_bytes is None:
@@ -72,7 +72,7 @@ def whole_weights(recipe: Recipe, free: float) -> tuple[bool, str]:
     return True, f"all weights of the blocks: {sizes}"
 
 
-def _config(recipe: Recipe) -> dict[str, Any] | None:
+def base_config(recipe: Recipe) -> dict[str, Any] | None:
     """Return the base's config.json: of a folder, of a hub name in the local cache, or of the guard that is built."""
     guard = recipe.guard
     if guard.base == "tiny":

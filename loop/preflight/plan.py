@@ -14,6 +14,7 @@ from wizloop.loop.preflight.checks import Preflight, opened
 from wizloop.loop.preflight.data_sources import SPLITS, Source, rows_of
 from wizloop.loop.preflight.memory import TrainingMemory, training_memory
 from wizloop.loop.preflight.teacher_costs import TeacherCost, picked, teacher_costs
+from wizloop.loop.preflight.vector_reading import VectorReading, vector_reading
 from wizloop.loop.teaching.prices import PriceError
 from wizloop.loop.words import Declaration
 from wizloop.plugins import PluginError
@@ -59,6 +60,8 @@ class Plan:
     training: TrainingMemory
     gate: str | None
     """What the gates can exclude on dev; None if dev's labels are unknown without the network."""
+    vectors: VectorReading | None
+    """Reading of the base's hidden states; None for a recipe that reads none."""
 
     @property
     def left_usd(self) -> float | None:
@@ -115,6 +118,7 @@ def plan_of(workspace: Path, found: Preflight, now: datetime) -> Plan | None:
         time=time,
         training=training_memory(recipe),
         gate=_gate(recipe, found.sources, rounds),
+        vectors=vector_reading(recipe, found.sources, workspace),
     )
 
 

@@ -123,6 +123,31 @@ def test_label_and_trace_are_those_of_transformers(
         assert [trace.text for [trace] in drawn] == [greedy(guard, one, after, 8) for one in prompts]
 
 
+def after_three_blocks(folder: Path, prompts: Sequence[Encoded]) -> NDArray[np.float32]:
+    """The states after the third of four blocks: the mean over the sample's own tokens, and the last one's."""
+    from transformers import AutoModelForCausalLM
+
+    model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), []
+    for one in prompts:
+        ids = torch.tensor([[*one.shared, *one.body]])
+        with torch.no_grad():
+            states = model(ids, use_cache=False, output_hidden_states=True).hidden_states[3][0].numpy()
+        [(start, end)] = one.own
+        own = states[len(one.shared) + start : len(one.shared) + end]
+        found.append(np.concatenate([own.mean(axis=0), states[-1]]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("backend", "layout", "name"), READ)
+def test_states_are_those_of_transformers(
+    built: Callable[[str, str], Path], backend: str, layout: str, name: str
+) -> None:
+    guard = LOADERS[backend](str(built(name, layout)))
+    prompts = encoded(guard, "Judge what is asked.\n\n")
+    wanted = after_three_blocks(built(name, "transformers"), prompts)
+    np.testing.assert_allclose(guard.states(prompts, depth=2 / 3), wanted, rtol=1e-3, atol=1e-4)
+
+
 SETTINGS = replace(lessons.SETTINGS, epochs=1, batch=4, checkpoint_every=1, max_tokens=120)
 
 

@@ -159,6 +159,58 @@ def test_a_prompt_without_room_for_the_sample_is_refused(guard: Any) -> None:
         guard.encode(prompt("word " * 100), max_tokens=20)
 
 
+ALIKE = [*TEXTS, "how do I bake bread in winter"]
+
+
+def pooled(tiny_base: Path, one: Encoded) -> NDArray[np.float32]:
+    """The states after the first of two blocks, by transformers' pass over the whole prompt."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    with torch.no_grad():
+        found = model(torch.tensor([[*one.shared, *one.body]]), use_cache=False, output_hidden_states=True)
+    states = found.hidden_states[1][0].numpy()
+    own = [len(one.shared) + at for start, end in one.own for at in range(start, end)]
+    return np.concatenate([states[own].mean(axis=0), states[-1]])
+
+
+@pytest.mark.parametrize("shared", ["Judge what is asked.\n\n", ""])
+def test_states_are_those_of_the_samples_own_tokens_and_of_the_last(guard: Any, tiny_base: Path, shared: str) -> None:
+    # What all texts begin with may be shared, but not with the markup before them: their own tokens count.
+    for texts in (ALIKE[:2], [ALIKE[0], ALIKE[-1]], ALIKE[:2] + ALIKE[3:]):
+        prompts = [guard.encode(prompt(text, shared), max_tokens=80) for text in texts]
+        wanted = np.array([pooled(tiny_base, one) for one in prompts])
+        found = guard.states(prompts, depth=2 / 3)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_a_samples_own_tokens_are_its_texts(guard: Any) -> None:
+    parts = (Part("Human user:\n"), Part("one", data=True), Part("\n"), Part("two words", data=True), Part("\n"))
+    found = guard.encode(Prompt("Judge.\n", parts, "Reasoning:\n"), max_tokens=80)
+    assert [guard.tokens.decode(found.body[start:end]) for start, end in found.own] == ["one", "two words"]
+
+
+def test_states_do_not_depend_on_what_is_asked_with_them(guard: Any) -> None:
+    prompts = encoded(guard)
+    alone = np.concatenate([guard.states([one], depth=0.5) for one in prompts])
+    np.testing.assert_allclose(guard.states(prompts, depth=0.5), alone, atol=1e-5)
+    assert len({row.tobytes() for row in alone}) == len(TEXTS)
+
+
+def test_blocks_after_the_states_do_not_run_and_are_there_again(guard: Any) -> None:
+    prompts = encoded(guard)
+    before, scored = guard.states(prompts, depth=0.5), guard.score(prompts, HARM)
+    np.testing.assert_array_equal(guard.score(prompts, HARM), scored)
+    projection = guard._loaded.model.model.layers[-1].mlp.down_proj
+    if isinstance(guard, mlx_guard.Guard):
+        projection.weight = projection.weight * float("nan")
+    else:
+        projection.weight.data *= float("nan")
+    np.testing.assert_array_equal(guard.states(prompts, depth=0.5), before)
+    assert np.isnan(guard.states(prompts, depth=1.0)).all()
+
+
 @pytest.mark.parametrize("base", ["./nowhere", "nowhere", "/nowhere/at/all"])
 def test_a_missing_model_is_named(load: Load, base: str) -> None:
     with pytest.raises(ModelMissing, match=base):

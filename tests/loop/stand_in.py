@@ -49,6 +49,11 @@ class StandInGuard:
         p = np.array([self._p(one, choice.words[0]) for one in prompts])
         return np.stack([p, 1 - p], axis=1)
 
+    def states(self, prompts: Sequence[Encoded], *, depth: float) -> NDArray[np.float32] | None:
+        self.at_once.append(len(prompts))
+        texts = [bytes(one.body).decode() for one in prompts]
+        return np.array([[_noise(text, f"{depth} {at}") for at in range(8)] for text in texts], np.float32)
+
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         self.at_once.append(len(prompts))
         drawn = []

@@ -76,6 +76,15 @@ def measured(guard: Guards, base: Path) -> Measured:
     return Measured(nll(guard), np.array([p for each in found for p in each.p.values()]))
 
 
+def states(guard: Guards, base: Path) -> NDArray[np.float32]:
+    renderer = renderer_of(Guard(base=str(base), template="chat"), str(base), "Judge whether the request is harmful.")
+    asked = [guard.encode(renderer.direct_prompt(one), max_tokens=600) for one in (*ASKED, InputText(TEXT))]
+    found = guard.states(asked, depth=2 / 3)
+    assert found is not None
+    assert found.shape == (3, 2 * 576)
+    return found
+
+
 def assert_equal(found: Measured, expected: Measured) -> None:
     assert found.nll == pytest.approx(expected.nll, abs=1e-3)
     np.testing.assert_allclose(found.verdicts, expected.verdicts, atol=1e-3)
@@ -95,6 +104,7 @@ def test_mlx_and_torch_are_equal(smollm2: Path, taught: Measured) -> None:
     assert_equal(measured(theirs, smollm2), mine)
     assert mine.nll < NLL
     assert np.abs(taught.verdicts - mine.verdicts).max() > 0.01
+    np.testing.assert_allclose(states(ours, smollm2), states(theirs, smollm2), atol=1e-3)
 
 
 @pytest.mark.parametrize(

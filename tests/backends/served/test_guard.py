@@ -233,6 +233,11 @@ def test_nothing_that_answers_is_said_by_its_address(tiny_base: Path, monkeypatc
         load(str(tiny_base), None, server(f"http://127.0.0.1:{port}"))
 
 
+def test_a_server_gives_no_hidden_states(ask: Any) -> None:
+    guard, _ = ask("vllm")
+    assert guard.states(encoded(guard), depth=0.5) is None
+
+
 @pytest.fixture(scope="module")
 def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LoRA layers that were never trained, and change what the guard says."""

@@ -173,8 +173,10 @@ def test_as_many_members_are_trained_and_asked_as_the_count_says(reviewed: Night
         assert [len(predictions.of_model(db, one.id, "pool")) for one in members(three)] == [90, 90, 90]
     assert not any("members" in name for one in judged(none).values() for name in one.signals)
     assert all("members_disagreement_request" in one.signals for one in judged(three).values())
-    # Where nobody can disagree, the other strategies take the share.
-    assert (len(batch(none, "disagreement")), len(batch(none))) == (0, 16)
+    assert not any("committee" in name for one in judged(three).values() for name in one.signals)
+    # Without members a committee disagrees.
+    assert all("committee_disagreement_request" in one.signals for one in judged(none).values())
+    assert (len(batch(none, "disagreement")), len(batch(none))) == (4, 16)
     assert (len(batch(three, "disagreement")), len(batch(three))) == (4, 16)
 
 

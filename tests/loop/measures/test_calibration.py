@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, traces_agree, value_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, traces_agree
+from wizloop.loop.measures.confidence import value_of
 
 
 def row(label: str, direct: float, traces: float | None = None, **more: float) -> DevRow:
@@ -167,3 +168,33 @@ def test_a_calibration_with_a_promise_survives_its_file_and_one_without_has_no_k
     asked = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, let_through=0.05)
     assert Calibration.from_json(asked.to_json()) == asked
     assert not {"operating_point", "reached", "let_through", "cuts"} & set(json.loads(plain.to_json()))
+
+
+@pytest.mark.parametrize(("measure", "p", "value"), [
+    ("committee_p", 0.9, 0.3),
+    ("committee_p", 0.1, 0.7),
+    ("committee_margin", 0.9, 0.4),
+    ("committee_spread", 0.9, 0.5),
+])  # fmt: skip
+def test_the_committee_says_how_likely_the_guards_own_verdict_is_or_how_sure_it_is(
+    measure: str, p: float, value: float
+) -> None:
+    signals = {"p_direct_request": p, "committee_p_request": 0.3, "committee_margin_request": 0.4}
+    assert value_of(measure, signals, "request", Calibration()) is None
+    known = signals | {"committee_disagreement_request": 0.25}
+    assert value_of(measure, known, "request", Calibration()) == pytest.approx(value)
+
+
+def test_a_committee_that_knows_better_becomes_the_confidence_and_never_that_of_a_guard_alone() -> None:
+    def row(label: str, p: float, committee: float) -> DevRow:
+        told = {"p": committee, "margin": abs(2 * committee - 1), "disagreement": 0.1}
+        beside = {f"committee_{name}_request": value for name, value in told.items()}
+        return DevRow({"p_direct_request": p, **beside}, {"request": label}, "request")
+
+    rows = [
+        row("harmful", 0.9, 0.8), row("unharmful", 0.95, 0.2), row("harmful", 0.7, 0.9), row("unharmful", 0.1, 0.1),
+        row("harmful", 0.05, 0.9), row("unharmful", 0.2, 0.3),
+    ]  # fmt: skip
+    known = calibrate(rows, lowest_groups=[], window=16, keep_top_percent=90)
+    assert (known.measure, known.own) == ("committee_p", "margin_direct")
+    assert known.auroc["committee_p"] == 1.0

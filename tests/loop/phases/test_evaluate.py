@@ -12,7 +12,8 @@ from tests import stored
 from tests.loop.branching import Branch, change, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.loop.commands.import_data import import_
-from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate, value_of
+from wizloop.loop.measures.calibration import Calibration, DevRow, calibrate
+from wizloop.loop.measures.confidence import value_of
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import DEFAULT, LABELS
 from wizloop.store import control, evaluations, events, models, predictions, samples, steps
