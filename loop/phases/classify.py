@@ -4,7 +4,7 @@ Every pool sample gets a direct answer; the share that the champion is least cer
 or the confidence are learned from traces, the rest has its direct verdict and a confidence that needs none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wizloop.loop.context import Context
@@ -14,7 +14,7 @@ from wizloop.loop.measures.calibration import Calibration, traces_agree
 from wizloop.loop.measures.uncertainty import top_share
 from wizloop.loop.phases import model_roles, predict, round_committee
 from wizloop.loop.phases.round_committee import RoundCommittee
-from wizloop.loop.stored_samples import usable
+from wizloop.loop.stored_samples import pages
 from wizloop.store import models, predictions, selections, steps
 from wizloop.store.rows import pieces
 from wizloop.store.samples import Sample
@@ -50,21 +50,24 @@ def run(ctx: Context) -> str:
 
 
 def unselected(ctx: Context) -> list[Sample]:
-    """Return the usable pool samples of this round that no earlier round has selected, in id order.
+    """Return the usable pool samples of this round that no earlier round has selected, in id order."""
+    return [sample for piece in unselected_pieces(ctx) for sample in piece]
+
+
+def unselected_pieces(ctx: Context) -> Iterator[list[Sample]]:
+    """Yield them in pieces, for a pool that memory does not hold.
 
     The pool is fixed when a round begins. A round that an earlier version began has no such bound.
     """
     with ctx.store.read() as db:
         begun = steps.get_round(db, ctx.round)
     last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
-    pool = [sample for sample in usable(ctx.store, "pool") if last is None or sample.id <= last]
-    kept: list[Sample] = []
-    for batch in pieces(pool):
+    for batch in pages(ctx.store, "pool"):
+        pool = [sample for sample in batch if last is None or sample.id <= last]
         with ctx.store.read() as db:
-            selected = selections.of_samples(db, [one.id for one in batch])
+            selected = selections.of_samples(db, [one.id for one in pool])
         earlier = {one.sample_id for one in selected if one.round < ctx.round}
-        kept += [sample for sample in batch if sample.id not in earlier]
-    return kept
+        yield [sample for sample in pool if sample.id not in earlier]
 
 
 def _champion(
