@@ -74,7 +74,9 @@ def write(path: Path, head: Head, depth: float) -> None:
     """Write a head, and the depth at which its states are read."""
     from safetensors.numpy import save_file
 
-    save_file({**head.arrays(), _DEPTH: np.array([depth], np.float32)}, path)
+    # save_file writes memory as it lies, whatever an array's order.
+    arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
+    save_file({**arrays, _DEPTH: np.array([depth], np.float32)}, path)
 
 
 def read(path: Path, declared: Declaration) -> tuple[Head, float]:
