@@ -323,8 +323,8 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
     lacking = OF_OTHERS if known.votes else (*OF_OTHERS, *OF_TRACES)
     own = choose_measure({name: candidates[name] for name in candidates if name not in lacking}, right, least=least)
     rest = choose_measure({name: candidates[name] for name in candidates if name not in OF_TRACES}, right, least=least)
-    measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
-    without = rest.measure or "margin_direct"
+    usual = OF_LINEAR if set(known.source.values()) == {"linear"} else "margin_direct"
+    measure, alone, without = (one.measure or usual for one in (best, own, rest))
     needs = measure in OF_TRACES
     return replace(
         known,
