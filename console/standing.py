@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from wizloop.console import answering
 from wizloop.store.steps import Round
 
 Compared = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
@@ -39,7 +40,13 @@ def by_label(metrics: Mapping[str, Any]) -> str:
 def heading(baseline: str, by_task: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a baseline's heading beside its figures: of one's own words, the one that it always answers."""
     own = {str(one["label"]) for one in by_task.values() if "label" in one}
-    return f"all {own.pop()}" if len(own) == 1 else "always the first label" if own else NAMES[baseline]
+    return (
+        f"all {own.pop()}"
+        if len(own) == 1
+        else "always the first label"
+        if own
+        else {**NAMES, **answering.NAMES}[baseline]
+    )
 
 
 def _figure(value: float | None) -> str:

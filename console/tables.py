@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wizloop.console import by_policy, operating
+from wizloop.console import answering, by_policy, operating
 from wizloop.console.standing import heading, of_champion
 from wizloop.console.words import TASKS
 from wizloop.store.display import shown
@@ -59,7 +59,7 @@ def baselines_on(summary: Summary, benchmark: str) -> list[tuple[str, Mapping[st
     if benchmark == "dev" and any(row.benchmark != "dev" for row in summary.evaluations):
         return []
     found = summary.record.get("baselines", {})
-    wanted = ("all_harmful",) if isinstance(summary, BaseSummary) else ("tfidf",)
+    wanted = ("all_harmful",) if isinstance(summary, BaseSummary) else ("tfidf", *answering.NAMES)
     named = [(name, found[name].get(benchmark, {})) for name in wanted if name in found]
     return [(heading(name, by_task), by_task) for name, by_task in named]
 
@@ -79,6 +79,7 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
         figures if measured else nothing,
         *([_BASELINES] if any(summary.record.get("baselines") for summary in found) else []),
         *_operating(found),
+        *_ways(found),
         *(
             f"round {summary.round.number}, {gate_word(summary)}: {summary.round.gate_reason}"
             for summary in found
@@ -99,6 +100,16 @@ def _operating(found: Sequence[RoundSummary]) -> list[str]:
     """Say what the last measured round has of an operating point and of a promised error."""
     measured = [summary for summary in found if summary.evaluations]
     return [f"round {summary.name}, {said}" for summary in measured[-1:] for said in operating_lines(summary)]
+
+
+def _ways(found: Sequence[RoundSummary]) -> list[str]:
+    """Say how the last measured round's guard answers in the ways that give no verdict."""
+    measured = [summary for summary in found if summary.evaluations]
+    return [
+        f"round {summary.name}, {said}"
+        for summary in measured[-1:]
+        for said in answering.lines(summary.record, summary.speeds)
+    ]
 
 
 def operating_lines(summary: Summary) -> list[str]:

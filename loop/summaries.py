@@ -94,6 +94,7 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "baselines": made.record.get("baselines", {}),
         "compared": made.record.get("compared", {}),
         **_categories(made.record),
+        "speeds": dict(summary.speeds),
         "champion": made.champion_after,
         "challenger": made.challenger,
         "started_at": _time(made.started_at),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
+from wizloop.recipes.answering import AnswerKeys
 from wizloop.recipes.categories import Bounds, Names
 from wizloop.recipes.guard_policies import PolicyKeys
 
@@ -83,7 +84,7 @@ class Server(Section):
         return self
 
 
-class Guard(PolicyKeys, Section):
+class Guard(AnswerKeys, PolicyKeys, Section):
     """The local model that is trained, and how it is prompted."""
 
     base: Annotated[str, Field(min_length=1)] = "tiny"

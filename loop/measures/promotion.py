@@ -70,7 +70,7 @@ class Candidate:
 
     verdicts: Mapping[Task, LabeledVerdicts]
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where each task's verdict is read: `direct` (the default) or `traces`."""
+    """Where each task's verdict is read: `direct` (the default), `traces` or `linear`."""
     traces_unparsed: float | None = None
     """Share of its traces without a whole answer block; None if it drew none."""
 
@@ -279,10 +279,13 @@ def _check_f1(
     )
 
 
+_READ_FROM = {"direct": "direct answers", "traces": "traces", "linear": "the linear head"}
+
+
 def _check_answers(challenger: Candidate, bound: float) -> tuple[bool, str]:
     """Return whether every task's unparsable answers are within their bound, and the worst task's share and source."""
     worst, task = max((_unparsable(verdicts), task) for task, verdicts in challenger.verdicts.items())
-    source = "traces" if challenger.sources.get(task) == "traces" else "direct answers"
+    source = _READ_FROM[challenger.sources.get(task, "direct")]
     said = f"{_share(worst)} of its {task} answers are unparsable (read from {source}; at most {_share(bound)} may be)"
     return worst <= bound, said
 

@@ -21,7 +21,7 @@ from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles
+from wizloop.loop.phases import card_head, linear_export, lossy_export, model_card, model_roles
 from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
@@ -86,7 +86,9 @@ def write_export(
         ctx.check(model)
         report("writing the weights")
         _write(ctx, model, format, folder)
-        known = None if model.calibration_json is None else Calibration.from_json(model.calibration_json, ctx.declared)
+        known = linear_export.calibration_for(ctx, model, format)
+        if known is not None and known.reads_linear:
+            linear_export.write(ctx, model, folder)
         if format in LOSSY:
             known, about["parity"] = _measured(ctx, model, format, folder, report)
         else:
@@ -248,10 +250,11 @@ def facts(
     ctx: Context, model: models.Model, format: str, parity: dict[str, Any], known: Calibration | None
 ) -> model_card.Facts:
     """Collect the facts for the card of a model's export, which is calibrated by `known`."""
+    ways = linear_export.told(ctx, model, format, known)
     with ctx.store.read() as db:
         run = control.get_run(db)
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
-        scores = _own_scores(model, parity) or evaluations.of_model(db, model.id)
+        scores = _own_scores(model, parity) or ways.evaluations or evaluations.of_model(db, model.id)
         base = evaluations.of_model(db, model_roles.base(db).id)
         counts = samples.counts(db)
         taught = range(0 if model.role == "base" else model.round + 1)
@@ -280,7 +283,9 @@ def facts(
         evaluations=scores,
         # What was compared is the guard, not its rounded weights.
         beside=model_card.Beside(
-            base, record.get("baselines", {}), {} if "metrics" in parity else record.get("compared", {})
+            base,
+            record.get("baselines", {}),
+            {} if "metrics" in parity or ways.evaluations else record.get("compared", {}),
         ),
         parity=parity,
         loads=_loads(format),
@@ -294,6 +299,7 @@ def facts(
         category_thresholds={name: known.categories.get(name, 0.5) for name in ctx.renderer.categories},
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
         policies=record.get(by_policy.KEY, {}),
+        ways=ways.lines,
         declared=ctx.declared,
     )
 

@@ -5,15 +5,16 @@ The champion stands; before the first one, the base.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Literal
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.gate_bound import GateBound, gate_bound
 from wizloop.loop.measures.promotion import Candidate, Decision, decide
-from wizloop.loop.phases import category_measures, model_roles, predict
+from wizloop.loop.phases import category_measures, model_roles, predict, ways
 from wizloop.loop.phases.score_predictions import traces_unparsed, verdicts_of
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import DEFAULT, Declaration
@@ -81,11 +82,12 @@ def _decide(ctx: Context, challenger: models.Model) -> Decision:
     dev, bounds = list(usable(ctx.store, "dev")), ctx.recipe.gate
     with ctx.store.read() as db:
         standing = model_roles.standing(db)
+    name: Literal["base", "champion"] = "base" if standing.role == "base" else "champion"
     of_categories, figures = category_measures.compared(ctx, bounds, standing, challenger, dev)
     decision = decide(
         _candidate(ctx, standing, dev),
         _candidate(ctx, challenger, dev),
-        name="base" if standing.role == "base" else "champion",
+        name=name,
         margin=bounds.margin,
         max_unparsable=bounds.max_unparsable,
         max_over_refusal_rise=bounds.max_over_refusal_rise,
@@ -94,13 +96,18 @@ def _decide(ctx: Context, challenger: models.Model) -> Decision:
         declared=ctx.declared,
         further=of_categories,
     )
+    if said := ways.told({"the challenger": _sources(challenger), f"the {name}": _sources(standing)}):
+        decision = replace(decision, reason=f"{decision.reason} {said}")
     return replace(decision, differences={**decision.differences, **figures})
 
 
 def _candidate(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> Candidate:
     found = list(predict.stored(ctx, model, dev).values())
-    sources = Calibration.from_json(model.calibration_json).source
-    return Candidate(verdicts_of(ctx, model, dev), sources, traces_unparsed(found))
+    return Candidate(verdicts_of(ctx, model, dev), _sources(model), traces_unparsed(found))
+
+
+def _sources(model: models.Model) -> Mapping[str, str]:
+    return Calibration.from_json(model.calibration_json).source
 
 
 def _no_challenger(round: steps.Round | None, champion: models.Model | None) -> Decision:

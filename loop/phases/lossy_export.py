@@ -13,7 +13,7 @@ from wizloop.loop.guard.inference import Signals
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration, calibrate
 from wizloop.loop.measures.promotion import Candidate, Decision, Difference, decide
-from wizloop.loop.phases import predict
+from wizloop.loop.phases import linear_export, predict
 from wizloop.loop.phases.evaluate import by_benchmark, dev_row
 from wizloop.loop.phases.score_predictions import figures, labeled, verdicts_from
 from wizloop.loop.stored_samples import usable
@@ -65,7 +65,7 @@ def measure(ctx: Context, model: models.Model, exported: Judge, report: Report) 
     ValueError without a dev sample.
     """
     dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
-    theirs = _original(ctx, model, dev)
+    theirs = _original(ctx, model, dev, exported.calibration)
     found = _signals(ctx, model, exported, dev, report) | _signals(ctx, model, exported, test, report)
     known = replace(_learned(ctx, exported, dev, found), categories=exported.calibration.categories)
     ours = {sample.id: _answer(known, sample, found[sample.id]) for sample in (*dev, *test)}
@@ -95,10 +95,14 @@ def _signals(
     return found
 
 
-def _original(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> dict[int, _Answer]:
+def _original(ctx: Context, model: models.Model, dev: Sequence[Sample], written: Calibration) -> dict[int, _Answer]:
     """Return the model's stored answers on dev; samples that it never predicted are asked about now."""
     stored = predict.stored(ctx, model, dev)
     known = {key: _Answer(one.verdict, one.probability, dict(one.signals)) for key, one in stored.items()}
+    if linear_export.calibration_of(ctx, model).reads_linear:
+        # What is lost by rounding is told apart from what the format does not carry.
+        by_id = {sample.id: sample for sample in dev}
+        known = {key: _answer(written, by_id[key], one.signals) for key, one in known.items()}
     missing = [sample for sample in dev if sample.id not in known]
     if missing:
         judge = ctx.judge(model)
@@ -120,7 +124,7 @@ def _learned(ctx: Context, judge: Judge, dev: Sequence[Sample], found: Mapping[i
         lowest_groups=[],
         window=judge.limits.sampling.window,
         keep_top_percent=how.keep_top_percent,
-        verdict=how.verdict if votes else "direct",
+        verdict=ctx.recipe.written if votes else "direct",
         max_unparsable=ctx.recipe.gate.max_unparsable,
         operating_point=ctx.recipe.guard.operating_point,
         let_through=ctx.recipe.guard.let_through,
@@ -179,7 +183,7 @@ def _figures(
 
 def loaded(ctx: Context, model: models.Model, folder: str) -> Judge:
     """Load an exported folder as a judge with the renderer, thresholds and limits of its model."""
-    known = Calibration.from_json(model.calibration_json, ctx.declared)
+    known = linear_export.calibration_for(ctx, model, "") or Calibration(declared=ctx.declared)
     guard = ctx.backend.load(folder, None, quantise=False)
     # Its categories are not measured again: it keeps its model's thresholds.
     renderer = replace(ctx.renderer, categories=())

@@ -63,6 +63,8 @@ class Facts:
     """Operating point and promised error, as `console.operating` reads them."""
     speed: Mapping[str, Any] = field(default_factory=dict)
     """Speed and memory where they were measured."""
+    ways: Sequence[str] = ()
+    """Sentences on the ways of answering."""
     declared: Declaration = DEFAULT
     """The label words."""
     categories: Mapping[str, Any] = field(default_factory=dict)
@@ -134,7 +136,7 @@ def render(facts: Facts) -> str:
             *(_BASELINES if facts.declared == DEFAULT else _OWN_BASELINES),
             "",
             *(f"- {said}" for said in _not_better(facts)),
-            *(f"- {_escaped(said)}" for said in _operating(facts)),
+            *(f"- {_escaped(said)}" for said in (*facts.ways, *_operating(facts))),
             "",
             *_policies(facts.policies),
             *category_card.section(facts.categories, facts.category_thresholds, rounded="metrics" in facts.parity),
@@ -253,7 +255,7 @@ def _f1(figures: Mapping[str, float | None]) -> str:
 def _threshold(facts: Facts, task: str, by: Mapping[str, float]) -> str:
     source = facts.source.get(task, "direct")
     raw, scale = by.get(source, 0.5), facts.scales.get(task, {}).get(source, UNSCALED)
-    how = "the direct answer" if source == "direct" else "the mean over its traces"
+    how = {"direct": "the direct answer", "traces": "the mean over its traces", "linear": "the linear head"}[source]
     shown = (
         "" if scale == UNSCALED else f"; wizloop shows probabilities Platt-scaled, this one as {scaled(raw, scale):.3f}"
     )

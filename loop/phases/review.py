@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from wizloop.loop.context import Context
+from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import model_roles
 from wizloop.loop.teaching import clients, screens
 from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.store import models, predictions, reviews, samples, sending
 from wizloop.store.db import Connection
+from wizloop.store.predictions import Prediction
 from wizloop.store.teacher_calls import TeacherTrace
 
 Rule = Literal["nothing", "everything", "doubtful"]
@@ -50,7 +52,7 @@ def _judged(
         known = {one.id: one for one in samples.get(db, ids)}
         seen = predictions.for_samples(db, champion.id, ids) if champion else []
         held = _kept_back(ctx, db, piece)
-    guard = {one.sample_id: one.probability for one in seen}
+    guard = {one.sample_id: _own(ctx, champion, one) for one in seen}
     against, names = dict[int, str | None](), list[str]()
     for one in piece:
         sample, labels = known[one.sample_id], _labels(known[one.sample_id])
@@ -61,6 +63,13 @@ def _judged(
         proposed = _KEPT_BACK if sample.id in held and not _is_known(one, labels) else None
         against[one.id] = screens.reason(failed) or proposed or doubted
     return against, names
+
+
+def _own(ctx: Context, champion: models.Model | None, one: Prediction) -> Mapping[str, float]:
+    """Return the guard's own P(positive) by task: a linear head is nobody to contradict a teacher."""
+    known = Calibration.from_json(None if champion is None else champion.calibration_json, ctx.declared)
+    ps = {task: one.signals.get(f"p_direct_{task}") for task in one.probability if known.source.get(task) == "linear"}
+    return {**one.probability, **{task: known.scaled(task, "direct", p) for task, p in ps.items() if p is not None}}  # type: ignore[arg-type]
 
 
 def _kept_back(ctx: Context, db: Connection, piece: Sequence[TeacherTrace]) -> set[int]:

@@ -45,7 +45,7 @@ def evaluations_of(
 ) -> list[Evaluation]:
     """Return one evaluation for each task of each benchmark that has labels for it; `known` is the calibration."""
     return [
-        _evaluation(ctx, model, name, task, rows, known)
+        evaluation_of(ctx, model, name, task, rows, known)
         for name, samples in benchmarks.items()
         for task, rows in labeled(samples, predict.stored(ctx, model, samples), ctx.declared).items()
     ]
@@ -119,9 +119,10 @@ def _promised(task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
     return {"promise": measured(harmful, decisions, known.let_through)}
 
 
-def _evaluation(
+def evaluation_of(
     ctx: Context, model: models.Model, benchmark: str, task: Task, rows: Rows, known: Calibration
 ) -> Evaluation:
+    """Return the evaluation of one task of one benchmark."""
     found = figures(ctx, benchmark, task, rows, known)
     return Evaluation(
         model.id, ctx.round, benchmark, task, found["n"], found["unparsed"], json.dumps(found, sort_keys=True)
