@@ -99,6 +99,8 @@ class AnsweredRow:
     """What is done with the row by task; empty without a promise."""
     declared: Declaration = DEFAULT
     """The label words of its labels and verdicts."""
+    source_categories: Sequence[str] | None = None
+    """The row's categories as its source names them; None where it does not say."""
     true_categories: Sequence[str] | None = None
     """Of the guard's categories those that the row is in; None where its labels do not say."""
     categories: Sequence[str] | None = None
@@ -189,6 +191,7 @@ def answered_row(
         confidence=found.confidence,
         cell=found.cell,
         policy=row.group,
+        source_categories=row.categories,
         decisions=decisions,
         declared=declared,
     )
