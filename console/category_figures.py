@@ -37,6 +37,11 @@ def by_category(found: Figures) -> list[tuple[str, str, int]]:
     return [(name, _percent(one, "f1"), one["n"]) for name, one in found.get("by_category", {}).items()]
 
 
+def all_of(found: Figures) -> list[tuple[str, str, int]]:
+    """Return macro-F1, the share of exact matches and each category, with their rows."""
+    return [*((name, value, found["n"]) for name, value in overall(found)), *by_category(found)]
+
+
 def lines(found: Mapping[str, Figures]) -> Iterator[str]:
     """Yield a line for each benchmark, `dev: macro-F1 61.2 (50-70), exact match 55.0 (40-69) of 40`, and category."""
     for benchmark, figures in in_order(found):
@@ -64,8 +69,7 @@ def table(found: Sequence[RoundSummary], base: BaseSummary | None = None) -> Tab
     for summary in every:
         number = summary.name
         for benchmark, figures in of_summary(summary):
-            rows = [(name, value, figures["n"]) for name, value in overall(figures)]
-            for name, value, n in (*rows, *by_category(figures)):
+            for name, value, n in all_of(figures):
                 made.add_row(*map(plain, (number, benchmark, name, value, f"{n:,}")))
                 number, benchmark = "", ""
     return made

@@ -105,6 +105,8 @@ class AnsweredRow:
     """Of the guard's categories those that the row is in; None where its labels do not say."""
     categories: Sequence[str] | None = None
     """Those that the guard names; None for a guard without categories, and where they cannot be read."""
+    names: Sequence[str] = ()
+    """The guard's categories; empty for a guard without."""
     category_p: Mapping[str, float] = field(default_factory=dict)
     """P(the row is in it) by category."""
 
@@ -161,7 +163,14 @@ class AnsweredRow:
             row["perturbed"] = {name: one.to_json(texts=texts) for name, one in self.perturbed.items()}
         if self.decisions:
             row["decision"] = self.decisions.get(self.main)
+        if self.names:
+            row |= {"categories": _listed(self.categories), "category_labels": _listed(self.true_categories)}
+            row["category_probability"] = {name: self.category_p.get(name) for name in self.names}
         return row | {"prompt": self.prompt, "response": self.response} if texts else row
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def of_sample(one: Sample, declared: Declaration) -> BenchmarkRow:

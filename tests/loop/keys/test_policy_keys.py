@@ -293,6 +293,9 @@ def test_evaluate_measures_rows_by_policy_as_the_round_did(whole: Night) -> None
     found = answered_by_policy.record_of(answered, judge.renderer.policies, 1)["figures"]["dev"]["request"]
     known = record(whole)["by_policy"]["figures"]["dev"]["request"]
     assert found["policies"] == known["policies"]
+    row = answered[0].to_json()
+    assert list(row["category_probability"]) == list(answered[0].names) == ["Crime", "Pain", "Self-harm"]
+    assert (row["categories"], row["category_labels"]) != ([], None)
     several = [replace(one, source_categories=("crime", "pain")) for one in answered]
     both = answered_by_policy.record_of(several, judge.renderer.policies, 1)["figures"]["dev"]["request"]["policies"]
     assert both["crime"]["n"] == both["pain"]["n"] == sum(one.labels["request"] == "harmful" for one in answered)
