@@ -22,6 +22,15 @@ def of_summary(summary: Summary) -> list[tuple[str, Figures]]:
     return in_order(summary.record.get("categories", {}))
 
 
+def of_exports(summary: Summary) -> list[tuple[str, Figures]]:
+    """Return the figures of each lossy export of a round, by benchmark: `dev, mlx-4bit`."""
+    return [
+        (f"{benchmark}, {export.format}{' (failed)' if export.failed else ''}", figures)
+        for export in (() if isinstance(summary, BaseSummary) else summary.exports)
+        for benchmark, figures in in_order(export.parity.get("categories", {}))
+    ]
+
+
 def in_order(found: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     """Return figures by benchmark, dev first."""
     return sorted(found.items(), key=lambda one: (one[0] != "dev", one[0]))
@@ -68,7 +77,7 @@ def table(found: Sequence[RoundSummary], base: BaseSummary | None = None) -> Tab
         made.add_column(plain(head), justify="right" if head in ("round", "rows") else "left", overflow="fold")
     for summary in every:
         number = summary.name
-        for benchmark, figures in of_summary(summary):
+        for benchmark, figures in (*of_summary(summary), *of_exports(summary)):
             for name, value, n in all_of(figures):
                 made.add_row(*map(plain, (number, benchmark, name, value, f"{n:,}")))
                 number, benchmark = "", ""
