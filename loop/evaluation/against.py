@@ -103,7 +103,7 @@ def f1_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each comparison, in the order of HEADS."""
     for one in found:
         f1, alone = one.found.f1, f"{one.found.only_ours:,}:{one.found.only_theirs:,}"
-        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), _difference(f1), alone
+        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), difference(f1), alone
 
 
 def verdict_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
@@ -239,7 +239,7 @@ def _by_task(path: Path, number: int, record: Record, key: str, declared: Declar
     return found
 
 
-def _difference(change: Change) -> str:
+def difference(change: Change) -> str:
     """Return a difference in points with its interval: `+1.2 (-0.4 to 2.9)`."""
     if change.difference is None:
         return DASH

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,13 @@ from wizloop.console.tables import rounds_notes
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.promised_error import Cut
 from wizloop.loop.words import Task
+from wizloop.store import browsing, models, predictions, samples
+from wizloop.store.browsing import SampleFilter
+from wizloop.store.db import Store
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
+from wizloop.store.paging import Page
+from wizloop.store.predictions import Prediction
 from wizloop.store.steps import Round
 from wizloop.tui.comparison import in_brief
 
@@ -87,6 +93,34 @@ def test_a_cell_says_deferred_where_the_loop_defers(p: float | None, names: tupl
     expected = "confident pass, deferred" if KNOWN.decision(signals, task) == "defer" else "confident pass"
     assert cell_words("confident_pass", KNOWN.to_json(), signals) == expected
     assert cell_words("confident_pass", Calibration().to_json(), signals) == "confident pass"
+
+
+def test_the_filter_finds_what_is_deferred(tmp_path: Path) -> None:
+    cases = [
+        {f"p_{name}": p for name in names}
+        for names in (
+            ("direct_request",),
+            ("direct_request", "direct_response"),
+            ("direct_response", "traces_response"),
+        )
+        for p in (0.0, 0.19, 0.2, 0.29, 0.3, 0.5, 0.6, 0.7, None)
+    ]
+    with Store.create(tmp_path / "runs") as store, store.write() as db:
+        samples.add(db, [samples.NewSample("pool", f"text {at}", None, "mine", "1") for at, _ in enumerate(cases)], NOW)
+        about: dict[str, Any] = {"role": "challenger", "round": 0, "parent_id": None, "sha256": "ab", "meta_json": "{}"}
+        model, other = (models.add(db, name=name, path=name, now=NOW, **about) for name in ("r00", "r01"))
+        models.set_calibration(db, model, KNOWN.to_json())
+        made = [Prediction(model, at, 0, {}, {}, 0.5, None, one, 0, False, 0) for at, one in enumerate(cases, start=1)]
+        predictions.add(db, made)
+        found = {
+            word: [one.id for one in browsing.sample_lines(db, SampleFilter(deferred=word), model, Page(99))]
+            for word in ("yes", "no")
+        }
+        assert browsing.sample_lines(db, SampleFilter(deferred="yes"), other, Page(99)) == []
+    known = KNOWN.to_json()
+    said = [at for at, one in enumerate(cases, start=1) if cell_words(None, known, one).endswith("deferred")]
+    assert len(said) == 13
+    assert found == {"yes": said, "no": [one.sample_id for one in made if one.sample_id not in said]}
 
 
 def test_a_model_without_a_calibration_has_its_cell_alone() -> None:
