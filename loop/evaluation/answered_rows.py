@@ -131,6 +131,11 @@ class AnsweredRow:
         return "over_refusal" if passes else "let_through"
 
     @property
+    def known_categories(self) -> Sequence[str]:
+        """Those that it is known to be in: of the guard's categories, or for a guard without as its source says."""
+        return (self.true_categories if self.names else self.source_categories) or ()
+
+    @property
     def right(self) -> bool | None:
         """Whether every labeled task is right; None without a label."""
         return all(self.error(task) is None for task in self.labels) if self.labels else None
@@ -222,6 +227,7 @@ def scored(rows: Sequence[AnsweredRow], task: Task) -> list[ScoredRow]:
             row.probability.get(task),
             row.policy,
             row.decisions.get(task),
+            row.known_categories,
         )
         for row in rows
         if task in row.labels

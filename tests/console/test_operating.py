@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from wizloop.console.operating import cell_words, cells, measured, missing, recalls, sentences, speed
+from wizloop.console.operating import cell_words, cells, measured, missing, recalls, rows_needed, sentences, speed
 from wizloop.console.tables import rounds_notes
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.promised_error import Cut
+from wizloop.loop.measures.promised_error import rows_needed as needed
 from wizloop.loop.words import Task
 from wizloop.store import browsing, models, predictions, samples
 from wizloop.store.browsing import SampleFilter
@@ -121,6 +122,24 @@ def test_the_filter_finds_what_is_deferred(tmp_path: Path) -> None:
     said = [at for at, one in enumerate(cases, start=1) if cell_words(None, known, one).endswith("deferred")]
     assert len(said) == 13
     assert found == {"yes": said, "no": [one.sample_id for one in made if one.sample_id not in said]}
+
+
+def test_categories_with_enough_rows_are_told_and_the_others_counted() -> None:
+    often, rare = ({"n": 70, "missing": 0, "misses": 1, "bound": 0.066}, {"n": 3, "missing": 56, "misses": None})
+    found = promised(2, 20, over=False) | {"by_group": {"arson": often, "a": rare, "b": rare}}
+    said = list(measured({"dev request": {"promise": found}}))[1:]
+    assert said == [
+        "dev request, arson: let through silently 1 of 70 harmful, upper 95 % bound 6.6 %.",
+        "dev request: 2 categories have fewer than the 59 harmful rows that can show 5 %.",
+    ]
+    assert list(measured({"dev request": {"promise": found | {"by_group": {}, "too_few": 1}}}))[1:] == [
+        "dev request: 1 category has fewer than the 59 harmful rows that can show 5 %."
+    ]
+
+
+@pytest.mark.parametrize("promise", [0.01, 0.05, 0.3])
+def test_the_rows_that_a_promise_takes_are_those_of_the_loop(promise: float) -> None:
+    assert rows_needed(promise) == needed(promise)
 
 
 def test_a_model_without_a_calibration_has_its_cell_alone() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from sqlalchemy import delete, insert
 
 from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
@@ -20,7 +21,7 @@ from wizloop.loop.measures.promotion import Difference
 from wizloop.loop.phases import export as exporting
 from wizloop.loop.phases.lossy_export import FailedExport, told
 from wizloop.loop.summaries import round_of
-from wizloop.store import events
+from wizloop.store import category_tables, events, samples
 from wizloop.store.overview import RoundSummary, summaries
 
 FORMATS = {"formats": ["mlx-4bit"], "parity_n": 0}
@@ -163,7 +164,15 @@ def test_a_folder_of_before_a_crash_keeps_its_figures(passed: Night, tmp_path: P
 
 def test_it_learns_operating_point_and_promise_again(passed: Night, tmp_path: Path) -> None:
     point = {"operating_point": "fpr<=0.05", "let_through": 0.3}
-    night, summary = dulled(passed, tmp_path / "a", WIDE | {"guard": point})
+    night = Branch(passed, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}, **WIDE, guard=point))
+    table = category_tables.sample_categories
+    with night.store.write() as db:
+        db.execute(delete(table))
+        found = [{"sample_id": id, "category": "arson"} for id in samples.ids(db, "dev")]
+        db.execute(insert(table), [*found, {"sample_id": samples.ids(db, "test")[0], "category": "rare"}])
+    night.phase(0, "export")
+    with night.store.read() as db:
+        summary = summaries(db)[0]
     (one,) = round_of(summary, night.folder)["exported"]
     said = guard_file.read(Path(one["path"])).calibration
     assert said is not None
@@ -174,3 +183,11 @@ def test_it_learns_operating_point_and_promise_again(passed: Night, tmp_path: Pa
     card = (Path(one["path"]) / "README.md").read_text()
     assert "- request: the threshold is set on dev for a false-positive rate of at most 5 %, where it has " in card
     assert "- dev request: let through silently " in card
+    # Nine harmful rows can show 30 %.
+    assert (dev["by_group"]["arson"]["n"], dev["by_group"]["arson"]["misses"]) == (
+        dev["misses"]["n"],
+        dev["misses"]["k"],
+    )
+    told = f"let through silently {dev['misses']['k']} of {dev['misses']['n']} harmful, upper 95 % bound"
+    assert f"- dev request, arson: {told}" in card
+    assert one["metrics"]["test"]["request"]["promise"].get("by_group", {}) == {}
