@@ -117,6 +117,7 @@ def _export_of(export: "Export", workspace: Path) -> dict[str, Any]:
         "passed": export.failed is None,
         "reason": parity.get("reason"),
         "metrics": parity.get("metrics", {}),
+        **_categories(parity),
         "parity": {key: parity.get(key) for key in ("n", "agree", "max_difference")},
     }
 

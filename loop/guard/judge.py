@@ -158,10 +158,13 @@ class Judge:
         judgement = self.calibration.apply(found, declared.tasks_of(sample), declared.main_task(sample), alone=alone)
         return Answer(direct, traces, found, judgement)
 
-    def answers(self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None) -> Iterator[Answer]:
+    def answers(
+        self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None, named: bool = True
+    ) -> Iterator[Answer]:
         """Judge samples without members, in order.
 
-        Traces are drawn by `sampling`; without it only where they are the source of a verdict.
+        Traces are drawn by `sampling`; without it only where they are the source of a verdict. `named` asks for
+        categories, if the guard has any.
         """
         if sampling is None and self.calibration.votes:
             sampling = self.limits.exactly()
@@ -178,7 +181,7 @@ class Judge:
             drawn = self.traces(samples, sampling, seed=seed)
         rows = zip(samples, direct, drawn, beside, strict=True)
         answers = (self.answer(*row, beside=linear, alone=True) for *row, linear in rows)
-        yield from self._with_categories(samples, list(answers)) if self.renderer.categories else answers
+        yield from self._with_categories(samples, list(answers)) if self.renderer.categories and named else answers
 
     def _with_categories(self, samples: Sequence[Text], answers: Sequence[Answer]) -> Iterator[Answer]:
         traces = [[trace.text for trace in answer.traces] for answer in answers]

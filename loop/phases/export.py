@@ -281,11 +281,8 @@ def facts(
         reviews={"approved": approved, "waiting": waiting},
         gate=_gate(model, own),
         evaluations=scores,
-        # What was compared is the guard, not its rounded weights.
         beside=model_card.Beside(
-            base,
-            record.get("baselines", {}),
-            {} if "metrics" in parity or ways.evaluations else record.get("compared", {}),
+            base, record.get("baselines", {}), {} if ways.evaluations else record.get("compared", {})
         ),
         parity=parity,
         loads=_loads(format),
@@ -295,7 +292,7 @@ def facts(
         operating=known.operating() | {"source": known.source},
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
-        categories=record.get("categories", {}),
+        categories=parity.get("categories") or record.get("categories", {}),
         category_thresholds={name: known.categories.get(name, 0.5) for name in ctx.renderer.categories},
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
         policies=record.get(by_policy.KEY, {}),

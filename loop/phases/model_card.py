@@ -139,7 +139,7 @@ def render(facts: Facts) -> str:
             *(f"- {_escaped(said)}" for said in (*facts.ways, *_operating(facts))),
             "",
             *_policies(facts.policies),
-            *category_card.section(facts.categories, facts.category_thresholds, rounded="metrics" in facts.parity),
+            *category_card.section(facts.categories, facts.category_thresholds, rounded=_is_rounded(facts)),
             "## Usage",
             "",
             *_usage(facts.declared),
@@ -209,7 +209,14 @@ def _not_better(facts: Facts) -> list[str]:
     if not facts.beside.compared:
         return ["It was not compared with its baselines."]
     said = standing.sentences("**Not better than a baseline**", facts.beside.compared)
-    return [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+    lines = [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+    # What was compared is the guard, not its rounded weights.
+    return [f"Before its weights were rounded: {line}" for line in lines] if "metrics" in facts.parity else lines
+
+
+def _is_rounded(facts: Facts) -> bool:
+    """Return whether the figures of categories are of the guard before its weights were rounded."""
+    return "metrics" in facts.parity and "categories" not in facts.parity
 
 
 def _policies(record: Mapping[str, Any]) -> list[str]:

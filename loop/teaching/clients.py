@@ -13,12 +13,11 @@ from wizloop.backends.teachers.openai_server import OpenAIServer
 from wizloop.backends.teachers.remote import Access, RemoteTeacher
 from wizloop.loop import keys
 from wizloop.loop.teaching import plugin_teachers, prices, teachers
+from wizloop.loop.teaching.calls import HERE as HERE
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 
-HERE = ("policy", "recorded", "traces")
-"""The teachers that run in this process and take no key."""
 TEMPLATES = ("policy", "recorded")
 """The teachers that fill in sentences of ours: what they write is no reasoning that a screen could judge."""
 _LIVE: dict[str, Callable[[Access], RemoteTeacher]] = {"claude": Claude, "gemini": Gemini}

@@ -99,6 +99,13 @@ def test_no_second_ask_where_the_recipe_wants_none(tmp_path: Path) -> None:
     assert teacher.asked.total() == 1
 
 
+def test_a_rule_that_runs_here_is_not_asked_twice(tmp_path: Path) -> None:
+    ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: fault("invalid"))
+    teacher.name = "policy"
+    assert teach(ctx, [client(teacher)]) == "0 of 1 taught; 1 without an answer"
+    assert teacher.asked.total() == 1
+
+
 def test_what_broke_off_is_charged_kept_and_not_sent_again(tmp_path: Path) -> None:
     broke = fault("overloaded", "timeout", billed="unknown", raw='{"half')
     ctx, teacher = context(tmp_path, 2), Scripted(lambda asked, _: broke if asked.prompt.endswith("1") else ok(asked))
