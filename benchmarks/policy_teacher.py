@@ -22,7 +22,7 @@ from wizloop.loop.measures.right_share import right_share
 from wizloop.loop.teaching.teachers import reasoner_of
 from wizloop.recipes import schema
 from wizloop.recipes.sections import Data
-from wizloop.store.teacher_checks import ROWS_WANTED
+from wizloop.store.checked_teacher import ROWS_WANTED
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 FILES = (
@@ -54,7 +54,9 @@ def judged(file: str, most: int) -> list[Judged]:
 def measured(rows: Sequence[Judged], draws: int, bound: float) -> dict[str, Any]:
     """Return the figures of one file's rows."""
     cells = Counter((label, verdict) for label, verdict, _ in rows)
-    hit, missed, alarm = (cells[cell] for cell in (("harmful",) * 2, ("harmful", "unharmful"), ("unharmful", "harmful")))
+    hit, missed, alarm = (
+        cells[cell] for cell in (("harmful",) * 2, ("harmful", "unharmful"), ("unharmful", "harmful"))
+    )
     untouched = sum(reason == "No policy is touched." for _, _, reason in rows)
     out = [_is_left_out(rows, random.Random(seed), bound) for seed in range(draws)]
     return {

@@ -37,12 +37,13 @@ class Notifier:
             return
         with store.read() as db:
             money, waiting = spending.budget(db), reviews.waiting_count(db)
-            out = given_up.newest(db) | teacher_checks.left_out(db)
+            out = [f"{name} is out: {why}" for name, why in given_up.newest(db).items()]
+            out += teacher_checks.left_out(db).values()
         used = money.settled_micro + money.reserved_micro
         low = bool(money.cap_micro) and used >= _BUDGET_SHARE * (money.cap_micro or 0)
         spent = f"${used / 1e6:.2f} of ${(money.cap_micro or 0) / 1e6:.2f} is spent or reserved"
         self._send_if(low, "budget", spent)
-        self._send_if(bool(out), "teacher", "; ".join(f"{name} is out: {why}" for name, why in out.items()))
+        self._send_if(bool(out), "teacher", "; ".join(out))
         self._send_if(waiting >= self.wanted.waiting, "waiting", f"{waiting} traces wait for review")
 
     def ended(self, state: str, reason: str) -> None:

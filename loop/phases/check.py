@@ -21,9 +21,9 @@ from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.schema import Recipe
 from wizloop.store import samples, sending, spending, teacher_calls, teacher_checks
+from wizloop.store.checked_teacher import ROWS_WANTED, Checked
 from wizloop.store.samples import Sample
 from wizloop.store.teacher_calls import TeacherTrace
-from wizloop.store.teacher_checks import ROWS_WANTED, Checked
 
 SPARE = "policy"
 """The teacher that is measured wherever it stands in the recipe's order: it costs nothing, and knows only wording."""

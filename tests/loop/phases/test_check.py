@@ -18,8 +18,8 @@ from wizloop.loop.phases import check, review, select, teach
 from wizloop.loop.teaching import bookkeeping
 from wizloop.recipes.schema import Recipe, canonical_json, recipe_hash
 from wizloop.store import control, reviews, samples, selections, spending, steps, teacher_calls, teacher_checks
+from wizloop.store.checked_teacher import Checked
 from wizloop.store.db import Store
-from wizloop.store.teacher_checks import Checked
 
 
 @dataclass
