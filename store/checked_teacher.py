@@ -16,6 +16,8 @@ class Checked:
     model: str
     day: str
     """As 2026-12-01."""
+    rows: int = 0
+    """Rows of the seed that it was asked about."""
     answered: int = 0
     right: float | None = None
     """Mean share of right answers over the labels."""
@@ -33,7 +35,7 @@ class Checked:
         if self.right is None or self.low is None or self.high is None:
             return f"{self.teacher}: not measured: {self.why}"
         found = f"{100 * self.right:.0f} % of {self.answered} right ({100 * self.low:.0f}-{100 * self.high:.0f})"
-        few = "; the interval is wide: few rows" if self.answered < ROWS_WANTED / 2 else ""
+        few = f"; the interval is wide: {self.rows} rows" if self.rows < ROWS_WANTED else ""
         out = f"; left out: below {100 * self.bound:g} %{self._by_label()}" if self.left_out else ""
         return f"{self.teacher}: {found}, checked {self.day}{few}{out}"
 

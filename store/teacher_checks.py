@@ -35,8 +35,9 @@ def keep(db: Connection, checked: Checked, trace_ids: Sequence[int] = ()) -> Non
     """
     record, model = _record(db), json.dumps([checked.teacher, checked.model])
     known = {**record.get("teachers", {}), checked.teacher: asdict(checked)}
-    ids = {**record.get("disbelieved", {}), model: list(trace_ids) if checked.left_out else []}
-    _change(db, {"teachers": known, "disbelieved": ids})
+    before = record.get("disbelieved", {})
+    ids = sorted({*before.get(model, ()), *trace_ids}) if checked.left_out else []
+    _change(db, {"teachers": known, "disbelieved": {**before, model: ids}})
 
 
 def disbelieved(db: Connection) -> set[int]:

@@ -88,8 +88,8 @@ def _summary(ctx: Context) -> str:
     said = "; ".join(one.sentence() for name, one in found.items() if name in ctx.recipe.teacher.names)
     if set(ctx.recipe.teacher.names) <= set(out):
         raise NeedsFix(
-            f"no teacher is left to believe: {said}. Name another in teacher.names, or set teacher.least_right lower, "
-            "and run `wizloop start` with that recipe: what the base scored and what was answered is kept"
+            "no teacher is left to believe: name another in teacher.names, or set teacher.least_right lower, and run "
+            f"`wizloop start` with that recipe. What the base scored and what was answered is kept. {said}"
         )
     return said
 
@@ -184,7 +184,7 @@ def _judged(
         why = f"it answered {len(verdicts)} of {len(rows)} rows ({answered})"
         why = why if len(by_label) > 1 else "the seed has no two labels to tell apart"
         return _unmeasured(ctx, client, f"{why}; {stopped}" if stopped else why)
-    found = (share.n, share.right, share.low, share.high, by_label)
+    found = (len(rows), share.n, share.right, share.low, share.high, by_label)
     return Checked(client.name, client.teacher.model, _today(ctx), *found, share.high < bound, bound)
 
 

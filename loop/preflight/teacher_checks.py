@@ -84,7 +84,7 @@ def _to_measure(
     """Return that a teacher is not measured, what that would cost, and how to do it."""
     with suppress(PriceError, PolicyError):
         rows, usd = check_usd(recipe, name, sources, now, db)
-        cost = "a cost that is unknown" if usd is None else f"about ${usd:.2f}"
+        cost = "at an unknown cost" if usd is None else f"about ${usd:.2f}" if usd else "for nothing"
         few = "; with fewer than 60 its interval is wide" if rows < ROWS_WANTED else ""
         found = f"{name}: not measured, {cost} for {rows} rows of the seed{few}"
         return found, "a start does it before it teaches, and `wizloop doctor --ask-teacher` now"

@@ -163,15 +163,17 @@ def test_one_below_the_bound_is_replaced_by_the_next(servers: Servers, tmp_path:
 
 
 def test_with_none_left_the_run_pauses_and_another_teacher_goes_on(servers: Servers, tmp_path: Path) -> None:
-    ctx = context(tmp_path, 12, "claude", **paid(servers, "claude"))
+    ctx = context(tmp_path, 12, "claude", "policy", **paid(servers, "claude"))
     servers.claude.verdict = turned
-    with pytest.raises(NeedsFix, match=r"no teacher is left to believe: claude: 0 % of 24 right \(0-\d+\), checked"):
+    with pytest.raises(NeedsFix, match=r"no teacher is left to believe: .* claude: 0 % of 24 right \(0-\d+\), checked"):
         check.run(ctx)
-    section = ctx.recipe.teacher.model_copy(update={"names": ("gemini",)})
+    section = ctx.recipe.teacher.model_copy(update={"names": ("gemini", "policy")})
     ctx.recipe = ctx.recipe.model_copy(update={"teacher": section})
     assert check.run(ctx).startswith("gemini: 100 % of 24 right")
     assert go_on(ctx).startswith("24 of 24 taught")
     assert (servers.asked(), lessons(ctx)) == ((24, 24), {"gemini": 24})
+    with ctx.store.read() as db:
+        assert reviews.waiting_count(db) == 0
 
 
 def test_the_check_keeps_to_the_budget(servers: Servers, tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_what_it_refuses_counts_for_nothing_and_goes_on(servers: Servers, tmp_pa
     said = check.run(ctx)
     assert "claude: not measured: it answered 0 of 10 rows (harmful 0, unharmful 0)" in said
     assert "gemini: 100 % of 10 right" in said
-    assert "the interval is wide: few rows" in said
+    assert "the interval is wide: 10 rows" in said
     assert go_on(ctx).startswith("10 of 10 taught")
     assert (servers.asked(), lessons(ctx)) == ((10, 10), {"gemini": 10})
 
