@@ -1,6 +1,6 @@
 """The table of rounds: F1 per benchmark with its interval beside the baselines', gate. Also text helpers. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.text import Text
 from wizloop.console import answering, by_policy, operating
 from wizloop.console.standing import heading, of_champion
 from wizloop.console.words import TASKS
+from wizloop.store.checked_teacher import Checked, from_table
 from wizloop.store.display import shown
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import BaseSummary, RoundSummary, Summary
@@ -80,6 +81,7 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
         *([_BASELINES] if any(summary.record.get("baselines") for summary in found) else []),
         *_operating(found),
         *_ways(found),
+        *(f"teacher {one.sentence()}" for summary in found for one in _checked(summary)),
         *(
             f"round {summary.round.number}, {gate_word(summary)}: {summary.round.gate_reason}"
             for summary in found
@@ -94,6 +96,11 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
         *by_policy.of_newest([summary.round for summary in found]),
         *of_champion([summary.round for summary in found]),
     ]
+
+
+def _checked(summary: RoundSummary) -> Iterable[Checked]:
+    """Return the teachers that round 0 measured."""
+    return from_table(summary.record.get("teacher_check", {}).get("teachers", {})).values()
 
 
 def _operating(found: Sequence[RoundSummary]) -> list[str]:

@@ -1,12 +1,14 @@
 """The objects that `status --json` and `rounds --json` print. Scripts rely on the keys; money is in dollars."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.controller import lock
+from wizloop.store.checked_teacher import Checked, from_table
 from wizloop.store.status import RunStatus
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
         "waiting": seen.waiting if alive else None,
         "reason": reason,
         "teachers_out": {name: why for name, (_, why) in json.loads(seen.out).items()},
+        "teachers_checked": checked_of(from_table(json.loads(seen.checked))),
         "budget": {
             "cap": usd(seen.cap_micro),
             "settled": usd(seen.settled_micro),
@@ -48,6 +51,11 @@ def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
         "heartbeat_at": _time(seen.heartbeat_at) if alive else None,
         "workspace": str(workspace),
     }
+
+
+def checked_of(found: Mapping[str, Checked]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each measured teacher; `sentence` says it in words."""
+    return {name: asdict(one) | {"sentence": one.sentence()} for name, one in found.items()}
 
 
 def rounds_of(db: "Connection", workspace: Path) -> list[dict[str, Any]]:

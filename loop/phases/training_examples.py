@@ -13,6 +13,7 @@ from wizloop.loop.guard.categories import in_direct
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.loop.phases import policy_lessons
+from wizloop.loop.phases.contradictions import is_overruled
 from wizloop.loop.phases.taught_categories import named_by, shown, true_of, unknown_words, with_categories
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.store import categories, reviews, samples, training
@@ -85,6 +86,8 @@ def collect(ctx: Context, guard: Guard) -> TrainingSet:
             training.dropped(db, ctx.round, sample_id, KIND, left_out[sample_id])
 
     ctx.write_batches(sorted(left_out), drop)
+    if overruled := sum(lesson.traced.weight == 0 for lesson in lessons):
+        ctx.say(f"{overruled:,} verdicts that a person changed, and not their reasoning, are taught without it.")
     lengths = [guard.count(one.traced.completion) for one in lessons[:200]]
     window = window_for(sum(lengths) / len(lengths)) if lengths else window_for(ctx.recipe.guard.max_trace_tokens / 2)
     return TrainingSet(lessons, dict(Counter(left_out.values()).most_common()), window)
@@ -153,10 +156,12 @@ def _lesson(
     trace_prompt = guard.encode(renderer.trace_prompt(sample), max_tokens=longest)
     direct_prompt = guard.encode(renderer.direct_prompt(sample), max_tokens=longest)
     same = how.asked == renderer
+    # The verdict alone is taught where the reasoning argues for another.
+    weight = 0.0 if not how.follows and is_overruled(trace, renderer.reasoning) else 1.0
     return Lesson(
         sample,
         trace,
-        SftExample(sample.id, trace_prompt, traced.text, traced.strong),
+        SftExample(sample.id, trace_prompt, traced.text, traced.strong, weight),
         SftExample(sample.id, direct_prompt, direct.text, direct.strong, ctx.recipe.train.direct_weight),
         how.asked,
         trace_prompt if same else guard.encode(how.asked.trace_prompt(sample), max_tokens=longest),

@@ -17,7 +17,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.teaching.limiter import backoff
 from wizloop.loop.teaching.masking import Mask, masked
 from wizloop.loop.teaching.prices import Tariff
-from wizloop.loop.words import DEFAULT, Declaration
+from wizloop.loop.words import Declaration
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 from wizloop.store import batches, samples, spending
 from wizloop.store.db import Connection
@@ -155,11 +155,11 @@ def next_job(
     policies: str,
     settings: Teachers,
     mask: Mask | None = None,
-    declared: Declaration = DEFAULT,
+    labels: Labels | None = None,
 ) -> Job | None:
     """Return what to ask a teacher about a sample now; None if it has answered or a call is ambiguous.
 
-    `past` are all calls about the sample so far, in order. Raises TooSlow.
+    `past` are all calls about the sample so far, in order; `labels` is what the teacher is shown. Raises TooSlow.
     """
     if any(call.state in ("ambiguous", "sent") for call in past):
         return None
@@ -179,7 +179,7 @@ def next_job(
         client.teacher,
         sample,
         policies,
-        shown_labels(settings, sample, declared),
+        labels,
         attempt=attempt,
         complaint=complaint_about(unusable),
         max_tokens=client.raised_max_tokens() if unusable is not None and unusable.outcome == "truncated" else None,

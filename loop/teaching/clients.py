@@ -1,6 +1,6 @@
 """Build teacher clients from a recipe: model, key, price. Sends no requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
@@ -45,6 +45,14 @@ def clients_of(recipe: Recipe, now: datetime, *, capped: bool) -> list[TeacherCl
         return client_of(recipe, name, tariff_of(section, name, now.date(), capped=capped), key_of(name))
 
     return [build(name) for name in section.names]
+
+
+def believed(recipe: Recipe, left_out: Collection[str]) -> Recipe:
+    """Return the recipe without the teachers that a check left out, as far as any is left."""
+    names = tuple(name for name in recipe.teacher.names if name not in left_out)
+    section = recipe.teacher.model_copy(update={"names": names or recipe.teacher.names})
+    kept = recipe.model_copy(update={"teacher": section})
+    return recipe if names == recipe.teacher.names else kept
 
 
 def for_kept_back(recipe: Recipe) -> list[TeacherClient]:
