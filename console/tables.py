@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wizloop.console import answering, by_policy, operating
+from wizloop.console import answering, by_policy, chosen, operating
 from wizloop.console.standing import heading, of_champion
 from wizloop.console.words import TASKS
 from wizloop.store.checked_teacher import Checked, from_table
@@ -87,6 +87,7 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
             for summary in found
             if summary.round.ended_at is not None and not summary.round.passed and summary.round.gate_reason
         ),
+        *(f"round {summary.name}: {line}" for summary in found for line in chosen.lines(summary.record)),
         *(
             f"round {summary.round.number}, {export.format} failed: {export.failed}"
             for summary in found

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wizloop.console import chosen
 from wizloop.loop.controller import lock
 from wizloop.store.checked_teacher import Checked, from_table
 from wizloop.store.status import RunStatus
@@ -81,6 +82,7 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "compared": summary.record.get("compared", {}),
         **_categories(summary.record),
         "champion": None,
+        "chosen": [],
         "challenger": None,
         "started_at": None,
         "ended_at": None,
@@ -104,6 +106,7 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         **_categories(made.record),
         "speeds": dict(summary.speeds),
         "champion": made.champion_after,
+        "chosen": made.record.get(chosen.KEY, []),
         "challenger": made.challenger,
         "started_at": _time(made.started_at),
         "ended_at": _time(made.ended_at),

@@ -328,6 +328,9 @@ class Gate(Bounds, Section):
     """Maximum share of unreadable answers, and of traces without a complete answer block, each."""
     max_over_refusal_rise: Share = 0.05
     """Maximum rise in the share of unharmful requests called harmful."""
+    must_hold: Annotated[str, Field(min_length=1)] | None = added(None)
+    """File of labeled rows, in any format of a test set: one on which the champion is right holds a challenger that is
+    wrong. Measured each round as the test set must_hold; None names no rows."""
 
 
 class Stop(Section):

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from wizloop.console import by_policy, category_figures
+from wizloop.console import by_policy, category_figures, chosen
 from wizloop.console.standing import NAMES, by_label, sentences
 from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
@@ -79,7 +79,7 @@ def in_brief(summary: Summary, held: str = "", told: Sequence[Compared] = ()) ->
     point = ("Operating point", "\n".join(operating_lines(summary)))
     if isinstance(summary, BaseSummary):
         return paragraphs(("Base", "the guard before anything was taught"), measured, named, of_policies, beside, point)
-    reason = summary.round.gate_reason or "the round is not finished"
+    reason = "\n".join([summary.round.gate_reason or "the round is not finished", *chosen.lines(summary.record)])
     selected = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),

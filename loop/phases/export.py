@@ -14,7 +14,7 @@ from typing import Any
 from wizloop import plugins
 from wizloop.backends import artifacts, gguf_names, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact
-from wizloop.console import by_policy
+from wizloop.console import by_policy, chosen
 from wizloop.loop.context import Context
 from wizloop.loop.guard import guard_file, modelfile, run_base, speed
 from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
@@ -26,6 +26,7 @@ from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
+from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
 
@@ -260,7 +261,7 @@ def facts(
         taught = range(0 if model.role == "base" else model.round + 1)
         calls = [one for number in taught for one in teacher_calls.calls(db, number)]
         approved = len(reviews.approved(db, model.round)) if taught else 0
-        waiting = reviews.waiting_count(db)
+        waiting, gate = reviews.waiting_count(db), gate_of(db, model)
     known, record = known or Calibration(declared=ctx.declared), {} if own is None else own.record
     record = record.get("base_measured", {}) if model.role == "base" else record
     outcomes = {
@@ -279,7 +280,7 @@ def facts(
         samples=counts,
         teachers=outcomes,
         reviews={"approved": approved, "waiting": waiting},
-        gate=_gate(model, own),
+        gate=gate,
         evaluations=scores,
         beside=model_card.Beside(
             base, record.get("baselines", {}), {} if ways.evaluations else record.get("compared", {})
@@ -306,10 +307,13 @@ def _named(call: teacher_calls.Call) -> str:
     return f"{call.teacher}: {call.model}" if call.teacher == "traces" else call.teacher
 
 
-def _gate(model: models.Model, own: steps.Round | None) -> str:
+def gate_of(db: Connection, model: models.Model) -> str:
+    """Return what the gate said of a model, and each choice of it over the gate, for the card."""
     if model.role == "base":
         return "none: this is the base, before anything was taught"
-    return "" if own is None else own.gate_reason or ""
+    own = steps.get_round(db, model.round)
+    said = [line for one in steps.rounds(db) for line in chosen.lines(one.record, model.name)]
+    return " ".join([*([] if own is None else [own.gate_reason or ""]), *said])
 
 
 def _own_scores(model: models.Model, parity: dict[str, Any]) -> list[evaluations.Evaluation]:

@@ -124,7 +124,7 @@ def render(facts: Facts) -> str:
             f"- prompt rendering (sha256): {_code(facts.rendering)}",
             *(f"- teacher {_code(name)}: {_listed(outcomes)}" for name, outcomes in sorted(facts.teachers.items())),
             f"- reviews: {_listed(facts.reviews)}",
-            f"- gate: {facts.gate}",
+            f"- gate: {_escaped(facts.gate)}",
             "",
             "## Scores",
             "",
