@@ -52,7 +52,8 @@ def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: in
             mined.append(
                 mine(sample.id, _tasks(lesson.trace.verdict, ctx.declared), sample.response is not None, generations)
             )
-    return weigh([pair for pair in mined if pair is not None], ctx.recipe.dpo.gamma)
+    how = ctx.recipe.dpo
+    return weigh([pair for pair in mined if pair is not None], how.gamma, how.weights)
 
 
 def _store_traces(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
