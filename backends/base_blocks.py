@@ -47,7 +47,7 @@ def can_be_taken(base: str) -> bool:
 
 
 def write(base: str, to: Path, depth: float) -> None:
-    """Write the tensors of a base up to the block at `depth` (0..1) into the folder `to`. Raises BackendError, OSError."""
+    """Write the tensors of a base up to the block at `depth` (0..1) into `to`. Raises BackendError, OSError."""
     folder = model_folder.find(base)
     blocks, kept = _blocks(model_folder.config_of(folder), depth)
     tensors = [

@@ -6,7 +6,7 @@ which needs no label, is in `uncertainty`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from wizloop.loop.words import NONE, Task, Verdict
 
@@ -73,9 +73,15 @@ def weights(d: Sequence[int], gamma: float = 0.2) -> list[float]:
     return [1 - gamma + 2 * gamma * (value - low) / (high - low) for value in d]
 
 
-def weigh(pairs: Sequence[MinedPair], gamma: float = 0.2) -> list[MinedPair]:
-    """Return the pairs of one guard on one data set with their weights, from wrong minus right generations."""
-    alphas = weights([pair.n_wrong - pair.n_right for pair in pairs], gamma)
+def weigh(
+    pairs: Sequence[MinedPair], gamma: float = 0.2, favor: Literal["up", "equal", "down"] = "up"
+) -> list[MinedPair]:
+    """Return the pairs of one guard on one data set with their weights, from wrong minus right generations.
+
+    up gives the hardest pairs the largest weight (the paper), down the smallest, equal weighs all as 1.
+    """
+    sign = {"up": 1, "equal": 0, "down": -1}[favor]
+    alphas = weights([sign * (pair.n_wrong - pair.n_right) for pair in pairs], gamma)
     return [replace(pair, weight=alpha) for pair, alpha in zip(pairs, alphas, strict=True)]
 
 

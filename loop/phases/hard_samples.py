@@ -53,7 +53,8 @@ def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: in
             pair = sample.response is not None
             generations = [_generation(row, taught, ctx.declared, pair) for row in rows if row.sample_id == sample.id]
             mined.append(mine(sample.id, _tasks(lesson.trace.verdict, ctx.declared), pair, generations))
-    return weigh([pair for pair in mined if pair is not None], ctx.recipe.dpo.gamma)
+    how = ctx.recipe.dpo
+    return weigh([pair for pair in mined if pair is not None], how.gamma, how.weights)
 
 
 def _store_traces(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:

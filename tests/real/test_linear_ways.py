@@ -1,4 +1,4 @@
-"""A cell of benchmarks/linear_ways.py, made small, on the real model: its states are read once, and it is measured once."""
+"""A small cell of benchmarks/linear_ways.py on the real model: states are read once, and it is measured once."""
 
 import json
 from pathlib import Path
