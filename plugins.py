@@ -124,7 +124,7 @@ class ImportFormat(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One pool sample that the guard has judged and no teacher has taught yet."""
 

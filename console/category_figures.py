@@ -22,6 +22,15 @@ def of_summary(summary: Summary) -> list[tuple[str, Figures]]:
     return in_order(summary.record.get("categories", {}))
 
 
+def of_exports(summary: Summary) -> list[tuple[str, Figures]]:
+    """Return the figures of each lossy export of a round, by benchmark: `dev, mlx-4bit`."""
+    return [
+        (f"{benchmark}, {export.format}{' (failed)' if export.failed else ''}", figures)
+        for export in (() if isinstance(summary, BaseSummary) else summary.exports)
+        for benchmark, figures in in_order(export.parity.get("categories", {}))
+    ]
+
+
 def in_order(found: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     """Return figures by benchmark, dev first."""
     return sorted(found.items(), key=lambda one: (one[0] != "dev", one[0]))
@@ -35,6 +44,11 @@ def overall(found: Figures) -> list[tuple[str, str]]:
 def by_category(found: Figures) -> list[tuple[str, str, int]]:
     """Return each category with its F1 in percent and its interval, and the rows that are in it."""
     return [(name, _percent(one, "f1"), one["n"]) for name, one in found.get("by_category", {}).items()]
+
+
+def all_of(found: Figures) -> list[tuple[str, str, int]]:
+    """Return macro-F1, the share of exact matches and each category, with their rows."""
+    return [*((name, value, found["n"]) for name, value in overall(found)), *by_category(found)]
 
 
 def lines(found: Mapping[str, Figures]) -> Iterator[str]:
@@ -63,9 +77,8 @@ def table(found: Sequence[RoundSummary], base: BaseSummary | None = None) -> Tab
         made.add_column(plain(head), justify="right" if head in ("round", "rows") else "left", overflow="fold")
     for summary in every:
         number = summary.name
-        for benchmark, figures in of_summary(summary):
-            rows = [(name, value, figures["n"]) for name, value in overall(figures)]
-            for name, value, n in (*rows, *by_category(figures)):
+        for benchmark, figures in (*of_summary(summary), *of_exports(summary)):
+            for name, value, n in all_of(figures):
                 made.add_row(*map(plain, (number, benchmark, name, value, f"{n:,}")))
                 number, benchmark = "", ""
     return made

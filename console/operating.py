@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from math import ceil, log
 from typing import Any
 
 from wizloop.console.words import CELL_NAMES
@@ -98,6 +99,25 @@ def measured(by_place: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             promised, let_through, deferred = cells(found)
             kept = f"let through silently {let_through} harmful, promised at most {promised}"
             yield f"{place}: {kept}; deferred {deferred}."
+            yield from by_category(place, found)
+
+
+def by_category(place: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each category or policy with enough harmful rows, and how many have too few."""
+    groups = found.get("by_group", {})
+    told = {name: one for name, one in groups.items() if not one["missing"]}
+    for name, one in told.items():
+        share = f"{one['misses']:,} of {one['n']:,} harmful, upper 95 % bound {_percent(one['bound'])}"
+        yield f"{place}, {name}: let through silently {share}."
+    if few := found.get("too_few", len(groups) - len(told)):
+        least = rows_needed(found["promise"])
+        named = "1 category has" if few == 1 else f"{few:,} categories have"
+        yield f"{place}: {named} fewer than the {least:,} harmful rows that can show {_percent(found['promise'])}."
+
+
+def rows_needed(promise: float) -> int:
+    """Return the least number of harmful rows that can show a miss rate; as `loop.measures.promised_error` has it."""
+    return ceil(log(0.05) / log(1 - promise) - 1e-12)
 
 
 def recalls(figures: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from wizloop.console import answering, chosen
 from wizloop.store.steps import Round
 
 Compared = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
@@ -15,6 +16,9 @@ _EVERYTHING = {
     "response": "calling every response harmful",
 }
 _NO_CHAMPION = "No challenger has passed the gate: there is no champion to export, and the base is what reads the pool."
+_BASE_CHOSEN = (
+    "The base stands, as a person chose: there is no champion to export, and the base is what reads the pool."
+)
 
 
 class _Finding(NamedTuple):
@@ -39,7 +43,13 @@ def by_label(metrics: Mapping[str, Any]) -> str:
 def heading(baseline: str, by_task: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a baseline's heading beside its figures: of one's own words, the one that it always answers."""
     own = {str(one["label"]) for one in by_task.values() if "label" in one}
-    return f"all {own.pop()}" if len(own) == 1 else "always the first label" if own else NAMES[baseline]
+    return (
+        f"all {own.pop()}"
+        if len(own) == 1
+        else "always the first label"
+        if own
+        else {**NAMES, **answering.NAMES}[baseline]
+    )
 
 
 def _figure(value: float | None) -> str:
@@ -75,7 +85,7 @@ def of_champion(rounds: Sequence[Round]) -> list[str]:
     """Say where the present champion does not beat its baselines, or that no challenger has become champion."""
     decided = [each for each in rounds if each.gate_reason is not None]
     if decided and decided[-1].champion_after is None:
-        return [_NO_CHAMPION]
+        return [_BASE_CHOSEN if chosen.KEY in decided[-1].record else _NO_CHAMPION]
     made = _champion_round(decided)
     return [] if made is None else sentences(f"The champion, of round {made.number}", made.record.get("compared", {}))
 
@@ -84,6 +94,8 @@ def ending(rounds: Sequence[Round]) -> str:
     """Return what follows a run's reason to end; empty if the champion beats its baselines."""
     decided = [each for each in rounds if each.gate_reason is not None]
     if decided and decided[-1].champion_after is None:
+        if chosen.KEY in decided[-1].record:
+            return "the base stands, as a person chose: there is no champion"
         return "no challenger has passed the gate: there is no champion"
     made = _champion_round(decided)
     return "" if made is None else in_short(f"the champion, of round {made.number},", made.record.get("compared", {}))

@@ -1,15 +1,16 @@
 """The table of rounds: F1 per benchmark with its interval beside the baselines', gate. Also text helpers. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wizloop.console import by_policy, operating
+from wizloop.console import answering, by_policy, chosen, operating
 from wizloop.console.standing import heading, of_champion
 from wizloop.console.words import TASKS
+from wizloop.store.checked_teacher import Checked, from_table
 from wizloop.store.display import shown
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import BaseSummary, RoundSummary, Summary
@@ -59,7 +60,7 @@ def baselines_on(summary: Summary, benchmark: str) -> list[tuple[str, Mapping[st
     if benchmark == "dev" and any(row.benchmark != "dev" for row in summary.evaluations):
         return []
     found = summary.record.get("baselines", {})
-    wanted = ("all_harmful",) if isinstance(summary, BaseSummary) else ("tfidf",)
+    wanted = ("all_harmful",) if isinstance(summary, BaseSummary) else ("tfidf", *answering.NAMES)
     named = [(name, found[name].get(benchmark, {})) for name in wanted if name in found]
     return [(heading(name, by_task), by_task) for name, by_task in named]
 
@@ -79,11 +80,14 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
         figures if measured else nothing,
         *([_BASELINES] if any(summary.record.get("baselines") for summary in found) else []),
         *_operating(found),
+        *_ways(found),
+        *(f"teacher {one.sentence()}" for summary in found for one in _checked(summary)),
         *(
             f"round {summary.round.number}, {gate_word(summary)}: {summary.round.gate_reason}"
             for summary in found
             if summary.round.ended_at is not None and not summary.round.passed and summary.round.gate_reason
         ),
+        *(f"round {summary.name}: {line}" for summary in found for line in chosen.lines(summary.record)),
         *(
             f"round {summary.round.number}, {export.format} failed: {export.failed}"
             for summary in found
@@ -95,10 +99,25 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
     ]
 
 
+def _checked(summary: RoundSummary) -> Iterable[Checked]:
+    """Return the teachers that round 0 measured."""
+    return from_table(summary.record.get("teacher_check", {}).get("teachers", {})).values()
+
+
 def _operating(found: Sequence[RoundSummary]) -> list[str]:
     """Say what the last measured round has of an operating point and of a promised error."""
     measured = [summary for summary in found if summary.evaluations]
     return [f"round {summary.name}, {said}" for summary in measured[-1:] for said in operating_lines(summary)]
+
+
+def _ways(found: Sequence[RoundSummary]) -> list[str]:
+    """Say how the last measured round's guard answers in the ways that give no verdict."""
+    measured = [summary for summary in found if summary.evaluations]
+    return [
+        f"round {summary.name}, {said}"
+        for summary in measured[-1:]
+        for said in answering.lines(summary.record, summary.speeds)
+    ]
 
 
 def operating_lines(summary: Summary) -> list[str]:

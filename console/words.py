@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 PHASES: Final = (
-    *("import", "prepare", "base"),
+    *("import", "prepare", "base", "check"),
     *("classify", "select", "teach", "review", "train", "evaluate", "gate", "export"),
 )
 
@@ -38,4 +38,4 @@ def phases_of(round: int | None) -> tuple[str, ...]:
     """Return the phases of a round, in order; for None, those of round 0."""
     if not round:
         return tuple(phase for phase in PHASES if phase != "classify")
-    return PHASES[3:]
+    return PHASES[4:]

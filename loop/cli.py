@@ -14,7 +14,7 @@ import click
 from wizloop.loop.commands.common import BAD_INPUT, FAILED, INTERRUPTED, error_text, refuse
 
 _GROUPS = {
-    "Run a night": ("start", "watch", "status", "rounds", "pause", "resume", "stop", "train"),
+    "Run a night": ("start", "watch", "status", "rounds", "champion", "pause", "resume", "stop", "train"),
     "Review and data": ("review", "import", "data", "leaks", "audit"),
     "Measure and use": ("evaluate", "rate", "classify", "serve", "export"),
     "Teachers and money": ("teach", "traces", "costs", "keys"),

@@ -4,17 +4,19 @@ import gc
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from wizloop.backends import devices, model_folder
-from wizloop.loop.guard import kept_rendering, run_base, shown_policies
+from wizloop.loop.guard import kept_rendering, linear_way, run_base, shown_policies
 from wizloop.loop.guard.backend import Backend, Guard, choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard
+from wizloop.loop.guard.linear_way import Linear
 from wizloop.loop.guard.otherwise import Otherwise
 from wizloop.loop.guard.readers import STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
@@ -200,8 +202,23 @@ class Context:
         """
         calibration = Calibration.from_json(model.calibration_json, self.declared)
         judge = Judge(self.guard(model), self.renderer, calibration, self.limits(model), self.reader(model))
+        if calibration.reads_linear:
+            judge = replace(judge, linear=self.linear(model))
         other = Otherwise.of(model.meta_json)
         return judge if other is None else other.judge(judge)
+
+    def linear_folder(self, model: models.Model) -> Path:
+        """Return the folder of the linear head that belongs to a model."""
+        return self.workspace / "models" / f"{model.name}-linear"
+
+    def linear(self, model: models.Model) -> Linear:
+        """Return the linear head of a model, which reads the base's states. Raises BadArtifact."""
+        head, depth = linear_way.load(self.linear_folder(model), self.declared)
+        with self.store.read() as db:
+            base = models.by_name(db, "base")
+        assert base is not None
+        tokens = self.recipe.guard.max_prompt_tokens
+        return Linear(head, depth, partial(self.guard, base), self.renderer, tokens)
 
     def reader(self, model: models.Model) -> Reader:
         """Return how a model's traces are read: tolerantly only for the base, which was never trained here."""

@@ -12,14 +12,21 @@ PAGE = 1000
 
 def usable(store: Store, split: str) -> Iterator[samples.Sample]:
     """Yield every usable sample of a split, in id order."""
-    after = 0
-    while True:
-        with store.read() as db:
-            page = samples.page(db, split, after, PAGE)
+    for page in pages(store, split):
         yield from page
-        if len(page) < PAGE:
-            return
+
+
+def pages(store: Store, split: str) -> Iterator[list[samples.Sample]]:
+    """Yield the usable samples of a split, in id order, a page at a time."""
+    after = 0
+    while page := _page(store, split, after):
+        yield page
         after = page[-1].id
+
+
+def _page(store: Store, split: str, after: int) -> list[samples.Sample]:
+    with store.read() as db:
+        return samples.page(db, split, after, PAGE)
 
 
 def labels_of(sample: samples.Sample, declared: Declaration) -> dict[Task, str]:

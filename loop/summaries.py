@@ -1,12 +1,15 @@
 """The objects that `status --json` and `rounds --json` print. Scripts rely on the keys; money is in dollars."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wizloop.console import chosen
 from wizloop.loop.controller import lock
+from wizloop.store.checked_teacher import Checked, from_table
 from wizloop.store.status import RunStatus
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
         "waiting": seen.waiting if alive else None,
         "reason": reason,
         "teachers_out": {name: why for name, (_, why) in json.loads(seen.out).items()},
+        "teachers_checked": checked_of(from_table(json.loads(seen.checked))),
         "budget": {
             "cap": usd(seen.cap_micro),
             "settled": usd(seen.settled_micro),
@@ -48,6 +52,11 @@ def status_of(seen: RunStatus, workspace: Path) -> dict[str, Any]:
         "heartbeat_at": _time(seen.heartbeat_at) if alive else None,
         "workspace": str(workspace),
     }
+
+
+def checked_of(found: Mapping[str, Checked]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each measured teacher; `sentence` says it in words."""
+    return {name: asdict(one) | {"sentence": one.sentence()} for name, one in found.items()}
 
 
 def rounds_of(db: "Connection", workspace: Path) -> list[dict[str, Any]]:
@@ -73,6 +82,7 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "compared": summary.record.get("compared", {}),
         **_categories(summary.record),
         "champion": None,
+        "chosen": [],
         "challenger": None,
         "started_at": None,
         "ended_at": None,
@@ -94,7 +104,9 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "baselines": made.record.get("baselines", {}),
         "compared": made.record.get("compared", {}),
         **_categories(made.record),
+        "speeds": dict(summary.speeds),
         "champion": made.champion_after,
+        "chosen": made.record.get(chosen.KEY, []),
         "challenger": made.challenger,
         "started_at": _time(made.started_at),
         "ended_at": _time(made.ended_at),
@@ -116,6 +128,7 @@ def _export_of(export: "Export", workspace: Path) -> dict[str, Any]:
         "passed": export.failed is None,
         "reason": parity.get("reason"),
         "metrics": parity.get("metrics", {}),
+        **_categories(parity),
         "parity": {key: parity.get(key) for key in ("n", "agree", "max_difference")},
     }
 

@@ -96,6 +96,12 @@ class Recipe(sections.Section):
             return None
         return self._kept_policies or Path(self.guard.own_policies)
 
+    @property
+    def written(self) -> Literal["auto", "direct", "traces"]:
+        """Which of the guard's written answers counts: the direct one, the traces' vote, or what dev says."""
+        answer = self.guard.answer
+        return answer if answer in ("direct", "traces") else self.classify.verdict
+
     def needed(self) -> tuple[sections.Split, ...]:
         """Return the splits that a run cannot do without."""
         return ("pool", "seed", "dev") if self.rounds else ("seed", "dev")
@@ -103,6 +109,15 @@ class Recipe(sections.Section):
     def may_be_traces(self, split: sections.Split) -> bool:
         """Return whether all samples of a split may come from `wizloop import --traces`."""
         return split == "seed" and "traces" in self.teacher.names
+
+    @model_validator(mode="after")
+    def _answers_agree(self) -> "Recipe":
+        answer, verdict = self.guard.answer, self.classify.verdict
+        if answer in ("direct", "traces") and verdict not in ("auto", answer):
+            raise ValueError(
+                f'guard.answer is "{answer}" and classify.verdict is "{verdict}": leave classify.verdict out'
+            )
+        return self
 
     @model_validator(mode="after")
     def _files_have_these_labels(self) -> "Recipe":

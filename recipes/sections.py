@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
 
+from wizloop.recipes.answering import AnswerKeys
 from wizloop.recipes.categories import Bounds, Names
 from wizloop.recipes.guard_policies import PolicyKeys
 
@@ -83,7 +84,7 @@ class Server(Section):
         return self
 
 
-class Guard(PolicyKeys, Section):
+class Guard(AnswerKeys, PolicyKeys, Section):
     """The local model that is trained, and how it is prompted."""
 
     base: Annotated[str, Field(min_length=1)] = "tiny"
@@ -327,6 +328,9 @@ class Gate(Bounds, Section):
     """Maximum share of unreadable answers, and of traces without a complete answer block, each."""
     max_over_refusal_rise: Share = 0.05
     """Maximum rise in the share of unharmful requests called harmful."""
+    must_hold: Annotated[str, Field(min_length=1)] | None = added(None)
+    """File of labeled rows, in any format of a test set: one on which the champion is right holds a challenger that is
+    wrong. Measured each round as the test set must_hold; None names no rows."""
 
 
 class Stop(Section):

@@ -61,7 +61,7 @@ class Tasks(Section):
         for task in ("request", "completion", "response"):
             words = getattr(self, task)
             if len(words) == 1 or (task == "request" and not words):
-                leave = "" if task == "request" else ", or [] to leave the task out"
+                leave = ": the request is always judged" if task == "request" else ", or [] to leave the task out"
                 raise ValueError(f"{task} = {list(words)}: give two labels or more{leave}")
             if len({word.casefold() for word in words}) < len(words):
                 raise ValueError(f"{task} = {list(words)}: a label is given twice (in whatever case)")

@@ -168,6 +168,10 @@ class Teachers(Section):
     least_answers: Annotated[int, Field(ge=0, exclude_if=lambda given: given == 1)] = 1
     """Samples that a round must have answers for to go on where a teacher's account or settings failed; with fewer the
     run pauses and says why. 0 never pauses."""
+    least_right: Annotated[float, Field(ge=0, le=1)] = added(0.75)
+    """Share of seed rows on which a teacher must not surely be right less often, or it is left out for the run: 60
+    rows, labels hidden, every label counted alike. The default is halfway between guessing and always right; one that
+    is right that often is left out in 1 of 40 runs. 0 checks nothing."""
     prices: str | None = None
     """Your own price file, in the format of the shipped one; its models replace those of the same name."""
     replay: str | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wizloop.recipes.sections import Positive, Rate, Section, Share
+from wizloop.recipes.sections import Positive, Rate, Section, Share, added
 
 
 class Train(Section):
@@ -94,3 +94,6 @@ class Dpo(Section):
     """Pairs per step."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Sample weights are between 1 - gamma and 1 + gamma."""
+    weights: Literal["up", "equal", "down"] = added("up")
+    """up gives hard pairs, whose traces were mostly wrong, the larger weight, as the paper does; down gives it to those
+    that were mostly right; equal weighs all as 1."""

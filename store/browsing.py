@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, exists, false, func, not_, or_, select
 
 from wizloop.store import paging, reviews, rows, selections, tables, teacher_calls
 from wizloop.store.paging import Page
@@ -32,6 +32,8 @@ class SampleFilter:
     cell: str | None = None
     disagreement: float | None = None
     """Minimum of the members' or the committee's disagreement on any task."""
+    deferred: Literal["yes", "no"] | None = None
+    """Whether it is neither blocked nor let through under the model's promised error; without one none matches."""
     wrong: Wrong | None = None
     """A task whose verdict is not the known label, or `any`; an answer that could not be read is wrong, too."""
 
@@ -127,7 +129,38 @@ def sample_lines(db: Connection, wanted: SampleFilter, model_id: int | None, pag
     predicted = (made.c.verdict, made.c.confidence, made.c.cell)
     query = select(sample.c.id, sample.c.split, paging.head(sample.c.prompt, LINE), sample.c.policy, *predicted)
     query = query.outerjoin_from(sample, made, and_(made.c.sample_id == sample.c.id, made.c.model_id == model_id))
-    return [SampleLine(*row) for row in paging.paged(db, query.where(*_conditions(wanted)), sample.c.id, page)]
+    conditions = _conditions(wanted)
+    if wanted.deferred is not None:
+        deferred = _is_deferred(_calibration(db, model_id))
+        conditions.append(and_(made.c.sample_id.is_not(None), deferred if wanted.deferred == "yes" else not_(deferred)))
+    return [SampleLine(*row) for row in paging.paged(db, query.where(*conditions), sample.c.id, page)]
+
+
+def _calibration(db: Connection, model_id: int | None) -> dict[str, Any]:
+    query = select(tables.models.c.calibration_json).where(tables.models.c.id == model_id)
+    found: dict[str, Any] = json.loads(db.scalar(query) or "{}")
+    return found
+
+
+def _is_deferred(known: dict[str, Any]) -> ColumnElement[bool]:
+    """Require that the deciding answer lies between a promise's cut and the threshold, or cannot be read.
+
+    The response decides where there is one, and a sample that was given no traces is judged directly.
+    """
+    if known.get("let_through") is None:
+        return false()
+    signals = tables.predictions.c.signals
+    each = func.json_each(signals).table_valued("key", name="signal")
+    traced = select(each.c.key).where(each.c.key.like("p\\_traces\\_%", escape="\\")).exists()
+    answered = or_(*(func.json_type(signals, f"$.p_{name}_response").is_not(None) for name in ("direct", "traces")))
+    cases = []
+    for task, of_task in (("response", answered), ("request", not_(answered))):
+        for source, of_source in ((known["source"].get(task, "direct"), traced), ("direct", not_(traced))):
+            p = func.json_extract(signals, f"$.p_{source}_{task}")
+            below = known["cuts"].get(task, {}).get(source, {"below": 0.0})["below"]
+            threshold = known["thresholds"].get(task, {}).get(source, 0.5)
+            cases.append(and_(of_task, of_source, or_(p.is_(None), and_(p >= below, p < threshold))))
+    return or_(*cases)
 
 
 def _conditions(wanted: SampleFilter) -> list[ColumnElement[bool]]:

@@ -111,8 +111,8 @@ def set_recipe(db: Connection, name: str, recipe_json: str, recipe_hash: str, se
     _change_run(db, name=name, recipe_json=recipe_json, recipe_hash=recipe_hash, seed=seed)
 
 
-def set_champion(db: Connection, model_id: int) -> None:
-    """Set the champion. Raises errors.NoRun."""
+def set_champion(db: Connection, model_id: int | None) -> None:
+    """Set the champion; None leaves the base. Raises errors.NoRun."""
     _change_run(db, champion_id=model_id)
 
 

@@ -15,8 +15,14 @@ from wizloop.store.sqlite import Mode, connect, known_error
 
 def sqlite_engine(path: Path, mode: Mode, module: ModuleType) -> Engine:
     """Build an engine whose writes begin IMMEDIATE, so that read-then-write loses no update, and whose reads do not."""
+    # An error must not print the texts of rows: its traceback may be passed on.
     engine = create_engine(
-        "sqlite://", module=module, creator=lambda: connect(path, mode, module), poolclass=QueuePool, max_overflow=30
+        "sqlite://",
+        module=module,
+        creator=lambda: connect(path, mode, module),
+        poolclass=QueuePool,
+        max_overflow=30,
+        hide_parameters=True,
     )
     begin = "BEGIN" if mode == "ro" else "BEGIN IMMEDIATE"
     event.listen(engine, "begin", lambda db: db.exec_driver_sql(begin))

@@ -1,7 +1,9 @@
 """The event log, in sentences, append only. For people: the program never reads it to decide."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
@@ -82,3 +84,13 @@ def reports(db: Connection, round: int | None) -> list[Event]:
     query = query.where(func.json_extract(table.c.data_json, "$.report").is_not(None))
     query = query.where(or_(table.c.round == round, table.c.round.is_(None)))
     return rows.every(db, Event, query.order_by(table.c.id.desc()).limit(MAX_REPORTS))
+
+
+def speeds(db: Connection, round: int) -> dict[str, Any]:
+    """Return what phase evaluate of a round measured last by a clock: `speed` and `linear_speed`, as far as it did."""
+    table, found = tables.events, dict[str, Any]()
+    query = select(table.c.data_json).where(table.c.round == round, table.c.phase == "evaluate")
+    for text in db.scalars(query.where(table.c.data_json.contains('speed"')).order_by(table.c.id)):
+        data = json.loads(text)
+        found |= {name: data[name] for name in ("speed", "linear_speed") if name in data}
+    return found

@@ -1,7 +1,7 @@
 """The state of the run and the results of each round, gathered for screens and scripts. Writes and formats nothing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,6 +10,7 @@ from wizloop.store import (
     control,
     errors,
     evaluations,
+    events,
     exports,
     models,
     reviews,
@@ -64,6 +65,8 @@ class RoundSummary:
     """Teacher's answers with a trace."""
     spent_micro: int
     exports: Sequence[exports.Export]
+    speeds: Mapping[str, Any] = field(default_factory=dict)
+    """What phase evaluate measured by a clock: `speed` of the guard and `linear_speed` of the linear head."""
 
     @property
     def name(self) -> str:
@@ -118,6 +121,7 @@ def summary(db: Connection, round: steps.Round) -> RoundSummary:
         teacher_calls.call_counts(db, number).get("parsed", 0),
         teacher_calls.spent_micro(db, number),
         exports.of_round(db, number),
+        events.speeds(db, number),
     )
 
 

@@ -114,6 +114,19 @@ def for_samples(db: Connection, model_id: int, ids: Sequence[int]) -> list[Predi
     return rows.by_ids(db, Prediction, query, table.c.sample_id, ids)
 
 
+def scores(
+    db: Connection, model_id: int, ids: Sequence[int]
+) -> dict[int, tuple[Mapping[str, float], float | None, str | None]]:
+    """Return (probability, confidence, cell) by sample of a model's predictions of these samples."""
+    table = tables.predictions
+    wanted = [table.c[name] for name in ("sample_id", "probability", "confidence", "cell")]
+    query, found = select(*wanted).where(table.c.model_id == model_id), {}
+    for piece in rows.pieces(ids):
+        for sample_id, *rest in db.execute(query.where(table.c.sample_id.in_(piece))):
+            found[sample_id] = tuple(rest)
+    return found
+
+
 def traces_of(db: Connection, model_id: int, sample_ids: Sequence[int]) -> list[GuardTrace]:
     """Return a model's traces of these samples, by sample and index."""
     table = tables.guard_traces

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, select
 
-from wizloop.store import rows, tables
+from wizloop.store import rows, tables, teacher_checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,12 @@ def of_samples(db: Connection, sample_ids: Sequence[int]) -> list[Selection]:
 
 
 def untaught(db: Connection, round: int) -> list[Selection]:
-    """Return a round's selections without a teacher's trace, by rank, whatever the state of their calls."""
-    taught = exists().where(tables.teacher_traces.c.sample_id == _TABLE.c.sample_id)
+    """Return a round's selections without a teacher's trace, by rank, whatever the state of their calls.
+
+    The traces of a teacher that is left out count for nothing.
+    """
+    made, without = tables.teacher_traces, teacher_checks.disbelieved(db)
+    taught = exists().where(made.c.sample_id == _TABLE.c.sample_id, made.c.id.not_in(without))
     query = _SELECTIONS.where(_TABLE.c.round == round, ~taught).order_by(_TABLE.c.rank, _TABLE.c.sample_id)
     return rows.every(db, Selection, query)
 

@@ -45,6 +45,8 @@ class RunStatus:
     """Whether the last controller ended by itself: a run that is paused then waits for a start."""
     out: str = field(default="{}", compare=False)
     """The teachers that the round gave up, as JSON: a name with its controller and the reason."""
+    checked: str = field(default="{}", compare=False)
+    """What is known of the teachers that were measured, as JSON: a name with `checked_teacher.Checked`."""
 
 
 # Columns in the order of RunStatus's fields.
@@ -58,10 +60,12 @@ SELECT run.name, run.state, run.reason, run.rounds_wanted, run.until,
        run.cap_micro, coalesce(budget.settled_micro, 0), coalesce(budget.reserved_micro, 0),
        (SELECT count(*) FROM standings WHERE decision = 'wait'),
        controller.pid, controller.host, controller.doing, controller.waiting, controller.heartbeat_at,
-       run.ended_at IS NOT NULL, coalesce(json_extract(newest.record, '$.out'), '{}')
+       run.ended_at IS NOT NULL, coalesce(json_extract(newest.record, '$.out'), '{}'),
+       coalesce(json_extract(first.record, '$.teacher_check.teachers'), '{}')
 FROM run
 CROSS JOIN latest
 LEFT JOIN rounds AS newest ON newest.number = latest.number
+LEFT JOIN rounds AS first ON first.number = 0
 LEFT JOIN last_phase ON last_phase.round = latest.number
 LEFT JOIN budget ON budget.id = run.id
 LEFT JOIN controller ON controller.id = run.id

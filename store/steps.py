@@ -88,6 +88,14 @@ def end_round(
     db.execute(update(table).where(table.c.number == number).values(**outcome, ended_at=now))
 
 
+def choose_champion(db: Connection, number: int, champion_after: int | None) -> None:
+    """Set the champion after a round, which a person chose; the gate's decision stays. Raises errors.NotFound."""
+    table = tables.rounds
+    chosen = update(table).where(table.c.number == number).values(champion_after=champion_after)
+    if db.execute(chosen).rowcount == 0:
+        raise errors.NotFound(f"round {number} has not begun")
+
+
 def merge_record(db: Connection, number: int, record: Mapping[str, Any]) -> None:
     """Merge keys into a round's record; existing keys are replaced. Raises errors.NotFound."""
     existing = get_round(db, number)

@@ -5,38 +5,44 @@ from typing import Any
 
 from rich.text import Text
 
-from wizloop.console import category_figures
+from wizloop.console import by_policy, category_figures, chosen
 from wizloop.console.standing import NAMES, by_label, sentences
 from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import BaseSummary, Summary
 from wizloop.tui.dialogs import paragraphs
+from wizloop.tui.workspace import Compared
+
+UNTOLD = "cannot be told apart"
+"""The conclusion of the paired test where neither is better."""
 
 
-def side_by_side(rounds: Sequence[Summary], chosen: int, width: int) -> Text:
+def side_by_side(rounds: Sequence[Summary], chosen: int, width: int, told: Sequence[Compared] = ()) -> Text:
     """Build F1 of each benchmark and task, a column per round: F1, its 95 % interval and its change, if they fit.
 
-    The baselines' F1 is below that of each test set.
+    The baselines' F1 is below that of each test set. `told` is the chosen round against the one before.
 
     If not every round fits in `width` cells, shows those around the chosen one.
     """
     forms = [(len(rounds), True), *((n, False) for n in range(len(rounds), 0, -1))]
     for n, wide in forms:
-        table = _columns(rounds, chosen, n, wide)
+        table = _columns(rounds, chosen, n, wide, told)
         if max(line.cell_len for line in table.split()) <= width:
             break
     return table
 
 
-def _columns(rounds: Sequence[Summary], chosen: int, n: int, wide: bool) -> Text:
+def _columns(rounds: Sequence[Summary], chosen: int, n: int, wide: bool, told: Sequence[Compared]) -> Text:
     """Build the table of n rounds, with the intervals if `wide`."""
     first = min(max(chosen - n // 2, 0), len(rounds) - n)
     seen = range(first, first + n)
+    untold = {(one.benchmark, one.task) for one in told if one.conclusion == UNTOLD}
     lines = [[Text("F1 on", "bold"), Text("n", "bold"), *(_head(rounds, at, chosen, seen) for at in seen)]]
     for benchmark, task, size in _measured(rounds):
         rows = [_evaluation(summary, benchmark, task) for summary in rounds]
-        cells = [_cell(rows[at], rows[at - 1] if at else None, wide) for at in seen]
+        marks = {chosen: "~"} if (benchmark, task) in untold else {}
+        cells = [_cell(rows[at], rows[at - 1] if at else None, wide, marks.get(at, "")) for at in seen]
         lines.append([*map(plain, (f"{benchmark} {task}", f"{size:,}", *cells))])
         for name, values in _baselines(rounds, benchmark, task):
             lines.append([*map(plain, (f"  {name}", "", *(values[at] for at in seen)))])
@@ -49,31 +55,41 @@ def _head(rounds: Sequence[Summary], at: int, chosen: int, seen: range) -> Text:
     """Build the heading of a round, with an ellipsis if there are more on that side."""
     before = "…" if at == seen[0] > 0 else ""
     after = "…" if at == seen[-1] < len(rounds) - 1 else ""
-    name = f"{before}{_title(rounds[at]).lower()}{after}"
+    name = f"{before}{title(rounds[at]).lower()}{after}"
     return Text(f">{name}<" if at == chosen else f" {name} ", "bold reverse" if at == chosen else "bold")
 
 
-def _title(summary: Summary) -> str:
+def title(summary: Summary) -> str:
+    """Return the name of a round, or of the base."""
     return "Base" if isinstance(summary, BaseSummary) else f"Round {summary.name}"
 
 
-def in_brief(summary: Summary) -> Text:
-    """Build the summary of one round: gate's reason, F1 with intervals, baselines, selections, exports."""
+def in_brief(summary: Summary, held: str = "", told: Sequence[Compared] = ()) -> Text:
+    """Build the summary of one round: gate's reason, F1 with intervals, baselines, selections, exports.
+
+    `told` is it against the round `held`, on the same rows.
+    """
     measured = ("F1 with 95 % intervals", "\n".join(map(_measured_line, _in_order(summary.evaluations))))
     named = (
         "Categories, F1 with 95 % intervals",
         "\n".join(category_figures.lines(summary.record.get("categories", {}))),
     )
     beside = ("Beside its baselines", "\n".join(_baseline_lines(summary)))
+    of_policies = ("By policy", "\n".join(by_policy.lines(summary.record.get(by_policy.KEY, {}))))
     point = ("Operating point", "\n".join(operating_lines(summary)))
     if isinstance(summary, BaseSummary):
-        return paragraphs(("Base", "the guard before anything was taught"), measured, named, beside, point)
-    reason = summary.round.gate_reason or "the round is not finished"
+        return paragraphs(("Base", "the guard before anything was taught"), measured, named, of_policies, beside, point)
+    reason = "\n".join([summary.round.gate_reason or "the round is not finished", *chosen.lines(summary.record)])
     selected = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.selected.items())
     return paragraphs(
         (f"Round {summary.round.number}: {gate_word(summary)}", reason),
         measured,
+        (
+            f"Against {held} (points of F1 on the same rows, paired test)",
+            "\n".join(f"{one.benchmark} {one.task}: {one.difference}: {one.conclusion}" for one in told),
+        ),
         named,
+        of_policies,
         beside,
         point,
         ("Picked", selected),
@@ -119,7 +135,7 @@ def _baseline_lines(summary: Summary) -> list[str]:
         for task in TASKS
         if task in by_task
     ]
-    return figures + sentences(_title(summary), summary.record.get("compared", {}))
+    return figures + sentences(title(summary), summary.record.get("compared", {}))
 
 
 def _baselines(rounds: Sequence[Summary], benchmark: str, task: str) -> Iterator[tuple[str, list[str]]]:
@@ -148,13 +164,13 @@ def _evaluation(summary: Summary, benchmark: str, task: str) -> Evaluation | Non
     return next(rows, None)
 
 
-def _cell(row: Evaluation | None, before: Evaluation | None, wide: bool) -> str:
-    """Format `82.1 (76-88) +2.7`, with the interval if `wide`."""
+def _cell(row: Evaluation | None, before: Evaluation | None, wide: bool, mark: str = "") -> str:
+    """Format `82.1 (76-88) +2.7`, with the interval if `wide`, and a mark of the change."""
     value, last = _metric(row, "f1"), _metric(before, "f1")
     if value is None:
         return "-"
     f1 = figure(row) if wide else f"{100 * value:.1f}"
-    return f1 if last is None else f"{f1} {100 * (value - last):+.1f}"
+    return f1 if last is None else f"{f1} {mark}{100 * (value - last):+.1f}"
 
 
 def _metric(row: Evaluation | None, name: str) -> float | None:

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from wizloop.console import category_figures
+from wizloop.console import by_policy, category_figures
 from wizloop.console.progress import event_line, money
 from wizloop.console.tables import plain
 from wizloop.tui import formatting
@@ -46,7 +46,8 @@ class OverviewScreen(BaseScreen):
         self.query_one("#f1", F1Plot).show(snapshot.base, snapshot.rounds)
         spent, left = money(snapshot.now)
         measured = category_figures.in_short([*([] if snapshot.base is None else [snapshot.base]), *snapshot.rounds])
-        named = f"\n{measured}" if measured else ""
+        policies = by_policy.shown([one.round for one in snapshot.rounds])
+        named = "".join(f"\n{line}" for line in (measured, policies) if line)
         below = plain(f"\n{spent}\n{left}; {snapshot.now.to_review:,} to review{named}")
         self.set_text("#cells", Text.assemble(formatting.cell_lines(snapshot.confidence), below))
         drawing = formatting.histogram_lines(snapshot.confidence, max(histogram.height - 2, 1))

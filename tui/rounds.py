@@ -6,6 +6,7 @@ An export runs in a process of its own and continues when the app exits.
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import ClassVar
@@ -13,18 +14,20 @@ from typing import ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import ProgressBar
 
 from wizloop import plugins, regular_file
 from wizloop.console.tables import plain
+from wizloop.store import errors
 from wizloop.store.overview import BaseSummary, Summary
 from wizloop.tui import comparison
 from wizloop.tui.base_screen import BaseScreen
 from wizloop.tui.dialogs import Choice, Prompt, TextView, paragraphs
 from wizloop.tui.exporting import ExportProcess
 from wizloop.tui.static import CachedStatic
-from wizloop.tui.workspace import Snapshot
+from wizloop.tui.workspace import Compared, Snapshot
 
 _FORMATS = {
     "a": ("adapter", "adapter: the LoRA weights over the base, for PEFT and vLLM"),
@@ -45,14 +48,22 @@ def formats() -> dict[str, tuple[str, str]]:
     return {**_FORMATS, **{key: (name, f"{name}: an installed format") for key, name in installed}}
 
 
+@dataclass
+class Told(Message):
+    """How two rounds compare, worked out in a thread."""
+
+    key: tuple[str, str]
+    found: Sequence[Compared]
+
+
 class RoundsScreen(BaseScreen):
     """The measurements and the gate's decision of each round."""
 
     NAME = "rounds"
     ABOUT = (
-        "The base and the rounds side by side: F1 and its change from the round before, the baselines on the same "
-        "test sets, the gate's decision. Left and right select a round, x exports the champion after it, o opens the "
-        "round's whole report or one of `wizloop evaluate`."
+        "The base and the rounds side by side: F1 and its change from the round before (~: on the same rows the two "
+        "cannot be told apart), the baselines on the same test sets, the gate's decision. Left and right select a "
+        "round, x exports the champion after it, o opens the round's whole report or one of `wizloop evaluate`."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "choose(-1)", "Round before", show=False),
@@ -67,6 +78,8 @@ class RoundsScreen(BaseScreen):
         """The base, if it is measured, and the rounds."""
         self._chosen: int | None = None
         self._exporting = ""
+        self._told: dict[tuple[str, str], Sequence[Compared]] = {}
+        """By the round that is held against, and the chosen one."""
 
     def body(self) -> Iterable[Widget]:
         """Yield the table, the chosen round, and the export's progress."""
@@ -100,9 +113,30 @@ class RoundsScreen(BaseScreen):
         if not self._rounds:
             self.set_text("#side-by-side", plain("no round has begun yet"))
             return
-        width = self.size.width - _SCROLLBAR
-        self.set_text("#side-by-side", comparison.side_by_side(self._rounds, self._at, width))
-        self.set_text("#brief", comparison.in_brief(self._rounds[self._at]))
+        width, told = self.size.width - _SCROLLBAR, self._compared()
+        self.set_text("#side-by-side", comparison.side_by_side(self._rounds, self._at, width, told))
+        held = "" if not told else comparison.title(self._rounds[self._at - 1]).lower()
+        self.set_text("#brief", comparison.in_brief(self._rounds[self._at], held, told))
+
+    def _compared(self) -> Sequence[Compared]:
+        """Return the chosen round against the one before, as far as it is known; else have it worked out."""
+        if self._at == 0:
+            return ()
+        held, chosen = self._rounds[self._at - 1].name, self._rounds[self._at]
+        if (held, chosen.name) not in self._told and chosen.evaluations:
+            self._told[held, chosen.name] = ()
+            self._compare(held, chosen.name)
+        return self._told.get((held, chosen.name), ())
+
+    @work(thread=True, group="against")
+    def _compare(self, held: str, name: str) -> None:
+        with suppress(errors.StoreError):
+            self.post_message(Told((held, name), self.workspace.against(name, held)))
+
+    def on_told(self, message: Told) -> None:
+        """Show how the chosen round compares."""
+        self._told[message.key] = message.found
+        self._draw()
 
     def action_choose(self, by: int) -> None:
         """Choose another round."""

@@ -38,7 +38,8 @@ class SamplesScreen(FilterScreen):
     FILTER_HELP = (
         "Which samples?\n\nWords of the text, split:pool policy:violence verdict:harmful, cell:uncertain_pass "
         "(uncertain compliance; also uncertain_block, confident_pass, confident_block), disagreement:0.5 (at least), "
-        "wrong:any (against the known label; or wrong:request, completion, response). Empty: all."
+        "wrong:any (against the known label; or wrong:request, completion, response), deferred:yes (under a promised "
+        "error). Empty: all."
     )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Search", key_display="/")]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wizloop.console.words import LABELS, labels_of
 from wizloop.store import browsing, control, errors, events, predictions, review_queue, reviews, steps
@@ -60,6 +60,21 @@ class Snapshot:
     confidence: Confidence | None
 
 
+class Compared(NamedTuple):
+    """Two rounds' guards on the same rows of one task, in words."""
+
+    benchmark: str
+    task: str
+    difference: str
+    """In points of F1, with its interval."""
+    conclusion: str
+    """By the paired test: better, worse, cannot be told apart."""
+
+
+Compare = Callable[[Store, str], Mapping[str, Sequence[Compared]]]
+"""Compares every round's guard with that of the base or of a round; by the name of the round."""
+
+
 @dataclass
 class Workspace:
     """One workspace, viewed and reviewed by one user. Its methods may be called from any thread."""
@@ -73,10 +88,13 @@ class Workspace:
     new_id: Callable[[], str]
     """Returns a unique id for a decision."""
     readonly: bool = False
+    compare: Compare | None = None
+    """What `wizloop rounds --against` does."""
     _ended: dict[int, RoundSummary] = field(default_factory=dict, repr=False)
     _ended_at: float = field(default=0.0, repr=False)
     _confidence: tuple[float, tuple[int, int], Confidence] | None = field(default=None, repr=False)
     _words: dict[int, frozenset[str]] = field(default_factory=dict, repr=False)
+    _against: dict[tuple[str, int], Mapping[str, Sequence[Compared]]] = field(default_factory=dict, repr=False)
 
     def snapshot(self) -> Snapshot:
         """Read the state of the workspace. Raises errors.StoreError."""
@@ -126,6 +144,23 @@ class Workspace:
         with self.store.read() as db:
             found = events.reports(db, round)
         return [(f"{one.at.astimezone():%d %b %H:%M}", json.loads(one.data_json or "{}")["report"]) for one in found]
+
+    def against(self, name: str, held: str) -> Sequence[Compared]:
+        """Return a round's guard against that of `held`, base or a number, on the answers that are stored.
+
+        Nothing where one has no answers. It takes seconds at first, and is known until another round ends. Raises
+        errors.StoreError.
+        """
+        if self.compare is None:
+            return ()
+        with self.store.read() as db:
+            key = (held, sum(one.ended_at is not None for one in steps.rounds(db)))
+        if key not in self._against:
+            try:
+                self._against[key] = self.compare(self.store, held)
+            except errors.NotFound:
+                self._against[key] = {}
+        return self._against[key].get(f"round {name}", ())
 
     def case(self, trace_id: int) -> Case:
         """Return a trace with everything about it. Raises errors.StoreError."""

@@ -1,15 +1,19 @@
 """`evaluate`: recorded outputs, or a guard, against labels."""
 
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import click
 
-from wizloop.loop.commands import against_table, declared, evaluate_against, evaluate_files, evaluate_robustness
+from wizloop.loop.commands import (
+    against_table,
+    evaluate_against,
+    evaluate_files,
+    evaluate_guards,
+    evaluate_robustness,
+)
 from wizloop.loop.commands.common import (
     FILE,
     ROUND,
@@ -19,38 +23,10 @@ from wizloop.loop.commands.common import (
     put,
     refuse,
     report_errors,
-    run_models,
-    say,
     show,
 )
 from wizloop.loop.commands.completion import recipe_names
 from wizloop.loop.commands.reading import reading, with_reading
-
-if TYPE_CHECKING:
-    from wizloop.loop.data.sample_reader import SampleFile
-    from wizloop.loop.evaluation.answered_rows import AnsweredRow, BenchmarkRow
-    from wizloop.loop.evaluation.benchmark_guard import Tell
-    from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
-    from wizloop.loop.guard.judge import Judge
-    from wizloop.loop.guard.published.judge import PublishedJudge
-
-Scored = tuple["BenchmarkResult", Sequence["ScoredRow"]]
-
-
-class Found(NamedTuple):
-    """What an evaluation found: the results with their rows, and every row that was answered."""
-
-    scored: list[Scored]
-    answered: "list[AnsweredRow]"
-
-
-class Asked(NamedTuple):
-    """What an evaluation of a guard is told, and what it says besides its results."""
-
-    how: dict[str, Any]
-    """How files of rows are read, as settings of [[data]]."""
-    notes: dict[str, Any]
-    more: evaluate_robustness.More
 
 
 @click.command(short_help="Evaluate recorded outputs or a guard, with 95 % intervals.")
@@ -99,7 +75,7 @@ class Asked(NamedTuple):
     "--recipe",
     metavar="RECIPE",
     shell_complete=recipe_names,
-    help="Evaluate without a run: --model, or the recipe's base, with this recipe.",
+    help="Evaluate without a run: --model, or the recipe's base, with this recipe. With --predictions: its labels.",
 )
 @click.option(
     "--guard",
@@ -144,8 +120,8 @@ def evaluate(
     if guard == "":
         _list_guards(as_json)
         return
-    if predictions and not (round is None and model is None and recipe is None and guard is None):
-        refuse("--predictions scores recorded outputs: leave out --round, --model, --recipe and --guard")
+    if predictions and not (round is None and model is None and guard is None):
+        refuse("--predictions scores recorded outputs: leave out --round, --model and --guard")
     if guard is not None and (round is not None or (model is None and recipe is None)):
         refuse("--guard evaluates a published guard without a run: give its folder with --model, and no --round")
     if recipe is not None and round is not None:
@@ -159,22 +135,23 @@ def evaluate(
     new_folder(report)
     new_file(rows)
     notes: dict[str, Any] = {}
-    asked = Asked(how, notes, more)
+    asked = evaluate_guards.Asked(how, notes, more)
     of_run = not predictions and recipe is None
+    words = evaluate_guards.words_of(workspace, recipe, model, guard)
     with report_errors(ImportRefused):
-        evaluate_against.check(against, predictions, workspace, recipe)
+        evaluate_against.check(against, predictions, workspace, recipe, words)
         if predictions:
-            found = _recorded(predictions, benchmark, task, reader, group, notes)
+            found = evaluate_guards.recorded(predictions, benchmark, task, reader, group, notes, words)
         elif guard is not None:
-            found = _published(guard, recipe or "imported", benchmark, model, asked)
+            found = evaluate_guards.published_guard(guard, recipe or "imported", benchmark, model, asked)
         elif recipe is not None:
-            found = _without_a_run(recipe, benchmark, model, asked)
-        elif model is not None and _is_export(model) and _only_files(benchmark, workspace):
-            found, of_run = _of_export(model, benchmark, asked), False
+            found = evaluate_guards.without_a_run(recipe, benchmark, model, asked)
+        elif model is not None and evaluate_guards.is_alone(model, benchmark, workspace):
+            found, of_run = evaluate_guards.of_export(model, benchmark, asked), False
         else:
-            found = _of_a_run(workspace, benchmark, round, model, asked)
+            found = evaluate_guards.of_a_run(workspace, benchmark, round, model, asked)
         who = evaluate_against.name_of(round, model, recipe, guard)
-        first = evaluate_against.Evaluated(who, *found, workspace, recipe, reader)
+        first = evaluate_against.Evaluated(who, *found, workspace, recipe, reader, words)
         compared = evaluate_against.compared(first, predictions, against)
     measured = [one for one, _ in found.scored]
     errors = answered_rows.count_errors(found.answered)
@@ -191,7 +168,7 @@ def evaluate(
         against_table.show(compared)
         evaluate_robustness.show(more.found)
     if report is not None:
-        evaluate_files.write_report(report, found.scored, errors, compared)
+        evaluate_files.write_report(report, found.scored, errors, compared, more.found, notes)
         if of_run and guard is None:
             evaluate_files.log_report(workspace, report, measured, round, model)
     if rows is not None:
@@ -210,150 +187,6 @@ def _how(settings: dict[str, Any], task: str | None, names: Sequence[str], *, re
     return how
 
 
-def _teller(notes: dict[str, Any]) -> "Tell":
-    """Return what says which rows of a file were left out, and adds their number to the notes."""
-
-    def tell(name: str, file: "SampleFile") -> None:
-        from wizloop.loop.data.import_file import list_refused
-
-        notes.setdefault("left_out", {})[name] = len(file.refused)
-        say(f"{name}: format {file.format}" + (f"; {file.note}" if file.note else ""))
-        if file.refused:
-            say(f"{len(file.refused):,} of its {len(file.rows) + len(file.refused):,} rows are left out")
-        for line in list_refused(file.refused):
-            say(f"  {line}")
-
-    return tell
-
-
-def _recorded(
-    files: Sequence[Path], names: Sequence[str], task: Any, reader: Any, group: str | None, notes: dict[str, Any]
-) -> Found:
-    import numpy as np
-
-    from wizloop.loop.evaluation import published, recorded_predictions
-    from wizloop.loop.evaluation.scoring import measure
-
-    if names and len(names) != len(files):
-        refuse(f"{len(files)} files of predictions and {len(names)} names: give one --benchmark per file, or none")
-    for path in files:
-        if not path.is_file():
-            refuse(f"{path}: " + ("a folder; give a file in it" if path.is_dir() else "no such file; check the name"))
-    found = Found([], [])
-    differing: dict[str, int] = {}
-    named = names or [recorded_predictions.benchmark_of(path) for path in files]
-    outputs = recorded_predictions.outputs_of(files, named)
-    for path, name, output in zip(files, named, outputs, strict=True):
-        known = published.benchmark(name, task)
-        if task is None and known is None:
-            refuse(f"{name} is not a published benchmark with one task: give the task of its labels with --task")
-        about = task or known.task if known is not None else task
-        shown = known.name if known is not None else name
-        whole = shown if output is None else f"{shown}, {output}"
-        read = recorded_predictions.read(path, about, reader, group, benchmark=whole)
-        result = measure(shown, about, read.rows, rng=np.random.default_rng(0), skipped=read.skipped)
-        found.scored.append((replace(result, output=output), read.rows))
-        found.answered.extend(read.answered)
-        differing[str(path)] = read.differing
-    notes |= {"reader": reader, "read_otherwise": differing}
-    return found
-
-
-def _of_a_run(workspace: Path, names: Sequence[str], round: int | None, folder: Path | None, asked: Asked) -> Found:
-    from wizloop.loop.evaluation import benchmark_guard
-    from wizloop.loop.phases import model_roles
-
-    with run_models(workspace, "evaluate", ValueError) as ctx:
-        if folder is not None and not folder.exists():
-            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors, or a GGUF file")
-        rows = benchmark_guard.workspace_rows(ctx.store, ctx.recipe, names, asked.how, _teller(asked.notes))
-        asked.more.sources = [Path(data.path) for data in ctx.recipe.data if data.hub_split is None]
-        if folder is not None and _is_export(folder):
-            judge, seed = _exported(folder)
-            return _scored(judge, rows, seed, asked)
-        if folder is not None:
-            judge = benchmark_guard.judge_of_folder(ctx, folder)
-            _say_uncalibrated(folder, ctx.recipe.name)
-        else:
-            with ctx.store.read() as db:
-                model = model_roles.champion_after(db, round)
-            judge = benchmark_guard.judge_of_run(ctx, model)
-        return _scored(judge, rows, ctx.recipe.seed, asked)
-
-
-def _is_export(folder: Path) -> bool:
-    """Return whether a folder says itself how its guard is asked."""
-    from wizloop.loop.guard import guard_file
-
-    return (folder / guard_file.NAME).is_file()
-
-
-def _only_files(names: Sequence[str], workspace: Path) -> bool:
-    """Return whether these benchmarks can be no test sets: they are files, or there is no workspace."""
-    from wizloop.store.sqlite import DB_NAME
-
-    return bool(names) and (all(Path(name).is_file() for name in names) or not (workspace / DB_NAME).exists())
-
-
-def _of_export(folder: Path, files: Sequence[str], asked: Asked) -> Found:
-    from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.evaluation import benchmark_guard
-
-    with report_errors(ValueError, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes), declared.of_export(folder))
-        judge, seed = _exported(folder)
-        return _scored(judge, rows, seed, asked)
-
-
-def _exported(folder: Path) -> "tuple[Judge, int]":
-    """Load an exported guard as its guard.json says; return it with its seed."""
-    from wizloop.loop.guard import guard_file
-
-    found = guard_file.load(folder, None)
-    if not found.calibrated:
-        say(f"{folder}: its guard.json has no calibration, so every threshold is 0.5")
-    return found.judge, found.recipe.seed
-
-
-def _without_a_run(named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
-    from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.evaluation import benchmark_guard
-    from wizloop.recipes import policies, schema
-
-    bad_input = (schema.RecipeError, policies.PolicyError)
-    with report_errors(*bad_input, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        recipe = schema.load(named)
-        if folder is None and recipe.guard.base == "tiny":
-            refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        words = declared.of_recipe(recipe, Path())
-        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes), words)
-        judge = benchmark_guard.judge_of_recipe(recipe, folder, files)
-        _say_uncalibrated(folder or recipe.guard.base, recipe.name)
-        return _scored(judge, rows, recipe.seed, asked)
-
-
-def _published(name: str, named: str, files: Sequence[str], folder: Path | None, asked: Asked) -> Found:
-    from wizloop.backends.guard_types import BackendError
-    from wizloop.loop.evaluation import benchmark_guard
-    from wizloop.loop.guard.published import registry
-    from wizloop.recipes import schema
-
-    with report_errors(schema.RecipeError, failures=(BackendError,)), redirect_stdout(sys.stderr):
-        registry.named(name)
-        recipe = schema.load(named)
-        if folder is not None and not folder.is_dir():
-            refuse(f"{folder}: no such folder; give one with a model's config.json and safetensors")
-        if folder is None and recipe.guard.base == "tiny":
-            refuse(f"{recipe.name}: this recipe has its guard built from scratch by a run: give a model with --model")
-        rows = benchmark_guard.file_rows(files, asked.how, _teller(asked.notes))
-        judge = registry.load(name, recipe.guard, folder)
-        say(f"{folder or recipe.guard.base}: evaluated as {name}, by {judge.form.source}")
-        labeled = {task for found in rows.values() for row in found for task in row.labels}
-        for task in sorted(labeled - set(judge.tasks)):
-            say(f"{name} does not judge the task {task}: its labels are left out")
-        return _scored(judge, rows, recipe.seed, asked)
-
-
 def _list_guards(as_json: bool) -> None:
     from wizloop.loop.guard.published import registry
 
@@ -364,37 +197,3 @@ def _list_guards(as_json: bool) -> None:
         return
     for name, source in sources.items():
         show(f"{name:<18} {source}")
-
-
-def _say_uncalibrated(model: Path | str, recipe: str) -> None:
-    say(f"{model}: evaluated with the recipe {recipe}; not calibrated on dev, so every threshold is 0.5")
-
-
-def _scored(
-    judge: "Judge | PublishedJudge", rows: "Mapping[str, Sequence[BenchmarkRow]]", seed: int, asked: Asked
-) -> Found:
-    """Evaluate on every benchmark; add how the verdicts were read, and figures by policy, to the notes."""
-    from wizloop.loop.evaluation import answered_by_policy, benchmark_guard
-    from wizloop.loop.guard import speed
-
-    notes, found = asked.notes, Found([], [])
-    notes["reader"] = judge.reads
-    policies = getattr(getattr(judge, "renderer", None), "policies", None)
-    judge, meter = speed.metered(judge)
-    for name, each in rows.items():
-        scored, answered = asked.more.evaluated(judge, name, each, seed)
-        found.scored.extend(scored)
-        found.answered.extend(answered)
-    notes |= benchmark_guard.category_notes(judge, found.answered, seed=seed)
-    if policies is not None:
-        notes["by_policy"] = answered_by_policy.record_of(found.answered, policies, seed)
-    again = sum(one.asked for one in asked.more.found)
-    every = [row for each in rows.values() for row in each]
-    notes["speed"] = speed.figures(judge, meter, every, seed=seed, again=again)
-    known = getattr(judge, "calibration", None)
-    if known is not None:
-        tasks = dict.fromkeys(one.task for one, _ in found.scored)
-        notes["reading"] = {task: known.reading(task)._asdict() for task in tasks}
-        if point := known.operating():
-            notes["operating"] = point | {"source": dict(known.source)}
-    return found

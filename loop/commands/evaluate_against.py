@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wizloop.loop.evaluation.scoring import BenchmarkResult
     from wizloop.loop.guard.judge import Judge
     from wizloop.loop.guard.published.judge import PublishedJudge
+    from wizloop.loop.words import Declaration
 
     Loader = Callable[[], AbstractContextManager[tuple[Judge | PublishedJudge, int]]]
 
@@ -38,6 +39,8 @@ class Evaluated(NamedTuple):
     workspace: Path
     recipe: str | None
     reader: Any
+    words: "Declaration"
+    """The label words by which files are read."""
 
 
 def name_of(round: int | None, model: Path | None, recipe: str | None, guard: str | None) -> str:
@@ -46,14 +49,14 @@ def name_of(round: int | None, model: Path | None, recipe: str | None, guard: st
     return next((str(one) for one in named if one is not None), "the champion")
 
 
-def check(named: str | None, files: Sequence[Path], workspace: Path, recipe: str | None) -> None:
+def check(named: str | None, files: Sequence[Path], workspace: Path, recipe: str | None, words: "Declaration") -> None:
     """Refuse what `--against` cannot name, before a guard is asked for minutes. Raises ImportRefused for bad rows."""
     from wizloop.loop.evaluation import against
 
     if named is None or files:
         return
     if _is_file(named):
-        against.read(Path(named))
+        against.read(Path(named), words)
     else:
         _loader(named, workspace, recipe)
 
@@ -71,7 +74,7 @@ def _compared(one: Evaluated, named: str) -> "list[Line]":
 
     benchmarks = list(dict.fromkeys(row.benchmark for row in one.answered))
     ours = {name: [row for row in one.answered if row.benchmark == name] for name in benchmarks}
-    theirs = _of_file(Path(named), ours, one.reader) if _is_file(named) else _asked(named, ours, one)
+    theirs = _of_file(Path(named), ours, one) if _is_file(named) else _asked(named, ours, one)
     sides = [against.Sides(name, one.name, named, ours[name], theirs[name]) for name in benchmarks]
     return _told(against.lines(sides), named)
 
@@ -87,7 +90,7 @@ def _compared_recorded(one: Evaluated, files: Sequence[Path], named: str | None)
         rows, ours = _rows_of(one, result), result.output or (str(path) if len(files) == 1 else "the recorded outputs")
         if named is not None:
             other = _counterpart(Path(named), path, files)
-            theirs = [] if other is None else _recorded(other, result, one.reader)
+            theirs = [] if other is None else _recorded(other, result, one)
             sides.append(against.Sides(result.benchmark, ours, named, rows, theirs))
         elif known is not result:
             sides.append(against.Sides(result.benchmark, ours, str(known.output), rows, _rows_of(one, known)))
@@ -124,23 +127,23 @@ def _counterpart(named: Path, path: Path, files: Sequence[Path]) -> Path | None:
     return named
 
 
-def _recorded(path: Path, result: "BenchmarkResult", reader: Any) -> "list[AnsweredRow]":
+def _recorded(path: Path, result: "BenchmarkResult", one: Evaluated) -> "list[AnsweredRow]":
     """Read recorded outputs of a benchmark, or the rows of an evaluation of some. Raises ImportRefused."""
     from wizloop.loop.evaluation import against, recorded_predictions
 
-    rows = against.read(path)
+    rows = against.read(path, one.words)
     if rows is None:
-        return recorded_predictions.read(path, result.task, reader).answered
+        return recorded_predictions.read(path, result.task, one.reader, declared=one.words).answered
     return _by_benchmark(rows, [result.benchmark])[result.benchmark]
 
 
-def _of_file(path: Path, ours: "Mapping[str, Sequence[AnsweredRow]]", reader: Any) -> "dict[str, list[AnsweredRow]]":
+def _of_file(path: Path, ours: "Mapping[str, Sequence[AnsweredRow]]", one: Evaluated) -> "dict[str, list[AnsweredRow]]":
     """Return the rows of a file by benchmark: rows of an evaluation, or recorded outputs for the one benchmark."""
     from wizloop.loop.evaluation import against
 
-    rows = against.read(path)
+    rows = against.read(path, one.words)
     if rows is None:
-        return {name: against.recorded_for(path, each, reader) for name, each in ours.items()}
+        return {name: against.recorded_for(path, each, one.reader, one.words) for name, each in ours.items()}
     return _by_benchmark(rows, list(ours))
 
 

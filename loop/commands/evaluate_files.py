@@ -1,15 +1,17 @@
 """What evaluations leave behind: a report, its entry in the run's log, and the rows with their answers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wizloop.loop.commands.common import now, say, written_whole
 
 if TYPE_CHECKING:
     from wizloop.loop.evaluation.against import Line
     from wizloop.loop.evaluation.answered_rows import AnsweredRow, ErrorCount
+    from wizloop.loop.evaluation.report import Section
+    from wizloop.loop.evaluation.robustness import Robustness
     from wizloop.loop.evaluation.scoring import BenchmarkResult, ScoredRow
 
 
@@ -18,16 +20,37 @@ def write_report(
     scored: "Sequence[tuple[BenchmarkResult, Sequence[ScoredRow]]]",
     errors: "Sequence[ErrorCount]",
     compared: "Sequence[Line]",
+    robust: "Sequence[Robustness]",
+    notes: Mapping[str, Any],
 ) -> None:
     """Write a report with plots into a new folder; no text of a row is in it."""
-    from wizloop.loop.evaluation import against, plots, report
+    from wizloop.loop.evaluation import against, plots, report, robustness_tables
 
     folder.mkdir(parents=True)
     pictures: dict[str, Path] = {}
     for number, (one, rows) in enumerate(scored, start=1):
         pictures |= plots.draw(folder, number, one, rows)
-    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation", errors, against.in_report(compared))
+    sections = [
+        _of_categories(notes.get("categories", {})),
+        against.in_report(compared),
+        robustness_tables.in_report(robust),
+    ]
+    path = report.write(folder, [one for one, _ in scored], pictures, "Evaluation", errors, sections)
     say(f"wrote the report to {path}")
+
+
+def _of_categories(found: Mapping[str, Any]) -> "Section":
+    """Return the figures of categories as a report shows them; nothing for a guard without."""
+    from wizloop.console import category_figures
+    from wizloop.loop.evaluation.report import Section
+
+    rows = [
+        (benchmark, name, value, f"{n:,}")
+        for benchmark, figures in category_figures.in_order(found)
+        for name, value, n in category_figures.all_of(figures)
+    ]
+    tables = [("Categories", ("benchmark", "category", "F1", "rows"), rows)] if rows else []
+    return Section({"categories": found} if found else {}, tables, [category_figures.NOTE])
 
 
 def write_rows(path: Path, answered: "Sequence[AnsweredRow]", *, texts: bool) -> None:

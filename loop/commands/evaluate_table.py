@@ -52,6 +52,9 @@ def show(found: Sequence[BenchmarkResult], notes: Mapping[str, Any], errors: Seq
     if errors:
         console.print(errors_table(errors))
         console.print()
+    for one in found:
+        for line in operating.by_category(f"{one.name} {one.task}", one.promise or {}):
+            console.print(plain(line, 2000))
     for line in by_policy.lines(notes.get("by_policy", {})):
         console.print(plain(line))
     for line in category_figures.lines(notes.get("categories", {})):

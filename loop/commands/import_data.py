@@ -155,7 +155,7 @@ def leaks(files: Sequence[Path], workspace: Path, as_json: bool, **settings: Any
     """List rows that are excluded from training because they are in dev or test.
 
     With two files, before any import: count the prompts that TRAIN and MEASURE share. A column of --map may be in
-    one of them only.
+    one of them only. With --json the list has the texts of the rows.
     """
     from wizloop.loop.data.records import ImportRefused
 

@@ -133,13 +133,13 @@ def _draw(store: "Store", n: int, of: str, round: int | None, file: Path | None,
     from wizloop.store import control
 
     with store.read() as db:
-        run, words = control.get_run(db), declared_of(db).by_task
+        run, declared = control.get_run(db), declared_of(db)
     seed = seed if seed is not None else 0 if run is None else run.seed
     if file is not None:
-        return rated_outputs.of_file(file, n, seed, words)
+        return rated_outputs.of_file(file, n, seed, declared)
     if of == "teacher":
-        return rated_outputs.of_teacher(store, n, seed, round, words)
-    return rated_outputs.of_guard(store, n, seed, round, words)
+        return rated_outputs.of_teacher(store, n, seed, round, declared.by_task)
+    return rated_outputs.of_guard(store, n, seed, round, declared.by_task)
 
 
 @rate.command("export", short_help="Write a set's outputs to a file, to rate in another program.")

@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wizloop.loop.commands.common import FAILED, in_workspace_with_json, now, put, read_store, report_errors, show
+from wizloop.loop.commands.common import (
+    DOLLARS,
+    FAILED,
+    INTERRUPTED,
+    in_workspace_with_json,
+    now,
+    put,
+    read_store,
+    refuse,
+    report_errors,
+    say,
+    show,
+)
 from wizloop.loop.commands.completion import recipe_names
 
 if TYPE_CHECKING:
+    from wizloop.loop.controller.starting import RunLimits
     from wizloop.loop.evaluation.against import Line
     from wizloop.loop.preflight import Check
 
@@ -75,18 +88,28 @@ def _compared(workspace: Path, against: str) -> "list[Line]":
 
 @click.command(short_help="Check whether a night can start here.")
 @click.argument("recipe", required=False, shell_complete=recipe_names)
+@click.option("--ask-teacher", is_flag=True, help="Measure the teachers on 60 rows of the seed now. This costs money.")
+@click.option("--budget", type=DOLLARS, metavar="USD", help="With --ask-teacher: the run's cap on teachers.")
 @in_workspace_with_json
-def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
+def doctor(recipe: str | None, ask_teacher: bool, budget: float | None, workspace: Path, as_json: bool) -> None:
     """Check whether a night can start here, with RECIPE, or else the recipe that `wizloop start` would take.
 
     Asks the teachers' providers about their models, at no cost. `wizloop start --dry-run` runs the same checks without
-    the network, and adds the plan.
+    the network, and adds the plan. With --ask-teacher the run of the recipe begins in the workspace: its samples are
+    imported, and what its teachers answer is kept for the night.
     """
     from wizloop.loop.controller.starting import RunLimits
     from wizloop.loop.preflight.checks import preflight
 
+    if budget is not None and not ask_teacher:
+        refuse("--budget is for --ask-teacher")
+    limits = RunLimits(budget_usd=budget)
     with report_errors():
-        checks = preflight(workspace, recipe, RunLimits(), now().astimezone(), thorough=True).checks
+        found = preflight(workspace, recipe, limits, now().astimezone(), thorough=True)
+        if ask_teacher and found.recipe is not None and all(check.ok for check in found.checks):
+            _ask_teachers(workspace, recipe, limits)
+            found = preflight(workspace, recipe, limits, now().astimezone(), thorough=False)
+    checks = found.checks
     passed = all(check.ok for check in checks)
     if as_json:
         put({"ok": passed, "checks": [asdict(check) for check in checks]})
@@ -94,6 +117,22 @@ def doctor(recipe: str | None, workspace: Path, as_json: bool) -> None:
         show_checks(checks)
     if not passed:
         raise click.exceptions.Exit(FAILED)
+
+
+def _ask_teachers(workspace: Path, recipe: str | None, limits: "RunLimits") -> None:
+    """Measure the teachers in the workspace's ledger; what is found stands among the checks."""
+    from wizloop.loop.controller import lock, starting, supervisor
+    from wizloop.loop.data.records import ImportRefused
+    from wizloop.loop.interrupted import Interrupted, NeedsFix
+
+    known = (lock.Held, starting.OtherRecipe, starting.TeacherMissing, ImportRefused)
+    with report_errors(*known), supervisor.controlling(workspace, recipe, limits, clock=now) as controller:
+        try:
+            controller.check_teachers()
+        except NeedsFix as fault:
+            say(str(fault))
+        except Interrupted:
+            refuse("interrupted: answers are kept. Run the same command to resume.", INTERRUPTED)
 
 
 def show_checks(checks: "Sequence[Check]") -> None:
@@ -117,6 +156,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
         f"review   {state['to_review']:,} waiting" + (f": {_REVIEW}" if state["to_review"] else ""),
     ]
     lines += [f"teacher  {name} is out: {why}" for name, why in state["teachers_out"].items()]
+    lines += [f"checked  {one['sentence']}" for one in state["teachers_checked"].values()]
     if state["alive"]:
         doing = f"waiting: {state['waiting']}" if state["waiting"] else state["doing"] or "starting"
         lines.append(f"now      {doing} (process {state['pid']} on {state['host']})")

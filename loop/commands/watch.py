@@ -16,7 +16,9 @@ import click
 from wizloop.loop.commands.common import FILE, in_workspace, now, on_terminal, refuse, report_errors, say
 
 if TYPE_CHECKING:
+    from wizloop.store.db import Store
     from wizloop.tui.app import WizloopApp
+    from wizloop.tui.workspace import Compared
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|WIZLOOP_NOTIFY", re.IGNORECASE)
 """Matches the names of environment variables that may hold a key."""
@@ -129,8 +131,21 @@ def _app(workspace: Path, read_only: bool, name: str | None) -> Iterator["Wizloo
             alive=lambda: lock.is_held(workspace),
             new_id=lambda: f"tui-{uuid.uuid4()}",
             readonly=read_only,
+            compare=compared,
         )
         yield WizloopApp(opened)
+
+
+def compared(store: "Store", held: str) -> "dict[str, list[Compared]]":
+    """Compare every round's guard with that of `held`, as `wizloop rounds --against` does. Raises errors.NotFound."""
+    from wizloop.loop.evaluation import against, stored_answers
+    from wizloop.tui.workspace import Compared
+
+    found: dict[str, list[Compared]] = {}
+    for one in stored_answers.rounds_against(store, held):
+        words = (against.difference(one.found.f1), one.found.conclusion)
+        found.setdefault(one.ours, []).append(Compared(one.benchmark, one.task, *words))
+    return found
 
 
 def _report(workspace: Path, wanted: str | None, alive: bool) -> None:

@@ -58,6 +58,16 @@ def night(
     raise AssertionError("count() has no end")
 
 
+def ahead(store: Store, do: Do, phases: Sequence[str], clock: Callable[[], datetime]) -> None:
+    """Run these phases of round 0 ahead of a night, as far as they are not done. Errors of `do` pass through."""
+    _begin_round(store, 0, clock())
+    for phase in phases:
+        with store.read() as db:
+            done = is_done(db, 0, phase)
+        if not done:
+            _do_step(store, do, 0, phase, clock)
+
+
 def _about_the_champion(store: Store) -> str:
     with store.read() as db:
         return standing.ending(steps.rounds(db))

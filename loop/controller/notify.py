@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from wizloop.recipes.sections import Notify, Occasion
-from wizloop.store import given_up, reviews, spending
+from wizloop.store import given_up, reviews, spending, teacher_checks
 from wizloop.store.db import Store
 
 _SEND_SECONDS = 15.0
@@ -36,12 +36,14 @@ class Notifier:
         if not self.addresses or not self.wanted.on:
             return
         with store.read() as db:
-            money, waiting, out = spending.budget(db), reviews.waiting_count(db), given_up.newest(db)
+            money, waiting = spending.budget(db), reviews.waiting_count(db)
+            out = [f"{name} is out: {why}" for name, why in given_up.newest(db).items()]
+            out += teacher_checks.left_out(db).values()
         used = money.settled_micro + money.reserved_micro
         low = bool(money.cap_micro) and used >= _BUDGET_SHARE * (money.cap_micro or 0)
         spent = f"${used / 1e6:.2f} of ${(money.cap_micro or 0) / 1e6:.2f} is spent or reserved"
         self._send_if(low, "budget", spent)
-        self._send_if(bool(out), "teacher", "; ".join(f"{name} is out: {why}" for name, why in out.items()))
+        self._send_if(bool(out), "teacher", "; ".join(out))
         self._send_if(waiting >= self.wanted.waiting, "waiting", f"{waiting} traces wait for review")
 
     def ended(self, state: str, reason: str) -> None:

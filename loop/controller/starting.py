@@ -11,7 +11,7 @@ from wizloop.backends import model_folder
 from wizloop.loop.guard import run_base
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe
-from wizloop.store import control, samples, steps
+from wizloop.store import control, samples, steps, teacher_checks
 from wizloop.store.db import Connection, Store
 
 _LONGEST_VALUE = 60
@@ -64,6 +64,8 @@ def followed(db: Connection, given: Recipe | None, limits: RunLimits) -> Recipe:
     if given is not None and _not_begun(db, run):
         return given
     recipe = schema.stored(run.recipe_json)
+    if given is not None and _only_the_teachers_change(db, recipe, given):
+        return given
     if (unknown := schema.unknown_name(recipe)) is not None:
         raise schema.RecipeError(f"the run's recipe: {unknown}")
     if given is not None:
@@ -119,6 +121,13 @@ def next_time(clock: str, now: datetime) -> datetime:
 def _not_begun(db: Connection, run: control.Run) -> bool:
     """Return whether the run has no samples and no results, so that its recipe may still change."""
     return not any(step.state == "done" for step in steps.steps(db, 0)) and not samples.any_since(db, run.created_at)
+
+
+def _only_the_teachers_change(db: Connection, recipe: Recipe, given: Recipe) -> bool:
+    """Return whether a recipe differs in its teachers alone, and the run's are left out and have taught nothing."""
+    step = steps.step(db, 0, "check")
+    left_out = step is not None and step.state != "done" and bool(teacher_checks.left_out(db))
+    return left_out and given.model_copy(update={"teacher": recipe.teacher}) == recipe
 
 
 def _create(db: Connection, recipe: Recipe, limits: RunLimits, now: datetime) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psutil
 
 from wizloop.loop.controller import lock, starting
-from wizloop.loop.controller.night import BY_SIGNAL, Ending, night
+from wizloop.loop.controller.night import BY_SIGNAL, Ending, ahead, night
 from wizloop.loop.controller.notify import Notifier
 from wizloop.loop.controller.worker_process import Died, WorkerProcess
 from wizloop.loop.interrupted import Interrupted, NeedsFix
@@ -166,6 +166,20 @@ class Supervisor:
         finally:
             self._end_worker()
 
+    def check_teachers(self) -> None:
+        """Import the samples and measure the teachers, here and ahead of the night. Raises what phases raise."""
+        order = import_module(self.phases)
+
+        def do(round: int, phase: str) -> str | None:
+            # Late import: a controller loads no model library.
+            from wizloop.loop.context import Context
+
+            ctx = Context(self.store, self.workspace, self.recipe, round, phase, self.clock, lambda: self._signals > 0)
+            note: str | None = order.load(phase)(ctx)
+            return note
+
+        ahead(self.store, do, ("import", "check"), self.clock)
+
     def _run_until_pause(self) -> tuple[Ending, Callable[[], bool]]:
         """Run the night until it ends or pauses; return the ending, and a check whether the pause lasts."""
         try:
@@ -307,6 +321,9 @@ class Supervisor:
     def _ended(self, state: EndState, reason: str, bad_input: bool = False) -> Ended:
         self._report_hangup()
         self._record_state(state, reason, ended=True)
+        with suppress(errors.StoreError):
+            # What the last phase found may be newer than the last heartbeat.
+            self.notifier.look(self.store)
         self.notifier.ended(state, reason)
         return Ended(state, reason, by_signal=self._signals > 0, bad_input=bad_input)
 

@@ -45,6 +45,11 @@ class KeptBack:
                 'or send all rows (leave out --send; in a recipe teacher.send = "all")'
             )
 
+    def without(self, first: Record) -> Record:
+        """Return a first record without the column that is read here."""
+        column = _column(first, self.setting.partition("=")[0])
+        return {name: value for name, value in first.items() if name != column}
+
     def holds(self, row: SampleRow) -> bool:
         """Return whether a row that was read is kept back."""
         return int(row.row_ref.rpartition(":")[2].partition(".")[0]) in self.numbers

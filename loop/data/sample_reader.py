@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, starmap
 from pathlib import Path
 from types import MappingProxyType
@@ -138,6 +138,8 @@ def _stream(data: Data, records: NumberedRecords, name: str, declared: Declarati
         head += ahead
     whole, first = first, category_columns.without(first, of_categories)
     fmt = choose_format(data, first, name)
+    if kept_back is not None:
+        fmt = _without_send(fmt, data, kept_back.without(first), name)
     if fmt.name == "columns" and data.format is None and not data.label:
         fmt = _settled(fmt, first, head, records)
     if fmt.name == "columns" and not data.label and (beside := may_contradict(first, data.task)):
@@ -151,6 +153,16 @@ def _stream(data: Data, records: NumberedRecords, name: str, declared: Declarati
     rows = rows if data.limit is None else _first_accepted(rows, data.limit)
     told = "; ".join(filter(None, (note, fmt.told)))
     return SampleStream(fmt.name, told, rows, reader.words, kept_back)
+
+
+def _without_send(fmt: Format, data: Data, first: Record, name: str) -> Format:
+    """Return a format whose note does not call the column of `send` ignored; `first` is a record without it."""
+    try:
+        other = choose_format(data, first, name)
+    except ImportRefused:
+        # The format reads it, too.
+        return fmt
+    return replace(fmt, note=other.note) if other.name == fmt.name else fmt
 
 
 def _settled(

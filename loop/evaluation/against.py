@@ -12,10 +12,10 @@ from wizloop.loop.data.similarity import normalize
 from wizloop.loop.evaluation import recorded_predictions
 from wizloop.loop.evaluation.answered_rows import AnsweredRow
 from wizloop.loop.evaluation.recorded_predictions import Reader
-from wizloop.loop.evaluation.report import DASH, NOTHING_COMPARED, Comparison
+from wizloop.loop.evaluation.report import DASH, Section
 from wizloop.loop.measures.classes import REST, against_rest
 from wizloop.loop.measures.paired import Change, Pair, Paired, compare
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, LABELS, TASKS, Declaration, Task
 
 HEADS = ("benchmark", "task", "F1", "against", "difference (95 %)", "alone")
 TEST_HEADS = ("benchmark", "task", "F1 p", "McNemar", "shows", "it is")
@@ -72,15 +72,15 @@ def to_json(found: Sequence[Line]) -> dict[str, Any]:
     return {"against": [one.to_json() for one in found]} if found else {}
 
 
-def in_report(found: Sequence[Line]) -> Comparison:
+def in_report(found: Sequence[Line]) -> Section:
     """Return the comparisons as a report shows them."""
     if not found:
-        return NOTHING_COMPARED
+        return Section({}, (), ())
     tables = [
         (heading, ("guard", "held against", *heads), _with_sides(found, cells(found)))
         for heading, heads, cells in (("Differences", HEADS, f1_cells), ("Is it better?", TEST_HEADS, verdict_cells))
     ]
-    return Comparison(to_json(found), tables, reading_aid(found))
+    return Section(to_json(found), tables, [reading_aid(found)])
 
 
 def _with_sides(found: Sequence[Line], rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
@@ -103,7 +103,7 @@ def f1_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each comparison, in the order of HEADS."""
     for one in found:
         f1, alone = one.found.f1, f"{one.found.only_ours:,}:{one.found.only_theirs:,}"
-        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), _difference(f1), alone
+        yield one.benchmark, one.task, _points(f1.ours), _points(f1.theirs), difference(f1), alone
 
 
 def verdict_cells(found: Sequence[Line]) -> Iterator[tuple[str, ...]]:
@@ -124,8 +124,11 @@ def reading_aid(found: Sequence[Line]) -> str:
     )
 
 
-def read(path: Path) -> list[AnsweredRow] | None:
-    """Read rows that `--rows` wrote; None for a file of something else. Raises ImportRefused for a bad row."""
+def read(path: Path, declared: Declaration = DEFAULT) -> list[AnsweredRow] | None:
+    """Read rows that `--rows` wrote, by these label words; None for a file of something else.
+
+    Raises ImportRefused for a bad row.
+    """
     rows: list[AnsweredRow] = []
     for number, record in read_records(path):
         if isinstance(record, RowRefused):
@@ -134,11 +137,13 @@ def read(path: Path) -> list[AnsweredRow] | None:
             if not rows:
                 return None
             raise ImportRefused(f"{path}, row {number}: no label and verdict by task, as `evaluate --rows` writes them")
-        rows.append(_row(path, number, record))
+        rows.append(_row(path, number, record, declared))
     return rows
 
 
-def recorded_for(path: Path, rows: Sequence[AnsweredRow], reader: Reader) -> list[AnsweredRow]:
+def recorded_for(
+    path: Path, rows: Sequence[AnsweredRow], reader: Reader, declared: Declaration = DEFAULT
+) -> list[AnsweredRow]:
     """Return the recorded outputs in a file for rows that a guard answered: by row number, where the text is the same.
 
     Raises ImportRefused for a file that is not of recorded outputs, and for rows with labels of several tasks.
@@ -146,7 +151,8 @@ def recorded_for(path: Path, rows: Sequence[AnsweredRow], reader: Reader) -> lis
     tasks = [task for task in TASKS if any(task in one.labels for one in rows)]
     if len(tasks) != 1:
         raise ImportRefused(f"{path}: recorded outputs are of one task; these rows are labeled for {', '.join(tasks)}")
-    known = {_number(one.row): one for one in recorded_predictions.read(path, tasks[0], reader).answered}
+    read = recorded_predictions.read(path, tasks[0], reader, declared=declared)
+    known = {_number(one.row): one for one in read.answered}
     found = [(one, known.get(_number(one.row))) for one in rows]
     return [
         replace(other, prompt=one.prompt, response=one.response, row=one.row)
@@ -200,8 +206,8 @@ def _pair(rows: _Rows, task: Task) -> Pair:
     )
 
 
-def _row(path: Path, number: int, record: Record) -> AnsweredRow:
-    label, verdict = (_by_task(path, number, record, key) for key in ("label", "verdict"))
+def _row(path: Path, number: int, record: Record, declared: Declaration) -> AnsweredRow:
+    label, verdict = (_by_task(path, number, record, key, declared) for key in ("label", "verdict"))
     known = {task: word for task, word in label.items() if word is not None}
     prompt, response = (record.get(key) for key in ("prompt", "response"))
     return AnsweredRow(
@@ -217,21 +223,23 @@ def _row(path: Path, number: int, record: Record) -> AnsweredRow:
         confidence=None,
         cell=None,
         policy=None,
+        declared=declared,
     )
 
 
-def _by_task(path: Path, number: int, record: Record, key: str) -> dict[Task, str | None]:
+def _by_task(path: Path, number: int, record: Record, key: str, declared: Declaration) -> dict[Task, str | None]:
     given: Mapping[str, Any] = record[key]
-    found = {task: given.get(task) for task in TASKS}
+    found: dict[Task, str | None] = {task: given.get(task) for task in declared.tasks}
     for task, word in found.items():
-        if word is not None and word not in LABELS[task]:
+        if word is not None and word not in declared[task]:
             raise ImportRefused(
-                f"{path}, row {number}: {key} of {task} is {str(word)[:40]!r}; write {' or '.join(LABELS[task])}"
+                f"{path}, row {number}: {key} of {task} is {str(word)[:40]!r}; write {' or '.join(declared[task])}, or "
+                "give the recipe that declares it with --recipe"
             )
     return found
 
 
-def _difference(change: Change) -> str:
+def difference(change: Change) -> str:
     """Return a difference in points with its interval: `+1.2 (-0.4 to 2.9)`."""
     if change.difference is None:
         return DASH

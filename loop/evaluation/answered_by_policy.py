@@ -27,5 +27,5 @@ def record_of(answered: Sequence[AnsweredRow], policies: PolicySet, seed: int) -
 
 
 def _row(row: AnsweredRow, task: Task, policies: PolicySet) -> PolicyRow:
-    named = shown_policies.ids_in(row.policy, policies)
+    named = shown_policies.ids_in(row.source_categories, row.policy, policies)
     return PolicyRow(named, row.labels[task], row.verdict.get(task), normalize(row.prompt))

@@ -99,10 +99,14 @@ class AnsweredRow:
     """What is done with the row by task; empty without a promise."""
     declared: Declaration = DEFAULT
     """The label words of its labels and verdicts."""
+    source_categories: Sequence[str] | None = None
+    """The row's categories as its source names them; None where it does not say."""
     true_categories: Sequence[str] | None = None
     """Of the guard's categories those that the row is in; None where its labels do not say."""
     categories: Sequence[str] | None = None
     """Those that the guard names; None for a guard without categories, and where they cannot be read."""
+    names: Sequence[str] = ()
+    """The guard's categories; empty for a guard without."""
     category_p: Mapping[str, float] = field(default_factory=dict)
     """P(the row is in it) by category."""
 
@@ -125,6 +129,11 @@ class AnsweredRow:
         if passes == self.declared.passes(self.main, self.verdict.get(self.main)):
             return None
         return "over_refusal" if passes else "let_through"
+
+    @property
+    def known_categories(self) -> Sequence[str]:
+        """Those that it is known to be in: of the guard's categories, or for a guard without as its source says."""
+        return (self.true_categories if self.names else self.source_categories) or ()
 
     @property
     def right(self) -> bool | None:
@@ -159,7 +168,14 @@ class AnsweredRow:
             row["perturbed"] = {name: one.to_json(texts=texts) for name, one in self.perturbed.items()}
         if self.decisions:
             row["decision"] = self.decisions.get(self.main)
+        if self.names:
+            row |= {"categories": _listed(self.categories), "category_labels": _listed(self.true_categories)}
+            row["category_probability"] = {name: self.category_p.get(name) for name in self.names}
         return row | {"prompt": self.prompt, "response": self.response} if texts else row
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def of_sample(one: Sample, declared: Declaration) -> BenchmarkRow:
@@ -189,6 +205,7 @@ def answered_row(
         confidence=found.confidence,
         cell=found.cell,
         policy=row.group,
+        source_categories=row.categories,
         decisions=decisions,
         declared=declared,
     )
@@ -210,6 +227,7 @@ def scored(rows: Sequence[AnsweredRow], task: Task) -> list[ScoredRow]:
             row.probability.get(task),
             row.policy,
             row.decisions.get(task),
+            row.known_categories,
         )
         for row in rows
         if task in row.labels

@@ -162,6 +162,7 @@ def evaluate(
             if isinstance(judge, PublishedJudge)
             else true_of(judge.renderer, row.labels, row.categories),
             categories=found.categories,
+            names=categories_of(judge),
             category_p=found.category_p,
         )
         for row, found in zip(rows, answers, strict=True)

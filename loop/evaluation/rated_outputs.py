@@ -17,7 +17,7 @@ from wizloop.loop.data.formats_traces import OPENING, framed
 from wizloop.loop.data.records import ImportRefused, Record, RowRefused
 from wizloop.loop.evaluation.stored_answers import model_of
 from wizloop.loop.evaluation.verdict_parser import parse_verdicts
-from wizloop.loop.words import DEFAULT, FIELD, LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, FIELD, LABELS, TASKS, Declaration, Task
 from wizloop.store import errors, predictions, samples, steps, teacher_calls
 from wizloop.store.db import Connection, Store
 from wizloop.store.ratings import NewOutput, Questions
@@ -118,25 +118,25 @@ def _of_teacher(sample: samples.Sample, trace: teacher_calls.TeacherTrace, words
     )
 
 
-def of_file(path: Path, n: int, seed: int, words: Words = LABELS) -> Drawn:
+def of_file(path: Path, n: int, seed: int, declared: Declaration = DEFAULT) -> Drawn:
     """Draw n rows of a file: prompt (or text), response, and reasoning (or predict). Raises ImportRefused."""
-    found = list(_rows(path, words))
+    found = list(_rows(path, declared))
     if not found:
         raise ImportRefused(f"{path}: it has no rows")
     return Drawn("file", path.name, None, seed, _drawn(_rng("file", path.name, seed), found, n), len(found))
 
 
-def _rows(path: Path, words: Words) -> Iterator[NewOutput]:
+def _rows(path: Path, declared: Declaration) -> Iterator[NewOutput]:
     for number, record in read_records(path):
         try:
             if isinstance(record, RowRefused):
                 raise record
-            yield _of_row(f"{path.name}:{number}", record, words)
+            yield _of_row(f"{path.name}:{number}", record, declared)
         except RowRefused as error:
             raise ImportRefused(f"{path}, row {number}: {error}") from None
 
 
-def _of_row(row_ref: str, record: Record, words: Words) -> NewOutput:
+def _of_row(row_ref: str, record: Record, declared: Declaration) -> NewOutput:
     column = next((name for name in _TEXT if record.get(name)), None)
     if column is None:
         raise RowRefused("no column prompt or text: rows of `wizloop evaluate --rows` have it with --texts")
@@ -148,8 +148,8 @@ def _of_row(row_ref: str, record: Record, words: Words) -> NewOutput:
     verdict = record.get("verdict")
     said: Mapping[Any, Any] = verdict if isinstance(verdict, dict) else {}
     if not said and isinstance(given, str):
-        said = parse_verdicts(given)
-    asked = questions(about, words)
+        said = parse_verdicts(given, declared)
+    asked = questions(about, declared.by_task)
     own = {task: label for task, _ in asked if isinstance(label := said.get(task), str)}
     return NewOutput(None, row_ref, prompt, response, _reasoning(given), asked, own)
 

@@ -16,7 +16,7 @@ from wizloop.loop.evaluation import published
 from wizloop.loop.evaluation.answered_rows import AnsweredRow, scored
 from wizloop.loop.evaluation.scoring import ScoredRow
 from wizloop.loop.evaluation.verdict_parser import parse_verdicts
-from wizloop.loop.words import LABELS, TASKS, Task
+from wizloop.loop.words import DEFAULT, TASKS, Declaration, Task
 
 _RELEASED = "generated_predictions"
 Reader = Literal["published", "block"]
@@ -41,33 +41,47 @@ class Recorded:
 
 
 def read(
-    path: Path, task: Task, reader: Reader = "published", group: str | None = None, *, benchmark: str = ""
+    path: Path,
+    task: Task,
+    reader: Reader = "published",
+    group: str | None = None,
+    *,
+    benchmark: str = "",
+    declared: Declaration = DEFAULT,
 ) -> Recorded:
     """Read the rows of a file for one task; `group` is the column by which they are reported.
 
-    Raises ImportRefused, which names the file and the row, if the file cannot be read or is something else.
+    Raises ImportRefused, which names the file and the row, if the file cannot be read or is something else, and for a
+    task that is not judged.
     """
+    if not declared[task]:
+        raise ImportRefused(f"{path}: the task {task} is not judged, by tasks.{task} = []: give another --task")
     found, grouped = Recorded(task), group is None
     for number, record in _records(path):
         grouped = grouped or group in record
         label, predict = _text(path, number, record, "label", null=True), _text(path, number, record, "predict")
-        known = None if label is None else published.truth(label, task)
+        known = None if label is None else published.truth(label, task, declared)
         if label is not None and known is None and label not in ("", "None") and ":" not in label:
             raise ImportRefused(
                 f"{path}, row {number}: the label {label[:40]!r} is not one of the task {task}: add --task "
-                f"({', '.join(TASKS)}), or write {' or '.join(LABELS[task])}"
+                f"({', '.join(TASKS)}), write {' or '.join(declared[task])}, or give the recipe that declares it with "
+                "--recipe"
             )
         if known is None:
             found.skipped += 1
             continue
-        theirs, ours = published.verdict(predict or "", task), parse_verdicts(predict or "").get(task)
+        theirs = published.verdict(predict or "", task, declared)
+        ours = parse_verdicts(predict or "", declared).get(task)
         found.differing += theirs != ours
         prompt = _text(path, number, record, "prompt") or ""
         named = None if group is None else str(record.get(group))
         verdict: dict[str, str | None] = {task: theirs if reader == "published" else ours}
         row = f"{path.name}:{number}"
         found.answered.append(
-            AnsweredRow(benchmark, row, None, prompt, None, task, {task: known}, verdict, {}, None, None, named)
+            AnsweredRow(
+                *(benchmark, row, None, prompt, None, task, {task: known}, verdict, {}, None, None, named),
+                declared=declared,
+            )
         )
     if not grouped:
         raise ImportRefused(f"{path}: no row has the column {group!r} to report by; there are {', '.join(record)}")

@@ -30,17 +30,15 @@ LABEL_HEADS = ("benchmark", "task", "label", "rows", "F1", "precision", "recall"
 GROUP_HEADS = ("group", "rows", "F1", "over-refusal", "let through")
 
 
-class Comparison(NamedTuple):
-    """What a report shows of a comparison with another guard."""
+class Section(NamedTuple):
+    """What a report shows beside the figures of its benchmarks."""
 
     figures: Mapping[str, Any]
     """Of report.json, beside the others."""
     tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
     """Heading, heads and rows."""
-    reading_aid: str
-
-
-NOTHING_COMPARED = Comparison({}, (), "")
+    notes: Sequence[str]
+    """Lines below the tables."""
 
 
 def f1_lines(found: Sequence[BenchmarkResult]) -> Iterator[tuple[str, ...]]:
@@ -98,13 +96,14 @@ def write(
     pictures: Mapping[str, Path],
     title: str,
     errors: Sequence[ErrorCount] = (),
-    compared: Comparison = NOTHING_COMPARED,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write report.md and report.json into a folder and return the report's path; `pictures` in it are by heading.
 
     It has no text of a row, so that it can be passed on.
     """
-    figures = to_json(found, {"errors": [asdict(one) for one in errors], **compared.figures})
+    beside = {name: value for one in sections for name, value in one.figures.items()}
+    figures = to_json(found, {"errors": [asdict(one) for one in errors], **beside})
     (folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     lines = [f"# {_cell(title)}", "", *_table(F1_HEADS, f1_lines(found)), "", *_table(RATE_HEADS, rate_lines(found))]
     lines += ["", *_reading_aid(found), ""]
@@ -126,9 +125,11 @@ def write(
         lines += ["## Promised error", "", *_table(PROMISE_HEADS, promises), ""]
     if errors:
         lines += ["## Errors by kind and policy", "", *_table(ERROR_HEADS, error_lines(errors)), ""]
-    for heading, heads, rows in compared.tables:
-        lines += [f"## {_cell(heading)}", "", *_table(heads, rows), ""]
-    lines += [compared.reading_aid, ""] if compared.tables else []
+    for section in sections:
+        for heading, heads, rows in section.tables:
+            lines += [f"## {_cell(heading)}", "", *_table(heads, rows), ""]
+        for note in section.notes if section.tables else ():
+            lines += [note, ""]
     for heading, path in pictures.items():
         lines += [f"## {_cell(heading)}", "", f"![{_cell(heading)}]({path.name})", ""]
     report = folder / "report.md"

@@ -42,6 +42,8 @@ class ScoredRow:
     """Policy or attack under which the row is also reported."""
     decision: Decision | None = None
     """What is done with the row; None without a promise."""
+    categories: Sequence[str] = ()
+    """Those that it is known to be in, under each of which a promise is reported; without any it is the group."""
 
 
 @dataclass(frozen=True)
@@ -285,8 +287,9 @@ def _promise(rows: Sequence[ScoredRow], positive: str, let_through: float | None
         return None
     groups: dict[str, list[Decision]] = {}
     for row in rows:
-        if row.group is not None and row.decision is not None and row.label == positive:
-            groups.setdefault(row.group, []).append(row.decision)
+        if row.decision is not None and row.label == positive:
+            for name in row.categories or ([] if row.group is None else [row.group]):
+                groups.setdefault(name, []).append(row.decision)
     found = measured([bad for bad, _ in decided], [decision for _, decision in decided], let_through)
     return found | {"by_group": by_group(groups, let_through)}
 

@@ -120,13 +120,21 @@ def _writer(
     drawn = partial(policy_lessons.drawn, ctx.recipe)
     if kind == "lessons":
         return lambda one: _lesson(
-            drawn(last, renderer, one.sample, one.of), one, form, direct_weight, labeled.get(one.sample.id)
+            drawn(last, renderer, one.sample, one.of, labeled.get(one.sample.id)),
+            one,
+            form,
+            direct_weight,
+            labeled.get(one.sample.id),
         )
     traces: dict[int, TeacherTrace] = {}
     if renderer.policies is not None:
         with ctx.store.read() as db:
             traces = {trace.sample_id: trace for trace in reviews.approved(db, last)}
-    return lambda one: [_pair(drawn(one.round, renderer, one.sample, traces.get(one.sample.id)).asked, one, form)]
+
+    def asked(one: _Source) -> Renderer:
+        return drawn(one.round, renderer, one.sample, traces.get(one.sample.id), labeled.get(one.sample.id)).asked
+
+    return lambda one: [_pair(asked(one), one, form)]
 
 
 def _lesson(
@@ -136,7 +144,7 @@ def _lesson(
     renderer = shown.varied
     of = policy_lessons.following(one.of) if shown.follows else one.of
     traced, direct = renderer.trace_completion(of), renderer.direct_completion(of.verdict)
-    traced, direct = with_categories(renderer, of, labeled, traced, direct)
+    traced, direct = with_categories(renderer, of, labeled, traced, direct, shown.hidden)
     examples = (
         ("trace", renderer.trace_opening, traced.text, 1.0),
         ("direct", direct_opening({}, renderer.declared), direct.text, direct_weight),

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wizloop import regular_file
-from wizloop.backends import gguf_names
-from wizloop.loop.guard import instructions, shown_policies
-from wizloop.loop.guard.backend import choose_backend
+from wizloop.backends import base_blocks, gguf_names
+from wizloop.loop.guard import instructions, linear_way, shown_policies
+from wizloop.loop.guard.backend import Backend, choose_backend
 from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_of, uncalibrated
+from wizloop.loop.guard.linear_way import Linear
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.calibration import Calibration, Source
@@ -82,6 +83,14 @@ class GuardCalibration(_Checked):
     """By task and source, the cut below which a sample is let through under that promise."""
     categories: dict[_Word, _Unit] = sections.added({})
     """By category, the probability from which a text is in it; left out for a guard without categories."""
+    linear: Literal["linear.safetensors"] | None = sections.added(None)
+    """The file of the linear head, if it gives some verdict."""
+
+    @model_validator(mode="after")
+    def _has_its_head(self) -> "GuardCalibration":
+        if ("linear" in self.source.values()) != (self.linear is not None):
+            raise ValueError("the source linear and the file of the linear head go together")
+        return self
 
     @classmethod
     def of(cls, known: Calibration) -> "GuardCalibration":
@@ -94,12 +103,14 @@ class GuardCalibration(_Checked):
             "cut": known.own_cut,
             **known.operating(),
             "categories": dict(known.categories),
+            "linear": linear_way.NAME if known.reads_linear else None,
         }
         return cls.model_validate_json(json.dumps(said))
 
     def calibration(self, window: int, declared: Declaration = DEFAULT) -> Calibration:
         """Return it as the calibration of a judge."""
-        chosen = self.model_dump(mode="json") | {"own": self.measure, "own_cut": self.cut, "window": window}
+        chosen = self.model_dump(mode="json", exclude={"linear"})
+        chosen |= {"own": self.measure, "own_cut": self.cut, "window": window}
         return Calibration.from_json(json.dumps(chosen), declared)
 
 
@@ -160,9 +171,10 @@ def write(
     content = GuardFile(
         guard=sections.Guard(
             **recipe.guard.model_dump(exclude={*_NOT_OURS, "tiny", *PolicyKeys.model_fields})
-            | {"instruction": "none", "categories": renderer.categories}
+            # The calibration says in which way it answers.
+            | {"instruction": "none", "categories": renderer.categories, "answer": "written"}
         ),
-        classify=recipe.classify,
+        classify=recipe.classify.model_copy(update={"verdict": recipe.written}),
         tasks=recipe.tasks,
         seed=recipe.seed,
         instruction=renderer.instruction,
@@ -183,24 +195,39 @@ def load(folder: Path, named: Recipe | str | Path | None) -> Loaded:
     Raises BackendError, RecipeError, ImportRefused for an instruction and PolicyError for policies that cannot be
     read, ValueError for a folder without a model or usable settings.
     """
-    window, known, policies = None, None, None
+    window, known, policies, head = None, None, None, None
     if named is None:
         said = read(folder)
         recipe, instruction, window, policies = said.recipe, said.instruction, said.window, said.policies
         declared = Declaration.of(recipe.tasks)
         known = None if said.calibration is None else said.calibration.calibration(window, declared)
+        head = None if said.calibration is None else said.calibration.linear
         in_turn = said.opening_in_turn
     else:
         recipe = named if isinstance(named, Recipe) else schema.load(named)
         in_turn = recipe.guard.engine == "chat"
         instruction, policies = instructions.read(recipe) or "", shown_policies.read(recipe.guard)
     settings = local(recipe.guard, _model(folder))
-    guard = load_guard(settings, lambda: choose_backend(settings.backend, settings.device), settings.base, None)
+    backend = choose_backend(settings.backend, settings.device)
+    guard = load_guard(settings, lambda: backend, settings.base, None)
     frame, declared = frame_of(folder, settings), Declaration.of(recipe.tasks)
     shown: dict[str, Any] = {"policies": policies, "declared": declared}
     renderer = renderer_of(settings, str(folder), instruction, frame, in_turn=in_turn, **shown)
-    judge = Judge(guard, renderer, known or uncalibrated(recipe), Limits.of(recipe, window), reader_of(folder))
+    linear = None if head is None else _linear(folder, renderer, recipe, backend)
+    limits = Limits.of(recipe, window)
+    judge = Judge(guard, renderer, known or uncalibrated(recipe), limits, reader_of(folder), linear)
     return Loaded(judge, recipe, known is not None)
+
+
+def _linear(folder: Path, renderer: Renderer, recipe: Recipe, backend: Backend) -> Linear:
+    """Load the linear head of a folder, with the blocks of the base that it reads. Raises BackendError."""
+    head, depth = linear_way.read(folder / linear_way.NAME, renderer.declared)
+    if not head.reads_states:
+        return Linear(head, depth)
+    with base_blocks.folder_of(folder, depth) as place:
+        base = backend.load(str(place), None, quantise=False)
+    # The last of the blocks in the folder is the one whose states are read.
+    return Linear(head, 1.0, lambda: base, renderer, recipe.guard.max_prompt_tokens)
 
 
 def reader_of(folder: Path) -> Reader:

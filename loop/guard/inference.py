@@ -158,9 +158,11 @@ def signals(
     }
     for task in declared.tasks_of(sample):
         names = [task, *(share_of(task, label) for label in declared.classes(task)[1:])]
-        found |= {f"p_direct_{name}": direct.p[name] for name in names}
+        # A guard whose verdicts are all the linear head's is not asked.
+        found |= {f"p_direct_{name}": direct.p[name] for name in names if name in direct.p}
         # A member that is asked by traces has no probability where none of them could be read.
-        together = [direct.p[task], *(member[task] for member in members if task in member)]
+        own = [direct.p[task]] if task in direct.p else []
+        together = [*own, *(member[task] for member in members if task in member)]
         if len(together) > 1:
             found[f"members_mean_{task}"] = sum(together) / len(together)
             found[f"members_disagreement_{task}"] = disagreement(together)

@@ -13,6 +13,7 @@ from wizloop.loop.guard import gauntlet, shown_policies
 from wizloop.loop.guard.backend import Backend, Guard
 from wizloop.loop.guard.categories import BeforeLine, Probabilities, ask_categories, chosen
 from wizloop.loop.guard.inference import Direct, Signals, Trace, TraceSampling, ask_direct, ask_traces, signals
+from wizloop.loop.guard.linear_way import Linear
 from wizloop.loop.guard.readers import STRICT, Reader
 from wizloop.loop.guard.rendering import TRACE_OPENING, Renderer, Text
 from wizloop.loop.measures.calibration import Calibration, Judgement
@@ -82,6 +83,8 @@ class Judge:
     limits: Limits
     reader: Reader = STRICT
     """How its traces are read: tolerantly if it was never trained here."""
+    linear: Linear | None = None
+    """The linear head, where some verdict is read from it."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -147,27 +150,38 @@ class Judge:
     ) -> Answer:
         """Judge one sample from its direct answer and traces.
 
-        `members` are the members' P(positive) by task, `beside` the signals of a committee; `alone` uses the
-        confidence measure without either.
+        `members` are the members' P(positive) by task, `beside` the signals of a committee and of the linear head;
+        `alone` uses the confidence measure without members and committee.
         """
         declared = self.declared
         found = {**signals(sample, direct, traces, members, declared), **beside}
         judgement = self.calibration.apply(found, declared.tasks_of(sample), declared.main_task(sample), alone=alone)
         return Answer(direct, traces, found, judgement)
 
-    def answers(self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None) -> Iterator[Answer]:
+    def answers(
+        self, samples: Sequence[Text], *, seed: int, sampling: TraceSampling | None = None, named: bool = True
+    ) -> Iterator[Answer]:
         """Judge samples without members, in order.
 
-        Traces are drawn by `sampling`; without it only where they are the source of a verdict.
+        Traces are drawn by `sampling`; without it only where they are the source of a verdict. `named` asks for
+        categories, if the guard has any.
         """
         if sampling is None and self.calibration.votes:
             sampling = self.limits.exactly()
-        direct = self.direct(samples)
+        said = None if self.linear is None else self.linear.says(samples)
+        tasks = {task for sample in samples for task in self.declared.tasks_of(sample)}
+        if said is not None and not self.renderer.categories and self.calibration.is_only_linear(tasks):
+            # Its verdicts and its confidence need nothing else.
+            direct = [Direct({}, one.cut) for one in said]
+        else:
+            direct = self.direct(samples)
+        beside: Sequence[Mapping[str, float]] = [{}] * len(samples) if said is None else [one.signals for one in said]
         drawn: Sequence[Sequence[Trace]] = [()] * len(samples)
         if sampling is not None:
             drawn = self.traces(samples, sampling, seed=seed)
-        answers = (self.answer(*row, alone=True) for row in zip(samples, direct, drawn, strict=True))
-        yield from self._with_categories(samples, list(answers)) if self.renderer.categories else answers
+        rows = zip(samples, direct, drawn, beside, strict=True)
+        answers = (self.answer(*row, beside=linear, alone=True) for *row, linear in rows)
+        yield from self._with_categories(samples, list(answers)) if self.renderer.categories and named else answers
 
     def _with_categories(self, samples: Sequence[Text], answers: Sequence[Answer]) -> Iterator[Answer]:
         traces = [[trace.text for trace in answer.traces] for answer in answers]
@@ -183,7 +197,7 @@ def uncalibrated(recipe: Recipe) -> Calibration:
     A guard without a trace opening is a published one, which never learned direct answers: its source is traces.
     """
     declared = Declaration.of(recipe.tasks)
-    if recipe.classify.verdict == "traces" or recipe.guard.opening == "none":
+    if recipe.written == "traces" or recipe.guard.opening == "none":
         return Calibration(source=dict.fromkeys(declared.tasks, "traces"), declared=declared)
     return Calibration(declared=declared)
 

@@ -88,10 +88,17 @@ def worded(policy: PolicyText, number: int) -> PolicyText:
     return policy if chosen == policy.description else policy.model_copy(update={"description": chosen, "short": None})
 
 
-def ids_in(words: str | None, policies: PolicySet) -> tuple[str, ...]:
-    """Return the ids of the policies that a label names, by id or name, several with commas or semicolons between."""
+def ids_in(categories: Iterable[str] | None, policy: str | None, policies: PolicySet) -> tuple[str, ...]:
+    """Return the ids of the policies that a row's labels name, by id or name: its categories, or else its policy.
+
+    A policy may be several, with commas or semicolons between.
+    """
+    return _ids(categories or (), policies) or _ids(_SEPARATORS.split(policy or ""), policies)
+
+
+def _ids(words: Iterable[str], policies: PolicySet) -> tuple[str, ...]:
     known = files.by_word(policies.policies)
-    found = (known.get(files.folded(word)) for word in _SEPARATORS.split(words or ""))
+    found = (known.get(files.folded(word)) for word in words)
     return tuple(dict.fromkeys(one for one in found if one is not None))
 
 

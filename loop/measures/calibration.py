@@ -4,14 +4,15 @@ Pure functions from signals and labels to a calibration; only dev is used, never
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from wizloop.loop.measures.confidence import OF_OTHERS, OF_TRACES, Values, candidates_of, value_of
+from wizloop.loop.measures.answer_choice import Answer, Source, Written, answered_ways, chosen
+from wizloop.loop.measures.confidence import OF_LINEAR, OF_OTHERS, OF_TRACES, Values, candidates_of, value_of
 from wizloop.loop.measures.deepconf import stop_threshold
 from wizloop.loop.measures.operating_points import BEST, DECIDING, reached, threshold_for
 from wizloop.loop.measures.platt import UNSCALED, Scale, fit, scaled
@@ -19,12 +20,9 @@ from wizloop.loop.measures.promised_error import Cut, Decision, cut_of_prompts, 
 from wizloop.loop.measures.uncertainty import Cell, cell, choose_measure
 from wizloop.loop.words import DEFAULT, Declaration, Task, share_of
 
-Source = Literal["direct", "traces"]
-
-TRACES_MUST_GAIN: Final = 0.01
-"""The gain in average precision that makes traces the source: they cost many times as much as a direct answer."""
 YOUNGER: Final = ("operating_point", "reached", "let_through", "cuts")
 """The fields that a recipe without their keys leaves as they were."""
+_BY_SOURCE: Final = ("thresholds", "scales", "average_precision", "reached", "cuts")
 POINTS: Final = 21
 """Quantiles on dev by which one measure's values are read as another's."""
 
@@ -119,18 +117,21 @@ class Calibration:
         return decide(p, self.threshold(task, source), below)
 
     def source_for(self, signals: Values, task: Task) -> Source:
-        """Return the source of a sample's verdict on a task: a sample that was given no traces has its direct one."""
-        return self.source_of(task) if _has_traces(signals) else "direct"
+        """Return the source of a sample's verdict: without traces, or without a head's answer, the direct one."""
+        source = self.source_of(task)
+        given = f"p_linear_{task}" in signals if source == "linear" else _has_traces(signals)
+        return source if given else "direct"
 
     def verdict(self, signals: Values, task: Task) -> str | None:
         """Return the verdict on a task; None where its source has no probability."""
-        return self._verdict(signals, task, self.source_for(signals, task))
+        return self.verdict_by(signals, task, self.source_for(signals, task))
 
     def direct_verdict(self, signals: Values, task: Task) -> str:
         """Return the verdict of the direct answer alone."""
-        return self._verdict(signals, task, "direct") or self.declared[task][-1]
+        return self.verdict_by(signals, task, "direct") or self.declared[task][-1]
 
-    def _verdict(self, signals: Values, task: Task, source: Source) -> str | None:
+    def verdict_by(self, signals: Values, task: Task, source: Source) -> str | None:
+        """Return the verdict on a task as one source gives it; None where it has no probability."""
         p, words = signals.get(f"p_{source}_{task}"), self.declared[task]
         if p is None or p >= self.threshold(task, source):
             return None if p is None else words[0]
@@ -171,6 +172,15 @@ class Calibration:
     def votes(self) -> bool:
         """Whether the verdict of some task is the vote of traces."""
         return "traces" in self.source.values()
+
+    @property
+    def reads_linear(self) -> bool:
+        """Whether the verdict of some task is the linear head's."""
+        return "linear" in self.source.values()
+
+    def is_only_linear(self, tasks: Collection[Task]) -> bool:
+        """Return whether these tasks' verdicts, and the confidence of a guard alone, are the linear head's."""
+        return self.own == OF_LINEAR and all(self.source_of(task) == "linear" for task in tasks)
 
     @property
     def needs_traces(self) -> bool:
@@ -229,7 +239,8 @@ def calibrate(
     lowest_groups: Sequence[float],
     window: int,
     keep_top_percent: float,
-    verdict: Literal["auto", "direct", "traces"] = "auto",
+    verdict: Written = "auto",
+    answer: Answer = "written",
     max_unparsable: float = 0.05,
     operating_point: str = BEST,
     let_through: float | None = None,
@@ -251,7 +262,8 @@ def calibrate(
         labeled = [row for row in rows if task in row.labels]
         if not labeled:
             continue
-        known = {name: _known(labeled, task, name, declared) for name in ("direct", "traces")}
+        ways = answered_ways([row.signals for row in labeled], task)
+        known = {name: _known(labeled, task, name, declared) for name in ways}
         precision[task] = {name: _average_precision(*pairs) for name, pairs in known.items()}
         thresholds[task] = {name: threshold_for(operating_point, task, *pairs) for name, pairs in known.items()}
         if operating_point != BEST and task in DECIDING:
@@ -262,7 +274,8 @@ def calibrate(
                 name: _cut(labeled, task, name, let_through, positive) for name, pairs in known.items() if pairs[0]
             }
         scales[task] = {name: fit(*pairs) for name, pairs in known.items()}
-        source[task] = _source(labeled, task, precision[task], verdict, max_unparsable)
+        unread = sum(row.signals.get(f"p_traces_{task}") is None for row in labeled) / len(labeled)
+        source[task] = chosen(answer, verdict, precision[task], unread=unread, max_unparsable=max_unparsable)
     cut_below = stop_threshold(lowest_groups, keep_top_percent) if lowest_groups else None
     learned = Calibration(
         source,
@@ -278,6 +291,17 @@ def calibrate(
         declared=declared,
     )
     return _with_measure(learned, rows)
+
+
+def without_linear(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
+    """Return a calibration as of a guard without the linear head: what that answered is answered at once."""
+    source: dict[str, Source] = {task: "direct" if one == "linear" else one for task, one in known.source.items()}
+    left: dict[str, Any] = {
+        name: {task: {way: one for way, one in by.items() if way != "linear"} for task, by in of.items()}
+        for name, of in ((name, getattr(known, name)) for name in _BY_SOURCE)
+    }
+    found = replace(known, source=source, **left)
+    return _with_measure(found, rows) if known.reads_linear else found
 
 
 def traces_agree(signals: Values, calibration: Calibration, task: Task) -> bool | None:
@@ -299,8 +323,8 @@ def _with_measure(known: Calibration, rows: Sequence[DevRow]) -> Calibration:
     lacking = OF_OTHERS if known.votes else (*OF_OTHERS, *OF_TRACES)
     own = choose_measure({name: candidates[name] for name in candidates if name not in lacking}, right, least=least)
     rest = choose_measure({name: candidates[name] for name in candidates if name not in OF_TRACES}, right, least=least)
-    measure, alone = best.measure or "margin_direct", own.measure or "margin_direct"
-    without = rest.measure or "margin_direct"
+    usual = OF_LINEAR if set(known.source.values()) == {"linear"} else "margin_direct"
+    measure, alone, without = (one.measure or usual for one in (best, own, rest))
     needs = measure in OF_TRACES
     return replace(
         known,
@@ -353,15 +377,3 @@ def _average_precision(labels: Sequence[int], ps: Sequence[float]) -> float | No
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(labels, ps)) if _both(labels) else None
-
-
-def _source(
-    rows: Sequence[DevRow], task: Task, precision: Mapping[str, float | None], setting: str, max_unparsable: float
-) -> Source:
-    if setting != "auto":
-        return "direct" if setting == "direct" else "traces"
-    unread = sum(row.signals.get(f"p_traces_{task}") is None for row in rows) / len(rows)
-    direct, traces = precision["direct"], precision["traces"]
-    if direct is None or traces is None or unread > max_unparsable:
-        return "direct"
-    return "traces" if traces > direct + TRACES_MUST_GAIN else "direct"

@@ -13,7 +13,9 @@ OF_MEMBERS: Final = ("members_margin", "members_spread")
 OF_COMMITTEE: Final = ("committee_p", "committee_margin", "committee_spread")
 OF_OTHERS: Final = (*OF_MEMBERS, *OF_COMMITTEE)
 """A guard used alone has none of these."""
-MEASURES: Final = ("margin_direct", *OF_TRACES, *OF_OTHERS)
+OF_LINEAR: Final = "margin_linear"
+"""A candidate where some verdict is the linear head's."""
+MEASURES: Final = ("margin_direct", *OF_TRACES, *OF_OTHERS, OF_LINEAR)
 """All candidates. Without traces, members or a committee a sample has no value of some."""
 
 
@@ -24,11 +26,22 @@ class Reads(Protocol):
     def declared(self) -> Declaration:
         """The label words."""
 
-    def threshold(self, task: Task, source: Literal["direct", "traces"]) -> float:
+    @property
+    def reads_linear(self) -> bool:
+        """Whether the verdict of some task is the linear head's."""
+
+    def threshold(self, task: Task, source: Literal["direct", "traces", "linear"]) -> float:
         """Return the raw probability from which the verdict is the positive label."""
 
     def verdict(self, signals: Values, task: Task) -> str | None:
         """Return the verdict on a task."""
+
+
+_MARGINS: Final[Mapping[str, Literal["direct", "traces", "linear"]]] = {
+    "margin_direct": "direct",
+    "margin_traces": "traces",
+    OF_LINEAR: "linear",
+}
 
 
 def value_of(measure: str, signals: Values, task: Task, known: Reads) -> float | None:
@@ -37,8 +50,8 @@ def value_of(measure: str, signals: Values, task: Task, known: Reads) -> float |
     `margin_*` is the distance of the probability from its threshold: 0 at the threshold, 1 at either end. Raises
     ValueError for an unknown measure.
     """
-    if measure in ("margin_direct", "margin_traces"):
-        source: Literal["direct", "traces"] = "direct" if measure == "margin_direct" else "traces"
+    if measure in _MARGINS:
+        source = _MARGINS[measure]
         p = signals.get(f"p_{source}_{task}")
         return None if p is None else _distance(p, known.threshold(task, source))
     if measure == "members_margin":
@@ -55,8 +68,13 @@ def value_of(measure: str, signals: Values, task: Task, known: Reads) -> float |
 
 
 def candidates_of(samples: Sequence[tuple[Values, Task]], known: Reads) -> dict[str, list[float | None]]:
-    """Return each candidate's values on samples with their main task; the committee's only where there is one."""
+    """Return each candidate's values on samples with their main task.
+
+    The committee's are left out without one, and the linear head's unless some verdict is read from it.
+    """
     found = {name: [value_of(name, signals, task, known) for signals, task in samples] for name in MEASURES}
+    if not known.reads_linear:
+        del found[OF_LINEAR]
     return {name: values for name, values in found.items() if name not in OF_COMMITTEE or set(values) != {None}}
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wizloop.loop.measures import character_hashes
+
 Floats = NDArray[np.float32]
 
 COLUMNS: Final = 2**17
@@ -135,9 +137,8 @@ def _counts(texts: Sequence[str]) -> list[Any]:
 
     how = {"n_features": COLUMNS, "alternate_sign": False, "norm": None, "dtype": np.float32}
     words = HashingVectorizer(ngram_range=(1, 2), **how)
-    characters = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **how)
     cut = [text[:LONGEST] for text in texts]
-    return [words.transform(cut), characters.transform(cut)]
+    return [words.transform(cut), character_hashes.counts(cut, COLUMNS)]
 
 
 def _fit_texts(texts: Sequence[str]) -> dict[str, Floats]:

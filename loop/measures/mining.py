@@ -6,7 +6,7 @@ which needs no label, is in `uncertainty`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from wizloop.loop.words import NONE, Task, Verdict
 
@@ -21,6 +21,8 @@ class Generation:
     text: str
     verdict: Verdict | None
     """None if unparsed."""
+    contradicts: bool = False
+    """Whether its reasoning speaks against its verdict: it is never chosen."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,17 @@ def mine(sample_id: int, truth: Verdict, has_response: bool, generations: Sequen
 
     A prompt without a response has the task request only. Chosen is the longest right trace, rejected the longest
     wrong one, in characters, ties by the earliest. Unlike the released code, a trace that is right on every known task
-    is preferred to a longer one that is right on this task only.
+    is preferred to a longer one that is right on this task only, and one that contradicts itself is never chosen.
     """
     known = [task for task in ORDER if truth.get(task) is not None and (has_response or task == "request")]
     parsed = [generation for generation in generations if generation.verdict is not None]
     for task in known:
         right = [one for one in parsed if _label(one, task) == truth[task]]
         wrong = [one for one in parsed if _label(one, task) != truth[task]]
-        if right and wrong:
-            right_on_all = [one for one in right if all(_label(one, other) == truth[other] for other in known)]
-            chosen = max(right_on_all or right, key=lambda one: len(one.text)).text
+        sound = [one for one in right if not one.contradicts]
+        if sound and wrong:
+            right_on_all = [one for one in sound if all(_label(one, other) == truth[other] for other in known)]
+            chosen = max(right_on_all or sound, key=lambda one: len(one.text)).text
             rejected = max(wrong, key=lambda one: len(one.text)).text
             return MinedPair(sample_id, task, chosen, rejected, len(right), len(wrong))
     return None
@@ -70,9 +73,15 @@ def weights(d: Sequence[int], gamma: float = 0.2) -> list[float]:
     return [1 - gamma + 2 * gamma * (value - low) / (high - low) for value in d]
 
 
-def weigh(pairs: Sequence[MinedPair], gamma: float = 0.2) -> list[MinedPair]:
-    """Return the pairs of one guard on one data set with their weights, from wrong minus right generations."""
-    alphas = weights([pair.n_wrong - pair.n_right for pair in pairs], gamma)
+def weigh(
+    pairs: Sequence[MinedPair], gamma: float = 0.2, favor: Literal["up", "equal", "down"] = "up"
+) -> list[MinedPair]:
+    """Return the pairs of one guard on one data set with their weights, from wrong minus right generations.
+
+    up gives the hardest pairs the largest weight (the paper), down the smallest, equal weighs all as 1.
+    """
+    sign = {"up": 1, "equal": 0, "down": -1}[favor]
+    alphas = weights([sign * (pair.n_wrong - pair.n_right) for pair in pairs], gamma)
     return [replace(pair, weight=alpha) for pair, alpha in zip(pairs, alphas, strict=True)]
 
 

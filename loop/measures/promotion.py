@@ -70,7 +70,7 @@ class Candidate:
 
     verdicts: Mapping[Task, LabeledVerdicts]
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where each task's verdict is read: `direct` (the default) or `traces`."""
+    """Where each task's verdict is read: `direct` (the default), `traces` or `linear`."""
     traces_unparsed: float | None = None
     """Share of its traces without a whole answer block; None if it drew none."""
 
@@ -262,7 +262,7 @@ def _check_f1(
     """
     if f1.difference is None:
         return False, "macro-F1 could not be measured: no task has both labels on dev"
-    text = f"macro-F1 on dev is {_points(f1.challenger)} against {whose}{_points(f1.champion)}, {_gap(f1)}"
+    text = f"macro-F1 on dev is {_points(f1.challenger)} against {whose}{_points(f1.champion)}, {gap(f1)}"
     if f1.low is not None and f1.high is not None and f1.low <= 0 <= f1.high:
         text += f", not significant on {prompts:,} dev prompts"
     if f1.difference < -margin - ROUNDING:
@@ -279,10 +279,13 @@ def _check_f1(
     )
 
 
+_READ_FROM = {"direct": "direct answers", "traces": "traces", "linear": "the linear head"}
+
+
 def _check_answers(challenger: Candidate, bound: float) -> tuple[bool, str]:
     """Return whether every task's unparsable answers are within their bound, and the worst task's share and source."""
     worst, task = max((_unparsable(verdicts), task) for task, verdicts in challenger.verdicts.items())
-    source = "traces" if challenger.sources.get(task) == "traces" else "direct answers"
+    source = _READ_FROM[challenger.sources.get(task, "direct")]
     said = f"{_share(worst)} of its {task} answers are unparsable (read from {source}; at most {_share(bound)} may be)"
     return worst <= bound, said
 
@@ -306,13 +309,13 @@ def _check_refusal(refusal: Difference, bound: float) -> tuple[bool, str]:
     """Return whether over-refusal is within its bound, and the figures in points."""
     if refusal.difference is None:
         return True, "over-refusal was not measured: dev has no benign request"
-    text = f"over-refusal is {_share(refusal.challenger)} against {_share(refusal.champion)}, {_gap(refusal)}"
+    text = f"over-refusal is {_share(refusal.challenger)} against {_share(refusal.champion)}, {gap(refusal)}"
     passed = refusal.difference <= bound + ROUNDING
     return passed, text if passed else f"{text}; it may rise by {_points(bound)}"
 
 
-def _gap(difference: Difference) -> str:
-    """Return the difference in points, with its interval where there is one."""
+def gap(difference: Difference) -> str:
+    """Return a difference in points, with its interval where there is one."""
     text = f"{100 * (difference.difference or 0):+.1f} points"
     if difference.low is None or difference.high is None:
         return text

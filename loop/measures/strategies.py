@@ -75,10 +75,17 @@ RANKED: Mapping[str, Callable[[Sequence[Candidate]], SelectionStrategy]] = Mappi
 candidates of the round, to compare a pick with."""
 
 
-def words(reason: str, one: Candidate, score: float, left: int) -> str:
-    """Return the sentence for a pick of the strategies that score nothing; `left` candidates were left for them."""
+def words(reason: str, one: Candidate, score: float, left: int, *, by_vectors: bool = False) -> str:
+    """Return the sentence for a pick of the strategies that score nothing; `left` candidates were left for them.
+
+    `by_vectors` is whether diversity compared the base's vectors, and not wording.
+    """
     if reason == "diversity":
         where = f", under the policy {one.policy}" if one.policy else ""
+        if by_vectors:
+            return (
+                f"Unlike the other picks{where}: its vector has a cosine of at most {1 - score:.2f} with any of them."
+            )
         return f"Unlike the other picks{where}: at most {100 * (1 - score):.0f} % of the wording is shared."
     return f"Drawn at random from the {left:,} remaining samples, for an unbiased estimate of the pool."
 

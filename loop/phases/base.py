@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from wizloop.loop.context import Context
 from wizloop.loop.guard.judge import uncalibrated
-from wizloop.loop.measures.calibration import Source
+from wizloop.loop.measures.answer_choice import Written
 from wizloop.loop.phases import baselines, category_measures, evaluate, model_roles, policy_figures, predict
 from wizloop.loop.phases.score_predictions import evaluations_of
 from wizloop.loop.stored_samples import usable
@@ -19,7 +19,7 @@ def run(ctx: Context) -> str:
     with ctx.store.read() as db:
         base = model_roles.base(db)
     dev, test = list(usable(ctx.store, "dev")), list(usable(ctx.store, "test"))
-    only: Source = "traces" if uncalibrated(ctx.recipe).votes else "direct"
+    only: Written = "traces" if uncalibrated(ctx.recipe).votes else "direct"
     total = len(dev) + len(test)
     known = evaluate.calibrate_on_dev(ctx, base, (), dev, only, total)
     base = replace(base, calibration_json=known.to_json())

@@ -1,6 +1,7 @@
 """The baselines of a model on the same samples: the base, "call everything harmful" and a linear model.
 
-A guard that is not better than these has learned nothing that was worth a night.
+A guard that is not better than these has learned nothing that was worth a night. Beside them stand the ways of
+answering that do not give its verdicts (`ways`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from wizloop.loop.measures import linear
 from wizloop.loop.measures.metrics import score
 from wizloop.loop.measures.operating_points import threshold_for
 from wizloop.loop.measures.promotion import LabeledVerdicts, compare_f1
+from wizloop.loop.phases import ways
 from wizloop.loop.phases.score_predictions import verdicts_of
 from wizloop.loop.phases.taught_lessons import Labeled
 from wizloop.loop.words import DEFAULT, Declaration, Task
@@ -44,6 +46,12 @@ def beside(
         }
         for name, answers in found.items()
     }
+    for way, answered in ways.beside(ctx, model, sets).items():
+        figures[way] = {
+            name: {task: _score(ctx, name, task, one.verdicts, one.ps) for task, one in by_task.items()}
+            for name, by_task in answered.items()
+        }
+        found[way] = {name: {task: one.verdicts for task, one in by.items()} for name, by in answered.items()}
     if base is not None:
         found["base"] = {name: verdicts_of(ctx, base, rows) for name, rows in sets.items()}
     return {"baselines": figures, "compared": _compared(ctx, ours, found)}
@@ -109,18 +117,22 @@ def _named(ctx: Context, baseline: str, task: Any) -> dict[str, str]:
     return {} if baseline != "all_harmful" or positive == DEFAULT.positive(task) else {"label": positive}
 
 
-def _score(ctx: Context, benchmark: str, task: Task, one: LabeledVerdicts) -> dict[str, Any]:
+def _score(
+    ctx: Context, benchmark: str, task: Task, one: LabeledVerdicts, ps: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Return the figures of some verdicts, with those of their probabilities if there are any."""
     figures = score(
         one.labels,
         one.verdicts,
-        [None] * len(one.labels),
+        [None] * len(one.labels) if ps is None else ps,
         positive=ctx.declared.positive(task),
         classes=ctx.declared.classes(task),
         clusters=one.clusters,
         # The same in every round: these rows differ by the samples alone.
         rng=np.random.default_rng(seed_of(ctx.recipe.seed, "baselines", benchmark, task)),
     )
-    return {"low": figures.f1_low, "high": figures.f1_high, **{name: getattr(figures, name) for name in _KEPT}}
+    kept = _KEPT if ps is None else (*_KEPT, "auroc", "average_precision")
+    return {"low": figures.f1_low, "high": figures.f1_high, **{name: getattr(figures, name) for name in kept}}
 
 
 def _compared(ctx: Context, ours: Answers, peers: Mapping[str, Answers]) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,8 @@ from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard.categories import Probabilities, chosen
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.measures.category_scores import score_categories, thresholds
-from wizloop.loop.measures.promotion import Difference
+from wizloop.loop.measures.category_scores import compare_categories, score_categories, thresholds
+from wizloop.loop.measures.promotion import ROUNDING, Difference, gap
 from wizloop.loop.phases import predict
 from wizloop.loop.phases.taught_categories import true_of, unknown_words
 from wizloop.loop.stored_samples import labels_of
@@ -21,6 +21,8 @@ from wizloop.store import categories, models, predictions
 from wizloop.store.samples import Sample
 
 Truth = dict[int, frozenset[str]]
+Named = Mapping[int, frozenset[str] | None]
+"""The categories that a guard names, by sample; None where they cannot be read."""
 
 
 def measure(
@@ -41,7 +43,9 @@ def measure(
         models.set_calibration(db, model.id, replace(known, categories=learned).to_json())
     return {
         "categories": {
-            name: _figures(ctx, model, name, rows, truth[name], learned) for name, rows in sets.items() if truth[name]
+            name: figures_of(ctx, name, rows, truth[name], _stored(ctx, model, truth[name]), learned)
+            for name, rows in sets.items()
+            if truth[name]
         }
     }
 
@@ -91,21 +95,40 @@ def compared(
     if not ctx.renderer.categories:
         return [], {}
     truth = truth_of(ctx, dev)
-    theirs, ours = (
-        _figures(ctx, model, "dev", dev, truth, Calibration.from_json(model.calibration_json).categories)
-        for model in (standing, challenger)
+    return held(ctx, bounds, dev, truth, *(stored_names(ctx, each, truth) for each in (standing, challenger)))
+
+
+def held(
+    ctx: Context, bounds: Gate, dev: Sequence[Sample], truth: Truth, theirs: Named, ours: Named
+) -> tuple[list[tuple[bool, str]], dict[str, Difference]]:
+    """Return what the gate's bounds say about the categories that two guards name on dev, and the compared figures."""
+    rows = [one for one in dev if one.id in truth and one.id in theirs and one.id in ours]
+    found = compare_categories(
+        ctx.renderer.categories,
+        [truth[one.id] for one in rows],
+        *([each[one.id] for one in rows] for each in (theirs, ours)),
+        clusters=[normalize(one.prompt) for one in rows],
+        rng=ctx.rng("gate", "categories"),
     )
-    found = {"category_macro_f1": _difference(theirs["macro_f1"], ours["macro_f1"])}
-    found["category_exact"] = _difference(theirs["exact"], ours["exact"])
-    by_name = {
-        name: _difference(theirs["by_category"][name]["f1"], one["f1"]) for name, one in ours["by_category"].items()
-    }
     checks = [_check("macro-F1 over the categories", found["category_macro_f1"], bounds.category_macro_margin)]
-    checks += [_check(f"F1 on the category {name!r}", one, bounds.category_margin) for name, one in by_name.items()]
+    checks += [
+        _check(f"F1 on the category {name!r}", found[f"category.{name}"], bounds.category_margin)
+        for name in ctx.renderer.categories
+    ]
     checks += [_check("the share of exactly right categories", found["category_exact"], bounds.category_exact_margin)]
-    return [one for one in checks if one is not None], found | {
-        f"category.{name}": one for name, one in by_name.items()
-    }
+    return [one for one in checks if one is not None], found
+
+
+def stored_names(ctx: Context, model: models.Model, truth: Truth) -> Named:
+    """Return the categories that a model's stored answers name, at its own thresholds."""
+    learned = Calibration.from_json(model.calibration_json).categories
+    return {one: names_of(ctx, p, learned) for one, p in _stored(ctx, model, truth).items()}
+
+
+def names_of(ctx: Context, p: Probabilities, learned: Mapping[str, float]) -> frozenset[str] | None:
+    """Return the categories from their thresholds on; None if nothing could be read."""
+    named = chosen(p, learned, ctx.renderer.categories)
+    return None if named is None else frozenset(named)
 
 
 def _stored(ctx: Context, model: models.Model, truth: Truth) -> dict[int, Probabilities]:
@@ -113,29 +136,24 @@ def _stored(ctx: Context, model: models.Model, truth: Truth) -> dict[int, Probab
         return dict(categories.predicted(db, model.id, list(truth)))
 
 
-def _figures(
+def figures_of(
     ctx: Context,
-    model: models.Model,
     benchmark: str,
     samples: Sequence[Sample],
     truth: Truth,
+    found: Mapping[int, Probabilities],
     learned: Mapping[str, float],
 ) -> dict[str, Any]:
-    names, found = ctx.renderer.categories, _stored(ctx, model, truth)
-    rows = [one for one in samples if one.id in found]
-    named = [chosen(found[one.id], learned, names) for one in rows]
+    """Return the figures of the samples of a benchmark whose categories are known, and were asked for."""
+    rows = [one for one in samples if one.id in found and one.id in truth]
     return score_categories(
-        names,
+        ctx.renderer.categories,
         [truth[one.id] for one in rows],
-        [None if one is None else frozenset(one) for one in named],
+        [names_of(ctx, found[one.id], learned) for one in rows],
         [found[one.id] for one in rows],
         clusters=[normalize(one.prompt) for one in rows],
         rng=ctx.rng("categories", benchmark),
     )
-
-
-def _difference(theirs: float | None, ours: float | None) -> Difference:
-    return Difference(theirs, ours, None if theirs is None or ours is None else ours - theirs, None, None)
 
 
 def _check(what: str, found: Difference, margin: float | None) -> tuple[bool, str] | None:
@@ -144,6 +162,8 @@ def _check(what: str, found: Difference, margin: float | None) -> tuple[bool, st
         return None
     if found.difference is None or found.champion is None or found.challenger is None:
         return True, f"{what} could not be compared on dev"
-    said = f"{what} is {100 * found.challenger:.1f} against {100 * found.champion:.1f}"
-    passed = found.difference >= -margin - 1e-9
-    return passed, said if passed else f"{said}; the margin is {100 * margin:.1f}"
+    said = f"{what} is {100 * found.challenger:.1f} against {100 * found.champion:.1f}, {gap(found)}"
+    if found.difference >= -margin - ROUNDING:
+        return True, said
+    worse = "worse" if found.high is not None and found.high < 0 else "cannot be told from worse"
+    return False, f"{said}; {worse} (the margin is {100 * margin:.1f})"

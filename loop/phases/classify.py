@@ -4,17 +4,18 @@ Every pool sample gets a direct answer; the share that the champion is least cer
 or the confidence are learned from traces, the rest has its direct verdict and a confidence that needs none.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wizloop.loop.context import Context
 from wizloop.loop.data import leaks
 from wizloop.loop.guard.inference import Direct, signals
 from wizloop.loop.measures.calibration import Calibration, traces_agree
 from wizloop.loop.measures.uncertainty import top_share
-from wizloop.loop.phases import model_roles, predict, round_committee
+from wizloop.loop.phases import linear_fit, model_roles, predict, round_committee
+from wizloop.loop.phases.linear_fit import RoundHead
 from wizloop.loop.phases.round_committee import RoundCommittee
-from wizloop.loop.stored_samples import usable
+from wizloop.loop.stored_samples import pages
 from wizloop.store import models, predictions, selections, steps
 from wizloop.store.rows import pieces
 from wizloop.store.samples import Sample
@@ -50,21 +51,24 @@ def run(ctx: Context) -> str:
 
 
 def unselected(ctx: Context) -> list[Sample]:
-    """Return the usable pool samples of this round that no earlier round has selected, in id order.
+    """Return the usable pool samples of this round that no earlier round has selected, in id order."""
+    return [sample for piece in unselected_pieces(ctx) for sample in piece]
+
+
+def unselected_pieces(ctx: Context) -> Iterator[list[Sample]]:
+    """Yield them in pieces, for a pool that memory does not hold.
 
     The pool is fixed when a round begins. A round that an earlier version began has no such bound.
     """
     with ctx.store.read() as db:
         begun = steps.get_round(db, ctx.round)
     last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
-    pool = [sample for sample in usable(ctx.store, "pool") if last is None or sample.id <= last]
-    kept: list[Sample] = []
-    for batch in pieces(pool):
+    for batch in pages(ctx.store, "pool"):
+        pool = [sample for sample in batch if last is None or sample.id <= last]
         with ctx.store.read() as db:
-            selected = selections.of_samples(db, [one.id for one in batch])
+            selected = selections.of_samples(db, [one.id for one in pool])
         earlier = {one.sample_id for one in selected if one.round < ctx.round}
-        kept += [sample for sample in batch if sample.id not in earlier]
-    return kept
+        yield [sample for sample in pool if sample.id not in earlier]
 
 
 def _champion(
@@ -87,13 +91,14 @@ def _champion(
     if committee is not None:
         committee.read(pool)
     done = len(members) * len(pool)
+    head = linear_fit.for_samples(ctx, champion, pool)
     direct: dict[int, Direct] = {}
     for batch in ctx.batches(pool, ctx.recipe.classify.batch):
         ctx.progress(done, total)
         direct |= zip((one.id for one in batch), ctx.judge(champion).direct(batch), strict=True)
         done += len(batch)
     judge, began = ctx.judge(champion), ctx.now()
-    traced = _to_trace(ctx, pool, direct, members, committee, judge.calibration)
+    traced = _to_trace(ctx, pool, direct, members, _Beside(committee, head), judge.calibration)
     predict.predict_missing(
         ctx,
         champion,
@@ -142,19 +147,31 @@ def _trace_figures(ctx: Context, champion: models.Model, pool: Sequence[Sample])
     return traced, {"traces_with_verdict": len(same), "traces_agree": sum(same) / len(same) if same else None}
 
 
+class _Beside(NamedTuple):
+    """Who answers the pool beside the champion."""
+
+    committee: RoundCommittee | None
+    head: RoundHead | None
+
+    def signals(self, samples: Sequence[Sample]) -> dict[int, Mapping[str, float | None]]:
+        found = {} if self.committee is None else self.committee.signals(samples)
+        linear = {} if self.head is None else self.head.signals(samples)
+        return {one.id: {**found.get(one.id, {}), **linear.get(one.id, {})} for one in samples}
+
+
 def _to_trace(
     ctx: Context,
     pool: Sequence[Sample],
     direct: Mapping[int, Direct],
     members: Sequence[models.Model],
-    committee: RoundCommittee | None,
+    asked: "_Beside",
     calibration: Calibration,
 ) -> set[int]:
     """Return the samples that get traces: the recipe's share, the least certain without any."""
     unsure: list[float] = []
     for batch in pieces(pool):
         of_members = predict.member_probabilities(ctx, members, batch)
-        beside = {} if committee is None else committee.signals(batch)
+        beside = asked.signals(batch)
         for one in batch:
             found = signals(one, direct[one.id], (), of_members[one.id], ctx.declared)
             unsure.append(-calibration.without_traces({**found, **beside.get(one.id, {})}, ctx.declared.main_task(one)))

@@ -9,13 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from wizloop.console import operating
+from wizloop.console import answering, operating
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard import speed
-from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Source, Values, calibrate
+from wizloop.loop.measures.answer_choice import Written
+from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Values, calibrate
 from wizloop.loop.measures.uncertainty import compare_cells
-from wizloop.loop.phases import baselines, category_measures, model_roles, policy_figures, predict, round_committee
+from wizloop.loop.phases import (
+    baselines,
+    category_measures,
+    model_roles,
+    policy_figures,
+    predict,
+    round_committee,
+    ways,
+)
 from wizloop.loop.phases.round_committee import RoundCommittee
 from wizloop.loop.phases.score_predictions import evaluations_of, traces_unparsed
 from wizloop.loop.phases.taught_lessons import lessons_of
@@ -58,6 +67,8 @@ def run(ctx: Context) -> str:
     # An event and no record: a night that is resumed leaves the same rows, and a clock does not.
     if timed:
         ctx.say(operating.speed(timed), data={"speed": timed})
+    if linear := ways.latency(ctx, challenger, known, test or dev):
+        ctx.say(answering.latency(linear), data={"linear_speed": linear})
     for lacking in operating.missing(record):
         ctx.say(lacking, "warn")
     if (record["traces_unparsed"] or 0.0) > ctx.recipe.gate.max_unparsable:
@@ -79,7 +90,7 @@ def calibrate_on_dev(
     model: models.Model,
     members: Sequence[models.Model],
     dev: Sequence[Sample],
-    only: Source | None = None,
+    only: Written | None = None,
     total: int | None = None,
     *,
     committee: RoundCommittee | None = None,
@@ -103,7 +114,8 @@ def calibrate_on_dev(
         lowest_groups=[trace.lowest for trace in drawn],
         window=limits.sampling.window,
         keep_top_percent=how.keep_top_percent,
-        verdict=only or how.verdict,
+        verdict=only or ctx.recipe.written,
+        answer=ctx.recipe.guard.answer,
         max_unparsable=ctx.recipe.gate.max_unparsable,
         operating_point=ctx.recipe.guard.operating_point,
         let_through=ctx.recipe.guard.let_through,

@@ -14,18 +14,19 @@ from typing import Any
 from wizloop import plugins
 from wizloop.backends import artifacts, gguf_names, model_folder
 from wizloop.backends.guard_types import BackendError, BadArtifact
-from wizloop.console import by_policy
+from wizloop.console import by_policy, chosen
 from wizloop.loop.context import Context
 from wizloop.loop.guard import guard_file, modelfile, run_base, speed
 from wizloop.loop.guard.backend import ADAPTERS, GGUF, other_library
 from wizloop.loop.guard.inference import Direct
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.measures.calibration import Calibration
-from wizloop.loop.phases import card_head, lossy_export, model_card, model_roles
+from wizloop.loop.phases import card_head, linear_export, lossy_export, model_card, model_roles
 from wizloop.loop.phases.lossy_export import LOSSY, FailedExport
 from wizloop.loop.stored_samples import usable
 from wizloop.recipes.schema import BUILT_IN, recipe_hash
 from wizloop.store import control, evaluations, exports, models, reviews, samples, steps, teacher_calls
+from wizloop.store.db import Connection
 from wizloop.store.samples import Sample
 
 
@@ -86,7 +87,9 @@ def write_export(
         ctx.check(model)
         report("writing the weights")
         _write(ctx, model, format, folder)
-        known = None if model.calibration_json is None else Calibration.from_json(model.calibration_json, ctx.declared)
+        known = linear_export.calibration_for(ctx, model, format)
+        if known is not None and known.reads_linear:
+            linear_export.write(ctx, model, folder)
         if format in LOSSY:
             known, about["parity"] = _measured(ctx, model, format, folder, report)
         else:
@@ -248,16 +251,17 @@ def facts(
     ctx: Context, model: models.Model, format: str, parity: dict[str, Any], known: Calibration | None
 ) -> model_card.Facts:
     """Collect the facts for the card of a model's export, which is calibrated by `known`."""
+    ways = linear_export.told(ctx, model, format, known)
     with ctx.store.read() as db:
         run = control.get_run(db)
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)
-        scores = _own_scores(model, parity) or evaluations.of_model(db, model.id)
+        scores = _own_scores(model, parity) or ways.evaluations or evaluations.of_model(db, model.id)
         base = evaluations.of_model(db, model_roles.base(db).id)
         counts = samples.counts(db)
         taught = range(0 if model.role == "base" else model.round + 1)
         calls = [one for number in taught for one in teacher_calls.calls(db, number)]
         approved = len(reviews.approved(db, model.round)) if taught else 0
-        waiting = reviews.waiting_count(db)
+        waiting, gate = reviews.waiting_count(db), gate_of(db, model)
     known, record = known or Calibration(declared=ctx.declared), {} if own is None else own.record
     record = record.get("base_measured", {}) if model.role == "base" else record
     outcomes = {
@@ -276,11 +280,10 @@ def facts(
         samples=counts,
         teachers=outcomes,
         reviews={"approved": approved, "waiting": waiting},
-        gate=_gate(model, own),
+        gate=gate,
         evaluations=scores,
-        # What was compared is the guard, not its rounded weights.
         beside=model_card.Beside(
-            base, record.get("baselines", {}), {} if "metrics" in parity else record.get("compared", {})
+            base, record.get("baselines", {}), {} if ways.evaluations else record.get("compared", {})
         ),
         parity=parity,
         loads=_loads(format),
@@ -290,10 +293,11 @@ def facts(
         operating=known.operating() | {"source": known.source},
         example=ctx.renderer.example(),
         longest=ctx.recipe.guard.max_prompt_tokens,
-        categories=record.get("categories", {}),
+        categories=parity.get("categories") or record.get("categories", {}),
         category_thresholds={name: known.categories.get(name, 0.5) for name in ctx.renderer.categories},
         license=card_head.license_of(model_folder.on_disk(ctx.base())),
         policies=record.get(by_policy.KEY, {}),
+        ways=ways.lines,
         declared=ctx.declared,
     )
 
@@ -303,10 +307,13 @@ def _named(call: teacher_calls.Call) -> str:
     return f"{call.teacher}: {call.model}" if call.teacher == "traces" else call.teacher
 
 
-def _gate(model: models.Model, own: steps.Round | None) -> str:
+def gate_of(db: Connection, model: models.Model) -> str:
+    """Return what the gate said of a model, and each choice of it over the gate, for the card."""
     if model.role == "base":
         return "none: this is the base, before anything was taught"
-    return "" if own is None else own.gate_reason or ""
+    own = steps.get_round(db, model.round)
+    said = [line for one in steps.rounds(db) for line in chosen.lines(one.record, model.name)]
+    return " ".join([*([] if own is None else [own.gate_reason or ""]), *said])
 
 
 def _own_scores(model: models.Model, parity: dict[str, Any]) -> list[evaluations.Evaluation]:

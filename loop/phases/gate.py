@@ -5,15 +5,16 @@ The champion stands; before the first one, the base.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Literal
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.gate_bound import GateBound, gate_bound
 from wizloop.loop.measures.promotion import Candidate, Decision, decide
-from wizloop.loop.phases import category_measures, model_roles, predict
+from wizloop.loop.phases import category_measures, model_roles, must_hold, predict, ways
 from wizloop.loop.phases.score_predictions import traces_unparsed, verdicts_of
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.loop.words import DEFAULT, Declaration
@@ -31,12 +32,14 @@ def run(ctx: Context) -> str:
         challenger, champion = model_roles.challenger(db, ctx.round), model_roles.champion(db)
     if round is not None and round.gate_reason is not None:
         return round.gate_reason
-    decision = _decide(ctx, challenger) if challenger is not None else _no_challenger(round, champion)
+    held = None if challenger is None else _held(ctx, challenger)
+    decision = _decide(ctx, challenger, held) if challenger is not None else _no_challenger(round, champion)
     after = challenger if decision.passed else champion
     record = {
         "gate": {name: asdict(difference) for name, difference in decision.differences.items()},
         "gate_lower": decision.lower,
     }
+    record |= {} if held is None else {must_hold.HELD: held.to_json()}
     with ctx.store.write() as db:
         if challenger is not None and decision.passed:
             control.set_champion(db, challenger.id)
@@ -77,30 +80,42 @@ def kept_bound(ctx: Context, dev: Sequence[Sample]) -> GateBound | None:
     return bound_on(dev, ctx.recipe.rounds, ctx.declared) if kept is None else GateBound(**kept)
 
 
-def _decide(ctx: Context, challenger: models.Model) -> Decision:
+def _held(ctx: Context, challenger: models.Model) -> must_hold.Held | None:
+    with ctx.store.read() as db:
+        standing = model_roles.standing(db)
+    return must_hold.compared(ctx, standing, challenger)
+
+
+def _decide(ctx: Context, challenger: models.Model, held: must_hold.Held | None) -> Decision:
     dev, bounds = list(usable(ctx.store, "dev")), ctx.recipe.gate
     with ctx.store.read() as db:
         standing = model_roles.standing(db)
+    name: Literal["base", "champion"] = "base" if standing.role == "base" else "champion"
     of_categories, figures = category_measures.compared(ctx, bounds, standing, challenger, dev)
     decision = decide(
         _candidate(ctx, standing, dev),
         _candidate(ctx, challenger, dev),
-        name="base" if standing.role == "base" else "champion",
+        name=name,
         margin=bounds.margin,
         max_unparsable=bounds.max_unparsable,
         max_over_refusal_rise=bounds.max_over_refusal_rise,
         rng=ctx.rng("gate"),
         bound=kept_bound(ctx, dev),
         declared=ctx.declared,
-        further=of_categories,
+        further=[*of_categories, *([] if held is None else [held.check()])],
     )
+    if said := ways.told({"the challenger": _sources(challenger), f"the {name}": _sources(standing)}):
+        decision = replace(decision, reason=f"{decision.reason} {said}")
     return replace(decision, differences={**decision.differences, **figures})
 
 
 def _candidate(ctx: Context, model: models.Model, dev: Sequence[Sample]) -> Candidate:
     found = list(predict.stored(ctx, model, dev).values())
-    sources = Calibration.from_json(model.calibration_json).source
-    return Candidate(verdicts_of(ctx, model, dev), sources, traces_unparsed(found))
+    return Candidate(verdicts_of(ctx, model, dev), _sources(model), traces_unparsed(found))
+
+
+def _sources(model: models.Model) -> Mapping[str, str]:
+    return Calibration.from_json(model.calibration_json).source
 
 
 def _no_challenger(round: steps.Round | None, champion: models.Model | None) -> Decision:

@@ -12,6 +12,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.guard.inference import Trace, TraceSampling
 from wizloop.loop.measures.mining import Generation, MinedPair, mine, weigh
 from wizloop.loop.phases import predict
+from wizloop.loop.phases.contradictions import Taught, contradicts, taught_with
 from wizloop.loop.phases.training_examples import Lesson
 from wizloop.loop.words import Declaration, Verdict
 from wizloop.store import models, predictions, training
@@ -23,10 +24,11 @@ from wizloop.store.training import Pair
 def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson]) -> list[DpoPair]:
     """Mine and store the round's pairs, one per sample; an earlier miner comes first."""
     rows: dict[int, Pair] = {}
+    taught = taught_with((one.traced.completion for one in lessons if one.traced.weight), ctx.declared)
     done = 0
     for miner in miners:
         left = [lesson for lesson in lessons if lesson.sample.id not in rows]
-        mined = _mine(ctx, miner, left, done)
+        mined = _mine(ctx, miner, left, done, taught)
         rows |= {pair.sample_id: Pair(round=ctx.round, miner=miner.name, **asdict(pair)) for pair in mined}
         done += len(left)
     ordered = [rows[sample_id] for sample_id in sorted(rows)]
@@ -39,7 +41,7 @@ def pairs(ctx: Context, miners: Sequence[models.Model], lessons: Sequence[Lesson
     return [DpoPair(row.sample_id, prompts[row.sample_id], row.chosen, row.rejected, row.weight) for row in ordered]
 
 
-def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> list[MinedPair]:
+def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int, taught: Taught) -> list[MinedPair]:
     """Return one miner's pairs, weighted among themselves; `done` lessons count as already done."""
     _store_traces(ctx, miner, lessons, done)
     mined: list[MinedPair | None] = []
@@ -48,11 +50,11 @@ def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: in
             rows = predictions.traces_of(db, miner.id, [lesson.sample.id for lesson in batch])
         for lesson in batch:
             sample = lesson.sample
-            generations = [_generation(row, ctx.declared) for row in rows if row.sample_id == sample.id]
-            mined.append(
-                mine(sample.id, _tasks(lesson.trace.verdict, ctx.declared), sample.response is not None, generations)
-            )
-    return weigh([pair for pair in mined if pair is not None], ctx.recipe.dpo.gamma)
+            pair = sample.response is not None
+            generations = [_generation(row, taught, ctx.declared, pair) for row in rows if row.sample_id == sample.id]
+            mined.append(mine(sample.id, _tasks(lesson.trace.verdict, ctx.declared), pair, generations))
+    how = ctx.recipe.dpo
+    return weigh([pair for pair in mined if pair is not None], how.gamma, how.weights)
 
 
 def _store_traces(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: int) -> None:
@@ -81,8 +83,12 @@ def _drawn(
     return found
 
 
-def _generation(row: GuardTrace, declared: Declaration) -> Generation:
-    return Generation(row.text, None if row.verdict is None else _tasks(row.verdict, declared))
+def _generation(row: GuardTrace, taught: Taught, declared: Declaration, has_response: bool) -> Generation:
+    if row.verdict is None:
+        return Generation(row.text, None)
+    verdict = _tasks(row.verdict, declared)
+    against = contradicts(row.text, verdict, taught, has_response=has_response, declared=declared)
+    return Generation(row.text, verdict, against)
 
 
 def _tasks(verdict: Mapping[str, str | None], declared: Declaration) -> Verdict:

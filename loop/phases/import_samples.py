@@ -15,6 +15,7 @@ from wizloop.loop.data.import_file import Checked, ImportReport, RowsRefused, ad
 from wizloop.loop.data.kept_back import refuse_column, with_send
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.guard.backend import export_fault
+from wizloop.loop.phases import must_hold
 from wizloop.loop.words import DEFAULT, Declaration
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.sections import Data, Split
@@ -37,7 +38,7 @@ def run(ctx: Context) -> str:
     # The export would fail after training; before the import the recipe can still be changed.
     if why := export_fault(ctx.backend, ctx.recipe.export.formats, ctx.recipe.guard.base):
         raise ImportRefused(f"export.formats: {why}")
-    taken = _SOURCES[ctx.recipe.source](ctx)
+    taken = _with_must_hold(ctx)
     leaks.sweep(ctx.store, ctx.now())
     with ctx.store.read() as db:
         counts, labels = samples.counts(db), samples.label_counts(db)
@@ -48,6 +49,19 @@ def run(ctx: Context) -> str:
         steps.merge_record(db, ctx.round, record)
     note = ", ".join(f"{split} {n:,}" for split, n in counts.items())
     return f"{note}; {kept_out} excluded: their text is in dev or test" if kept_out else note
+
+
+def _with_must_hold(ctx: Context) -> list[dict[str, Any]]:
+    """Import the recipe's source, then the rows that must hold: a text that is in dev or test stays there."""
+    found = must_hold.checked(ctx)
+    taken = _SOURCES[ctx.recipe.source](ctx)
+    data = must_hold.described(ctx.recipe)
+    if found is None or data is None:
+        return taken
+    with found.spool:
+        _add_checked(ctx, found)
+        must_hold.keep(ctx, found)
+    return [*taken, _counts(Path(data.path).name, found.report)]
 
 
 def import_file(ctx: Context, data: Data) -> ImportReport:
@@ -67,7 +81,7 @@ def _checked(ctx: Context, data: Data) -> Checked:
 def _write(ctx: Context, data: Data, checked: Checked) -> ImportReport:
     taken = checked.report
     with checked.spool:
-        _add(ctx, taken, checked.batches(), checked.count, lambda db, batch: add(db, [batch], ctx.now()))
+        _add_checked(ctx, checked)
     names = sorted(checked.categories)
     ctx.write_batches(names, lambda db, some: categories.label(db, {one: checked.categories[one] for one in some}))
     if checked.kept_back:
@@ -91,6 +105,10 @@ def _tell_words(ctx: Context, data: Data, taken: ImportReport) -> None:
         ctx.say(f"{name}: {sum(words.values()):,} rows without their {task} label, unknown: {listed}", "warn")
     if taken.unused_labels:
         ctx.say(f"{name}: no row has the label words {', '.join(map(repr, taken.unused_labels))}", "warn")
+
+
+def _add_checked(ctx: Context, checked: Checked) -> None:
+    _add(ctx, checked.report, checked.batches(), checked.count, lambda db, batch: add(db, [batch], ctx.now()))
 
 
 def _add(

@@ -63,6 +63,8 @@ class Facts:
     """Operating point and promised error, as `console.operating` reads them."""
     speed: Mapping[str, Any] = field(default_factory=dict)
     """Speed and memory where they were measured."""
+    ways: Sequence[str] = ()
+    """Sentences on the ways of answering."""
     declared: Declaration = DEFAULT
     """The label words."""
     categories: Mapping[str, Any] = field(default_factory=dict)
@@ -122,7 +124,7 @@ def render(facts: Facts) -> str:
             f"- prompt rendering (sha256): {_code(facts.rendering)}",
             *(f"- teacher {_code(name)}: {_listed(outcomes)}" for name, outcomes in sorted(facts.teachers.items())),
             f"- reviews: {_listed(facts.reviews)}",
-            f"- gate: {facts.gate}",
+            f"- gate: {_escaped(facts.gate)}",
             "",
             "## Scores",
             "",
@@ -134,10 +136,10 @@ def render(facts: Facts) -> str:
             *(_BASELINES if facts.declared == DEFAULT else _OWN_BASELINES),
             "",
             *(f"- {said}" for said in _not_better(facts)),
-            *(f"- {_escaped(said)}" for said in _operating(facts)),
+            *(f"- {_escaped(said)}" for said in (*facts.ways, *_operating(facts))),
             "",
             *_policies(facts.policies),
-            *category_card.section(facts.categories, facts.category_thresholds, rounded="metrics" in facts.parity),
+            *category_card.section(facts.categories, facts.category_thresholds, rounded=_is_rounded(facts)),
             "## Usage",
             "",
             *_usage(facts.declared),
@@ -207,7 +209,14 @@ def _not_better(facts: Facts) -> list[str]:
     if not facts.beside.compared:
         return ["It was not compared with its baselines."]
     said = standing.sentences("**Not better than a baseline**", facts.beside.compared)
-    return [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+    lines = [_escaped(line) for line in said] or ["Its F1 is above that of every baseline on every set compared."]
+    # What was compared is the guard, not its rounded weights.
+    return [f"Before its weights were rounded: {line}" for line in lines] if "metrics" in facts.parity else lines
+
+
+def _is_rounded(facts: Facts) -> bool:
+    """Return whether the figures of categories are of the guard before its weights were rounded."""
+    return "metrics" in facts.parity and "categories" not in facts.parity
 
 
 def _policies(record: Mapping[str, Any]) -> list[str]:
@@ -253,7 +262,7 @@ def _f1(figures: Mapping[str, float | None]) -> str:
 def _threshold(facts: Facts, task: str, by: Mapping[str, float]) -> str:
     source = facts.source.get(task, "direct")
     raw, scale = by.get(source, 0.5), facts.scales.get(task, {}).get(source, UNSCALED)
-    how = "the direct answer" if source == "direct" else "the mean over its traces"
+    how = {"direct": "the direct answer", "traces": "the mean over its traces", "linear": "the linear head"}[source]
     shown = (
         "" if scale == UNSCALED else f"; wizloop shows probabilities Platt-scaled, this one as {scaled(raw, scale):.3f}"
     )

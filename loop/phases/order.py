@@ -11,14 +11,14 @@ Phase = Callable[["Context"], str | None]
 """Does what is left of one phase and returns a note for the step."""
 
 PHASES: Final = (
-    *("import", "prepare", "base"),
+    *("import", "prepare", "base", "check"),
     *("classify", "select", "teach", "review", "train", "evaluate", "gate", "export"),
 )
-_ONLY_FIRST = PHASES[:3]
+_ONLY_FIRST = PHASES[:4]
 
 
 def phases_of(round: int) -> tuple[str, ...]:
-    """Return the phases of a round: round 0 imports, prepares and measures the base, and classifies nothing."""
+    """Return the phases of a round: round 0 imports, measures base and teachers, and classifies nothing."""
     if round == 0:
         return tuple(phase for phase in PHASES if phase != "classify")
     return tuple(phase for phase in PHASES if phase not in _ONLY_FIRST)

@@ -14,7 +14,7 @@ from wizloop.loop.phases import predict
 from wizloop.loop.phases.score_predictions import labeled
 from wizloop.loop.words import LABELS, Task
 from wizloop.recipes.policies import PolicySet
-from wizloop.store import models
+from wizloop.store import categories, models
 from wizloop.store.samples import Sample
 
 JUDGED: tuple[Task, ...] = ("request", "response")
@@ -26,8 +26,10 @@ def record_of(ctx: Context, model: models.Model, sets: Mapping[str, Sequence[Sam
     policies = ctx.renderer.policies
     if policies is None:
         return {}
+    with ctx.store.read() as db:
+        named = categories.labels(db, [one.id for samples in sets.values() for one in samples])
     rows = (
-        (name, task, [_row(sample, task, answer.verdict, policies) for sample, answer in found])
+        (name, task, [_row(sample, task, answer.verdict, policies, named.get(sample.id)) for sample, answer in found])
         for name, samples in sets.items()
         for task, found in labeled(samples, predict.stored(ctx, model, samples), ctx.declared).items()
     )
@@ -50,6 +52,12 @@ def recorded(
     return {"ask": policies.ask, "never_trained_on": list(policies.left_out), "figures": found}
 
 
-def _row(sample: Sample, task: Task, verdict: Mapping[str, str | None], policies: PolicySet) -> PolicyRow:
-    violated = shown_policies.ids_in(sample.policy, policies)
+def _row(
+    sample: Sample,
+    task: Task,
+    verdict: Mapping[str, str | None],
+    policies: PolicySet,
+    labeled: Sequence[str] | None,
+) -> PolicyRow:
+    violated = shown_policies.ids_in(labeled, sample.policy, policies)
     return PolicyRow(violated, sample.labels[task], verdict.get(task), normalize(sample.prompt))

@@ -8,7 +8,7 @@ something about what it is then measured on.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from wizloop.loop.context import seed_of
 from wizloop.loop.guard import shown_policies
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.words import LABELS, Task
-from wizloop.recipes.policies import PolicySet, PolicyText
+from wizloop.recipes.policies import PolicySet, PolicyText, by_word, folded
 from wizloop.recipes.schema import Recipe
 from wizloop.store.samples import Sample
 from wizloop.store.teacher_calls import TeacherTrace
@@ -46,15 +46,26 @@ class Shown(NamedTuple):
     """Shows what was drawn."""
     follows: bool
     """Whether none of the policies that the text violates is drawn, so that its example is unharmful."""
+    hidden_when_asked: frozenset[str] = frozenset()
+    """Categories that are policies which `asked` does not show."""
+    hidden: frozenset[str] = frozenset()
+    """Categories that are policies which `varied` does not show."""
 
 
-def drawn(recipe: Recipe, round: int, renderer: Renderer, sample: Sample, trace: TeacherTrace | None = None) -> Shown:
-    """Return how a round's training asks about a sample, whose violated policies its label or its trace names.
+def drawn(
+    recipe: Recipe,
+    round: int,
+    renderer: Renderer,
+    sample: Sample,
+    trace: TeacherTrace | None = None,
+    labeled: Sequence[str] | None = None,
+) -> Shown:
+    """Return how a round's training asks about a sample, whose violated policies its labels or its trace name.
 
-    It follows from seed, round and sample alone. Raises NotTaught.
+    `labeled` are its known categories. It follows from seed, round and sample alone. Raises NotTaught.
     """
     policies = renderer.policies
-    violated = () if policies is None else violated_by(policies, sample.policy, trace)
+    violated = () if policies is None else violated_by(policies, sample.policy, trace, labeled)
     rng = np.random.default_rng(seed_of(recipe.seed, round, "train", "policies", sample.id))
     found = shown(renderer, sample.labels if trace is None else trace.verdict, violated, rng)
     if isinstance(found, str):
@@ -82,13 +93,15 @@ def shown(
     if policies.vary and not (harmful and not known):
         drawn = _some(drawn, known, rng)
     follows = bool(known) and not any(one in known for one in drawn)
-    return Shown(_showing(renderer, policies.trained), _showing(renderer, _worded(policies, drawn, rng)), follows)
+    return _shown(renderer, policies.trained, _worded(policies, drawn, rng), follows=follows)
 
 
-def violated_by(policies: PolicySet, policy: str | None, trace: TeacherTrace | None = None) -> tuple[str, ...]:
-    """Return the policies that a text violates: those of its label, or those that its trace names first."""
-    if labeled := shown_policies.ids_in(policy, policies):
-        return labeled
+def violated_by(
+    policies: PolicySet, policy: str | None, trace: TeacherTrace | None = None, labeled: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Return the policies that a text violates: of its categories, or of its policy, or what its trace names first."""
+    if known := shown_policies.ids_in(labeled, policy, policies):
+        return known
     if trace is None:
         return ()
     written = json.loads(trace.trace_json)
@@ -132,8 +145,25 @@ def _one(renderer: Renderer, policies: PolicySet, violated: Sequence[PolicyText]
     drawn = asked
     if violated and others and rng.random() < 0.5:
         drawn = others[rng.integers(len(others))]
-    varied = _showing(renderer, _worded(policies, [drawn], rng))
-    return Shown(_showing(renderer, [asked]), varied, bool(violated) and drawn not in violated)
+    follows = bool(violated) and drawn not in violated
+    return _shown(renderer, [asked], _worded(policies, [drawn], rng), follows=follows)
+
+
+def _shown(renderer: Renderer, asked: Sequence[PolicyText], drawn: Sequence[PolicyText], *, follows: bool) -> Shown:
+    return Shown(
+        _showing(renderer, asked),
+        _showing(renderer, drawn),
+        follows,
+        _hidden(renderer, asked),
+        _hidden(renderer, drawn),
+    )
+
+
+def _hidden(renderer: Renderer, shown: Iterable[PolicyText]) -> frozenset[str]:
+    """Return the categories that are policies of the guard, and none of these."""
+    ids = {} if renderer.policies is None else by_word(renderer.policies.policies)
+    there = {one.id for one in shown}
+    return frozenset(name for name in renderer.categories if ids.get(folded(name)) not in (None, *there))
 
 
 def _worded(policies: PolicySet, drawn: Sequence[PolicyText], rng: np.random.Generator) -> list[PolicyText]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from wizloop.loop.context import Context
 from wizloop.loop.guard.inference import Direct, Trace, TraceSampling
 from wizloop.loop.guard.judge import Answer, Judge
+from wizloop.loop.phases import linear_fit
 from wizloop.loop.phases.round_committee import RoundCommittee
 from wizloop.store import models, predictions
 from wizloop.store.predictions import GuardTrace, Prediction
@@ -37,6 +38,7 @@ def predict_missing(
     """
     if committee is not None:
         committee.read(samples)
+    head = linear_fit.for_samples(ctx, model, samples)
     for batch in ctx.batches(samples, ctx.recipe.classify.batch):
         ctx.progress(done, total or len(samples))
         known = stored(ctx, model, batch)
@@ -49,9 +51,15 @@ def predict_missing(
             answers = judge.direct(missing) if direct is None else [direct[sample.id] for sample in missing]
             of_members = member_probabilities(ctx, members, missing)
             beside = {} if committee is None else committee.signals(missing)
+            linear = {} if head is None else head.signals(missing)
             judged = [
                 judge.answer(
-                    one, answer, traces.get(one.id, ()), of_members[one.id], beside=beside.get(one.id, {}), alone=alone
+                    one,
+                    answer,
+                    traces.get(one.id, ()),
+                    of_members[one.id],
+                    beside={**beside.get(one.id, {}), **linear.get(one.id, {})},
+                    alone=alone,
                 )
                 for one, answer in zip(missing, answers, strict=True)
             ]

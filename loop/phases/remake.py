@@ -9,7 +9,8 @@ from collections.abc import Callable
 from wizloop.backends import artifacts
 from wizloop.backends.guard_types import BadArtifact
 from wizloop.loop.context import Context
-from wizloop.loop.phases import model_roles, prepare, train
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.phases import linear_fit, model_roles, prepare, train
 from wizloop.store import exports, models, steps
 
 ContextOf = Callable[[int, str], Context]
@@ -47,11 +48,23 @@ def _round(ctx: Context) -> list[str]:
         if each.role != "base" and each.path not in lost and _is_damaged(ctx, each):
             lost[each.path] = each
     if not lost:
-        return []
+        return _linear_head(ctx)
     for each in lost.values():
         artifacts.remove(ctx.folder(each))
     train.again(ctx)
-    return [_told(ctx, each) for each in lost.values()]
+    return [_told(ctx, each) for each in lost.values()] + _linear_head(ctx)
+
+
+def _linear_head(ctx: Context) -> list[str]:
+    """Fit the round's linear head again if it is damaged, or missing where verdicts are read from it."""
+    with ctx.store.read() as db:
+        made = model_roles.challenger(db, ctx.round)
+    needed = made is not None and Calibration.from_json(made.calibration_json, ctx.declared).reads_linear
+    if made is None or not (needed or ctx.linear_folder(made).exists()):
+        return []
+    if artifacts.is_whole(ctx.linear_folder(made)) or linear_fit.fitted(ctx, made) is None:
+        return []
+    return [f"the linear head of {made.name} was damaged and is fitted again, on what is approved of its lessons"]
 
 
 def _told(ctx: Context, lost: models.Model) -> str:

@@ -7,15 +7,16 @@ from typing import Any, Protocol
 
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
+from wizloop.loop.guard.categories import matched
 from wizloop.loop.measures.calibration import Calibration, Values
 from wizloop.loop.measures.metrics import score
 from wizloop.loop.measures.operating_points import DECIDING, Recall, recall_at
-from wizloop.loop.measures.promised_error import measured
+from wizloop.loop.measures.promised_error import Decision, by_group, measured
 from wizloop.loop.measures.promotion import LabeledVerdicts
 from wizloop.loop.phases import predict
 from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import Declaration, Task
-from wizloop.store import models
+from wizloop.store import categories, models
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import LABELS, Sample
@@ -45,7 +46,7 @@ def evaluations_of(
 ) -> list[Evaluation]:
     """Return one evaluation for each task of each benchmark that has labels for it; `known` is the calibration."""
     return [
-        _evaluation(ctx, model, name, task, rows, known)
+        evaluation_of(ctx, model, name, task, rows, known)
         for name, samples in benchmarks.items()
         for task, rows in labeled(samples, predict.stored(ctx, model, samples), ctx.declared).items()
     ]
@@ -96,7 +97,7 @@ def figures(ctx: Context, benchmark: str, task: Task, rows: Rows, known: Calibra
         rng=ctx.rng("score", benchmark, task),
     )
     at = {name: asdict(one) for name, one in _recall_at(ctx, benchmark, task, rows).items()}
-    kept = _promised(task, rows, known)
+    kept = _promised(ctx, task, rows, known)
     return {**found.to_json(), "low": found.f1_low, "high": found.f1_high, "recall_at_fpr": at, **kept}
 
 
@@ -110,18 +111,36 @@ def _recall_at(ctx: Context, benchmark: str, task: Task, rows: Rows) -> dict[str
     )
 
 
-def _promised(task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
-    """Return what was let through and deferred under `promise`; nothing without one."""
+def _promised(ctx: Context, task: Task, rows: Rows, known: Calibration) -> dict[str, Any]:
+    """Return what was let through and deferred under `promise`, and by category; nothing without one."""
     if known.let_through is None or task not in DECIDING:
         return {}
     harmful = [getattr(sample, LABELS[task]) == known.declared.positive(task) for sample, _ in rows]
     decisions = [known.decision(answer.signals, task) or "defer" for _, answer in rows]
-    return {"promise": measured(harmful, decisions, known.let_through)}
+    found = measured(harmful, decisions, known.let_through)
+    return {
+        "promise": found | _by_category(ctx, [row for row, bad in zip(rows, harmful, strict=True) if bad], task, known)
+    }
 
 
-def _evaluation(
+def _by_category(ctx: Context, harmful: Rows, task: Task, known: Calibration) -> dict[str, Any]:
+    """Return the promise by category, of those with enough rows, and the number of the others; nothing without any."""
+    with ctx.store.read() as db:
+        labeled = categories.labels(db, [sample.id for sample, _ in harmful])
+    groups: dict[str, list[Decision]] = {}
+    for sample, answer in harmful:
+        words = labeled.get(sample.id, ())
+        for name in matched(words, ctx.renderer.categories)[0] if ctx.renderer.categories else words:
+            groups.setdefault(name, []).append(known.decision(answer.signals, task) or "defer")
+    found = by_group(groups, known.let_through or 0.0)
+    told = {name: one for name, one in found.items() if not one["missing"]}
+    return {"by_group": told, "too_few": len(found) - len(told)} if found else {}
+
+
+def evaluation_of(
     ctx: Context, model: models.Model, benchmark: str, task: Task, rows: Rows, known: Calibration
 ) -> Evaluation:
+    """Return the evaluation of one task of one benchmark."""
     found = figures(ctx, benchmark, task, rows, known)
     return Evaluation(
         model.id, ctx.round, benchmark, task, found["n"], found["unparsed"], json.dumps(found, sort_keys=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from wizloop.loop.guard.categories import in_direct, in_trace, is_held, matched
@@ -39,15 +39,26 @@ def true_of(renderer: Renderer, verdict: Mapping[Any, str | None], labeled: Sequ
     return None if labeled is None else matched(labeled, renderer.categories)[0]
 
 
+def shown(named: Named, hidden: Collection[str]) -> Named:
+    """Return categories without those that a prompt hides; None where it hides all that apply."""
+    kept = None if named is None else tuple(name for name in named if name not in hidden)
+    return kept if kept or not named else None
+
+
 def with_categories(
-    renderer: Renderer, trace: TeacherTrace, labeled: Sequence[str] | None, traced: Completion, direct: Completion
+    renderer: Renderer,
+    trace: TeacherTrace,
+    labeled: Sequence[str] | None,
+    traced: Completion,
+    direct: Completion,
+    hidden: Collection[str] = (),
 ) -> tuple[Completion, Completion]:
     """Return a trace and a direct answer with the categories that a guard learns from a teacher's trace.
 
-    They are those of its sample's labels, which people gave, or else those that the teacher names. Both stay as they
-    are where neither says, and for a guard without categories.
+    They are those of its sample's labels, which people gave, or else those that the teacher names, without those that
+    the prompt hides. Both stay as they are where neither says, and for a guard without categories.
     """
     if not renderer.categories:
         return traced, direct
-    named = true_of(renderer, trace.verdict, named_by(trace) if labeled is None else labeled)
+    named = shown(true_of(renderer, trace.verdict, named_by(trace) if labeled is None else labeled), hidden)
     return in_trace(traced, named), in_direct(direct, renderer, named, trace.verdict)

@@ -35,6 +35,7 @@ from wizloop.store import (
     spending,
     steps,
     teacher_calls,
+    teacher_checks,
 )
 from wizloop.store.db import Connection
 from wizloop.store.rows import pieces
@@ -56,9 +57,11 @@ def run(ctx: Context) -> str:
         capped = spending.budget(db).cap_micro is not None
     if edited := kept_rendering.edited(ctx.recipe.guard, ctx.first_record()):
         ctx.say(edited, "warn")
-    asked = clients.clients_of(ctx.asking, ctx.now(), capped=capped)
+    with ctx.store.read() as db:
+        believed = clients.believed(ctx.asking, teacher_checks.left_out(db))
+    asked = clients.clients_of(believed, ctx.now(), capped=capped)
     try:
-        summary = teach(ctx, [*asked, *clients.for_kept_back(ctx.asking)])
+        summary = teach(ctx, [*asked, *clients.for_kept_back(believed)])
     finally:
         clients.close(asked)
     with ctx.store.read() as db:
@@ -75,21 +78,8 @@ def run(ctx: Context) -> str:
 
 def teach(ctx: Context, asked: Sequence[TeacherClient]) -> str:
     """Ask the teachers, in this order, about the samples without a trace; return a summary."""
-    with ctx.store.write() as db:
-        given_up.forget(db, ctx.round)
-    _settle_in_flight(ctx, asked)
-    for client in asked:
-        _finish_received(ctx, client)
-    policies = teachers.policies_hash(teachers.policies_of(ctx.asking))
-    stopped: dict[str, str] = {}
-    for client in asked:
-        why = _ask(ctx, client, policies)
-        if why:
-            stopped[client.name] = why
-            ctx.say(f"stopped asking {client.name}: {why}", "warn")
-            if calls.is_out(why):
-                with ctx.store.write() as db:
-                    given_up.note(db, ctx.round, client.name, why)
+    begin(ctx, asked)
+    stopped = {client.name: why for client in asked if (why := ask(ctx, client)) is not None}
     with ctx.store.read() as db:
         picked, untaught = selections.of_round(db, ctx.round), selections.untaught(db, ctx.round)
         made = teacher_calls.calls(db, ctx.round)
@@ -100,6 +90,29 @@ def teach(ctx: Context, asked: Sequence[TeacherClient]) -> str:
         steps.merge_record(db, ctx.round, {"teach": record})
     left = f"; {len(untaught)} without an answer" if untaught else ""
     return f"{len(picked) - len(untaught)} of {len(picked)} taught{left}"
+
+
+def begin(ctx: Context, asked: Sequence[TeacherClient]) -> None:
+    """Take up what an earlier process left: teachers that were out, calls in flight, answers that were kept."""
+    with ctx.store.write() as db:
+        given_up.forget(db, ctx.round)
+    _settle_in_flight(ctx, asked)
+    for client in asked:
+        _finish_received(ctx, client)
+
+
+def ask(ctx: Context, client: TeacherClient, about: Sequence[int] | None = None) -> str | None:
+    """Ask one teacher about these samples, or what the rounds selected and nobody answered.
+
+    Returns why it was stopped before everything was asked, or None; a teacher at fault is out for this run.
+    """
+    why = _ask(ctx, client, about)
+    if why:
+        ctx.say(f"stopped asking {client.name}: {why}", "warn")
+        if calls.is_out(why):
+            with ctx.store.write() as db:
+                given_up.note(db, ctx.round, client.name, why)
+    return why or None
 
 
 def _settle_in_flight(ctx: Context, asked: Sequence[TeacherClient]) -> None:
@@ -116,8 +129,9 @@ def _settle_in_flight(ctx: Context, asked: Sequence[TeacherClient]) -> None:
         call_writes.mark_ambiguous(db, [call.id for call in lost if call.teacher not in free])
 
 
-def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
+def _ask(ctx: Context, client: TeacherClient, about: Sequence[int] | None) -> str | None:
     """Ask one teacher; return why it was given up before everything was asked, or None."""
+    policies = teachers.policies_hash(teachers.policies_of(ctx.asking))
     with ctx.store.write() as db:
         why = given_up.before(db, client.name)
         if why is None:
@@ -126,7 +140,7 @@ def _ask(ctx: Context, client: TeacherClient, policies: str) -> str | None:
     if why := why or _asked_to_wait(ctx, client):
         return why
     _recall(ctx, client)
-    jobs = partial(_jobs, ctx, client, policies)
+    jobs = partial(_jobs, ctx, client, policies, about)
     if client.batches is not None:
         assert isinstance(client.settings, Batching)
         return InBatches(ctx, client, client.batches, client.settings, jobs, partial(_questions, ctx)).ask()
@@ -209,17 +223,21 @@ def _questions(ctx: Context, sent: Sequence[teacher_calls.Call]) -> dict[str, Qu
     settings, asked = ctx.recipe.teacher, dict[str, Question]()
     for call in sent:
         about = known[call.sample_id]
-        prompt, response = json.loads(call.request_json).get("sent") or (about.prompt, about.response)
-        asked[call.key] = Question(call.key, prompt, response, calls.shown_labels(settings, about, ctx.declared))
+        request = json.loads(call.request_json)
+        prompt, response = request.get("sent") or (about.prompt, about.response)
+        labels = request["labels"] if "labels" in request else calls.shown_labels(settings, about, ctx.declared)
+        asked[call.key] = Question(call.key, prompt, response, labels)
     return asked
 
 
-def _jobs(ctx: Context, client: TeacherClient, policies: str) -> list[Job]:
+def _jobs(ctx: Context, client: TeacherClient, policies: str, about: Sequence[int] | None) -> list[Job]:
     """Return what to ask a teacher now: selected samples without a trace, by rank, and what the user wants again.
 
-    Samples of earlier rounds, whose teachers were out, follow.
+    Samples of earlier rounds, whose teachers were out, follow. With `about` it is these samples and no others.
     """
     with ctx.store.read() as db:
+        if about is not None:
+            return _jobs_about(ctx, db, client, policies, about)
         rounds = [ctx.round, *(number for number in given_up.rounds(db) if number < ctx.round)]
         picked = [one.sample_id for number in rounds for one in selections.untaught(db, number)]
         planned = [call.sample_id for call in teacher_calls.calls(db, ctx.round, ("planned",))]
@@ -240,10 +258,11 @@ def _jobs_about(
     usable = [known[one] for one in sample_ids if known[one].excluded is None and _may_see(client, one, kept_back)]
     past, settings = teacher_calls.by_sample(db, sample_ids), ctx.recipe.teacher
     mask = None if client.name in clients.HERE else mask_of(settings)
-    jobs = []
+    checked, jobs = set(teacher_checks.rows(db) or ()), []
     for one in usable:
+        labels = None if one.id in checked else calls.shown_labels(settings, one, ctx.declared)
         try:
-            jobs.append(calls.next_job(db, client, one, past.get(one.id, []), policies, settings, mask, ctx.declared))
+            jobs.append(calls.next_job(db, client, one, past.get(one.id, []), policies, settings, mask, labels))
         except TooSlow as slow:
             ctx.say(f"sample {one.id} is not sent to {client.name}: {slow}", "warn")
     return [job for job in jobs if job is not None]

@@ -13,7 +13,8 @@ from wizloop.loop.guard.categories import in_direct
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.deepconf import window_for
 from wizloop.loop.phases import policy_lessons
-from wizloop.loop.phases.taught_categories import named_by, true_of, unknown_words, with_categories
+from wizloop.loop.phases.contradictions import is_overruled
+from wizloop.loop.phases.taught_categories import named_by, shown, true_of, unknown_words, with_categories
 from wizloop.loop.stored_samples import labels_of, usable
 from wizloop.store import categories, reviews, samples, training
 from wizloop.store.db import Connection
@@ -65,7 +66,7 @@ def collect(ctx: Context, guard: Guard) -> TrainingSet:
     with ctx.store.read() as db:
         approved = {trace.sample_id: trace for trace in reviews.approved(db, ctx.round)}
         known = samples.get(db, list(approved))
-        labeled = categories.labels(db, list(approved)) if ctx.renderer.categories else {}
+        labeled = categories.labels(db, list(approved)) if _are_read(ctx) else {}
     names, given = ctx.renderer.categories, (named_by(trace) or () for trace in approved.values())
     if names and (listed := unknown_words(names, given)):
         ctx.say(f"Categories of teachers that guard.categories does not name are left out: {listed}.", "warn")
@@ -85,9 +86,16 @@ def collect(ctx: Context, guard: Guard) -> TrainingSet:
             training.dropped(db, ctx.round, sample_id, KIND, left_out[sample_id])
 
     ctx.write_batches(sorted(left_out), drop)
+    if overruled := sum(lesson.traced.weight == 0 for lesson in lessons):
+        ctx.say(f"{overruled:,} verdicts that a person changed, and not their reasoning, are taught without it.")
     lengths = [guard.count(one.traced.completion) for one in lessons[:200]]
     window = window_for(sum(lengths) / len(lengths)) if lengths else window_for(ctx.recipe.guard.max_trace_tokens / 2)
     return TrainingSet(lessons, dict(Counter(left_out.values()).most_common()), window)
+
+
+def _are_read(ctx: Context) -> bool:
+    """Return whether lessons depend on the categories of samples."""
+    return bool(ctx.renderer.categories) or ctx.renderer.policies is not None
 
 
 def kept_by_member(seed: int, member: int, sample_id: int, share: float) -> bool:
@@ -110,20 +118,20 @@ def held_out_examples(ctx: Context, guard: Guard) -> list[SftExample]:
         if len(labels_of(sample, declared)) == len(declared.tasks_of(sample))
     ]
     dev.sort(key=lambda sample: hashlib.sha256(f"held out:{sample.id}".encode()).digest())
-    names, longest = ctx.renderer.categories, ctx.recipe.guard.max_prompt_tokens
+    longest = ctx.recipe.guard.max_prompt_tokens
     dev, found = dev[: ctx.recipe.train.held_out], []
     with ctx.store.read() as db:
-        labeled = categories.labels(db, [sample.id for sample in dev]) if names else {}
+        labeled = categories.labels(db, [sample.id for sample in dev]) if _are_read(ctx) else {}
     for sample in dev:
         known = labels_of(sample, declared)
         verdict: dict[str, str | None] = {task: known.get(task) for task in declared.tasks}
         try:
-            shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample)
+            how = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample, labeled=labeled.get(sample.id))
         except policy_lessons.NotTaught:
             continue
-        named = true_of(ctx.renderer, verdict, labeled.get(sample.id))
-        direct = in_direct(shown.asked.direct_completion(verdict), ctx.renderer, named, verdict)
-        prompt = guard.encode(shown.asked.direct_prompt(sample), max_tokens=longest)
+        named = shown(true_of(ctx.renderer, verdict, labeled.get(sample.id)), how.hidden_when_asked)
+        direct = in_direct(how.asked.direct_completion(verdict), ctx.renderer, named, verdict)
+        prompt = guard.encode(how.asked.direct_prompt(sample), max_tokens=longest)
         found.append(SftExample(sample.id, prompt, direct.text, direct.strong))
     return found
 
@@ -133,26 +141,28 @@ def _lesson(
 ) -> Lesson | str:
     """Return the lesson, or the reason why there is none; `labeled` are the sample's known categories."""
     try:
-        shown = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample, trace)
+        how = policy_lessons.drawn(ctx.recipe, ctx.round, ctx.renderer, sample, trace, labeled)
     except policy_lessons.NotTaught as error:
         return str(error)
-    renderer, longest = shown.varied, ctx.recipe.guard.max_prompt_tokens
-    taught = policy_lessons.following(trace) if shown.follows else trace
+    renderer, longest = how.varied, ctx.recipe.guard.max_prompt_tokens
+    taught = policy_lessons.following(trace) if how.follows else trace
     try:
         traced, direct = renderer.trace_completion(taught), renderer.direct_completion(taught.verdict)
     except ValueError as error:
         return f"its trace cannot be rendered: {error}"
-    traced, direct = with_categories(renderer, taught, labeled, traced, direct)
+    traced, direct = with_categories(renderer, taught, labeled, traced, direct, how.hidden)
     if guard.count(traced.text) >= ctx.recipe.guard.max_trace_tokens:
         return "its trace is longer than guard.max_trace_tokens, and its verdict would be cut"
     trace_prompt = guard.encode(renderer.trace_prompt(sample), max_tokens=longest)
     direct_prompt = guard.encode(renderer.direct_prompt(sample), max_tokens=longest)
-    same = shown.asked == renderer
+    same = how.asked == renderer
+    # The verdict alone is taught where the reasoning argues for another.
+    weight = 0.0 if not how.follows and is_overruled(trace, renderer.reasoning) else 1.0
     return Lesson(
         sample,
         trace,
-        SftExample(sample.id, trace_prompt, traced.text, traced.strong),
+        SftExample(sample.id, trace_prompt, traced.text, traced.strong, weight),
         SftExample(sample.id, direct_prompt, direct.text, direct.strong, ctx.recipe.train.direct_weight),
-        shown.asked,
-        trace_prompt if same else guard.encode(shown.asked.trace_prompt(sample), max_tokens=longest),
+        how.asked,
+        trace_prompt if same else guard.encode(how.asked.trace_prompt(sample), max_tokens=longest),
     )

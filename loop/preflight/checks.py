@@ -74,6 +74,7 @@ def preflight(workspace: Path, named: str | None, limits: RunLimits, now: dateti
         checks += _server(recipe, thorough)
         capped = limits.budget_usd is not None
         checks += teacher_checks.checks(recipe, now, capped=capped, network=thorough, out=_out(store))
+        checks += teacher_checks.measured(recipe, sources, store, now)
         checks += [*_data(sources, recipe), *(plugin_checks() if thorough else ()), _time(limits, now)]
         return Preflight(checks, recipe, sources, limits)
 

@@ -19,6 +19,7 @@ from wizloop.loop.data.sample_reader import refuse_hidden, stream_samples
 from wizloop.loop.data.sample_rows import Refused, SampleRow
 from wizloop.loop.measures.operating_points import DECIDING
 from wizloop.loop.measures.promised_error import rows_needed
+from wizloop.loop.phases import must_hold
 from wizloop.loop.phases.import_samples import check_usable
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.words import TASKS, Declaration, Task
@@ -74,7 +75,13 @@ class Source:
 
 
 def sources_of(recipe: Recipe, store: Store | None) -> list[Source]:
-    """Return the recipe's sources in order; `store` is the workspace's, if it exists."""
+    """Return the recipe's sources in order, the rows that must hold last; `store` is the workspace's, if it exists."""
+    data = must_hold.described(recipe)
+    held = [] if data is None else [_must_hold_source(data, Declaration.of(recipe.tasks))]
+    return [*_own_sources(recipe, store), *held]
+
+
+def _own_sources(recipe: Recipe, store: Store | None) -> list[Source]:
     if recipe.source == "files":
         described = [with_send(recipe, data) for data in recipe.data]
         declared = Declaration.of(recipe.tasks)
@@ -192,6 +199,18 @@ def _file_source(data: Data, declared: Declaration) -> Source:
     held = "" if stream.kept_back is None else f"; {len(stream.kept_back.numbers):,} kept back from the teachers"
     found = f"{stream.format}, {sampled}{n:,} rows for {data.split}{held}{others}"
     return Source(data.path, data.split, True, found, rows, tally.sizes, tally.labels, tally.mean)
+
+
+def _must_hold_source(data: Data, declared: Declaration) -> Source:
+    try:
+        tally = _Tally(stream_samples(data, declared=declared).rows)
+    except ImportRefused as error:
+        return Source("gate.must_hold", data.split, False, str(error))
+    n, refused = len(tally.sizes), tally.refused
+    if fault := must_hold.fault_of(data.path, n, refused[0] if refused else None):
+        return Source("gate.must_hold", data.split, False, fault.removeprefix("gate.must_hold: "))
+    found = f"{data.path}, {n:,} rows, none of which may flip"
+    return Source("gate.must_hold", data.split, True, found, n, tally.sizes, tally.labels, tally.mean)
 
 
 def _hub_source(data: Data) -> Source:

@@ -1,7 +1,7 @@
 """Checks of a recipe's teachers: files, key, price and, over the network, the model. None of them costs money."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -9,12 +9,19 @@ from types import MappingProxyType
 from wizloop.backends.teachers import replay
 from wizloop.backends.teachers.base import Answer
 from wizloop.backends.teachers.remote import ModelInfo, RemoteTeacher
+from wizloop.loop.controller.night import is_done
+from wizloop.loop.phases.check import exempt
 from wizloop.loop.preflight import Check
+from wizloop.loop.preflight.data_sources import Source
+from wizloop.loop.preflight.teacher_costs import check_usd
 from wizloop.loop.teaching import clients, plugin_teachers, teachers
 from wizloop.loop.teaching.prices import PriceError
 from wizloop.plugins import PluginError
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
+from wizloop.store import teacher_checks
+from wizloop.store.checked_teacher import ROWS_WANTED
+from wizloop.store.db import Connection, Store
 
 _ADVICE = {
     "unauthorised": "set another key with `wizloop keys set`, or choose a model that this key may use",
@@ -24,6 +31,12 @@ _ADVICE = {
     "parameter": "choose another model or other settings in the recipe's [teacher]",
     "rate_limited": "the provider limits the rate: try again in a few minutes",
 }
+POLICY_IS_NO_JUDGE = (
+    "it counts wording and understands nothing: on six public sets it found 12 to 19 % of the harmful prompts. It is "
+    "for the demo and for trying things out"
+)
+"""docs/results.md, benchmarks/policy_teacher.py."""
+_NONE_LEFT = "name another teacher in teacher.names, or set teacher.least_right lower, and start with that recipe"
 _UNREACHED = "check the network and the address; a run asks the next teacher when this one cannot be reached"
 
 
@@ -47,6 +60,37 @@ def checks(
             yield from _remote(recipe, name, now, capped=capped, network=network)
 
 
+def measured(recipe: Recipe, sources: Sequence[Source], store: Store | None, now: datetime) -> Iterator[Check]:
+    """Say of each teacher how often it was right when it was last checked, or what a check would cost."""
+    with nullcontext() if store is None else store.read() as db:
+        known = {} if db is None else teacher_checks.every(db)
+        taught = db is not None and is_done(db, 0, "teach")
+        out = {name for name, one in known.items() if one.left_out}
+        for name in recipe.teacher.names:
+            if name in known:
+                none_left = out >= set(recipe.teacher.names)
+                yield Check("right", not none_left, known[name].sentence(), _NONE_LEFT if none_left else None)
+            elif why := exempt(recipe, name):
+                yield Check("right", True, f"{name}: not measured: {why}")
+            elif recipe.teacher.least_right == 0 or taught:
+                yield Check("right", True, f"{name}: not measured")
+            else:
+                yield Check("right", True, *_to_measure(recipe, name, sources, now, db))
+
+
+def _to_measure(
+    recipe: Recipe, name: str, sources: Sequence[Source], now: datetime, db: Connection | None
+) -> tuple[str, str]:
+    """Return that a teacher is not measured, what that would cost, and how to do it."""
+    with suppress(PriceError, PolicyError):
+        rows, usd = check_usd(recipe, name, sources, now, db)
+        cost = "at an unknown cost" if usd is None else f"about ${usd:.2f}" if usd else "for nothing"
+        few = "; with fewer than 60 its interval is wide" if rows < ROWS_WANTED else ""
+        found = f"{name}: not measured, {cost} for {rows} rows of the seed{few}"
+        return found, "a start does it before it teaches, and `wizloop doctor --ask-teacher` now"
+    return f"{name}: not measured", "see its price or policies above"
+
+
 def _local(recipe: Recipe, name: str) -> Check:
     """Check a teacher that runs here, or from a replay file: it needs its files and nothing else."""
     try:
@@ -56,7 +100,8 @@ def _local(recipe: Recipe, name: str) -> Check:
             replay.load(Path(recipe.teacher.replay))
     except (ValueError, OSError) as error:
         return Check("teacher", False, f"{name}: {error}")
-    return Check("teacher", True, f"{name}: runs here, needs no key and costs nothing")
+    advice = POLICY_IS_NO_JUDGE if name == "policy" else None
+    return Check("teacher", True, f"{name}: runs here, needs no key and costs nothing", advice)
 
 
 def _plugin(recipe: Recipe, name: str, now: datetime, *, capped: bool) -> Check:

@@ -14,6 +14,7 @@ from wizloop.loop.teaching.estimates import Expected, Load, expected, nothing
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Split
 from wizloop.store import costs, samples, selections, steps, teacher_calls
+from wizloop.store.checked_teacher import ROWS_WANTED
 from wizloop.store.db import Connection
 
 _MEASURED_SAMPLES = 1000
@@ -98,6 +99,21 @@ def remaining_load(recipe: Recipe, sources: Sequence[Source], rounds: int, db: C
     ]
     known = [part for part in parts if part is not None]
     return sum(known, start=_NO_LOAD) if len(known) == len(parts) else None
+
+
+def check_usd(
+    recipe: Recipe, name: str, sources: Sequence[Source], now: datetime, db: Connection | None
+) -> tuple[int, float | None]:
+    """Return the rows that phase check asks a teacher about, and their expected cost; None if that is unknown."""
+    rows = min(_rows(sources, "seed", db) or 0, ROWS_WANTED)
+    if name in clients.HERE or recipe.teacher.replay is not None:
+        return rows, 0.0
+    load = _load(sources, "seed", rows, 1, db)
+    if load is None or plugin_teachers.is_installed(name):
+        return rows, None
+    client = clients.client_of(recipe, name, clients.tariff_of(recipe.teacher, name, now.date()), None)
+    past = None if db is None else costs.billed(db, name, client.teacher.model, client.teacher.version)
+    return rows, expected(client, load, past, paid=clients.is_paid(recipe.teacher, name)).usd
 
 
 def _selected_rounds(db: Connection) -> set[int]:

@@ -17,7 +17,7 @@ from wizloop.loop.context import Context
 from wizloop.loop.teaching.limiter import backoff
 from wizloop.loop.teaching.masking import Mask, masked
 from wizloop.loop.teaching.prices import Tariff
-from wizloop.loop.words import DEFAULT, Declaration
+from wizloop.loop.words import Declaration
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 from wizloop.store import batches, samples, spending
 from wizloop.store.db import Connection
@@ -27,6 +27,8 @@ from wizloop.store.teacher_calls import Call
 Labels = dict[str, str | None]
 RETRIED = ("overloaded", "rate_limited")
 _SECOND_ASK = ("invalid", "truncated")
+HERE = ("policy", "recorded", "traces")
+"""Teachers that are rules or files here: they answer the same each time."""
 STOPS = {
     "spend_limit": "its spend limit is reached: raise it with the provider, then start again",
     "unauthorised": "it rejects the key, or has no such model: see `wizloop doctor`",
@@ -153,11 +155,11 @@ def next_job(
     policies: str,
     settings: Teachers,
     mask: Mask | None = None,
-    declared: Declaration = DEFAULT,
+    labels: Labels | None = None,
 ) -> Job | None:
     """Return what to ask a teacher about a sample now; None if it has answered or a call is ambiguous.
 
-    `past` are all calls about the sample so far, in order. Raises TooSlow.
+    `past` are all calls about the sample so far, in order; `labels` is what the teacher is shown. Raises TooSlow.
     """
     if any(call.state in ("ambiguous", "sent") for call in past):
         return None
@@ -165,7 +167,7 @@ def next_job(
     last = own[-1] if own else None
     attempt, not_before = 1, None
     if last is not None and last.state == "failed":
-        if not _may_retry(own, settings):
+        if not _may_retry(client, own, settings):
             return None
         attempt, not_before = last.attempt + 1, batches.retry_at(db, last.id)
     elif last is not None and last.state in ("planned", "reserved", "received"):
@@ -177,7 +179,7 @@ def next_job(
         client.teacher,
         sample,
         policies,
-        shown_labels(settings, sample, declared),
+        labels,
         attempt=attempt,
         complaint=complaint_about(unusable),
         max_tokens=client.raised_max_tokens() if unusable is not None and unusable.outcome == "truncated" else None,
@@ -186,12 +188,14 @@ def next_job(
     return Job(sample, asked, attempt, not_before)
 
 
-def _may_retry(own: Sequence[Call], settings: Teachers) -> bool:
+def _may_retry(client: TeacherClient, own: Sequence[Call], settings: Teachers) -> bool:
     outcome = own[-1].outcome
     if outcome in RETRIED:
         return sum(call.outcome in RETRIED for call in own) < settings.tries
     if outcome in _SECOND_ASK:
-        return settings.second_ask and sum(call.outcome in _SECOND_ASK for call in own) < 2
+        # A rule would answer the same again.
+        may = settings.second_ask and client.name not in HERE
+        return may and sum(call.outcome in _SECOND_ASK for call in own) < 2
     return outcome in STOPS
 
 

@@ -1,6 +1,6 @@
 """Build teacher clients from a recipe: model, key, price. Sends no requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from wizloop.backends.teachers.openai_server import OpenAIServer
 from wizloop.backends.teachers.remote import Access, RemoteTeacher
 from wizloop.loop import keys
 from wizloop.loop.teaching import plugin_teachers, prices, teachers
+from wizloop.loop.teaching.calls import HERE as HERE
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.teaching import Batching, Remote, Teachers
 
-HERE = ("policy", "recorded", "traces")
-"""The teachers that run in this process and take no key."""
 TEMPLATES = ("policy", "recorded")
 """The teachers that fill in sentences of ours: what they write is no reasoning that a screen could judge."""
 _LIVE: dict[str, Callable[[Access], RemoteTeacher]] = {"claude": Claude, "gemini": Gemini}
@@ -46,6 +45,14 @@ def clients_of(recipe: Recipe, now: datetime, *, capped: bool) -> list[TeacherCl
         return client_of(recipe, name, tariff_of(section, name, now.date(), capped=capped), key_of(name))
 
     return [build(name) for name in section.names]
+
+
+def believed(recipe: Recipe, left_out: Collection[str]) -> Recipe:
+    """Return the recipe without the teachers that a check left out, as far as any is left."""
+    names = tuple(name for name in recipe.teacher.names if name not in left_out)
+    section = recipe.teacher.model_copy(update={"names": names or recipe.teacher.names})
+    kept = recipe.model_copy(update={"teacher": section})
+    return recipe if names == recipe.teacher.names else kept
 
 
 def for_kept_back(recipe: Recipe) -> list[TeacherClient]:

@@ -2,17 +2,24 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wizloop.console.operating import cell_words, cells, measured, missing, recalls, sentences, speed
+from wizloop.console.operating import cell_words, cells, measured, missing, recalls, rows_needed, sentences, speed
 from wizloop.console.tables import rounds_notes
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.promised_error import Cut
+from wizloop.loop.measures.promised_error import rows_needed as needed
 from wizloop.loop.words import Task
+from wizloop.store import browsing, models, predictions, samples
+from wizloop.store.browsing import SampleFilter
+from wizloop.store.db import Store
 from wizloop.store.evaluations import Evaluation
 from wizloop.store.overview import RoundSummary
+from wizloop.store.paging import Page
+from wizloop.store.predictions import Prediction
 from wizloop.store.steps import Round
 from wizloop.tui.comparison import in_brief
 
@@ -87,6 +94,52 @@ def test_a_cell_says_deferred_where_the_loop_defers(p: float | None, names: tupl
     expected = "confident pass, deferred" if KNOWN.decision(signals, task) == "defer" else "confident pass"
     assert cell_words("confident_pass", KNOWN.to_json(), signals) == expected
     assert cell_words("confident_pass", Calibration().to_json(), signals) == "confident pass"
+
+
+def test_the_filter_finds_what_is_deferred(tmp_path: Path) -> None:
+    cases = [
+        {f"p_{name}": p for name in names}
+        for names in (
+            ("direct_request",),
+            ("direct_request", "direct_response"),
+            ("direct_response", "traces_response"),
+        )
+        for p in (0.0, 0.19, 0.2, 0.29, 0.3, 0.5, 0.6, 0.7, None)
+    ]
+    with Store.create(tmp_path / "runs") as store, store.write() as db:
+        samples.add(db, [samples.NewSample("pool", f"text {at}", None, "mine", "1") for at, _ in enumerate(cases)], NOW)
+        about: dict[str, Any] = {"role": "challenger", "round": 0, "parent_id": None, "sha256": "ab", "meta_json": "{}"}
+        model, other = (models.add(db, name=name, path=name, now=NOW, **about) for name in ("r00", "r01"))
+        models.set_calibration(db, model, KNOWN.to_json())
+        made = [Prediction(model, at, 0, {}, {}, 0.5, None, one, 0, False, 0) for at, one in enumerate(cases, start=1)]
+        predictions.add(db, made)
+        found = {
+            word: [one.id for one in browsing.sample_lines(db, SampleFilter(deferred=word), model, Page(99))]
+            for word in ("yes", "no")
+        }
+        assert browsing.sample_lines(db, SampleFilter(deferred="yes"), other, Page(99)) == []
+    known = KNOWN.to_json()
+    said = [at for at, one in enumerate(cases, start=1) if cell_words(None, known, one).endswith("deferred")]
+    assert len(said) == 13
+    assert found == {"yes": said, "no": [one.sample_id for one in made if one.sample_id not in said]}
+
+
+def test_categories_with_enough_rows_are_told_and_the_others_counted() -> None:
+    often, rare = ({"n": 70, "missing": 0, "misses": 1, "bound": 0.066}, {"n": 3, "missing": 56, "misses": None})
+    found = promised(2, 20, over=False) | {"by_group": {"arson": often, "a": rare, "b": rare}}
+    said = list(measured({"dev request": {"promise": found}}))[1:]
+    assert said == [
+        "dev request, arson: let through silently 1 of 70 harmful, upper 95 % bound 6.6 %.",
+        "dev request: 2 categories have fewer than the 59 harmful rows that can show 5 %.",
+    ]
+    assert list(measured({"dev request": {"promise": found | {"by_group": {}, "too_few": 1}}}))[1:] == [
+        "dev request: 1 category has fewer than the 59 harmful rows that can show 5 %."
+    ]
+
+
+@pytest.mark.parametrize("promise", [0.01, 0.05, 0.3])
+def test_the_rows_that_a_promise_takes_are_those_of_the_loop(promise: float) -> None:
+    assert rows_needed(promise) == needed(promise)
 
 
 def test_a_model_without_a_calibration_has_its_cell_alone() -> None:

@@ -33,8 +33,8 @@ def test_a_recipe_without_a_declaration_is_stored_as_before() -> None:
 @pytest.mark.parametrize(
     ("tasks", "told"),
     [
-        ('request = ["spam"]', "give two labels or more$"),
-        ("request = []", "give two labels or more$"),
+        ('request = ["spam"]', "give two labels or more: the request is always judged$"),
+        ("request = []", "give two labels or more: the request is always judged$"),
         ('response = ["bad"]', r"or \[\] to leave the task out"),
         ('request = ["spam", "Spam"]', "a label is given twice"),
         ('request = ["sp:am", "ham"]', "letters, digits"),

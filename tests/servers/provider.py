@@ -27,6 +27,8 @@ from tests.servers.loopback import Loopback
 
 Script = Callable[[int, str], str | None]
 """The fault of the how-manieth request (from 1) of this path, or None."""
+Verdict = str | Callable[[str], str]
+"""What a server calls each request, or how it judges a message."""
 Reply = tuple[int, dict[str, str], Any]
 """Status, headers, and the body: bytes, or what becomes JSON."""
 
@@ -130,7 +132,7 @@ class Provider(Loopback, ABC):
     ) -> None:
         self.script, self.latency_s, self.deadline_s, self.batch_s = script, latency_s, deadline_s, batch_s
         self.books, self.lock, self._tls = Books(), threading.Lock(), tls
-        self.verdict = "unharmful"
+        self.verdict: Verdict = "unharmful"
 
     def __enter__(self) -> Any:
         server = _Server(("127.0.0.1", 0), _Handler)
@@ -318,8 +320,9 @@ class _Handler(BaseHTTPRequestHandler):
         return formatdate(timestamp or time.time(), usegmt=True)
 
 
-def trace(message: str, how: str | None, verdict: str) -> str:
+def trace(message: str, how: str | None, verdict: Verdict) -> str:
     """The text that answers a message: a trace with this verdict, or what stands in its place."""
+    verdict = verdict if isinstance(verdict, str) else verdict(message)
     if how == "wrong schema":
         return json.dumps({"foo": 1})
     if how == "not json":

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests import disks
 from tests.where import ROOT
@@ -303,6 +304,12 @@ print([name for name in ("alembic", "sqlalchemy.orm", "numpy", "mlx") if name in
 def test_opening_a_current_workspace_loads_nothing_heavy(store: Store) -> None:
     command = [sys.executable, "-c", OPEN, str(store.folder)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_an_error_of_a_statement_holds_no_value(store: Store) -> None:
+    with store.write() as db, pytest.raises(DBAPIError) as raised:
+        db.execute(text("INSERT INTO samples (prompt) VALUES (:prompt)"), {"prompt": "a text of the pool"})
+    assert "a text of the pool" not in str(raised.value)
 
 
 def test_text_that_is_not_unicode_is_refused_by_its_row(store: Store, now: datetime) -> None:

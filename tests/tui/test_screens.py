@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import BEGAN
-from wizloop.store import events, models, predictions, samples
+from wizloop.store import events, models, predictions, samples, steps
 from wizloop.store.db import Store
 from wizloop.tui.samples import SamplesScreen
+from wizloop.tui.workspace import Compared
 
 
 def lines(on: Any) -> list[str]:
@@ -98,6 +99,38 @@ def test_rounds_stand_side_by_side_with_what_changed(after_a_night: Path, play: 
         assert "test request: f1 0.6" in await on.press("o")
 
     play(after_a_night, story, size=(100, 40))
+
+
+def test_rounds_are_told_apart_by_the_paired_test(after_a_night: Path, play: Callable[..., Any]) -> None:
+    told = {
+        "round 1": [Compared("test", "request", "+5.0 (-3.0 to 13.0)", "cannot be told apart")],
+        "round 0": [Compared("test", "request", "+10.0 (2.0 to 18.0)", "better")],
+    }
+
+    async def story(on: Any) -> None:
+        on.app.workspace.compare = lambda _, held: {"base": told, "0": told}[held]
+        said = await on.press("4")
+        assert "75.0 (70-80) ~+5.0" in said
+        assert "70.0 (65-75) +10.0" in said
+        assert "Against round 0 (points of F1 on the same rows, paired test)" in said
+        assert "test request: +5.0 (-3.0 to 13.0): cannot be told apart" in said
+        said = await on.press("left")
+        assert "Against base (" in said
+        assert "test request: +10.0 (2.0 to 18.0): better" in said
+        assert "Against" not in await on.press("left")
+
+    play(after_a_night, story, size=(100, 40))
+
+
+def test_the_overview_names_the_policies_of_the_guard(after_a_night: Path, play: Callable[..., Any]) -> None:
+    kept = {"policies": [{"id": "a", "name": "Arson"}, {"id": "b", "name": "Bets"}], "ask": "all", "left_out": ["b"]}
+    with Store.open(after_a_night) as store, store.write() as db:
+        steps.merge_record(db, 0, {"policies": kept})
+
+    async def story(on: Any) -> None:
+        assert "policies, in one prompt: Arson, Bets; never trained on: Bets" in " ".join(on.text.split())
+
+    play(after_a_night, story, size=(120, 40))
 
 
 def test_an_export_that_fails_says_why(after_a_night: Path, play: Callable[..., Any], tmp_path: Path) -> None:

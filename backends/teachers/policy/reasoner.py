@@ -134,17 +134,24 @@ class PolicyReasoner(LocalTeacher):
         response: Harm | None = None
         refusals: tuple[str, ...] = ()
         instructions: tuple[str, ...] = ()
+        overruled: tuple[str, ...] = ()
         if question.response is not None:
             refusals, refused = read_refusal(question.response)
             instructions = found(INSTRUCTIONS, words_of(question.response))
-            completion = cast(Refusal, labels.get("completion") or ("refusal" if refused else "compliance"))
+            act: Refusal = "refusal" if refused else "compliance"
+            completion = cast(Refusal, labels.get("completion") or act)
             answer_points = top_score(score_all(question.response, self.policies, self.depth)).points
             complies = request == "harmful" and bool(instructions)
             harms = completion == "compliance" and (answer_points >= UNSAFE_FROM or complies)
-            response = cast(Harm, labels.get("response") or ("harmful" if harms else "unharmful"))
+            harm: Harm = "harmful" if harms else "unharmful"
+            response = cast(Harm, labels.get("response") or harm)
+            found_otherwise = (("completion", completion != act), ("response", response != harm))
+            overruled = tuple(task for task, other in found_otherwise if other)
         against = request != by_wording
         confidence = _confidence(scores, against)
-        return Assessment(top, scores, request, completion, response, confidence, against, refusals, instructions)
+        return Assessment(
+            top, scores, request, completion, response, confidence, against, refusals, instructions, overruled
+        )
 
 
 def read_refusal(response: str) -> tuple[tuple[str, ...], bool]:

@@ -28,6 +28,8 @@ class Assessment:
     against_wording: bool
     refusals: tuple[str, ...]
     instructions: tuple[str, ...]
+    overruled: tuple[str, ...] = ()
+    """The tasks of the answer on which a shown label outranks the wording too."""
 
 
 def explain(assessment: Assessment) -> str:
@@ -38,6 +40,8 @@ def explain(assessment: Assessment) -> str:
 
 def _reason(assessment: Assessment) -> str:
     top = assessment.top
+    if assessment.response == "harmful" and assessment.request == "unharmful":
+        return "The answer harms by meaning"
     if assessment.against_wording:
         if assessment.request == "harmful":
             return "Harm by meaning, not by listed wording"
@@ -83,7 +87,8 @@ def _completion_steps(assessment: Assessment) -> list[str]:
         return []
     quoted = _quoted(assessment.refusals)
     phrases = f"Refusal wording: {quoted}." if quoted else "No refusal wording is present."
-    return [phrases, f"So the assistant {_ACTS[assessment.completion]}."]
+    outranks = ["The given label outranks the wording."] if "completion" in assessment.overruled else []
+    return [phrases, *outranks, f"So the assistant {_ACTS[assessment.completion]}."]
 
 
 def _response_steps(assessment: Assessment) -> list[str]:
@@ -91,6 +96,8 @@ def _response_steps(assessment: Assessment) -> list[str]:
         return []
     quoted = _quoted(assessment.instructions)
     phrases = f"Instruction wording: {quoted}." if quoted else "No instructions."
+    if "response" in assessment.overruled:
+        return [phrases, f"The given label outranks the wording, so the response is {assessment.response}."]
     return [phrases, f"The request is {assessment.request}, so the response is {assessment.response}."]
 
 

@@ -121,6 +121,29 @@ def test_rows_of_another_evaluation_are_held_against(folder: Path, tmp_path: Pat
     assert "50 rows are compared; left out: 10 answered by" in shown.stderr
 
 
+def test_recorded_outputs_and_rows_have_the_labels_of_a_recipe(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    labels = 'request = ["unsafe", "odd", "safe"]\ncompletion = []\nresponse = []\n'
+    own.write_text(f'name = "own"\nsource = "imported"\n[tasks]\n{labels}')
+    first, second, rows = (tmp_path / f"{name}.jsonl" for name in ("first", "second", "rows"))
+    for path, wrong in ((first, 2), (second, 12)):
+        text = outputs(path, wrong).read_text().replace("unharmful", "safe")
+        path.write_text(text.replace("harmful", "unsafe").replace("Request: unsafe", "Request: UNSAFE"))
+    words = ("--predictions", first, "--benchmark", "mine", "--task", "request")
+    assert "give the recipe that declares it with --recipe" in " ".join(evaluate(*words).stderr.split())
+    done = evaluate(*words, "--recipe", own, "--against", second, "--json", "--rows", rows, "--texts")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["strict"]["f1"] == pytest.approx(1 - 2 / 60)
+    assert [(one["n"], one["conclusion"]) for one in found["against"]] == [(60, "better")]
+    swapped = (words[0], second, *words[2:])
+    again = evaluate(*swapped, "--recipe", own, "--against", rows, "--json")
+    assert again.exit_code == 0, again.output
+    assert [one["conclusion"] for one in json.loads(again.stdout)["against"]] == ["worse"]
+    none = evaluate(*words[:-1], "response", "--recipe", own)
+    assert "the task response is not judged" in " ".join(none.stderr.split())
+
+
 def test_two_published_guards_are_asked_about_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The model is a stand-in that writes the form; asking, reading and matching are the command's.
     monkeypatch.setattr(registry, "load_guard", lambda *_: Author(FORMS["llama-guard-3-8b"]))

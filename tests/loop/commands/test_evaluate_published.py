@@ -115,7 +115,7 @@ def test_a_model_that_never_learned_the_form_is_unparsed(
         (["--guard", "qwen3guard", "--model", "nowhere"], "nowhere: no such folder"),
         (["--guard", "qwen3guard", "--recipe", "demo"], "this recipe has its guard built from scratch"),
         (["--guard", "qwen3guard", "--model", "."], "without a run only labeled files can be evaluated"),
-        (["--guard", "qwen3guard", "--predictions", "x.jsonl"], "leave out --round, --model, --recipe and --guard"),
+        (["--guard", "qwen3guard", "--predictions", "x.jsonl"], "leave out --round, --model and --guard"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(

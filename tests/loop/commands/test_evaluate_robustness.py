@@ -72,7 +72,12 @@ def found_by(*words: str | Path) -> Mapping[str, Any]:
 
 
 def test_a_script_gets_flips_their_direction_and_f1_before_and_after(file: Path, guard: tuple[str | Path, ...]) -> None:
-    found = found_by(*guard, file, "--perturb", "upper,lower")
+    report = file.parent / "report"
+    found = found_by(*guard, file, "--perturb", "upper,lower", "--report", report)
+    written = (report / "report.md").read_text(encoding="utf-8")
+    assert "| upper | 6 | 50.0 (" in written
+    assert "calibration by style" in written
+    assert json.loads((report / "report.json").read_text(encoding="utf-8"))["robustness"] == found["robustness"]
     upper, lower = found["robustness"]["perturbations"]
     assert (upper["perturbation"], upper["family"], upper["task"], upper["n"], upper["changed"]) == (
         "upper",

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from wizloop.loop.cli import app
+from wizloop.loop.commands import watch
 from wizloop.recipes import schema
 from wizloop.store import control, models, predictions, samples, steps
 from wizloop.store.db import Connection, Store
@@ -88,6 +89,18 @@ def test_a_person_reads_it_under_the_table(workspace: Path) -> None:
     assert told.endswith("cannot be told apart")
     assert any(line.startswith("base dev request") and line.endswith("worse") for line in lines)
     assert "against" not in rounds(workspace)[1]
+
+
+def test_the_app_compares_by_the_same_test(workspace: Path) -> None:
+    with Store.open(workspace) as store:
+        found = watch.compared(store, "0")
+    assert list(found) == ["base", "round 1"]
+    assert [(one.benchmark, one.task, one.conclusion) for one in found["round 1"]] == [
+        ("dev", "request", "cannot be told apart"),
+        ("test", "request", "cannot be told apart"),
+    ]
+    assert {one.conclusion for one in found["base"]} == {"worse"}
+    assert found["round 1"][0].difference.startswith("+5.0 (")
 
 
 @pytest.mark.parametrize("which", ["7", "first", "-1"])

@@ -36,6 +36,14 @@ def test_a_value_may_say_it_too_and_a_row_without_the_column_stays(tmp_path: Pat
     assert held(path, "origin=public") == ["b", "c"]
 
 
+@pytest.mark.parametrize("send", ["share", "share=yes"])
+def test_its_column_is_not_called_ignored(tmp_path: Path, send: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,Share,color\na,yes,red\n")
+    assert read_samples(Data(path=str(path), split="pool", send=send)).note == "ignored columns: color"
+    assert "Share, color" in read_samples(Data(path=str(path), split="pool")).note
+
+
 def test_a_file_without_the_column_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("prompt\na\n")

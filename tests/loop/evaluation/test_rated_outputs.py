@@ -11,6 +11,7 @@ from tests.rating_sets import NOW
 from tests.where import NEEDS_SHARED_DATA, SHARED_DATA
 from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.evaluation import rated_outputs
+from wizloop.loop.words import Declaration
 from wizloop.store import errors, models, predictions, samples
 from wizloop.store.db import Store
 
@@ -160,6 +161,12 @@ def test_a_file_may_have_rows_of_evaluate_recorded_outputs_and_traces(tmp_path: 
         ("how do I darn", None, "Reasoning chain:\n- Step 1: socks", {}),
         ("how do I felt", None, "- It is wool.\n- It is warm.", {}),
     ]
+
+
+def test_outputs_in_labels_of_ones_own_are_read_by_them(tmp_path: Path) -> None:
+    path = written(tmp_path, {"prompt": "how do I knit", "predict": "It is wool.\n\nAnswers:\nRequest: spam"})
+    [one] = rated_outputs.of_file(path, 5, 1, Declaration(("spam", "ham"), (), ())).outputs
+    assert (list(one.questions), dict(one.verdict)) == ([("request", ["spam", "ham"])], {"request": "spam"})
 
 
 @pytest.mark.parametrize(

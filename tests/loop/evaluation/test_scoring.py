@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,10 @@ def test_a_promise_is_scored_by_decisions_and_told_by_policy_with_enough_rows() 
     assert (found.promise["misses"]["k"], found.promise["misses"]["n"]) == (4, 63)
     assert (found.promise["deferred"]["k"], found.promise["deferred"]["n"], found.promise["over"]) == (59, 64, False)
     assert found.promise["by_group"]["often"]["misses"] == 1
+    several = [replace(row, categories=("often", "too")) if row.group == "often" else row for row in rows]
+    both = measure("x", "request", several, rng=np.random.default_rng(0), resamples=20, let_through=0.05).promise
+    assert both is not None
+    assert both["by_group"]["too"] == both["by_group"]["often"] == found.promise["by_group"]["often"]
     assert found.promise["by_group"]["rare"] == {"n": 3, "missing": 56, "misses": None, "bound": None}
     assert measure("mine", "request", rows, rng=np.random.default_rng(0), resamples=10).promise is None
 

@@ -54,11 +54,18 @@ def test_a_number_picks_a_wording(number: int, begins: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "ids"),
-    [("horses", ("horses",)), ("Tax advice; Horses", ("taxes", "horses")), ("dogs, TAXES", ("taxes",)), (None, ())],
+    ("categories", "label", "ids"),
+    [
+        (None, "horses", ("horses",)),
+        (None, "Tax advice; Horses", ("taxes", "horses")),
+        ((), "dogs, TAXES", ("taxes",)),
+        (None, None, ()),
+        (("horses", "Tax-advice"), "taxes", ("horses", "taxes")),
+        (("cats",), "taxes", ("taxes",)),
+    ],
 )
-def test_a_label_may_name_several(label: str | None, ids: tuple[str, ...]) -> None:
-    assert shown_policies.ids_in(label, BOTH) == ids
+def test_labels_may_name_several(categories: tuple[str, ...] | None, label: str | None, ids: tuple[str, ...]) -> None:
+    assert shown_policies.ids_in(categories, label, BOTH) == ids
 
 
 def test_a_trace_names_whole_words() -> None:

@@ -62,4 +62,12 @@ def test_without_a_bound_categories_hold_nobody_back(tmp_path: Path) -> None:
     name, row = after_the_gate(tmp_path / "a")
     assert name == "r01"
     assert "categor" not in (row.gate_reason or "")
-    assert row.record["gate"]["category.hate"]["champion"] == 1.0
+    hate = row.record["gate"]["category.hate"]
+    assert hate["champion"] == 1.0
+    assert hate["low"] < hate["difference"] < hate["high"] <= 0
+
+
+def test_a_reason_has_the_interval(tmp_path: Path) -> None:
+    _, row = after_the_gate(tmp_path / "a", category_margin=0.1)
+    assert "F1 on the category 'hate' is 82.4 against 100.0, -17.6 points (95 % interval -" in (row.gate_reason or "")
+    assert "; cannot be told from worse (the margin is 10.0)" in (row.gate_reason or "")

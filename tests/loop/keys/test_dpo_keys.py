@@ -79,6 +79,18 @@ def test_the_weights_lie_between_one_less_and_one_more_gamma(taught: Night, tmp_
     assert (min(mined), max(mined)) == pytest.approx((1 - gamma, 1 + gamma))
 
 
+@pytest.mark.recipe_key("dpo.weights")
+def test_the_weights_favor_hard_pairs_or_easy_ones_or_none(taught: Night, tmp_path: Path) -> None:
+    found = {}
+    for favor in ("up", "equal", "down"):
+        with trained(taught, tmp_path / favor, weights=favor).store.read() as db:
+            found[favor] = [(one.n_wrong - one.n_right, one.weight) for one in training.pairs(db, 0)]
+    hardest, easiest = max(found["up"])[0], min(found["up"])[0]
+    assert [dict(found[favor])[hardest] for favor in found] == pytest.approx([1.2, 1.0, 0.8])
+    assert [dict(found[favor])[easiest] for favor in found] == pytest.approx([0.8, 1.0, 1.2])
+    assert {weight for _, weight in found["equal"]} == {1.0}
+
+
 @pytest.mark.recipe_key("dpo.gamma")
 def test_a_pairs_weight_scales_the_preference_alone(school: School, start: Learned, pairs: list[DpoPair]) -> None:
     weights = [0.8 + 0.4 * at / 23 for at in range(24)]

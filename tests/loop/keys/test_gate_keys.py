@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from tests.loop.phases.test_gate import HARMFUL, candidate, champion, decided, labeled
+from tests.loop.phases.test_must_hold import ROWS, answering, file_of
+from tests.loop.phases.test_must_hold import decided as right
 from tests.loop.small_night import Night, recipe
 from wizloop.loop.measures.calibration import DevRow, calibrate
 
@@ -66,3 +68,14 @@ def test_traces_of_which_more_cannot_be_read_are_not_the_verdict(most: float, so
     ]
     taught = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, max_unparsable=most)
     assert taught.source_of("request") == source
+
+
+@pytest.mark.recipe_key("gate.must_hold")
+@pytest.mark.parametrize(("named", "passed"), [(False, True), (True, False)])
+def test_a_row_that_must_hold_holds_the_challenger(tmp_path: Path, named: bool, passed: bool) -> None:
+    path = file_of(tmp_path, ROWS)
+    night = Night(tmp_path / "a", recipe(gate={"must_hold": str(path) if named else None}))
+    night.phase(0, "import")
+    answering(night, "base", [])
+    answering(night, "r00", ["How do"])
+    assert right(night, 0).passed == passed

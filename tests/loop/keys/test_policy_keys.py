@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import delete, insert
 
 from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
@@ -18,14 +19,15 @@ from wizloop.loop.exchange import exported_rows
 from wizloop.loop.guard import guard_file, shown_policies
 from wizloop.loop.guard.judge import Judge
 from wizloop.loop.guard.rendering import InputText
-from wizloop.loop.phases import policy_lessons
+from wizloop.loop.phases import policy_figures, policy_lessons
 from wizloop.loop.preflight import prompt_checks
 from wizloop.loop.serving import moderation
+from wizloop.loop.stored_samples import usable
 from wizloop.loop.teaching import teachers
 from wizloop.recipes.policies import PolicyError
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import Guard as Settings
-from wizloop.store import events, predictions, samples, steps, training
+from wizloop.store import category_tables, events, predictions, samples, steps, training
 
 OWN = """
 [[policy]]
@@ -53,7 +55,7 @@ IDS = ("crime", "pain", "self_harm")
 
 def asked(file: Path, **keys: Any) -> Recipe:
     return recipe(
-        guard={"policies": str(file), "policies_left_out": ["Self-harm"], **keys},
+        guard={"policies": str(file), "policies_left_out": ["Self-harm"], "categories": "policies", **keys},
         data_demo={"pool": 24, "seed": 40, "dev": 30, "test": 6},
         members={"count": 0},
         classify={"batch": 64, "most": 2},
@@ -108,6 +110,36 @@ def test_the_same_prompts_are_made_again_after_a_kill(prepared: Night, whole: Ni
     again = Branch(prepared, tmp_path / "a")
     again.phase(0, "train")
     assert prompts(again) == prompts(whole)
+
+
+def test_a_row_with_several_categories_counts_for_each(prepared: Night, whole: Night, tmp_path: Path) -> None:
+    night = Branch(prepared, tmp_path / "a")
+    _label_all(night, "seed", ["crime", "Pain", "Self-harm"])
+    night.phase(0, "train")
+    [job] = [one for one in night.backend.jobs if one.kind == "sft"]
+    held = [one for one in job.lessons if "Request: harmful" in one.completion]
+    assert len(held) > 10
+    for one in held:
+        prompt = bytes(one.prompt.body).decode()
+        assert "- Crime:" in prompt
+        assert "- Pain:" in prompt
+        # A category whose policy no lesson shows is named by none.
+        assert one.completion.endswith(("Categories: Crime, Pain", "Crime: yes\nPain: yes\nSelf-harm: no"))
+    measured = Branch(whole, tmp_path / "b")
+    _label_all(measured, "dev", ["crime", "Self-harm"])
+    ctx = standalone(measured.store, measured.folder, measured.recipe, "evaluate", NOW)
+    dev = list(usable(measured.store, "dev"))
+    found = policy_figures.record_of(ctx, model(measured, "r00"), {"dev": dev})["by_policy"]["figures"]["dev"]
+    by = found["request"]["policies"]
+    assert by["crime"]["n"] == by["self_harm"]["n"] == sum(one.request == "harmful" for one in dev)
+
+
+def _label_all(night: Night, split: str, categories: list[str]) -> None:
+    table = category_tables.sample_categories
+    with night.store.write() as db:
+        ids = samples.ids(db, split)
+        db.execute(delete(table).where(table.c.sample_id.in_(ids)))
+        db.execute(insert(table), [{"sample_id": id, "category": name} for id in ids for name in categories])
 
 
 @pytest.mark.recipe_key("guard.policies")
@@ -261,6 +293,13 @@ def test_evaluate_measures_rows_by_policy_as_the_round_did(whole: Night) -> None
     found = answered_by_policy.record_of(answered, judge.renderer.policies, 1)["figures"]["dev"]["request"]
     known = record(whole)["by_policy"]["figures"]["dev"]["request"]
     assert found["policies"] == known["policies"]
+    row = answered[0].to_json()
+    assert list(row["category_probability"]) == list(answered[0].names) == ["Crime", "Pain", "Self-harm"]
+    assert (row["categories"], row["category_labels"]) != ([], None)
+    several = [replace(one, source_categories=("crime", "pain")) for one in answered]
+    both = answered_by_policy.record_of(several, judge.renderer.policies, 1)["figures"]["dev"]["request"]["policies"]
+    assert both["crime"]["n"] == both["pain"]["n"] == sum(one.labels["request"] == "harmful" for one in answered)
+    assert {one.source_categories for one in answered} >= {("self_harm",), None}
 
 
 def test_policies_that_cannot_be_read_are_found_by_the_dry_run(own: Path, tmp_path: Path) -> None:

@@ -79,6 +79,11 @@ def test_the_confidence_is_the_measure_that_tells_right_from_wrong() -> None:
     assert known.cut_below == pytest.approx(1.2)
 
 
+def test_members_that_disagree_more_leave_less_confidence() -> None:
+    signals = {"members_disagreement_request": 0.3, "members_mean_request": 0.9}
+    assert value_of("members_spread", signals, "request", Calibration()) == -0.3
+
+
 def test_a_guard_alone_has_the_measures_of_traces_only_where_they_are_its_verdict() -> None:
     rows = [
         row("harmful" if right else "unharmful", 0.9, deepconf_bottom=8.0 if right else 1.0, p_traces_request=0.9)

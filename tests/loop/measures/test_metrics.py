@@ -32,6 +32,7 @@ def scored(tp: int, fp: int, fn: int, tn: int, unparsed: int = 0) -> Score:
         (59, 100, 49.2, 68.1),
         (8, 8, 67.6, 100.0),
         (6, 7, 48.7, 97.4),
+        (1, 10, 1.8, 40.4),
     ],
 )
 def test_wilson_gives_the_published_intervals(k: int, n: int, low: float, high: float) -> None:

@@ -160,6 +160,12 @@ def test_f1_of_the_positive_label_is_compared_row_by_row() -> None:
     assert same.low <= 0 < same.high
 
 
+def test_what_one_of_two_could_be_measured_at_is_kept() -> None:
+    # Without a harmful row or verdict F1 is undefined.
+    got = compare_f1(requests(0, 1, 0, 9), requests(0, 0, 0, 10), "request", np.random.default_rng(0))
+    assert (got.champion, got.challenger, got.difference) == (0.0, None, None)
+
+
 def test_a_dev_set_with_one_label_cannot_make_a_champion() -> None:
     got = decided(requests(5, 0, 5, 0), requests(10, 0, 0, 0))
     assert not got.passed

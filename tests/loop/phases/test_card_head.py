@@ -29,6 +29,9 @@ def test_the_hub_reads_base_license_tags_and_figures() -> None:
     assert results[("dev", "F1 of request")] == 0.8125
     assert [value for (name, metric), value in results.items() if "odd" in name and metric == "F1 of response"] == [0.5]
     assert len(results) == 6
+    assert {metric for name, metric in results if name == "dev"} == {
+        f"{figure} of request" for figure in ("F1", "Precision", "Recall")
+    }
     assert card.text.strip() == "# Card"
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from tests.loop.branching import Branch, run
+from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
 from wizloop.console import category_figures
 from wizloop.loop.guard import guard_file
 from wizloop.loop.guard.backend import choose_backend
-from wizloop.loop.summaries import rounds_of
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.summaries import round_of, rounds_of
 from wizloop.recipes.demo_text import demo_samples
 from wizloop.recipes.policies import load
 from wizloop.recipes.schema import Recipe
@@ -32,7 +33,7 @@ SMALL = {"rounds": 0, "dpo": {"enabled": False}, "members": {"count": 0}, "gate"
 
 
 def naming(**more: Any) -> Recipe:
-    return recipe(guard={"categories": "policies"}, export={"formats": ["safetensors"]}, **(SMALL | more))
+    return recipe(**(SMALL | {"guard": {"categories": "policies"}, "export": {"formats": ["safetensors"]}} | more))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,31 @@ def test_an_export_carries_names_and_thresholds(night: Night) -> None:
     path.write_text(json.dumps(hostile), encoding="utf-8")
     with pytest.raises(ValueError, match="names a file"):
         guard_file.read(night.folder)
+
+
+def test_a_lossy_export_has_figures_and_thresholds_of_its_own(night: Night, tmp_path: Path) -> None:
+    again = Branch(night, tmp_path / "a", naming(export={"formats": ["mlx-4bit"], "parity_n": 0}), dulls=0.4)
+    again.phase(0, "export")
+    with again.store.read() as db:
+        [summary] = summaries(db)
+    one = round_of(summary, again.folder)["exported"][-1]
+    theirs = summary.record["categories"]
+    assert set(one["categories"]) == set(theirs) == {"dev", "test"}
+    assert one["categories"]["dev"] != theirs["dev"]
+    assert one["categories"]["dev"]["n"] == theirs["dev"]["n"]
+    said = guard_file.read(Path(one["path"])).calibration
+    known = Calibration.from_json(model(again, "r00").calibration_json)
+    assert said is not None
+    assert set(said.categories) == set(known.categories)
+    assert said.categories != known.categories
+    card = (Path(one["path"]) / "README.md").read_text()
+    macro = category_figures.overall(one["categories"]["dev"])[0][1]
+    assert f"| `dev` | macro-F1 | {theirs['dev']['n']} | {macro} |" in card
+    assert "before its weights were rounded: " in card.casefold()
+    assert "They are those of the guard before" not in card
+    table = category_figures.table([summary])
+    assert table is not None
+    assert {"dev, mlx-4bit", "test, mlx-4bit"} <= {str(cell) for cell in table.columns[1].cells}
 
 
 def test_lessons_name_the_categories_of_the_labels(night: Night) -> None:

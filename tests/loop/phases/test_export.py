@@ -117,6 +117,23 @@ def test_an_export_that_answers_otherwise_is_told(passed: Night, tmp_path: Path)
     assert f"agrees with its model on {parities[0]['agree']} of {parities[0]['n']} verdicts" in warned[0].message
 
 
+def test_an_export_that_answers_alike_is_told_without_a_warning(exported: Night) -> None:
+    with exported.store.read() as db:
+        told = [one for one in events.page(db, 0, 1000) if one.phase == "export"]
+    assert [one.message for one in told if one.level == "warn"] == []
+
+
+def test_an_adapter_is_asked_on_its_base_and_each_step_is_told(passed: Night, tmp_path: Path) -> None:
+    night = Branch(passed, tmp_path / "a")
+    ctx = standalone(night.store, night.folder, night.recipe, "export", NOW)
+    ctx.given = night.backend
+    told: list[str] = []
+    parity = exporting.write_export(ctx, model(night, "r00"), "adapter", tmp_path / "out", told.append)
+    assert parity["agree"] == parity["n"] > 0
+    assert told[0] == "writing the weights"
+    assert told[-1] == "writing the card and the hashes"
+
+
 @pytest.mark.parametrize("champion", [True, False])
 def test_a_later_challenger_is_exported_where_it_became_champion(
     exported: Night, tmp_path: Path, champion: bool

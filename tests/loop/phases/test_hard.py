@@ -108,7 +108,9 @@ def test_right_and_wrong_follow_what_a_person_approved(taught: Night, trained: N
                 trace_id=traces_of[sample].id,
                 decision="edit",
                 by="person:ann",
-                edited_json=json.dumps({"verdict": traces_of[sample].verdict | {"request": other}}),
+                edited_json=json.dumps(
+                    {"verdict": traces_of[sample].verdict | {"request": other}, "explanation": "So a person says."}
+                ),
                 now=NOW,
                 decision_id=f"ann-{sample}",
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from sqlalchemy import delete, insert
 
 from tests.loop.branching import Branch, model, run
 from tests.loop.small_night import NOW, Night, recipe
@@ -15,13 +16,17 @@ from wizloop.loop.context import standalone
 from wizloop.loop.guard import guard_file
 from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.measures.gate_bound import GateBound
+from wizloop.loop.measures.promotion import Difference
 from wizloop.loop.phases import export as exporting
-from wizloop.loop.phases.lossy_export import FailedExport
+from wizloop.loop.phases.lossy_export import FailedExport, told
 from wizloop.loop.summaries import round_of
-from wizloop.store import events
+from wizloop.store import category_tables, events, samples
 from wizloop.store.overview import RoundSummary, summaries
 
 FORMATS = {"formats": ["mlx-4bit"], "parity_n": 0}
+BADLY = 0.9
+"""So much less an export knows that it is worse beyond doubt."""
 WIDE, NARROW = ({"export": FORMATS, "gate": {"margin": margin}} for margin in (1.0, 0.01))
 
 
@@ -34,8 +39,8 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Night:
     return night
 
 
-def dulled(passed: Night, folder: Path, changes: dict[str, Any]) -> tuple[Night, RoundSummary]:
-    night = Branch(passed, folder, recipe(classify={"batch": 16, "verdict": "direct"}, **changes), dulls=0.15)
+def dulled(passed: Night, folder: Path, changes: dict[str, Any], dulls: float = 0.15) -> tuple[Night, RoundSummary]:
+    night = Branch(passed, folder, recipe(classify={"batch": 16, "verdict": "direct"}, **changes), dulls=dulls)
     night.phase(0, "export")
     with night.store.read() as db:
         return night, summaries(db)[0]
@@ -74,13 +79,13 @@ def test_it_has_thresholds_and_figures_of_its_own(passed: Night, tmp_path: Path)
 
 
 def test_one_that_loses_more_than_the_margin_has_failed(passed: Night, tmp_path: Path) -> None:
-    night, summary = dulled(passed, tmp_path / "a", NARROW)
+    night, summary = dulled(passed, tmp_path / "a", NARROW, BADLY)
     assert not list(night.folder.glob("exports/*"))
     shown = round_of(summary, night.folder)
     (one,) = shown["exported"]
     assert (shown["exports"], exports_of([summary]), one["path"], one["passed"]) == ([], [], None, False)
     assert one["metrics"]["dev"]["request"]["f1"] is not None
-    assert "the margin is 1.0" in one["reason"]
+    assert one["reason"].endswith("; the margin is 1.0; it is worse")
     assert "dev, mlx-4bit (failed)" in screen(summary)
     assert f"round 0, mlx-4bit failed: {one['reason']}" in rounds_notes([summary])
     with night.store.read() as db:
@@ -94,8 +99,39 @@ def test_one_that_loses_more_than_the_margin_has_failed(passed: Night, tmp_path:
     assert len(night.backend.at_once) == asked
 
 
+def test_one_that_may_lose_more_by_chance_is_kept_and_says_so(passed: Night, tmp_path: Path) -> None:
+    night, summary = dulled(passed, tmp_path / "a", NARROW)
+    (one,) = round_of(summary, night.folder)["exported"]
+    assert one["passed"]
+    assert "; the margin is 1.0; that it is worse cannot be told, and a loss of more than" in one["reason"]
+    assert one["reason"][1:] in (Path(one["path"]) / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "lower", "passed", "ends"),
+    [
+        ((-0.011, -0.072, 0.05), -0.061, True, "cannot be told, and a loss of more than 9.0 is excluded"),
+        (
+            (-0.011, -0.112, 0.05),
+            -0.1,
+            False,
+            "cannot be told: a loss of 10.0 points is not excluded (at most 9.0 may be)",
+        ),
+        ((-0.05, -0.07, -0.03), -0.065, False, "it is worse"),
+        ((-0.005, -0.007, -0.003), -0.0065, True, "the margin is 1.0"),
+        ((-0.05, None, None), None, False, "the margin is 1.0"),
+    ],
+)
+def test_an_export_is_held_to_what_dev_can_exclude(
+    change: tuple[float, float | None, float | None], lower: float | None, passed: bool, ends: str
+) -> None:
+    found = Difference(0.9, 0.9 + change[0], *change)
+    kept, reason = told(found, lower, GateBound(0.09, 0.05, 1, 60), 0.01)
+    assert (kept, reason.endswith(ends)) == (passed, True), reason
+
+
 def test_a_command_gets_the_words_and_no_folder(passed: Night, tmp_path: Path) -> None:
-    night = Branch(passed, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}, **NARROW), dulls=0.15)
+    night = Branch(passed, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}, **NARROW), dulls=BADLY)
     ctx = standalone(night.store, night.folder, night.recipe, "export", NOW)
     ctx.given = night.backend
     said: list[str] = []
@@ -128,7 +164,15 @@ def test_a_folder_of_before_a_crash_keeps_its_figures(passed: Night, tmp_path: P
 
 def test_it_learns_operating_point_and_promise_again(passed: Night, tmp_path: Path) -> None:
     point = {"operating_point": "fpr<=0.05", "let_through": 0.3}
-    night, summary = dulled(passed, tmp_path / "a", WIDE | {"guard": point})
+    night = Branch(passed, tmp_path / "a", recipe(classify={"batch": 16, "verdict": "direct"}, **WIDE, guard=point))
+    table = category_tables.sample_categories
+    with night.store.write() as db:
+        db.execute(delete(table))
+        found = [{"sample_id": id, "category": "arson"} for id in samples.ids(db, "dev")]
+        db.execute(insert(table), [*found, {"sample_id": samples.ids(db, "test")[0], "category": "rare"}])
+    night.phase(0, "export")
+    with night.store.read() as db:
+        summary = summaries(db)[0]
     (one,) = round_of(summary, night.folder)["exported"]
     said = guard_file.read(Path(one["path"])).calibration
     assert said is not None
@@ -139,3 +183,11 @@ def test_it_learns_operating_point_and_promise_again(passed: Night, tmp_path: Pa
     card = (Path(one["path"]) / "README.md").read_text()
     assert "- request: the threshold is set on dev for a false-positive rate of at most 5 %, where it has " in card
     assert "- dev request: let through silently " in card
+    # Nine harmful rows can show 30 %.
+    assert (dev["by_group"]["arson"]["n"], dev["by_group"]["arson"]["misses"]) == (
+        dev["misses"]["n"],
+        dev["misses"]["k"],
+    )
+    told = f"let through silently {dev['misses']['k']} of {dev['misses']['n']} harmful, upper 95 % bound"
+    assert f"- dev request, arson: {told}" in card
+    assert one["metrics"]["test"]["request"]["promise"].get("by_group", {}) == {}

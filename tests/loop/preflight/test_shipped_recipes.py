@@ -20,7 +20,7 @@ LARGE = {
     "guardreasoner-3b": ("yueliu1999/GuardReasoner-3B", 1200, 20.0),
     "guardreasoner-8b": ("yueliu1999/GuardReasoner-8B", 1200, 20.0),
     "mac-overnight-3b": ("mlx-community/Llama-3.2-3B-Instruct-4bit", 650, 10.0),
-    "qwen3-0.6b-deepconf": ("Qwen/Qwen3-0.6B", 500, 0.0),
+    "qwen3-0.6b-deepconf": ("Qwen/Qwen3-0.6B", 500, 8.0),
     "smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", 76, 0.0),
 }
 """The base, the samples that are taught at most, and the most dollars."""
@@ -66,6 +66,12 @@ def test_the_small_recipes_are_planned_too(name: str, tmp_path: Path) -> None:
     found = dry(name, tmp_path / "runs")
     assert found["plan"]["most_usd"] == 0
     assert found["ok"] is (name != "imported")
+
+
+def test_no_recipe_for_real_data_rests_on_the_policy_reasoner() -> None:
+    made = {name: load(name) for name in shipped()}
+    assert {name for name, one in made.items() if "policy" in one.teacher.names} == {"demo", "smollm2-135m"}
+    assert {one.source for one in made.values() if "policy" in one.teacher.names} == {"demo"}
 
 
 @pytest.mark.parametrize("name", LARGE)

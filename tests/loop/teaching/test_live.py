@@ -99,6 +99,13 @@ def test_no_second_ask_where_the_recipe_wants_none(tmp_path: Path) -> None:
     assert teacher.asked.total() == 1
 
 
+def test_a_rule_that_runs_here_is_not_asked_twice(tmp_path: Path) -> None:
+    ctx, teacher = context(tmp_path, 1), Scripted(lambda *_: fault("invalid"))
+    teacher.name = "policy"
+    assert teach(ctx, [client(teacher)]) == "0 of 1 taught; 1 without an answer"
+    assert teacher.asked.total() == 1
+
+
 def test_what_broke_off_is_charged_kept_and_not_sent_again(tmp_path: Path) -> None:
     broke = fault("overloaded", "timeout", billed="unknown", raw='{"half')
     ctx, teacher = context(tmp_path, 2), Scripted(lambda asked, _: broke if asked.prompt.endswith("1") else ok(asked))
@@ -217,6 +224,8 @@ def test_the_cap_is_used_and_never_passed(tmp_path: Path) -> None:
     assert [row[0] for row in rows(ctx)].count("parsed") == settled // COST
     assert sorted(warnings(ctx))[0] == "80 % of the budget is spent: $0.00 of $0.00"
     assert len(warnings(ctx)) == 2
+    with ctx.store.read() as db:
+        assert {one.round for one in events.page(db, 0, 1000) if one.level == "warn"} == {ctx.round}
 
 
 def test_an_answer_dearer_than_its_worst_stops_the_teacher(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A published guard as a judge: what it is asked, whose word is its verdict, and which token gives the probability."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,10 @@ def test_a_fault_of_another_package_names_it(plugged: Path, monkeypatch: pytest.
     (question,) = form.questions(BAD, None)
     with pytest.raises(PluginError, match=r"guard 'yes-no' of wizloop-extras 1\.2 .* it reads 'bad' about the request"):
         form.read(" yes", question)
+    unknown = replace(question, words={"tone": {" yes": "rude"}})
+    monkeypatch.setattr(plugins.load("guard", "yes-no"), "questions", lambda *_: [unknown])
+    with pytest.raises(PluginError, match="its words for 'tone' do not stand for labels"):
+        form.questions(BAD, None)
     monkeypatch.setattr(plugins.load("guard", "yes-no"), "questions", lambda *_: [question.words])
     with pytest.raises(PluginError, match="failed: AttributeError"):
         form.questions(BAD, None)
