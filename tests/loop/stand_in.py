@@ -139,7 +139,7 @@ class StandIn:
 
     def build_tiny(self, folder: Path, texts: Sequence[str], **settings: Any) -> None:
         settings["progress"]("reading", 1, 1)
-        (folder / "config.json").write_text(json.dumps({"texts": len(texts)}))
+        (folder / "config.json").write_text(json.dumps({"texts": len(texts), "epochs": settings["epochs"]}))
 
     def train_sft(self, job: TrainJob, examples: Sequence[Any], on_step: OnStep, on_wait: OnWait) -> TrainResult:
         return self._train("sft", job, examples, on_step, on_wait)

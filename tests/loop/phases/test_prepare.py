@@ -18,6 +18,7 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.loop.context import Context, standalone
 from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard import guard_file
+from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.kept_rendering import OtherRendering
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.gate_bound import GateBound
@@ -124,6 +125,25 @@ def test_an_export_of_a_version_without_frames_is_asked_as_that_version_did(nigh
     del content["frame"]
     (tmp_path / "guard.json").write_text(json.dumps(content))
     assert guard_file.frame_of(tmp_path, night.recipe.guard) == ("<|user|>", "<|end|><|assistant|>\n")
+
+
+def test_a_model_without_a_guard_json_is_asked_by_a_recipe_in_its_own_template(base: Path, tmp_path: Path) -> None:
+    byte_tokenizer.save(tmp_path, forms.QWEN)
+    settings = chatting(tmp_path).guard
+    asked = renderer_of(settings, str(tmp_path), "Judge.", guard_file.frame_of(tmp_path, settings))
+    assert asked.frame == ("<|user|>", "<|end|><|assistant|>\n<think>\n\n</think>\n\n")
+    (tmp_path / "config.json").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"not a complete model \(no config.json\): export safetensors"):
+        guard_file.load(tmp_path, chatting(tmp_path))
+
+
+def test_a_guard_without_an_instruction_has_none(tmp_path: Path) -> None:
+    night = Night(tmp_path / "a", recipe(guard={"instruction": "none"}))
+    run(night, 0, "import", "prepare")
+    assert context(night).renderer.instruction == ""
+    assert (
+        json.loads((night.folder / "models/base/config.json").read_text())["epochs"] == night.recipe.guard.tiny.epochs
+    )
 
 
 def test_another_rendering_of_the_kept_texts_is_refused_at_every_start(night: Night, tmp_path: Path) -> None:

@@ -130,6 +130,11 @@ def test_everything_that_a_trace_in_the_schema_holds_is_kept(tmp_path: Path) -> 
     assert trace.context_clues == "No reason is given. It is direct."
 
 
+def test_where_a_trace_comes_from_and_its_policy_are_the_samples(tmp_path: Path) -> None:
+    found = only(tmp_path, TRACE | {"source": "wells", "policy": "poison"}).sample
+    assert (found.source, found.policy) == ("wells", "poison")
+
+
 def test_a_trace_of_ours_on_a_response_is_about_the_response(tmp_path: Path) -> None:
     ours = {
         **TRACE,

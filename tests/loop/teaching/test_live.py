@@ -1,5 +1,6 @@
 """What becomes of each outcome of a live call: rows, money, and whether it is asked again."""
 
+import json
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,8 @@ from wizloop.loop.interrupted import Interrupted
 from wizloop.loop.phases.teach import teach
 from wizloop.loop.teaching import bookkeeping
 from wizloop.loop.teaching.calls import TeacherClient
-from wizloop.store import batches, control, errors, events, spending, steps, teacher_calls
+from wizloop.loop.teaching.limiter import OVERLOADS
+from wizloop.store import batches, control, errors, events, samples, spending, steps, teacher_calls
 from wizloop.store.call_writes import CallState
 
 
@@ -63,6 +65,22 @@ def test_what_was_not_billed_is_tried_again_as_a_call_of_its_own(tmp_path: Path,
     assert teach(ctx, [client(teacher)]) == "1 of 1 taught"
     assert rows(ctx) == [("failed", outcome, 1), ("failed", outcome, 2), ("parsed", "ok", 3)]
     assert money(ctx) == (COST, 0)
+
+
+def test_a_provider_that_stays_overloaded_is_left_alone_for_a_while_and_asked_again(tmp_path: Path) -> None:
+    ctx, teacher = context(tmp_path, 1, tries=6), Scripted(first_then(fault("overloaded"), OVERLOADS))
+    assert teach(ctx, [client(teacher)]) == "1 of 1 taught"
+    assert [row[2] for row in rows(ctx)] == list(range(1, OVERLOADS + 2))
+
+
+def test_a_call_records_the_sample_that_it_is_about(tmp_path: Path) -> None:
+    ctx = context(tmp_path, 2)
+    teach(ctx, [client(Scripted(lambda asked, _: ok(asked)))])
+    with ctx.store.read() as db:
+        made = teacher_calls.calls(db, ctx.round)
+        hashes = {one.id: one.hash for one in samples.get(db, [call.sample_id for call in made])}
+    assert len(made) == 2
+    assert [json.loads(call.request_json)["sample"] for call in made] == [hashes[call.sample_id] for call in made]
 
 
 def test_tries_come_to_an_end(tmp_path: Path) -> None:

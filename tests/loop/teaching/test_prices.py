@@ -33,6 +33,12 @@ def test_a_thousand_traces_cost_what_they_cost_by_hand(
     assert tariff.cost_micro(usage, batch=batch) * 1_000 == dollars_per_thousand * 1_000_000
 
 
+def test_the_worst_price_of_a_prompt_is_the_dearest_of_its_rates() -> None:
+    rates = {"provider": "p", "model": "m", "from": SEPTEMBER, "input": 1, "output": 0, "cache_write": 2}
+    dear = prices.Price.model_validate(rates | {"cache_read": 3})
+    assert dear.worst_micro(Usage(input_tokens=10), batch=False) == 30
+
+
 @pytest.mark.parametrize(("day", "micro"), [(date(2026, 12, 31), 4_500), (date(2027, 1, 1), 9_000)])
 def test_a_price_holds_from_its_day(day: date, micro: int) -> None:
     tariff = prices.load().tariff("gemini", "gemini-3.8-flash", day)
