@@ -142,6 +142,21 @@ def test_the_rows_that_a_promise_takes_are_those_of_the_loop(promise: float) -> 
     assert rows_needed(promise) == needed(promise)
 
 
+LINEAR = Calibration(
+    {"request": "linear"},
+    {"request": {"direct": 0.6, "linear": 0.4}},
+    let_through=0.05,
+    cuts={"request": {"direct": Cut(0.5, 60, 0, 0, 0.05), "linear": Cut(0.2, 60, 0, 0, 0.05)}},
+)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.45, 0.7])
+def test_a_cell_says_deferred_where_the_linear_head_defers(p: float) -> None:
+    for signals in ({"p_direct_request": 0.55, "p_linear_request": p}, {"p_direct_request": p}):
+        expected = LINEAR.decision(signals, "request") == "defer"
+        assert cell_words("confident_pass", LINEAR.to_json(), signals).endswith("deferred") == expected
+
+
 def test_a_model_without_a_calibration_has_its_cell_alone() -> None:
     assert cell_words("uncertain_pass", None, {}) == "uncertain compliance"
     assert cell_words(None, None, {}) == "no cell"
