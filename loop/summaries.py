@@ -81,6 +81,7 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "baselines": summary.record.get("baselines", {}),
         "compared": summary.record.get("compared", {}),
         **_categories(summary.record),
+        "speeds": {},
         "champion": None,
         "chosen": [],
         "challenger": None,
