@@ -2,7 +2,7 @@
 
     python benchmarks/choosing.py cell [POOL [FEATURES [STRATEGY ...]]]   # the next cell, or these
     python benchmarks/choosing.py cells                           # which cells have a result
-    python benchmarks/choosing.py states [POOL]                   # hidden states of SmolLM2, once; resumes
+    python benchmarks/choosing.py states [POOL ...]               # hidden states of SmolLM2, once; resumes
     python benchmarks/choosing.py table                           # label ratios and gains against chance
 
 A cell is ten seeds: each divides the file anew (choosing_pools.py), takes 100 labels at random and then four times 100
@@ -67,6 +67,8 @@ def divided(name: str, features: str, seed: int) -> tuple[Division, Any]:
     rows = read(name)
     division = choosing_pools.divide(name, rows, seed)
     texts = None if features == "states" else rows.texts
+    if features != "tfidf" and not (KEPT / f"{name}.npy").exists():
+        raise SystemExit(f"no hidden states yet: run `python benchmarks/choosing.py states {name}`")
     states = None if features == "tfidf" else np.load(KEPT / f"{name}.npy", mmap_mode="r")
     here = division.pool
     space = Space.fit(

@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 COPIES: Final = 8
 STRENGTH: Final = 10.0
-"""Inverse of the regularization, C: the best of the trial on TF-IDF and on both features."""
+"""Inverse of the regularization, C: that of the trial on TF-IDF and on both features."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def fit_one(X: Any, y: NDArray[np.bool_], *, strength: float = STRENGTH) -> tupl
     """Return weights and bias of one logistic regression; both classes must occur."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=strength, solver="liblinear", max_iter=200, random_state=0).fit(X, y)
+    # The dual: there are fewer rows than columns.
+    model = LogisticRegression(C=strength, solver="liblinear", dual=True, max_iter=1000, random_state=0).fit(X, y)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
 
 

@@ -111,8 +111,10 @@ class Space:
         return hstack(parts, format="csr", dtype=np.float32)
 
     def _projected(self, states: Floats) -> Floats:
+        assert self.center is not None
         assert self.components is not None
-        return np.matmul(states - self.center, self.components.T, dtype=np.float32)
+        projected: Floats = np.matmul(states - self.center, self.components.T, dtype=np.float32)
+        return projected
 
 
 def drawn(n: int, seed: int) -> NDArray[np.int64]:

@@ -14,7 +14,8 @@ from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard import speed
 from wizloop.loop.measures.answer_choice import Written
-from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, Values, calibrate
+from wizloop.loop.measures.calibration import Calibration, DevRow, Judgement, calibrate
+from wizloop.loop.measures.confidence import Values
 from wizloop.loop.measures.uncertainty import compare_cells
 from wizloop.loop.phases import (
     baselines,

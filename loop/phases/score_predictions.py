@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from wizloop.loop.context import Context
 from wizloop.loop.data.similarity import normalize
 from wizloop.loop.guard.categories import matched
-from wizloop.loop.measures.calibration import Calibration, Values
+from wizloop.loop.measures.calibration import Calibration
+from wizloop.loop.measures.confidence import Values
 from wizloop.loop.measures.metrics import score
 from wizloop.loop.measures.operating_points import DECIDING, Recall, recall_at
 from wizloop.loop.measures.promised_error import Decision, by_group, measured

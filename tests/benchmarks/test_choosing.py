@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from tests.benchmarks.running import FOLDER, module, printed
+from tests.benchmarks.running import module, printed
 from tests.where import NEEDS_SHARED_DATA
 from wizloop.plugins import Candidate
 
@@ -18,11 +18,6 @@ LABELS = [100, 200, 300, 400, 500]
 @pytest.fixture(scope="module")
 def choosing() -> ModuleType:
     return module("choosing.py")
-
-
-@pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 @pytest.mark.long
@@ -37,10 +32,8 @@ def test_a_cell_measures_five_numbers_of_labels_and_a_try_is_not_kept(choosing: 
 
 
 @NEEDS_SHARED_DATA
-@pytest.mark.usefixtures("beside")
 def test_a_thinned_pool_shares_no_prompt_with_what_is_measured_at_its_rate() -> None:
-    import choosing_pools
-
+    choosing_pools = module("choosing_pools.py")
     rows = choosing_pools.read("openai_moderation")
     one, other = (choosing_pools.divide("openai_moderation", rows, seed) for seed in (0, 1))
     assert rows.harmful[one.pool].mean() == pytest.approx(0.05, abs=0.002)
@@ -68,18 +61,15 @@ def test_twice_as_fast_is_a_ratio_of_a_half_with_an_interval_around_it(choosing:
     assert at == pytest.approx(0.4, abs=0.02)
 
 
-@pytest.mark.usefixtures("beside")
 @pytest.mark.parametrize("name", ["bald", "epig", "greedy", "badge", "typiclust"])
 def test_each_further_strategy_ranks_all_that_are_left(name: str) -> None:
-    import choosing_strategies
-
-    rng = np.random.default_rng(0)
+    further, rng = module("choosing_strategies.py"), np.random.default_rng(0)
     y = rng.random(300) < 0.3
     X = csr_matrix(np.column_stack([y + rng.normal(size=300) / 2, rng.normal(size=(300, 80))]).astype(np.float32))
-    known = choosing_strategies.Known(X, y, np.arange(40), rng.random(300), 10.0, 0)
+    known = further.Known(X, y, np.arange(40), rng.random(300), 10.0, 0)
     left = [Candidate(at, "", 0.5, 0.5, None, None) for at in range(40, 300)]
-    scored: Any = choosing_strategies.FURTHER[name](known).score(left, 1)
+    scored: Any = further.FURTHER[name](known).score(left, 1)
     assert len(scored) == 260
     assert np.isfinite(scored).all()
     assert len(set(scored)) > 100
-    assert scored == choosing_strategies.FURTHER[name](known).score(left, 1)
+    assert scored == further.FURTHER[name](known).score(left, 1)

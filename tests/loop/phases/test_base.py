@@ -16,6 +16,7 @@ from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.platt import threshold
 from wizloop.loop.phases import baselines, order
 from wizloop.loop.phases.score_predictions import verdicts_of
+from wizloop.loop.phases.taught_lessons import Labeled, lessons_of
 from wizloop.loop.stored_samples import usable
 from wizloop.loop.words import LABELS
 from wizloop.store import evaluations, models, predictions, samples, steps
@@ -149,19 +150,19 @@ def test_a_challenger_is_compared_with_each_baseline_on_the_test_sets(evaluated:
 
 def test_the_linear_model_learns_what_the_round_was_taught(evaluated: Night) -> None:
     ctx = context(evaluated)
-    lessons = baselines.lessons_of(ctx, "r00-sft")
+    lessons = lessons_of(ctx, "r00-sft")
     with evaluated.store.read() as db:
         seed = samples.ids(db, "seed")
     assert [one.sample.id for one in lessons] == seed
     assert {label for one in lessons for label in one.labels.values()} <= {x for pair in LABELS.values() for x in pair}
-    assert baselines.lessons_of(ctx, "r07-sft") == []
+    assert lessons_of(ctx, "r07-sft") == []
     sets = {split: list(usable(evaluated.store, split)) for split in ("dev", "test")}
     with evaluated.store.read() as db:
         challenger = models.by_name(db, "r00")
         base = models.by_name(db, "base")
     assert challenger is not None
     turned = [
-        baselines.Labeled(one.sample, {**one.labels, "request": LABELS["request"][one.labels["request"] == "harmful"]})
+        Labeled(one.sample, {**one.labels, "request": LABELS["request"][one.labels["request"] == "harmful"]})
         for one in lessons
     ]
     whole = baselines.beside(ctx, challenger, base, sets, lessons)["baselines"]["tfidf"]["test"]["request"]
@@ -170,7 +171,7 @@ def test_the_linear_model_learns_what_the_round_was_taught(evaluated: Night) -> 
 
 
 def test_the_linear_model_is_cut_on_dev_by_the_guards_rule(evaluated: Night) -> None:
-    lessons = baselines.lessons_of(context(evaluated), "r00-sft")
+    lessons = lessons_of(context(evaluated), "r00-sft")
     model = linear.fit([one.sample.prompt for one in lessons], [one.labels["request"] == "harmful" for one in lessons])
     assert model is not None
     sets = {split: [one for one in usable(evaluated.store, split) if one.request] for split in ("dev", "test")}
@@ -184,7 +185,7 @@ def test_the_linear_model_is_cut_on_dev_by_the_guards_rule(evaluated: Night) -> 
 
 def test_without_lessons_of_both_classes_there_is_no_linear_model(evaluated: Night) -> None:
     ctx, base = context(evaluated), model(evaluated, "base")
-    one_class = [one for one in baselines.lessons_of(ctx, "r00-sft") if one.labels == {"request": "harmful"}]
+    one_class = [one for one in lessons_of(ctx, "r00-sft") if one.labels == {"request": "harmful"}]
     sets = {"test": list(usable(evaluated.store, "test"))}
     assert one_class
     found = baselines.beside(ctx, base, None, sets, one_class)
