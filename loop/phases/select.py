@@ -71,7 +71,7 @@ def _candidates(ctx: Context, committee: RoundCommittee | None) -> list[Candidat
     found = []
     for batch in unselected_pieces(ctx):
         with ctx.store.read() as db:
-            known = predictions.scores(db, champion.id, [one.id for one in batch])
+            known = predictions.scores(db, champion.id, batch[0].id, batch[-1].id) if batch else {}
         apart = _disagreement(ctx, champion, batch) if committee is None else committee.disagreement(batch)
         for sample in batch:
             if (one := known.get(sample.id)) is not None:
