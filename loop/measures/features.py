@@ -105,7 +105,7 @@ class Space:
             here = slice(start, start + BLOCK)
             if states is not None and self.components is not None and self.center is not None:
                 of_states = self.components.T @ weights[:cut]
-                found[here] += np.asarray(states[here], np.float32) @ of_states - self.center @ of_states
+                found[here] += (np.asarray(states[here], np.float32) - self.center) @ of_states
             if texts is not None:
                 found[here] += self._block(texts[here], None) @ weights[cut:]
         return found
@@ -128,8 +128,8 @@ class Space:
         return hstack(parts, format="csr", dtype=np.float32)
 
     def _projected(self, states: Floats) -> Floats:
-        assert self.components is not None
-        return np.matmul(states - self.center, self.components.T, dtype=np.float32)
+        assert self.components is not None and self.center is not None
+        return np.asarray(np.matmul(states - self.center, self.components.T, dtype=np.float32))
 
 
 def drawn(n: int, seed: int) -> NDArray[np.int64]:
