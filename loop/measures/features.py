@@ -128,7 +128,8 @@ class Space:
         return hstack(parts, format="csr", dtype=np.float32)
 
     def _projected(self, states: Floats) -> Floats:
-        assert self.components is not None and self.center is not None
+        assert self.components is not None
+        assert self.center is not None
         return np.asarray(np.matmul(states - self.center, self.components.T, dtype=np.float32))
 
 
