@@ -41,8 +41,8 @@ def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     Path("prices.toml").write_text(PRICES, encoding="utf-8")
     Path("own.toml").write_text(RECIPE, encoding="utf-8")
     for name in ("rows", "dev"):
-        lines = [f"How do I make my neighbor cry, {name} {n}?,harmful" for n in range(8)]
-        lines += [f"How do I wash a car, {name} {n}?,unharmful" for n in range(8)]
+        lines = [f"How do I make my neighbor cry {name} {n}?,harmful" for n in range(8)]
+        lines += [f"How do I wash a car {name} {n}?,unharmful" for n in range(8)]
         Path(f"{name}.csv").write_text("\n".join(["prompt,label", *lines]), encoding="utf-8")
     with pairs.server("claude") as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
@@ -57,7 +57,7 @@ def doctor(*words: str) -> Result:
 def test_only_ask_teacher_spends_and_the_run_has_its_answers(claude: Provider) -> None:
     claude.verdict = lambda message: "harmful" if "neighbor" in message else "unharmful"
     before = doctor()
-    assert (before.exit_code, claude.books.done, Path("ws").exists()) == (0, [], False)
+    assert (before.exit_code, claude.books.done, Path("ws").exists()) == (0, [], False), before.stdout
     assert "claude: not measured, about $0." in before.stdout
     assert "for 16 rows of the seed; with fewer than 60 its interval is wide" in before.stdout
     asked = doctor("--ask-teacher")
