@@ -266,7 +266,22 @@ def test_a_measured_workspace_tells_how_long_the_rest_takes(tmp_path: Path) -> N
             now=NOW,
         )
         for number, phases in (
-            (0, ("import", "prepare", "base", "select", "teach", "review", "train", "evaluate", "gate", "export")),
+            (
+                0,
+                (
+                    "import",
+                    "prepare",
+                    "base",
+                    "check",
+                    "select",
+                    "teach",
+                    "review",
+                    "train",
+                    "evaluate",
+                    "gate",
+                    "export",
+                ),
+            ),
             (1, ("classify", "select", "teach", "review", "train", "evaluate")),
         ):
             steps.begin_round(db, number, None, NOW)
