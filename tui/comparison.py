@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from wizloop.console import by_policy, category_figures, chosen
+from wizloop.console import by_policy, category_figures, chosen, label_gains
 from wizloop.console.standing import NAMES, by_label, sentences
 from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
@@ -92,7 +92,7 @@ def in_brief(summary: Summary, held: str = "", told: Sequence[Compared] = ()) ->
         of_policies,
         beside,
         point,
-        ("Picked", selected),
+        ("Picked", "\n".join([selected, *label_gains.lines(summary.record)])),
         (
             "Exports",
             "\n".join(
