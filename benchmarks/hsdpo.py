@@ -4,11 +4,11 @@
     python benchmarks/hsdpo.py table [--results FILE]         # all results, with paired intervals over the seeds
 
 Arms: `rsft` alone; `up`, `equal` and `down` train it further by HS-DPO with dpo.weights of that name; `longer` trains
-it further by R-SFT, as many steps as fit into the time of `up` (mining and HS-DPO). Time is the process's processor
-time, which neighbors on a busy machine do not stretch. A seed's R-SFT and pairs are made once and kept in build/hsdpo.
-Lessons are right traces of GuardReasoner on short prompts (AegisSafetyTest, SimpleSafetyTests) whose prompt's hash
-begins with 0 to 7. Measured are the prompts of the other half, and prompts of WildGuardTest. Run it in the repository
-root, beside ../shared/data.
+it further by R-SFT, as many steps as fit into the time of `up`: members, mining and HS-DPO. Time is the process's
+processor time, which neighbors on a busy machine do not stretch. A seed's R-SFT and pairs are made once and kept in
+build/hsdpo. Lessons are right traces of GuardReasoner on short prompts (AegisSafetyTest, SimpleSafetyTests) whose
+prompt's hash begins with 0 to 7. Measured are the prompts of the other half, and prompts of WildGuardTest. Run it in
+the repository root, beside ../shared/data.
 """
 
 import argparse
@@ -25,15 +25,17 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("hsdpo_results.jsonl")
 MADE = ROOT / "build" / "hsdpo"
 GUARDS: dict[str, dict[str, Any]] = {
-    "tiny": {"recipe": "demo", "seeds": 10, "wildguard": 200, "batch": 64},
-    "smollm2": {"recipe": "smollm2-135m", "seeds": 3, "wildguard": 100, "batch": 16},
+    "tiny": {"recipe": "demo", "seeds": 10, "wildguard": 200, "batch": 64, "members": 2, "k": 8},
+    "smollm2": {"recipe": "smollm2-135m", "seeds": 3, "wildguard": 100, "batch": 16, "members": 0, "k": 4},
 }
-"""How each guard is trained (a shipped recipe), how often, and on how many rows of WildGuardTest it is measured."""
-K, PROMPT, TRACE, LESSONS = 4, 96, 80, 100
-"""Traces for each lesson; the most tokens of a prompt and of a trace; lessons.
+"""How each guard is trained (a shipped recipe), how often, and on how many rows of WildGuardTest it is measured.
 
-Four traces for SmolLM2 too: of two, the recipe's number, one is right and one wrong in every pair, and all weigh 1.
+The tiny guard has members, each on two thirds of the lessons, as in the paper, and eight traces for each lesson: its
+own four on lessons that it has learned are all right or unparsed, so that none is hard. SmolLM2 has four: of two, its
+recipe's number, one is right and one wrong in every pair, and all weigh 1. Traces are drawn at temperature 1 (paper).
 """
+PROMPT, TRACE, LESSONS = 96, 80, 100
+"""The most tokens of a prompt and of a trace; lessons."""
 CELLS = {
     f"{guard}-{seed}-{arm}": (guard, seed, arm)
     for guard, about in GUARDS.items()
@@ -78,31 +80,40 @@ class School:
 
     def rsft(self) -> dict[str, float]:
         """Train R-SFT unless this seed has it; return its steps and seconds."""
-        examples, how = self.examples(), self.recipe.train
-        epochs = max(how.epochs, -(-how.least_steps // -(-len(examples) // how.batch)))
-        return self.once("rsft", lambda to: self._train(to, "sft", examples, how, epochs=epochs))
+        return self._sft("rsft", self.examples())
 
     def mined(self) -> dict[str, Any]:
-        """Mine the seed's pairs with its R-SFT guard unless it has them; return them unweighted, and the seconds."""
+        """Mine the seed's pairs unless it has them; return them by miner, unweighted, and the seconds.
+
+        Miners are the R-SFT guard and its members, whose training is part of the seconds.
+        """
         file = self.folder / "mined.json"
         if not file.is_file():
-            began = time.process_time()
-            pairs = self._mine()
-            kept = {"pairs": pairs, "seconds": time.process_time() - began}
-            file.write_text(json.dumps(kept), encoding="utf-8")
+            began, self_mined = time.process_time(), self._mine("rsft", range(len(self.lessons)))
+            pairs, seconds = {"rsft": self_mined}, time.process_time() - began
+            for number in range(1, GUARDS[self.name]["members"] + 1):
+                spent = self._member(number)["seconds"]
+                began, found = time.process_time(), {one["sample_id"] for each in pairs.values() for one in each}
+                left = [at for at in range(len(self.lessons)) if at not in found]
+                pairs[f"member-{number}"] = self._mine(f"member-{number}", left)
+                seconds += spent + time.process_time() - began
+            file.write_text(json.dumps({"pairs": pairs, "seconds": seconds}), encoding="utf-8")
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
     def hsdpo(self, arm: str) -> dict[str, float]:
-        """Train HS-DPO from the seed's R-SFT with weights up, equal or down."""
+        """Train HS-DPO from the seed's R-SFT with weights up, equal or down; without pairs R-SFT stays as it is."""
         from wizloop.backends.guard_types import DpoPair
         from wizloop.loop.measures.mining import MinedPair, weigh
 
         favored: Any = arm
-        mined = weigh([MinedPair(**one) for one in self.mined()["pairs"]], self.recipe.dpo.gamma, favored)
+        gamma, by_miner = self.recipe.dpo.gamma, self.mined()["pairs"].values()
+        mined = [pair for each in by_miner for pair in weigh([MinedPair(**one) for one in each], gamma, favored)]
         prompts = [self._encode(self.renderer.trace_prompt(one)) for one in self.lessons]
         pairs = [DpoPair(one.sample_id, prompts[one.sample_id], one.chosen, one.rejected, one.weight) for one in mined]
-        return self.once(arm, lambda to: self._train(to, "dpo", pairs, self.recipe.dpo, epochs=2))
+        if not pairs:
+            return self.once(arm, self._as_before)
+        return self.once(arm, lambda to: self._train(to, "dpo", pairs, self.recipe.dpo, epochs=self.recipe.dpo.epochs))
 
     def longer(self) -> dict[str, float]:
         """Train R-SFT further, for as many steps as fit into the time of mining and HS-DPO."""
@@ -143,6 +154,23 @@ class School:
         found: dict[str, float] = json.loads(about.read_text(encoding="utf-8"))
         return found
 
+    def _sft(self, name: str, examples: Sequence[Any]) -> dict[str, float]:
+        how = self.recipe.train
+        epochs = max(how.epochs, -(-how.least_steps // -(-len(examples) // how.batch)))
+        return self.once(name, lambda to: self._train(to, "sft", examples, how, epochs=epochs))
+
+    def _member(self, number: int) -> dict[str, float]:
+        """Train a member on its share of the lessons."""
+        from wizloop.loop.phases.training_examples import kept_by_member
+
+        keep = self.recipe.members.keep
+        kept = [one for one in self.examples() if kept_by_member(self.seed, number, one.id, keep)]
+        return self._sft(f"member-{number}", kept)
+
+    def _as_before(self, to: Path) -> dict[str, float]:
+        shutil.copytree(self.folder / "rsft", to, dirs_exist_ok=True)
+        return {"steps": 0, "seconds": 0.0}
+
     def _train(self, to: Path, kind: str, lessons: Sequence[Any], how: Any, *, epochs: int) -> dict[str, float]:
         from wizloop.backends.guard_types import LoraShape, TrainJob, TrainSettings
         from wizloop.backends.mlx import train as mlx_train
@@ -158,27 +186,28 @@ class School:
             max_tokens=PROMPT + TRACE, warmup=of.warmup, **own,
         )  # fmt: skip
         shape = LoraShape(of.rank, of.scale, of.dropout, of.layers)
-        start = None if to.name == "rsft" else self.folder / "rsft"
+        start = self.folder / "rsft" if to.name in hsdpo_table.ARMS[1:] else None
         job = TrainJob(self.base, start, settings, shape, to, to.with_suffix(".unfinished"))
         began = time.process_time()
         train: Any = mlx_train.train_sft if kind == "sft" else mlx_train.train_dpo
         result = train(job, lessons, lambda *_: None)
         return {"steps": result.steps, "seconds": time.process_time() - began}
 
-    def _mine(self) -> list[dict[str, Any]]:
+    def _mine(self, miner: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
         from dataclasses import asdict
 
         from wizloop.backends.mlx import guard as mlx_guard
         from wizloop.loop.guard.inference import TraceSampling, ask_traces
         from wizloop.loop.measures.mining import Generation, mine
 
-        sampled, how = TraceSampling(K, K, 0.7, 0.95, TRACE, 8), GUARDS[self.name]
-        guard = mlx_guard.load(self.base, self.folder / "rsft")
+        how = GUARDS[self.name]
+        sampled = TraceSampling(how["k"], how["k"], 1.0, 1.0, TRACE, 8)
+        guard, lessons = mlx_guard.load(self.base, self.folder / miner), [self.lessons[at] for at in numbers]
         asked: dict[str, Any] = {"max_tokens": PROMPT, "seed": self.seed, "rows": how["batch"]}
-        drawn = ask_traces(guard, self.renderer, self.lessons, sampled, **asked)
+        drawn = ask_traces(guard, self.renderer, lessons, sampled, **asked)
         found = [
             mine(number, lesson.verdict, False, [Generation(one.text, one.verdict) for one in traces])
-            for number, (lesson, traces) in enumerate(zip(self.lessons, drawn, strict=True))
+            for number, lesson, traces in zip(numbers, lessons, drawn, strict=True)
         ]
         return [asdict(one) for one in found if one is not None]
 
@@ -213,7 +242,7 @@ def cell(name: str, lessons: int, measured: int | None, made: Path) -> dict[str,
         "lessons": len(school.lessons),
         "steps": trained["steps"],
         "cpu_seconds": round(trained["seconds"], 1),
-        "pairs": len(mined.get("pairs", [])),
+        "pairs": {miner: len(pairs) for miner, pairs in mined.get("pairs", {}).items()},
         "mining_cpu_seconds": round(mined.get("seconds", 0.0), 1),
         "rows": {name: len(rows) for name, rows in school.rows.measured.items()},
         "measured": school.measure(arm),

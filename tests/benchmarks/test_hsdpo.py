@@ -70,11 +70,14 @@ def test_the_arms_of_a_seed_share_their_rsft_and_pairs(tmp_path: Path) -> None:
         assert "| held-out half | after reasoning |" in printed("hsdpo.py", "cell", f"tiny-1-{arm}", *small)
     lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
     alone, down, longer = (json.loads(line) for line in lines)
-    assert (alone["pairs"], alone["rows"]) == (0, {"held-out half": 12, "WildGuardTest": 12})
-    assert down["pairs"] == longer["pairs"] > 0
+    assert (alone["pairs"], alone["rows"]) == ({}, {"held-out half": 12, "WildGuardTest": 12})
+    assert down["pairs"] == longer["pairs"]
+    assert set(down["pairs"]) == {"rsft", "member-1", "member-2"}
     assert longer["steps"] > 0
     assert {path.name for path in (tmp_path / "made" / "tiny-1").iterdir() if path.is_dir()} == {
         "rsft",
+        "member-1",
+        "member-2",
         "up",
         "down",
         "longer",
