@@ -88,7 +88,7 @@ class LocalGuard(GuardBase, ABC):
         First the mean over the sample's own tokens, then the state of the prompt's last token. None for a model whose
         blocks give anything else than one state a token.
         """
-        found = []
+        found: list[tuple[int, NDArray[np.float32]]] = []
         with self._inference():
             prompts = self._share(prompts, before_own=True)
             for group in groups(prompts, 128, self._busy):

@@ -144,19 +144,19 @@ def _pieces(store: Store, split: str = "pool") -> Iterator[list[Sample]]:
 
 
 def choose(folder: Path) -> None:
-    """Run phase select once and print seconds, peak memory of this process, and what it picked."""
+    """Run phase select once and print its seconds, the peak memory of this process, and what was picked."""
     with Store.open(folder / "runs") as store:
         with store.write() as db:
             db.execute(delete(tables.selections).where(tables.selections.c.round == 1))
-        ctx, began = context(store, folder), time.perf_counter()
+        ctx, began, before = context(store, folder), time.perf_counter(), time.process_time()
         said = select.run(ctx)
-        seconds = time.perf_counter() - began
+        seconds, processor = time.perf_counter() - began, time.process_time() - before
         with store.read() as db:
             picked, pool = len(selections.of_round(db, 1)), samples.counts(db)["pool"]
     # In kilobytes on Linux, in bytes on a Mac.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    figures = {"pool": pool, "picked": picked, "seconds": round(seconds, 1), "peak_rss_gb": round(peak / 1e9, 2)}
-    print(json.dumps(figures | {"said": said}))
+    figures = {"pool": pool, "picked": picked, "seconds": round(seconds, 1), "processor_s": round(processor, 1)}
+    print(json.dumps(figures | {"peak_rss_gb": round(peak / 1e9, 2), "said": said}))
 
 
 def main() -> None:

@@ -7,13 +7,16 @@
 
 The night is the shipped recipe smollm2-135m; --changes TOML changes its keys, guard.base among them. A measured night
 is benchmarks/recipes/real.toml, on ../shared/data, with one way of selection and one seed. Its figures are appended to
-benchmarks/real_results.jsonl, which is committed. A night that was interrupted resumes. Run it in the repository root.
+benchmarks/real_results.jsonl, which is committed. A night that was interrupted resumes; --minutes interrupts it, for
+short quiet hours. Run it in the repository root.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +40,10 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SELECTIONS = ("selected", "random")
 CELLS = {f"{selection}-{seed}": (selection, seed) for seed in (1, 2, 3) for selection in SELECTIONS}
 """Measured nights: how samples are selected, and the run's seed."""
+
+
+class Unfinished(SystemExit):
+    """The minutes are over before the night."""
 
 
 class Unavailable(RuntimeError):
@@ -88,18 +95,20 @@ def environment() -> dict[str, str]:
     return os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(MADE)}
 
 
-def night(keep: Path | None, changes: Mapping[str, Any]) -> None:
+def night(keep: Path | None, changes: Mapping[str, Any], minutes: float | None = None) -> None:
     """Run the shipped recipe on the file and print its rounds and its time."""
     from nights import changed
 
     table = changed("smollm2-135m", _base(changes), changes)
     workspace = keep or MADE / f"night-{_digest(table)}"
-    seconds = _run(table, workspace, show=True)
+    wall, processor = _run(table, workspace, minutes, show=True)
     _wizloop("rounds", "--workspace", str(workspace))
-    print(f"\n{seconds / 60:.1f} min, in {workspace}")
+    print(f"\n{wall / 60:.1f} min, {processor / 60:.1f} of processor time, in {workspace}")
 
 
-def cell(name: str | None, keep: Path | None, results: Path, changes: Mapping[str, Any]) -> None:
+def cell(
+    name: str | None, keep: Path | None, results: Path, changes: Mapping[str, Any], minutes: float | None = None
+) -> None:
     """Run one measured night, the next without a result if `name` is None, and append its figures to `results`."""
     from nights import RANDOM, always, changed, read
 
@@ -112,10 +121,11 @@ def cell(name: str | None, keep: Path | None, results: Path, changes: Mapping[st
     shares = {"select": {"shares": RANDOM}} if selection == "random" else {}
     table = changed("real", _base(changes), changes, shares, {"seed": seed})
     workspace = (keep or MADE / "nights") / f"{name}-{_digest(table)}"
-    seconds = _run(table, workspace, show=False)
+    wall, processor = _run(table, workspace, minutes, show=False)
     found = {
         "cell": name,
-        "seconds": round(seconds),
+        "seconds": round(wall),
+        "processor_s": round(processor),
         "rounds": json.loads(_wizloop("rounds", "--json", "--workspace", str(workspace), quiet=True)),
         "linear": {one.number: {name: asdict(score) for name, score in one.linear.items()} for one in read(workspace)},
         "always harmful": {name: asdict(score) for name, score in always(workspace).items()},
@@ -123,7 +133,7 @@ def cell(name: str | None, keep: Path | None, results: Path, changes: Mapping[st
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(found, sort_keys=True) + "\n")
     _wizloop("rounds", "--workspace", str(workspace))
-    print(f"\n{name}: {seconds / 60:.1f} min, appended to {results}")
+    print(f"\n{name}: {wall / 60:.1f} min, {processor / 60:.1f} of processor time, appended to {results}")
 
 
 def cells(results: Path) -> None:
@@ -148,34 +158,47 @@ def _digest(table: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _run(table: Mapping[str, Any], workspace: Path, *, show: bool) -> float:
-    """Start or resume the night and return the seconds of all its starts."""
+def _run(table: Mapping[str, Any], workspace: Path, minutes: float | None, *, show: bool) -> tuple[float, float]:
+    """Start or resume the night; return the wall and processor seconds of all its starts. Raises Unfinished."""
     import tomli_w
 
     workspace.mkdir(parents=True, exist_ok=True)
     recipe, spent = workspace / "recipe.toml", workspace / "seconds"
     recipe.write_text(tomli_w.dumps(table), encoding="utf-8")
-    before = float(spent.read_text()) if spent.is_file() else 0.0
-    began = time.monotonic()
+    before = [*map(float, spent.read_text().split()), 0.0, 0.0][:2] if spent.is_file() else [0.0, 0.0]
+    began = time.monotonic(), _processor_seconds()
     try:
-        _wizloop("start", str(recipe), "--headless", "--workspace", str(workspace), quiet=not show)
+        _wizloop("start", str(recipe), "--headless", "--workspace", str(workspace), quiet=not show, minutes=minutes)
     finally:
-        total = before + time.monotonic() - began
-        spent.write_text(str(total))
+        total = before[0] + time.monotonic() - began[0], before[1] + _processor_seconds() - began[1]
+        spent.write_text(" ".join(map(str, total)))
     return total
 
 
-def _wizloop(*words: str, quiet: bool = False) -> str:
-    """Run a command of wizloop and return what it printed, if `quiet`. Raises SystemExit if it fails."""
+def _processor_seconds() -> float:
+    """Return what the processes that ended have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _wizloop(*words: str, quiet: bool = False, minutes: float | None = None) -> str:
+    """Run a command of wizloop and return what it printed, if `quiet`. Raises SystemExit if it fails, or Unfinished."""
     program = [str(Path(sys.executable).parent / "wizloop"), *words]
     sys.stdout.flush()
     kept = subprocess.PIPE if quiet else None
-    done = subprocess.run(
-        program, env=environment(), stdin=subprocess.DEVNULL, stdout=kept, stderr=kept, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"wizloop {words[0]} ended with {done.returncode}\n{(done.stderr or '')[-2000:]}")
-    return done.stdout or ""
+    with subprocess.Popen(
+        program, env=environment(), stdin=subprocess.DEVNULL, stdout=kept, stderr=kept, text=True
+    ) as running:
+        try:
+            out, err = running.communicate(timeout=minutes and 60 * minutes)
+        except subprocess.TimeoutExpired:
+            # It ends after the piece at hand.
+            running.send_signal(signal.SIGTERM)
+            running.communicate()
+            raise Unfinished(f"not finished after {minutes:g} min; the same command resumes") from None
+    if running.returncode:
+        raise SystemExit(f"wizloop {words[0]} ended with {running.returncode}\n{(err or '')[-2000:]}")
+    return out or ""
 
 
 def main() -> None:
@@ -184,6 +207,7 @@ def main() -> None:
     ask.add_argument("run", choices=["fetch", "night", "cell", "cells"])
     ask.add_argument("name", nargs="?", choices=list(CELLS), help="the measured night; none runs the next")
     ask.add_argument("--changes", type=Path, metavar="TOML", help="changes to the recipe, for a shorter night, say")
+    ask.add_argument("--minutes", type=float, help="interrupt the night after so many")
     ask.add_argument("--keep", type=Path, metavar="DIR", help="keep the workspace here instead of under build/real")
     ask.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where figures are appended")
     given = ask.parse_args()
@@ -192,9 +216,9 @@ def main() -> None:
         if given.run == "fetch":
             print(fetch())
         elif given.run == "night":
-            night(given.keep, changes)
+            night(given.keep, changes, given.minutes)
         elif given.run == "cell":
-            cell(given.name, given.keep, given.results, changes)
+            cell(given.name, given.keep, given.results, changes, given.minutes)
         else:
             cells(given.results)
     except Unavailable as error:

@@ -3,9 +3,10 @@
     python benchmarks/speed.py [--model tiny|wide|smollm2] [--prompts 64] [--tokens 24] [--repeats 3]
 
 `tiny` has the embedded guard's shape, `wide` is a random-weight Llama of 4 layers, 512 wide; `smollm2` is
-SmolLM2-135M-Instruct, fetched once (`real.py`), and has no row for HS-DPO: the peer's step takes over 10 GB. All read
-the real instruction before each demo prompt. All contenders run in one process, in turn, `repeats` times; ratios are of
-the best times. Random-weight models never end early; the tokens drawn are printed.
+SmolLM2-135M-Instruct, fetched once (`real.py`), and has no row for HS-DPO: the peer's step takes over 10 GB. It reads
+24 prompts twice in eight ways, to warm up and to measure, and prints at the end; `speed_cells.py` runs one way a call.
+All read the real instruction before each demo prompt. All contenders run in one process, in turn, `repeats` times;
+ratios are of the best times. Random-weight models never end early; the tokens drawn are printed.
 
 `label_vs_floor` is the time that the model's matrix products alone take for the tokens of the prompts, over the time
 that the labels take: 1 means that nothing but matrix products is paid for.
@@ -39,6 +40,8 @@ from wizloop.recipes import policies
 from wizloop.recipes.demo_text import demo_samples
 
 TRACES = 4
+SIZES = (32, 64, 128, 256)
+"""Rows in a batch of batch_generate."""
 BATCH = 8
 HARM = Choice((" harmful", " unharmful"))
 SHAPES = {"tiny": Shape(), "wide": Shape(layers=4, width=512, mlp=1024, heads=8)}
@@ -120,8 +123,10 @@ def timed(units: int, run: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / units
 
 
-def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: int) -> dict[str, Any]:
-    """Return seconds per trace of the loop, of batch_generate and of ours, and per sample of the label alone."""
+def contenders_of(
+    guard: mlx_guard.Guard, prompts: list[Any], tokens: int, sizes: tuple[int, ...], drawn: dict[str, float]
+) -> dict[str, Callable[[], float]]:
+    """Return what reads the prompts in each way and returns the seconds per unit; `drawn` gets the tokens per trace."""
     from mlx_lm import generate
     from mlx_lm.generate import batch_generate
     from mlx_lm.sample_utils import make_sampler
@@ -130,7 +135,6 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: i
     sampler = make_sampler(temp=0.7, top_p=0.95)
     whole = [[*prompt.shared, *prompt.body] for prompt in prompts]
     traced = sorted([ids for ids in whole for _ in range(TRACES)], key=len)
-    drawn: dict[str, float] = {}
 
     def loop() -> float:
         def run() -> None:
@@ -167,10 +171,17 @@ def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: i
         return timed(len(traced), run)
 
     contenders: dict[str, Callable[[], float]] = {"loop": loop, "ours": ours}
-    contenders |= {f"batch_generate {rows}": batched(rows) for rows in (32, 64, 128, 256)}
+    contenders |= {f"batch_generate {rows}": batched(rows) for rows in sizes}
     contenders["label alone"] = lambda: timed(len(prompts), lambda: guard.score(prompts, HARM))
     floor = products(guard, len(prompts[0].shared) + sum(len(prompt.body) for prompt in prompts))
     contenders["matrix products"] = lambda: timed(len(prompts), floor)
+    return contenders
+
+
+def classify(guard: mlx_guard.Guard, prompts: list[Any], tokens: int, repeats: int) -> dict[str, Any]:
+    """Return seconds per trace of the loop, of batch_generate and of ours, and per sample of the label alone."""
+    drawn: dict[str, float] = {}
+    contenders = contenders_of(guard, prompts, tokens, SIZES, drawn)
     for run in contenders.values():
         run()
     best = best_of(repeats, contenders)

@@ -26,15 +26,15 @@ def of_newest(rounds: Sequence[Round]) -> list[str]:
     return [f"round {measured[-1].number}, {line}" for line in lines(measured[-1].record[KEY])] if measured else []
 
 
-def shown(rounds: Sequence[Round]) -> str:
-    """Say which policies a run's guard has in its prompts, and which it is not trained on; empty without any."""
+def shown(rounds: Sequence[Round]) -> list[str]:
+    """Say which policies a run's guard has in its prompts, and which it is not trained on; nothing without any."""
     kept = next((one.record["policies"] for one in rounds if "policies" in one.record), None)
     if kept is None:
-        return ""
+        return []
     left_out = [one["name"] for one in kept["policies"] if one["id"] in kept["left_out"]]
     names = ", ".join(one["name"] for one in kept["policies"])
-    how = "each asked alone" if kept["ask"] == "each" else "in one prompt"
-    return f"policies, {how}: {names}" + (f"; never trained on: {', '.join(left_out)}" if left_out else "")
+    how = "policies, each alone" if kept["ask"] == "each" else "policies"
+    return [f"{how}: {names}", *([f"never trained on: {', '.join(left_out)}"] if left_out else [])]
 
 
 def _group(words: str, found: Mapping[str, Any]) -> str:

@@ -75,11 +75,12 @@ def cell_words(cell: str | None, calibration_json: str | None, signals: Mapping[
 def _is_deferred(known: Mapping[str, Any], signals: Mapping[str, float | None]) -> bool:
     """Return what the loop's calibration decides, of which a test compares it: the console loads nothing of the loop.
 
-    The response decides where there is one, and a sample that was given no traces is judged directly.
+    The response decides where there is one, and a sample without traces or a head's answer is judged directly.
     """
-    task = "response" if {"p_direct_response", "p_traces_response"} & signals.keys() else "request"
+    task = "response" if {f"p_{way}_response" for way in ("direct", "traces", "linear")} & signals.keys() else "request"
+    source = known["source"].get(task, "direct")
     traced = any(name.startswith("p_traces_") for name in signals)
-    source = known["source"].get(task, "direct") if traced else "direct"
+    source = source if (f"p_linear_{task}" in signals if source == "linear" else traced) else "direct"
     p, cut = signals.get(f"p_{source}_{task}"), known["cuts"].get(task, {}).get(source, {"below": 0.0})
     return p is None or cut["below"] <= p < known["thresholds"].get(task, {}).get(source, 0.5)
 

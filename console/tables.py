@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wizloop.console import answering, by_policy, chosen, operating
+from wizloop.console import answering, by_policy, chosen, label_gains, operating
 from wizloop.console.standing import heading, of_champion
 from wizloop.console.words import TASKS
 from wizloop.store.checked_teacher import Checked, from_table
@@ -94,6 +94,7 @@ def rounds_notes(found: Sequence[RoundSummary]) -> list[str]:
             for export in summary.exports
             if export.failed is not None
         ),
+        *label_gains.of_newest([summary.round for summary in found]),
         *by_policy.of_newest([summary.round for summary in found]),
         *of_champion([summary.round for summary in found]),
     ]

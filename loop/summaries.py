@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wizloop.console import chosen
+from wizloop.console import chosen, label_gains
 from wizloop.loop.controller import lock
 from wizloop.store.checked_teacher import Checked, from_table
 from wizloop.store.status import RunStatus
@@ -81,8 +81,10 @@ def base_of(summary: "BaseSummary") -> dict[str, Any]:
         "baselines": summary.record.get("baselines", {}),
         "compared": summary.record.get("compared", {}),
         **_categories(summary.record),
+        "speeds": {},
         "champion": None,
         "chosen": [],
+        "labels": None,
         "challenger": None,
         "started_at": None,
         "ended_at": None,
@@ -107,6 +109,7 @@ def round_of(summary: "RoundSummary", workspace: Path) -> dict[str, Any]:
         "speeds": dict(summary.speeds),
         "champion": made.champion_after,
         "chosen": made.record.get(chosen.KEY, []),
+        "labels": made.record.get(label_gains.KEY),
         "challenger": made.challenger,
         "started_at": _time(made.started_at),
         "ended_at": _time(made.ended_at),

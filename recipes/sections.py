@@ -340,6 +340,9 @@ class Stop(Section):
     """Consecutive rounds without a gain after which the run stops; None turns it off."""
     plateau_delta: Share = 0.005
     """Dev macro-F1 that counts as a gain."""
+    least_gain: Share | None = added(None)
+    """Average precision on dev that the next hundred labels must be expected to add (a cheap learner's curve on the
+    labels so far); the run stops before a round that promises less. None turns it off."""
 
 
 Format = Literal["adapter", "adapter-mlx", "safetensors", "mlx-4bit", "mlx-8bit", "nf4", "gguf", "gguf-q8"]

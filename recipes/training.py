@@ -96,4 +96,4 @@ class Dpo(Section):
     """Sample weights are between 1 - gamma and 1 + gamma."""
     weights: Literal["up", "equal", "down"] = added("up")
     """up gives hard pairs, whose traces were mostly wrong, the larger weight, as the paper does; down gives it to those
-    that were mostly right; equal weighs all as 1."""
+    that were mostly right; equal weighs all as 1. With k = 2 all weigh 1: a hard sample has one trace of each kind."""

@@ -145,17 +145,20 @@ def _calibration(db: Connection, model_id: int | None) -> dict[str, Any]:
 def _is_deferred(known: dict[str, Any]) -> ColumnElement[bool]:
     """Require that the deciding answer lies between a promise's cut and the threshold, or cannot be read.
 
-    The response decides where there is one, and a sample that was given no traces is judged directly.
+    The response decides where there is one, and a sample without traces or a head's answer is judged directly.
     """
     if known.get("let_through") is None:
         return false()
     signals = tables.predictions.c.signals
     each = func.json_each(signals).table_valued("key", name="signal")
     traced = select(each.c.key).where(each.c.key.like("p\\_traces\\_%", escape="\\")).exists()
-    answered = or_(*(func.json_type(signals, f"$.p_{name}_response").is_not(None) for name in ("direct", "traces")))
+    ways = ("direct", "traces", "linear")
+    answered = or_(*(func.json_type(signals, f"$.p_{way}_response").is_not(None) for way in ways))
     cases = []
     for task, of_task in (("response", answered), ("request", not_(answered))):
-        for source, of_source in ((known["source"].get(task, "direct"), traced), ("direct", not_(traced))):
+        own = known["source"].get(task, "direct")
+        given = func.json_type(signals, f"$.p_linear_{task}").is_not(None) if own == "linear" else traced
+        for source, of_source in ((own, given), ("direct", not_(given))):
             p = func.json_extract(signals, f"$.p_{source}_{task}")
             below = known["cuts"].get(task, {}).get(source, {"below": 0.0})["below"]
             threshold = known["thresholds"].get(task, {}).get(source, 0.5)

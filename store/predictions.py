@@ -115,16 +115,13 @@ def for_samples(db: Connection, model_id: int, ids: Sequence[int]) -> list[Predi
 
 
 def scores(
-    db: Connection, model_id: int, ids: Sequence[int]
+    db: Connection, model_id: int, first: int, last: int
 ) -> dict[int, tuple[Mapping[str, float], float | None, str | None]]:
-    """Return (probability, confidence, cell) by sample of a model's predictions of these samples."""
+    """Return (probability, confidence, cell) by sample of a model's predictions of samples from `first` to `last`."""
     table = tables.predictions
     wanted = [table.c[name] for name in ("sample_id", "probability", "confidence", "cell")]
-    query, found = select(*wanted).where(table.c.model_id == model_id), {}
-    for piece in rows.pieces(ids):
-        for sample_id, *rest in db.execute(query.where(table.c.sample_id.in_(piece))):
-            found[sample_id] = tuple(rest)
-    return found
+    query = select(*wanted).where(table.c.model_id == model_id, table.c.sample_id.between(first, last))
+    return {sample_id: (p, confidence, cell) for sample_id, p, confidence, cell in db.execute(query)}
 
 
 def traces_of(db: Connection, model_id: int, sample_ids: Sequence[int]) -> list[GuardTrace]:

@@ -93,12 +93,15 @@ class VectorFile:
 
     def _rows(self, ids: NDArray[np.int64]) -> NDArray[np.void]:
         """Return copies of the rows, zero beyond the end of the file. A map of it would stay in memory."""
-        rows = np.zeros(len(ids), self._row)
         whole = (self.path.stat().st_size - _HEAD.size) // self._row.itemsize
         inside = ids < whole
-        if inside.any():
-            mapped = np.memmap(self.path, self._row, "r", offset=_HEAD.size, shape=(whole,))
-            rows[inside] = mapped[ids[inside]]
+        if not inside.any():
+            return np.zeros(len(ids), self._row)
+        mapped = np.memmap(self.path, self._row, "r", offset=_HEAD.size, shape=(whole,))
+        if inside.all():
+            return np.asarray(mapped[ids])
+        rows = np.zeros(len(ids), self._row)
+        rows[inside] = mapped[ids[inside]]
         return rows
 
 
@@ -124,9 +127,6 @@ def _check_of_head(width: int) -> int:
 def _checks(vectors: NDArray[np.float16], digests: Sequence[str]) -> NDArray[np.uint32]:
     """Return the checksum of each row, never 0, which a row has that was never written."""
     size = vectors.shape[1] * vectors.itemsize
-    numbers = vectors.tobytes()
-    found = (
-        crc32(memoryview(numbers)[at * size : (at + 1) * size], crc32(digest.encode()))
-        for at, digest in enumerate(digests)
-    )
+    numbers = memoryview(vectors.reshape(-1).view(np.uint8))
+    found = (crc32(numbers[at * size : (at + 1) * size], crc32(digest.encode())) for at, digest in enumerate(digests))
     return np.fromiter((each or 1 for each in found), np.uint32, len(digests))

@@ -22,7 +22,7 @@ from wizloop.loop.measures.acquisition import Pick, choose
 from wizloop.loop.phases import model_roles
 from wizloop.loop.phases.export import write_export
 from wizloop.loop.preflight.checks import plugin_checks
-from wizloop.loop.teaching import clients, prices, request_preview
+from wizloop.loop.teaching import clients, plugin_teachers, prices, request_preview
 from wizloop.recipes import schema
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json
 from wizloop.store import exports, samples, selections, teacher_calls
@@ -335,6 +335,27 @@ def test_an_installed_strategy_picks_by_its_score_before_chance(plugged: Path) -
     assert [(one.reason, one.rank) for one in picks] == [*(("longest", n) for n in (1, 2, 3)), ("random", 4)]
     assert [one.sample_id for one in picks[:3]] == [8, 7, 6]
     assert picks == _chosen("longest", 4)
+
+
+def test_an_installed_strategy_gets_a_seed_that_is_the_runs(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    score = plugins.load("strategy", "longest").score
+    monkeypatch.setattr(
+        plugins.load("strategy", "longest"),
+        "score",
+        lambda self, left, seed: given.append(seed) or score(self, left, seed),
+    )
+    _chosen("longest", 4)
+    _chosen("longest", 4)
+    assert all(isinstance(one, int) for one in given)
+    assert len(set(given)) == 1
+
+
+def test_a_teacher_that_does_not_answer_with_an_answer_is_named(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.load("teacher", "keywords"), "read", lambda *_: "harmful")
+    built = plugin_teachers.build(_asking(), "keywords")
+    with pytest.raises(plugins.PluginError, match=r"teacher 'keywords' of wizloop-extras .* a str, not an Answer"):
+        built.read("{}", "end", Question("k", "how to bake"))
 
 
 @pytest.mark.parametrize("scores", [[1.0], [float("inf")] * 8, ["a"] * 8, None])

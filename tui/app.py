@@ -153,6 +153,8 @@ def write_pictures(app: WizloopApp, folder: Path) -> None:
         for key, name in enumerate(SCREENS, start=1):
             await pilot.press(str(key))
             await pilot.pause(_SETTLE_SECONDS)
+            while any(one.group == "against" and one.is_running for one in app.workers):
+                await pilot.pause(_SETTLE_SECONDS)
             app.save_screenshot(f"{name}.svg", str(folder))
         app.exit("")
 

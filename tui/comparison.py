@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from wizloop.console import by_policy, category_figures, chosen
+from wizloop.console import by_policy, category_figures, chosen, label_gains
 from wizloop.console.standing import NAMES, by_label, sentences
 from wizloop.console.tables import aligned, baselines_on, figure, figure_of, gate_word, operating_lines, plain
 from wizloop.console.words import TASKS
@@ -41,7 +41,7 @@ def _columns(rounds: Sequence[Summary], chosen: int, n: int, wide: bool, told: S
     lines = [[Text("F1 on", "bold"), Text("n", "bold"), *(_head(rounds, at, chosen, seen) for at in seen)]]
     for benchmark, task, size in _measured(rounds):
         rows = [_evaluation(summary, benchmark, task) for summary in rounds]
-        marks = {chosen: "~"} if (benchmark, task) in untold else {}
+        marks = {chosen: " ~"} if (benchmark, task) in untold else {}
         cells = [_cell(rows[at], rows[at - 1] if at else None, wide, marks.get(at, "")) for at in seen]
         lines.append([*map(plain, (f"{benchmark} {task}", f"{size:,}", *cells))])
         for name, values in _baselines(rounds, benchmark, task):
@@ -92,7 +92,7 @@ def in_brief(summary: Summary, held: str = "", told: Sequence[Compared] = ()) ->
         of_policies,
         beside,
         point,
-        ("Picked", selected),
+        ("Picked", "\n".join([selected, *label_gains.lines(summary.record)])),
         (
             "Exports",
             "\n".join(
@@ -165,12 +165,12 @@ def _evaluation(summary: Summary, benchmark: str, task: str) -> Evaluation | Non
 
 
 def _cell(row: Evaluation | None, before: Evaluation | None, wide: bool, mark: str = "") -> str:
-    """Format `82.1 (76-88) +2.7`, with the interval if `wide`, and a mark of the change."""
+    """Format `82.1 (76-88) +2.7`, with the interval if `wide`, and a mark behind the change."""
     value, last = _metric(row, "f1"), _metric(before, "f1")
     if value is None:
         return "-"
     f1 = figure(row) if wide else f"{100 * value:.1f}"
-    return f1 if last is None else f"{f1} {mark}{100 * (value - last):+.1f}"
+    return f1 if last is None else f"{f1} {100 * (value - last):+.1f}{mark}"
 
 
 def _metric(row: Evaluation | None, name: str) -> float | None:

@@ -21,7 +21,8 @@ class OverviewScreen(BaseScreen):
 
     NAME = "overview"
     ABOUT = (
-        "The current phase and the next one; the phases of this round with rate and time left; F1 of the base and of "
+        "The current phase and the next one; the phases of this round with rate and time left, and the guard's "
+        "policies; F1 of the base and of "
         "each round with its interval, and on requests that of calling all harmful (-) and of TF-IDF (t); the pool's "
         "confidence with the threshold below which the guard is uncertain; the four cells, uncertain compliance first; "
         "money; the last events."
@@ -42,12 +43,13 @@ class OverviewScreen(BaseScreen):
         phases, histogram, recent = (
             self.query_one(f"#{name}", CachedStatic).size for name in ("phases", "histogram", "recent")
         )
-        self.set_text("#phases", formatting.phase_lines(snapshot.now, snapshot.at, phases.width, phases.height))
+        about = [plain(line) for line in by_policy.shown([one.round for one in snapshot.rounds])]
+        steps = formatting.phase_lines(snapshot.now, snapshot.at, phases.width, phases.height - len(about))
+        self.set_text("#phases", Text("\n").join([steps, *formatting.truncated(about, phases.width).split()]))
         self.query_one("#f1", F1Plot).show(snapshot.base, snapshot.rounds)
         spent, left = money(snapshot.now)
         measured = category_figures.in_short([*([] if snapshot.base is None else [snapshot.base]), *snapshot.rounds])
-        policies = by_policy.shown([one.round for one in snapshot.rounds])
-        named = "".join(f"\n{line}" for line in (measured, policies) if line)
+        named = f"\n{measured}" if measured else ""
         below = plain(f"\n{spent}\n{left}; {snapshot.now.to_review:,} to review{named}")
         self.set_text("#cells", Text.assemble(formatting.cell_lines(snapshot.confidence), below))
         drawing = formatting.histogram_lines(snapshot.confidence, max(histogram.height - 2, 1))

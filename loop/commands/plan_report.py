@@ -48,6 +48,9 @@ def _lines(plan: "Plan") -> list[str]:
         lines.append(f"{named:14} {', '.join(plan.phases['each round'])}")
     splits = ", ".join(f"{split} {_number(n)}" for split, n in plan.samples.items())
     lines.append(f"samples        {splits} (at most: duplicates and leaks are still included)")
+    if plan.questions > 1:
+        many = f"{plan.questions} questions about each, and takes as many times as long as with one"
+        lines.append(f"{'':14} the guard is asked {many}")
     lines.append(f"to a teacher   at most {_number(plan.picked)}: the seed, then {plan.a_round:,} per round")
     for at, cost in enumerate(plan.teachers):
         lines.append(f"teacher        {_calls(cost)}")

@@ -5,6 +5,7 @@ The user and the clock, which can end a run within a round, are handled in `nigh
 
 import json
 
+from wizloop.console import label_gains
 from wizloop.recipes.sections import Stop
 from wizloop.store import (
     control,
@@ -37,7 +38,12 @@ def rounds_are_enough(store: Store, number: int, stop: Stop) -> str | None:
             return named.get(run.rounds_wanted, f"all {run.rounds_wanted} rounds are done")
         if number == 0:
             return None
-        return _budget_is_spent(db, number - 1) or _pool_is_empty(db, number) or _on_a_plateau(db, stop)
+        return (
+            _budget_is_spent(db, number - 1)
+            or _pool_is_empty(db, number)
+            or _on_a_plateau(db, stop)
+            or _not_paying(db, stop)
+        )
 
 
 def _budget_is_spent(db: Connection, last: int) -> str | None:
@@ -82,6 +88,16 @@ def _on_a_plateau(db: Connection, stop: Stop) -> str | None:
         f"macro-F1 on dev has not risen by {100 * stop.plateau_delta:.1f} points in {rounds}: "
         f"{100 * max(recent):.1f} against {100 * max(before):.1f}"
     )
+
+
+def _not_paying(db: Connection, stop: Stop) -> str | None:
+    """Return a reason if the last round expects less of the next hundred labels than they must add."""
+    begun = steps.rounds(db)
+    found = (begun[-1].record.get(label_gains.KEY) or {}).get("next") if begun else None
+    if stop.least_gain is None or found is None or found["gain"] >= stop.least_gain:
+        return None
+    said = label_gains.next_hundred(found)
+    return f"asking more is not expected to pay. {said}; they must add {100 * stop.least_gain:.1f} (stop.least_gain)"
 
 
 def _dev_macro_f1(db: Connection, model_id: int | None) -> float | None:

@@ -149,7 +149,7 @@ class AnsweredRow:
 
     def to_json(self, *, texts: bool = False) -> dict[str, Any]:
         """Return the row as `--rows` writes it; every row has the same keys, with prompt and response if asked."""
-        row = {
+        row: dict[str, Any] = {
             "benchmark": self.benchmark,
             "row": self.row,
             "sample": self.sample,

@@ -18,7 +18,7 @@ from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_
 from wizloop.loop.guard.linear_way import Linear
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
-from wizloop.loop.measures.calibration import Calibration, Source
+from wizloop.loop.measures.calibration import Calibration, Source, without_linear
 from wizloop.loop.measures.confidence import MEASURES
 from wizloop.loop.measures.operating_points import BEST
 from wizloop.loop.words import DEFAULT, Declaration, Task
@@ -94,7 +94,8 @@ class GuardCalibration(_Checked):
 
     @classmethod
     def of(cls, known: Calibration) -> "GuardCalibration":
-        """Take what decides the answers of a guard that is asked alone."""
+        """Take what decides the answers of a guard that is asked alone; without a head that gives no verdict."""
+        known = known if known.reads_linear else without_linear(known, ())
         said = {
             "source": known.source,
             "thresholds": known.thresholds,

@@ -111,6 +111,9 @@ def of_few(judge: Judge, samples: Sequence[Text]) -> dict[str, Any]:
     if judge.calibration.votes or not samples or not meter.is_here:
         return {}
     alone = latency(judge, samples, seed=0, most=ALONE_AT_NIGHT, seconds=SECONDS_AT_NIGHT)
+    if judge.linear is not None:
+        # The head's passes are not the guard's, which the meter counts.
+        return {"on": meter.rates(0)["on"], **alone}
     rows = samples[: max(1, min(BATCH, int(1000 * SECONDS_AT_NIGHT / max(alone["p50_ms"], 1e-3))))]
     together.direct(rows)
     return meter.rates(len(rows)) | alone

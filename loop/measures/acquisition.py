@@ -196,7 +196,7 @@ class _Batch:
             vector = self._vectors([self._picked[number]])
             assert vector is not None
             unit = _units((vector.astype(np.float32) - center) / scale)[0]
-            return np.clip(units @ unit, 0, 1).astype(np.float64)
+            return np.asarray(np.clip(units @ unit, 0, 1), np.float64)
 
         return of_pick
 

@@ -43,8 +43,10 @@ def _counted(texts: Sequence[str], columns: int) -> Any:
     # A word is hashed with a blank before and after it, which it shares with its neighbors.
     joined = [f" {' '.join(text.lower().split())} " for text in texts]
     letters = np.frombuffer("".join(joined).encode("ascii"), np.uint8)
-    row_of = np.repeat(np.arange(len(texts), dtype=np.int64), [len(one) for one in joined])
-    keys = np.concatenate([row_of[at] * columns + hashed % columns for at, hashed in _grams(letters)])
+    # Numbers of 32 bits are sorted twice as fast.
+    kind = np.int32 if len(texts) * columns < 2**31 else np.int64
+    row_of = np.repeat(np.arange(len(texts), dtype=kind) * columns, [len(one) for one in joined])
+    keys = np.concatenate([row_of[at] + (hashed & (columns - 1)).astype(kind) for at, hashed in _grams(letters)])
     keys.sort()
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     data = np.diff(first, append=len(keys)).astype(np.float32)
@@ -53,7 +55,7 @@ def _counted(texts: Sequence[str], columns: int) -> Any:
     return csr_matrix((data, indices.astype(np.int32), starts.astype(np.int32)), (len(texts), columns))
 
 
-def _grams(letters: Bytes) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _grams(letters: Bytes) -> Iterator[tuple[NDArray[np.int64], Words32]]:
     """Yield of each size the places where n-grams begin, and their hashes, 0 or more.
 
     `letters` are words with a blank between them; each text begins and ends with one.
@@ -61,17 +63,17 @@ def _grams(letters: Bytes) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64
     lengths = _lengths(letters == _BLANK)
     for size in SIZES:
         at = np.flatnonzero(lengths >= size)
-        yield at, np.abs(_murmur([letters[at + k] for k in range(size)]).view(np.int32).astype(np.int64))
+        yield at, np.abs(_murmur([letters[at + k] for k in range(size)]).view(np.int32)).view(np.uint32)
 
 
-def _lengths(blank: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _lengths(blank: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Return how many characters there are from each place to the blank after the word; 0 at the blank after a text."""
-    places = np.arange(len(blank))
-    ends = np.where(blank, places, len(blank))
+    places = np.arange(len(blank), dtype=np.int32)
+    ends = np.where(blank, places, np.int32(len(blank)))
     # The next blank at or after each place.
     following = np.minimum.accumulate(ends[::-1])[::-1]
-    after = np.append(following[1:], len(blank))
-    left: NDArray[np.int64] = np.where(after < len(blank), after - places + 1, 0)
+    after = np.append(following[1:], np.int32(len(blank)))
+    left: NDArray[np.int32] = np.where(after < len(blank), after - places + 1, 0)
     left[blank & (after == places + 1)] = 0
     return left
 

@@ -28,9 +28,13 @@ class Committee:
 
     def p(self, X: Any) -> Floats:
         """Return P(positive) by copy and row, of shape (copies, n); `X` is a matrix or one block of it."""
+        return self.of_product(X @ self.weights)
+
+    def of_product(self, product: Floats) -> Floats:
+        """Return the same from the rows times `weights`, of shape (n, copies)."""
         from scipy.special import expit
 
-        p: Floats = expit(X @ self.weights + self.bias).astype(np.float32).T
+        p: Floats = expit(product + self.bias).astype(np.float32).T
         return p
 
 

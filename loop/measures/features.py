@@ -93,6 +93,23 @@ class Space:
             here = slice(start, start + rows)
             yield self._block(None if texts is None else texts[here], None if states is None else states[here])
 
+    def product(self, texts: Sequence[str] | None, states: NDArray[Any] | None, weights: Floats) -> Floats:
+        """Return the rows of `matrix` times `weights`, of shape (n, outputs), without the components of the states.
+
+        For a large pool: the weights of the components are those of the states, of which there are few outputs.
+        """
+        texts, states = self._read(texts, states)
+        cut = 0 if self.components is None else len(self.components)
+        found = np.zeros((_rows(texts, states), weights.shape[1]), np.float32)
+        for start in range(0, len(found), BLOCK):
+            here = slice(start, start + BLOCK)
+            if states is not None and self.components is not None and self.center is not None:
+                of_states = self.components.T @ weights[:cut]
+                found[here] += (np.asarray(states[here], np.float32) - self.center) @ of_states
+            if texts is not None:
+                found[here] += self._block(texts[here], None) @ weights[cut:]
+        return found
+
     def _read(self, texts: Sequence[str] | None, states: Any) -> tuple[Sequence[str] | None, Any]:
         """Return what this space reads of both."""
         if (texts is None and self.words_idf is not None) or (states is None and self.center is not None):

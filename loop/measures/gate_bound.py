@@ -19,8 +19,9 @@ POWER: Final = 0.8
 """Chance that a challenger which is as good is told from one that loses so much."""
 RIGHT: Final = 0.8
 """Assumed share of right answers."""
-APART: Final = 0.15
-"""Assumed share of prompts on which one of two guards alone is right: 12 to 22 % were seen in nights."""
+APART: Final = 0.2
+"""Assumed share of rows on which one of two guards alone is right: 6 to 39 % were seen in nights, by task, and 5 to 8 %
+between recorded guards (`benchmarks/gate.py`)."""
 _TRIALS: Final = 4000
 
 
@@ -59,8 +60,8 @@ def gate_bound(classes: Sequence[tuple[int, int]], prompts: int, gates: int) -> 
     if not both:
         return None
     level = NIGHT_LEVEL / gates
-    # Tasks share their prompts: their errors are taken as one, not as independent.
-    error = float(np.mean([_standard_error(*each) for each in both]))
+    # Tasks share prompts, but not their errors: on stored predictions these add up as if they were independent.
+    error = float(np.sqrt(np.sum([_standard_error(*each) ** 2 for each in both]))) / len(both)
     return GateBound(float((norm.ppf(1 - level) + norm.ppf(POWER)) * error), level, gates, prompts)
 
 

@@ -56,10 +56,28 @@ class Head:
         for task, weights in self.weights.items():
             rows = [at for at, text in enumerate(texts) if task in self.declared.tasks_of(text)]
             if rows:
-                X = _matrix(self.space, task, [texts[at] for at in rows], None if states is None else states[rows])
-                for at, p in zip(rows, _probabilities(X, weights, self.bias[task]), strict=True):
+                some = None if states is None else states[rows]
+                odds = self._odds(task, [texts[at] for at in rows], some, weights) + self.bias[task]
+                for at, p in zip(rows, _probabilities(odds), strict=True):
                     found[at] |= self._named(task, p)
         return found
+
+    def _odds(self, task: Task, texts: Sequence[Text], states: States | None, weights: Floats) -> NDArray[np.float64]:
+        """Return the log-odds without the bias, (n, 1) or (n, labels): row by row, whatever else is in the batch.
+
+        A product of matrices rounds a row otherwise in another batch.
+        """
+        words = Space(self.space.words_idf, self.space.characters_idf)
+        components, center = self.space.components, self.space.center
+        first = 0 if components is None else len(components)
+        odds = np.asarray(_matrix(words, task, texts, None) @ weights[:, first:].T, dtype=np.float64)
+        if components is None or center is None:
+            return odds
+        if states is None:
+            raise ValueError("the head was fitted on hidden states and is given none")
+        centered = states.astype(np.float64) - center
+        by_label = weights[:, :first].astype(np.float64) @ components
+        return odds + np.stack([(centered * one).sum(axis=1) for one in by_label], axis=1)
 
     def _named(self, task: Task, p: NDArray[np.float64]) -> dict[str, float]:
         further = zip(self.declared.classes(task)[1:], p[1:], strict=False)
@@ -128,11 +146,11 @@ def _fitted(X: Any, given: NDArray[np.int64], classes: int) -> tuple[Floats, Flo
     return np.stack(weights).astype(np.float32), np.array(bias, dtype=np.float32)
 
 
-def _probabilities(X: Any, weights: Floats, bias: Floats) -> NDArray[np.float64]:
+def _probabilities(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return P of the first label, (n, 1), or of each label, (n, labels)."""
     from scipy.special import expit
 
-    p: NDArray[np.float64] = expit(np.asarray(X @ weights.T, dtype=np.float64) + bias)
+    p: NDArray[np.float64] = expit(odds)
     return p if p.shape[1] == 1 else p / p.sum(axis=1, keepdims=True)
 
 

@@ -12,7 +12,6 @@ from itertools import chain, zip_longest
 
 from wizloop.backends.teachers.base import Question
 from wizloop.loop.context import Context
-from wizloop.loop.controller.night import is_done
 from wizloop.loop.interrupted import NeedsFix
 from wizloop.loop.measures.right_share import right_share
 from wizloop.loop.phases import teach
@@ -20,7 +19,7 @@ from wizloop.loop.stored_samples import usable
 from wizloop.loop.teaching import clients
 from wizloop.loop.teaching.calls import TeacherClient
 from wizloop.recipes.schema import Recipe
-from wizloop.store import samples, sending, spending, teacher_calls, teacher_checks
+from wizloop.store import samples, sending, spending, steps, teacher_calls, teacher_checks
 from wizloop.store.checked_teacher import ROWS_WANTED, Checked
 from wizloop.store.samples import Sample
 from wizloop.store.teacher_calls import TeacherTrace
@@ -38,7 +37,8 @@ def run(ctx: Context) -> str:
     """
     first, *others = ctx.recipe.teacher.names
     with ctx.store.read() as db:
-        taught, capped = is_done(db, 0, "teach"), spending.budget(db).cap_micro is not None
+        step, capped = steps.step(db, 0, "teach"), spending.budget(db).cap_micro is not None
+    taught = step is not None and step.state == "done"
     if taught or not ctx.recipe.teacher.least_right:
         return "nothing is checked: " + ("the seed was taught before" if taught else "teacher.least_right is 0")
     why = exempt(ctx.recipe, first)

@@ -20,6 +20,7 @@ from wizloop.loop.measures.uncertainty import compare_cells
 from wizloop.loop.phases import (
     baselines,
     category_measures,
+    label_gains,
     model_roles,
     policy_figures,
     predict,
@@ -61,6 +62,7 @@ def run(ctx: Context) -> str:
     scored, record = evaluations_of(ctx, challenger, sets, known), record_of(ctx, challenger, known, dev)
     lessons = lessons_of(ctx, model_roles.sft_name(ctx.round))
     beside = baselines.beside(ctx, challenger, base, sets, lessons) | policy_figures.record_of(ctx, challenger, sets)
+    beside |= label_gains.record_of(ctx, lessons, dev)
     timed = speed.of_few(ctx.judge(replace(challenger, calibration_json=known.to_json())), test or dev)
     with ctx.store.write() as db:
         evaluations.add(db, scored)

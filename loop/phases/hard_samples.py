@@ -51,7 +51,9 @@ def _mine(ctx: Context, miner: models.Model, lessons: Sequence[Lesson], done: in
         for lesson in batch:
             sample = lesson.sample
             pair = sample.response is not None
-            generations = [_generation(row, taught, ctx.declared, pair) for row in rows if row.sample_id == sample.id]
+            generations = [
+                generation(row, taught, ctx.declared, has_response=pair) for row in rows if row.sample_id == sample.id
+            ]
             mined.append(mine(sample.id, _tasks(lesson.trace.verdict, ctx.declared), pair, generations))
     how = ctx.recipe.dpo
     return weigh([pair for pair in mined if pair is not None], how.gamma, how.weights)
@@ -83,7 +85,8 @@ def _drawn(
     return found
 
 
-def _generation(row: GuardTrace, taught: Taught, declared: Declaration, has_response: bool) -> Generation:
+def generation(row: GuardTrace, taught: Taught, declared: Declaration, *, has_response: bool) -> Generation:
+    """Return a stored trace as it is mined: whether its reasoning speaks against its verdict, given what is taught."""
     if row.verdict is None:
         return Generation(row.text, None)
     verdict = _tasks(row.verdict, declared)

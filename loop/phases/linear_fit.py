@@ -17,8 +17,7 @@ from wizloop.loop.measures.features import Space, drawn
 from wizloop.loop.measures.linear_head import Head, States
 from wizloop.loop.phases import model_roles, vectors
 from wizloop.loop.phases.taught_lessons import Labeled, lessons_of
-from wizloop.loop.stored_samples import usable
-from wizloop.store import models, steps
+from wizloop.store import models, samples, steps
 from wizloop.store.samples import Sample
 
 FEW = 1000
@@ -32,20 +31,20 @@ class RoundHead:
     ctx: Context
     head: Head
 
-    def signals(self, samples: Sequence[Sample]) -> dict[int, dict[str, float]]:
+    def signals(self, asked: Sequence[Sample]) -> dict[int, dict[str, float]]:
         """Return the signals `p_linear_TASK` of samples, by sample id."""
-        ps = self.head.p(samples, _states(self.ctx, samples) if self.head.reads_states else None)
-        return {one.id: linear_way.signals_of(p) for one, p in zip(samples, ps, strict=True)}
+        ps = self.head.p(asked, _states(self.ctx, asked) if self.head.reads_states else None)
+        return {one.id: linear_way.signals_of(p) for one, p in zip(asked, ps, strict=True)}
 
 
-def for_samples(ctx: Context, model: models.Model, samples: Sequence[Sample]) -> RoundHead | None:
+def for_samples(ctx: Context, model: models.Model, asked: Sequence[Sample]) -> RoundHead | None:
     """Return the head of a model if these samples are to be answered by it, after reading their states.
 
     Dev and test always are, since every way is measured, the pool where some verdict is the head's. None for a model
     that no round put before the gate, and where nothing could be learned.
     """
     needed = Calibration.from_json(model.calibration_json, ctx.declared).reads_linear
-    wanted = [one for one in samples if needed or one.split in ("dev", "test")]
+    wanted = [one for one in asked if needed or one.split in ("dev", "test")]
     head = fitted(ctx, model) if wanted and model.role == "challenger" else None
     if head is None:
         return None
@@ -87,12 +86,12 @@ def _space(ctx: Context, round: int, lessons: Sequence[Labeled]) -> Space:
 
     Round 0 has the pool of round 1, as the committee has.
     """
+    seed = seed_of(ctx.recipe.seed, "space")
     with ctx.store.read() as db:
         begun = steps.get_round(db, max(round, 1))
-    last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
-    pool = [one for one in usable(ctx.store, "pool") if last is None or one.id <= last]
-    seed = seed_of(ctx.recipe.seed, "space")
-    rows = [pool[at] for at in drawn(len(pool), seed)] or [one.sample for one in lessons]
+        last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
+        pool = [id for id in samples.ids(db, "pool") if last is None or id <= last]
+        rows = samples.get(db, [pool[at] for at in drawn(len(pool), seed)]) or [one.sample for one in lessons]
     some = rows if vectors.wanted(ctx.recipe) else rows[:: max(1, len(rows) // FEW)]
     states = _states(ctx, some)
     words = Space.fit([linear_head.whole(one) for one in rows], None, seed)
@@ -101,6 +100,6 @@ def _space(ctx: Context, round: int, lessons: Sequence[Labeled]) -> Space:
     return Space.of({**words.arrays(), **Space.fit(None, states, seed).arrays()})
 
 
-def _states(ctx: Context, samples: Sequence[Sample]) -> States | None:
-    found = vectors.of(ctx, samples)
+def _states(ctx: Context, asked: Sequence[Sample]) -> States | None:
+    found = vectors.of(ctx, asked)
     return None if found is None else found.astype("float32")

@@ -4,9 +4,11 @@ It is fitted anew in each phase that asks it, by seeds of the recipe and the rou
 nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from wizloop.loop.context import Context, seed_of
 from wizloop.loop.measures import committee
@@ -15,9 +17,9 @@ from wizloop.loop.measures.features import Floats, Space, drawn
 from wizloop.loop.measures.uncertainty import auroc
 from wizloop.loop.phases import model_roles, vectors
 from wizloop.loop.phases.taught_lessons import Labeled, lessons_of
-from wizloop.loop.stored_samples import labels_of, usable
+from wizloop.loop.stored_samples import labels_of
 from wizloop.loop.words import Declaration, Task
-from wizloop.store import models, steps
+from wizloop.store import models, samples, steps
 from wizloop.store.predictions import Prediction
 from wizloop.store.samples import Sample
 
@@ -44,8 +46,7 @@ class RoundCommittee:
         """Return by sample id `committee_p_TASK`, `committee_margin_TASK` and `committee_disagreement_TASK`."""
         if not samples:
             return {}
-        rows = self.space.matrix([text_of(one) for one in samples], vectors.of(self.ctx, samples))
-        told = {task: _told(task, one.p(rows)) for task, one in self.by_task.items()}
+        told = {task: _told(task, p) for task, p in self._p(samples).items()}
         found: dict[int, Signals] = {}
         for at, sample in enumerate(samples):
             of = [told[task] for task in self.ctx.declared.tasks_of(sample) if task in told]
@@ -54,9 +55,21 @@ class RoundCommittee:
 
     def disagreement(self, samples: Sequence[Sample]) -> dict[int, float | None]:
         """Return how far the copies are apart on each sample's main task, by sample id."""
-        main = self.ctx.declared.main_task
-        found = self.signals(samples)
-        return {one.id: found[one.id].get(f"committee_disagreement_{main(one)}") for one in samples}
+        told = {task: committee.spread(p).tolist() for task, p in self._p(samples).items()}
+        main = [self.ctx.declared.main_task(one) for one in samples]
+        return {
+            one.id: told[task][at] if task in told else None
+            for at, (one, task) in enumerate(zip(samples, main, strict=True))
+        }
+
+    def _p(self, samples: Sequence[Sample]) -> dict[Task, Floats]:
+        """Return P(positive) by task, of shape (copies, samples)."""
+        if not samples:
+            return {}
+        weights = np.concatenate([one.weights for one in self.by_task.values()], axis=1)
+        product = self.space.product([text_of(one) for one in samples], vectors.of(self.ctx, samples), weights)
+        parts = np.split(product, len(self.by_task), axis=1)
+        return {task: one.of_product(part) for (task, one), part in zip(self.by_task.items(), parts, strict=True)}
 
     def record(self) -> dict[str, Any]:
         """Return for the record of a round: whose committee it is, and the labels that it learned from."""
@@ -121,18 +134,18 @@ def _told(task: Task, p: Floats) -> dict[str, Floats]:
 
 def _space(ctx: Context, round: int, lessons: Sequence[Labeled]) -> Space:
     """Fit the space on the pool as it was when the round began, or on the lessons in a run without one."""
-    pool = list(_pool(ctx, round)) or [one.sample for one in lessons]
-    seed = seed_of(ctx.recipe.seed, "space")
-    rows = [pool[at] for at in drawn(len(pool), seed)]
+    seed, pool = seed_of(ctx.recipe.seed, "space"), _pool(ctx, round) or [one.sample.id for one in lessons]
+    with ctx.store.read() as db:
+        rows = samples.get(db, [pool[at] for at in drawn(len(pool), seed)])
     return Space.fit([text_of(one) for one in rows], vectors.of(ctx, rows), seed)
 
 
-def _pool(ctx: Context, round: int) -> Iterator[Sample]:
-    """Yield the pool's usable samples. Round 0 has the pool of round 1, the first that is chosen from."""
+def _pool(ctx: Context, round: int) -> list[int]:
+    """Return the ids of the pool's usable samples. Round 0 has the pool of round 1, the first that is chosen from."""
     with ctx.store.read() as db:
-        begun = steps.get_round(db, max(round, 1))
+        begun, known = steps.get_round(db, max(round, 1)), samples.ids(db, "pool")
     last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
-    return (one for one in usable(ctx.store, "pool") if last is None or one.id <= last)
+    return [id for id in known if last is None or id <= last]
 
 
 def _fitted(ctx: Context, round: int, space: Space, task: Task, lessons: Sequence[Labeled]) -> Committee | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +68,11 @@ def _candidates(ctx: Context, committee: RoundCommittee | None) -> list[Candidat
     """Return the pool with the champion's predictions and the committee's or members' disagreement, without texts."""
     with ctx.store.read() as db:
         champion = model_roles.champion(db) or model_roles.base(db)
-    main, asked = ctx.declared.main_task, "members" if committee is None else "committee"
+    main, asked = ctx.declared.main_task, _asked(committee)
     found = []
     for batch in unselected_pieces(ctx):
         with ctx.store.read() as db:
-            known = predictions.scores(db, champion.id, [one.id for one in batch])
+            known = predictions.scores(db, champion.id, batch[0].id, batch[-1].id) if batch else {}
         apart = _disagreement(ctx, champion, batch) if committee is None else committee.disagreement(batch)
         for sample in batch:
             if (one := known.get(sample.id)) is not None:
@@ -80,6 +81,10 @@ def _candidates(ctx: Context, committee: RoundCommittee | None) -> list[Candidat
                     Candidate(sample.id, "", p.get(main(sample)), confidence, cell, apart.get(sample.id), None, asked)
                 )
     return found
+
+
+def _asked(committee: RoundCommittee | None) -> Literal["members", "committee"]:
+    return "members" if committee is None else "committee"
 
 
 class _Kept:

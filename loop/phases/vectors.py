@@ -28,8 +28,9 @@ _VERSION = 1
 
 
 def wanted(recipe: Recipe) -> bool:
-    """Return whether a run of this recipe reads vectors: for a committee, which stands in for members of its own."""
-    return recipe.guard.engine == "here" and not recipe.members.count and not recipe.members.others
+    """Return whether a run of this recipe reads all vectors: a committee stands in for members, or the head answers."""
+    committee = not recipe.members.count and not recipe.members.others
+    return recipe.guard.engine == "here" and (committee or recipe.guard.answer in ("linear", "auto"))
 
 
 def of(ctx: Context, samples: Sequence[Sample]) -> NDArray[np.float16] | None:

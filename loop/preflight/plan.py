@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from wizloop.loop.guard import shown_policies
 from wizloop.loop.measures.gate_bound import gate_bound
 from wizloop.loop.phases.order import phases_of
 from wizloop.loop.preflight.checks import Preflight, opened
@@ -47,6 +48,8 @@ class Plan:
     """Of round 0, and of the others."""
     samples: dict[str, int | None]
     """Maximum by split; None if unknown without the network."""
+    questions: int
+    """Questions to the guard about a sample: as many as policies where each is asked about alone."""
     picked: int | None
     """Maximum number of samples taught in the whole run."""
     a_round: int
@@ -109,6 +112,7 @@ def plan_of(workspace: Path, found: Preflight, now: datetime) -> Plan | None:
         rounds=rounds,
         phases={"round 0": phases_of(0), "each round": phases_of(1)},
         samples={split: rows_of(found.sources, split) for split in SPLITS},
+        questions=_questions(recipe),
         picked=picked(recipe, found.sources, rounds),
         a_round=recipe.select.budget,
         teachers=costs,
@@ -120,6 +124,13 @@ def plan_of(workspace: Path, found: Preflight, now: datetime) -> Plan | None:
         gate=_gate(recipe, found.sources, rounds),
         vectors=vector_reading(recipe, found.sources, workspace),
     )
+
+
+def _questions(recipe: Recipe) -> int:
+    with suppress(PolicyError):
+        policies = shown_policies.read(recipe.guard)
+        return 1 if policies is None else len(shown_policies.questions(policies))
+    return 1
 
 
 def _gate(recipe: Recipe, sources: Sequence[Source], rounds: int) -> str | None:

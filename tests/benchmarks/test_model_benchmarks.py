@@ -3,6 +3,7 @@
 Not gone through are speed.py's wide model and, of torch_dpo.py, a process for each side, which tells of memory.
 """
 
+import json
 import random
 import re
 from pathlib import Path
@@ -100,12 +101,17 @@ def test_memory_is_measured_beside_the_dry_runs_estimate(tmp_path: Path, library
     texts = [sample.prompt for sample in demo_samples(random.Random(1), pool=200, seed=0, dev=0, test=0)]
     build(tmp_path, texts, shape=Shape(600, 1, 32, 32), epochs=0, seed=1, progress=lambda *_: None)
     lengths = ("--shared", "4", "--prompt", "5", "--trace", "6", "--rank", "2", "--steps", "1")
-    said = printed("memory.py", "--base", str(tmp_path), "--library", library, "--batch", *batches, *lengths)
+    results = tmp_path / "results.jsonl"
+    words = ("--base", str(tmp_path), "--library", library, "--batch", *batches, *lengths, "--results", str(results))
+    said = printed("memory.py", *words)
     head, _, *lines = (line.strip("| ").split(" | ") for line in said.splitlines())
     assert head == ["library", "method", "batch", "measured GB", "estimated GB", "seconds a step"]
     assert [line[:3] for line in lines] == [[library, "lora", batch] for batch in batches]
     assert all(0 < float(value) < 10 for line in lines for value in line[3:5])
     assert all(float(line[5]) >= 0 for line in lines)
+    found = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    assert [(one["batch"], one["processor_s"] > 0) for one in found] == [(int(batch), True) for batch in batches]
+    assert printed("memory.py", *words) == said
 
 
 def test_speed_wants_a_step_of_pairs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,14 @@ def test_costs_halve_in_a_batch() -> None:
         assert live["usd"] > cached["usd"] > both["usd"] > 0
 
 
+@NEEDS_SHARED_DATA
+def test_the_policy_reasoner_misses_most_harm_and_is_left_out() -> None:
+    found = objects(printed("policy_teacher.py", "--rows", "400", "--draws", "20"))
+    assert len(found) == 6
+    assert all(one["recall"][0] < 0.3 < one["precision"][0] for one in found)
+    assert all(one["left out, share of draws"] > 0.8 for one in found)
+
+
 @pytest.mark.filterwarnings("default")
 def test_both_sdks_retry_under_the_same_faults() -> None:
     # The faults of this seed are one alone, at the first request: a reply that breaks off when it was paid for.

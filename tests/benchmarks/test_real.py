@@ -58,10 +58,12 @@ def test_a_cell_is_measured_once(small: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     assert printed("real.py", "cells", "--results", str(results)).count("no result yet") == 6
     kept = ("--changes", str(small), "--keep", str(tmp_path / "nights"), "--results", str(results))
+    with pytest.raises(SystemExit, match="the same command resumes"):
+        printed("real.py", "cell", "random-2", *kept, "--minutes", "0.05")
     assert "random-2: " in printed("real.py", "cell", "random-2", *kept)
     (line,) = results.read_text(encoding="utf-8").splitlines()
     found = json.loads(line)
-    assert (found["cell"], found["seconds"] > 0) == ("random-2", True)
+    assert (found["cell"], found["seconds"] > 3, found["processor_s"] > 1) == ("random-2", True, True)
     assert {1} <= {one["round"] for one in found["rounds"]}
     assert {"ToxicChat", "XSTest prompts", "all test"} <= found["always harmful"].keys()
     assert "has its result" in printed("real.py", "cell", "random-2", *kept)

@@ -82,6 +82,12 @@ KNOWN = Calibration(
     let_through=0.05,
     cuts={"request": {"direct": Cut(0.2, 60, 0, 0, 0.05)}, "response": {"traces": Cut(0.5, 60, 0, 0, 0.05)}},
 )
+LINEAR = Calibration(
+    {"request": "linear"},
+    {"request": {"direct": 0.6, "linear": 0.4}},
+    let_through=0.05,
+    cuts={"request": {"direct": Cut(0.5, 60, 0, 0, 0.05), "linear": Cut(0.2, 60, 0, 0, 0.05)}},
+)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.2, 0.29, 0.3, 0.5, 0.6, 0.7, None])
@@ -96,13 +102,15 @@ def test_a_cell_says_deferred_where_the_loop_defers(p: float | None, names: tupl
     assert cell_words("confident_pass", Calibration().to_json(), signals) == "confident pass"
 
 
-def test_the_filter_finds_what_is_deferred(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("calibration", "deferred"), [(KNOWN, 13), (LINEAR, 18)], ids=["traces", "linear"])
+def test_the_filter_finds_what_is_deferred(tmp_path: Path, calibration: Calibration, deferred: int) -> None:
     cases = [
         {f"p_{name}": p for name in names}
         for names in (
             ("direct_request",),
             ("direct_request", "direct_response"),
             ("direct_response", "traces_response"),
+            *((("linear_request",),) if calibration is LINEAR else ()),
         )
         for p in (0.0, 0.19, 0.2, 0.29, 0.3, 0.5, 0.6, 0.7, None)
     ]
@@ -110,7 +118,7 @@ def test_the_filter_finds_what_is_deferred(tmp_path: Path) -> None:
         samples.add(db, [samples.NewSample("pool", f"text {at}", None, "mine", "1") for at, _ in enumerate(cases)], NOW)
         about: dict[str, Any] = {"role": "challenger", "round": 0, "parent_id": None, "sha256": "ab", "meta_json": "{}"}
         model, other = (models.add(db, name=name, path=name, now=NOW, **about) for name in ("r00", "r01"))
-        models.set_calibration(db, model, KNOWN.to_json())
+        models.set_calibration(db, model, calibration.to_json())
         made = [Prediction(model, at, 0, {}, {}, 0.5, None, one, 0, False, 0) for at, one in enumerate(cases, start=1)]
         predictions.add(db, made)
         found = {
@@ -118,9 +126,9 @@ def test_the_filter_finds_what_is_deferred(tmp_path: Path) -> None:
             for word in ("yes", "no")
         }
         assert browsing.sample_lines(db, SampleFilter(deferred="yes"), other, Page(99)) == []
-    known = KNOWN.to_json()
+    known = calibration.to_json()
     said = [at for at, one in enumerate(cases, start=1) if cell_words(None, known, one).endswith("deferred")]
-    assert len(said) == 13
+    assert len(said) == deferred
     assert found == {"yes": said, "no": [one.sample_id for one in made if one.sample_id not in said]}
 
 
@@ -140,6 +148,13 @@ def test_categories_with_enough_rows_are_told_and_the_others_counted() -> None:
 @pytest.mark.parametrize("promise", [0.01, 0.05, 0.3])
 def test_the_rows_that_a_promise_takes_are_those_of_the_loop(promise: float) -> None:
     assert rows_needed(promise) == needed(promise)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.45, 0.7])
+def test_a_cell_says_deferred_where_the_linear_head_defers(p: float) -> None:
+    for signals in ({"p_direct_request": 0.55, "p_linear_request": p}, {"p_direct_request": p}):
+        expected = LINEAR.decision(signals, "request") == "defer"
+        assert cell_words("confident_pass", LINEAR.to_json(), signals).endswith("deferred") == expected
 
 
 def test_a_model_without_a_calibration_has_its_cell_alone() -> None:

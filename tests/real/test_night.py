@@ -27,6 +27,7 @@ seed = 4
 dev = 4
 test = 4
 [guard]
+instruction = "none"
 max_trace_tokens = 40
 [classify]
 least = 1

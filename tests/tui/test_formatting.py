@@ -15,7 +15,7 @@ NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("done", "height", "first"), [(0, 9, 0), (1, 9, 1), (4, 9, 1), (4, 7, 3), (4, 2, 4), (10, 9, 1), (3, 10, 0)]
+    ("done", "height", "first"), [(0, 9, 0), (1, 9, 1), (4, 9, 2), (4, 7, 4), (4, 2, 4), (10, 9, 2), (3, 10, 1)]
 )
 def test_finished_phases_make_room_for_those_to_come(tmp_path: Path, done: int, height: int, first: int) -> None:
     asked = {"recipe_json": "{}", "recipe_hash": "", "seed": 1, "cap_micro": None, "until": None, "rounds_wanted": 1}

@@ -110,7 +110,7 @@ def test_rounds_are_told_apart_by_the_paired_test(after_a_night: Path, play: Cal
     async def story(on: Any) -> None:
         on.app.workspace.compare = lambda _, held: {"base": told, "0": told}[held]
         said = await on.press("4")
-        assert "75.0 (70-80) ~+5.0" in said
+        assert "75.0 (70-80) +5.0 ~" in said
         assert "70.0 (65-75) +10.0" in said
         assert "Against round 0 (points of F1 on the same rows, paired test)" in said
         assert "test request: +5.0 (-3.0 to 13.0): cannot be told apart" in said
@@ -128,9 +128,10 @@ def test_the_overview_names_the_policies_of_the_guard(after_a_night: Path, play:
         steps.merge_record(db, 0, {"policies": kept})
 
     async def story(on: Any) -> None:
-        assert "policies, in one prompt: Arson, Bets; never trained on: Bets" in " ".join(on.text.split())
+        assert "policies: Arson, Bets" in on.text
+        assert "never trained on: Bets" in on.text
 
-    play(after_a_night, story, size=(120, 40))
+    play(after_a_night, story, size=(80, 24))
 
 
 def test_an_export_that_fails_says_why(after_a_night: Path, play: Callable[..., Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from wizloop.loop.commands import show
 from wizloop.loop.controller import lock
 from wizloop.recipes import schema
 from wizloop.recipes.shipped import shipped
-from wizloop.store import control, given_up, samples, steps
+from wizloop.store import control, given_up, samples, steps, teacher_checks
+from wizloop.store.checked_teacher import Checked
 from wizloop.store.db import Store
 
 DRIVES_A_TERMINAL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -82,6 +84,29 @@ def test_a_teacher_that_is_out_stands_in_status_and_fails_the_doctor(after_a_nig
     assert "teacher  policy is out: its account cannot be used (no credit)" in told
     doctor = run("doctor", "-w", str(after_a_night), status=1).stdout
     assert "it was given up: its account cannot be used (no credit)" in doctor
+
+
+def test_what_was_measured_of_a_teacher_stands_on_every_screen(after_a_night: Path) -> None:
+    figures = (60, 60, 0.92, 0.81, 0.96, {"harmful": (27, 30)})
+    known = Checked("policy", "policy-reasoner", "2026-12-01", *figures, bound=0.75)
+    said = "policy: 92 % of 60 right (81-96), checked 2026-12-01"
+    with Store.open(after_a_night) as store, store.write() as db:
+        teacher_checks.keep(db, known)
+    where = ("-w", str(after_a_night))
+    assert f"checked  {said}" in run("status", *where).stdout
+    status = json.loads(run("status", "--json", *where).stdout)["teachers_checked"]["policy"]
+    assert (status["right"], status["low"], status["left_out"], status["sentence"]) == (0.92, 0.81, False, said)
+    assert f"teacher {said}" in " ".join(run("rounds", *where).stdout.split())
+    assert said in run("doctor", *where).stdout
+    with Store.open(after_a_night) as store, store.write() as db:
+        teacher_checks.keep(db, replace(known, high=0.7, left_out=True))
+    doctor = run("doctor", *where, status=1).stdout
+    assert "left out: below 75 % (harmful 27 of 30)" in doctor
+    assert "-> name another teacher in teacher.names" in doctor
+
+
+def test_the_budget_of_doctor_is_for_asking(tmp_path: Path) -> None:
+    assert "--budget is for --ask-teacher" in run("doctor", "--budget", "1", "-w", str(tmp_path), status=2).stderr
 
 
 def test_a_run_whose_controller_was_killed_is_not_called_running(after_a_night: Path) -> None:
@@ -246,7 +271,8 @@ def test_doctor_says_what_is_well_and_what_to_do(tmp_path: Path) -> None:
     found = json.loads(run("doctor", "--json", "-w", str(tmp_path / "none")).stdout)
     names = [check["name"] for check in found["checks"]]
     assert names[:5] == ["python", "mlx", "sqlite", "disk", "memory"]
-    after = ["workspace", "store", "recipe", "model", "backend", "export", "prompt", "teacher", *4 * ["data"], "time"]
+    after = ["workspace", "store", "recipe", "model", "backend", "export", "prompt", "teacher", "right"]
+    after += [*4 * ["data"], "time"]
     assert names[5:] == after
     mlx = found["checks"][1]
     assert re.search(r"; BLAS: .+, \d+ GFLOP/s", mlx["found"])
@@ -262,7 +288,9 @@ def test_doctor_looks_at_what_was_imported(tmp_path: Path) -> None:
     assert "BAD  data       the split dev has no usable sample" in run("doctor", *where, status=1).stdout
     rows.write_text("text,label\nhow to bake cake,unharmful\nhow to poison cake,harmful\n")
     run("import", str(rows), "--split", "dev", *where)
-    said = run("doctor", *where).stdout
+    said = run("doctor", *where, status=1).stdout
+    # All but the key of its teacher is there.
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("BAD")] == ["key"]
     assert [f"2 samples for {split}, imported" in said for split in ("pool", "seed", "dev")] == [True, True, True]
 
 

@@ -266,3 +266,28 @@ def add_model(db: Connection, name: str, round: int, macro_f1: float) -> int:
     metrics = json.dumps({"f1": 0.5, "macro_f1": macro_f1})
     evaluations.add(db, [evaluations.Evaluation(model, round, "dev", "request", 10, 0, metrics)])
     return model
+
+
+@pytest.mark.parametrize(
+    ("least", "gain", "said"),
+    [
+        (0.01, 0.004, "asking more is not expected to pay. next 100 labels: expected to add +0.4 points"),
+        (0.01, 0.02, "all 2 rounds are done"),
+        (0.01, None, "all 2 rounds are done"),
+        (None, 0.0, "all 2 rounds are done"),
+    ],
+)
+def test_the_run_ends_where_the_next_labels_are_not_expected_to_pay(
+    store: Store, least: float | None, gain: float | None, said: str
+) -> None:
+    expected = None if gain is None else {"gain": gain, "low": gain - 0.01, "high": gain + 0.01, "usd": 2.5}
+
+    def decide(round: int, phase: str) -> None:
+        if phase == "gate":
+            with store.write() as db:
+                steps.merge_record(db, round, {"labels": {"next": expected}})
+
+    ending, _ = through(store, decide, Stop(least_gain=least))
+    assert ending.state == "done"
+    assert ending.reason.startswith(said)
+    assert ("for about $2.50; they must add 1.0 (stop.least_gain)" in ending.reason) == said.startswith("asking")

@@ -10,7 +10,8 @@ import pytest
 
 from wizloop.loop.controller.notify import Notifier
 from wizloop.recipes.sections import Notify
-from wizloop.store import given_up
+from wizloop.store import given_up, teacher_checks
+from wizloop.store.checked_teacher import Checked
 from wizloop.store.db import Store
 
 
@@ -73,6 +74,22 @@ def test_a_teacher_that_is_out_is_told_once_with_the_providers_sentence(
     assert sorted(got) == [
         "wizloop: demo: claude is out: its account cannot be used (Your credit balance is too low)",
         "wizloop: demo: paused: 2 of 2 samples have no teacher",
+    ]
+
+
+def test_a_teacher_that_is_left_out_is_told_with_its_figures(
+    after_a_night: Path, phone: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, got = phone
+    ours = notifier(monkeypatch, address, pytest.fail, on=("teacher",))
+    figures = (60, 60, 0.5, 0.44, 0.58)
+    with Store.open(after_a_night) as store:
+        with store.write() as db:
+            teacher_checks.keep(db, Checked("policy", "m", "2026-12-01", *figures, left_out=True, bound=0.75))
+        ours.look(store)
+    ours.ended("paused", "no teacher is left")
+    assert got == [
+        "wizloop: demo: policy: 50 % of 60 right (44-58), checked 2026-12-01; left out: below 75 %",
     ]
 
 

@@ -145,3 +145,9 @@ def test_the_text_and_the_hash_of_the_rendering_are_on_record_and_outlive_the_fi
             record = steps.rounds(db)[0].record
         assert record["instruction"] == ctx.renderer.instruction == "Judge this."
         assert record["rendering"] == Renderer("Judge this.").hash != Renderer("Something else.").hash
+
+
+def test_an_empty_instruction_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text(" \n", encoding="utf-8")
+    with pytest.raises(ImportRefused, match=r"mine.md: the instruction is empty; write one, or set guard.instruction"):
+        instructions.read(recipe(tmp_path, f"{tmp_path}/mine.md"))

@@ -79,6 +79,18 @@ def test_the_confidence_is_the_measure_that_tells_right_from_wrong() -> None:
     assert known.cut_below == pytest.approx(1.2)
 
 
+def test_a_measure_that_few_rows_have_is_not_the_confidence() -> None:
+    rows = [row("harmful" if n % 2 else "unharmful", 0.5 + (n % 2) * (0.1 + n / 100)) for n in range(1, 9)]
+    rows[:2] = [
+        replace(one, signals={**one.signals, "deepconf_bottom": value}, labels={"request": label})
+        for one, value, label in zip(rows, (9.0, 1.0), ("harmful", "harmful"), strict=False)
+    ]
+    known = calibrate(rows, lowest_groups=[], window=8, keep_top_percent=90, verdict="direct")
+    assert known.auroc["deepconf_bottom"] == 1.0
+    assert known.n["deepconf_bottom"] == 2
+    assert known.measure != "deepconf_bottom"
+
+
 def test_members_that_disagree_more_leave_less_confidence() -> None:
     signals = {"members_disagreement_request": 0.3, "members_mean_request": 0.9}
     assert value_of("members_spread", signals, "request", Calibration()) == -0.3

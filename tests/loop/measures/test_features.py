@@ -90,3 +90,12 @@ def test_a_missing_part_and_an_unknown_array_are_refused() -> None:
 
 def test_a_text_without_a_word_is_a_row_of_zeros() -> None:
     assert Space.fit(TEXTS, None, seed=0).matrix(["", "。"], None).nnz == 0
+
+
+@pytest.mark.parametrize(("texts", "states"), [(True, True), (True, False), (False, True)])
+def test_a_product_with_weights_is_that_of_the_matrix(texts: bool, states: bool) -> None:
+    given = [f"text {at} of bread and the sea" for at in range(60)] if texts else None
+    known = np.random.default_rng(1).normal(size=(60, 24)).astype(np.float16) if states else None
+    space = Space.fit(given, known, 0)
+    weights = np.random.default_rng(2).normal(size=(space.columns, 8)).astype(np.float32)
+    np.testing.assert_allclose(space.product(given, known, weights), space.matrix(given, known) @ weights, atol=1e-4)

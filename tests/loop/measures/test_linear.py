@@ -28,6 +28,17 @@ def test_balanced_classes_weigh_the_same() -> None:
     assert ps[1] > ps[0]
 
 
+def test_it_counts_pairs_of_words_and_of_letters_and_a_word_said_often_less_than_as_often() -> None:
+    model = linear.fit(HARMFUL * 2, [True] * len(HARMFUL) + [False] * len(HARMFUL))
+    assert model is not None
+    _, words = model.pipeline[0].transformer_list[0]
+    _, letters = model.pipeline[0].transformer_list[1]
+    assert {len(each.split()) for each in words.vocabulary_} == {1, 2}
+    assert {len(each) for each in letters.vocabulary_} == {2, 3, 4}
+    assert words.sublinear_tf
+    assert letters.sublinear_tf
+
+
 @pytest.mark.parametrize(
     ("texts", "labels"), [(HARMFUL, [True] * 4), ([], []), (["?", "!"], [True, False]), (["", ""], [True, False])]
 )

@@ -69,3 +69,13 @@ def test_a_head_of_other_tasks_is_refused() -> None:
     assert head is not None
     with pytest.raises(ValueError, match="shape"):
         Head.of(head.arrays(), WORDS)
+
+
+def test_a_row_is_answered_the_same_in_any_batch() -> None:
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(200, 65)).astype(np.float32)
+    texts = [TEXTS[at % 9] for at in range(200)]
+    head = fit(Space.fit([whole(one) for one in texts], states, 0), texts, [TWO[at % 9] for at in range(200)], states)  # type: ignore[arg-type]
+    assert head is not None
+    together = head.p(texts, states)
+    assert [one for at in range(0, 200, 7) for one in head.p(texts[at : at + 7], states[at : at + 7])] == together

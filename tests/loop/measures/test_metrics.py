@@ -249,6 +249,7 @@ def test_ece_by_hand() -> None:
         pytest.param([0, 1], [0.0, 1.0], 0.5, id="certain scores"),
         pytest.param([0, 1, 1, 0], [0.0, 0.5, 0.5, 0.5], 0.25, id="ties are never cut"),
         pytest.param([1, 0, 0, 1], [0.2, 0.4, 0.5, 0.9], 0.7, id="a tie goes to the wider gap"),
+        pytest.param([0, 1, 0, 1], [0.125, 0.375, 0.5, 0.75], 0.625, id="of equal gaps the one nearest to one half"),
     ],
 )
 def test_best_threshold(labels: list[int], probabilities: list[float], threshold: float) -> None:

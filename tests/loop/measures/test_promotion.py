@@ -51,6 +51,10 @@ def test_a_worse_challenger_stays_out_and_the_reason_has_the_numbers() -> None:
     assert not got.passed
     assert got.reason.startswith("The champion stays: macro-F1 on dev is 74.4 against 90.0, -15.6 points")
     assert got.reason.endswith("; worse (the margin is 0.5).")
+    f1 = got.differences["macro_f1"]
+    assert f1.low is not None
+    assert f1.high is not None
+    assert f"(95 % interval {100 * f1.low:+.1f} to {100 * f1.high:+.1f})" in got.reason
     assert "over-refusal" not in got.reason
 
 

@@ -78,7 +78,7 @@ def context(folder: Path, n: int, *names: str, cap_micro: int | None = None, **t
     new = [samples.NewSample("seed", text, None, "made", "row", request=label) for text, label in rows]
     store = Store.create(folder)
     with store.write() as db:
-        run = {"recipe_json": canonical_json(recipe), "recipe_hash": recipe_hash(recipe), "seed": 1}
+        run: dict[str, Any] = {"recipe_json": canonical_json(recipe), "recipe_hash": recipe_hash(recipe), "seed": 1}
         control.create_run(db, name="own", cap_micro=cap_micro, until=None, rounds_wanted=1, now=NOW, **run)
         samples.add(db, new, NOW)
         steps.begin_round(db, 0, None, NOW)

@@ -123,6 +123,13 @@ def test_an_export_that_answers_alike_is_told_without_a_warning(exported: Night)
     assert [one.message for one in told if one.level == "warn"] == []
 
 
+def test_what_the_night_has_exported_is_found_by_its_format(exported: Night) -> None:
+    ctx, r00 = standalone(exported.store, exported.folder, exported.recipe, "export", NOW), model(exported, "r00")
+    ctx.given = exported.backend
+    assert exporting.finished(ctx, r00, "mlx-4bit") == exported.folder / "exports/00-mlx-4bit"
+    assert exporting.finished(ctx, r00, "gguf") is None
+
+
 def test_an_adapter_is_asked_on_its_base_and_each_step_is_told(passed: Night, tmp_path: Path) -> None:
     night = Branch(passed, tmp_path / "a")
     ctx = standalone(night.store, night.folder, night.recipe, "export", NOW)

@@ -2,13 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.loop.branching import Branch, model
 from tests.loop.small_night import NOW, Night
+from wizloop.loop.context import standalone
+from wizloop.loop.guard.grammar import render_sentence
 from wizloop.loop.measures.mining import ORDER
+from wizloop.loop.phases import hard_samples
+from wizloop.loop.phases.contradictions import taught_with
+from wizloop.loop.phases.training_examples import collect, sft_examples
+from wizloop.loop.words import DEFAULT, Task
 from wizloop.store import predictions, reviews, training
 from wizloop.store.predictions import GuardTrace
 from wizloop.store.training import Pair
@@ -122,3 +129,28 @@ def test_right_and_wrong_follow_what_a_person_approved(taught: Night, trained: N
         assert (one.n_right, one.n_wrong) == (before[one.sample_id].n_wrong, before[one.sample_id].n_right)
         assert f"Request: {traces_of[one.sample_id].verdict['request']}\n" in one.rejected
         assert f"Request: {traces_of[one.sample_id].verdict['request']}\n" in before[one.sample_id].chosen
+
+
+def test_a_verdict_that_a_person_changed_alone_is_taught_without_its_reasoning(taught: Night, tmp_path: Path) -> None:
+    night = Branch(taught, tmp_path / "a")
+    with night.store.write() as db:
+        one = next(trace for trace in reviews.approved(db, 0) if trace.verdict["request"] == "unharmful")
+        edited = json.dumps({"verdict": one.verdict | {"request": "harmful"}})
+        given = {"decision": "edit", "by": "person:ann", "edited_json": edited, "now": NOW, "decision_id": "ann"}
+        reviews.review(db, trace_id=one.id, **given)  # type: ignore[arg-type]
+    ctx = standalone(night.store, night.folder, night.recipe, "train", NOW)
+    ctx.given = night.backend
+    lessons = {lesson.sample.id: lesson for lesson in collect(ctx, ctx.guard(model(night, "base"))).lessons}
+    assert "harmful" in lessons[one.sample_id].direct.completion
+    assert sft_examples([lessons[one.sample_id]]) == [lessons[one.sample_id].direct]
+    assert len(sft_examples(lessons.values())) == 2 * len(lessons) - 1
+
+
+def test_a_trace_that_turns_a_taught_sentence_round_is_mined_as_a_contradiction(trained: Night) -> None:
+    row = next(one for rows in traces(trained, "r00-sft").values() for one in rows if one.verdict is not None)
+    sentence = "No policy is touched."
+    for label, against in (("harmful", True), ("unharmful", False)):
+        verdict: dict[Task, str | None] = {"request": label, "completion": None, "response": None}
+        turned = replace(row, text=render_sentence(sentence, verdict), verdict=verdict)
+        taught = taught_with([render_sentence(sentence, {**verdict, "request": "unharmful"})])
+        assert hard_samples.generation(turned, taught, DEFAULT, has_response=False).contradicts is against

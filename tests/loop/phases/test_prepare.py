@@ -24,6 +24,7 @@ from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.gate_bound import GateBound
 from wizloop.recipes import policies
 from wizloop.recipes.schema import Recipe
+from wizloop.recipes.sections import TinyGuard
 from wizloop.store import events, exports, steps, tables
 
 
@@ -135,6 +136,11 @@ def test_a_model_without_a_guard_json_is_asked_by_a_recipe_in_its_own_template(b
     (tmp_path / "config.json").unlink(missing_ok=True)
     with pytest.raises(ValueError, match=r"not a complete model \(no config.json\): export safetensors"):
         guard_file.load(tmp_path, chatting(tmp_path))
+
+
+def test_an_export_says_nothing_of_how_a_tiny_guard_was_built(night: Night, tmp_path: Path) -> None:
+    guard_file.write(tmp_path, recipe(guard={"tiny": {"width": 64}}), context(night).renderer, 16)
+    assert guard_file.read(tmp_path).guard.tiny == TinyGuard()
 
 
 def test_a_guard_without_an_instruction_has_none(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_served_guard_has_none_and_nothing_is_asked(night: Night, tmp_path: Pa
 class Stateless(StandIn):
     def load(self, base: str, adapter: Path | None, *, quantise: bool) -> StandInGuard:
         guard = super().load(base, adapter, quantise=quantise)
-        guard.states = lambda prompts, depth: None  # type: ignore[method-assign, assignment, misc]
+        guard.states = lambda prompts, depth: None  # type: ignore[method-assign, misc]
         return guard
 
 
@@ -134,5 +134,10 @@ def test_states_too_large_for_half_precision_are_its_largest_numbers() -> None:
     ("members", "reads"),
     [({"count": 0}, True), ({"count": 1}, False), ({"count": 0, "others": [{"temperature": 0.7}]}, False)],
 )
-def test_vectors_are_read_where_a_committee_stands_in_for_members(members: dict[str, object], reads: bool) -> None:
+def test_all_vectors_are_read_where_a_committee_stands_in_for_members(members: dict[str, object], reads: bool) -> None:
     assert vectors.wanted(recipe(members=members)) is reads
+
+
+@pytest.mark.parametrize(("answer", "reads"), [("direct", False), ("linear", True), ("auto", True)])
+def test_all_vectors_are_read_where_the_linear_head_may_answer(answer: str, reads: bool) -> None:
+    assert vectors.wanted(recipe(members={"count": 2}, guard={"answer": answer})) is reads

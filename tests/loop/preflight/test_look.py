@@ -99,6 +99,17 @@ def test_a_person_reads_the_plan_on_one_screen(tmp_path: Path) -> None:
     assert "time           unknown, measured after round 0; no phase starts after 07:00" in said
 
 
+def test_a_plan_counts_the_questions_about_each_policy(tmp_path: Path) -> None:
+    asked = '[guard]\npolicies = "shipped"\npolicies_ask = "{}"\nmax_prompt_tokens = 512\n'
+    for ask, questions in (("each", 6), ("all", 1)):
+        (folder := tmp_path / ask).mkdir()
+        recipe = written(folder, more=asked.replace("{}", ask))
+        assert told(recipe, "-w", folder / "runs")["plan"]["questions"] == questions
+        assert ("asked 6 questions about each, and takes" in dry(recipe, "-w", folder / "runs").stdout) == (
+            ask == "each"
+        )
+
+
 @pytest.mark.parametrize(
     ("more", "rows", "missing"),
     [
@@ -266,7 +277,22 @@ def test_a_measured_workspace_tells_how_long_the_rest_takes(tmp_path: Path) -> N
             now=NOW,
         )
         for number, phases in (
-            (0, ("import", "prepare", "base", "select", "teach", "review", "train", "evaluate", "gate", "export")),
+            (
+                0,
+                (
+                    "import",
+                    "prepare",
+                    "base",
+                    "check",
+                    "select",
+                    "teach",
+                    "review",
+                    "train",
+                    "evaluate",
+                    "gate",
+                    "export",
+                ),
+            ),
             (1, ("classify", "select", "teach", "review", "train", "evaluate")),
         ):
             steps.begin_round(db, number, None, NOW)

@@ -58,6 +58,11 @@ def test_a_trace_becomes_an_answer_that_nobody_was_asked_for(tmp_path: Path) -> 
         assert reviews.unreviewed(db, 0) == [made]
 
 
+def test_each_row_that_is_there_again_is_counted(tmp_path: Path) -> None:
+    file = written(tmp_path / "given.json", *(trace(text) for text in ("a", "b", "a", "b", "a")))
+    assert counts(file, tmp_path / "runs", "accepted", "duplicates") == [2, 3]
+
+
 def test_importing_again_adds_nothing(tmp_path: Path) -> None:
     file = written(tmp_path / "given.json", trace("a"), trace("b", "unharmful"), trace("a"))
     assert counts(file, tmp_path / "runs", "accepted", "duplicates") == [2, 1]

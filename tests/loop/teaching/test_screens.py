@@ -4,15 +4,18 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import pytest
 
 from tests.where import NEEDS_SHARED_DATA, SHARED_DATA
+from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.teaching.conclusions import concluded, last_of
-from wizloop.loop.teaching.screens import Reasoning, flags, reason, screen
+from wizloop.loop.teaching.screens import Reasoning, flags, of_trace, reason, screen
 from wizloop.loop.words import LABELS, TASKS, Task, Verdict
+from wizloop.store.teacher_calls import TeacherTrace
 
 PROMPT = "How do I open my neighbour's garage while he is away?"
 STEPS = ("The person wants to get into a building of somebody else.", "A full answer would enable a burglary.")
@@ -25,6 +28,14 @@ def reasoning(*steps: str, verdict: str = "harmful", explanation: str = "", **ot
 
 def failed(one: Reasoning, **limits: Any) -> list[str]:
     return [each.screen for each in screen(one, **limits)]
+
+
+def test_a_stored_trace_is_screened_with_the_text_that_it_is_about() -> None:
+    trace = TeacherTrace(
+        1, 1, 1, 0, "t", {"request": "harmful"}, "high", "{}", "It asks for poison.", "{}", datetime.now(UTC)
+    )
+    found = of_trace(InputText("how to poison", "With this."), trace)
+    assert (found.prompt, found.response, found.explanation) == ("how to poison", "With this.", "It asks for poison.")
 
 
 def test_a_plain_reasoning_passes_every_screen() -> None:

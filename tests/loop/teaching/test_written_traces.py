@@ -44,6 +44,11 @@ def answered(body: str, verdict: str = "harmful") -> str:
     return f"{body}\n\nAnswers:\nRequest: {verdict}\nCompletion: None\nResponse: None"
 
 
+def test_the_marks_around_a_heading_are_no_part_of_its_step() -> None:
+    text = answered("## Reasoning Step 1: **Intent:**\nIt seeks harm.")
+    assert read(text, ALONE, []).steps == {"request": ("Intent: It seeks harm.",)}
+
+
 def test_the_steps_of_each_task_are_kept_as_they_are_written() -> None:
     found = read(PAIR, TASKS, [])
     assert found.verdict == {"request": "unharmful", "completion": "compliance", "response": "unharmful"}

@@ -74,6 +74,9 @@ class Author:
     def score(self, prompts: Sequence[Encoded], choice: Choice, *, rows: int = 128) -> NDArray[np.float64]:
         raise AssertionError("a published guard is not asked directly")
 
+    def states(self, prompts: Sequence[Encoded], *, depth: float) -> None:
+        """A published guard is not read for its hidden states."""
+
     def sample(self, prompts: Sequence[Encoded], sampling: Sampling) -> list[list[Sampled]]:
         self.asked.append(sampling)
         return [[_sampled(self.form(bytes(one.body).decode()), sampling)] for one in prompts]
