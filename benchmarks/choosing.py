@@ -172,7 +172,8 @@ def table() -> None:
             at, low, high = ratio(ap, base, one["labels"])
             gain = (ap - base)[:, -1]
             worst, best = interval(list(gain))
-            against = f"| {at:.2f} ({low:.2f} to {high:.2f}) | {gain.mean():+.3f} ({worst:+.3f} to {best:+.3f}) |"
+            shown = [f"{one:.2f}" if one <= 1 else "over 1" for one in (at, low, high)]
+            against = f"| {shown[0]} ({shown[1]} to {shown[2]}) | {gain.mean():+.3f} ({worst:+.3f} to {best:+.3f}) |"
         print(f"| {features} | {way} | {pool} | {says} {against}")
 
 
