@@ -46,6 +46,17 @@ def test_the_shipped_recipes_are_these_and_load() -> None:
     assert [load(name).name for name in shipped()] == names
 
 
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_chooses_by_a_committee_or_runs_deepconf_and_members(name: str) -> None:
+    asked = load(name)
+    assert asked.select.shares.uncertain_compliance > 0
+    assert asked.select.shares.disagreement > 0
+    assert asked.select.shares.random > 0
+    deepconf = asked.classify.verdict == "traces" and asked.classify.share == 1 and asked.members.count == 2
+    assert deepconf == (name == "qwen3-0.6b-deepconf")
+    assert deepconf or not (asked.members.count or asked.members.others)
+
+
 def test_the_demo_needs_no_file_and_no_hub() -> None:
     demo = load("demo")
     assert (demo.source, demo.data, demo.guard.base, demo.teacher.names) == ("demo", (), "tiny", ("policy",))
