@@ -46,9 +46,10 @@ def table(results: Sequence[dict[str, Any]], cells: Iterable[str]) -> str:
     """Return the tables in Markdown, and which of `cells` have no result yet."""
     guards = list(dict.fromkeys(one["guard"] for one in results))
     parts = [part for guard in guards for part in (_means(results, guard), _differences(results, guard))]
-    missing = [name for name in cells if name not in {one["cell"] for one in results}]
+    all_cells = list(cells)
+    missing = [name for name in all_cells if name not in {one["cell"] for one in results}]
     if missing:
-        parts.append(f"Not yet run: {len(missing)} cells ({', '.join(missing)}).")
+        parts.append(f"Not yet run: {len(missing)} of {len(all_cells)} cells, from {missing[0]} on.")
     return "\n\n".join(parts)
 
 
@@ -92,6 +93,7 @@ def _told(differences: Sequence[float]) -> str:
     found = interval(differences)
     if found is None:
         return "one seed: no interval"
-    mean, low, high = found
-    apart = ", cannot be told apart" if low <= 0 <= high else ""
+    # Adding 0 makes a rounded -0.0 plain.
+    mean, low, high = (round(one, 1) + 0.0 for one in found)
+    apart = ", cannot be told apart" if found[1] <= 0 <= found[2] else ""
     return f"{mean:+.1f} ({low:.1f} to {high:.1f}){apart}"

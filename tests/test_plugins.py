@@ -339,12 +339,14 @@ def test_an_installed_strategy_picks_by_its_score_before_chance(plugged: Path) -
 
 def test_an_installed_strategy_gets_a_seed_that_is_the_runs(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
-    score = plugins.load("strategy", "longest").score
-    monkeypatch.setattr(
-        plugins.load("strategy", "longest"),
-        "score",
-        lambda self, left, seed: given.append(seed) or score(self, left, seed),
-    )
+    kind = plugins.load("strategy", "longest")
+    score = kind.score
+
+    def seeded(self: Any, left: Any, seed: int) -> Any:
+        given.append(seed)
+        return score(self, left, seed)
+
+    monkeypatch.setattr(kind, "score", seeded)
     _chosen("longest", 4)
     _chosen("longest", 4)
     assert all(isinstance(one, int) for one in given)

@@ -45,7 +45,8 @@ class OverviewScreen(BaseScreen):
         )
         about = [plain(line) for line in by_policy.shown([one.round for one in snapshot.rounds])]
         steps = formatting.phase_lines(snapshot.now, snapshot.at, phases.width, phases.height - len(about))
-        self.set_text("#phases", Text("\n").join([steps, *formatting.truncated(about, phases.width).split()]))
+        policies = [formatting.truncated(about, phases.width)] if about else []
+        self.set_text("#phases", Text("\n").join([steps, *policies]))
         self.query_one("#f1", F1Plot).show(snapshot.base, snapshot.rounds)
         spent, left = money(snapshot.now)
         measured = category_figures.in_short([*([] if snapshot.base is None else [snapshot.base]), *snapshot.rounds])

@@ -44,7 +44,7 @@ def test_only_an_interval_clear_of_0_tells_arms_apart(tables: ModuleType) -> Non
         "+0.0 (0.0 to 0.0), cannot be told apart |",
     ]
     assert "up minus longer" not in text
-    assert text.endswith("Not yet run: 1 cells (tiny-3-down).")
+    assert text.endswith("Not yet run: 1 of 2 cells, from tiny-3-down on.")
 
 
 @NEEDS_SHARED_DATA
@@ -83,4 +83,4 @@ def test_the_arms_of_a_seed_share_their_rsft_and_pairs(tmp_path: Path) -> None:
         "longer",
     }
     assert "has its result" in printed("hsdpo.py", "cell", "tiny-1-down", *small)
-    assert "Not yet run: 62 cells" in printed("hsdpo.py", "table", *at)
+    assert "Not yet run: 62 of 65 cells, from tiny-1-up on." in printed("hsdpo.py", "table", *at)
