@@ -127,6 +127,6 @@ def _check_of_head(width: int) -> int:
 def _checks(vectors: NDArray[np.float16], digests: Sequence[str]) -> NDArray[np.uint32]:
     """Return the checksum of each row, never 0, which a row has that was never written."""
     size = vectors.shape[1] * vectors.itemsize
-    numbers = memoryview(vectors.reshape(-1).view(np.uint8))
+    numbers = vectors.reshape(-1).view(np.uint8).data
     found = (crc32(numbers[at * size : (at + 1) * size], crc32(digest.encode())) for at, digest in enumerate(digests))
     return np.fromiter((each or 1 for each in found), np.uint32, len(digests))

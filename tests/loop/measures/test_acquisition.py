@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -217,3 +218,36 @@ def test_256_of_100_000_is_quick() -> None:
     picks = chosen(pool, 256)
     assert time.perf_counter() - started < 20
     assert len(picks) == 256
+
+
+def test_texts_and_policies_are_read_for_what_is_tried_and_for_a_shortlist_only() -> None:
+    whole = mixed_pool(5000)
+    by_id = {one.sample_id: one for one in whole}
+    lean = [replace(one, text="", policy=None) for one in whole]
+    read: list[int] = []
+
+    def full(some: Sequence[Candidate]) -> list[Candidate]:
+        read.extend(one.sample_id for one in some)
+        return [by_id[one.sample_id] for one in some]
+
+    how = {"budget": 20, "shares": MIX}
+    picks = choose(lean, **how, rng=np.random.default_rng(3), full=full)  # type: ignore[arg-type]
+    assert picks == choose(whole, **how, rng=np.random.default_rng(3))  # type: ignore[arg-type]
+    assert len(set(read)) < 400
+
+
+def test_diversity_takes_what_the_base_sees_as_unlike_the_picks() -> None:
+    """Three groups of vectors: the texts are all unlike each other, and tell nothing."""
+    pool = [candidate(number) for number in range(60)]
+    noise = np.random.default_rng(2).normal(scale=0.05, size=(60, 4))
+    vectors = (np.eye(4)[[number % 3 for number in range(60)]] + noise + 5).astype(np.float16)
+    picks = choose(
+        pool,
+        budget=3,
+        shares={"diversity": 1.0},
+        rng=np.random.default_rng(0),
+        vectors=lambda some: vectors[[one.sample_id for one in some]],
+    )
+    assert {one.sample_id % 3 for one in picks} == {0, 1, 2}
+    assert picks[0].words == "Unlike the other picks: its vector has a cosine of at most 0.00 with any of them."
+    assert picks[1].score > 0.5
