@@ -18,7 +18,8 @@ from wizloop.loop.guard.judge import Judge, Limits, load_guard, local, renderer_
 from wizloop.loop.guard.linear_way import Linear
 from wizloop.loop.guard.readers import READERS, STRICT, TOLERANT, Reader
 from wizloop.loop.guard.rendering import Renderer
-from wizloop.loop.measures.calibration import Calibration, Source, without_linear
+from wizloop.loop.measures.answer_choice import Source
+from wizloop.loop.measures.calibration import Calibration, without_linear
 from wizloop.loop.measures.confidence import MEASURES
 from wizloop.loop.measures.operating_points import BEST
 from wizloop.loop.words import DEFAULT, Declaration, Task

@@ -179,8 +179,10 @@ class Judge:
         drawn: Sequence[Sequence[Trace]] = [()] * len(samples)
         if sampling is not None:
             drawn = self.traces(samples, sampling, seed=seed)
-        rows = zip(samples, direct, drawn, beside, strict=True)
-        answers = (self.answer(*row, beside=linear, alone=True) for *row, linear in rows)
+        answers = (
+            self.answer(sample, answer, traces, beside=linear, alone=True)
+            for sample, answer, traces, linear in zip(samples, direct, drawn, beside, strict=True)
+        )
         yield from self._with_categories(samples, list(answers)) if self.renderer.categories and named else answers
 
     def _with_categories(self, samples: Sequence[Text], answers: Sequence[Answer]) -> Iterator[Answer]:

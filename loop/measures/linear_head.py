@@ -77,7 +77,8 @@ class Head:
             raise ValueError("the head was fitted on hidden states and is given none")
         centered = states.astype(np.float64) - center
         by_label = weights[:, :first].astype(np.float64) @ components
-        return odds + np.stack([(centered * one).sum(axis=1) for one in by_label], axis=1)
+        found: NDArray[np.float64] = odds + np.stack([(centered * one).sum(axis=1) for one in by_label], axis=1)
+        return found
 
     def _named(self, task: Task, p: NDArray[np.float64]) -> dict[str, float]:
         further = zip(self.declared.classes(task)[1:], p[1:], strict=False)
