@@ -10,6 +10,9 @@ COMPILE := @$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 PINNED := --constraint constraints.txt
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# Otherwise each of the many processes that tests start compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: start test units check imports links types newest lock long long-tests bench real mutants docs clean
 start: .venv/installed
 	$(BIN)/wizloop start

@@ -24,8 +24,8 @@ def cell(
 
 
 def test_a_cell_is_measured_once_and_stands_in_the_table(tmp_path: Path) -> None:
-    small = ("--model", "tiny", "--prompts", "3", "--tokens", "2", "--seconds", "0", "--repeats", "1")
-    small = (*small, "--results", str(tmp_path / "results.jsonl"))
+    size = ("--model", "tiny", "--prompts", "3", "--tokens", "2", "--seconds", "0", "--repeats", "1")
+    small = (*size, "--results", str(tmp_path / "results.jsonl"))
     found = json.loads(printed("speed_cells.py", "cell", "batch_generate 24", *small).splitlines()[0])
     assert (found["contender"], found["repeat"], found["runs"]) == ("batch_generate 24", 1, 1)
     assert found["tokens_per_trace"] == 2
