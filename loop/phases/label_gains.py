@@ -1,7 +1,7 @@
 """What a run's choosing saved and what the next labels bring, measured on dev with a cheap learner after each round."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,11 +10,12 @@ from wizloop.loop.context import Context
 from wizloop.loop.measures import labels_saved
 from wizloop.loop.phases.taught_lessons import Labeled
 from wizloop.loop.stored_samples import labels_of
+from wizloop.loop.words import Task
 from wizloop.store import selections, steps, teacher_calls
 from wizloop.store.samples import Sample
 
 _COLUMNS = 2**16
-_TASK = "request"
+_TASK: Final[Task] = "request"
 
 
 def record_of(ctx: Context, lessons: Sequence[Labeled], dev: Sequence[Sample]) -> dict[str, Any]:

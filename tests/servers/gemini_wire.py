@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -155,7 +156,7 @@ class GeminiServer(Provider):
         return {"name": job["name"], "metadata": metadata, "done": ended}
 
 
-def _candidate(said: str, how: str | None, verdict: str) -> dict[str, Any]:
+def _candidate(said: str, how: str | None, verdict: str | Callable[[str], str]) -> dict[str, Any]:
     if how == "refusal":
         return {"finishReason": "SAFETY", "index": 0}
     parts = [{"text": "A thought.", "thought": True}, {"text": trace(said, how, verdict)}]

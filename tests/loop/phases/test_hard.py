@@ -151,6 +151,7 @@ def test_a_trace_that_turns_a_taught_sentence_round_is_mined_as_a_contradiction(
     sentence = "No policy is touched."
     for label, against in (("harmful", True), ("unharmful", False)):
         verdict: dict[Task, str | None] = {"request": label, "completion": None, "response": None}
-        turned = replace(row, text=render_sentence(sentence, verdict), verdict=verdict)
+        of_words = {str(task): said for task, said in verdict.items()}
+        turned = replace(row, text=render_sentence(sentence, verdict), verdict=of_words)
         taught = taught_with([render_sentence(sentence, {**verdict, "request": "unharmful"})])
         assert hard_samples.generation(turned, taught, DEFAULT, has_response=False).contradicts is against

@@ -47,7 +47,7 @@ def answering(night: Night, name: str, wrong: Collection[str]) -> None:
     of_model = model(night, name).id
     rows = []
     for sample in (*usable(night.store, "dev"), *usable(night.store, "test")):
-        said: dict[str, str | None] = dict(labels_of(sample, DEFAULT))
+        said: dict[str, str | None] = {str(task): label for task, label in labels_of(sample, DEFAULT).items()}
         if sample.prompt.startswith(tuple(wrong)):
             said = {task: "unharmful" if label == "harmful" else "harmful" for task, label in said.items()}
         rows.append(Prediction(of_model, sample.id, 0, {}, said, 0.9, None, {}, 0, False, 0))
