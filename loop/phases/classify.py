@@ -64,6 +64,8 @@ def unselected_pieces(ctx: Context) -> Iterator[list[Sample]]:
         begun = steps.get_round(db, ctx.round)
     last = None if begun is None else begun.record.get(steps.LAST_SAMPLE)
     for batch in pages(ctx.store, "pool"):
+        if last is not None and batch[0].id > last:
+            return
         pool = [sample for sample in batch if last is None or sample.id <= last]
         with ctx.store.read() as db:
             selected = selections.of_samples(db, [one.id for one in pool])
