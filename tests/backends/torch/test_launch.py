@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tests.backends.lessons import LORA, SETTINGS, new, nothing, pairs
 from tests.loop.small_night import NOW, recipe
 from wizloop.backends import devices, training_rows
-from wizloop.backends.guard_types import BackendError, TrainJob, no_wait
+from wizloop.backends.guard_types import BackendError, TrainJob
 from wizloop.backends.tokens import Tokens
 from wizloop.backends.torch import adapter as torch_adapter
 from wizloop.backends.torch import launch as torch_launch
@@ -89,7 +89,9 @@ def test_two_processes_share_the_pairs_of_hs_dpo_and_end_with_the_model_of_one(
     # Steps of 5, 5 and 1 pairs: in one of them the second process has none of its own.
     rows, short = pairs(tokens)[:11], replace(SETTINGS, epochs=1, batch=5, lr=5e-4, scale=scale)
     job = TrainJob(str(tiny_base), start, short, LORA, new(tmp_path / "one"), tmp_path / "ck1")
-    one = by_recipe(tmp_path / "w1", launch="one").train_dpo(job, rows, nothing, no_wait)
+    alone: list[str] = []
+    one = by_recipe(tmp_path / "w1", launch="one").train_dpo(job, rows, nothing, alone.append)
+    assert alone[0] == LOADING
     several = by_recipe(tmp_path / "w2", launch="accelerate", processes=2, sharding=sharding)
     seen: list[int] = []
     waits: list[str] = []

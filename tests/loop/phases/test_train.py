@@ -210,3 +210,16 @@ def test_no_member_is_trained_where_the_recipe_wants_none(taught: Night, tmp_pat
     night = Branch(taught, tmp_path / "a", recipe(members={"count": 0}))
     assert night.phase(0, "train") == "30 samples, " + str(len(night.backend.jobs[-1].lessons)) + " pairs, 0 members"
     assert [one.name for one in night.backend.jobs] == ["r00-sft", "r00"]
+
+
+def test_without_hs_dpo_the_r_sft_model_is_the_challenger_and_its_parent(taught: Night, tmp_path: Path) -> None:
+    night = Branch(taught, tmp_path / "a", recipe(members={"count": 0}, dpo={"enabled": False}))
+    night.phase(0, "train")
+    sft = model(night, "r00-sft")
+    assert (model(night, "r00").parent_id, model(night, "r00").sha256) == (sft.id, sft.sha256)
+
+
+def test_a_round_without_an_approved_trace_warns_that_it_has_no_challenger(waiting: Night, tmp_path: Path) -> None:
+    night = Branch(waiting, tmp_path / "a")
+    assert (night.phase(0, "train") or "").startswith("no challenger: ")
+    assert [one.level for one in said(night) if "has no challenger" in one.message] == ["warn"]
