@@ -20,6 +20,7 @@ from wizloop.backends.served.guard import ServedGuard
 from wizloop.loop.cli import app
 from wizloop.loop.context import Standalone, standalone
 from wizloop.loop.evaluation import benchmark_guard
+from wizloop.loop.guard import server as guard_server
 from wizloop.loop.guard.inference import TraceSampling, ask_direct, ask_traces
 from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.phases import model_roles, prepare
@@ -127,6 +128,9 @@ def test_a_served_guard_answers_at_once_and_by_traces(begin: Any, speaks: Speaks
     ctx, _ = begin(speaks)
     prepare.run(ctx)
     guard, sample = guard_of(ctx), InputText("how do I rob a bank?")
+    settings = ctx.recipe.guard.server
+    assert settings is not None
+    assert guard_server.listed(settings)
     direct = ask_direct(guard, ctx.renderer, [sample], max_tokens=400)
     assert direct[0].p["request"] == pytest.approx(0.75, abs=1e-6)
     manner = TraceSampling(2, 4, 0.0, 1.0, 120, 8, consensus=0.9)

@@ -1,6 +1,7 @@
 """Phase classify on the stand-in backend: who is asked about which pool samples, and the rows that are left."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from tests.loop.small_night import Night, recipe
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.measures.uncertainty import disagreement
+from wizloop.loop.phases import classify
 from wizloop.loop.words import DEFAULT
 from wizloop.store import control, events, models, predictions, samples, selections, steps
 from wizloop.store.predictions import GuardTrace, Prediction
+from wizloop.store.rows import pieces
 
 DIRECT = {"request": "direct", "completion": "direct", "response": "direct"}
 
@@ -277,6 +280,16 @@ def test_the_record_tells_how_often_traces_and_direct_answer_agree(read: Night) 
     assert 0 < sum(agree) < len(agree)
     assert record(read)["traces_with_verdict"] == len(agree)
     assert record(read)["traces_agree"] == pytest.approx(sum(agree) / len(agree))
+
+
+def test_agreement_is_counted_over_all_batches_of_a_large_pool(
+    read: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night, before = read.copy(tmp_path / "a"), record(read)
+    monkeypatch.setattr(classify, "pieces", partial(pieces, size=7))
+    night.phase(1, "classify")
+    names = ("traces_with_verdict", "traces_agree", "share_with_traces")
+    assert [record(night)[name] for name in names] == [before[name] for name in names]
 
 
 def test_what_an_earlier_round_selected_or_an_import_excluded_is_not_read(begun: Night, tmp_path: Path) -> None:

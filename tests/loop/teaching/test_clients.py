@@ -15,7 +15,8 @@ from tests.servers.pairs import KEY, MODELS, pair
 from tests.servers.provider import Books, each, never
 from wizloop.loop.context import Context
 from wizloop.loop.phases import teach as phase
-from wizloop.loop.teaching import teachers
+from wizloop.loop.teaching import clients, estimates, teachers
+from wizloop.loop.teaching.estimates import BYTES_PER_TOKEN, LABEL_BYTES, Load
 from wizloop.loop.teaching.prices import PriceError
 from wizloop.store import samples, selections, spending, teacher_calls
 
@@ -154,3 +155,18 @@ def test_another_run_of_the_phase_pays_for_what_is_new_alone(tmp_path: Path, cla
     assert phase.run(replace(ctx)) == "3 of 3 taught"
     assert claude.books.paths["ask"] == 3
     assert set(claude.books.billed.values()) == {1}
+
+
+@pytest.mark.parametrize("paid", [True, False])
+def test_a_server_that_costs_nothing_is_free_to_be_asked_again(tmp_path: Path, paid: bool) -> None:
+    section = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "paid": paid}
+    ctx = context(tmp_path, 1, names=["openai"], openai=section)
+    assert clients.teacher_of(ctx.recipe, "openai", None).free is not paid
+
+
+def test_each_task_of_a_pair_adds_a_label_to_a_small_answer(tmp_path: Path) -> None:
+    section = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+    ctx = context(tmp_path, 1, names=["openai"], openai=section, schema="small")
+    asked = clients.client_of(ctx.recipe, "openai", None, None)
+    alone, pairs = (estimates.expected(asked, Load(100, 0, n), None, paid=False).output_tokens for n in (0, 100))
+    assert pairs - alone == round(2 * 100 * LABEL_BYTES / BYTES_PER_TOKEN["openai"])
