@@ -1,9 +1,11 @@
 """What choosing saved and what more labels bring, in words, from what a round recorded. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from wizloop.store.steps import Round
+if TYPE_CHECKING:
+    # SQLAlchemy is not loaded for words.
+    from wizloop.store.steps import Round
 
 KEY: Final = "labels"
 """Key of a round's record."""
@@ -15,7 +17,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     return [] if found is None else [_saved(found["saved"]), next_hundred(found["next"])]
 
 
-def of_newest(rounds: Sequence[Round]) -> list[str]:
+def of_newest(rounds: "Sequence[Round]") -> list[str]:
     """Return the lines of the newest round that has some."""
     measured = [one for one in rounds if one.record.get(KEY)]
     return [f"round {measured[-1].number}, {line}" for line in lines(measured[-1].record)] if measured else []

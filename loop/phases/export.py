@@ -97,7 +97,7 @@ def write_export(
         report("writing the card and the hashes")
         window = ctx.limits(model).sampling.window
         guard_file.write(folder, ctx.recipe, ctx.renderer, window, ctx.reader(model), known, _base(ctx))
-        found = facts(ctx, model, format, about["parity"], known)
+        found = facts(ctx, model, format, about["parity"], known, timed=timed)
         # The figures of a lossy export are its own, and its speed is not measured.
         if timed and format not in LOSSY and about["parity"]["n"]:
             found = replace(found, speed=speed.of_few(ctx.judge(model), list(usable(ctx.store, "dev"))))
@@ -248,10 +248,16 @@ def agreement(ours: Sequence[Direct], theirs: Sequence[Direct], known: Calibrati
 
 
 def facts(
-    ctx: Context, model: models.Model, format: str, parity: dict[str, Any], known: Calibration | None
+    ctx: Context,
+    model: models.Model,
+    format: str,
+    parity: dict[str, Any],
+    known: Calibration | None,
+    *,
+    timed: bool = False,
 ) -> model_card.Facts:
-    """Collect the facts for the card of a model's export, which is calibrated by `known`."""
-    ways = linear_export.told(ctx, model, format, known)
+    """Collect the facts for the card of a model's export, which is calibrated by `known`; `timed` adds latencies."""
+    ways = linear_export.told(ctx, model, known, timed=timed)
     with ctx.store.read() as db:
         run = control.get_run(db)
         first, own = steps.get_round(db, 0), steps.get_round(db, model.round)

@@ -84,10 +84,13 @@ class Ways(NamedTuple):
     evaluations: list[Evaluation]
 
 
-def told(ctx: Context, model: models.Model, format: str, known: Calibration | None) -> Ways:
-    """Return what the card of an export, which `known` calibrates, says of the ways of answering."""
+def told(ctx: Context, model: models.Model, known: Calibration | None, *, timed: bool) -> Ways:
+    """Return what the card of an export, which `known` calibrates, says of the ways of answering.
+
+    `timed` adds the round's latencies, which are never the same twice.
+    """
     with ctx.store.read() as db:
-        own, speeds = steps.get_round(db, model.round), events.speeds(db, model.round)
+        own, speeds = steps.get_round(db, model.round), events.speeds(db, model.round) if timed else {}
     record: dict[str, Any] = {} if own is None or model.role == "base" else own.record
     lines = [f"{said[0].upper()}{said[1:]}" for said in answering.lines(record, speeds)]
     if known is None or not calibration_of(ctx, model).reads_linear:

@@ -49,7 +49,7 @@ def test_a_night_prints_its_rounds_and_its_time(small: Path, tmp_path: Path) -> 
     night = ("night", "--changes", str(small), "--keep", str(tmp_path / "night"))
     said = printed_apart("real.py", *night)
     assert "F1 on" in said
-    assert f" min, in {tmp_path / 'night'}" in said
+    assert f" of processor time, in {tmp_path / 'night'}" in said
 
 
 @pytest.mark.long

@@ -187,7 +187,7 @@ def test_a_push_that_cannot_be_is_refused_before_any_work(ctx: Standalone, words
 
 def test_an_export_that_failed_ends_with_its_words_and_status_1(ctx: Standalone, tmp_path: Path) -> None:
     guard = Workspace(ctx.workspace).guard()
-    texts = [f"how do I {verb} a {thing}?" for verb in "aeiou" for thing in "uvwxyz"]
+    texts = [f"how do I {verb} a {thing}?" for verb in "aeiou" for thing in "bcdfghjklmnpqrstvwxyz"]
     ps = [verdict.probability["request"] for verdict in guard.judge(texts)]
     # The guard is right on its own order, and the untrained weights of 4 bits order otherwise.
     cut = sorted(ps)[len(ps) // 2]

@@ -62,7 +62,8 @@ def context(night: Night) -> Context:
 
 def test_the_base_is_measured_after_it_is_there_and_before_anything_is_taught() -> None:
     phases = order.phases_of(0)
-    assert phases.index("prepare") + 1 == phases.index("base") == phases.index("select") - 1
+    assert phases.index("prepare") + 1 == phases.index("base") == phases.index("check") - 1
+    assert phases.index("check") < phases.index("select")
     assert "base" not in order.phases_of(1)
 
 
@@ -130,7 +131,7 @@ def test_its_progress_is_told_over_dev_and_test_from_the_start(prepared: Night, 
 def test_a_challenger_is_compared_with_each_baseline_on_the_test_sets(evaluated: Night) -> None:
     found, figures = record(evaluated)["compared"], record(evaluated)["baselines"]
     assert list(found) == ["test"]
-    assert set(found["test"]["request"]) == {"base", "all_harmful", "tfidf"}
+    assert set(found["test"]["request"]) == {"base", "all_harmful", "tfidf", "linear"}
     with evaluated.store.read() as db:
         f1 = {
             name: next(

@@ -29,7 +29,11 @@ from wizloop.store import events, exports, steps, tables
 
 
 def chatting(base: Path, **guard: Any) -> Recipe:
-    return recipe(guard={"base": str(base), "template": "chat", **guard}, export={"formats": ["safetensors"]})
+    return recipe(
+        guard={"base": str(base), "template": "chat", **guard},
+        gate={"margin": 1.0},
+        export={"formats": ["safetensors"]},
+    )
 
 
 @pytest.fixture(scope="module")
