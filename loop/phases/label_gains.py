@@ -44,12 +44,15 @@ def _asked(ctx: Context, lessons: Sequence[Labeled], dev: Sequence[Sample]) -> l
     if not known or not held:
         return None
     positive = ctx.declared.positive(_TASK)
+    asked, measured = _features([one.sample.prompt for one in known]), _features([one.prompt for one, _ in held])
+    # A column that no label has is weighted 0 by every learner.
+    columns = np.unique(asked.indices)
     return labels_saved.Asked(
-        _features([one.sample.prompt for one in known]),
+        asked[:, columns],
         np.array([one.labels[_TASK] == positive for one in known]),
         np.array([chosen[one.sample.id].propensity or np.nan for one in known], dtype=np.float64),
         np.array([chosen[one.sample.id].reason == "seed" for one in known]),
-        _features([one.prompt for one, _ in held]),
+        measured[:, columns],
         np.array([label == positive for _, label in held]),
     )
 
