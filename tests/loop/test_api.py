@@ -28,6 +28,7 @@ from wizloop.loop.data.records import ImportRefused
 from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard import guard_file
 from wizloop.loop.guard.judge import Judge, Limits
+from wizloop.loop.guard.published import registry
 from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import model_roles
@@ -397,3 +398,18 @@ def test_a_model_that_dev_never_measured_is_read_as_its_recipe_says(ctx: Standal
     classify = ctx.recipe.classify.model_copy(update={"verdict": "traces"})
     ctx.recipe = ctx.recipe.model_copy(update={"classify": classify})
     assert benchmark_guard.judge_of_run(ctx, model).calibration.votes
+
+
+def test_a_model_that_is_no_export_of_ours_is_asked_in_its_own_chat_template(ctx: Standalone, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    shutil.copytree(ctx.base(), folder)
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }} So:", encoding="utf-8")
+    asked = ctx.recipe.model_copy(update={"guard": ctx.recipe.guard.model_copy(update={"template": "chat"})})
+    assert guard_file.load(folder, asked).judge.renderer.frame == ("", " So:")
+
+
+def test_a_published_guard_runs_on_the_backend_that_the_settings_name(ctx: Standalone) -> None:
+    for backend, library in (("cuda", "torch"), ("mlx", "mlx")):
+        settings = ctx.recipe.guard.model_copy(update={"backend": backend, "device": "cpu"})
+        judge = registry.load("wildguard", settings, Path(ctx.base()))
+        assert f".{library}." in type(judge.guard).__module__

@@ -11,6 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wizloop.loop.commands.import_data import import_
+from wizloop.loop.data.records import ImportRefused
+from wizloop.loop.guard import instructions
+from wizloop.recipes.schema import Recipe
 from wizloop.store import samples
 from wizloop.store.db import Store
 
@@ -107,3 +110,10 @@ def test_what_cannot_be_had_is_one_sentence_and_leaves_no_workspace(
     assert not (hub.parent / "runs").exists()
     # What a library writes past Python's streams is caught here.
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_instruction_may_stand_in_a_column_of_a_dataset(hub: Path) -> None:
+    data = [{"path": f"{hub}:words", "hub_split": "train", "split": split} for split in ("pool", "seed", "dev")]
+    asked = {"name": "mine", "source": "files", "data": data, "guard": {"instruction": "column:prompt"}}
+    with pytest.raises(ImportRefused, match=r"row 2: its 'prompt' differs from .*row 1, but a run has one instruction"):
+        instructions.read(Recipe.model_validate_json(json.dumps(asked)))

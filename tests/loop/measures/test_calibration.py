@@ -89,6 +89,12 @@ def test_a_measure_that_few_rows_have_is_not_the_confidence() -> None:
     assert known.auroc["deepconf_bottom"] == 1.0
     assert known.n["deepconf_bottom"] == 2
     assert known.measure != "deepconf_bottom"
+    traced = [
+        replace(one, signals={**one.signals, "p_traces_request": one.signals["p_direct_request"]}) for one in rows
+    ]
+    by_traces = calibrate(traced, lowest_groups=[], window=8, keep_top_percent=90, verdict="traces")
+    assert by_traces.votes
+    assert by_traces.own != "deepconf_bottom"
 
 
 def test_members_that_disagree_more_leave_less_confidence() -> None:

@@ -18,10 +18,12 @@ from wizloop.backends.guard_types import BackendError
 from wizloop.loop.context import Context, standalone
 from wizloop.loop.evaluation import benchmark_guard
 from wizloop.loop.guard import guard_file
+from wizloop.loop.guard.backend import Mlx
 from wizloop.loop.guard.judge import renderer_of
 from wizloop.loop.guard.kept_rendering import OtherRendering
 from wizloop.loop.guard.rendering import Renderer
 from wizloop.loop.measures.gate_bound import GateBound
+from wizloop.loop.phases import prepare
 from wizloop.recipes import policies
 from wizloop.recipes.schema import Recipe
 from wizloop.recipes.sections import TinyGuard
@@ -220,3 +222,15 @@ def test_a_template_that_cannot_be_used_ends_prepare_before_anything_is_kept(tmp
 def test_the_kept_text_of_former_runs_is_the_one_that_they_were_given() -> None:
     digest = hashlib.sha256(policies.former_instruction().encode()).hexdigest()
     assert digest == "7d0a2b46dd4b68f78c460ae65788b7987663370a37b1d8414cd99e20503dd0e3"
+
+
+def test_a_base_is_refused_whose_window_the_longest_text_leaves(tmp_path: Path) -> None:
+    shape = {"model_type": "gemma2", "sliding_window": 64, "num_hidden_layers": 2, "hidden_size": 64, "vocab_size": 99}
+    base = byte_tokenizer.save(tmp_path / "base")
+    (base / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+    lengths = {"max_prompt_tokens": 40, "max_trace_tokens": 30}
+    night = Night(tmp_path / "a", recipe(guard={"base": str(base), "instruction": "none", **lengths}))
+    night.phase(0, "import")
+    ctx = Context(night.store, night.folder, night.recipe, 0, "prepare", lambda: NOW, lambda: False, given=Mlx())
+    with pytest.raises(BackendError, match="trained with a window of 64 tokens"):
+        prepare.run(ctx)
