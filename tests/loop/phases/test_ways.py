@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,12 @@ from wizloop.loop.guard.rendering import InputText
 from wizloop.loop.measures.calibration import Calibration
 from wizloop.loop.phases import linear_fit, remake, review
 from wizloop.loop.phases.ways import told
+from wizloop.loop.words import DEFAULT
 from wizloop.recipes.schema import Recipe, RecipeError, canonical_json, load
-from wizloop.store import predictions, selections
+from wizloop.store import models, predictions, samples, selections
 from wizloop.store.overview import base_summary, summaries
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "data_demo": {"pool": 24, "seed": 50, "dev": 40, "test": 8},
     "members": {"count": 0},
     "dpo": {"enabled": False},
@@ -201,3 +204,22 @@ def test_two_keys_that_disagree_are_refused(tmp_path: Path) -> None:
     path.write_text('name = "m"\nsource = "demo"\n[guard]\nanswer = "direct"\n[classify]\nverdict = "traces"\n')
     with pytest.raises(RecipeError, match=r"leave classify\.verdict out"):
         load(path)
+
+
+def test_the_pool_samples_with_traces_are_those_that_the_head_is_least_certain_of(
+    linear: Night, tmp_path: Path
+) -> None:
+    share = {**SMALL, "classify": {**SMALL["classify"], "share": 0.25}}
+    night = Branch(linear, tmp_path / "a", recipe(**share, guard={"answer": "linear"}))
+    known = replace(calibration(night), rest="margin_linear")
+    with night.store.write() as db:
+        models.set_calibration(db, model(night, "r00").id, known.to_json())
+    night.phase(1, "classify")
+    with night.store.read() as db:
+        found = predictions.of_model(db, model(night, "r00").id, "pool")
+        tasks = {one.id: DEFAULT.main_task(one) for one in samples.get(db, [one.sample_id for one in found])}
+    sure: dict[bool, list[float]] = {True: [], False: []}
+    for one in found:
+        sure[bool(one.n_traces)].append(known.without_traces(one.signals, tasks[one.sample_id]))
+    assert (len(sure[True]), len(sure[False])) == (6, 18)
+    assert max(sure[True]) <= min(sure[False])
